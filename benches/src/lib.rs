@@ -1,0 +1,1 @@
+//! Benchmarks: hot paths, and whole builds against other builders.

@@ -1,0 +1,1 @@
+//! Solves a graph: schedules, looks up, executes, commits and assembles.

@@ -1,0 +1,45 @@
+//! What a build is, without doing any of it.
+//!
+//! A [`Graph`] of [`Step`]s says which trees are made from which; a [`Build`] adds the images
+//! wanted from it. Frontends make builds, the engine solves them, and the other crates share the
+//! vocabulary defined here: [`Digest`]s, [`ImagePath`]s, the [`Manifest`] of a tree, the
+//! [`ImageConfig`] document. Nothing here reads a file, a clock or the environment: the same
+//! input gives the same graph, byte for byte.
+
+mod blob_digest;
+mod build;
+mod bytes_text;
+mod chmod;
+mod digest;
+pub mod encode;
+mod fault;
+mod graph;
+mod image_config;
+mod image_path;
+mod location;
+mod op;
+mod op_encode;
+pub mod pattern;
+mod platform;
+mod render;
+mod step;
+mod tree;
+
+pub use blob_digest::{BadBlobDigest, BlobDigest};
+pub use build::{Build, HistoryLine, LayerOrigin, Stage, StageStep, Target};
+pub use chmod::{BadMode, Chmod};
+pub use digest::{BadDigest, ContentDigest, DefinitionDigest, Digest, StepKey, TreeId};
+pub use fault::Fault;
+pub use graph::{DEFINITION_VERSION, Graph, GraphError, StepId};
+pub use image_config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig, StringSet};
+pub use image_path::ImagePath;
+pub use location::Location;
+pub use op::{
+    CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource,
+    ImageLayer, ImageSource, Input, Mount, MountKind, Network, Op, Owner, SecretMount, Security,
+    Sharing, SshMount,
+};
+pub use platform::{BadPlatform, Platform};
+pub use render::Format;
+pub use step::{Step, StepName};
+pub use tree::{Entry, Manifest, Node, Timestamp};

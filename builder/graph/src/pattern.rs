@@ -1,0 +1,1 @@
+//! Patterns that select paths: `.dockerignore` lists and COPY wildcards.

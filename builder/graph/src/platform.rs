@@ -1,0 +1,137 @@
+//! Platforms: `os/architecture[/variant]`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An operating system and processor, normalised as containerd's `platforms` package does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// Such as `linux`.
+    pub os: String,
+    /// Go's name of the architecture, such as `amd64`.
+    pub architecture: String,
+    /// Such as `v7`; empty where the architecture needs none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+/// A text that is no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is an invalid platform: write OS/ARCHITECTURE[/VARIANT], such as linux/arm64")]
+pub struct BadPlatform(pub String);
+
+impl Platform {
+    /// A platform from its parts, which are normalised.
+    #[must_use]
+    pub fn new(os: &str, architecture: &str, variant: &str) -> Self {
+        let os = match os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            other => other.to_owned(),
+        };
+        let architecture = architecture.to_ascii_lowercase();
+        let variant = variant.to_ascii_lowercase();
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64", v) => ("amd64", v),
+            ("aarch64" | "arm64", "8" | "v8" | "") => ("arm64", ""),
+            ("aarch64", v) => ("arm64", v),
+            ("armhf", _) => ("arm", "v7"),
+            ("armel", _) => ("arm", "v6"),
+            ("arm", "" | "7") => ("arm", "v7"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "6") => ("arm", "v6"),
+            ("arm", "8") => ("arm", "v8"),
+            (architecture, variant) => (architecture, variant),
+        };
+        Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
+    }
+
+    /// The platform this program runs on.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::new("linux", std::env::consts::ARCH, "")
+    }
+
+    /// How well an image for `self` serves someone who wants `wanted`: `None` if it can't run,
+    /// otherwise higher is better.
+    #[must_use]
+    pub fn serves(&self, wanted: &Self) -> Option<u32> {
+        if self.os != wanted.os || self.architecture != wanted.architecture {
+            return None;
+        }
+        let level = |variant: &str| variant.trim_start_matches('v').parse::<u32>().unwrap_or(1);
+        let (have, want) = (level(&self.variant), level(&wanted.variant));
+        match self.architecture.as_str() {
+            _ if self.variant == wanted.variant => Some(100),
+            "arm" | "amd64" if have <= want => Some(have),
+            "arm64" if self.variant.is_empty() || wanted.variant.is_empty() => Some(1),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = BadPlatform;
+
+    fn from_str(text: &str) -> Result<Self, BadPlatform> {
+        let valid = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !parts.iter().all(|part| valid(&part)) {
+            return Err(BadPlatform(text.to_owned()));
+        }
+        match parts[..] {
+            [only] if ["linux", "windows", "darwin", "freebsd"].contains(&only) => {
+                Ok(Self { os: only.to_owned(), ..Self::host() })
+            }
+            [only] => Ok(Self::new("linux", only, "")),
+            [os, architecture] => Ok(Self::new(os, architecture, "")),
+            [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
+            _ => Err(BadPlatform(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_normalised() {
+        let cases = [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("Linux/arm/v6", "linux/arm/v6"),
+            ("arm64", "linux/arm64"),
+        ];
+        for (given, want) in cases {
+            assert_eq!(given.parse::<Platform>().unwrap().to_string(), want);
+        }
+        for bad in ["", "/", "linux/", "a/b/c/d", "linux/am d64"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nearest_platform_wins() {
+        let arm = |v: &str| Platform::new("linux", "arm", v);
+        assert!(arm("v6").serves(&arm("v7")) < arm("v7").serves(&arm("v7")));
+        assert_eq!(arm("v7").serves(&arm("v6")), None);
+        assert_eq!(Platform::new("linux", "amd64", "").serves(&arm("v7")), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! A step: one vertex of the graph.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Location, Op, Platform};
+
+/// The stable name of a step, shown to people and used to select it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepName {
+    /// The stage or kiln.toml step it belongs to; empty for sources.
+    pub stage: String,
+    /// Its number within the stage: the N-th instruction, FROM is 1. Zero: not an instruction.
+    pub number: u32,
+    /// How many instructions the stage has.
+    pub of: u32,
+    /// What it does, in the author's words: the instruction after expansion.
+    pub text: String,
+}
+
+impl fmt::Display for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.stage.as_str(), self.number) {
+            ("", _) => f.write_str(&self.text),
+            (stage, 0) => write!(f, "{stage}: {}", self.text),
+            (stage, number) => write!(f, "{stage}[{number}] {}", self.text),
+        }
+    }
+}
+
+/// One vertex of the graph: an operation, its place in the build file, its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What it does.
+    #[serde(flatten)]
+    pub op: Op,
+    /// Its name.
+    pub name: StepName,
+    /// Where the build file asks for it.
+    pub location: Option<Location>,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Whether the author wants it run every time (`--no-cache-filter`, `cache = "never"`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_cache: bool,
+}

@@ -1,0 +1,1 @@
+//! An image build engine: the embeddable library and the kiln command.

@@ -1,0 +1,1 @@
+//! Everything that outlives a build: blobs, trees, step records, volumes, collection.

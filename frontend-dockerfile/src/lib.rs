@@ -1,0 +1,1 @@
+//! Dockerfile to kiln-graph: parser with spans, expansion, lint and compilation.

@@ -1,0 +1,1 @@
+//! kiln.toml to kiln-graph.
