@@ -1,1 +1,37 @@
-//! Everything that outlives a build: blobs, trees, step records, volumes, collection.
+//! Everything that outlives a build: blobs, trees, step records, volumes, and their collection.
+//!
+//! A [`Store`] is one folder that any number of processes use at once. See its module for the
+//! format and for what holds it together.
+
+mod blob;
+mod error;
+mod gc;
+mod image_record;
+mod lock;
+mod manifest_file;
+mod memo;
+mod pending;
+mod record;
+pub mod scan;
+mod session;
+mod share;
+mod staging;
+mod store;
+mod tree;
+mod usage;
+mod volume;
+
+pub use blob::{Blob, BlobWriter};
+pub use error::StoreError;
+pub use gc::{PruneOptions, PruneReport};
+pub use image_record::ImageRecord;
+pub use lock::Lock;
+pub use memo::LayerBlob;
+pub use record::{KeyInput, KeyParts, Record};
+pub use session::Session;
+pub use share::{Sharing, copy_content, share};
+pub use staging::Staging;
+pub use store::{Options, OverlayXattrs, Store};
+pub use tree::Tree;
+pub use usage::{Kind, Usage, UsageItem};
+pub use volume::{Volume, VolumeInfo, VolumeSharing};

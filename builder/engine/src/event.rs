@@ -1,0 +1,126 @@
+//! What happens during a build, as it happens: all that a progress display needs.
+
+use std::time::Duration;
+
+use kiln_graph::{Location, StepId, StepKey};
+use serde::Serialize;
+
+/// One thing that happened. Events of one step come in order; those of several are interleaved.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The steps this build needs, before anything else.
+    Planned {
+        /// Every step, in an order they can run in.
+        steps: Vec<PlannedStep>,
+    },
+    /// A step is being run, or a source fetched or scanned.
+    Started {
+        /// Which.
+        step: StepRef,
+    },
+    /// A step wrote something.
+    Output {
+        /// Which.
+        step: StepRef,
+        /// Where to.
+        stream: Stream,
+        /// The bytes as they came, cut anywhere.
+        #[serde(serialize_with = "as_text")]
+        bytes: Vec<u8>,
+    },
+    /// A step is done.
+    Finished {
+        /// Which.
+        step: StepRef,
+        /// How it went.
+        outcome: Outcome,
+        /// How long it took; for a cached step, how long looking it up took.
+        duration: Duration,
+        /// What the step's result is filed under.
+        key: Option<StepKey>,
+    },
+    /// Something is being transferred, compressed or written.
+    Transfer {
+        /// What, the same text for the whole transfer.
+        name: String,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all, where known.
+        total: Option<u64>,
+        /// Whether this is the transfer's last event.
+        finished: bool,
+    },
+    /// Something the user should know that doesn't stop the build.
+    Warning {
+        /// In plain words.
+        message: String,
+    },
+}
+
+/// A step, by its position in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct StepRef(pub usize);
+
+impl From<StepId> for StepRef {
+    fn from(id: StepId) -> Self {
+        Self(id.index())
+    }
+}
+
+/// A step that this build needs.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedStep {
+    /// Which.
+    pub step: StepRef,
+    /// Its name.
+    pub name: String,
+    /// Where the build file asks for it.
+    pub location: Option<Location>,
+    /// The steps it is made from.
+    pub inputs: Vec<StepRef>,
+    /// Whether it is one of the author's instructions, not a source that one of them needs.
+    pub instruction: bool,
+}
+
+/// Where a step's output went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was run.
+    Ran,
+    /// Its result was there already.
+    Cached,
+    /// It failed.
+    Failed,
+    /// It was stopped, because another step failed or the user asked for it.
+    Cancelled,
+}
+
+/// Takes the events of a build. Called from many threads; must not block for long.
+pub trait EventSink: Send + Sync {
+    /// Takes one event.
+    fn event(&self, event: Event);
+}
+
+impl<F: Fn(Event) + Send + Sync> EventSink for F {
+    fn event(&self, event: Event) {
+        self(event);
+    }
+}
+
+fn as_text<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(bytes))
+}

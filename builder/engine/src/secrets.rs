@@ -1,0 +1,53 @@
+//! Where the values of build-time secrets come from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The bytes of a secret. Never printed.
+pub struct SecretValue(Vec<u8>);
+
+impl SecretValue {
+    /// Takes charge of a secret's bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+/// Gives steps their secrets and SSH agents.
+pub trait SecretProvider: Send + Sync {
+    /// The value of the secret `id`; `None` when the user gave none.
+    ///
+    /// # Errors
+    /// In plain words, when the user gave the secret but it can't be read.
+    fn secret(&self, id: &str) -> Result<Option<SecretValue>, String>;
+
+    /// The socket of the SSH agent `id`; `None` when the user gave none.
+    fn ssh_agent(&self, id: &str) -> Option<PathBuf>;
+}
+
+/// No secrets at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSecrets;
+
+impl SecretProvider for NoSecrets {
+    fn secret(&self, _id: &str) -> Result<Option<SecretValue>, String> {
+        Ok(None)
+    }
+
+    fn ssh_agent(&self, _id: &str) -> Option<PathBuf> {
+        None
+    }
+}

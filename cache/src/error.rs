@@ -1,0 +1,113 @@
+//! What can go wrong in the store, and who can mend it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kiln_graph::{BlobDigest, Fault, ImagePath};
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A system call failed.
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store was written by a newer kiln.
+    #[error(
+        "the store {} has format {found}, and this kiln knows formats up to {known}: use a newer \
+         kiln, or another store by setting KILN_ROOT", path.display()
+    )]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format this program knows.
+        known: u32,
+    },
+    /// The folder is not a store.
+    #[error(
+        "{} is not a kiln store: its 'version' file says {found:?}; choose another folder by \
+         setting KILN_ROOT", path.display()
+    )]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// What its version file says.
+        found: String,
+    },
+    /// Content is not what its name says.
+    #[error("content was expected to be {expected}, but is {actual}: it was damaged on the way")]
+    WrongDigest {
+        /// The digest asked for.
+        expected: BlobDigest,
+        /// The digest of what came.
+        actual: BlobDigest,
+    },
+    /// A stored file doesn't pass its own checksum.
+    #[error("the stored file {} is damaged; 'kiln prune --all' starts afresh", .0.display())]
+    Damaged(PathBuf),
+    /// A source file was written while it was read.
+    #[error("{path} changed while kiln read it: build again when nothing writes to it")]
+    Changed {
+        /// The file, inside the folder scanned.
+        path: ImagePath,
+    },
+    /// No home folder to keep a store in.
+    #[error("no place for the store is known: set KILN_ROOT to a folder")]
+    NoHome,
+}
+
+impl StoreError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Io { .. } | Self::WrongDigest { .. } | Self::Damaged(_) => Fault::Environment,
+            Self::Newer { .. } | Self::NotAStore { .. } | Self::Changed { .. } | Self::NoHome => {
+                Fault::User
+            }
+        }
+    }
+
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room, for example with 'kiln prune', or move the store with KILN_ROOT"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; check who owns it, or choose another store with KILN_ROOT"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; choose another store with KILN_ROOT",
+        _ => "",
+    }
+}
+
+/// Adds the action and the path to a system error.
+pub(crate) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Io {
+            action,
+            path: path.to_owned(),
+            source: source.into(),
+        })
+    }
+}

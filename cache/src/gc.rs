@@ -1,0 +1,189 @@
+//! Removes what is no longer wanted.
+//!
+//! What a running build has used since it began stays, and so do the blobs of named images. Trees
+//! and records go independently: a record without its trees is a miss, a tree without a record is
+//! garbage that the next collection takes.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use rayon::prelude::*;
+
+use crate::lock::Mode;
+use crate::staging::{remove_dead, remove_tree, rename};
+use crate::usage::last_used;
+use crate::{Kind, Store, StoreError, UsageItem};
+
+/// What is to be removed. Without any rule: what no tagged image and no step's record needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PruneOptions {
+    /// Everything but what named images need.
+    pub all: bool,
+    /// What was not used for this long.
+    pub older_than: Option<Duration>,
+    /// The least recently used, until no more than this many bytes are left.
+    pub keep_storage: Option<u64>,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default)]
+pub struct PruneReport {
+    /// The things, in the order they went.
+    pub items: Vec<UsageItem>,
+}
+
+impl PruneReport {
+    /// The disk space freed, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.items.iter().map(|item| item.bytes).sum()
+    }
+}
+
+/// How many things go while builds have to wait.
+const BATCH: usize = 256;
+
+impl Store {
+    /// Removes what is no longer wanted.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
+        let items = self.victims(options)?;
+        if options.dry_run {
+            return Ok(PruneReport { items });
+        }
+        remove_dead(self)?;
+        let mut report = PruneReport::default();
+        for batch in items.chunks(BATCH) {
+            report.items.extend(self.remove(batch)?);
+        }
+        Ok(report)
+    }
+
+    fn victims(&self, options: &PruneOptions) -> Result<Vec<UsageItem>, StoreError> {
+        let mut items = self.usage()?.items;
+        let total: u64 = items.iter().map(|item| item.bytes).sum();
+        let (in_use, needed) = (self.oldest_session()?, self.image_blobs()?);
+        items.retain(|item| item.last_used < in_use && !needed.contains(&item.name));
+        items.sort_by_key(|item| item.last_used);
+        if options.all {
+            return Ok(items);
+        }
+        if options.older_than.is_none() && options.keep_storage.is_none() {
+            return self.garbage(items);
+        }
+        let limit = options.older_than.and_then(|age| SystemTime::now().checked_sub(age));
+        let mut excess = options.keep_storage.map_or(0, |keep| total.saturating_sub(keep));
+        items.retain(|item| {
+            let go = limit.is_some_and(|limit| item.last_used < limit) || excess > 0;
+            excess = excess.saturating_sub(if go { item.bytes } else { 0 });
+            go
+        });
+        Ok(items)
+    }
+
+    /// The trees that no record and no unpacked layer names.
+    fn garbage(&self, mut items: Vec<UsageItem>) -> Result<Vec<UsageItem>, StoreError> {
+        let mut named: HashSet<String> = HashSet::new();
+        for item in self.usage()?.items {
+            if matches!(item.kind, Kind::Record | Kind::Memo) {
+                let text = crate::memo::read_checked(&item.path)?.unwrap_or_default();
+                named.extend(hex_words(&text));
+            }
+        }
+        items.retain(|item| {
+            matches!(item.kind, Kind::Tree | Kind::Blob) && !named.contains(&item.name)
+        });
+        Ok(items)
+    }
+
+    fn image_blobs(&self) -> Result<HashSet<String>, StoreError> {
+        let blobs = self.images()?.into_iter().flat_map(|image| image.blobs);
+        Ok(blobs.map(|digest| digest.hex()).collect())
+    }
+
+    fn remove(&self, batch: &[UsageItem]) -> Result<Vec<UsageItem>, StoreError> {
+        let mut removed = Vec::new();
+        let mut aside = Vec::new();
+        let alone = self.gc_lock(Mode::Exclusive)?;
+        let in_use = self.oldest_session()?;
+        for item in batch {
+            let grave = self.temp_path();
+            let unused = last_used(item.kind, &item.path) < in_use;
+            if unused && self.is_free(item)? && rename(&item.path, &grave).is_ok() {
+                aside.push(grave);
+                removed.push(item.clone());
+            }
+        }
+        drop(alone);
+        aside.par_iter().for_each(|grave| remove_tree(grave));
+        Ok(removed)
+    }
+
+    fn is_free(&self, item: &UsageItem) -> Result<bool, StoreError> {
+        if item.kind != Kind::Volume {
+            return Ok(true);
+        }
+        let lock = self.path("locks/volume").join(format!("{}-0", item.name));
+        Ok(crate::Lock::try_acquire(&lock, Mode::Exclusive)?.is_some())
+    }
+}
+
+/// The runs of exactly 64 hexadecimal digits in a text.
+fn hex_words(text: &str) -> impl Iterator<Item = String> + '_ {
+    let words = text.split(|c: char| !c.is_ascii_hexdigit());
+    words.filter(|word| word.len() == 64).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+    use kiln_graph::Digest;
+
+    #[test]
+    fn what_a_session_used_and_what_images_need_stays() {
+        let (_folder, store) = scratch_store();
+        let all = PruneOptions { all: true, ..PruneOptions::default() };
+        let (old, kept) = (store.put_blob(b"old").unwrap(), store.put_blob(b"kept").unwrap());
+        let image = crate::ImageRecord {
+            name: "a".into(),
+            digest: kept.digest,
+            media_type: String::new(),
+            config: kept.digest,
+            platforms: vec![],
+            size: 0,
+            tagged: 0,
+            blobs: vec![kept.digest],
+        };
+        store.tag_image(&image).unwrap();
+        let session = store.session().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let used = store.put_blob(b"used").unwrap();
+        let report = store.prune(&PruneOptions { dry_run: true, ..all }).unwrap();
+        assert_eq!(report.items.len(), 1);
+        assert_eq!(store.prune(&all).unwrap().items.len(), 1);
+        assert_eq!(store.blob(&old.digest).unwrap(), None);
+        assert!(store.blob(&used.digest).unwrap().is_some());
+        drop(session);
+        std::thread::sleep(Duration::from_millis(20));
+        store.prune(&all).unwrap();
+        assert_eq!(store.blob(&used.digest).unwrap(), None);
+        assert!(store.blob(&kept.digest).unwrap().is_some());
+    }
+
+    #[test]
+    fn without_rules_only_garbage_goes() {
+        let (_folder, store) = scratch_store();
+        let tree = store.empty_tree().unwrap();
+        store.put_memo("layer-tree", &Digest::of(b"x"), &tree.id()).unwrap();
+        let garbage = store.put_blob(b"garbage").unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        store.prune(&PruneOptions::default()).unwrap();
+        assert!(store.tree(&tree.id()).unwrap().is_some());
+        assert_eq!(store.blob(&garbage.digest).unwrap(), None);
+    }
+}

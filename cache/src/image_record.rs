@@ -1,0 +1,109 @@
+//! Tagged images: `images/<name, with / as %2F and % as %25>`, in the form of `memo`.
+
+use kiln_graph::BlobDigest;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Context as _;
+use crate::memo::read_checked;
+use crate::{Store, StoreError};
+
+/// What a name stands for. The blobs it needs are kept as long as it is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The whole name, with registry and tag.
+    pub name: String,
+    /// Digest of the manifest or index.
+    pub digest: BlobDigest,
+    /// Its media type.
+    pub media_type: String,
+    /// The configuration's digest; of the first image when there are several.
+    pub config: BlobDigest,
+    /// What the images run on.
+    pub platforms: Vec<String>,
+    /// The sum of all blobs' lengths in bytes.
+    pub size: u64,
+    /// When it was tagged, in seconds since 1970.
+    pub tagged: u64,
+    /// Every blob it needs.
+    pub blobs: Vec<BlobDigest>,
+}
+
+impl Store {
+    fn image_path(&self, name: &str) -> std::path::PathBuf {
+        self.path("images").join(name.replace('%', "%25").replace('/', "%2F"))
+    }
+
+    /// What a name stands for.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn image(&self, name: &str) -> Result<Option<ImageRecord>, StoreError> {
+        let text = read_checked(&self.image_path(name))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Gives an image a name; one that had the name loses it.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn tag_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
+        self.put_checked(&self.image_path(&image.name), image)
+    }
+
+    /// All named images, sorted by name.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
+        let mut images: Vec<ImageRecord> = Vec::new();
+        for entry in std::fs::read_dir(self.path("images")).into_iter().flatten().flatten() {
+            let text = read_checked(&entry.path())?;
+            images.extend(text.and_then(|text| serde_json::from_str(&text).ok()));
+        }
+        images.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(images)
+    }
+
+    /// Takes a name away; whether there was one.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn remove_image(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.image_path(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).context("remove", &path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+
+    #[test]
+    fn names_come_and_go() {
+        let (_folder, store) = scratch_store();
+        let digest = BlobDigest::from_sha256([7; 32]);
+        let image = |name: &str| ImageRecord {
+            name: name.to_owned(),
+            digest,
+            media_type: String::new(),
+            config: digest,
+            platforms: vec![],
+            size: 1,
+            tagged: 2,
+            blobs: vec![digest],
+        };
+        for name in ["localhost/b:1", "docker.io/library/a:latest"] {
+            store.tag_image(&image(name)).unwrap();
+        }
+        let names: Vec<String> = store.images().unwrap().into_iter().map(|i| i.name).collect();
+        assert_eq!(names, ["docker.io/library/a:latest", "localhost/b:1"]);
+        assert!(store.remove_image("localhost/b:1").unwrap());
+        assert!(!store.remove_image("localhost/b:1").unwrap());
+        assert_eq!(store.image("localhost/b:1").unwrap(), None);
+    }
+}

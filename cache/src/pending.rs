@@ -1,0 +1,115 @@
+//! What a power cut may take.
+//!
+//! Before a thing becomes visible, an empty file `pending/<boot id>/<part>~<2 hex>~<name>` says
+//! so. Making it is ordered before the rename in the file system's journal, and costs no wait.
+//! Some time later one `syncfs` settles all, and the marks go. Marks of another boot id were
+//! never settled: what they name may be incomplete, and is dropped before anybody uses it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::error::Context as _;
+use crate::lock::Mode;
+use crate::staging::remove_tree;
+use crate::{Store, StoreError};
+
+/// Marks are settled once the oldest is this old: by then the kernel has written nearly all
+/// (`vm.dirty_expire_centisecs` is 30 seconds), and syncing is cheap.
+const SETTLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Identifies the time since the machine was started.
+pub(crate) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id: String = id.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    if id.is_empty() { "unknown".to_owned() } else { id }
+}
+
+/// Marks that the thing at `path` (inside the store) is about to become visible.
+pub(crate) fn mark(store: &Store, path: &Path) -> Result<(), StoreError> {
+    let Some(name) = mark_name(store, path) else { return Ok(()) };
+    let mark = store.path("pending").join(store.boot()).join(name);
+    match std::fs::File::create(&mark) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let folder = mark.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(folder).context("create the folder", folder)?;
+            std::fs::File::create(&mark).context("create", &mark)?;
+        }
+        other => _ = other.context("create", &mark)?,
+    }
+    Ok(())
+}
+
+fn mark_name(store: &Store, path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(store.root()).ok()?;
+    Some(inside.to_str()?.replace('/', "~"))
+}
+
+/// Drops what marks of another boot name.
+pub(crate) fn drop_unsettled(store: &Store) -> Result<(), StoreError> {
+    let others = other_boots(store)?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let _alone = store.gc_lock(Mode::Exclusive)?;
+    for folder in others {
+        for mark in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if let Some(name) = mark.file_name().to_str() {
+                remove_tree(&store.root().join(name.replace('~', "/")));
+            }
+        }
+        remove_tree(&folder);
+    }
+    Ok(())
+}
+
+fn other_boots(store: &Store) -> Result<Vec<PathBuf>, StoreError> {
+    let pending = store.path("pending");
+    let entries = std::fs::read_dir(&pending).context("read the folder", &pending)?;
+    let others = entries.flatten().filter(|entry| entry.file_name() != *store.boot());
+    Ok(others.map(|entry| entry.path()).collect())
+}
+
+impl Store {
+    /// Makes what was stored a while ago safe against power cuts; called at the end of builds.
+    ///
+    /// # Errors
+    /// When the disk doesn't take it.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let folder = self.path("pending").join(self.boot());
+        let marks: Vec<_> = std::fs::read_dir(&folder).into_iter().flatten().flatten().collect();
+        let limit = SystemTime::now() - SETTLE_AFTER;
+        let made = |mark: &std::fs::DirEntry| mark.metadata().and_then(|m| m.modified()).ok();
+        if !marks.iter().any(|mark| made(mark).is_some_and(|time| time < limit)) {
+            return Ok(());
+        }
+        let root = std::fs::File::open(self.root()).context("open", self.root())?;
+        rustix::fs::syncfs(&root).context("write to the disk", self.root())?;
+        for mark in marks {
+            _ = std::fs::remove_file(mark.path());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::store::scratch_store;
+    use kiln_graph::Digest;
+
+    #[test]
+    fn what_was_never_settled_is_dropped_after_a_reboot() {
+        let (_folder, store) = scratch_store();
+        let [kept, lost] = [b"kept", b"lost"].map(|name| Digest::of(name));
+        store.put_memo("test", &kept, &1).unwrap();
+        let before = store.path("pending").join("another-boot");
+        std::fs::rename(store.path("pending").join(store.boot()), store.path("aside")).unwrap();
+        store.put_memo("test", &lost, &2).unwrap();
+        std::fs::rename(store.path("pending").join(store.boot()), &before).unwrap();
+        let again = Store::open(store.root(), Options::default()).unwrap();
+        assert_eq!(again.memo::<u32>("test", &kept).unwrap(), Some(1));
+        assert_eq!(again.memo::<u32>("test", &lost).unwrap(), None);
+        assert!(!before.exists());
+    }
+}

@@ -1,0 +1,220 @@
+//! Remembers the digests of files that haven't changed, format 1.
+//!
+//! One file for each scanned folder: 8 bytes `kilnstat`, `u32` version, `u32` zero, then records
+//! of 88 bytes sorted by device and inode, then 32 bytes blake3 of all before. A record: `u64`
+//! device, `u64` inode, `u64` size, `i64` and `u32` modification time, `u32` zero, `i64` and
+//! `u32` change time, `u32` zero, 32 bytes blake3 of the content. Records are searched where they
+//! lie, so that loading costs one read whatever the number of files.
+//!
+//! A file that was written within the clock's granularity of the look at it could be written
+//! again unseen (git's "racy" problem), so such files are not remembered. The inode and the
+//! change time are compared too: an edit that keeps size and modification time is noticed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kiln_graph::Digest;
+use rustix::fs::Stat;
+
+use crate::StoreError;
+
+const MAGIC: &[u8; 8] = b"kilnstat";
+const VERSION: u32 = 1;
+const HEADER: usize = 16;
+const RECORD: usize = 88;
+const SUM: usize = 32;
+/// Times of file systems that know nanoseconds advance at least this often, in nanoseconds.
+const GRANULARITY: i128 = 100_000_000;
+/// For times in whole seconds: file systems such as FAT advance every two seconds.
+const COARSE_GRANULARITY: i128 = 2_100_000_000;
+
+pub(crate) struct StatCache {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    seen: Mutex<Seen>,
+    now: i128,
+}
+
+#[derive(Default)]
+struct Seen {
+    records: Vec<[u8; RECORD]>,
+    misses: usize,
+}
+
+impl StatCache {
+    /// Loads what is remembered at `path`; a missing or damaged file is an empty memory.
+    pub(crate) fn load(path: PathBuf) -> Self {
+        let bytes = std::fs::read(&path).ok().filter(|bytes| is_whole(bytes)).unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i128::try_from(now.as_nanos()).unwrap_or(0);
+        Self { path, bytes, seen: Mutex::default(), now }
+    }
+
+    /// The digest of the file that `stat` describes: the remembered one, or what `hash` finds.
+    pub(crate) fn digest(
+        &self,
+        stat: &Stat,
+        hash: impl FnOnce() -> Result<Digest, StoreError>,
+    ) -> Result<Digest, StoreError> {
+        let state = state(stat);
+        if let Some(digest) = self.find(&state) {
+            self.note(&state, &digest, 0);
+            return Ok(digest);
+        }
+        let digest = hash()?;
+        if self.is_settled(stat) {
+            self.note(&state, &digest, 1);
+        }
+        Ok(digest)
+    }
+
+    fn note(&self, state: &[u8; RECORD - SUM], digest: &Digest, misses: usize) {
+        let mut record = [0; RECORD];
+        record[..RECORD - SUM].copy_from_slice(state);
+        record[RECORD - SUM..].copy_from_slice(digest.as_bytes());
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        seen.records.push(record);
+        seen.misses += misses;
+    }
+
+    fn records(&self) -> &[[u8; RECORD]] {
+        let end = self.bytes.len().saturating_sub(SUM);
+        self.bytes.get(HEADER..end).unwrap_or_default().as_chunks().0
+    }
+
+    fn find(&self, state: &[u8; RECORD - SUM]) -> Option<Digest> {
+        let at = self.records().binary_search_by(|r| order(r).cmp(&order(state))).ok()?;
+        let (remembered, digest) = self.records()[at].split_last_chunk::<SUM>()?;
+        (remembered == state).then(|| Digest::from_bytes(*digest))
+    }
+
+    fn is_settled(&self, stat: &Stat) -> bool {
+        let nanos = |s: i64, n: i128| i128::from(s) * 1_000_000_000 + n;
+        let (mtime_nsec, ctime_nsec) = (stat.st_mtime_nsec.into(), stat.st_ctime_nsec.into());
+        let latest = nanos(stat.st_mtime, mtime_nsec).max(nanos(stat.st_ctime, ctime_nsec));
+        let coarse = mtime_nsec == 0 && ctime_nsec == 0;
+        latest + if coarse { COARSE_GRANULARITY } else { GRANULARITY } < self.now
+    }
+
+    /// Stores what was seen, if anything is new; a memory that can't be stored is no failure.
+    pub(crate) fn save(self) {
+        let known = self.records().len();
+        let seen = self.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if seen.misses == 0 && seen.records.len() == known {
+            return;
+        }
+        let mut records = seen.records;
+        records.sort_unstable_by_key(|record| order(record));
+        records.dedup_by_key(|record| order(record));
+        let mut bytes = Vec::with_capacity(HEADER + records.len() * RECORD + SUM);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(records.as_flattened());
+        let sum = Digest::of(&bytes);
+        bytes.extend_from_slice(sum.as_bytes());
+        _ = replace(&self.path, &bytes);
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let file = tempfile::NamedTempFile::new_in(folder)?;
+    std::fs::write(file.path(), bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some((content, sum)) = bytes.split_last_chunk::<SUM>() else { return false };
+    content.len() >= HEADER
+        && content.starts_with(MAGIC)
+        && content[8..12] == VERSION.to_le_bytes()
+        && (content.len() - HEADER).is_multiple_of(RECORD)
+        && Digest::of(content).as_bytes() == sum
+}
+
+fn order(record: &[u8]) -> (u64, u64) {
+    let number = |at: usize| {
+        record.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    };
+    (number(0), number(8))
+}
+
+fn state(stat: &Stat) -> [u8; RECORD - SUM] {
+    let mut state = [0; RECORD - SUM];
+    let fields = [
+        stat.st_dev,
+        stat.st_ino,
+        stat.st_size.cast_unsigned(),
+        stat.st_mtime.cast_unsigned(),
+        stat.st_mtime_nsec,
+        stat.st_ctime.cast_unsigned(),
+        stat.st_ctime_nsec,
+    ];
+    for (place, field) in state.chunks_exact_mut(8).zip(fields) {
+        place.copy_from_slice(&field.to_le_bytes());
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn stat_of(path: &Path) -> Stat {
+        rustix::fs::stat(path).unwrap()
+    }
+
+    fn aged(path: &Path) -> Stat {
+        let mut stat = stat_of(path);
+        stat.st_mtime -= 100;
+        stat.st_ctime -= 100;
+        stat
+    }
+
+    #[test]
+    fn unchanged_files_are_hashed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, memory) = (folder.path().join("f"), folder.path().join("memory"));
+        std::fs::write(&file, b"1").unwrap();
+        let hashed = Cell::new(0);
+        let look = |stat: &Stat| {
+            let cache = StatCache::load(memory.clone());
+            let hash = || {
+                hashed.set(hashed.get() + 1);
+                Ok(Digest::of(b"1"))
+            };
+            let digest = cache.digest(stat, hash).unwrap();
+            cache.save();
+            assert_eq!(digest, Digest::of(b"1"));
+        };
+        let stat = aged(&file);
+        look(&stat);
+        look(&stat);
+        assert_eq!(hashed.get(), 1);
+        let mut touched = stat;
+        touched.st_ctime_nsec ^= 1;
+        look(&touched);
+        assert_eq!(hashed.get(), 2, "a change that only the change time shows");
+        std::fs::write(&memory, b"damaged").unwrap();
+        look(&touched);
+        assert_eq!(hashed.get(), 3);
+    }
+
+    #[test]
+    fn files_written_just_now_are_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, memory) = (folder.path().join("f"), folder.path().join("memory"));
+        std::fs::write(&file, b"1").unwrap();
+        let cache = StatCache::load(memory.clone());
+        cache.digest(&stat_of(&file), || Ok(Digest::of(b"1"))).unwrap();
+        cache.save();
+        let cache = StatCache::load(memory);
+        let digest = cache.digest(&stat_of(&file), || Ok(Digest::of(b"2"))).unwrap();
+        assert_eq!(digest, Digest::of(b"2"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Places where things are made before they become visible.
+//!
+//! `tmp/<process>-<start>-<number>/` for folders; the process's number and its start time (field
+//! 22 of `/proc/<pid>/stat`) tell whether its owner still runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+use crate::error::Context as _;
+use crate::{Store, StoreError};
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A folder nobody else sees; removed with all it holds when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    folder: PathBuf,
+    fs: PathBuf,
+    work: PathBuf,
+}
+
+impl Staging {
+    /// The folder that is to become a tree; empty and mode 0755 at first.
+    #[must_use]
+    pub fn fs(&self) -> &Path {
+        &self.fs
+    }
+
+    /// An empty folder beside it, on the same file system: overlayfs wants one to work in.
+    #[must_use]
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        remove_tree(&self.folder);
+    }
+}
+
+impl Store {
+    /// Makes a staging folder.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn staging(&self) -> Result<Staging, StoreError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = self.temp_path();
+        let (fs, work) = (folder.join("fs"), folder.join("work"));
+        for path in [&folder, &fs, &work] {
+            std::fs::create_dir(path).context("create the folder", path)?;
+        }
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&fs, open).context("change the mode of", &fs)?;
+        Ok(Staging { folder, fs, work })
+    }
+
+    /// A path in `tmp/` that nobody else uses.
+    pub(crate) fn temp_path(&self) -> PathBuf {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (pid, start) = own_process();
+        self.path("tmp").join(format!("{pid}-{start}-{number}"))
+    }
+
+    /// Puts bytes at a path at once: nobody sees half of them.
+    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let aside = self.temp_path();
+        let written = std::fs::write(&aside, bytes).context("write", path);
+        written.and_then(|()| rename(&aside, path)).inspect_err(|_| {
+            _ = std::fs::remove_file(&aside);
+        })
+    }
+}
+
+/// Renames, making the target's folder when it isn't there.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let folder = to.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(folder).context("create the folder", folder)?;
+            std::fs::rename(from, to).context("move into place", to)
+        }
+        other => other.context("move into place", to),
+    }
+}
+
+/// This process's number and start time.
+fn own_process() -> (u32, u64) {
+    static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let pid = std::process::id();
+    (pid, *START.get_or_init(|| start_time(pid).unwrap_or(0)))
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn is_dead(name: &str) -> bool {
+    let mut parts = name.split('-').map(str::parse::<u64>);
+    let (Some(Ok(pid)), Some(Ok(start))) = (parts.next(), parts.next()) else { return false };
+    u32::try_from(pid).ok().and_then(start_time) != Some(start)
+}
+
+/// Removes what dead processes left in `tmp/`.
+pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
+    let folder = store.path("tmp");
+    for entry in std::fs::read_dir(&folder).context("read the folder", &folder)? {
+        let entry = entry.context("read the folder", &folder)?;
+        if entry.file_name().to_str().is_some_and(is_dead) {
+            remove_tree(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file or folder with all below, subfolders in parallel; what can't be removed stays
+/// for the next time.
+pub(crate) fn remove_tree(path: &Path) {
+    if std::fs::remove_file(path).is_ok() || std::fs::remove_dir(path).is_ok() {
+        return;
+    }
+    make_writable(path);
+    let Ok(entries) = std::fs::read_dir(path) else { return };
+    let entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    entries.par_iter().with_min_len(32).for_each(|entry| remove_tree(entry));
+    _ = std::fs::remove_dir(path);
+}
+
+fn make_writable(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Ok(metadata) = std::fs::symlink_metadata(folder) else { return };
+    if metadata.is_dir() && metadata.permissions().mode() & 0o700 != 0o700 {
+        _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+
+    #[test]
+    fn only_what_the_dead_left_is_removed() {
+        let (_folder, store) = scratch_store();
+        let mine = store.staging().unwrap();
+        let (pid, start) = own_process();
+        let dead = store.path("tmp").join(format!("{pid}-{}-0", start + 1));
+        std::fs::create_dir_all(dead.join("a/b")).unwrap();
+        std::fs::write(dead.join("a/b/c"), b"").unwrap();
+        remove_dead(&store).unwrap();
+        assert!(!dead.exists());
+        assert!(mine.fs().exists());
+        let folder = mine.folder().to_owned();
+        drop(mine);
+        assert!(!folder.exists());
+    }
+}

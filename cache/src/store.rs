@@ -1,0 +1,232 @@
+//! The store: one folder, format 1.
+//!
+//! ```text
+//! version                     the text "kiln-store 1\n"
+//! trees/<2 hex>/<tree id>/    fs/ (a folder overlayfs can mount) and manifest (its entries)
+//! blobs/sha256/<2 hex>/<hex>  layer blobs, manifests and configurations of images
+//! records/<2 hex>/<step key>  what a step's result was (see `record`)
+//! memo/<kind>/<2 hex>/<digest> small facts that are costly to find again (see `memo`)
+//! images/<escaped name>       tagged images (see `image_record`)
+//! volumes/<digest of name>/   cache volumes (see `volume`)
+//! stat/<digest>               digests of unchanged source files (see `scan::stat_cache`)
+//! logs/<build>/<step>         what steps wrote
+//! locks/                      lock files: steps, volumes, collection
+//! sessions/                   one locked file for each running build
+//! pending/<boot id>/          what may be lost by a power cut (see `pending`)
+//! tmp/                        things being made; dead ones are removed
+//! ```
+//!
+//! What holds it together:
+//! - Nothing is visible until it is whole: it is made in `tmp/` and renamed. A `kill -9` leaves
+//!   at most garbage there. A power cut can lose or empty what wasn't on the disk yet: such
+//!   things are marked in `pending/` beforehand, and dropped at the next start of the machine.
+//! - A stored thing never changes. Its name is its content's digest, or its key's.
+//! - Whoever uses a thing touches its time while holding the collection lock shared; the
+//!   collector holds it exclusively and leaves alone all that was touched since the oldest
+//!   running session began.
+//! - A damaged or missing record is a cache miss, never a failure.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_graph::{Digest, ImagePath, StepKey};
+
+use crate::error::Context as _;
+use crate::lock::{Lock, Mode};
+use crate::tree::ManifestCache;
+use crate::{StoreError, pending, staging};
+
+const VERSION: u32 = 1;
+const VERSION_PREFIX: &str = "kiln-store ";
+
+/// Where overlayfs keeps its marks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverlayXattrs {
+    /// `trusted.overlay.*`: mounts made by the machine's root.
+    #[default]
+    Trusted,
+    /// `user.overlay.*`: mounts made in a user namespace with `userxattr`.
+    User,
+}
+
+impl OverlayXattrs {
+    /// The attribute that makes a folder opaque when its value is `y`.
+    #[must_use]
+    pub fn opaque(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.opaque",
+            Self::User => "user.overlay.opaque",
+        }
+    }
+}
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Where overlayfs keeps its marks for this user.
+    pub xattrs: OverlayXattrs,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    root: PathBuf,
+    options: Options,
+    boot: String,
+    pub(crate) manifests: ManifestCache,
+}
+
+/// An open store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+impl Store {
+    /// Where the store is unless the user says otherwise: `$KILN_ROOT`, else `/var/lib/kiln` for
+    /// the machine's root and `$XDG_DATA_HOME/kiln` (`~/.local/share/kiln`) for others.
+    ///
+    /// # Errors
+    /// When there is no home folder to choose one in.
+    pub fn default_root(is_machine_root: bool) -> Result<PathBuf, StoreError> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(root) = variable("KILN_ROOT") {
+            return Ok(root.into());
+        }
+        if is_machine_root {
+            return Ok("/var/lib/kiln".into());
+        }
+        let data = variable("XDG_DATA_HOME").map(PathBuf::from);
+        let home = variable("HOME").map(|home| Path::new(&home).join(".local/share"));
+        Ok(data.or(home).ok_or(StoreError::NoHome)?.join("kiln"))
+    }
+
+    /// Opens the store in the folder `root`, making it when there is none.
+    ///
+    /// # Errors
+    /// When the folder can't be used, is something else, or was written by a newer kiln.
+    pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
+        check_version(root)?;
+        let root = root.canonicalize().context("open the store", root)?;
+        let boot = pending::boot_id();
+        let manifests = ManifestCache::default();
+        let store = Self(Arc::new(Inner { root, options, boot, manifests }));
+        store.recover()?;
+        Ok(store)
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Where overlayfs keeps its marks.
+    #[must_use]
+    pub fn xattrs(&self) -> OverlayXattrs {
+        self.0.options.xattrs
+    }
+
+    pub(crate) fn boot(&self) -> &str {
+        &self.0.boot
+    }
+
+    pub(crate) fn path(&self, part: &str) -> PathBuf {
+        self.0.root.join(part)
+    }
+
+    /// `<part>/<first two digits>/<digest>`.
+    pub(crate) fn sharded(&self, part: &str, hex: &str) -> PathBuf {
+        let mut path = self.path(part);
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
+    }
+
+    pub(crate) fn stat_cache_path(&self, folder: &Path, roots: &[ImagePath]) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt as _;
+        let mut name = folder.as_os_str().as_bytes().to_vec();
+        for root in roots {
+            name.push(0);
+            name.extend_from_slice(root.relative_bytes());
+        }
+        self.path("stat").join(Digest::of(&name).to_string())
+    }
+
+    /// Waits until no other thread or process runs the step, and keeps them from it.
+    ///
+    /// # Errors
+    /// When the lock's file can't be used.
+    pub fn lock_step(&self, key: &StepKey) -> Result<Lock, StoreError> {
+        let path = self.sharded("locks/step", &key.to_string());
+        Ok(Lock::acquire(&path, Mode::Exclusive)?.removing())
+    }
+
+    pub(crate) fn gc_lock(&self, mode: Mode) -> Result<Lock, StoreError> {
+        Lock::acquire(&self.path("locks/gc"), mode)
+    }
+
+    /// The folder for what the steps of one build write.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn log_folder(&self, build: &str) -> Result<PathBuf, StoreError> {
+        let folder = self.path("logs").join(build);
+        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
+        Ok(folder)
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        pending::drop_unsettled(self)?;
+        staging::remove_dead(self)
+    }
+}
+
+fn check_version(root: &Path) -> Result<(), StoreError> {
+    let path = root.join("version");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return create(root),
+        Err(error) => return Err(error).context("read", &path),
+    };
+    let number = text.strip_prefix(VERSION_PREFIX).and_then(|n| n.trim().parse::<u32>().ok());
+    match number {
+        Some(found) if found <= VERSION => Ok(()),
+        Some(found) => Err(StoreError::Newer { path: root.to_owned(), found, known: VERSION }),
+        None => Err(StoreError::NotAStore { path: root.to_owned(), found: text }),
+    }
+}
+
+fn create(root: &Path) -> Result<(), StoreError> {
+    std::fs::create_dir_all(root).context("create the store", root)?;
+    for part in ["tmp", "locks", "sessions", "pending"] {
+        let folder = root.join(part);
+        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
+    }
+    let aside = root.join(format!("tmp/version-{}", std::process::id()));
+    std::fs::write(&aside, format!("{VERSION_PREFIX}{VERSION}\n")).context("write", &aside)?;
+    std::fs::rename(&aside, root.join("version")).context("write", root)
+}
+
+#[cfg(test)]
+pub(crate) fn scratch_store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+    (folder, store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_stores_of_known_formats_are_opened() {
+        let (folder, store) = scratch_store();
+        let root = store.root().to_owned();
+        assert!(Store::open(&root, Options::default()).is_ok());
+        std::fs::write(root.join("version"), "kiln-store 2\n").unwrap();
+        let error = Store::open(&root, Options::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+        std::fs::write(root.join("version"), "else").unwrap();
+        let error = Store::open(&root, Options::default()).unwrap_err();
+        assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+        drop(folder);
+    }
+}

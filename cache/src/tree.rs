@@ -1,0 +1,165 @@
+//! Trees: `trees/<2 hex>/<tree id>/` with `fs/`, a folder overlayfs can mount as it is, and
+//! `manifest`, its entries (see `manifest_file`). Never written again once visible.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_graph::{Manifest, TreeId};
+
+use crate::error::Context as _;
+use crate::lock::Mode;
+use crate::staging::rename;
+use crate::{Staging, Store, StoreError, manifest_file, pending, session};
+
+/// Manifests read before, up to a number of entries in all.
+#[derive(Debug, Default)]
+pub(crate) struct ManifestCache(Mutex<HashMap<TreeId, Arc<Manifest>>>);
+
+/// About 200 bytes each: some 200 MB at the most.
+const MOST_ENTRIES: usize = 1_000_000;
+
+impl ManifestCache {
+    fn get(&self, id: &TreeId) -> Option<Arc<Manifest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn put(&self, id: TreeId, manifest: Arc<Manifest>) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: usize = map.values().map(|manifest| manifest.entries().len()).sum();
+        if held + manifest.entries().len() > MOST_ENTRIES {
+            map.clear();
+        }
+        map.insert(id, manifest);
+    }
+}
+
+/// A tree of the store.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    id: TreeId,
+    folder: PathBuf,
+    store: Store,
+}
+
+impl Tree {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> TreeId {
+        self.id
+    }
+
+    /// Its files. Never to be written to.
+    #[must_use]
+    pub fn fs(&self) -> PathBuf {
+        self.folder.join("fs")
+    }
+
+    /// Its entries.
+    ///
+    /// # Errors
+    /// When they can't be read, or are damaged.
+    pub fn manifest(&self) -> Result<Arc<Manifest>, StoreError> {
+        if let Some(manifest) = self.store.0.manifests.get(&self.id) {
+            return Ok(manifest);
+        }
+        let path = self.folder.join("manifest");
+        let bytes = std::fs::read(&path).context("read", &path)?;
+        let manifest = manifest_file::read(&bytes).ok_or(StoreError::Damaged(path))?;
+        let manifest = Arc::new(manifest);
+        self.store.0.manifests.put(self.id, manifest.clone());
+        Ok(manifest)
+    }
+}
+
+impl Store {
+    fn tree_folder(&self, id: &TreeId) -> PathBuf {
+        self.sharded("trees", &id.to_string())
+    }
+
+    /// A tree, if it is there; it is touched (see [`Store::record`]).
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn tree(&self, id: &TreeId) -> Result<Option<Tree>, StoreError> {
+        let _kept = self.gc_lock(Mode::Shared)?;
+        Ok(self.touch_tree(id).then(|| self.tree_at(*id)))
+    }
+
+    fn tree_at(&self, id: TreeId) -> Tree {
+        Tree { id, folder: self.tree_folder(&id), store: self.clone() }
+    }
+
+    /// Touches a tree; whether it is there. The collection lock must be held.
+    pub(crate) fn touch_tree(&self, id: &TreeId) -> bool {
+        session::touch(&self.tree_folder(id).join("manifest"))
+    }
+
+    /// Makes a staged folder a tree. When the same tree is there already, that one is kept.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn commit(&self, staging: Staging, manifest: Manifest) -> Result<Tree, StoreError> {
+        let id = manifest.id();
+        let file = staging.folder().join("manifest");
+        std::fs::write(&file, manifest_file::write(&manifest)).context("write", &file)?;
+        _ = std::fs::remove_dir_all(staging.work());
+        let folder = self.tree_folder(&id);
+        let _kept = self.gc_lock(Mode::Shared)?;
+        if !self.touch_tree(&id) {
+            pending::mark(self, &folder)?;
+            self.move_tree(staging.folder(), &folder, &id)?;
+        }
+        self.0.manifests.put(id, Arc::new(manifest));
+        Ok(self.tree_at(id))
+    }
+
+    fn move_tree(&self, from: &Path, to: &Path, id: &TreeId) -> Result<(), StoreError> {
+        match rename(from, to) {
+            Err(_) if self.touch_tree(id) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The tree without entries.
+    ///
+    /// # Errors
+    /// When it isn't there and can't be made.
+    pub fn empty_tree(&self) -> Result<Tree, StoreError> {
+        match self.tree(&Manifest::default().id())? {
+            Some(tree) => Ok(tree),
+            None => self.commit(self.staging()?, Manifest::default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+    use kiln_graph::{Digest, Entry, Node};
+
+    #[test]
+    fn the_first_of_equal_trees_is_kept() {
+        let (_folder, store) = scratch_store();
+        let node = Node::File { size: 1, digest: Digest::of(b"1") };
+        let manifest =
+            Manifest::new(vec![Entry { node, ..Entry::directory("/a".into()) }]);
+        let commit = || {
+            let staging = store.staging().unwrap();
+            std::fs::write(staging.fs().join("a"), b"1").unwrap();
+            store.commit(staging, manifest.clone()).unwrap()
+        };
+        let inode = |tree: &Tree| {
+            use std::os::unix::fs::MetadataExt as _;
+            std::fs::metadata(tree.fs().join("a")).unwrap().ino()
+        };
+        let first = commit();
+        let first_inode = inode(&first);
+        let second = commit();
+        assert_eq!((first.id(), first_inode), (second.id(), inode(&second)));
+        assert_eq!(*store.tree(&first.id()).unwrap().unwrap().manifest().unwrap(), manifest);
+        assert!(std::fs::read_dir(store.path("tmp")).unwrap().next().is_none());
+        assert!(store.tree(&store.empty_tree().unwrap().id()).unwrap().is_some());
+    }
+}
