@@ -1,1 +1,29 @@
-//! Runs one process in one root filesystem; all unsafe code of kiln lives here.
+//! Runs one process in one root filesystem; knows nothing of images or builds.
+//!
+//! A process with threads must not fork and go on, so the namespaces are made by a helper: the
+//! running program executed again under the name [`HELPER_NAME`], single-threaded. Programs that
+//! use this crate call [`run_if_helper`] first thing in `main`.
+//!
+//! [`Sandbox::spawn`] starts the helper and gives it a [`Spec`] over a socket. The helper makes
+//! namespaces and forks PID 1 of the new process namespace; that mounts the root, forks the
+//! command, reaps, cleans up, and reports the outcome. Closing the socket kills everything; so
+//! does the death of the caller. All mounts are in a mount namespace that goes with them.
+#![allow(unsafe_code, reason = "the one crate of kiln where system calls without safe wrappers are made")]
+
+mod capability;
+mod detect;
+mod error;
+mod identity;
+mod init;
+mod passwd;
+mod process;
+mod seccomp;
+mod spec;
+
+pub use detect::{Ability, Abilities};
+pub use error::SandboxError;
+pub use identity::{Identity, enter_user_namespace};
+pub use init::{HELPER_NAME, run_if_helper};
+pub use passwd::{NoSuchUser, User, resolve_user};
+pub use process::{Child, Exit, Finished, Killer, Output, Sandbox};
+pub use spec::{Mount, MountKind, Network, Root, Spec};

@@ -1,0 +1,220 @@
+//! The command itself: gives up privileges, then executes.
+
+use std::ffi::{CString, OsStr};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::umask;
+
+use super::fail::{Context as _, Failure, check};
+use crate::Spec;
+use crate::capability::Capabilities;
+use crate::process::Exit;
+use crate::seccomp;
+
+/// What became of the command.
+pub(crate) enum Started {
+    Running(i32),
+    Not(Exit),
+}
+
+/// Forks the command. Returns once it was executed, or could not be.
+pub(crate) fn start(spec: &Spec) -> Result<Started, Failure> {
+    let (mut report, told) = pipe_with(PipeFlags::CLOEXEC)
+        .map(|(read, write)| (std::fs::File::from(read), std::fs::File::from(write)))
+        .context("make a pipe")?;
+    // SAFETY: this process has one thread, so the child may go on as usual.
+    let child = unsafe { libc::fork() };
+    check(child).context("fork")?;
+    if child == 0 {
+        let problem = become_command(spec);
+        _ = (&told).write_all(problem.encode().as_bytes());
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(127) }
+    }
+    drop(told);
+    let mut text = String::new();
+    report.read_to_string(&mut text).context("start the command")?;
+    match Problem::decode(&text) {
+        None => Ok(Started::Running(child)),
+        Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
+        Some(Problem::Execute(reason, code)) => {
+            Ok(Started::Not(Exit::NotExecuted { reason, code }))
+        }
+    }
+}
+
+/// Why the command was not executed; crosses a pipe as text, its parts separated by newlines.
+enum Problem {
+    Setup(String, String),
+    Execute(String, i32),
+}
+
+impl Problem {
+    fn encode(&self) -> String {
+        match self {
+            Self::Setup(what, reason) => format!("setup\n{what}\n{reason}"),
+            Self::Execute(reason, code) => format!("execute\n{code}\n{reason}"),
+        }
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '\n');
+        let (kind, second, third) = (parts.next()?, parts.next()?, parts.next()?.to_owned());
+        Some(match kind {
+            "setup" => Self::Setup(second.to_owned(), third),
+            _ => Self::Execute(third, second.parse().unwrap_or(127)),
+        })
+    }
+}
+
+fn become_command(spec: &Spec) -> Problem {
+    if let Err((what, error)) = prepare(spec) {
+        return Problem::Setup(what, error.to_string());
+    }
+    execute(spec)
+}
+
+fn prepare(spec: &Spec) -> Result<(), (String, io::Error)> {
+    let step = |what: &str, result: io::Result<()>| result.map_err(|error| (what.to_owned(), error));
+    // SAFETY: setsid takes nothing.
+    unsafe { libc::setsid() };
+    step("open standard input", standard_input(spec.terminal))?;
+    umask(Mode::from_raw_mode(0o022));
+    step("set resource limits", limits(&spec.limits))?;
+    let folder = std::env::set_current_dir(&spec.cwd);
+    step(&format!("change to the working folder {}", spec.cwd.display()), folder)?;
+    if spec.fake_ids {
+        step("install the id filter", seccomp::fake_ids())?;
+    }
+    if spec.insecure {
+        step("set capabilities", Capabilities::ALL.limit())?;
+    } else {
+        step("install the system call filter", seccomp::confine())?;
+        step("set capabilities", Capabilities::DEFAULT.limit())?;
+    }
+    step("change the user", change_user(spec))
+}
+
+fn change_user(spec: &Spec) -> io::Result<()> {
+    let groups: Vec<libc::gid_t> = spec.groups.clone();
+    // SAFETY: the list has the length given and lives until the call returns.
+    check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
+    // SAFETY: these take integers.
+    check(unsafe { libc::setresgid(spec.gid, spec.gid, spec.gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::setresuid(spec.uid, spec.uid, spec.uid) })
+}
+
+fn standard_input(terminal: bool) -> io::Result<()> {
+    let source = if terminal {
+        // SAFETY: duplicates a descriptor number onto another; 1 is the terminal.
+        return check(unsafe { libc::dup2(1, 0) });
+    } else {
+        std::fs::File::open("/dev/null")?
+    };
+    // SAFETY: both are descriptors of this process.
+    check(unsafe { libc::dup2(source.as_raw_fd(), 0) })
+}
+
+fn limits(wanted: &[(String, u64, u64)]) -> io::Result<()> {
+    for (name, soft, hard) in wanted {
+        let resource = resource(name).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("unknown limit '{name}'"))
+        })?;
+        let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+        // SAFETY: the limit lives until the call returns.
+        check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
+    }
+    Ok(())
+}
+
+fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {
+    Some(match name {
+        "as" => libc::RLIMIT_AS,
+        "core" => libc::RLIMIT_CORE,
+        "cpu" => libc::RLIMIT_CPU,
+        "data" => libc::RLIMIT_DATA,
+        "fsize" => libc::RLIMIT_FSIZE,
+        "locks" => libc::RLIMIT_LOCKS,
+        "memlock" => libc::RLIMIT_MEMLOCK,
+        "msgqueue" => libc::RLIMIT_MSGQUEUE,
+        "nice" => libc::RLIMIT_NICE,
+        "nofile" => libc::RLIMIT_NOFILE,
+        "nproc" => libc::RLIMIT_NPROC,
+        "rss" => libc::RLIMIT_RSS,
+        "rtprio" => libc::RLIMIT_RTPRIO,
+        "rttime" => libc::RLIMIT_RTTIME,
+        "sigpending" => libc::RLIMIT_SIGPENDING,
+        "stack" => libc::RLIMIT_STACK,
+        _ => return None,
+    })
+}
+
+fn execute(spec: &Spec) -> Problem {
+    let Some(name) = spec.args.first() else {
+        return Problem::Execute("no command was given".to_owned(), 127);
+    };
+    let Some(program) = find_program(name, &spec.env) else {
+        let reason = format!("exec: \"{name}\": executable file not found in $PATH");
+        return Problem::Execute(reason, 127);
+    };
+    let error = replace_process(&program, spec);
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound if program.exists() => {
+            format!("exec {name}: no such file or directory (its interpreter is missing)")
+        }
+        io::ErrorKind::NotFound => format!("exec {name}: no such file or directory"),
+        io::ErrorKind::PermissionDenied => format!("exec {name}: permission denied"),
+        _ if error.raw_os_error() == Some(libc::ENOEXEC) => format!("exec {name}: exec format error"),
+        _ => format!("exec {name}: {error}"),
+    };
+    let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    Problem::Execute(reason, code)
+}
+
+fn find_program(name: &str, env: &[(String, String)]) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(name.into());
+    }
+    let path = env.iter().rev().find(|(key, _)| key == "PATH").map_or("", |(_, value)| value);
+    let candidates = path.split(':').map(|folder| match folder {
+        "" => Path::new(".").join(name),
+        folder => Path::new(folder).join(name),
+    });
+    candidates.into_iter().find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
+}
+
+fn replace_process(program: &Path, spec: &Spec) -> io::Error {
+    let strings = |items: Vec<String>| -> Result<Vec<CString>, _> {
+        items.into_iter().map(CString::new).collect()
+    };
+    let env = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let (Ok(program), Ok(args), Ok(env)) =
+        (c_string(program.as_os_str()), strings(spec.args.clone()), strings(env))
+    else {
+        return io::Error::new(io::ErrorKind::InvalidInput, "an argument contains a NUL byte");
+    };
+    let (args, env) = (pointers(&args), pointers(&env));
+    // SAFETY: both lists end with a null pointer and hold C strings that live until the call
+    // returns, which it only does when it fails.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+fn c_string(text: &OsStr) -> Result<CString, std::ffi::NulError> {
+    CString::new(text.as_bytes())
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}

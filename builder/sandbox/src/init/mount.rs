@@ -1,0 +1,141 @@
+//! Mounts what the specification asks for, each as a detached mount that is then moved onto its
+//! mount point by descriptor: no path is looked up twice.
+
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::fail::{Context as _, Failure, check};
+use super::overlay;
+use super::target::{Shape, Targets};
+use crate::spec::{Mount, MountKind};
+
+/// Moves a detached mount onto a mount point.
+pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags)
+}
+
+/// A detached mount of a new file system.
+pub(crate) fn new_file_system(
+    kind: &str,
+    options: &[(&str, String)],
+    attributes: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in options {
+        fsconfig_set_string(&context, *name, value)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// A detached copy of a mount, with all below it.
+pub(crate) fn clone_of(source: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, source, flags)
+}
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Makes a detached mount, and all below it, read-only.
+pub(crate) fn make_read_only(mount: &OwnedFd) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let attributes = MountAttr {
+        set: libc::MOUNT_ATTR_RDONLY,
+        clear: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the structure has the kernel's layout and the size given, and lives until the call
+    // returns; the path is a C string.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(if done == 0 { 0 } else { -1 })
+}
+
+/// Mounts one of the specification's mounts.
+pub(crate) fn mount(
+    mount: &Mount,
+    targets: &mut Targets,
+    in_user_namespace: bool,
+) -> Result<(), Failure> {
+    let what = || format!("mount on {}", mount.target.display());
+    let (detached, shape) = match &mount.kind {
+        MountKind::Bind { source, read_only } => bind(source, *read_only)?,
+        MountKind::Overlay { lowers, upper } => {
+            let places = upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
+            let overlay = overlay::open(lowers, places, in_user_namespace)?;
+            if upper.is_none() {
+                make_read_only(&overlay).with_context(what)?;
+            }
+            (overlay, Shape::Folder)
+        }
+        MountKind::Tmpfs { size, mode } => {
+            let mut options = vec![("mode", format!("{mode:o}"))];
+            options.extend(size.map(|size| ("size", size.to_string())));
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            (new_file_system("tmpfs", &options, attributes).with_context(what)?, Shape::Folder)
+        }
+        MountKind::File { content, mode, uid, gid } => {
+            let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+            (file(content, *mode, owner).with_context(what)?, Shape::File)
+        }
+    };
+    let target = targets.open(&mount.target, shape)?;
+    attach(detached, target).with_context(what)
+}
+
+fn bind(source: &Path, read_only: bool) -> Result<(OwnedFd, Shape), Failure> {
+    let what = || format!("bind {}", source.display());
+    let shape = match std::fs::metadata(source).with_context(what)?.is_dir() {
+        true => Shape::Folder,
+        false => Shape::File,
+    };
+    let detached = clone_of(source).with_context(what)?;
+    if read_only {
+        make_read_only(&detached).with_context(what)?;
+    }
+    Ok((detached, shape))
+}
+
+/// A file in memory: alone in a tmpfs that can't be swapped where the kernel allows to say so.
+fn file(content: &[u8], mode: u32, owner: (Uid, Gid)) -> rustix::io::Result<OwnedFd> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let memory = match new_file_system("tmpfs", &[("noswap", String::new())], attributes) {
+        Ok(memory) => memory,
+        Err(_) => new_file_system("tmpfs", &[], MountAttrFlags::empty())?,
+    };
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(&memory, "file", flags, Mode::from_raw_mode(mode))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    _ = rustix::fs::fchown(&file, Some(owner.0), Some(owner.1));
+    std::fs::File::from(file).write_all(content).map_err(|_| rustix::io::Errno::NOSPC)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(&memory, "file", flags)
+}

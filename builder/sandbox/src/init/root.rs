@@ -1,0 +1,151 @@
+//! PID 1: mounts the root and everything in it, runs the command, cleans up.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::process::{pivot_root, umask};
+
+use super::fail::{Context as _, Failure, check};
+use super::mount::{attach, clone_of, make_read_only, new_file_system};
+use super::target::{Shape, Targets};
+use super::{command, device, mask, mount, overlay, reaper};
+use crate::Spec;
+use crate::process::Finished;
+use crate::spec::{Network, Root};
+
+pub(crate) fn run(spec: &Spec) -> Result<Finished, Failure> {
+    umask(Mode::empty());
+    make_private().context("make mounts private")?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).context("set the host name")?;
+    if spec.network == Network::None {
+        bring_loopback_up().context("bring up the loopback interface")?;
+    }
+    let memory_kills = reaper::memory_kills();
+    let root = mount_root(spec)?;
+    let mut targets = Targets::new(root);
+    mount_system(spec, &mut targets)?;
+    for wanted in &spec.mounts {
+        mount::mount(wanted, &mut targets, spec.in_user_namespace)?;
+    }
+    enter(targets.root()).context("enter the root")?;
+    let command = command::start(spec)?;
+    let exit = reaper::reap(command, memory_kills)?;
+    Ok(Finished { exit, mount_parents: leave(targets) })
+}
+
+fn make_private() -> std::io::Result<()> {
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    let null = std::ptr::null();
+    // SAFETY: the target is a C string; the other arguments may be null when only flags change.
+    check(unsafe { libc::mount(null, c"/".as_ptr(), null, flags, null.cast()) })
+}
+
+/// Mounts the root over the folder that takes its changes: nobody outside sees it.
+fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
+    let (mount, place) = match &spec.root {
+        Root::Overlay { lowers, upper, work } => {
+            let places = Some((upper.as_path(), work.as_path()));
+            (overlay::open(lowers, places, spec.in_user_namespace)?, upper)
+        }
+        Root::Folder(folder) => (clone_of(folder).context("open the root")?, folder),
+    };
+    attach(&mount, open_path(place).context("open the root")?).context("mount the root")?;
+    Ok(mount)
+}
+
+fn open_path(path: &Path) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn mount_system(spec: &Spec, targets: &mut Targets) -> Result<(), Failure> {
+    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc = new_file_system("proc", &[], quiet).context("mount /proc")?;
+    let place = targets.open(Path::new("/proc"), Shape::Folder)?;
+    attach(proc, place).context("mount /proc")?;
+    let place = targets.open(Path::new("/sys"), Shape::Folder)?;
+    attach(system(spec.insecure).context("mount /sys")?, place).context("mount /sys")?;
+    let place = targets.open(Path::new("/dev"), Shape::Folder)?;
+    device::mount(&place, spec.shm_size)?;
+    if !spec.insecure {
+        mask::mask(targets.root())?;
+    }
+    Ok(())
+}
+
+/// `/sys`; a user namespace that doesn't own the network can only show the host's.
+fn system(writable: bool) -> std::io::Result<OwnedFd> {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    if !writable {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    if let Ok(mount) = new_file_system("sysfs", &[], attributes) {
+        return Ok(mount);
+    }
+    let mount = clone_of(Path::new("/sys"))?;
+    if !writable {
+        make_read_only(&mount)?;
+    }
+    Ok(mount)
+}
+
+fn enter(root: &OwnedFd) -> std::io::Result<()> {
+    rustix::process::fchdir(root)?;
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    std::env::set_current_dir("/")
+}
+
+/// Unmounts what lies in the root and removes the mount points that were made for it.
+fn leave(targets: Targets) -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut places: Vec<&str> =
+        mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|p| *p != "/").collect();
+    places.reverse();
+    for place in places {
+        _ = unmount(unescape(place), UnmountFlags::DETACH);
+    }
+    targets.clean_up()
+}
+
+/// Undoes the octal escapes of `/proc/self/mountinfo` (`proc(5)`).
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(byte) if first == b'\\' => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+fn bring_loopback_up() -> std::io::Result<()> {
+    // SAFETY: socket takes integers.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    check(socket)?;
+    // SAFETY: an ifreq of zeros is a valid one; the name is then set and stays terminated.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l'.cast_signed();
+    request.ifr_name[1] = b'o'.cast_signed();
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
+    // SAFETY: the request lives until the call returns, and SIOCSIFFLAGS reads an ifreq.
+    let done = check(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) });
+    // SAFETY: the descriptor is this function's own.
+    unsafe { libc::close(socket) };
+    done
+}

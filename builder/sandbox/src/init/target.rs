@@ -1,0 +1,109 @@
+//! Mount points inside the root: found without ever leaving it, made when missing, removed
+//! afterwards.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
+use rustix::io::Errno;
+
+use super::fail::{Context as _, Failure};
+
+/// What a mount point is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    File,
+    Folder,
+}
+
+/// The root folder, and what was made in it.
+pub(crate) struct Targets {
+    root: OwnedFd,
+    made: Vec<(OwnedFd, PathBuf, Shape)>,
+    parents: Vec<PathBuf>,
+}
+
+impl Targets {
+    pub(crate) fn new(root: OwnedFd) -> Self {
+        Self { root, made: Vec::new(), parents: Vec::new() }
+    }
+
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// The file or folder at `path`, links followed inside the root, made when missing.
+    pub(crate) fn open(&mut self, path: &Path, shape: Shape) -> Result<OwnedFd, Failure> {
+        let what = || format!("make the mount point {}", path.display());
+        match self.lookup(path) {
+            Ok(found) => Ok(found),
+            Err(Errno::NOENT) => self.make(path, shape).with_context(what),
+            Err(error) => Err(error).with_context(what),
+        }
+    }
+
+    fn lookup(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        openat2(&self.root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    }
+
+    fn make(&mut self, path: &Path, shape: Shape) -> rustix::io::Result<OwnedFd> {
+        let mut parent = self.lookup(Path::new("/"))?;
+        let mut so_far = PathBuf::from("/");
+        let names: Vec<_> = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+        for (at, name) in names.iter().enumerate() {
+            so_far.push(name);
+            parent = match self.lookup(&so_far) {
+                Ok(there) => there,
+                Err(Errno::NOENT) => {
+                    let last = at + 1 == names.len();
+                    let shape = if last { shape } else { Shape::Folder };
+                    self.make_one(parent, name.as_os_str().as_ref(), shape, &so_far)?
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(parent)
+    }
+
+    fn make_one(
+        &mut self,
+        parent: OwnedFd,
+        name: &Path,
+        shape: Shape,
+        path: &Path,
+    ) -> rustix::io::Result<OwnedFd> {
+        match shape {
+            Shape::Folder => mkdirat(&parent, name, Mode::from_raw_mode(0o755))?,
+            Shape::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                drop(openat(&parent, name, flags, Mode::from_raw_mode(0o644))?);
+            }
+        }
+        let made = openat(&parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        self.parents.extend(path.parent().map(Path::to_owned));
+        self.made.push((parent, name.to_owned(), shape));
+        Ok(made)
+    }
+
+    /// Removes what was made, where it is still empty; returns the folders it was made in. All
+    /// that was mounted on it must be unmounted.
+    pub(crate) fn clean_up(self) -> Vec<PathBuf> {
+        for (parent, name, shape) in self.made.iter().rev() {
+            match shape {
+                Shape::Folder => _ = unlinkat(parent.as_fd(), name, AtFlags::REMOVEDIR),
+                Shape::File if is_empty(parent, name) => {
+                    _ = unlinkat(parent.as_fd(), name, AtFlags::empty());
+                }
+                Shape::File => {}
+            }
+        }
+        self.parents
+    }
+}
+
+fn is_empty(parent: &OwnedFd, name: &Path) -> bool {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size == 0)
+}

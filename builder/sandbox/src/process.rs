@@ -1,0 +1,179 @@
+//! The caller's side: starts the helper, waits for its report, ends it.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::init::HELPER_NAME;
+use crate::{SandboxError, Spec};
+
+/// Starts processes.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    helper: PathBuf,
+}
+
+/// Where a process's output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To pipes that the caller reads.
+    Piped,
+    /// To the caller's own output.
+    Inherited,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// By itself, with a status.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+    /// Killed because the machine or its control group ran out of memory.
+    OutOfMemory,
+    /// It could not be executed: the text says why, as container runtimes word it; 126 or 127.
+    NotExecuted {
+        /// Why.
+        reason: String,
+        /// The status a shell would report.
+        code: i32,
+    },
+    /// It was stopped on request.
+    Killed,
+}
+
+/// A process that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// How.
+    pub exit: Exit,
+    /// Folders inside the root in which mount points were made and removed again: an overlay's
+    /// upper folder may have unchanged copies of them.
+    pub mount_parents: Vec<PathBuf>,
+}
+
+/// What the helper reports, one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Report {
+    Finished(Finished),
+    Failed { what: String, reason: String, errno: i32 },
+}
+
+impl Sandbox {
+    /// Sandboxes made by the running program, whose `main` calls
+    /// [`run_if_helper`](crate::run_if_helper).
+    #[must_use]
+    pub fn of_this_program() -> Self {
+        Self { helper: PathBuf::from("/proc/self/exe") }
+    }
+
+    /// Sandboxes made by another program that calls [`run_if_helper`](crate::run_if_helper).
+    #[must_use]
+    pub fn of_program(helper: PathBuf) -> Self {
+        Self { helper }
+    }
+
+    /// Starts a process.
+    ///
+    /// # Errors
+    /// When the helper can't be started. What it then can't do is told by [`Child::wait`].
+    pub fn spawn(&self, spec: &Spec, output: Output) -> Result<Child, SandboxError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(&self.helper);
+        command.arg0(HELPER_NAME).env_clear().stdin(OwnedFd::from(theirs));
+        if output == Output::Piped {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        let program = self.helper.display().to_string();
+        let mut process = command
+            .spawn()
+            .map_err(|source| SandboxError::Helper { program, source })?;
+        drop(command);
+        send(&ours, spec)?;
+        let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+        Ok(Child { process, channel: Arc::new(ours), stdout, stderr })
+    }
+}
+
+fn send(mut channel: &UnixStream, spec: &Spec) -> Result<(), SandboxError> {
+    let mut line = serde_json::to_vec(spec).map_err(io::Error::other)?;
+    line.push(b'\n');
+    match channel.write_all(&line) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A running process. Dropped before it ended, it is killed.
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    channel: Arc<UnixStream>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+/// Ends a process from another thread.
+#[derive(Clone, Debug)]
+pub struct Killer(Arc<UnixStream>);
+
+impl Killer {
+    /// Kills the process and all it started.
+    pub fn kill(&self) {
+        _ = self.0.shutdown(Shutdown::Write);
+    }
+}
+
+impl Child {
+    /// The process's standard output, once, where it is piped.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    /// The process's standard error, once, where it is piped.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.stderr.take()
+    }
+
+    /// Something that can kill the process from another thread.
+    #[must_use]
+    pub fn killer(&self) -> Killer {
+        Killer(self.channel.clone())
+    }
+
+    /// Waits until the process, and all it started, have ended and nothing is mounted any more.
+    ///
+    /// # Errors
+    /// When the sandbox could not be prepared.
+    pub fn wait(mut self) -> Result<Finished, SandboxError> {
+        let mut line = String::new();
+        BufReader::new(&*self.channel).read_line(&mut line)?;
+        let status = self.process.wait()?;
+        match serde_json::from_str(&line) {
+            Ok(Report::Finished(finished)) => Ok(finished),
+            Ok(Report::Failed { what, reason, errno }) => {
+                Err(SandboxError::Setup { what, reason, errno })
+            }
+            Err(_) => Err(SandboxError::Vanished(match status.signal() {
+                Some(signal) => format!("signal {signal}"),
+                None => status.to_string(),
+            })),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.killer().kill();
+        _ = self.process.wait();
+    }
+}

@@ -1,0 +1,117 @@
+//! What to run, and in what surroundings. Sent to the helper as JSON.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One process to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// Program and arguments; a program without a slash is looked up in `env`'s `PATH`.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Working folder, absolute.
+    pub cwd: PathBuf,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// More groups.
+    pub groups: Vec<u32>,
+    /// Host name.
+    pub hostname: String,
+    /// The root filesystem.
+    pub root: Root,
+    /// What else is mounted, in order.
+    pub mounts: Vec<Mount>,
+    /// What the process can reach.
+    pub network: Network,
+    /// Resource limits: name as in `setrlimit(2)` without `RLIMIT_` in lower case, soft, hard.
+    pub limits: Vec<(String, u64, u64)>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// All capabilities, no system call filter, nothing masked.
+    pub insecure: bool,
+    /// Give up ids that can't be had: calls that change owners or users seem to succeed
+    /// (for user namespaces with a single id).
+    pub fake_ids: bool,
+    /// Whether the mounts are made in a user namespace.
+    pub in_user_namespace: bool,
+    /// Keep the caller's terminal as standard input instead of `/dev/null`.
+    pub terminal: bool,
+}
+
+/// The root filesystem.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// Folders stacked by overlayfs.
+    Overlay {
+        /// Lowest first; at least one.
+        lowers: Vec<PathBuf>,
+        /// Takes the changes.
+        upper: PathBuf,
+        /// Empty, on the same file system as `upper`.
+        work: PathBuf,
+    },
+    /// A folder as it is.
+    Folder(PathBuf),
+}
+
+/// Something mounted inside the root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, absolute inside the root; made when missing and removed again afterwards.
+    pub target: PathBuf,
+    /// What.
+    pub kind: MountKind,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountKind {
+    /// A file or folder of the host.
+    Bind {
+        /// The file or folder.
+        source: PathBuf,
+        /// Whether it can't be written.
+        read_only: bool,
+    },
+    /// Folders stacked by overlayfs.
+    Overlay {
+        /// Lowest first; at least one.
+        lowers: Vec<PathBuf>,
+        /// Takes the changes, with a working folder; `None`: can't be written.
+        upper: Option<(PathBuf, PathBuf)>,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Limit in bytes.
+        size: Option<u64>,
+        /// Permission bits of its root.
+        mode: u32,
+    },
+    /// A file in memory.
+    File {
+        /// The content.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// What the process can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// What the caller can.
+    Host,
+    /// Loopback only.
+    None,
+}

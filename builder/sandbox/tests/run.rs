@@ -1,0 +1,197 @@
+//! Runs real processes: needs root (or user namespaces) and a static busybox.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use kiln_sandbox::{Exit, Finished, Mount, MountKind, Network, Output, Root, Sandbox, Spec};
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A root with busybox, or nothing where it is not installed or we aren't root.
+    fn new() -> Option<Self> {
+        let busybox = Path::new("/bin/busybox");
+        if !rustix::process::geteuid().is_root() || !busybox.exists() {
+            eprintln!("SKIPPED: needs root and Debian's busybox-static");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let place = Self { folder };
+        std::fs::create_dir_all(place.at("lower/bin")).unwrap();
+        std::fs::copy(busybox, place.at("lower/bin/busybox")).unwrap();
+        for name in ["sh", "true", "cat", "ls", "sleep", "ip", "mount", "id", "stat"] {
+            std::os::unix::fs::symlink("busybox", place.at("lower/bin").join(name)).unwrap();
+        }
+        Some(place)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn spec(&self, script: &str) -> Spec {
+        for name in ["upper", "work"] {
+            _ = std::fs::remove_dir_all(self.at(name));
+            std::fs::create_dir(self.at(name)).unwrap();
+        }
+        let lowers = vec![self.at("lower")];
+        Spec {
+            args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            env: vec![("PATH".into(), "/bin".into())],
+            cwd: "/".into(),
+            uid: 0,
+            gid: 0,
+            groups: vec![],
+            hostname: "box".into(),
+            root: Root::Overlay { lowers, upper: self.at("upper"), work: self.at("work") },
+            mounts: vec![],
+            network: Network::Host,
+            limits: vec![],
+            shm_size: 1 << 20,
+            insecure: false,
+            fake_ids: false,
+            in_user_namespace: false,
+            terminal: false,
+        }
+    }
+
+    fn upper(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        list(&self.at("upper"), "", &mut all);
+        all.sort();
+        all
+    }
+}
+
+fn list(folder: &Path, prefix: &str, all: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let name = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            list(&entry.path(), &name, all);
+        }
+        all.push(name);
+    }
+}
+
+fn run(spec: &Spec) -> (Finished, String) {
+    let sandbox = Sandbox::of_program(env!("CARGO_BIN_EXE_kiln-sandbox-helper").into());
+    let mut child = sandbox.spawn(spec, Output::Piped).unwrap();
+    let mut text = String::new();
+    child.take_stdout().unwrap().read_to_string(&mut text).unwrap();
+    child.take_stderr().unwrap().read_to_string(&mut text).unwrap();
+    (child.wait().unwrap(), text)
+}
+
+fn output(place: &Place, script: &str) -> String {
+    let (finished, text) = run(&place.spec(script));
+    assert_eq!(finished.exit, Exit::Code(0), "{text}");
+    text
+}
+
+#[test]
+fn outcomes() {
+    let Some(place) = Place::new() else { return };
+    let exit = |script: &str| run(&place.spec(script)).0.exit;
+    assert_eq!(exit("exit 3"), Exit::Code(3));
+    assert_eq!(exit("kill -9 $$"), Exit::Signal(9));
+    assert_eq!(exit("sleep 1000 & true"), Exit::Code(0), "what is left running is ended");
+    let mut spec = place.spec("");
+    spec.args = vec!["no-such-program".into()];
+    let reason = "exec: \"no-such-program\": executable file not found in $PATH".to_owned();
+    assert_eq!(run(&spec).0.exit, Exit::NotExecuted { reason, code: 127 });
+}
+
+#[test]
+fn a_step_that_does_nothing_changes_nothing() {
+    let Some(place) = Place::new() else { return };
+    let mut spec = place.spec("true");
+    let file = MountKind::File { content: b"s".to_vec(), mode: 0o400, uid: 0, gid: 0 };
+    spec.mounts = vec![
+        Mount { target: "/a/b/secret".into(), kind: file },
+        Mount { target: "/etc/hosts".into(), kind: MountKind::Tmpfs { size: None, mode: 0o755 } },
+    ];
+    let (finished, text) = run(&spec);
+    assert_eq!(finished.exit, Exit::Code(0), "{text}");
+    assert_eq!(place.upper(), Vec::<String>::new());
+    assert!(finished.mount_parents.contains(&PathBuf::from("/a/b")));
+}
+
+#[test]
+fn changes_land_in_the_upper_folder() {
+    let Some(place) = Place::new() else { return };
+    output(&place, "echo 1 > /new; echo x > /dev/shm/x; echo y > /dev/y");
+    assert_eq!(place.upper(), ["/new"]);
+}
+
+#[test]
+fn confinement() {
+    let Some(place) = Place::new() else { return };
+    let status = output(&place, "cat /proc/self/status");
+    assert!(status.contains("CapEff:\t00000000a80425fb"), "{status}");
+    assert!(status.contains("Seccomp:\t2"));
+    assert!(output(&place, "mount -t tmpfs t /bin 2>&1; true").contains("not permitted"));
+    assert_eq!(output(&place, "cat /proc/keys /proc/timer_list"), "");
+    assert!(output(&place, "echo 1 > /proc/sys/kernel/hostname; true").contains("Read-only"));
+    let mut user = place.spec("id; cat /proc/self/status");
+    (user.uid, user.gid, user.groups) = (7, 8, vec![9]);
+    let text = run(&user).1;
+    assert!(text.contains("uid=7 gid=8 groups=9"), "{text}");
+    assert!(text.contains("CapEff:\t0000000000000000"));
+}
+
+#[test]
+fn only_loopback_without_network() {
+    let Some(place) = Place::new() else { return };
+    let mut spec = place.spec("ip -o addr");
+    spec.network = Network::None;
+    let text = run(&spec).1;
+    assert!(text.contains("127.0.0.1") && !text.contains("eth0"), "{text}");
+}
+
+#[test]
+fn mounts_stay_inside_the_root() {
+    let Some(place) = Place::new() else { return };
+    std::os::unix::fs::symlink("/", place.at("lower/out")).unwrap();
+    let outside = format!("/out{}", place.at("escaped").display());
+    let mut spec = place.spec(&format!("cat {outside}"));
+    let kind = MountKind::File { content: b"inside".to_vec(), mode: 0o444, uid: 0, gid: 0 };
+    spec.mounts = vec![Mount { target: outside.into(), kind }];
+    assert_eq!(run(&spec).1, "inside");
+    assert!(!place.at("escaped").exists());
+}
+
+#[test]
+fn three_hundred_layers() {
+    let Some(place) = Place::new() else { return };
+    let mut lowers = vec![place.at("lower")];
+    for number in 0..300 {
+        let lower = place.at(&format!("layer{number}"));
+        std::fs::create_dir(&lower).unwrap();
+        std::fs::write(lower.join(format!("f{number}")), b"").unwrap();
+        lowers.push(lower);
+    }
+    let mut spec = place.spec("ls / | busybox grep -c ^f");
+    spec.root = Root::Overlay { lowers, upper: place.at("upper"), work: place.at("work") };
+    assert_eq!(run(&spec).1, "300\n");
+}
+
+#[test]
+fn killing_ends_everything() {
+    let Some(place) = Place::new() else { return };
+    let sandbox = Sandbox::of_program(env!("CARGO_BIN_EXE_kiln-sandbox-helper").into());
+    let spec = place.spec("sleep 12345 & echo started; wait");
+    let mut child = sandbox.spawn(&spec, Output::Piped).unwrap();
+    let mut first = [0; 7];
+    child.take_stdout().unwrap().read_exact(&mut first).unwrap();
+    let killer = child.killer();
+    let waiting = std::thread::spawn(move || child.wait().unwrap());
+    killer.kill();
+    assert_eq!(waiting.join().unwrap().exit, Exit::Killed);
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let commands = processes.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok());
+    assert_eq!(commands.filter(|command| command.contains("12345")).count(), 0);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(place.folder.path().to_str().unwrap()));
+}
