@@ -1,1 +1,3 @@
 //! OCI images: registries, layouts, archives, and layers to and from tar.
+
+pub mod layer;

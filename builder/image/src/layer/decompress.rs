@@ -1,0 +1,74 @@
+//! Decompresses a layer, whatever its media type claims, on a thread of its own.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+const CHUNK: usize = 256 * 1024;
+const CHUNKS_AHEAD: usize = 8;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The uncompressed bytes of gzip (any number of members), zstd (any number of frames) or plain
+/// data, told apart by their first bytes.
+///
+/// # Errors
+/// When the first bytes can't be read.
+pub fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut reader = BufReader::with_capacity(CHUNK, reader);
+    let start = reader.fill_buf()?;
+    if start.starts_with(&GZIP_MAGIC) {
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)))
+    } else if start.starts_with(&ZSTD_MAGIC) {
+        Ok(Box::new(zstd::Decoder::with_buffer(reader)?))
+    } else {
+        Ok(Box::new(reader))
+    }
+}
+
+/// Reads ahead of its user: what `pump` on another thread sends.
+pub(crate) struct Ahead {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    current: Vec<u8>,
+    position: usize,
+}
+
+pub(crate) fn read_ahead() -> (SyncSender<io::Result<Vec<u8>>>, Ahead) {
+    let (send, chunks) = sync_channel(CHUNKS_AHEAD);
+    (send, Ahead { chunks, current: Vec::new(), position: 0 })
+}
+
+/// Sends all of `reader` until it ends or nobody listens.
+pub(crate) fn pump(mut reader: impl Read, send: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let sent = match reader.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(count) => {
+                chunk.truncate(count);
+                send.send(Ok(chunk))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                _ = send.send(Err(error));
+                return;
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position == self.current.len() {
+            let Ok(chunk) = self.chunks.recv() else { return Ok(0) };
+            self.current = chunk?;
+            self.position = 0;
+        }
+        let count = buffer.len().min(self.current.len() - self.position);
+        buffer[..count].copy_from_slice(&self.current[self.position..self.position + count]);
+        self.position += count;
+        Ok(count)
+    }
+}

@@ -1,0 +1,210 @@
+//! Writes a tree as a layer: entries in path order, names and owners by number only, whiteouts as
+//! the OCI image specification writes them. The same tree gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use kiln_graph::{BlobDigest, Entry, ImagePath, Node, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use super::Codec;
+use super::compress::compress;
+use super::header::{BLOCK, Header};
+
+/// Where the content of a tree's files is.
+pub trait ContentSource: Sync {
+    /// Opens a file of the tree.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open(&self, entry: &Entry) -> io::Result<File>;
+}
+
+impl<F: Fn(&Entry) -> io::Result<File> + Sync> ContentSource for F {
+    fn open(&self, entry: &Entry) -> io::Result<File> {
+        self(entry)
+    }
+}
+
+/// How a tree is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EncodeOptions {
+    /// Times later than this are written as this (`SOURCE_DATE_EPOCH`).
+    pub latest: Option<Timestamp>,
+}
+
+/// A written layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Digest of the bytes written.
+    pub blob: BlobDigest,
+    /// Number of bytes written.
+    pub size: u64,
+    /// Digest of the uncompressed tar.
+    pub diff_id: BlobDigest,
+}
+
+/// Writes a layer: entries sorted by path, compressed with `codec`.
+///
+/// # Errors
+/// When a file can't be read or isn't what its entry says, or `out` can't be written.
+pub fn encode(
+    entries: &[Entry],
+    source: &dyn ContentSource,
+    codec: Codec,
+    out: impl Write + Send,
+    options: &EncodeOptions,
+) -> io::Result<Encoded> {
+    let mut blob = Counting { inner: out, hash: Sha256::new(), size: 0 };
+    let diff_id = compress(codec, &mut blob, |stream| {
+        let mut plain = Counting { inner: stream, hash: Sha256::new(), size: 0 };
+        write_tar(entries, source, &mut plain, options)?;
+        Ok(BlobDigest::from_sha256(plain.hash.finalize().into()))
+    })?;
+    let digest = BlobDigest::from_sha256(blob.hash.finalize().into());
+    Ok(Encoded { blob: digest, size: blob.size, diff_id })
+}
+
+struct Counting<W> {
+    inner: W,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes a tar of entries sorted by path.
+///
+/// # Errors
+/// As [`encode`].
+pub fn write_tar(
+    entries: &[Entry],
+    source: &dyn ContentSource,
+    out: &mut dyn Write,
+    options: &EncodeOptions,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    let by_path: BTreeMap<&ImagePath, &Entry> = entries
+        .iter()
+        .filter(|entry| matches!(entry.node, Node::File { .. }))
+        .map(|entry| (&entry.path, entry))
+        .collect();
+    for entry in entries {
+        write_entry(entry, &by_path, source, out, options, &mut buffer)?;
+    }
+    out.write_all(&[0; BLOCK * 2])
+}
+
+fn write_entry(
+    entry: &Entry,
+    by_path: &BTreeMap<&ImagePath, &Entry>,
+    source: &dyn ContentSource,
+    out: &mut dyn Write,
+    options: &EncodeOptions,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let Some(kind) = type_flag(&entry.node) else { return Ok(()) };
+    let latest = options.latest.unwrap_or(entry.mtime);
+    let mut header = Header {
+        name: name(entry),
+        kind,
+        link: b"",
+        size: 0,
+        device: (0, 0),
+        entry,
+        mtime: entry.mtime.min(latest),
+    };
+    match &entry.node {
+        Node::File { size, .. } => header.size = *size,
+        Node::HardLink { to } => header.link = to.relative_bytes(),
+        Node::Symlink { target } => header.link = target,
+        Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
+            header.device = (*major, *minor);
+        }
+        _ => {}
+    }
+    let linked = match &entry.node {
+        Node::HardLink { to } => by_path.get(to).copied(),
+        _ => None,
+    };
+    header.entry = linked.unwrap_or(entry);
+    out.write_all(&header.encode())?;
+    if let Node::File { size, .. } = entry.node {
+        copy_content(&mut source.open(entry)?, size, entry, out, buffer)?;
+    }
+    if entry.node == (Node::Directory { opaque: true }) {
+        write_opaque(entry, header.mtime, out)?;
+    }
+    Ok(())
+}
+
+/// The mark stands directly behind its folder, before everything in it.
+fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Write) -> io::Result<()> {
+    let path = folder.path.join(".wh..wh..opq");
+    let mark = Entry { mode: 0, ..Entry::directory(path.clone()) };
+    let name = path.relative_bytes().to_vec();
+    let header =
+        Header { name, kind: b'0', link: b"", size: 0, device: (0, 0), entry: &mark, mtime };
+    out.write_all(&header.encode())
+}
+
+fn type_flag(node: &Node) -> Option<u8> {
+    Some(match node {
+        Node::File { .. } | Node::Whiteout => b'0',
+        Node::HardLink { .. } => b'1',
+        Node::Symlink { .. } => b'2',
+        Node::CharDevice { .. } => b'3',
+        Node::BlockDevice { .. } => b'4',
+        Node::Directory { .. } => b'5',
+        Node::Fifo => b'6',
+        Node::Socket => return None,
+    })
+}
+
+fn name(entry: &Entry) -> Vec<u8> {
+    let mut name = entry.path.relative_bytes().to_vec();
+    match entry.node {
+        Node::Directory { .. } => name.push(b'/'),
+        Node::Whiteout => {
+            let base = entry.path.file_name().map_or(0, <[u8]>::len);
+            let at = name.len() - base;
+            name.splice(at..at, *b".wh.");
+        }
+        _ => {}
+    }
+    name
+}
+
+fn copy_content(
+    file: &mut File,
+    size: u64,
+    entry: &Entry,
+    out: &mut dyn Write,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let mut left = size;
+    while left > 0 {
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = file.read(&mut buffer[..want])?;
+        if count == 0 {
+            let text = format!("{} became shorter while it was read", entry.path);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        out.write_all(&buffer[..count])?;
+        left -= count as u64;
+    }
+    let padding = size.next_multiple_of(BLOCK as u64) - size;
+    out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
+}

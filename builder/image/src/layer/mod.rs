@@ -1,0 +1,13 @@
+//! Layers: tar streams to trees ([`unpack`]) and trees to tar streams ([`encode`]).
+
+mod codec;
+mod compress;
+mod decompress;
+mod encode;
+mod header;
+mod unpack;
+
+pub use codec::{BadCodec, Codec};
+pub use decompress::decompressed;
+pub use encode::{ContentSource, EncodeOptions, Encoded, encode, write_tar};
+pub use unpack::{UnpackOptions, Unpacked, unpack};

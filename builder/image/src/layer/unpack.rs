@@ -1,0 +1,398 @@
+//! Unpacks a layer into a folder that overlayfs can mount, safely.
+//!
+//! Names come from strangers. Every path is made absolute and normalised, its parents are looked
+//! up in what this very layer has unpacked so far (never on the host), links in them are followed
+//! inside the layer only. Whiteouts (`.wh.NAME`, `.wh..wh..opq`; OCI image specification,
+//! layer.md) become overlayfs's.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+use std::path::Path;
+
+use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use sha2::{Digest as _, Sha256};
+use tar::EntryType;
+
+use super::decompress::{decompressed, pump, read_ahead};
+
+/// How a layer is unpacked.
+#[derive(Clone, Copy, Debug)]
+pub struct UnpackOptions {
+    /// The attribute that marks opaque folders.
+    pub opaque_xattr: &'static str,
+    /// Whether files can be given to their owners; if not, only the manifest says who they are.
+    pub give_away: bool,
+}
+
+/// An unpacked layer.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// What it contains.
+    pub manifest: Manifest,
+    /// Digest of the uncompressed tar.
+    pub diff_id: BlobDigest,
+}
+
+/// Unpacks a layer into an empty folder.
+///
+/// # Errors
+/// When the stream can't be read or isn't a tar, an entry can't be what it claims, or the folder
+/// can't be written.
+pub fn unpack(
+    reader: impl Read + Send,
+    folder: &Path,
+    options: &UnpackOptions,
+) -> io::Result<Unpacked> {
+    std::thread::scope(|scope| {
+        let (send, ahead) = read_ahead();
+        scope.spawn(move || match decompressed(reader) {
+            Ok(plain) => pump(plain, &send),
+            Err(error) => _ = send.send(Err(error)),
+        });
+        let mut stream = HashingReader { inner: ahead, hash: Sha256::new() };
+        let mut unpacker = Unpacker::new(folder, options);
+        unpacker.read_all(&mut stream)?;
+        io::copy(&mut stream, &mut io::sink())?;
+        let diff_id = BlobDigest::from_sha256(stream.hash.finalize().into());
+        Ok(Unpacked { manifest: unpacker.finish()?, diff_id })
+    })
+}
+
+struct HashingReader<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+struct Unpacker<'a> {
+    folder: &'a Path,
+    options: &'a UnpackOptions,
+    entries: BTreeMap<ImagePath, Entry>,
+}
+
+/// More links than this in one path are a loop.
+const MOST_LINKS: u32 = 40;
+
+impl<'a> Unpacker<'a> {
+    fn new(folder: &'a Path, options: &'a UnpackOptions) -> Self {
+        Self { folder, options, entries: BTreeMap::new() }
+    }
+
+    fn read_all(&mut self, stream: &mut impl Read) -> io::Result<()> {
+        let mut archive = tar::Archive::new(stream);
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            let name = entry.path_bytes().into_owned();
+            self.one(&mut entry, &name).map_err(|error| {
+                let name = String::from_utf8_lossy(&name);
+                io::Error::new(error.kind(), format!("entry '{name}': {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> io::Result<()> {
+        let path = ImagePath::new(name);
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() || path.is_root() {
+            return Ok(());
+        }
+        let parent = self.folder_for(&path.parent().unwrap_or_default())?;
+        let file_name = path.file_name().unwrap_or_default();
+        if file_name == b".wh..wh..opq" {
+            return self.make_opaque(&parent);
+        }
+        if let Some(hidden) = file_name.strip_prefix(b".wh.") {
+            return self.whiteout(parent.join(hidden));
+        }
+        let meta = attributes(entry, parent.join(file_name))?;
+        self.place(entry, meta, kind)
+    }
+
+    fn place(
+        &mut self,
+        entry: &mut tar::Entry<'_, impl Read>,
+        mut meta: Entry,
+        kind: EntryType,
+    ) -> io::Result<()> {
+        let host = meta.path.under(self.folder);
+        if kind == EntryType::Directory {
+            return self.place_folder(meta);
+        }
+        self.clear(&meta.path)?;
+        let device = || -> io::Result<(u32, u32)> {
+            let header = entry.header();
+            Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
+        };
+        meta.node = match kind {
+            EntryType::Symlink => {
+                let target = link_name(entry)?;
+                symlink(std::ffi::OsStr::new(os(&target)), &host)?;
+                Node::Symlink { target }
+            }
+            EntryType::Link => return self.hard_link(&link_name(entry)?, meta.path),
+            EntryType::Fifo => Node::Fifo,
+            EntryType::Char => device().map(|(major, minor)| Node::CharDevice { major, minor })?,
+            EntryType::Block => device().map(|(major, minor)| Node::BlockDevice { major, minor })?,
+            _ => write_file(entry, &host)?,
+        };
+        make_special(&meta.node, &host)?;
+        self.apply(&meta, &host)?;
+        self.entries.insert(meta.path.clone(), meta);
+        Ok(())
+    }
+
+    fn place_folder(&mut self, mut meta: Entry) -> io::Result<()> {
+        let host = meta.path.under(self.folder);
+        match self.entries.get(&meta.path).map(|entry| entry.node.clone()) {
+            Some(there @ Node::Directory { .. }) => meta.node = there,
+            _ => {
+                self.clear(&meta.path)?;
+                std::fs::create_dir(&host)?;
+            }
+        }
+        self.apply(&meta, &host)?;
+        self.entries.insert(meta.path.clone(), meta);
+        Ok(())
+    }
+
+    /// The folder that `path` stands for, made when missing, links followed inside the layer.
+    fn folder_for(&mut self, path: &ImagePath) -> io::Result<ImagePath> {
+        let mut at = ImagePath::root();
+        let mut links = 0;
+        let mut open: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
+        while let Some(name) = open.pop() {
+            let next = at.join(&name);
+            match self.entries.get(&next).map(|entry| &entry.node) {
+                Some(Node::Directory { .. }) => at = next,
+                Some(Node::Symlink { target }) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(io::Error::other("too many symbolic links in its path"));
+                    }
+                    let target = at.resolve(target);
+                    open.extend(target.components().rev().map(<[u8]>::to_vec));
+                    at = ImagePath::root();
+                }
+                _ => {
+                    self.place_folder(Entry::directory(next.clone()))?;
+                    at = next;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// Removes what the layer has put at a path before: the later entry counts.
+    fn clear(&mut self, path: &ImagePath) -> io::Result<()> {
+        let below: Vec<ImagePath> = self
+            .entries
+            .range(path.clone()..)
+            .map(|(below, _)| below.clone())
+            .take_while(|below| below.starts_with(path))
+            .collect();
+        if below.is_empty() {
+            return Ok(());
+        }
+        let host = path.under(self.folder);
+        match std::fs::symlink_metadata(&host)?.is_dir() {
+            true => std::fs::remove_dir_all(&host)?,
+            false => std::fs::remove_file(&host)?,
+        }
+        for gone in below {
+            self.entries.remove(&gone);
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, target: &[u8], path: ImagePath) -> io::Result<()> {
+        let target = ImagePath::new(target);
+        let parent = self.folder_for(&target.parent().unwrap_or_default())?;
+        let target = parent.join(target.file_name().unwrap_or_default());
+        let Some(linked) = self.entries.get(&target) else {
+            let text = format!("is a hard link to {target}, which this layer does not have");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        };
+        if linked.is_directory() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "is a hard link to a folder"));
+        }
+        let linked = linked.clone();
+        let (from, to) = (target.under(self.folder), path.under(self.folder));
+        rustix::fs::linkat(CWD, &from, CWD, &to, AtFlags::empty())?;
+        self.entries.insert(path.clone(), Entry { path, ..linked });
+        Ok(())
+    }
+
+    fn make_opaque(&mut self, folder: &ImagePath) -> io::Result<()> {
+        let host = folder.under(self.folder);
+        rustix::fs::lsetxattr(&host, self.options.opaque_xattr, b"y", XattrFlags::empty())?;
+        if let Some(entry) = self.entries.get_mut(folder) {
+            entry.node = Node::Directory { opaque: true };
+        }
+        Ok(())
+    }
+
+    fn whiteout(&mut self, path: ImagePath) -> io::Result<()> {
+        self.clear(&path)?;
+        let kind = FileType::CharacterDevice;
+        rustix::fs::mknodat(CWD, path.under(self.folder), kind, Mode::empty(), 0)?;
+        let entry = Entry { mode: 0, node: Node::Whiteout, ..Entry::directory(path.clone()) };
+        self.entries.insert(path, entry);
+        Ok(())
+    }
+
+    /// Owner first: changing it takes setuid bits and capabilities away.
+    fn apply(&self, meta: &Entry, host: &Path) -> io::Result<()> {
+        if self.options.give_away {
+            lchown(host, Some(meta.uid), Some(meta.gid))?;
+        }
+        let is_link = matches!(meta.node, Node::Symlink { .. });
+        if !is_link {
+            std::fs::set_permissions(host, Permissions::from_mode(meta.mode))?;
+        }
+        for (name, value) in &meta.xattrs {
+            match rustix::fs::lsetxattr(host, name.as_slice(), value, XattrFlags::empty()) {
+                Err(rustix::io::Errno::PERM | rustix::io::Errno::NOTSUP)
+                    if !self.options.give_away => {}
+                other => other?,
+            }
+        }
+        set_time(host, meta.mtime)
+    }
+
+    /// Sets the folders' times, which their content has changed, and joins hard links.
+    fn finish(self) -> io::Result<Manifest> {
+        let mut first: BTreeMap<(u64, u64), ImagePath> = BTreeMap::new();
+        let mut entries: Vec<Entry> = self.entries.into_values().collect();
+        for entry in &mut entries {
+            let host = entry.path.under(self.folder);
+            match entry.node {
+                Node::Directory { .. } => set_time(&host, entry.mtime)?,
+                Node::File { .. } => join_link(entry, &host, &mut first)?,
+                _ => {}
+            }
+        }
+        Ok(Manifest::new(entries))
+    }
+}
+
+fn join_link(
+    entry: &mut Entry,
+    host: &Path,
+    first: &mut BTreeMap<(u64, u64), ImagePath>,
+) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::symlink_metadata(host)?;
+    if metadata.nlink() > 1 {
+        match first.get(&(metadata.dev(), metadata.ino())) {
+            Some(to) => entry.node = Node::HardLink { to: to.clone() },
+            None => _ = first.insert((metadata.dev(), metadata.ino()), entry.path.clone()),
+        }
+    }
+    Ok(())
+}
+
+fn set_time(host: &Path, time: Timestamp) -> io::Result<()> {
+    let nanos = i64::from(time.nanos);
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: nanos };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, host, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn os(bytes: &[u8]) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
+}
+
+fn link_name(entry: &tar::Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "is a link without a target");
+    Ok(entry.link_name_bytes().ok_or_else(missing)?.into_owned())
+}
+
+fn make_special(node: &Node, host: &Path) -> io::Result<()> {
+    let (kind, device) = match node {
+        Node::Fifo => (FileType::Fifo, 0),
+        Node::CharDevice { major, minor } => {
+            (FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))
+        }
+        Node::BlockDevice { major, minor } => {
+            (FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
+        }
+        _ => return Ok(()),
+    };
+    let mode = Mode::from_raw_mode(0o600);
+    match rustix::fs::mknodat(CWD, host, kind, mode, device) {
+        // A user namespace makes no devices: the manifest alone knows what it is.
+        Err(rustix::io::Errno::PERM) => File::create_new(host).map(drop),
+        other => Ok(other?),
+    }
+}
+
+fn write_file(reader: &mut impl Read, host: &Path) -> io::Result<Node> {
+    let mut file = File::create_new(host)?;
+    let mut hash = blake3::Hasher::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut size = 0;
+    loop {
+        let count = reader.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+        file.write_all(&buffer[..count])?;
+        size += count as u64;
+    }
+    Ok(Node::File { size, digest: Digest::from(hash.finalize()) })
+}
+
+const XATTR: &str = "SCHILY.xattr.";
+
+/// The entry's attributes; its node is a folder's for now.
+fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Result<Entry> {
+    let header = entry.header();
+    let id = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let mut meta = Entry {
+        mode: header.mode()? & 0o7777,
+        uid: id(header.uid()?),
+        gid: id(header.gid()?),
+        ..Entry::directory(path)
+    };
+    meta.mtime.seconds = header.mtime()?.cast_signed();
+    let Some(records) = entry.pax_extensions()? else { return Ok(meta) };
+    for record in records {
+        let record = record?;
+        let Ok(key) = record.key() else { continue };
+        let text = record.value().unwrap_or_default();
+        match key {
+            "mtime" => meta.mtime = parse_time(text).unwrap_or(meta.mtime),
+            "uid" => meta.uid = text.parse().unwrap_or(meta.uid),
+            "gid" => meta.gid = text.parse().unwrap_or(meta.gid),
+            _ => {
+                if let Some(name) = key.strip_prefix(XATTR) {
+                    meta.xattrs.insert(name.into(), record.value_bytes().to_vec());
+                }
+            }
+        }
+    }
+    Ok(meta)
+}
+
+/// Seconds with a fraction, maybe negative.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let (seconds, nanos): (i64, u32) = (whole.parse().ok()?, digits.parse().ok()?);
+    if whole.starts_with('-') && nanos > 0 {
+        return Some(Timestamp { seconds: seconds - 1, nanos: 1_000_000_000 - nanos });
+    }
+    Some(Timestamp { seconds, nanos })
+}
