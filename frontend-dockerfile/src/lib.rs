@@ -1,1 +1,23 @@
-//! Dockerfile to kiln-graph: parser with spans, expansion, lint and compilation.
+//! Reads Dockerfiles as BuildKit 0.32's frontend does, and compiles them to a graph.
+//!
+//! [`parse`] gives the syntax tree, usable by itself; [`compile()`] makes a [`kiln_graph::Build`] of
+//! it. Both are pure. What the frontend needs to know of base images is asked for with
+//! [`Outcome::Needs`] and given at the next call.
+
+pub mod ast;
+mod compile;
+mod diagnostic;
+mod error;
+mod expand;
+mod ignore;
+mod lint;
+mod parse;
+mod suggest;
+
+pub use compile::{
+    Compiled, ContextKind, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile,
+};
+pub use diagnostic::{Diagnostic, Rule};
+pub use error::DockerfileError;
+pub use ignore::read_ignore_file;
+pub use parse::{parse, parse_trigger};

@@ -1,0 +1,187 @@
+//! The syntax tree of a Dockerfile. Words are as written, variables in them not yet expanded.
+
+use kiln_graph::Location;
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// The `escape` character: `\` unless the directive says otherwise.
+    pub escape: char,
+    /// `# key=value` lines before everything else, names in lower case.
+    pub directives: Vec<Directive>,
+    /// All instructions in order.
+    pub instructions: Vec<Instruction>,
+    /// Lines with a continuation followed by nothing.
+    pub empty_continuations: Vec<Location>,
+}
+
+/// A parser directive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directive {
+    /// Its name in lower case.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Where.
+    pub location: Location,
+}
+
+/// An instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// What it says.
+    pub kind: Kind,
+    /// The keyword as written.
+    pub keyword: String,
+    /// The whole text, continuations joined, without here-documents.
+    pub text: String,
+    /// Where.
+    pub location: Location,
+    /// The comment lines directly above, without `#`.
+    pub comments: Vec<String>,
+}
+
+/// What an instruction says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the Dockerfile reference")]
+pub enum Kind {
+    Add(Copy),
+    Arg(Vec<(String, Option<String>)>),
+    Cmd(Command),
+    Copy(Copy),
+    Entrypoint(Command),
+    Env(Pairs),
+    Expose(Vec<String>),
+    From(From),
+    Healthcheck(Healthcheck),
+    Label(Pairs),
+    Maintainer(String),
+    Onbuild(String),
+    Run(Box<Run>),
+    Shell(Vec<String>),
+    Stopsignal(String),
+    User(String),
+    Volume(Vec<String>),
+    Workdir(String),
+}
+
+/// `KEY=VALUE …`, or the old `KEY VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairs {
+    /// Names and values.
+    pub pairs: Vec<(String, String)>,
+    /// Whether it is the old form.
+    pub legacy: bool,
+}
+
+/// A command in either form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A text for the shell.
+    Shell(String),
+    /// A program and its arguments.
+    Exec(Vec<String>),
+}
+
+/// A here-document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The delimiter without quotes.
+    pub name: String,
+    /// Whether variables in the text are expanded: the delimiter was not quoted.
+    pub expand: bool,
+    /// Whether leading tabs are dropped: `<<-`.
+    pub chomp: bool,
+    /// The text, tabs dropped already.
+    pub content: String,
+}
+
+/// `FROM`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct From {
+    /// `--platform`.
+    pub platform: Option<String>,
+    /// The image or stage.
+    pub image: String,
+    /// The stage's name as written.
+    pub name: Option<String>,
+    /// The word between image and name as written.
+    pub as_keyword: Option<String>,
+}
+
+/// `COPY` and `ADD`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Copy {
+    /// `--from`.
+    pub from: Option<String>,
+    /// `--chown`.
+    pub chown: Option<String>,
+    /// `--chmod`.
+    pub chmod: Option<String>,
+    /// `--link`.
+    pub link: bool,
+    /// `--parents`.
+    pub parents: bool,
+    /// `--exclude`, each.
+    pub exclude: Vec<String>,
+    /// `--checksum`.
+    pub checksum: Option<String>,
+    /// `--keep-git-dir`.
+    pub keep_git_dir: bool,
+    /// `--unpack`.
+    pub unpack: Option<bool>,
+    /// Sources without here-documents.
+    pub sources: Vec<String>,
+    /// Here-documents.
+    pub heredocs: Vec<Heredoc>,
+    /// Destination.
+    pub dest: String,
+}
+
+/// `RUN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// `--mount`, each.
+    pub mounts: Vec<Mount>,
+    /// `--network`.
+    pub network: Option<String>,
+    /// `--security`.
+    pub security: Option<String>,
+    /// `--device`, each.
+    pub devices: Vec<String>,
+    /// The command; for a shell command with here-documents the first line.
+    pub command: Command,
+    /// Here-documents.
+    pub heredocs: Vec<Heredoc>,
+}
+
+/// `--mount`: its fields checked, values not yet expanded.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Mount {
+    /// `type`; empty: bind.
+    pub kind: String,
+    /// Other fields by their main names; ones without a value have `true`.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Mount {
+    /// A field's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self.fields.iter().filter(|(field, _)| field == name);
+        found.next_back().map(|(_, value)| value.as_str())
+    }
+}
+
+/// `HEALTHCHECK`; times in nanoseconds, 0 where not given.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the names are those of the Dockerfile reference")]
+pub struct Healthcheck {
+    /// `None` for `NONE`.
+    pub command: Option<Command>,
+    pub interval: i64,
+    pub timeout: i64,
+    pub start_period: i64,
+    pub start_interval: i64,
+    pub retries: i64,
+}

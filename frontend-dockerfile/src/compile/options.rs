@@ -1,0 +1,88 @@
+//! What a compilation is told besides the file.
+
+use std::collections::BTreeMap;
+
+use kiln_graph::{ImageConfig, ImageSource, Platform};
+
+/// What a compilation is told besides the file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The file's name for messages.
+    pub file_name: String,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--platform`, at least one.
+    pub platforms: Vec<Platform>,
+    /// What the builder runs on.
+    pub build_platform: Platform,
+    /// `--build-context`, by name; the main one is not among them.
+    pub contexts: BTreeMap<String, ContextKind>,
+    /// Ignore patterns by context name; the main one's is `context`.
+    pub ignore: BTreeMap<String, Vec<String>>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--no-cache-filter`: stages that are run whatever is cached.
+    pub no_cache_filter: Vec<String>,
+    /// `--add-host`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--ulimit`: name, soft, hard.
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            file_name: "Dockerfile".to_owned(),
+            build_args: BTreeMap::new(),
+            target: None,
+            platforms: vec![Platform::host()],
+            build_platform: Platform::host(),
+            contexts: BTreeMap::new(),
+            ignore: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            no_cache_filter: Vec::new(),
+            extra_hosts: Vec::new(),
+            ulimits: BTreeMap::new(),
+            shm_size: None,
+            allow_insecure: false,
+        }
+    }
+}
+
+/// What a named context is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextKind {
+    /// A local folder, known to the engine by the context's name.
+    Local,
+    /// An image, as people write it.
+    Image(String),
+    /// Another stage of the file.
+    Target(String),
+}
+
+/// An image that must be known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRequest {
+    /// As people write it.
+    pub name: String,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+/// What is known of an image.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// Its layers.
+    pub source: ImageSource,
+    /// Its configuration.
+    pub config: ImageConfig,
+}
+
+/// The images that are known.
+pub type ImageTable = BTreeMap<ImageRequest, ResolvedImage>;

@@ -1,0 +1,228 @@
+//! Logical lines: directives, comments, continuations, here-documents.
+
+use std::sync::Arc;
+
+use kiln_graph::Location;
+
+use crate::DockerfileError;
+use crate::ast::{Directive, Heredoc};
+use crate::error::lines;
+
+/// An instruction's text.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    pub(crate) comments: Vec<String>,
+    pub(crate) heredocs: Vec<Heredoc>,
+}
+
+pub(crate) struct Read {
+    pub(crate) escape: char,
+    pub(crate) directives: Vec<Directive>,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) empty_continuations: Vec<Location>,
+}
+
+/// Reads a whole file.
+pub(crate) fn read(file: &Arc<str>, text: &str) -> Result<Read, DockerfileError> {
+    let directives = directives(file, text)?;
+    let escape = directives.iter().find(|directive| directive.name == "escape");
+    let escape = match escape.map(|directive| (directive.value.as_str(), directive)) {
+        None => '\\',
+        Some(("\\", _)) => '\\',
+        Some(("`", _)) => '`',
+        Some((other, directive)) => {
+            let text = format!("invalid escape token '{other}' does not match ` or \\");
+            return Err(DockerfileError::at(directive.location.clone(), text));
+        }
+    };
+    let mut read = read_lines(file, text, escape, 1)?;
+    read.directives = directives;
+    Ok(read)
+}
+
+/// Directives stand at the very top; the first line that is none ends them.
+fn directives(file: &Arc<str>, text: &str) -> Result<Vec<Directive>, DockerfileError> {
+    let mut found: Vec<Directive> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if number == 1 && line.starts_with("#!") {
+            continue;
+        }
+        let Some((name, value)) = directive(line) else { break };
+        let location = lines(file, number, number);
+        if found.iter().any(|known| known.name == name) {
+            let text = format!("only one {name} parser directive can be used");
+            return Err(DockerfileError::at(location, text));
+        }
+        found.push(Directive { name, value, location });
+    }
+    Ok(found)
+}
+
+fn directive(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.trim().strip_prefix('#')?.split_once('=')?;
+    let name = name.trim().to_ascii_lowercase();
+    let known = ["syntax", "escape", "check"].contains(&name.as_str());
+    known.then(|| (name, value.trim().to_owned()))
+}
+
+struct Reader<'a> {
+    file: &'a Arc<str>,
+    escape: char,
+    rest: std::iter::Peekable<std::iter::Zip<std::ops::RangeFrom<u32>, std::str::Lines<'a>>>,
+    empty_continuations: Vec<Location>,
+}
+
+/// Reads instructions, the first line having the number `first`.
+pub(crate) fn read_lines(
+    file: &Arc<str>,
+    text: &str,
+    escape: char,
+    first: u32,
+) -> Result<Read, DockerfileError> {
+    let rest = (first..).zip(text.lines()).peekable();
+    let mut reader = Reader { file, escape, rest, empty_continuations: Vec::new() };
+    let mut read = Vec::new();
+    let mut comments = Vec::new();
+    while let Some((number, line)) = reader.rest.next() {
+        let trimmed = line.trim();
+        if let Some(comment) = trimmed.strip_prefix('#') {
+            comments.push(comment.trim().to_owned());
+        } else if trimmed.is_empty() {
+            comments.clear();
+        } else {
+            read.push(reader.instruction(number, line, std::mem::take(&mut comments))?);
+        }
+    }
+    let empty_continuations = reader.empty_continuations;
+    Ok(Read { escape, directives: Vec::new(), lines: read, empty_continuations })
+}
+
+impl Reader<'_> {
+    fn instruction(
+        &mut self,
+        first: u32,
+        line: &str,
+        comments: Vec<String>,
+    ) -> Result<Line, DockerfileError> {
+        let mut text = String::new();
+        let mut last = first;
+        let mut open = self.add(line.trim_start(), &mut text);
+        while open {
+            let Some((number, line)) = self.rest.next() else { break };
+            last = number;
+            let trimmed = line.trim();
+            if trimmed.starts_with('#') {
+                continue;
+            }
+            if trimmed.is_empty() {
+                self.empty_continuations.push(lines(self.file, number, number));
+                continue;
+            }
+            open = self.add(line, &mut text);
+        }
+        let text = text.trim_end().to_owned();
+        let mut heredocs = Vec::new();
+        for (name, expand, chomp) in heredoc_starts(&text, self.escape) {
+            let (content, end) = self.heredoc(&name, chomp, first)?;
+            last = end;
+            heredocs.push(Heredoc { name, expand, chomp, content });
+        }
+        Ok(Line { text, first, last, comments, heredocs })
+    }
+
+    /// Adds a physical line; whether it goes on in the next one.
+    fn add(&self, line: &str, text: &mut String) -> bool {
+        let end = line.trim_end_matches([' ', '\t', '\r']);
+        let Some(kept) = end.strip_suffix(self.escape) else {
+            text.push_str(line);
+            return false;
+        };
+        if kept.ends_with(self.escape) {
+            text.push_str(kept);
+            return false;
+        }
+        text.push_str(kept);
+        true
+    }
+
+    fn heredoc(
+        &mut self,
+        name: &str,
+        chomp: bool,
+        first: u32,
+    ) -> Result<(String, u32), DockerfileError> {
+        let mut content = String::new();
+        for (number, line) in self.rest.by_ref() {
+            let line = if chomp { line.trim_start_matches('\t') } else { line };
+            if line == name {
+                return Ok((content, number));
+            }
+            content.push_str(line);
+            content.push('\n');
+        }
+        let location = lines(self.file, first, first);
+        Err(DockerfileError::at(location, format!("unterminated heredoc: no line is just '{name}'"))
+            .with_help(format!("end the text with a line that holds only {name}")))
+    }
+}
+
+/// Where here-documents may start: in RUN, COPY and ADD that are not in JSON form.
+fn heredoc_starts(text: &str, escape: char) -> Vec<(String, bool, bool)> {
+    let mut words = text.split_ascii_whitespace();
+    let mut keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+    if keyword == "ONBUILD" {
+        keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+    }
+    if !["RUN", "COPY", "ADD"].contains(&keyword.as_str()) {
+        return Vec::new();
+    }
+    let after = words.find(|word| !word.starts_with("--")).unwrap_or_default();
+    if after.starts_with('[') && text.trim_end().ends_with(']') {
+        return Vec::new();
+    }
+    scan_heredocs(text, escape)
+}
+
+fn scan_heredocs(text: &str, escape: char) -> Vec<(String, bool, bool)> {
+    let mut found = Vec::new();
+    let chars: Vec<char> = text.chars().collect();
+    let mut quote = None;
+    let mut at = 0;
+    while at < chars.len() {
+        match (quote, chars[at]) {
+            (None | Some('"'), c) if c == escape => at += 1,
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, c @ ('"' | '\'')) => quote = Some(c),
+            (None, '<') if chars[at..].starts_with(&['<', '<', '<']) => at += 2,
+            (None, '<') if chars.get(at + 1) == Some(&'<') => {
+                if let Some((start, end)) = heredoc_word(&chars, at + 2) {
+                    found.push(start);
+                    at = end;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// The delimiter that starts at `at`: name, whether to expand, whether to chomp; and its end.
+fn heredoc_word(chars: &[char], mut at: usize) -> Option<((String, bool, bool), usize)> {
+    let chomp = chars.get(at) == Some(&'-');
+    at += usize::from(chomp);
+    let quote = chars.get(at).copied().filter(|c| ['"', '\''].contains(c));
+    let start = at + usize::from(quote.is_some());
+    let is_part = |c: &char| match quote {
+        Some(quote) => *c != quote,
+        None => c.is_alphanumeric() || ['_', '.', '-', '/'].contains(c),
+    };
+    let name: String = chars.get(start..)?.iter().take_while(|c| is_part(c)).collect();
+    let end = start + name.chars().count() + usize::from(quote.is_some());
+    (!name.is_empty()).then_some(((name, quote.is_none(), chomp), end))
+}
