@@ -1,1 +1,25 @@
-//! An image build engine: the embeddable library and the kiln command.
+//! An image build engine as a library; the `kiln` command is a thin shell over it.
+//!
+//! [`Engine::solve`] runs a [`Build`](kiln_graph::Build) that a frontend or your own program made;
+//! [`build_dockerfile`] goes from a Dockerfile to a solved build. Call [`run_if_helper`] first
+//! thing in `main`, then [`open`] an engine.
+
+pub mod cli;
+mod dockerfile;
+mod error;
+mod open;
+mod progress;
+mod report;
+mod secret;
+
+pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
+pub use error::Error;
+pub use kiln_engine::{
+    Cancel, DefaultNetwork, Engine, EngineError, Event, EventSink, Image, ImageOptions, LayerPlan,
+    NoSecrets, Request, SecretProvider, SecretValue, Solved,
+};
+pub use kiln_frontend_dockerfile as dockerfile_frontend;
+pub use kiln_graph as graph;
+pub use kiln_sandbox::{Identity, run_if_helper};
+pub use open::{open, open_at};
+pub use secret::Secrets;

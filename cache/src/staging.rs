@@ -62,6 +62,17 @@ impl Store {
         Ok(Staging { folder, fs, work })
     }
 
+    /// An empty folder for a file that is needed for a moment; removed with its owner's other
+    /// leavings when it dies.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn scratch_folder(&self) -> Result<PathBuf, StoreError> {
+        let folder = self.temp_path();
+        std::fs::create_dir(&folder).context("create the folder", &folder)?;
+        Ok(folder)
+    }
+
     /// A path in `tmp/` that nobody else uses.
     pub(crate) fn temp_path(&self) -> PathBuf {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

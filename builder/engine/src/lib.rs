@@ -1,1 +1,33 @@
-//! Solves a graph: schedules, looks up, executes, commits and assembles.
+//! Solves a graph: schedules steps, looks results up, executes what is missing, assembles images.
+//!
+//! [`Engine::solve`] takes a [`Request`] and gives a [`Solved`]; that makes [`Image`]s and file
+//! trees of it. Everything that happens is told to the request's [`EventSink`].
+
+mod assemble;
+mod cancel;
+mod context;
+mod engine;
+mod error;
+mod event;
+mod exec;
+mod files;
+mod key;
+mod layers;
+mod output;
+mod parallel;
+mod schedule;
+mod secrets;
+mod snapshot;
+mod solve;
+mod step;
+mod view;
+
+pub use assemble::{Image, ImageOptions, LayerPlan};
+pub use cancel::Cancel;
+pub use engine::{DefaultNetwork, Engine, Request};
+pub use error::{EngineError, StepFailure};
+pub use event::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
+pub use files::FilesError;
+pub use output::{OutputEntry, with_prefix, write_folder, write_root_tar};
+pub use secrets::{NoSecrets, SecretProvider, SecretValue};
+pub use solve::Solved;

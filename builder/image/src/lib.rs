@@ -1,3 +1,23 @@
 //! OCI images: registries, layouts, archives, and layers to and from tar.
 
+mod archive;
+mod auth;
+mod client;
+mod credentials;
+mod daemon;
+mod document;
+mod error;
+mod image_name;
+mod layout;
 pub mod layer;
+mod push;
+mod reference;
+
+pub use archive::{ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive};
+pub use client::{Client, ClientOptions, Resolved};
+pub use daemon::load_into_daemon;
+pub use document::{Descriptor, Index, Manifest, media_type};
+pub use error::ImageError;
+pub use image_name::ImageName;
+pub use push::{PushBlob, PushImage};
+pub use reference::{BadReference, Reference};

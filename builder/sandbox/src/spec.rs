@@ -1,7 +1,8 @@
 //! What to run, and in what surroundings. Sent to the helper as JSON.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::Identity;
 use serde::{Deserialize, Serialize};
 
 /// One process to run.
@@ -40,6 +41,32 @@ pub struct Spec {
     pub in_user_namespace: bool,
     /// Keep the caller's terminal as standard input instead of `/dev/null`.
     pub terminal: bool,
+}
+
+impl Spec {
+    /// Tries the whole preparation on empty folders: the command isn't there and so not executed.
+    #[must_use]
+    pub fn probe(lower: &Path, upper: &Path, work: &Path, identity: Identity) -> Self {
+        let lowers = vec![lower.to_owned()];
+        Self {
+            args: vec!["/probe".to_owned()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            hostname: "probe".to_owned(),
+            root: Root::Overlay { lowers, upper: upper.to_owned(), work: work.to_owned() },
+            mounts: Vec::new(),
+            network: Network::Host,
+            limits: Vec::new(),
+            shm_size: 1 << 20,
+            insecure: false,
+            fake_ids: identity == Identity::Single,
+            in_user_namespace: identity.is_in_user_namespace(),
+            terminal: false,
+        }
+    }
 }
 
 /// The root filesystem.

@@ -1,0 +1,195 @@
+//! Folders of the user's: what a build needs of them, scanning, and bringing parts into the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_cache::scan::context::{Decision, Selection, scan};
+use kiln_cache::{Sharing, Tree, share};
+use kiln_graph::pattern::{Matcher, has_wildcard};
+use kiln_graph::{
+    ContextSource, CopyFiles, Entry, FileAction, Graph, ImagePath, Manifest, MountKind, Node, Op,
+};
+use rayon::prelude::*;
+
+use crate::engine::Engine;
+use crate::files::FilesError;
+use crate::snapshot::{Folder, StepResult};
+use crate::step::{Done, Shared};
+use crate::{EngineError, Outcome};
+
+/// The subtrees of each context that the graph's steps name.
+#[derive(Debug, Default)]
+pub(crate) struct ContextNeeds(BTreeMap<String, BTreeSet<ImagePath>>);
+
+impl ContextNeeds {
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let mut needs = Self::default();
+        for id in graph.ids() {
+            let step = graph.step(id);
+            let named = match &step.op {
+                Op::Files(files) => copies(&files.actions),
+                Op::Exec(exec) => {
+                    let binds = exec.mounts.iter().filter_map(|mount| match &mount.kind {
+                        MountKind::Bind { from, source, .. } => Some((*from, source.clone())),
+                        MountKind::Cache(cache) => Some((cache.from?, cache.source.clone())),
+                        _ => None,
+                    });
+                    binds.chain([(exec.root, ImagePath::root())]).collect()
+                }
+                other => other.inputs().into_iter().map(|input| (input, ImagePath::root())).collect(),
+            };
+            for (input, path) in named {
+                if let Op::Context(context) = &graph.step(graph.input(id, input)).op {
+                    needs.0.entry(context.name.clone()).or_default().insert(path);
+                }
+            }
+        }
+        needs
+    }
+
+    /// The subtrees needed of a context, none inside of another.
+    fn roots(&self, context: &str) -> Vec<ImagePath> {
+        let Some(paths) = self.0.get(context) else { return vec![ImagePath::root()] };
+        let mut roots: Vec<ImagePath> = Vec::new();
+        for path in paths {
+            if !roots.last().is_some_and(|last| path.starts_with(last)) {
+                roots.push(path.clone());
+            }
+        }
+        roots
+    }
+}
+
+fn copies(actions: &[FileAction]) -> Vec<(kiln_graph::Input, ImagePath)> {
+    let mut all = Vec::new();
+    for action in actions {
+        if let FileAction::Copy(copy) = action {
+            all.extend(copy.sources.iter().map(|source| (copy.from, fixed_part(copy, source))));
+        }
+    }
+    all
+}
+
+/// The part of a source before its first wildcard.
+fn fixed_part(copy: &CopyFiles, source: &str) -> ImagePath {
+    if copy.parents {
+        return ImagePath::root();
+    }
+    let parts = source.split('/').take_while(|part| !has_wildcard(part));
+    ImagePath::new(parts.collect::<Vec<_>>().join("/"))
+}
+
+impl Shared<'_> {
+    pub(crate) fn scan_context(&self, context: &ContextSource) -> Result<Done, EngineError> {
+        let missing = |message: String| EngineError::Missing { message, location: None };
+        let path = self.request.contexts.get(&context.name).ok_or_else(|| {
+            missing(format!("no folder was given for the context '{}': give --build-context {}=FOLDER", context.name, context.name))
+        })?;
+        let matcher = Matcher::new(&context.ignore)
+            .map_err(|error| missing(format!(".dockerignore: {error}")))?;
+        let roots = self.needs.roots(&context.name);
+        let mut manifest = self.scan(path, &matcher, &roots)?;
+        if roots.iter().any(|root| !root.is_root()) && leads_outside(&manifest, &roots) {
+            manifest = self.scan(path, &matcher, &[ImagePath::root()])?;
+        }
+        let folder = Folder { path: path.clone(), manifest: Arc::new(manifest) };
+        Ok(Done { result: StepResult::Folder(Arc::new(folder)), outcome: Outcome::Ran, key: None })
+    }
+
+    fn scan(&self, path: &Path, matcher: &Matcher, roots: &[ImagePath]) -> Result<Manifest, EngineError> {
+        let filter = |path: &ImagePath, is_directory: bool| {
+            let bytes = path.relative_bytes();
+            if matcher.is_empty() || !matcher.excludes(bytes) {
+                Decision::Take
+            } else if is_directory && matcher.may_include_below(bytes) {
+                Decision::Skip
+            } else {
+                Decision::SkipAll
+            }
+        };
+        let scanned = scan(&self.engine.store, path, &Selection { roots, filter: &filter })?;
+        Ok(with_parents(scanned, path))
+    }
+
+    /// Copies a part of a user's folder into the store, where it can be mounted.
+    pub(crate) fn import(&self, folder: &Folder, part: &ImagePath) -> Result<Tree, EngineError> {
+        import(self.engine, folder, part)
+    }
+}
+
+/// Copies a part of a user's folder into the store.
+pub(crate) fn import(engine: &Engine, folder: &Folder, part: &ImagePath) -> Result<Tree, EngineError> {
+    let owned_by_root = |entry: &Entry| Entry { uid: 0, gid: 0, ..entry.clone() };
+    let manifest: Manifest = folder.manifest.subtree(part).iter().map(owned_by_root).collect();
+    if let Some(tree) = engine.store.tree(&manifest.id())? {
+        return Ok(tree);
+    }
+    let staging = engine.store.staging()?;
+    import_entries(&manifest, &folder.path, staging.fs(), part)
+        .map_err(|source| EngineError::Files { location: None, source })?;
+    Ok(engine.store.commit(staging, manifest)?)
+}
+
+/// A folder that is left out but holds something that isn't must still be there.
+fn with_parents(manifest: Manifest, path: &Path) -> Manifest {
+    let mut missing = BTreeSet::new();
+    for entry in manifest.entries() {
+        missing.extend(entry.path.ancestors().filter(|above| {
+            !above.is_root() && manifest.get(above).is_none()
+        }));
+    }
+    if missing.is_empty() {
+        return manifest;
+    }
+    let made = missing.into_iter().map(|folder| {
+        let metadata = std::fs::metadata(folder.under(path));
+        let mode = metadata.map_or(0o755, |metadata| {
+            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777
+        });
+        Entry { mode, ..Entry::directory(folder) }
+    });
+    let made: Vec<Entry> = made.collect();
+    made.into_iter().chain(manifest.into_entries()).collect()
+}
+
+/// Whether links in what was scanned may point to what was not.
+fn leads_outside(manifest: &Manifest, roots: &[ImagePath]) -> bool {
+    manifest.entries().iter().any(|entry| match &entry.node {
+        Node::Symlink { target } => {
+            let folder = entry.path.parent().unwrap_or_default();
+            let target = folder.resolve(target);
+            !roots.iter().any(|root| target.starts_with(root) && *root != entry.path)
+        }
+        _ => false,
+    })
+}
+
+fn import_entries(manifest: &Manifest, from: &Path, to: &Path, part: &ImagePath) -> Result<(), FilesError> {
+    let fail = |entry: &Entry, source| FilesError::Io { action: "copy", path: entry.path.clone(), source };
+    for above in part.ancestors().filter(|above| !above.is_root()) {
+        _ = std::fs::create_dir(above.under(to));
+    }
+    let (folders, others): (Vec<&Entry>, Vec<&Entry>) =
+        manifest.entries().iter().partition(|entry| entry.is_directory());
+    for folder in &folders {
+        std::fs::create_dir(folder.path.under(to)).map_err(|e| fail(folder, e))?;
+    }
+    others.par_iter().with_min_len(16).try_for_each(|entry| {
+        let (source, target) = (entry.path.under(from), entry.path.under(to));
+        let done = match &entry.node {
+            Node::Symlink { target: points_to } => {
+                let points_to: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(points_to);
+                std::os::unix::fs::symlink(points_to, &target)
+            }
+            Node::File { .. } => share(&source, &target, Sharing::ContentOnly),
+            _ => Ok(()),
+        };
+        done.map_err(|e| fail(entry, e))
+    })?;
+    for folder in folders.iter().rev() {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(folder.mode);
+        std::fs::set_permissions(folder.path.under(to), mode).map_err(|e| fail(folder, e))?;
+    }
+    Ok(())
+}

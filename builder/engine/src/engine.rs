@@ -1,0 +1,131 @@
+//! The engine, and what it is asked for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_cache::Store;
+use kiln_graph::Build;
+use kiln_image::Client;
+use kiln_sandbox::{Identity, Sandbox};
+
+use crate::snapshot::{LayerRef, Snapshot};
+use crate::{Cancel, EngineError, EventSink, SecretProvider};
+
+/// What solves builds: a store, a way to run processes, a way to fetch images. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) store: Store,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) client: Client,
+    pub(crate) identity: Identity,
+}
+
+impl Engine {
+    /// An engine.
+    #[must_use]
+    pub fn new(store: Store, sandbox: Sandbox, client: Client, identity: Identity) -> Self {
+        Self { store, sandbox, client, identity }
+    }
+
+    /// The engine's store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The engine's way to fetch and send images.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Fetches and unpacks an image's layers.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn pull(&self, name: &str, platform: &kiln_graph::Platform, events: &dyn EventSink) -> Result<(), EngineError> {
+        let resolved = self.client.resolve(name, platform)?;
+        let image: Arc<str> = name.into();
+        let layer = |layer| LayerRef::Image { layer, image: image.clone() };
+        let layers = resolved.layers.into_iter().map(layer).collect();
+        self.trees(&Snapshot::new(layers, None), events).map(drop)
+    }
+
+    /// Whether overlayfs can be mounted on the store; if not, why, in words.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn try_overlay(&self) -> Result<(), String> {
+        let text = |error: kiln_cache::StoreError| error.to_string();
+        let (lower, staging) = (self.store.staging().map_err(text)?, self.store.staging().map_err(text)?);
+        let spec = kiln_sandbox::Spec::probe(lower.fs(), staging.fs(), staging.work(), self.identity);
+        let child = self.sandbox.spawn(&spec, kiln_sandbox::Output::Piped).map_err(|error| error.to_string())?;
+        match child.wait() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether files can be given to any owner.
+    pub(crate) fn gives_away(&self) -> bool {
+        self.identity != Identity::Single
+    }
+}
+
+/// The network of steps that don't say which they want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultNetwork {
+    /// The host's own.
+    #[default]
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// A build to be solved.
+pub struct Request {
+    /// The graph and the images wanted.
+    pub build: Build,
+    /// Local folders by the names that the graph has for them.
+    pub contexts: BTreeMap<String, PathBuf>,
+    /// Run every step, whatever is stored.
+    pub no_cache: bool,
+    /// How many steps run at once.
+    pub jobs: usize,
+    /// The network of steps that don't say which they want.
+    pub network: DefaultNetwork,
+    /// Secrets and SSH agents.
+    pub secrets: Arc<dyn SecretProvider>,
+    /// Is told everything that happens.
+    pub events: Arc<dyn EventSink>,
+    /// Stops the build.
+    pub cancel: Cancel,
+}
+
+/// How many steps run at once unless the user says otherwise: steps wait for networks and disks
+/// more than they compute.
+const DEFAULT_JOBS: usize = 32;
+
+impl Request {
+    /// A request with nothing but a build.
+    #[must_use]
+    pub fn new(build: Build) -> Self {
+        Self {
+            build,
+            contexts: BTreeMap::new(),
+            no_cache: false,
+            jobs: DEFAULT_JOBS,
+            network: DefaultNetwork::default(),
+            secrets: Arc::new(crate::NoSecrets),
+            events: Arc::new(|_| {}),
+            cancel: Cancel::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("contexts", &self.contexts).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! Why a build failed, and who can mend it.
+
+use kiln_cache::StoreError;
+use kiln_graph::{Fault, Location};
+use kiln_image::ImageError;
+use kiln_sandbox::SandboxError;
+
+use crate::FilesError;
+
+/// A step that ran and failed.
+#[derive(Clone, Debug)]
+pub struct StepFailure {
+    /// The step's name.
+    pub name: String,
+    /// The command, as the shell or the kernel got it.
+    pub command: String,
+    /// How it ended, in words.
+    pub how: String,
+    /// Where the build file asks for it.
+    pub location: Option<Location>,
+    /// The last lines it wrote.
+    pub last_output: String,
+}
+
+/// A failed build.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A step ran and failed.
+    #[error("process \"{}\" did not complete successfully: {}", .0.command, .0.how)]
+    Step(Box<StepFailure>),
+    /// A step could not be run.
+    #[error("{}: {source}", .name)]
+    Sandbox {
+        /// The step's name.
+        name: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+        /// Why.
+        source: SandboxError,
+    },
+    /// Files can't be brought where they are wanted.
+    #[error("{source}")]
+    Files {
+        /// Where the build file asks for it.
+        location: Option<Location>,
+        /// Why.
+        source: FilesError,
+    },
+    /// Something that the step needs was not given.
+    #[error("{message}")]
+    Missing {
+        /// What, and what to do.
+        message: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An image can't be had, read or written.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// An output can't be written.
+    #[error("cannot write {what}: {source}")]
+    Output {
+        /// What.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The build was stopped.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl EngineError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Step(_) | Self::Missing { .. } | Self::Cancelled => Fault::User,
+            Self::Sandbox { .. } | Self::Output { .. } => Fault::Environment,
+            Self::Files { source, .. } => source.fault(),
+            Self::Store(source) => source.fault(),
+            Self::Image(source) => source.fault(),
+        }
+    }
+
+    /// Where the build file asks for what failed.
+    #[must_use]
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::Step(failure) => failure.location.as_ref(),
+            Self::Sandbox { location, .. }
+            | Self::Files { location, .. }
+            | Self::Missing { location, .. } => location.as_ref(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a step's result is filed under: its operation, and the content of what it is given.
+//!
+//! Key version 1: the encoding of the operation, the platform, and for each input a digest of the
+//! *content* that the step can see of it: the whole tree for a root, the selected files for a
+//! copy, the mounted part for a bind mount.
+
+use kiln_cache::{KeyInput, KeyParts};
+use kiln_graph::encode::Encoder;
+use kiln_graph::{
+    ContentDigest, CopyFiles, Digest, Exec, FileAction, Files, ImagePath, Input, MountKind, Op,
+    Step, StepId, StepKey,
+};
+
+use crate::EngineError;
+use crate::files::{FilesError, select};
+use crate::snapshot::StepResult;
+use crate::step::Shared;
+
+/// Bumped whenever keys are made otherwise.
+const KEY_VERSION: u32 = 1;
+
+/// The key made of a step's operation and the parts found for it.
+pub(crate) fn of(step: &Step, parts: &KeyParts) -> StepKey {
+    let mut out = Encoder::new("kiln-key", KEY_VERSION);
+    step.op.encode(&mut out);
+    out.str(&step.platform.to_string());
+    out.seq(&parts.inputs, |out, input| {
+        out.digest(&input.content.0);
+    });
+    StepKey(out.finish())
+}
+
+/// What a step is given, by content.
+pub(crate) fn parts(shared: &Shared<'_>, id: StepId, inputs: &[StepResult]) -> Result<KeyParts, EngineError> {
+    let step = shared.graph().step(id);
+    let inputs = match &step.op {
+        Op::Exec(exec) => exec_inputs(shared, exec, inputs)?,
+        Op::Files(files) => file_inputs(shared, step, files, inputs)?,
+        _ => Vec::new(),
+    };
+    let operation = serde_json::to_value(&step.op).unwrap_or_default();
+    Ok(KeyParts { definition: shared.graph().definition(id), operation, inputs })
+}
+
+fn exec_inputs(shared: &Shared<'_>, exec: &Exec, inputs: &[StepResult]) -> Result<Vec<KeyInput>, EngineError> {
+    let root = shared.snapshot(&inputs[exec.root.index()])?.content();
+    let mut all = vec![KeyInput { name: "root".to_owned(), content: root }];
+    for mount in &exec.mounts {
+        let (from, source) = match &mount.kind {
+            MountKind::Bind { from, source, .. } => (*from, source),
+            MountKind::Cache(cache) => match cache.from {
+                Some(from) => (from, &cache.source),
+                None => continue,
+            },
+            _ => continue,
+        };
+        let content = part(shared, &inputs[from.index()], source)?;
+        all.push(KeyInput { name: format!("mount {}", mount.target), content });
+    }
+    Ok(all)
+}
+
+/// The content of a result below a path.
+fn part(shared: &Shared<'_>, result: &StepResult, path: &ImagePath) -> Result<ContentDigest, EngineError> {
+    match result {
+        StepResult::Folder(folder) => Ok(folder.content(path)),
+        StepResult::Snapshot(snapshot) if path.is_root() => Ok(snapshot.content()),
+        StepResult::Snapshot(snapshot) => {
+            let memo = memo_key("part", snapshot.content(), &path.to_string());
+            if let Some(known) = shared.engine.store.memo("part", &memo)? {
+                return Ok(known);
+            }
+            let view = shared.view(result)?;
+            let mut out = Encoder::new("kiln-part", KEY_VERSION);
+            out.seq(view.below(&view.resolve(path, true)), |out, found| {
+                out.path(&found.entry.path);
+                view.linked(&found).encode_attributes(out);
+            });
+            let content = ContentDigest(out.finish());
+            shared.engine.store.put_memo("part", &memo, &content)?;
+            Ok(content)
+        }
+    }
+}
+
+fn memo_key(kind: &str, content: ContentDigest, what: &str) -> Digest {
+    let mut out = Encoder::new("kiln-memo-key", KEY_VERSION);
+    out.str(kind).digest(&content.0).str(what);
+    out.finish()
+}
+
+fn file_inputs(
+    shared: &Shared<'_>,
+    step: &Step,
+    files: &Files,
+    inputs: &[StepResult],
+) -> Result<Vec<KeyInput>, EngineError> {
+    let mut all = Vec::new();
+    if let Some(base) = files.base {
+        let content = shared.snapshot(&inputs[base.index()])?.content();
+        all.push(KeyInput { name: "base".to_owned(), content });
+    }
+    for action in &files.actions {
+        if let FileAction::Copy(copy) = action {
+            let content = selection(shared, copy, &inputs[copy.from.index()])
+                .map_err(|error| located(error, step))?;
+            all.push(KeyInput { name: format!("files {}", copy.sources.join(" ")), content });
+        }
+    }
+    Ok(all)
+}
+
+fn located(error: SelectionError, step: &Step) -> EngineError {
+    match error {
+        SelectionError::Files(source) => {
+            EngineError::Files { location: step.location.clone(), source }
+        }
+        SelectionError::Engine(error) => *error,
+    }
+}
+
+enum SelectionError {
+    Files(FilesError),
+    Engine(Box<EngineError>),
+}
+
+impl<E: Into<EngineError>> From<E> for SelectionError {
+    fn from(error: E) -> Self {
+        Self::Engine(Box::new(error.into()))
+    }
+}
+
+fn selection(shared: &Shared<'_>, copy: &CopyFiles, from: &StepResult) -> Result<ContentDigest, SelectionError> {
+    let memo = match from {
+        StepResult::Folder(_) => None,
+        StepResult::Snapshot(snapshot) => {
+            let what = serde_json::to_string(&CopyFiles { from: Input(0), ..copy.clone() });
+            Some(memo_key("selection", snapshot.content(), &what.unwrap_or_default()))
+        }
+    };
+    if let Some(memo) = &memo
+        && let Some(known) = shared.engine.store.memo("selection", memo)?
+    {
+        return Ok(known);
+    }
+    let view = shared.view(from)?;
+    let selected = select(&view, copy).map_err(SelectionError::Files)?;
+    let content = crate::files::digest(&view, copy, &selected);
+    if let Some(memo) = &memo {
+        shared.engine.store.put_memo("selection", memo, &content)?;
+    }
+    Ok(content)
+}

@@ -1,0 +1,102 @@
+//! Trees for the layers of a snapshot: fetched and unpacked when a step needs their files.
+
+use std::sync::Arc;
+
+use kiln_cache::{Blob, Tree};
+use kiln_graph::{Digest, ImageLayer, StepKey};
+use kiln_image::layer::{UnpackOptions, unpack};
+
+use crate::engine::Engine;
+use crate::snapshot::{LayerRef, Snapshot, StepResult};
+use crate::step::Shared;
+use crate::view::{Layer, View};
+use crate::{EngineError, Event, EventSink, parallel};
+
+impl Engine {
+    /// The trees of a snapshot, lowest first; what isn't there is fetched and unpacked in parallel.
+    pub(crate) fn trees(&self, snapshot: &Snapshot, events: &dyn EventSink) -> Result<Vec<Tree>, EngineError> {
+        parallel::map(snapshot.layers(), |layer| self.tree(layer, events))
+    }
+
+    fn tree(&self, layer: &LayerRef, events: &dyn EventSink) -> Result<Tree, EngineError> {
+        match layer {
+            LayerRef::Tree(id) => self.store.tree(id)?.ok_or_else(|| EngineError::Missing {
+                message: format!("tree {id} is gone from the store: something else removes files in it; build again"),
+                location: None,
+            }),
+            LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
+        }
+    }
+
+    fn known_tree(&self, layer: &ImageLayer) -> Result<Option<Tree>, EngineError> {
+        match self.store.layer_tree(&layer.diff_id)? {
+            Some(id) => Ok(self.store.tree(&id)?),
+            None => Ok(None),
+        }
+    }
+
+    fn image_tree(&self, layer: &ImageLayer, image: &str, events: &dyn EventSink) -> Result<Tree, EngineError> {
+        if let Some(tree) = self.known_tree(layer)? {
+            return Ok(tree);
+        }
+        let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
+        let _alone = self.store.lock_step(&key)?;
+        if let Some(tree) = self.known_tree(layer)? {
+            return Ok(tree);
+        }
+        let blob = self.blob(layer, image, events)?;
+        let staging = self.store.staging()?;
+        let options = UnpackOptions {
+            opaque_xattr: self.store.xattrs().opaque(),
+            give_away: self.gives_away(),
+        };
+        let unpacked = std::fs::File::open(&blob.path)
+            .and_then(|file| unpack(file, staging.fs(), &options))
+            .map_err(|source| EngineError::Output { what: format!("the files of layer {} of {image}", layer.blob), source })?;
+        if unpacked.diff_id != layer.diff_id {
+            let (expected, actual) = (layer.diff_id, unpacked.diff_id);
+            return Err(kiln_cache::StoreError::WrongDigest { expected, actual }.into());
+        }
+        let tree = self.store.commit(staging, unpacked.manifest)?;
+        self.store.bind_layer(&layer.diff_id, tree.id())?;
+        Ok(tree)
+    }
+
+    /// A layer's blob, fetched when it isn't there.
+    pub(crate) fn blob(&self, layer: &ImageLayer, image: &str, events: &dyn EventSink) -> Result<Blob, EngineError> {
+        if let Some(blob) = self.store.blob(&layer.blob)? {
+            return Ok(blob);
+        }
+        let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
+        let tell = |done: u64, finished: bool| {
+            let (name, total) = (name.clone(), Some(layer.size));
+            events.event(Event::Transfer { name, done, total, finished });
+        };
+        let mut writer = self.store.blob_writer()?;
+        self.client.fetch_blob(image, &layer.blob, layer.size, &mut writer, &|done| tell(done, false))?;
+        tell(layer.size, true);
+        Ok(writer.commit(Some(layer.blob))?)
+    }
+}
+
+impl Shared<'_> {
+    /// The files of a step's result.
+    pub(crate) fn view(&self, result: &StepResult) -> Result<Arc<View>, EngineError> {
+        Ok(Arc::new(match result {
+            StepResult::Folder(folder) => {
+                View::new(vec![Layer { manifest: folder.manifest.clone(), root: folder.path.clone() }])
+            }
+            StepResult::Snapshot(snapshot) => {
+                view_of(&self.engine.trees(snapshot, &*self.request.events)?)?
+            }
+        }))
+    }
+}
+
+/// The files that a stack of trees shows.
+pub(crate) fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
+    let layer = |tree: &Tree| -> Result<Layer, EngineError> {
+        Ok(Layer { manifest: tree.manifest()?, root: tree.fs() })
+    };
+    Ok(View::new(trees.iter().map(layer).collect::<Result<_, _>>()?))
+}

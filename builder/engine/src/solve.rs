@@ -1,0 +1,141 @@
+//! Runs the steps of a build, each on a thread of its own as soon as its inputs are there.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
+
+use kiln_cache::Session;
+use kiln_graph::{Build, Graph, StepId};
+
+use crate::engine::{Engine, Request};
+use crate::schedule::Schedule;
+use crate::snapshot::StepResult;
+use crate::step::{Done, Shared};
+use crate::{EngineError, Event, Outcome, PlannedStep};
+
+/// A solved build: the result of every step that was needed.
+#[derive(Debug)]
+pub struct Solved {
+    pub(crate) engine: Engine,
+    pub(crate) build: Build,
+    pub(crate) results: BTreeMap<StepId, StepResult>,
+    /// Keeps what was used from being collected while outputs are made.
+    _session: Session,
+}
+
+impl Solved {
+    /// The build that was solved.
+    #[must_use]
+    pub fn build(&self) -> &Build {
+        &self.build
+    }
+
+    /// The way to fetch and send images that the build was solved with.
+    #[must_use]
+    pub fn client(&self) -> &kiln_image::Client {
+        &self.engine.client
+    }
+
+    /// A folder of the store for a file that is needed for a moment; the caller removes it.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn scratch_folder(&self) -> Result<std::path::PathBuf, EngineError> {
+        Ok(self.engine.store.scratch_folder()?)
+    }
+}
+
+impl Engine {
+    /// Solves a build: runs what the targets need and the store doesn't have.
+    ///
+    /// # Errors
+    /// The first failure; everything that still ran was stopped.
+    pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
+        let session = self.store.session()?;
+        let targets: Vec<StepId> = request.build.targets.iter().map(|target| target.root).collect();
+        let mut schedule = Schedule::new(&request.build.graph, &targets);
+        request.events.event(Event::Planned { steps: plan(&request.build.graph, &schedule) });
+        let shared = Shared::new(self, &request)?;
+        let results = run_all(&shared, &mut schedule)?;
+        drop(shared);
+        self.store.settle()?;
+        Ok(Solved { engine: self.clone(), build: request.build, results, _session: session })
+    }
+}
+
+fn plan(graph: &Graph, schedule: &Schedule) -> Vec<PlannedStep> {
+    let one = |id: StepId| {
+        let step = graph.step(id);
+        PlannedStep {
+            step: id.into(),
+            name: step.name.to_string(),
+            location: step.location.clone(),
+            inputs: graph.inputs(id).iter().map(|input| (*input).into()).collect(),
+            instruction: step.name.number > 0,
+        }
+    };
+    schedule.steps().map(one).collect()
+}
+
+type Answer = (StepId, Result<Done, EngineError>, Instant);
+
+fn run_all(
+    shared: &Shared<'_>,
+    schedule: &mut Schedule,
+) -> Result<BTreeMap<StepId, StepResult>, EngineError> {
+    let graph = &shared.request.build.graph;
+    let mut results = BTreeMap::new();
+    let mut failure = None;
+    std::thread::scope(|scope| {
+        let (send, answers) = channel::<Answer>();
+        let mut running = 0;
+        loop {
+            if failure.is_none() {
+                for id in schedule.take_ready() {
+                    running += 1;
+                    let inputs = inputs_of(graph, id, &results);
+                    let send: Sender<Answer> = send.clone();
+                    scope.spawn(move || {
+                        let started = Instant::now();
+                        _ = send.send((id, shared.run(id, &inputs), started));
+                    });
+                }
+            }
+            if running == 0 {
+                break;
+            }
+            let Ok((id, answer, started)) = answers.recv() else { break };
+            running -= 1;
+            match answer {
+                Ok(done) => {
+                    finished(shared, id, done.outcome, started, done.key);
+                    results.insert(id, done.result);
+                    schedule.done(graph, id);
+                }
+                Err(error) => {
+                    let cancelled = failure.is_some() || matches!(error, EngineError::Cancelled);
+                    let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
+                    finished(shared, id, outcome, started, None);
+                    shared.request.cancel.cancel();
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+    });
+    failure.map_or(Ok(results), Err)
+}
+
+fn inputs_of(graph: &Graph, id: StepId, results: &BTreeMap<StepId, StepResult>) -> Vec<StepResult> {
+    graph.inputs(id).iter().filter_map(|input| results.get(input).cloned()).collect()
+}
+
+fn finished(
+    shared: &Shared<'_>,
+    id: StepId,
+    outcome: Outcome,
+    started: Instant,
+    key: Option<kiln_graph::StepKey>,
+) {
+    let duration = started.elapsed();
+    shared.request.events.event(Event::Finished { step: id.into(), outcome, duration, key });
+}

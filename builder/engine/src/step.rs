@@ -1,0 +1,200 @@
+//! One step: its key, its record, or its execution.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kiln_cache::{KeyParts, Record, Tree};
+use kiln_graph::{Files, Graph, ImagePath, Input, Op, Step, StepId, StepKey, TreeId};
+
+use crate::context::ContextNeeds;
+use crate::engine::{Engine, Request};
+use crate::snapshot::{LayerRef, Snapshot, StepResult};
+use crate::{EngineError, Event, Outcome, key};
+
+/// A finished step.
+pub(crate) struct Done {
+    pub(crate) result: StepResult,
+    pub(crate) outcome: Outcome,
+    pub(crate) key: Option<StepKey>,
+}
+
+/// What all steps of a build share.
+pub(crate) struct Shared<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) request: &'a Request,
+    pub(crate) empty: TreeId,
+    pub(crate) needs: ContextNeeds,
+    pub(crate) slots: Slots,
+    pub(crate) warned: AtomicUsize,
+}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(engine: &'a Engine, request: &'a Request) -> Result<Self, EngineError> {
+        Ok(Self {
+            engine,
+            request,
+            empty: engine.store.empty_tree()?.id(),
+            needs: ContextNeeds::of(&request.build.graph),
+            slots: Slots::new(request.jobs.max(1)),
+            warned: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.request.build.graph
+    }
+
+    pub(crate) fn started(&self, id: StepId) {
+        self.request.events.event(Event::Started { step: id.into() });
+    }
+
+    /// Warns of something once in a build.
+    pub(crate) fn warn_once(&self, message: &str) {
+        if self.warned.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.request.events.event(Event::Warning { message: message.to_owned() });
+        }
+    }
+
+    /// Runs a step, or finds what it gave before.
+    pub(crate) fn run(&self, id: StepId, inputs: &[StepResult]) -> Result<Done, EngineError> {
+        if self.request.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let step = self.graph().step(id);
+        match &step.op {
+            Op::Scratch => Ok(ready(StepResult::Snapshot(Snapshot::scratch()))),
+            Op::Image(image) => {
+                let name: Arc<str> = image.name.as_str().into();
+                let layer = |layer: &kiln_graph::ImageLayer| {
+                    LayerRef::Image { layer: layer.clone(), image: name.clone() }
+                };
+                let layers = image.layers.iter().map(layer).collect();
+                Ok(ready(StepResult::Snapshot(Snapshot::new(layers, Some(self.empty)))))
+            }
+            Op::Context(context) => {
+                self.started(id);
+                self.scan_context(context)
+            }
+            Op::Merge { layers } => self.merge(layers, inputs),
+            Op::Exec(_) | Op::Files(_) => self.look_up_or_execute(id, step, inputs),
+            Op::Git(_) | Op::Http(_) | Op::Diff { .. } => Err(EngineError::Missing {
+                message: format!("{}: this kiln can't fetch remote sources yet; fetch it before, and COPY it", step.name),
+                location: step.location.clone(),
+            }),
+        }
+    }
+
+    fn merge(&self, layers: &[Input], inputs: &[StepResult]) -> Result<Done, EngineError> {
+        let mut all = Vec::new();
+        for input in layers {
+            all.extend(self.snapshot(&inputs[input.index()])?.layers().iter().cloned());
+        }
+        Ok(ready(StepResult::Snapshot(Snapshot::new(all, Some(self.empty)))))
+    }
+
+    fn look_up_or_execute(&self, id: StepId, step: &Step, inputs: &[StepResult]) -> Result<Done, EngineError> {
+        let parts = key::parts(self, id, inputs)?;
+        let key = key::of(step, &parts);
+        let fresh = self.request.no_cache || step.no_cache;
+        if !fresh && let Some(record) = self.engine.store.record(&key)? {
+            return self.from_record(step, inputs, &record);
+        }
+        let _alone = self.engine.store.lock_step(&key)?;
+        if !fresh && let Some(record) = self.engine.store.record(&key)? {
+            return self.from_record(step, inputs, &record);
+        }
+        let _slot = self.slots.take();
+        if self.request.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        self.started(id);
+        let began = std::time::Instant::now();
+        let tree = match &step.op {
+            Op::Exec(exec) => self.execute(id, step, exec, inputs)?,
+            Op::Files(files) => self.apply_files(step, files, inputs)?,
+            _ => return Err(EngineError::Cancelled),
+        };
+        let record = self.file(key, step, parts, &tree, began.elapsed())?;
+        let done = self.from_record(step, inputs, &record)?;
+        Ok(Done { outcome: Outcome::Ran, ..done })
+    }
+
+    fn file(
+        &self,
+        key: StepKey,
+        step: &Step,
+        parts: KeyParts,
+        tree: &Tree,
+        duration: Duration,
+    ) -> Result<Record, EngineError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            key,
+            output: vec![tree.id()],
+            parts,
+            name: step.name.to_string(),
+            location: step.location.clone(),
+            duration,
+            created: now.as_secs(),
+        };
+        self.engine.store.put_record(&record)?;
+        self.remember_copy(step, tree)?;
+        Ok(record)
+    }
+
+    fn from_record(&self, step: &Step, inputs: &[StepResult], record: &Record) -> Result<Done, EngineError> {
+        let base = match &step.op {
+            Op::Exec(exec) => self.snapshot(&inputs[exec.root.index()])?,
+            Op::Files(Files { base: Some(base), .. }) => self.snapshot(&inputs[base.index()])?,
+            _ => Snapshot::scratch(),
+        };
+        let added: Vec<LayerRef> = record.output.iter().copied().map(LayerRef::Tree).collect();
+        let result = StepResult::Snapshot(base.with(&added, self.empty));
+        Ok(Done { result, outcome: Outcome::Cached, key: Some(record.key) })
+    }
+
+    /// A result as a root filesystem: a folder of the user's is copied into the store first.
+    pub(crate) fn snapshot(&self, result: &StepResult) -> Result<Snapshot, EngineError> {
+        match result {
+            StepResult::Snapshot(snapshot) => Ok(snapshot.clone()),
+            StepResult::Folder(folder) => {
+                let tree = self.import(folder, &ImagePath::root())?;
+                Ok(Snapshot::new(vec![LayerRef::Tree(tree.id())], Some(self.empty)))
+            }
+        }
+    }
+}
+
+fn ready(result: StepResult) -> Done {
+    Done { result, outcome: Outcome::Cached, key: None }
+}
+
+/// Limits how many steps run at once.
+pub(crate) struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// One of the places of steps that run at once.
+pub(crate) struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count), freed: Condvar::new() }
+    }
+
+    fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.freed.wait_while(free, |free| *free == 0);
+        *waited.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}

@@ -1,0 +1,265 @@
+//! The files that a stack of trees shows: what overlayfs would, without mounting anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_graph::{Entry, ImagePath, Manifest, Node};
+
+/// One tree of a stack.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    /// Its entries.
+    pub(crate) manifest: Arc<Manifest>,
+    /// Where its files lie on the host.
+    pub(crate) root: PathBuf,
+}
+
+/// More links than this in one path are a loop.
+const MOST_LINKS: u32 = 255;
+
+/// The merged files of a stack, lowest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    layers: Vec<Layer>,
+}
+
+/// An entry that is visible.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) entry: &'a Entry,
+    layer: usize,
+}
+
+impl View {
+    pub(crate) fn new(layers: Vec<Layer>) -> Self {
+        Self { layers }
+    }
+
+    /// The entry at a path, links not followed. Folders of several layers show the topmost.
+    pub(crate) fn get(&self, path: &ImagePath) -> Option<Found<'_>> {
+        for (layer, tree) in self.layers.iter().enumerate().rev() {
+            if let Some(entry) = tree.manifest.get(path) {
+                return (entry.node != Node::Whiteout).then_some(Found { entry, layer });
+            }
+            if self.hides_below(layer, path) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether a layer hides what lower layers have at `path`.
+    fn hides_below(&self, layer: usize, path: &ImagePath) -> bool {
+        let manifest = &self.layers[layer].manifest;
+        let hides = |above: ImagePath| match manifest.get(&above).map(|entry| &entry.node) {
+            None => false,
+            Some(Node::Directory { opaque }) => *opaque,
+            Some(_) => true,
+        };
+        path.ancestors().any(hides)
+    }
+
+    /// Where the content of a file lies on the host.
+    pub(crate) fn host_path(&self, found: &Found<'_>) -> PathBuf {
+        found.entry.path.under(&self.layers[found.layer].root)
+    }
+
+    /// What a file is when it is another name of one: that one's entry.
+    pub(crate) fn linked<'a>(&'a self, found: &Found<'a>) -> &'a Entry {
+        match &found.entry.node {
+            Node::HardLink { to } => {
+                self.layers[found.layer].manifest.get(to).unwrap_or(found.entry)
+            }
+            _ => found.entry,
+        }
+    }
+
+    /// `path` with the links in it followed inside the root, the last one if `follow_last`.
+    /// Components that don't exist stay as they are.
+    pub(crate) fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
+        let mut at = ImagePath::root();
+        let mut links = 0;
+        let mut open: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
+        while let Some(name) = open.pop() {
+            if name == b".." {
+                at = at.parent().unwrap_or_default();
+                continue;
+            }
+            let next = at.join(&name);
+            let target = match self.get(&next).map(|found| &found.entry.node) {
+                Some(Node::Symlink { target }) if follow_last || !open.is_empty() => target,
+                _ => {
+                    at = next;
+                    continue;
+                }
+            };
+            links += 1;
+            if links > MOST_LINKS {
+                return next;
+            }
+            if target.starts_with(b"/") {
+                at = ImagePath::root();
+            }
+            let parts = target.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
+            let parts: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
+            open.extend(parts.into_iter().rev());
+        }
+        at
+    }
+
+    /// All that is visible at and below a folder, in path order.
+    pub(crate) fn below(&self, folder: &ImagePath) -> Vec<Found<'_>> {
+        if let [only] = &self.layers[..] {
+            let visible = only.manifest.subtree(folder).iter();
+            let visible = visible.filter(|entry| entry.node != Node::Whiteout);
+            return visible.map(|entry| Found { entry, layer: 0 }).collect();
+        }
+        let mut merged: BTreeMap<&ImagePath, Found<'_>> = BTreeMap::new();
+        for (layer, tree) in self.layers.iter().enumerate() {
+            if self.hides_below(layer, folder) {
+                merged.clear();
+            }
+            for entry in tree.manifest.subtree(folder) {
+                hide(&mut merged, entry);
+                if entry.node != Node::Whiteout {
+                    merged.insert(&entry.path, Found { entry, layer });
+                }
+            }
+        }
+        merged.into_values().collect()
+    }
+
+    /// The names directly in a folder.
+    pub(crate) fn names(&self, folder: &ImagePath) -> Vec<Vec<u8>> {
+        let below = self.below(folder);
+        let direct = below.iter().filter_map(|found| {
+            let rest = found.entry.path.strip_prefix(folder)?;
+            (!rest.is_empty() && !rest.contains(&b'/')).then(|| rest.to_vec())
+        });
+        direct.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Everything, as the entries of one tree; links whose first name is hidden become files.
+    pub(crate) fn flatten(&self) -> Vec<(Entry, PathBuf)> {
+        let visible = self.below(&ImagePath::root());
+        let mut first: BTreeMap<(usize, ImagePath), ImagePath> = BTreeMap::new();
+        let mut all = Vec::with_capacity(visible.len());
+        for found in &visible {
+            let mut entry = found.entry.clone();
+            let file = match &entry.node {
+                Node::File { .. } => Some(entry.path.clone()),
+                Node::HardLink { to } => Some(to.clone()),
+                _ => None,
+            };
+            if let Some(file) = file {
+                let name = first.entry((found.layer, file)).or_insert_with(|| entry.path.clone());
+                entry.node = if *name == entry.path {
+                    self.linked(found).node.clone()
+                } else {
+                    Node::HardLink { to: name.clone() }
+                };
+            }
+            if let Node::Directory { opaque } = &mut entry.node {
+                *opaque = false;
+            }
+            all.push((entry, self.host_path(found)));
+        }
+        all
+    }
+
+    /// The host folders that overlayfs must stack to show one folder of this view, lowest first.
+    pub(crate) fn stack_of(&self, folder: &ImagePath) -> Vec<PathBuf> {
+        let mut stack = Vec::new();
+        for (layer, tree) in self.layers.iter().enumerate().rev() {
+            let entry = tree.manifest.get(folder);
+            let is_directory = folder.is_root() || entry.is_some_and(Entry::is_directory);
+            if is_directory {
+                stack.push(folder.under(&tree.root));
+            }
+            let is_opaque = entry.is_some_and(|entry| entry.node != Node::Directory { opaque: false });
+            if is_opaque || self.hides_below(layer, folder) {
+                break;
+            }
+        }
+        stack.reverse();
+        stack
+    }
+
+    /// A small text file, such as `/etc/passwd`; empty when there is none.
+    pub(crate) fn text(&self, path: &str) -> String {
+        let path = self.resolve(&ImagePath::new(path), true);
+        let file = self.get(&path).map(|found| self.host_path(&found));
+        let bytes = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Takes away what an upper layer's entry hides.
+fn hide<'a>(merged: &mut BTreeMap<&'a ImagePath, Found<'a>>, entry: &'a Entry) {
+    if entry.node == (Node::Directory { opaque: false }) {
+        return;
+    }
+    let hidden: Vec<&ImagePath> = merged
+        .range::<&ImagePath, _>(&entry.path..)
+        .map(|(path, _)| *path)
+        .take_while(|path| path.starts_with(&entry.path))
+        .collect();
+    for path in hidden {
+        merged.remove(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(root: &str, entries: &[(&str, Node)]) -> Layer {
+        let entry = |(path, node): &(&str, Node)| Entry {
+            node: node.clone(),
+            ..Entry::directory(ImagePath::new(path))
+        };
+        Layer { manifest: Arc::new(entries.iter().map(entry).collect()), root: root.into() }
+    }
+
+    fn file() -> Node {
+        Node::File { size: 0, digest: kiln_graph::Digest::of(b"") }
+    }
+
+    const DIR: Node = Node::Directory { opaque: false };
+
+    fn link(target: &str) -> Node {
+        Node::Symlink { target: target.into() }
+    }
+
+    fn paths(view: &View) -> Vec<String> {
+        view.below(&ImagePath::root()).iter().map(|found| found.entry.path.to_string()).collect()
+    }
+
+    #[test]
+    fn upper_layers_hide_lower_ones() {
+        let base = [("/a", DIR), ("/a/x", file()), ("/a/y", file()), ("/b", file()), ("/o", DIR), ("/o/old", file())];
+        let top = [("/a", DIR), ("/a/x", Node::Whiteout), ("/b", DIR), ("/b/new", file()), ("/o", Node::Directory { opaque: true })];
+        let view = View::new(vec![layer("1", &base), layer("2", &top)]);
+        assert_eq!(paths(&view), ["/a", "/a/y", "/b", "/b/new", "/o"]);
+        assert!(view.get(&"/o/old".into()).is_none());
+        assert!(view.get(&"/a/x".into()).is_none());
+        let y = view.get(&"/a/y".into()).unwrap();
+        assert_eq!(view.host_path(&y), PathBuf::from("1/a/y"));
+        assert_eq!(view.stack_of(&"/a".into()), [PathBuf::from("1/a"), "2/a".into()]);
+        assert_eq!(view.stack_of(&"/o".into()), [PathBuf::from("2/o")]);
+        assert_eq!(view.names(&"/a".into()), [b"y"]);
+    }
+
+    #[test]
+    fn links_stay_inside_the_root() {
+        let entries = [("/d", DIR), ("/d/up", link("../../../f")), ("/f", file()), ("/abs", link("/d")), ("/loop", link("loop"))];
+        let view = View::new(vec![layer("1", &entries)]);
+        let resolve = |path: &str, last| view.resolve(&ImagePath::new(path), last).to_string();
+        assert_eq!(resolve("/d/up", true), "/f");
+        assert_eq!(resolve("/d/up", false), "/d/up");
+        assert_eq!(resolve("/abs/up", true), "/f");
+        assert_eq!(resolve("/abs/new/x", true), "/d/new/x");
+        assert_eq!(resolve("/loop", true), "/loop");
+    }
+}

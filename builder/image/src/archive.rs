@@ -1,0 +1,165 @@
+//! Writes images as one tar: an OCI layout, or what `docker save` writes (which is an OCI layout
+//! with a `manifest.json`, and is read by `docker load` of any age).
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use kiln_graph::BlobDigest;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::document::{Descriptor, Index, media_type};
+
+const BLOCK: u64 = 512;
+
+/// A blob of an image: small ones in memory, layers in files.
+#[derive(Clone, Debug)]
+pub enum ArchiveBlob {
+    /// In memory.
+    Bytes(Vec<u8>),
+    /// In a file of known digest and length.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        digest: BlobDigest,
+        /// Its length in bytes.
+        size: u64,
+    },
+}
+
+/// An image to be written.
+#[derive(Clone, Debug)]
+pub struct ArchiveImage {
+    /// Names the manifest or index.
+    pub top: Descriptor,
+    /// Every blob, the manifests among them.
+    pub blobs: Vec<ArchiveBlob>,
+    /// The names of the image.
+    pub names: Vec<String>,
+    /// For `docker load`: the configuration and the layers, lowest first.
+    pub config: BlobDigest,
+    /// The layers' blobs, lowest first.
+    pub layers: Vec<BlobDigest>,
+}
+
+/// The SHA-256 of bytes.
+pub(crate) fn digest_of(bytes: &[u8]) -> BlobDigest {
+    BlobDigest::from_sha256(Sha256::digest(bytes).into())
+}
+
+/// Writes an OCI layout as a tar.
+///
+/// # Errors
+/// When a file can't be read or `out` can't be written.
+pub fn write_oci_archive(image: &ArchiveImage, out: &mut dyn Write) -> io::Result<()> {
+    let mut tar = Tar(out);
+    write_layout(image, &mut tar)?;
+    tar.finish()
+}
+
+/// Writes what `docker save` writes.
+///
+/// # Errors
+/// As [`write_oci_archive`].
+pub fn write_docker_archive(image: &ArchiveImage, out: &mut dyn Write) -> io::Result<()> {
+    let mut tar = Tar(out);
+    write_layout(image, &mut tar)?;
+    let path = |digest: &BlobDigest| format!("blobs/sha256/{}", digest.hex());
+    let manifest = json!([{
+        "Config": path(&image.config),
+        "RepoTags": image.names,
+        "Layers": image.layers.iter().map(path).collect::<Vec<_>>(),
+    }]);
+    tar.file("manifest.json", manifest.to_string().as_bytes())?;
+    tar.finish()
+}
+
+fn write_layout(image: &ArchiveImage, tar: &mut Tar<'_>) -> io::Result<()> {
+    tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let named = |name: Option<&String>| {
+        let mut top = image.top.clone();
+        if let Some(name) = name {
+            let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+            top.annotations.insert("io.containerd.image.name".to_owned(), name.clone());
+            top.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag.to_owned());
+        }
+        top
+    };
+    let manifests = match &image.names[..] {
+        [] => vec![named(None)],
+        names => names.iter().map(|name| named(Some(name))).collect(),
+    };
+    let index = Index {
+        schema_version: 2,
+        media_type: media_type::INDEX.to_owned(),
+        manifests,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    tar.file("index.json", &serde_json::to_vec(&index)?)?;
+    let mut written = std::collections::BTreeSet::new();
+    for blob in &image.blobs {
+        match blob {
+            ArchiveBlob::Bytes(bytes) => {
+                let digest = digest_of(bytes);
+                if written.insert(digest) {
+                    tar.file(&format!("blobs/sha256/{}", digest.hex()), bytes)?;
+                }
+            }
+            ArchiveBlob::File { path, digest, size } => {
+                if written.insert(*digest) {
+                    tar.copy(&format!("blobs/sha256/{}", digest.hex()), path, *size)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Tar<'a>(&'a mut dyn Write);
+
+impl Tar<'_> {
+    fn header(&mut self, name: &str, size: u64) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name)?;
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size);
+        header.set_cksum();
+        self.0.write_all(header.as_bytes())
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        let padding = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or(0);
+        self.0.write_all(&[0; 512][..padding])
+    }
+
+    fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.header(name, bytes.len() as u64)?;
+        self.0.write_all(bytes)?;
+        self.pad(bytes.len() as u64)
+    }
+
+    fn copy(&mut self, name: &str, path: &PathBuf, size: u64) -> io::Result<()> {
+        self.header(name, size)?;
+        let mut file = std::fs::File::open(path)?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut left = size;
+        while left > 0 {
+            let count = io::Read::read(&mut file, &mut buffer)?;
+            if count == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is too short", path.display())));
+            }
+            self.0.write_all(&buffer[..count])?;
+            left = left.saturating_sub(count as u64);
+        }
+        self.pad(size)
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.0.write_all(&[0; 1024])?;
+        self.0.flush()
+    }
+}

@@ -1,0 +1,419 @@
+//! Fetches images from registries and OCI layouts.
+//!
+//! The methods block; the network runs on a runtime of the client's own, started at its first use.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
+use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
+
+use crate::auth::{answer, challenge};
+use crate::document::{Document, Manifest, choose, media_type};
+use crate::layout::Layout;
+use crate::{ImageError, ImageName, Reference};
+
+/// How often a request is tried in all.
+const TRIES: u32 = 5;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Manifests and configurations are no larger (distribution specification, "Pushing manifests").
+const MOST_DOCUMENT: usize = 8 << 20;
+
+/// What a client is told.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// How long to wait before the second try; it doubles with each try. Zero: half a second.
+    pub first_wait: Duration,
+}
+
+/// What a name stands for on one platform.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Digest of the image's manifest.
+    pub manifest: BlobDigest,
+    /// The configuration.
+    pub config: ImageConfig,
+    /// The layers, lowest first.
+    pub layers: Vec<ImageLayer>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: ClientOptions,
+    runtime: OnceLock<tokio::runtime::Runtime>,
+    http: OnceLock<reqwest::Client>,
+    /// `Authorization` headers by registry, repository and whether they allow writing.
+    tokens: Mutex<HashMap<String, String>>,
+}
+
+/// Fetches and sends images. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new(ClientOptions::default())
+    }
+}
+
+/// One request to a registry, to be tried several times.
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Option<&'a (dyn Fn() -> std::io::Result<reqwest::Body> + Sync)>,
+    pub(crate) write: bool,
+}
+
+impl Ask<'_> {
+    pub(crate) fn new(method: Method, url: String) -> Self {
+        Self { method, url, headers: Vec::new(), body: None, write: false }
+    }
+}
+
+impl Client {
+    /// A client.
+    #[must_use]
+    pub fn new(options: ClientOptions) -> Self {
+        let (runtime, http) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { options, runtime, http, tokens: Mutex::default() }))
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.0.runtime.get_or_init(|| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(2).enable_all().build();
+            #[expect(clippy::expect_used, reason = "fails only when no thread can be started")]
+            runtime.expect("threads can be started")
+        })
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        self.0.http.get_or_init(|| {
+            // Another provider may be installed by the embedding program: then that one serves.
+            _ = rustls::crypto::ring::default_provider().install_default();
+            let builder = reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")));
+            #[expect(clippy::expect_used, reason = "a TLS provider was installed above")]
+            builder.build().expect("the client's options are valid")
+        })
+    }
+
+    /// What a name stands for on a platform.
+    ///
+    /// # Errors
+    /// When it can't be had or understood.
+    pub fn resolve(&self, name: &str, platform: &Platform) -> Result<Resolved, ImageError> {
+        match name.parse()? {
+            ImageName::Registry(reference) => {
+                self.runtime().block_on(self.resolve_remote(&reference, platform))
+            }
+            ImageName::Layout { folder, tag } => Layout::open(&folder)?.resolve(tag.as_deref(), platform),
+        }
+    }
+
+    async fn resolve_remote(&self, reference: &Reference, platform: &Platform) -> Result<Resolved, ImageError> {
+        let image = reference.to_string();
+        let (mut digest, mut bytes) = self.manifest(reference, &reference.manifest_name()).await?;
+        let unreadable = |reason| ImageError::Document { image: image.clone(), reason };
+        let manifest = match Document::read(&bytes).map_err(unreadable)? {
+            Document::Manifest(manifest) => manifest,
+            Document::Index(index) => {
+                let chosen = choose(&index, platform).ok_or_else(|| ImageError::NoPlatform {
+                    image: image.clone(),
+                    wanted: platform.to_string(),
+                    available: available(&index),
+                })?;
+                (digest, bytes) = self.manifest(reference, &chosen.digest.to_string()).await?;
+                match Document::read(&bytes).map_err(unreadable)? {
+                    Document::Manifest(manifest) => manifest,
+                    Document::Index(_) => return Err(unreadable("its index holds another index".to_owned())),
+                }
+            }
+        };
+        let config = self.small_blob(reference, &manifest.config.digest).await?;
+        build_resolved(&image, digest, &manifest, &config)
+    }
+
+    /// A manifest with its digest, checked when the name is one.
+    pub(crate) async fn manifest(&self, reference: &Reference, name: &str) -> Result<(BlobDigest, Vec<u8>), ImageError> {
+        let url = format!("{}/manifests/{name}", reference.base_url());
+        let accept = [media_type::INDEX, media_type::MANIFEST, media_type::DOCKER_LIST, media_type::DOCKER_MANIFEST];
+        let mut ask = Ask::new(Method::GET, url);
+        ask.headers.push((ACCEPT.as_str(), accept.join(", ")));
+        let bytes = self.document(reference, &ask).await?;
+        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
+        if let Ok(expected) = name.parse::<BlobDigest>()
+            && expected != actual
+        {
+            return Err(wrong_digest(reference, "its manifest", expected, actual));
+        }
+        Ok((actual, bytes))
+    }
+
+    async fn small_blob(&self, reference: &Reference, digest: &BlobDigest) -> Result<Vec<u8>, ImageError> {
+        let url = format!("{}/blobs/{digest}", reference.base_url());
+        let bytes = self.document(reference, &Ask::new(Method::GET, url)).await?;
+        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
+        if actual != *digest {
+            return Err(wrong_digest(reference, "its configuration", *digest, actual));
+        }
+        Ok(bytes)
+    }
+
+    async fn document(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Vec<u8>, ImageError> {
+        let answer = self.send(reference, ask).await?;
+        let bytes = answer.bytes().await.map_err(|error| unreachable(reference, &error))?;
+        if bytes.len() > MOST_DOCUMENT {
+            let reason = "a document is larger than any manifest may be".to_owned();
+            return Err(ImageError::Document { image: reference.to_string(), reason });
+        }
+        Ok(bytes.to_vec())
+    }
+
+    /// Fetches a blob of an image; `progress` is told the bytes so far. The digest is the
+    /// caller's to check, the length is checked here.
+    ///
+    /// # Errors
+    /// When it can't be had whole, or `out` can't be written.
+    pub fn fetch_blob(
+        &self,
+        image: &str,
+        digest: &BlobDigest,
+        size: u64,
+        out: &mut dyn Write,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), ImageError> {
+        match image.parse()? {
+            ImageName::Registry(reference) => {
+                let fetch = self.fetch_remote(&reference, digest, size, out, progress);
+                self.runtime().block_on(fetch)
+            }
+            ImageName::Layout { folder, .. } => Layout::open(&folder)?.copy_blob(digest, out),
+        }
+    }
+
+    /// A transfer that breaks is taken up again where it broke.
+    async fn fetch_remote(
+        &self,
+        reference: &Reference,
+        digest: &BlobDigest,
+        size: u64,
+        out: &mut dyn Write,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), ImageError> {
+        let url = format!("{}/blobs/{digest}", reference.base_url());
+        let mut done = 0;
+        for attempt in 0..TRIES {
+            let mut ask = Ask::new(Method::GET, url.clone());
+            if done > 0 {
+                ask.headers.push(("range", format!("bytes={done}-")));
+            }
+            let answer = self.send(reference, &ask).await?;
+            let skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { done };
+            let before = done;
+            match copy_body(answer, skip, &mut done, size, out, progress).await {
+                Ok(()) if done == size => return Ok(()),
+                Err(Broken::Write(source)) => {
+                    return Err(ImageError::Io { what: format!("layer {digest}"), source });
+                }
+                Ok(()) | Err(Broken::Read) if done > before && attempt + 1 < TRIES => {}
+                Ok(()) | Err(Broken::Read) => self.wait(attempt, None).await,
+            }
+            if done > size {
+                break;
+            }
+        }
+        let (image, what) = (reference.to_string(), format!("layer {digest}"));
+        Err(ImageError::WrongSize { image, what, expected: size, actual: done })
+    }
+
+    pub(crate) async fn wait(&self, attempt: u32, server_wish: Option<Duration>) {
+        let first = match self.0.options.first_wait {
+            Duration::ZERO => Duration::from_millis(500),
+            given => given,
+        };
+        let wait = server_wish.unwrap_or(first * 2u32.pow(attempt)).min(Duration::from_secs(60));
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Sends a request: answers challenges, waits when told to, tries again what may succeed.
+    pub(crate) async fn send(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Response, ImageError> {
+        let mut refreshed = false;
+        let mut last = None;
+        for attempt in 0..TRIES {
+            let answer = match self.once(reference, ask).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_builder() => return Err(unreachable(reference, &error)),
+                Err(error) => {
+                    let refused = error.is_connect();
+                    last = Some(unreachable(reference, &error));
+                    if refused && attempt >= 1 {
+                        break;
+                    }
+                    self.wait(attempt, None).await;
+                    continue;
+                }
+            };
+            let status = answer.status();
+            if status == StatusCode::UNAUTHORIZED && !refreshed {
+                refreshed = true;
+                self.log_in(reference, &answer, ask.write).await?;
+                continue;
+            }
+            if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+                let wish = retry_after(&answer);
+                last = Some(refusal(reference, answer).await);
+                self.wait(attempt, wish).await;
+                continue;
+            }
+            if status.is_success() || status.is_redirection() {
+                return Ok(answer);
+            }
+            return Err(refusal(reference, answer).await);
+        }
+        Err(last.unwrap_or_else(|| ImageError::Denied {
+            image: reference.to_string(),
+            host: reference.host.clone(),
+            status: 401,
+        }))
+    }
+
+    async fn once(&self, reference: &Reference, ask: &Ask<'_>) -> reqwest::Result<Response> {
+        let mut request = self.http().request(ask.method.clone(), &ask.url);
+        for (name, value) in &ask.headers {
+            request = request.header(*name, value);
+        }
+        let token = {
+            let tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            tokens.get(&token_name(reference, ask.write)).cloned()
+        };
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        if let Some(body) = ask.body
+            && let Ok(body) = body()
+        {
+            request = request.body(body);
+        }
+        request.send().await
+    }
+
+    async fn log_in(&self, reference: &Reference, refused: &Response, write: bool) -> Result<(), ImageError> {
+        let denied = || ImageError::Denied {
+            image: reference.to_string(),
+            host: reference.host.clone(),
+            status: 401,
+        };
+        let challenge = challenge(refused.headers()).ok_or_else(denied)?;
+        let actions = if write { "pull,push" } else { "pull" };
+        let scope = format!("repository:{}:{actions}", reference.repository);
+        let header = answer(self.http(), &reference.host, &challenge, &scope).await;
+        let header = header.map_err(|error| unreachable(reference, &error))?.ok_or_else(denied)?;
+        let mut tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(token_name(reference, write), header);
+        Ok(())
+    }
+}
+
+fn token_name(reference: &Reference, write: bool) -> String {
+    format!("{} {} {write}", reference.host, reference.repository)
+}
+
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_secs)
+}
+
+enum Broken {
+    Read,
+    Write(std::io::Error),
+}
+
+async fn copy_body(
+    answer: Response,
+    mut skip: u64,
+    done: &mut u64,
+    size: u64,
+    out: &mut dyn Write,
+    progress: &dyn Fn(u64),
+) -> Result<(), Broken> {
+    let mut body = answer.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|_| Broken::Read)?;
+        let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+        skip -= skipped as u64;
+        let fresh = &chunk[skipped..];
+        *done += fresh.len() as u64;
+        if *done > size {
+            return Ok(());
+        }
+        out.write_all(fresh).map_err(Broken::Write)?;
+        progress(*done);
+    }
+    Ok(())
+}
+
+pub(crate) fn build_resolved(
+    image: &str,
+    digest: BlobDigest,
+    manifest: &Manifest,
+    config: &[u8],
+) -> Result<Resolved, ImageError> {
+    let fail = |reason| ImageError::Document { image: image.to_owned(), reason };
+    let config: ImageConfig = serde_json::from_slice(config)
+        .map_err(|error| fail(format!("its configuration can't be understood: {error}")))?;
+    let ids = &config.rootfs.diff_ids;
+    if ids.len() != manifest.layers.len() {
+        return Err(fail(format!("its configuration names {} layers, its manifest {}", ids.len(), manifest.layers.len())));
+    }
+    let layer = |(layer, diff_id): (&crate::Descriptor, &BlobDigest)| ImageLayer {
+        blob: layer.digest,
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+        diff_id: *diff_id,
+    };
+    let layers = manifest.layers.iter().zip(ids).map(layer).collect();
+    Ok(Resolved { manifest: digest, config, layers })
+}
+
+pub(crate) fn available(index: &crate::Index) -> String {
+    let names = index.manifests.iter().filter(|image| !image.is_attestation());
+    names.filter_map(|image| Some(image.runs_on()?.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+fn wrong_digest(reference: &Reference, what: &str, expected: BlobDigest, actual: BlobDigest) -> ImageError {
+    ImageError::WrongDigest { image: reference.to_string(), what: what.to_owned(), expected, actual }
+}
+
+pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        reason = inner.to_string();
+        cause = inner.source();
+    }
+    ImageError::Unreachable { image: reference.to_string(), host: reference.host.clone(), reason }
+}
+
+async fn refusal(reference: &Reference, answer: Response) -> ImageError {
+    let (image, host) = (reference.to_string(), reference.host.clone());
+    let status = answer.status().as_u16();
+    match status {
+        401 | 403 => ImageError::Denied { image, host, status },
+        404 => ImageError::NotFound { image, host },
+        _ => {
+            let body = answer.text().await.unwrap_or_default();
+            let body = body.chars().take(500).collect();
+            ImageError::Answer { image, host, status, body }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Why an image can't be had, read or written.
+
+use std::io;
+
+use kiln_graph::{BlobDigest, Fault};
+
+/// A failure with an image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The name isn't one.
+    #[error(transparent)]
+    Name(#[from] crate::BadReference),
+    /// The server can't be reached.
+    #[error("{image}: cannot reach {host}: {reason}; check the name, the network, and whether the registry runs")]
+    Unreachable {
+        /// The image wanted.
+        image: String,
+        /// The server.
+        host: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The server refuses.
+    #[error("{image}: {host} refuses access ({status}); log in with 'docker login {host}', or check that the repository exists and you may use it")]
+    Denied {
+        /// The image wanted.
+        image: String,
+        /// The server.
+        host: String,
+        /// Its answer.
+        status: u16,
+    },
+    /// The server doesn't have it.
+    #[error("{image}: not found on {host}; check its name and tag")]
+    NotFound {
+        /// The image wanted.
+        image: String,
+        /// The server.
+        host: String,
+    },
+    /// The server answered something else.
+    #[error("{image}: {host} answered {status}: {body}")]
+    Answer {
+        /// The image wanted.
+        image: String,
+        /// The server.
+        host: String,
+        /// Its answer.
+        status: u16,
+        /// The beginning of what it said.
+        body: String,
+    },
+    /// What came is not what was asked for.
+    #[error("{image}: the content of {what} is {actual}, but {expected} was expected: it was damaged on the way, or the server is not to be trusted")]
+    WrongDigest {
+        /// The image wanted.
+        image: String,
+        /// Which part of it.
+        what: String,
+        /// The digest asked for.
+        expected: BlobDigest,
+        /// The digest of what came.
+        actual: BlobDigest,
+    },
+    /// A blob is shorter or longer than its manifest says.
+    #[error("{image}: {what} has {actual} bytes instead of {expected}: the transfer was cut, or the server is not to be trusted")]
+    WrongSize {
+        /// The image wanted.
+        image: String,
+        /// Which part of it.
+        what: String,
+        /// The length asked for.
+        expected: u64,
+        /// The length of what came.
+        actual: u64,
+    },
+    /// A manifest or configuration can't be understood.
+    #[error("{image}: {reason}")]
+    Document {
+        /// The image wanted.
+        image: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No image for the platform wanted.
+    #[error("{image}: no image for {wanted}; there are: {available}")]
+    NoPlatform {
+        /// The image wanted.
+        image: String,
+        /// The platform wanted.
+        wanted: String,
+        /// The platforms there are.
+        available: String,
+    },
+    /// A local file can't be read or written.
+    #[error("{what}: {source}")]
+    Io {
+        /// What.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The Docker daemon doesn't take the image.
+    #[error("the Docker daemon at {socket} doesn't take the image: {reason}")]
+    Daemon {
+        /// Its socket.
+        socket: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl ImageError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Name(_) | Self::NotFound { .. } | Self::NoPlatform { .. } => Fault::User,
+            _ => Fault::Environment,
+        }
+    }
+}

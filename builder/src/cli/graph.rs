@@ -1,0 +1,46 @@
+//! `kiln graph`.
+
+use clap::{Args, ValueEnum};
+use kiln_graph::{Format, StepId};
+
+use super::build::SourceArgs;
+use super::{Failed, print};
+use crate::{prepare, report};
+
+/// The flags of `kiln graph`.
+#[derive(Args, Debug)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// How the graph is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Text,
+    Json,
+    Dot,
+    Mermaid,
+}
+
+/// Runs `kiln graph`.
+pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
+    let request = args.source.request()?;
+    let (engine, _) = crate::open()?;
+    let prepared = prepare(&engine, &request).map_err(|(error, text)| Failed {
+        text: report::error(&error, &text),
+        status: error.exit_status(),
+    })?;
+    let build = &prepared.compiled.build;
+    let targets: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
+    let format = match args.format {
+        FormatArg::Text => Format::Text,
+        FormatArg::Json => Format::Json,
+        FormatArg::Dot => Format::Dot,
+        FormatArg::Mermaid => Format::Mermaid,
+    };
+    print(&build.graph.render(&build.graph.needed_for(&targets), format));
+    Ok(())
+}

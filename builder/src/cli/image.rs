@@ -1,0 +1,119 @@
+//! `kiln image`.
+
+use clap::Subcommand;
+use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference};
+
+use super::{Failed, print};
+use crate::Error;
+use crate::progress::{Style, display};
+
+/// The commands of `kiln image`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ImageCommand {
+    /// List the images in the store
+    Ls,
+    /// Print an image's configuration
+    Inspect {
+        /// The image
+        name: String,
+    },
+    /// Send an image to its registry
+    Push {
+        /// The image
+        name: String,
+    },
+    /// Fetch an image's layers into the store
+    Pull {
+        /// The image
+        name: String,
+    },
+    /// Take names away
+    Rm {
+        /// The images
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// Runs `kiln image`.
+pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    match command {
+        ImageCommand::Ls => list(&engine)?,
+        ImageCommand::Inspect { name } => inspect(&engine, name)?,
+        ImageCommand::Push { name } => push(&engine, name)?,
+        ImageCommand::Pull { name } => {
+            engine.pull(name, &kiln_graph::Platform::host(), &*display(Style::Auto))?;
+        }
+        ImageCommand::Rm { names } => {
+            for name in names {
+                let full = full_name(name)?.to_string();
+                if !engine.store().remove_image(&full)? {
+                    return Err(no_such_image(name).into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn full_name(name: &str) -> Result<Reference, Error> {
+    Ok(name.parse::<Reference>().map_err(ImageError::from)?)
+}
+
+fn no_such_image(name: &str) -> Error {
+    Error::Usage(format!("there is no image {name} in the store; 'kiln image ls' lists them"))
+}
+
+fn list(engine: &crate::Engine) -> Result<(), Error> {
+    let mut text = String::new();
+    for image in engine.store().images()? {
+        let id = &image.config.hex()[..12];
+        let size = indicatif::HumanBytes(image.size);
+        text += &format!("{}  {id}  {}  {size}\n", image.name, image.platforms.join(","));
+    }
+    print(&text);
+    Ok(())
+}
+
+fn inspect(engine: &crate::Engine, name: &str) -> Result<(), Error> {
+    let full = full_name(name)?.to_string();
+    let image = engine.store().image(&full)?.ok_or_else(|| no_such_image(name))?;
+    let blob = engine.store().blob(&image.config)?.ok_or_else(|| no_such_image(name))?;
+    let fail = |source: std::io::Error| Error::File { what: format!("cannot read the configuration of {name}"), source };
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&blob.path).map_err(fail)?).map_err(|error| fail(error.into()))?;
+    let shown = serde_json::json!({ "record": image, "config": config });
+    print(&format!("{shown:#}\n"));
+    Ok(())
+}
+
+fn push(engine: &crate::Engine, name: &str) -> Result<(), Error> {
+    let reference = full_name(name)?;
+    let store = engine.store();
+    let image = store.image(&reference.to_string())?.ok_or_else(|| no_such_image(name))?;
+    let read = |digest: &kiln_graph::BlobDigest| -> Result<Vec<u8>, Error> {
+        let blob = store.blob(digest)?.ok_or_else(|| Error::Usage(format!(
+            "blob {digest} of {name} was never fetched; build it again with --push"
+        )))?;
+        std::fs::read(&blob.path).map_err(|source| Error::File { what: format!("cannot read blob {digest}"), source })
+    };
+    let top = read(&image.digest)?;
+    let mut blobs = Vec::new();
+    let mut manifests = Vec::new();
+    for digest in image.blobs.iter().filter(|digest| **digest != image.digest) {
+        let Some(blob) = store.blob(digest)? else {
+            read(digest)?;
+            continue;
+        };
+        let bytes = if blob.size < 1 << 20 { read(digest)? } else { Vec::new() };
+        if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
+            manifests.push((bytes, kiln_image::media_type::MANIFEST.to_owned()));
+            continue;
+        }
+        let path = blob.path.clone();
+        blobs.push(PushBlob { digest: *digest, size: blob.size, mount_from: None, file: Box::new(move || Ok(path.clone())) });
+    }
+    let image = PushImage { blobs, manifests, top: (top, image.media_type) };
+    Ok(engine.client().push(&reference, &image, &|_, _| {})?)
+}

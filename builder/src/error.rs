@@ -1,0 +1,71 @@
+//! Everything that can stop a command.
+
+use kiln_cache::StoreError;
+use kiln_engine::EngineError;
+use kiln_frontend_dockerfile::DockerfileError;
+use kiln_graph::{Fault, Location};
+use kiln_image::ImageError;
+use kiln_sandbox::SandboxError;
+
+/// A failed command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The build file is wrong.
+    #[error(transparent)]
+    Dockerfile(#[from] DockerfileError),
+    /// The build failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An image can't be had.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// No sandbox can be had.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A file of the user's can't be read or written.
+    #[error("{what}: {source}")]
+    File {
+        /// What was tried, on which file.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A flag or argument is wrong.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Dockerfile(error) => error.fault(),
+            Self::Engine(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Image(error) => error.fault(),
+            Self::Sandbox(_) => Fault::Environment,
+            Self::File { .. } | Self::Usage(_) => Fault::User,
+        }
+    }
+
+    /// Where the build file asks for what failed.
+    #[must_use]
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::Dockerfile(error) => error.location.as_ref(),
+            Self::Engine(error) => error.location(),
+            _ => None,
+        }
+    }
+
+    /// The exit status: 2 for wrong usage, 1 for everything else.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        if matches!(self, Self::Usage(_)) { 2 } else { 1 }
+    }
+}

@@ -1,0 +1,35 @@
+//! Opens an engine for the user who runs this program.
+
+use std::path::PathBuf;
+
+use kiln_cache::{Options, OverlayXattrs, Store};
+use kiln_engine::Engine;
+use kiln_image::Client;
+use kiln_sandbox::{Identity, Sandbox, enter_user_namespace};
+
+use crate::Error;
+
+/// Moves into a user namespace where needed, and opens the user's store. To be called before
+/// there are threads.
+///
+/// # Errors
+/// When there are no user namespaces, or the store can't be opened.
+pub fn open() -> Result<(Engine, Identity), Error> {
+    let identity = enter_user_namespace()?;
+    let root = Store::default_root(identity == Identity::Root)?;
+    Ok((open_at(root, identity)?, identity))
+}
+
+/// Opens a store in a folder, for a process that [`kiln_sandbox::enter_user_namespace`] has given
+/// its identity.
+///
+/// # Errors
+/// When the store can't be opened.
+pub fn open_at(root: PathBuf, identity: Identity) -> Result<Engine, Error> {
+    let xattrs = match identity.is_in_user_namespace() {
+        true => OverlayXattrs::User,
+        false => OverlayXattrs::Trusted,
+    };
+    let store = Store::open(&root, Options { xattrs })?;
+    Ok(Engine::new(store, Sandbox::of_this_program(), Client::default(), identity))
+}
