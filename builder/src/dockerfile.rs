@@ -41,15 +41,25 @@ pub struct Prepared {
 ///
 /// # Errors
 /// When it can't be read or compiled, or a base image can't be had.
-pub fn prepare(engine: &Engine, request: &DockerfileRequest) -> Result<Prepared, (Error, String)> {
-    let plain = |error: Error| (error, String::new());
+pub fn prepare(
+    engine: &Engine,
+    request: &DockerfileRequest,
+) -> Result<Prepared, Box<(Error, String)>> {
+    let plain = |error: Error| Box::new((error, String::new()));
     let path = find_file(request).map_err(plain)?;
     let text = std::fs::read_to_string(&path).map_err(|source| {
-        plain(Error::File { what: format!("cannot read {}", path.display()), source })
+        plain(Error::File {
+            what: format!("cannot read {}", path.display()),
+            source,
+        })
     })?;
-    prepare_text(engine, request, &path, &text).map_err(|error| (error, text.clone())).map(
-        |(compiled, folders)| Prepared { text: text.clone(), compiled, folders },
-    )
+    prepare_text(engine, request, &path, &text)
+        .map_err(|error| Box::new((error, text.clone())))
+        .map(|(compiled, folders)| Prepared {
+            text: text.clone(),
+            compiled,
+            folders,
+        })
 }
 
 fn prepare_text(
@@ -63,31 +73,46 @@ fn prepare_text(
     options.file_name = shown.display().to_string();
     let mut folders = request.folders.clone();
     folders.insert("context".to_owned(), request.context.clone());
-    options.ignore.insert("context".to_owned(), ignore_list(&request.context, path)?);
+    options
+        .ignore
+        .insert("context".to_owned(), ignore_list(&request.context, path)?);
     for (name, folder) in &request.folders {
-        options.ignore.insert(name.clone(), ignore_list(folder, &folder.join("Dockerfile"))?);
+        options.ignore.insert(
+            name.clone(),
+            ignore_list(folder, &folder.join("Dockerfile"))?,
+        );
     }
     let file = parse(&options.file_name, text)?;
     let compiled = compile_with_images(engine, &file, &options)?;
     Ok((compiled, folders))
 }
 
-fn compile_with_images(engine: &Engine, file: &Dockerfile, options: &Options) -> Result<Compiled, Error> {
+fn compile_with_images(
+    engine: &Engine,
+    file: &Dockerfile,
+    options: &Options,
+) -> Result<Compiled, Error> {
     let mut images = ImageTable::new();
     loop {
         match compile(file, options, &images)? {
             Outcome::Done(compiled) => return Ok(*compiled),
             Outcome::Needs(requests) => {
-                let found: Vec<(ImageRequest, Result<ResolvedImage, Error>)> = std::thread::scope(|scope| {
-                    let asked: Vec<_> = requests
-                        .into_iter()
-                        .map(|request| scope.spawn(move || {
-                            let image = resolve(engine, &request);
-                            (request, image)
-                        }))
-                        .collect();
-                    asked.into_iter().filter_map(|thread| thread.join().ok()).collect()
-                });
+                let found: Vec<(ImageRequest, Result<ResolvedImage, Error>)> =
+                    std::thread::scope(|scope| {
+                        let asked: Vec<_> = requests
+                            .into_iter()
+                            .map(|request| {
+                                scope.spawn(move || {
+                                    let image = resolve(engine, &request);
+                                    (request, image)
+                                })
+                            })
+                            .collect();
+                        asked
+                            .into_iter()
+                            .filter_map(|thread| thread.join().ok())
+                            .collect()
+                    });
                 for (request, image) in found {
                     images.insert(request, image?);
                 }
@@ -98,8 +123,15 @@ fn compile_with_images(engine: &Engine, file: &Dockerfile, options: &Options) ->
 
 fn resolve(engine: &Engine, request: &ImageRequest) -> Result<ResolvedImage, Error> {
     let resolved = engine.client().resolve(&request.name, &request.platform)?;
-    let source = ImageSource { name: request.name.clone(), manifest: resolved.manifest, layers: resolved.layers };
-    Ok(ResolvedImage { source, config: resolved.config })
+    let source = ImageSource {
+        name: request.name.clone(),
+        manifest: resolved.manifest,
+        layers: resolved.layers,
+    };
+    Ok(ResolvedImage {
+        source,
+        config: resolved.config,
+    })
 }
 
 /// Builds a Dockerfile. `prepare_request` may change the engine's request before it is solved.
@@ -111,7 +143,7 @@ pub fn build_dockerfile(
     request: &DockerfileRequest,
     prepare_request: impl FnOnce(&mut Request),
 ) -> Result<Solved, Error> {
-    let prepared = prepare(engine, request).map_err(|(error, _)| error)?;
+    let prepared = prepare(engine, request).map_err(|failed| failed.0)?;
     let mut request = Request::new(prepared.compiled.build);
     request.contexts = prepared.folders;
     prepare_request(&mut request);
@@ -120,17 +152,32 @@ pub fn build_dockerfile(
 
 fn find_file(request: &DockerfileRequest) -> Result<PathBuf, Error> {
     if let Some(file) = &request.file {
-        return Ok(file.clone());
+        let lower = file.with_file_name("dockerfile");
+        let fall_back = file.ends_with("Dockerfile") && !file.exists() && lower.exists();
+        return Ok(if fall_back { lower } else { file.clone() });
     }
     if !request.context.is_dir() {
-        let text = format!("the build context {} is no folder", request.context.display());
-        return Err(DockerfileError::whole(text).with_help("give the folder that holds the Dockerfile").into());
+        let text = format!(
+            "the build context {} is no folder",
+            request.context.display()
+        );
+        return Err(DockerfileError::whole(text)
+            .with_help("give the folder that holds the Dockerfile")
+            .into());
     }
     let candidates = ["Dockerfile", "dockerfile"].map(|name| request.context.join(name));
-    candidates.into_iter().find(|path| path.exists()).ok_or_else(|| {
-        let text = format!("failed to read dockerfile: there is no Dockerfile in {}", request.context.display());
-        DockerfileError::whole(text).with_help("give another file with -f").into()
-    })
+    candidates
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| {
+            let text = format!(
+                "failed to read dockerfile: there is no Dockerfile in {}",
+                request.context.display()
+            );
+            DockerfileError::whole(text)
+                .with_help("give another file with -f")
+                .into()
+        })
 }
 
 /// The ignore file named after the build file, else the context's own.
@@ -142,7 +189,12 @@ fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Error> {
             Ok(bytes) => return Ok(read_ignore_file(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
-            Err(source) => return Err(Error::File { what: format!("cannot read {}", path.display()), source }),
+            Err(source) => {
+                return Err(Error::File {
+                    what: format!("cannot read {}", path.display()),
+                    source,
+                });
+            }
         }
     }
     Ok(Vec::new())

@@ -1,6 +1,6 @@
 //! Opens an engine for the user who runs this program.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use kiln_cache::{Options, OverlayXattrs, Store};
 use kiln_engine::Engine;
@@ -17,7 +17,7 @@ use crate::Error;
 pub fn open() -> Result<(Engine, Identity), Error> {
     let identity = enter_user_namespace()?;
     let root = Store::default_root(identity == Identity::Root)?;
-    Ok((open_at(root, identity)?, identity))
+    Ok((open_at(&root, identity)?, identity))
 }
 
 /// Opens a store in a folder, for a process that [`kiln_sandbox::enter_user_namespace`] has given
@@ -25,11 +25,16 @@ pub fn open() -> Result<(Engine, Identity), Error> {
 ///
 /// # Errors
 /// When the store can't be opened.
-pub fn open_at(root: PathBuf, identity: Identity) -> Result<Engine, Error> {
+pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
     let xattrs = match identity.is_in_user_namespace() {
         true => OverlayXattrs::User,
         false => OverlayXattrs::Trusted,
     };
-    let store = Store::open(&root, Options { xattrs })?;
-    Ok(Engine::new(store, Sandbox::of_this_program(), Client::default(), identity))
+    let store = Store::open(root, Options { xattrs })?;
+    Ok(Engine::new(
+        store,
+        Sandbox::of_this_program(),
+        Client::default(),
+        identity,
+    ))
 }

@@ -17,7 +17,12 @@ pub(crate) fn error(error: &Error, text: &str) -> String {
     if let Error::Engine(EngineError::Step(failure)) = error
         && !failure.last_output.is_empty()
     {
-        _ = writeln!(out, "------\n > {}:\n{}\n------", failure.name.lines().next().unwrap_or_default(), failure.last_output);
+        _ = writeln!(
+            out,
+            "------\n > {}:\n{}\n------",
+            failure.name.lines().next().unwrap_or_default(),
+            failure.last_output
+        );
     }
     if let Some(location) = error.location() {
         out.push_str(&excerpt(location, text));
@@ -36,10 +41,20 @@ fn excerpt(location: &Location, text: &str) -> String {
     if first == 0 || first > lines.len() {
         return String::new();
     }
-    let mut out = format!("{}:{}\n--------------------\n", location.file, location.line);
-    let (from, to) = (first.saturating_sub(AROUND).max(1), (last + AROUND).min(lines.len()));
+    let mut out = format!(
+        "{}:{}\n--------------------\n",
+        location.file, location.line
+    );
+    let (from, to) = (
+        first.saturating_sub(AROUND).max(1),
+        (last + AROUND).min(lines.len()),
+    );
     for number in from..=to {
-        let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+        let mark = if (first..=last).contains(&number) {
+            ">>>"
+        } else {
+            "   "
+        };
         _ = writeln!(out, "{number:>4} | {mark} {}", lines[number - 1]);
     }
     out + "--------------------\n"

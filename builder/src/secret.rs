@@ -24,9 +24,17 @@ impl Secrets {
     /// # Errors
     /// In plain words, when it isn't of that form.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
-        let fields: BTreeMap<&str, &str> = text.split(',').filter_map(|field| field.split_once('=')).collect();
-        let id = fields.get("id").ok_or_else(|| format!("--secret {text}: an id is missing: write id=NAME,src=FILE"))?;
-        let source = match (fields.get("src").or(fields.get("source")), fields.get("env")) {
+        let fields: BTreeMap<&str, &str> = text
+            .split(',')
+            .filter_map(|field| field.split_once('='))
+            .collect();
+        let id = fields
+            .get("id")
+            .ok_or_else(|| format!("--secret {text}: an id is missing: write id=NAME,src=FILE"))?;
+        let source = match (
+            fields.get("src").or(fields.get("source")),
+            fields.get("env"),
+        ) {
             (Some(file), _) => Source::File(file.into()),
             (None, Some(name)) => Source::Variable((*name).to_owned()),
             (None, None) if fields.get("type") == Some(&"file") => Source::File(id.into()),
@@ -35,7 +43,10 @@ impl Secrets {
         if let Source::File(file) = &source
             && !file.exists()
         {
-            return Err(format!("--secret {text}: there is no file {}", file.display()));
+            return Err(format!(
+                "--secret {text}: there is no file {}",
+                file.display()
+            ));
         }
         self.secrets.insert((*id).to_owned(), source);
         Ok(())

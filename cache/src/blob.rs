@@ -77,7 +77,13 @@ impl Store {
     /// When its file can't be made.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let (path, file) = self.temp_file()?;
-        Ok(BlobWriter { store: self.clone(), path, file, hash: Sha256::new(), size: 0 })
+        Ok(BlobWriter {
+            store: self.clone(),
+            path,
+            file,
+            hash: Sha256::new(),
+            size: 0,
+        })
     }
 
     /// A new file on the store's file system, to be given to [`Store::adopt_blob`] or removed.
@@ -135,7 +141,11 @@ impl Store {
             return Ok(None);
         }
         let size = std::fs::metadata(&path).context("look at", &path)?.len();
-        Ok(Some(Blob { digest: *digest, size, path }))
+        Ok(Some(Blob {
+            digest: *digest,
+            size,
+            path,
+        }))
     }
 }
 
@@ -158,6 +168,11 @@ mod tests {
         let error = write(b"bad", Some(good.digest)).unwrap_err();
         assert!(matches!(error, StoreError::WrongDigest { .. }));
         assert_eq!(store.put_blob(b"good").unwrap(), good);
-        assert!(std::fs::read_dir(store.path("tmp")).unwrap().next().is_none());
+        assert!(
+            std::fs::read_dir(store.path("tmp"))
+                .unwrap()
+                .next()
+                .is_none()
+        );
     }
 }

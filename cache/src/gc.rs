@@ -75,8 +75,12 @@ impl Store {
         if options.older_than.is_none() && options.keep_storage.is_none() {
             return self.garbage(items);
         }
-        let limit = options.older_than.and_then(|age| SystemTime::now().checked_sub(age));
-        let mut excess = options.keep_storage.map_or(0, |keep| total.saturating_sub(keep));
+        let limit = options
+            .older_than
+            .and_then(|age| SystemTime::now().checked_sub(age));
+        let mut excess = options
+            .keep_storage
+            .map_or(0, |keep| total.saturating_sub(keep));
         items.retain(|item| {
             let go = limit.is_some_and(|limit| item.last_used < limit) || excess > 0;
             excess = excess.saturating_sub(if go { item.bytes } else { 0 });
@@ -147,8 +151,14 @@ mod tests {
     #[test]
     fn what_a_session_used_and_what_images_need_stays() {
         let (_folder, store) = scratch_store();
-        let all = PruneOptions { all: true, ..PruneOptions::default() };
-        let (old, kept) = (store.put_blob(b"old").unwrap(), store.put_blob(b"kept").unwrap());
+        let all = PruneOptions {
+            all: true,
+            ..PruneOptions::default()
+        };
+        let (old, kept) = (
+            store.put_blob(b"old").unwrap(),
+            store.put_blob(b"kept").unwrap(),
+        );
         let image = crate::ImageRecord {
             name: "a".into(),
             digest: kept.digest,
@@ -163,7 +173,12 @@ mod tests {
         let session = store.session().unwrap();
         std::thread::sleep(Duration::from_millis(20));
         let used = store.put_blob(b"used").unwrap();
-        let report = store.prune(&PruneOptions { dry_run: true, ..all }).unwrap();
+        let report = store
+            .prune(&PruneOptions {
+                dry_run: true,
+                ..all
+            })
+            .unwrap();
         assert_eq!(report.items.len(), 1);
         assert_eq!(store.prune(&all).unwrap().items.len(), 1);
         assert_eq!(store.blob(&old.digest).unwrap(), None);
@@ -179,7 +194,9 @@ mod tests {
     fn without_rules_only_garbage_goes() {
         let (_folder, store) = scratch_store();
         let tree = store.empty_tree().unwrap();
-        store.put_memo("layer-tree", &Digest::of(b"x"), &tree.id()).unwrap();
+        store
+            .put_memo("layer-tree", &Digest::of(b"x"), &tree.id())
+            .unwrap();
         let garbage = store.put_blob(b"garbage").unwrap();
         std::thread::sleep(Duration::from_millis(20));
         store.prune(&PruneOptions::default()).unwrap();

@@ -30,7 +30,8 @@ pub struct ImageRecord {
 
 impl Store {
     fn image_path(&self, name: &str) -> std::path::PathBuf {
-        self.path("images").join(name.replace('%', "%25").replace('/', "%2F"))
+        self.path("images")
+            .join(name.replace('%', "%25").replace('/', "%2F"))
     }
 
     /// What a name stands for.
@@ -56,7 +57,11 @@ impl Store {
     /// When the store can't be read.
     pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
         let mut images: Vec<ImageRecord> = Vec::new();
-        for entry in std::fs::read_dir(self.path("images")).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(self.path("images"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let text = read_checked(&entry.path())?;
             images.extend(text.and_then(|text| serde_json::from_str(&text).ok()));
         }
@@ -100,7 +105,12 @@ mod tests {
         for name in ["localhost/b:1", "docker.io/library/a:latest"] {
             store.tag_image(&image(name)).unwrap();
         }
-        let names: Vec<String> = store.images().unwrap().into_iter().map(|i| i.name).collect();
+        let names: Vec<String> = store
+            .images()
+            .unwrap()
+            .into_iter()
+            .map(|i| i.name)
+            .collect();
         assert_eq!(names, ["docker.io/library/a:latest", "localhost/b:1"]);
         assert!(store.remove_image("localhost/b:1").unwrap());
         assert!(!store.remove_image("localhost/b:1").unwrap());

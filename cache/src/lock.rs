@@ -45,7 +45,11 @@ impl Lock {
             let file = open(path)?;
             retry_interrupted(|| flock(&file, operation)).context("lock", path)?;
             if is_still_at(&file, path) {
-                return Ok(Self { _file: file, path: path.to_owned(), remove: false });
+                return Ok(Self {
+                    _file: file,
+                    path: path.to_owned(),
+                    remove: false,
+                });
             }
         }
     }
@@ -58,9 +62,11 @@ impl Lock {
         };
         let file = open(path)?;
         match retry_interrupted(|| flock(&file, operation)) {
-            Ok(()) if is_still_at(&file, path) => {
-                Ok(Some(Self { _file: file, path: path.to_owned(), remove: false }))
-            }
+            Ok(()) if is_still_at(&file, path) => Ok(Some(Self {
+                _file: file,
+                path: path.to_owned(),
+                remove: false,
+            })),
             Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error).context("lock", path),
         }

@@ -41,15 +41,22 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Manifest> {
         return None;
     }
     let count = usize::try_from(input.u64()?).ok()?;
-    let entries = (0..count).map(|_| read_entry(&mut input)).collect::<Option<Vec<Entry>>>()?;
+    let entries = (0..count)
+        .map(|_| read_entry(&mut input))
+        .collect::<Option<Vec<Entry>>>()?;
     Some(Manifest::new(entries))
 }
 
 fn write_entry(entry: &Entry, out: &mut Writer) {
     let opaque = matches!(entry.node, Node::Directory { opaque: true });
     let flags = if entry.mtime_counts { TIME_COUNTS } else { 0 } | if opaque { OPAQUE } else { 0 };
-    out.bytes(entry.path.relative_bytes()).u32(entry.mode).u32(entry.uid).u32(entry.gid);
-    out.raw(&entry.mtime.seconds.to_le_bytes()).u32(entry.mtime.nanos).raw(&[flags]);
+    out.bytes(entry.path.relative_bytes())
+        .u32(entry.mode)
+        .u32(entry.uid)
+        .u32(entry.gid);
+    out.raw(&entry.mtime.seconds.to_le_bytes())
+        .u32(entry.mtime.nanos)
+        .raw(&[flags]);
     out.count(entry.xattrs.len());
     for (name, value) in &entry.xattrs {
         out.bytes(name).bytes(value);
@@ -71,7 +78,10 @@ fn read_entry(input: &mut Reader<'_>) -> Option<Entry> {
     let path = ImagePath::new(input.bytes()?);
     let (mode, uid, gid) = (input.u32()?, input.u32()?, input.u32()?);
     let seconds = i64::from_le_bytes(input.array()?);
-    let mtime = Timestamp { seconds, nanos: input.u32()? };
+    let mtime = Timestamp {
+        seconds,
+        nanos: input.u32()?,
+    };
     let flags = input.u8()?;
     let mut xattrs = BTreeMap::new();
     for _ in 0..input.u32()? {
@@ -79,17 +89,39 @@ fn read_entry(input: &mut Reader<'_>) -> Option<Entry> {
     }
     let node = read_node(input, flags & OPAQUE != 0)?;
     let mtime_counts = flags & TIME_COUNTS != 0;
-    Some(Entry { path, mode, uid, gid, mtime, mtime_counts, xattrs, node })
+    Some(Entry {
+        path,
+        mode,
+        uid,
+        gid,
+        mtime,
+        mtime_counts,
+        xattrs,
+        node,
+    })
 }
 
 fn read_node(input: &mut Reader<'_>, opaque: bool) -> Option<Node> {
     Some(match input.u8()? {
-        0 => Node::File { size: input.u64()?, digest: Digest::from_bytes(input.array()?) },
-        1 => Node::HardLink { to: ImagePath::new(input.bytes()?) },
+        0 => Node::File {
+            size: input.u64()?,
+            digest: Digest::from_bytes(input.array()?),
+        },
+        1 => Node::HardLink {
+            to: ImagePath::new(input.bytes()?),
+        },
         2 => Node::Directory { opaque },
-        3 => Node::Symlink { target: input.bytes()?.to_vec() },
-        4 => Node::CharDevice { major: input.u32()?, minor: input.u32()? },
-        5 => Node::BlockDevice { major: input.u32()?, minor: input.u32()? },
+        3 => Node::Symlink {
+            target: input.bytes()?.to_vec(),
+        },
+        4 => Node::CharDevice {
+            major: input.u32()?,
+            minor: input.u32()?,
+        },
+        5 => Node::BlockDevice {
+            major: input.u32()?,
+            minor: input.u32()?,
+        },
         6 => Node::Fifo,
         7 => Node::Socket,
         8 => Node::Whiteout,
@@ -162,9 +194,13 @@ mod tests {
     fn node() -> impl Strategy<Value = Node> {
         let bytes = || vec(1u8.., 0..20);
         prop_oneof![
-            (any::<u64>(), any::<[u8; 32]>())
-                .prop_map(|(size, sum)| Node::File { size, digest: Digest::from_bytes(sum) }),
-            bytes().prop_map(|to| Node::HardLink { to: ImagePath::new(to) }),
+            (any::<u64>(), any::<[u8; 32]>()).prop_map(|(size, sum)| Node::File {
+                size,
+                digest: Digest::from_bytes(sum)
+            }),
+            bytes().prop_map(|to| Node::HardLink {
+                to: ImagePath::new(to)
+            }),
             any::<bool>().prop_map(|opaque| Node::Directory { opaque }),
             bytes().prop_map(|target| Node::Symlink { target }),
             any::<(u32, u32)>().prop_map(|(major, minor)| Node::CharDevice { major, minor }),

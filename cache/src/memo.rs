@@ -51,7 +51,10 @@ impl Store {
         key: &Digest,
         fact: &T,
     ) -> Result<(), StoreError> {
-        self.put_checked(&self.sharded(&format!("memo/{kind}"), &key.to_string()), fact)
+        self.put_checked(
+            &self.sharded(&format!("memo/{kind}"), &key.to_string()),
+            fact,
+        )
     }
 
     /// The tree that a layer was unpacked to.
@@ -67,7 +70,11 @@ impl Store {
     /// # Errors
     /// When the store can't be written.
     pub fn bind_layer(&self, diff_id: &BlobDigest, tree: TreeId) -> Result<(), StoreError> {
-        self.put_memo("layer-tree", &Digest::from_bytes(*diff_id.as_bytes()), &tree)
+        self.put_memo(
+            "layer-tree",
+            &Digest::from_bytes(*diff_id.as_bytes()),
+            &tree,
+        )
     }
 
     pub(crate) fn put_checked<T: Serialize>(
@@ -92,7 +99,9 @@ pub(crate) fn read_checked(path: &Path) -> Result<Option<String>, StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).context("read", path),
     };
-    let Some((head, json)) = text.split_once('\n') else { return Ok(None) };
+    let Some((head, json)) = text.split_once('\n') else {
+        return Ok(None);
+    };
     if head.strip_prefix(PREFIX) != Some(&Digest::of(json.as_bytes()).to_string()) {
         return Ok(None);
     }
@@ -111,12 +120,24 @@ mod tests {
         let key = Digest::of(b"key");
         assert_eq!(store.memo::<String>("test", &key).unwrap(), None);
         store.put_memo("test", &key, &"fact").unwrap();
-        assert_eq!(store.memo::<String>("test", &key).unwrap().as_deref(), Some("fact"));
+        assert_eq!(
+            store.memo::<String>("test", &key).unwrap().as_deref(),
+            Some("fact")
+        );
         let path = store.sharded("memo/test", &key.to_string());
         let text = std::fs::read_to_string(&path).unwrap();
-        for damaged in ["", "x", &text[..text.len() - 1], &text.replace("fact", "fake")] {
+        for damaged in [
+            "",
+            "x",
+            &text[..text.len() - 1],
+            &text.replace("fact", "fake"),
+        ] {
             std::fs::write(&path, damaged).unwrap();
-            assert_eq!(store.memo::<String>("test", &key).unwrap(), None, "{damaged:?}");
+            assert_eq!(
+                store.memo::<String>("test", &key).unwrap(),
+                None,
+                "{damaged:?}"
+            );
         }
     }
 }

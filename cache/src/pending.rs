@@ -20,13 +20,23 @@ const SETTLE_AFTER: Duration = Duration::from_secs(60);
 /// Identifies the time since the machine was started.
 pub(crate) fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let id: String = id.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    if id.is_empty() { "unknown".to_owned() } else { id }
+    let id: String = id
+        .trim()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .collect();
+    if id.is_empty() {
+        "unknown".to_owned()
+    } else {
+        id
+    }
 }
 
 /// Marks that the thing at `path` (inside the store) is about to become visible.
 pub(crate) fn mark(store: &Store, path: &Path) -> Result<(), StoreError> {
-    let Some(name) = mark_name(store, path) else { return Ok(()) };
+    let Some(name) = mark_name(store, path) else {
+        return Ok(());
+    };
     let mark = store.path("pending").join(store.boot()).join(name);
     match std::fs::File::create(&mark) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -65,7 +75,9 @@ pub(crate) fn drop_unsettled(store: &Store) -> Result<(), StoreError> {
 fn other_boots(store: &Store) -> Result<Vec<PathBuf>, StoreError> {
     let pending = store.path("pending");
     let entries = std::fs::read_dir(&pending).context("read the folder", &pending)?;
-    let others = entries.flatten().filter(|entry| entry.file_name() != *store.boot());
+    let others = entries
+        .flatten()
+        .filter(|entry| entry.file_name() != *store.boot());
     Ok(others.map(|entry| entry.path()).collect())
 }
 
@@ -76,10 +88,17 @@ impl Store {
     /// When the disk doesn't take it.
     pub fn settle(&self) -> Result<(), StoreError> {
         let folder = self.path("pending").join(self.boot());
-        let marks: Vec<_> = std::fs::read_dir(&folder).into_iter().flatten().flatten().collect();
+        let marks: Vec<_> = std::fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
         let limit = SystemTime::now() - SETTLE_AFTER;
         let made = |mark: &std::fs::DirEntry| mark.metadata().and_then(|m| m.modified()).ok();
-        if !marks.iter().any(|mark| made(mark).is_some_and(|time| time < limit)) {
+        if !marks
+            .iter()
+            .any(|mark| made(mark).is_some_and(|time| time < limit))
+        {
             return Ok(());
         }
         let root = std::fs::File::open(self.root()).context("open", self.root())?;
@@ -104,7 +123,11 @@ mod tests {
         let [kept, lost] = [b"kept", b"lost"].map(|name| Digest::of(name));
         store.put_memo("test", &kept, &1).unwrap();
         let before = store.path("pending").join("another-boot");
-        std::fs::rename(store.path("pending").join(store.boot()), store.path("aside")).unwrap();
+        std::fs::rename(
+            store.path("pending").join(store.boot()),
+            store.path("aside"),
+        )
+        .unwrap();
         store.put_memo("test", &lost, &2).unwrap();
         std::fs::rename(store.path("pending").join(store.boot()), &before).unwrap();
         let again = Store::open(store.root(), Options::default()).unwrap();

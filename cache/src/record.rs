@@ -65,8 +65,12 @@ impl Store {
     pub fn record(&self, key: &StepKey) -> Result<Option<Record>, StoreError> {
         let _kept = self.gc_lock(Mode::Shared)?;
         let path = self.record_path(key);
-        let Some(text) = read_checked(&path)? else { return Ok(None) };
-        let Ok(record) = serde_json::from_str::<Record>(&text) else { return Ok(None) };
+        let Some(text) = read_checked(&path)? else {
+            return Ok(None);
+        };
+        let Ok(record) = serde_json::from_str::<Record>(&text) else {
+            return Ok(None);
+        };
         if record.key != *key || !record.output.iter().all(|tree| self.touch_tree(tree)) {
             return Ok(None);
         }

@@ -23,15 +23,22 @@ impl Store {
     /// When the store can't be written.
     pub fn session(&self) -> Result<Session, StoreError> {
         let name = self.temp_path();
-        let path = self.path("sessions").join(name.file_name().unwrap_or_default());
-        Ok(Session { _lock: Lock::acquire(&path, Mode::Exclusive)?.removing() })
+        let path = self
+            .path("sessions")
+            .join(name.file_name().unwrap_or_default());
+        Ok(Session {
+            _lock: Lock::acquire(&path, Mode::Exclusive)?.removing(),
+        })
     }
 
     /// When the oldest running build began; now, if none runs. Removes what dead builds left.
     pub(crate) fn oldest_session(&self) -> Result<SystemTime, StoreError> {
         let folder = self.path("sessions");
         let mut oldest = SystemTime::now();
-        for entry in std::fs::read_dir(&folder).context("read the folder", &folder)?.flatten() {
+        for entry in std::fs::read_dir(&folder)
+            .context("read the folder", &folder)?
+            .flatten()
+        {
             let path = entry.path();
             let began = entry.metadata().and_then(|metadata| metadata.modified());
             match Lock::try_acquire(&path, Mode::Exclusive)? {
@@ -47,8 +54,14 @@ impl Store {
 /// file is there.
 pub(crate) fn touch(path: &Path) -> bool {
     let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
     };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).is_ok()
 }

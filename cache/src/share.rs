@@ -35,7 +35,10 @@ pub fn share(from: &Path, to: &Path, sharing: Sharing) -> io::Result<()> {
 
 fn cannot_link(error: &io::Error) -> bool {
     let code = Errno::from_io_error(error);
-    matches!(code, Some(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP))
+    matches!(
+        code,
+        Some(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP)
+    )
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
@@ -43,7 +46,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let metadata = source.metadata()?;
     let target = File::options().write(true).create_new(true).open(to)?;
     copy_content(&source, &target, metadata.len())?;
-    target.set_permissions(Permissions::from_mode(metadata.permissions().mode() & 0o7777))?;
+    target.set_permissions(Permissions::from_mode(
+        metadata.permissions().mode() & 0o7777,
+    ))?;
     target.set_times(FileTimes::new().set_modified(metadata.modified()?))
 }
 

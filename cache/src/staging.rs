@@ -84,9 +84,11 @@ impl Store {
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let aside = self.temp_path();
         let written = std::fs::write(&aside, bytes).context("write", path);
-        written.and_then(|()| rename(&aside, path)).inspect_err(|_| {
-            _ = std::fs::remove_file(&aside);
-        })
+        written
+            .and_then(|()| rename(&aside, path))
+            .inspect_err(|_| {
+                _ = std::fs::remove_file(&aside);
+            })
     }
 }
 
@@ -117,7 +119,9 @@ fn start_time(pid: u32) -> Option<u64> {
 
 fn is_dead(name: &str) -> bool {
     let mut parts = name.split('-').map(str::parse::<u64>);
-    let (Some(Ok(pid)), Some(Ok(start))) = (parts.next(), parts.next()) else { return false };
+    let (Some(Ok(pid)), Some(Ok(start))) = (parts.next(), parts.next()) else {
+        return false;
+    };
     u32::try_from(pid).ok().and_then(start_time) != Some(start)
 }
 
@@ -140,15 +144,22 @@ pub(crate) fn remove_tree(path: &Path) {
         return;
     }
     make_writable(path);
-    let Ok(entries) = std::fs::read_dir(path) else { return };
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return;
+    };
     let entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    entries.par_iter().with_min_len(32).for_each(|entry| remove_tree(entry));
+    entries
+        .par_iter()
+        .with_min_len(32)
+        .for_each(|entry| remove_tree(entry));
     _ = std::fs::remove_dir(path);
 }
 
 fn make_writable(folder: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
-    let Ok(metadata) = std::fs::symlink_metadata(folder) else { return };
+    let Ok(metadata) = std::fs::symlink_metadata(folder) else {
+        return;
+    };
     if metadata.is_dir() && metadata.permissions().mode() & 0o700 != 0o700 {
         _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
     }

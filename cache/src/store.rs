@@ -107,7 +107,12 @@ impl Store {
         let root = root.canonicalize().context("open the store", root)?;
         let boot = pending::boot_id();
         let manifests = ManifestCache::default();
-        let store = Self(Arc::new(Inner { root, options, boot, manifests }));
+        let store = Self(Arc::new(Inner {
+            root,
+            options,
+            boot,
+            manifests,
+        }));
         store.recover()?;
         Ok(store)
     }
@@ -186,11 +191,20 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return create(root),
         Err(error) => return Err(error).context("read", &path),
     };
-    let number = text.strip_prefix(VERSION_PREFIX).and_then(|n| n.trim().parse::<u32>().ok());
+    let number = text
+        .strip_prefix(VERSION_PREFIX)
+        .and_then(|n| n.trim().parse::<u32>().ok());
     match number {
         Some(found) if found <= VERSION => Ok(()),
-        Some(found) => Err(StoreError::Newer { path: root.to_owned(), found, known: VERSION }),
-        None => Err(StoreError::NotAStore { path: root.to_owned(), found: text }),
+        Some(found) => Err(StoreError::Newer {
+            path: root.to_owned(),
+            found,
+            known: VERSION,
+        }),
+        None => Err(StoreError::NotAStore {
+            path: root.to_owned(),
+            found: text,
+        }),
     }
 }
 
@@ -223,7 +237,17 @@ mod tests {
         assert!(Store::open(&root, Options::default()).is_ok());
         std::fs::write(root.join("version"), "kiln-store 2\n").unwrap();
         let error = Store::open(&root, Options::default()).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                StoreError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
         std::fs::write(root.join("version"), "else").unwrap();
         let error = Store::open(&root, Options::default()).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");

@@ -21,7 +21,11 @@ const MOST_ENTRIES: usize = 1_000_000;
 
 impl ManifestCache {
     fn get(&self, id: &TreeId) -> Option<Arc<Manifest>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     fn put(&self, id: TreeId, manifest: Arc<Manifest>) {
@@ -87,7 +91,11 @@ impl Store {
     }
 
     fn tree_at(&self, id: TreeId) -> Tree {
-        Tree { id, folder: self.tree_folder(&id), store: self.clone() }
+        Tree {
+            id,
+            folder: self.tree_folder(&id),
+            store: self.clone(),
+        }
     }
 
     /// Touches a tree; whether it is there. The collection lock must be held.
@@ -99,6 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
+    #[expect(clippy::needless_pass_by_value, reason = "a staging folder is used up")]
     pub fn commit(&self, staging: Staging, manifest: Manifest) -> Result<Tree, StoreError> {
         let id = manifest.id();
         let file = staging.folder().join("manifest");
@@ -142,9 +151,14 @@ mod tests {
     #[test]
     fn the_first_of_equal_trees_is_kept() {
         let (_folder, store) = scratch_store();
-        let node = Node::File { size: 1, digest: Digest::of(b"1") };
-        let manifest =
-            Manifest::new(vec![Entry { node, ..Entry::directory("/a".into()) }]);
+        let node = Node::File {
+            size: 1,
+            digest: Digest::of(b"1"),
+        };
+        let manifest = Manifest::new(vec![Entry {
+            node,
+            ..Entry::directory("/a".into())
+        }]);
         let commit = || {
             let staging = store.staging().unwrap();
             std::fs::write(staging.fs().join("a"), b"1").unwrap();
@@ -158,8 +172,26 @@ mod tests {
         let first_inode = inode(&first);
         let second = commit();
         assert_eq!((first.id(), first_inode), (second.id(), inode(&second)));
-        assert_eq!(*store.tree(&first.id()).unwrap().unwrap().manifest().unwrap(), manifest);
-        assert!(std::fs::read_dir(store.path("tmp")).unwrap().next().is_none());
-        assert!(store.tree(&store.empty_tree().unwrap().id()).unwrap().is_some());
+        assert_eq!(
+            *store
+                .tree(&first.id())
+                .unwrap()
+                .unwrap()
+                .manifest()
+                .unwrap(),
+            manifest
+        );
+        assert!(
+            std::fs::read_dir(store.path("tmp"))
+                .unwrap()
+                .next()
+                .is_none()
+        );
+        assert!(
+            store
+                .tree(&store.empty_tree().unwrap().id())
+                .unwrap()
+                .is_some()
+        );
     }
 }

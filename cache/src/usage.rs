@@ -28,8 +28,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Tree, Self::Blob, Self::Record, Self::Memo, Self::Volume, Self::Log];
+    pub const ALL: [Self; 6] = [
+        Self::Tree,
+        Self::Blob,
+        Self::Record,
+        Self::Memo,
+        Self::Volume,
+        Self::Log,
+    ];
 
     /// Its folder and how deep its things lie in it.
     pub(crate) fn place(self) -> (&'static str, u32) {
@@ -125,16 +131,35 @@ impl Store {
         let measured: Vec<Measured> = places.par_iter().map(|(_, path)| measure(path)).collect();
         let mut seen = HashSet::new();
         let items = places.into_iter().zip(measured);
-        Ok(Usage { items: items.map(|((kind, path), m)| item(kind, path, &m, &mut seen)).collect() })
+        Ok(Usage {
+            items: items
+                .map(|((kind, path), m)| item(kind, path, &m, &mut seen))
+                .collect(),
+        })
     }
 }
 
-fn item(kind: Kind, path: PathBuf, measured: &Measured, seen: &mut HashSet<(u64, u64)>) -> UsageItem {
+fn item(
+    kind: Kind,
+    path: PathBuf,
+    measured: &Measured,
+    seen: &mut HashSet<(u64, u64)>,
+) -> UsageItem {
     let fresh = measured.blocks.iter().filter(|(id, _)| seen.insert(*id));
     let bytes = fresh.map(|(_, bytes)| bytes).sum();
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let last_used = last_used(kind, &path);
-    UsageItem { kind, name, path, bytes, last_used }
+    UsageItem {
+        kind,
+        name,
+        path,
+        bytes,
+        last_used,
+    }
 }
 
 pub(crate) fn last_used(kind: Kind, path: &Path) -> SystemTime {

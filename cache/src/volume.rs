@@ -60,7 +60,8 @@ pub struct VolumeInfo {
 
 impl Store {
     fn volume_folder(&self, name: &str) -> PathBuf {
-        self.path("volumes").join(Digest::of(name.as_bytes()).to_string())
+        self.path("volumes")
+            .join(Digest::of(name.as_bytes()).to_string())
     }
 
     /// Takes a volume for one step, making it when there is none. Waits while the sharing wants it.
@@ -71,13 +72,18 @@ impl Store {
         let folder = self.volume_folder(name);
         let (number, lock) = self.hold_volume(name, sharing)?;
         let copy = folder.join(number.to_string());
-        let is_new = match std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir(&copy)) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(error).context("create the volume", &copy),
-        };
+        let is_new =
+            match std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir(&copy)) {
+                Ok(()) => true,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+                Err(error) => return Err(error).context("create the volume", &copy),
+            };
         self.note_use(name, &folder)?;
-        Ok(Volume { folder: copy, is_new, _lock: lock })
+        Ok(Volume {
+            folder: copy,
+            is_new,
+            _lock: lock,
+        })
     }
 
     fn hold_volume(&self, name: &str, sharing: VolumeSharing) -> Result<(u32, Lock), StoreError> {
@@ -101,9 +107,18 @@ impl Store {
     fn note_use(&self, name: &str, folder: &Path) -> Result<(), StoreError> {
         let about = folder.join("about");
         let uses = read_about(&about)?.map_or(0, |info| info.uses);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let last_used = now.as_secs();
-        self.put_checked(&about, &VolumeInfo { name: name.to_owned(), last_used, uses: uses + 1 })
+        self.put_checked(
+            &about,
+            &VolumeInfo {
+                name: name.to_owned(),
+                last_used,
+                uses: uses + 1,
+            },
+        )
     }
 
     /// All volumes, sorted by name.
@@ -112,7 +127,11 @@ impl Store {
     /// When the store can't be read.
     pub fn volumes(&self) -> Result<Vec<VolumeInfo>, StoreError> {
         let mut volumes = Vec::new();
-        for entry in std::fs::read_dir(self.path("volumes")).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(self.path("volumes"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             volumes.extend(read_about(&entry.path().join("about"))?);
         }
         volumes.sort_by(|a: &VolumeInfo, b| a.name.cmp(&b.name));
@@ -165,7 +184,9 @@ mod tests {
         assert!(!store.remove_volume("v").unwrap(), "in use");
         drop((a, b, other));
         let locked = store.volume("v", VolumeSharing::Locked).unwrap();
-        let lock = store.path("locks/volume").join(format!("{}-0", Digest::of(b"v")));
+        let lock = store
+            .path("locks/volume")
+            .join(format!("{}-0", Digest::of(b"v")));
         assert!(Lock::try_acquire(&lock, Mode::Shared).unwrap().is_none());
         drop(locked);
         assert_eq!(store.volumes().unwrap()[0].uses, 4);

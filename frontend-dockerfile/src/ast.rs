@@ -43,7 +43,10 @@ pub struct Instruction {
 
 /// What an instruction says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the Dockerfile reference")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the Dockerfile reference"
+)]
 pub enum Kind {
     Add(Copy),
     Arg(Vec<(String, Option<String>)>),
@@ -175,7 +178,10 @@ impl Mount {
 
 /// `HEALTHCHECK`; times in nanoseconds, 0 where not given.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "the names are those of the Dockerfile reference")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the Dockerfile reference"
+)]
 pub struct Healthcheck {
     /// `None` for `NONE`.
     pub command: Option<Command>,

@@ -86,6 +86,12 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (line {})", self.rule.name(), self.message, self.location.line)
+        write!(
+            f,
+            "{}: {} (line {})",
+            self.rule.name(),
+            self.message,
+            self.location.line
+        )
     }
 }

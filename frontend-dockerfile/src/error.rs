@@ -20,13 +20,21 @@ impl DockerfileError {
     /// A fault at a place.
     #[must_use]
     pub fn at(location: Location, message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, location: Some(location) }
+        Self {
+            message: message.into(),
+            help: None,
+            location: Some(location),
+        }
     }
 
     /// A fault of the whole file.
     #[must_use]
     pub fn whole(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, location: None }
+        Self {
+            message: message.into(),
+            help: None,
+            location: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -57,5 +65,10 @@ impl std::error::Error for DockerfileError {}
 
 /// The place of some lines of a file.
 pub(crate) fn lines(file: &Arc<str>, first: u32, last: u32) -> Location {
-    Location { file: file.clone(), line: first, column: 1, end_line: last }
+    Location {
+        file: file.clone(),
+        line: first,
+        column: 1,
+        end_line: last,
+    }
 }

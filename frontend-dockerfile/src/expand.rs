@@ -21,12 +21,20 @@ enum Quotes {
 
 impl<'a> Expander<'a> {
     pub(crate) fn new(escape: char, lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { escape, lookup, unset: RefCell::default() }
+        Self {
+            escape,
+            lookup,
+            unset: RefCell::default(),
+        }
     }
 
     /// One word: variables expanded, quotes removed.
     pub(crate) fn word(&self, text: &str) -> Result<String, String> {
-        let mut scanner = Scanner { expander: self, chars: text.chars().collect(), at: 0 };
+        let mut scanner = Scanner {
+            expander: self,
+            chars: text.chars().collect(),
+            at: 0,
+        };
         scanner.until(None, Quotes::Remove)
     }
 
@@ -35,12 +43,20 @@ impl<'a> Expander<'a> {
         if text.contains(['"', '\'']) {
             return Ok(vec![self.word(text)?]);
         }
-        Ok(self.word(text)?.split_whitespace().map(str::to_owned).collect())
+        Ok(self
+            .word(text)?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// A here-document's text: variables expanded, quotes kept.
     pub(crate) fn text(&self, text: &str) -> Result<String, String> {
-        let mut scanner = Scanner { expander: self, chars: text.chars().collect(), at: 0 };
+        let mut scanner = Scanner {
+            expander: self,
+            chars: text.chars().collect(),
+            at: 0,
+        };
         scanner.until(None, Quotes::Keep)
     }
 
@@ -73,7 +89,11 @@ impl Scanner<'_, '_> {
         loop {
             match self.next() {
                 None if end.is_none() => return Ok(out),
-                None => return Err("unexpected end of statement while looking for matching }".to_owned()),
+                None => {
+                    return Err(
+                        "unexpected end of statement while looking for matching }".to_owned()
+                    );
+                }
                 Some(c) if Some(c) == end => return Ok(out),
                 Some('$') => out.push_str(&self.variable()?),
                 Some('\'') if quotes == Quotes::Remove => self.single_quoted(&mut out)?,
@@ -96,7 +116,12 @@ impl Scanner<'_, '_> {
     fn single_quoted(&mut self, out: &mut String) -> Result<(), String> {
         loop {
             match self.next() {
-                None => return Err("unexpected end of statement while looking for matching single-quote".to_owned()),
+                None => {
+                    return Err(
+                        "unexpected end of statement while looking for matching single-quote"
+                            .to_owned(),
+                    );
+                }
                 Some('\'') => return Ok(()),
                 Some(c) => out.push(c),
             }
@@ -106,7 +131,12 @@ impl Scanner<'_, '_> {
     fn double_quoted(&mut self, out: &mut String) -> Result<(), String> {
         loop {
             match self.next() {
-                None => return Err("unexpected end of statement while looking for matching double-quote".to_owned()),
+                None => {
+                    return Err(
+                        "unexpected end of statement while looking for matching double-quote"
+                            .to_owned(),
+                    );
+                }
                 Some('"') => return Ok(()),
                 Some('$') => out.push_str(&self.variable()?),
                 Some(c) if c == self.expander.escape => match self.next() {
@@ -165,7 +195,9 @@ impl Scanner<'_, '_> {
             Some('}') => Ok(value.unwrap_or_else(|| self.note_unset(&name))),
             Some(':') => {
                 let Some(operator) = self.next() else {
-                    return Err("unexpected end of statement while looking for matching }".to_owned());
+                    return Err(
+                        "unexpected end of statement while looking for matching }".to_owned()
+                    );
                 };
                 let filled = value.filter(|value| !value.is_empty());
                 self.conditional(operator, &name, filled)
@@ -178,7 +210,12 @@ impl Scanner<'_, '_> {
         }
     }
 
-    fn conditional(&mut self, operator: char, name: &str, value: Option<String>) -> Result<String, String> {
+    fn conditional(
+        &mut self,
+        operator: char,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<String, String> {
         let word = self.until(Some('}'), Quotes::Remove)?;
         match (operator, value) {
             ('-', value) => Ok(value.unwrap_or(word)),
@@ -187,22 +224,36 @@ impl Scanner<'_, '_> {
             ('?', Some(value)) => Ok(value),
             ('?', None) if word.is_empty() => Err(format!("{name}: is not allowed to be unset")),
             ('?', None) => Err(format!("{name}: {word}")),
-            _ => Err(format!("unsupported modifier (:{operator}) in substitution of {name}")),
+            _ => Err(format!(
+                "unsupported modifier (:{operator}) in substitution of {name}"
+            )),
         }
     }
 
-    fn trim(&mut self, operator: char, name: &str, value: Option<String>) -> Result<String, String> {
+    fn trim(
+        &mut self,
+        operator: char,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<String, String> {
         let longest = self.peek() == Some(operator);
         self.at += usize::from(longest);
         let pattern: Vec<char> = self.until(Some('}'), Quotes::Remove)?.chars().collect();
-        let value: Vec<char> = value.unwrap_or_else(|| self.note_unset(name)).chars().collect();
+        let value: Vec<char> = value
+            .unwrap_or_else(|| self.note_unset(name))
+            .chars()
+            .collect();
         let cuts: Vec<usize> = (0..=value.len())
             .filter(|cut| match operator {
                 '#' => glob(&pattern, &value[..*cut]),
                 _ => glob(&pattern, &value[*cut..]),
             })
             .collect();
-        let cut = if (operator == '#') == longest { cuts.last() } else { cuts.first() };
+        let cut = if (operator == '#') == longest {
+            cuts.last()
+        } else {
+            cuts.first()
+        };
         Ok(match (cut, operator) {
             (Some(cut), '#') => value[*cut..].iter().collect(),
             (Some(cut), _) => value[..*cut].iter().collect(),
@@ -215,11 +266,16 @@ impl Scanner<'_, '_> {
         self.at += usize::from(all);
         let pattern: Vec<char> = self.until(Some('/'), Quotes::Remove)?.chars().collect();
         let with = self.until(Some('}'), Quotes::Remove)?;
-        let value: Vec<char> = value.unwrap_or_else(|| self.note_unset(name)).chars().collect();
+        let value: Vec<char> = value
+            .unwrap_or_else(|| self.note_unset(name))
+            .chars()
+            .collect();
         let mut out = String::new();
         let (mut at, mut done) = (0, false);
         while at < value.len() {
-            let end = (at + 1..=value.len()).rev().find(|end| glob(&pattern, &value[at..*end]));
+            let end = (at + 1..=value.len())
+                .rev()
+                .find(|end| glob(&pattern, &value[at..*end]));
             match end.filter(|_| !done) {
                 Some(end) => {
                     out.push_str(&with);
@@ -241,7 +297,10 @@ fn glob(pattern: &[char], text: &[char]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some(('*', rest)), _) => {
-            glob(rest, text) || text.split_first().is_some_and(|(_, tail)| glob(pattern, tail))
+            glob(rest, text)
+                || text
+                    .split_first()
+                    .is_some_and(|(_, tail)| glob(pattern, tail))
         }
         (Some(('?', rest)), Some((_, tail))) => glob(rest, tail),
         (Some(('\\', rest)), Some((c, tail))) if rest.first() == Some(c) => glob(&rest[1..], tail),
@@ -257,7 +316,10 @@ mod tests {
 
     fn lookup(name: &str) -> Option<String> {
         let known = [("x", "1"), ("e", ""), ("p", "f.tar.gz"), ("r", "abcabc")];
-        known.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        known
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
     }
 
     #[test]
@@ -275,13 +337,28 @@ mod tests {
             ("${e?msg}", ""),
             ("${u:-${w:-$x}}", "1"),
             ("${p%.*} ${p%%.*} ${p#*.} ${p##*.}", "f.tar f tar.gz gz"),
-            ("${r#??} ${r%?} ${r/b?/X} ${r//b?/X}", "cabc abcab aXabc aXaX"),
+            (
+                "${r#??} ${r%?} ${r/b?/X} ${r//b?/X}",
+                "cabc abcab aXabc aXaX",
+            ),
             ("a$", "a$"),
         ];
         for (text, want) in cases {
-            assert_eq!(Expander::new('\\', &lookup).word(text).as_deref(), Ok(want), "{text}");
+            assert_eq!(
+                Expander::new('\\', &lookup).word(text).as_deref(),
+                Ok(want),
+                "{text}"
+            );
         }
-        for bad in ["${x", "${}", "\"abc", "'abc", "${e:?is empty}", "${u?}", "${x!}"] {
+        for bad in [
+            "${x",
+            "${}",
+            "\"abc",
+            "'abc",
+            "${e:?is empty}",
+            "${u?}",
+            "${x!}",
+        ] {
             assert!(Expander::new('\\', &lookup).word(bad).is_err(), "{bad}");
         }
     }

@@ -5,7 +5,11 @@
 pub fn read_ignore_file(text: &str) -> Vec<String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.map(str::trim).filter(|line| !line.is_empty()).map(clean).collect()
+    lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(clean)
+        .collect()
 }
 
 /// `/a/./b/` is `a/b`, also behind a `!`.
@@ -22,5 +26,12 @@ fn clean(line: &str) -> String {
             part => parts.push(part),
         }
     }
-    if parts.is_empty() { format!("{not}.") } else { format!("{not}{}", parts.join("/")) }
+    if path.is_empty() {
+        return line.to_owned();
+    }
+    if parts.is_empty() {
+        format!("{not}.")
+    } else {
+        format!("{not}{}", parts.join("/"))
+    }
 }

@@ -11,5 +11,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// `; did you mean X?` for a message, or nothing.
 pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, known).map(|found| format!(" (did you mean {found}?)")).unwrap_or_default()
+    nearest(name, known)
+        .map(|found| format!(" (did you mean {found}?)"))
+        .unwrap_or_default()
 }

@@ -67,19 +67,25 @@ impl Solved {
     ///
     /// # Errors
     /// When layers can't be read, compressed or stored.
-    pub fn image(&self, target: &Target, options: &ImageOptions, events: &dyn EventSink) -> Result<Image, EngineError> {
+    pub fn image(
+        &self,
+        target: &Target,
+        options: &ImageOptions,
+        events: &dyn EventSink,
+    ) -> Result<Image, EngineError> {
         let snapshot = self.snapshot(target.root)?;
         let (layers, history) = self.plan(target, &snapshot, options.plan);
         let blobs = parallel::map(&layers, |layer| self.layer_blob(layer, options, events))?;
         let config = self.config(target, &blobs, history, options)?;
-        Ok(self.manifest(config, blobs)?)
+        self.manifest(&config, blobs)
     }
 
     pub(crate) fn snapshot(&self, step: StepId) -> Result<Snapshot, EngineError> {
         match self.results.get(&step) {
             Some(StepResult::Snapshot(snapshot)) => Ok(snapshot.clone()),
             Some(StepResult::Folder(folder)) => {
-                let tree = crate::context::import(&self.engine, folder, &kiln_graph::ImagePath::root())?;
+                let tree =
+                    crate::context::import(&self.engine, folder, &kiln_graph::ImagePath::root())?;
                 Ok(Snapshot::new(vec![LayerRef::Tree(tree.id())], None))
             }
             None => Ok(Snapshot::scratch()),
@@ -87,9 +93,22 @@ impl Solved {
     }
 
     /// What goes into each layer, and the history that fits.
-    fn plan(&self, target: &Target, snapshot: &Snapshot, plan: LayerPlan) -> (Vec<Vec<LayerRef>>, Vec<History>) {
-        let one_each: Vec<Vec<LayerRef>> = snapshot.layers().iter().map(|layer| vec![layer.clone()]).collect();
-        let base = snapshot.layers().iter().take_while(|layer| matches!(layer, LayerRef::Image { .. })).count();
+    fn plan(
+        &self,
+        target: &Target,
+        snapshot: &Snapshot,
+        plan: LayerPlan,
+    ) -> (Vec<Vec<LayerRef>>, Vec<History>) {
+        let one_each: Vec<Vec<LayerRef>> = snapshot
+            .layers()
+            .iter()
+            .map(|layer| vec![layer.clone()])
+            .collect();
+        let base = snapshot
+            .layers()
+            .iter()
+            .take_while(|layer| matches!(layer, LayerRef::Image { .. }))
+            .count();
         match plan {
             LayerPlan::PerStep => {
                 let history = self.history(target, snapshot.layers().len());
@@ -105,7 +124,14 @@ impl Solved {
             LayerPlan::Flat => {
                 let all: Vec<LayerRef> = one_each.into_iter().flatten().collect();
                 let lines = self.joined_history(target, 0, !all.is_empty());
-                (if all.is_empty() { Vec::new() } else { vec![all] }, lines)
+                (
+                    if all.is_empty() {
+                        Vec::new()
+                    } else {
+                        vec![all]
+                    },
+                    lines,
+                )
             }
         }
     }
@@ -125,7 +151,10 @@ impl Solved {
             history.extend((1..count).map(|_| entry(line, false)));
         }
         for _ in told..layers {
-            let unnamed = History { created_by: "base".to_owned(), ..History::default() };
+            let unnamed = History {
+                created_by: "base".to_owned(),
+                ..History::default()
+            };
             history.insert(0, unnamed);
         }
         history
@@ -142,7 +171,10 @@ impl Solved {
         }
         if joined {
             let created_by = "kiln: joined layers".to_owned();
-            history.push(History { created_by, ..History::default() });
+            history.push(History {
+                created_by,
+                ..History::default()
+            });
         }
         history
     }
@@ -164,7 +196,12 @@ impl Solved {
         count(step).saturating_sub(below)
     }
 
-    fn layer_blob(&self, layer: &[LayerRef], options: &ImageOptions, events: &dyn EventSink) -> Result<ImageBlob, EngineError> {
+    fn layer_blob(
+        &self,
+        layer: &[LayerRef],
+        options: &ImageOptions,
+        events: &dyn EventSink,
+    ) -> Result<ImageBlob, EngineError> {
         if let [LayerRef::Image { layer, image }] = layer {
             let blob = LayerBlob {
                 blob: layer.blob,
@@ -172,9 +209,14 @@ impl Solved {
                 diff_id: layer.diff_id,
                 media_type: oci_media_type(&layer.media_type),
             };
-            return Ok(ImageBlob { blob, from: Some((layer.clone(), image.to_string())) });
+            return Ok(ImageBlob {
+                blob,
+                from: Some((layer.clone(), image.to_string())),
+            });
         }
-        let trees = self.engine.trees(&Snapshot::new(layer.to_vec(), None), events)?;
+        let trees = self
+            .engine
+            .trees(&Snapshot::new(layer.to_vec(), None), events)?;
         let ids: Vec<TreeId> = trees.iter().map(kiln_cache::Tree::id).collect();
         let key = blob_key(&ids, options);
         let store = &self.engine.store;
@@ -188,29 +230,56 @@ impl Solved {
         Ok(ImageBlob { blob, from: None })
     }
 
-    fn encode(&self, trees: &[kiln_cache::Tree], options: &ImageOptions) -> Result<LayerBlob, EngineError> {
+    fn encode(
+        &self,
+        trees: &[kiln_cache::Tree],
+        options: &ImageOptions,
+    ) -> Result<LayerBlob, EngineError> {
         let latest = options.epoch.map(|seconds| Timestamp { seconds, nanos: 0 });
-        let fail = |source| EngineError::Output { what: "a layer".to_owned(), source };
+        let fail = |source| EngineError::Output {
+            what: "a layer".to_owned(),
+            source,
+        };
         let (path, file) = self.engine.store.temp_file()?;
         let encoded = match trees {
             [only] => {
                 let (manifest, fs) = (only.manifest()?, only.fs());
                 let source = |entry: &Entry| std::fs::File::open(entry.path.under(&fs));
-                encode(manifest.entries(), &source, options.codec, file, &EncodeOptions { latest })
+                encode(
+                    manifest.entries(),
+                    &source,
+                    options.codec,
+                    file,
+                    &EncodeOptions { latest },
+                )
             }
             several => {
-                let (entries, files): (Vec<Entry>, Vec<_>) = view_of(several)?.flatten().into_iter().unzip();
-                let places: std::collections::BTreeMap<_, _> =
-                    entries.iter().map(|entry| &entry.path).zip(&files).collect();
+                let (entries, files): (Vec<Entry>, Vec<_>) =
+                    view_of(several)?.flatten().into_iter().unzip();
+                let places: std::collections::BTreeMap<_, _> = entries
+                    .iter()
+                    .map(|entry| &entry.path)
+                    .zip(&files)
+                    .collect();
                 let source = |entry: &Entry| match places.get(&entry.path) {
                     Some(path) => std::fs::File::open(path),
                     None => Err(std::io::ErrorKind::NotFound.into()),
                 };
-                encode(&entries, &source, options.codec, file, &EncodeOptions { latest })
+                encode(
+                    &entries,
+                    &source,
+                    options.codec,
+                    file,
+                    &EncodeOptions { latest },
+                )
             }
         };
-        let encoded = encoded.inspect_err(|_| _ = std::fs::remove_file(&path)).map_err(fail)?;
-        self.engine.store.adopt_blob(&path, encoded.blob, encoded.size)?;
+        let encoded = encoded
+            .inspect_err(|_| _ = std::fs::remove_file(&path))
+            .map_err(fail)?;
+        self.engine
+            .store
+            .adopt_blob(&path, encoded.blob, encoded.size)?;
         Ok(LayerBlob {
             blob: encoded.blob,
             size: encoded.size,
@@ -228,22 +297,31 @@ impl Solved {
     ) -> Result<ImageConfig, EngineError> {
         let mut config = target.config.clone();
         let seconds = options.epoch.unwrap_or_else(now);
-        let now = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&Rfc3339).ok());
+        let now = OffsetDateTime::from_unix_timestamp(seconds)
+            .ok()
+            .and_then(|time| time.format(&Rfc3339).ok());
         if config.created.is_none() {
             config.created.clone_from(&now);
         }
         config.history = history;
-        for line in config.history.iter_mut().filter(|line| line.created.is_none()) {
+        for line in config
+            .history
+            .iter_mut()
+            .filter(|line| line.created.is_none())
+        {
             line.created.clone_from(&config.created);
         }
         config.rootfs.diff_ids = blobs.iter().map(|layer| layer.blob.diff_id).collect();
         Ok(config)
     }
 
-    fn manifest(&self, config: ImageConfig, layers: Vec<ImageBlob>) -> Result<Image, EngineError> {
+    fn manifest(&self, config: &ImageConfig, layers: Vec<ImageBlob>) -> Result<Image, EngineError> {
         let platform = config.platform();
-        let fail = |error: serde_json::Error| EngineError::Output { what: "the manifest".to_owned(), source: error.into() };
-        let config = serde_json::to_vec(&config).map_err(fail)?;
+        let fail = |error: serde_json::Error| EngineError::Output {
+            what: "the manifest".to_owned(),
+            source: error.into(),
+        };
+        let config = serde_json::to_vec(config).map_err(fail)?;
         let describe = |media_type: &str, digest: BlobDigest, size: u64| Descriptor {
             media_type: media_type.to_owned(),
             digest,
@@ -254,7 +332,8 @@ impl Solved {
         let store = &self.engine.store;
         let stored = store.put_blob(&config)?;
         let config_descriptor = describe(media_type::CONFIG, stored.digest, stored.size);
-        let layer = |layer: &ImageBlob| describe(&layer.blob.media_type, layer.blob.blob, layer.blob.size);
+        let layer =
+            |layer: &ImageBlob| describe(&layer.blob.media_type, layer.blob.blob, layer.blob.size);
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
@@ -266,7 +345,13 @@ impl Solved {
         let stored = store.put_blob(&manifest)?;
         let mut descriptor = describe(media_type::MANIFEST, stored.digest, stored.size);
         descriptor.platform = Some((&platform).into());
-        Ok(Image { config, manifest, descriptor, config_descriptor, layers })
+        Ok(Image {
+            config,
+            manifest,
+            descriptor,
+            config_descriptor,
+            layers,
+        })
     }
 }
 
@@ -287,9 +372,15 @@ fn entry(line: &HistoryLine, empty_layer: bool) -> History {
 /// Docker's names for layers, in OCI's words: the bytes are the same.
 fn oci_media_type(media_type: &str) -> String {
     match media_type {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => Codec::Gzip(6).media_type().to_owned(),
-        "application/vnd.docker.image.rootfs.diff.tar" => Codec::Uncompressed.media_type().to_owned(),
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => Codec::Zstd(3).media_type().to_owned(),
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
+            Codec::Gzip(6).media_type().to_owned()
+        }
+        "application/vnd.docker.image.rootfs.diff.tar" => {
+            Codec::Uncompressed.media_type().to_owned()
+        }
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
+            Codec::Zstd(3).media_type().to_owned()
+        }
         other => other.to_owned(),
     }
 }
@@ -299,8 +390,9 @@ fn blob_key(trees: &[TreeId], options: &ImageOptions) -> Digest {
     out.seq(trees, |out, tree| {
         out.digest(&tree.0);
     });
-    out.str(&options.codec.cache_key()).option(options.epoch, |out, epoch| {
-        out.i64(epoch);
-    });
+    out.str(&options.codec.cache_key())
+        .option(options.epoch, |out, epoch| {
+            out.i64(epoch);
+        });
     out.finish()
 }

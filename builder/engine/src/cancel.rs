@@ -50,7 +50,10 @@ impl Cancel {
         }
         let id = hooks.last().map_or(0, |(id, _)| id + 1);
         hooks.push((id, Box::new(hook)));
-        HookGuard { cancel: self.clone(), id }
+        HookGuard {
+            cancel: self.clone(),
+            id,
+        }
     }
 
     fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Hook)>> {

@@ -37,11 +37,19 @@ impl ContextNeeds {
                     });
                     binds.chain([(exec.root, ImagePath::root())]).collect()
                 }
-                other => other.inputs().into_iter().map(|input| (input, ImagePath::root())).collect(),
+                other => other
+                    .inputs()
+                    .into_iter()
+                    .map(|input| (input, ImagePath::root()))
+                    .collect(),
             };
             for (input, path) in named {
                 if let Op::Context(context) = &graph.step(graph.input(id, input)).op {
-                    needs.0.entry(context.name.clone()).or_default().insert(path);
+                    needs
+                        .0
+                        .entry(context.name.clone())
+                        .or_default()
+                        .insert(path);
                 }
             }
         }
@@ -50,7 +58,9 @@ impl ContextNeeds {
 
     /// The subtrees needed of a context, none inside of another.
     fn roots(&self, context: &str) -> Vec<ImagePath> {
-        let Some(paths) = self.0.get(context) else { return vec![ImagePath::root()] };
+        let Some(paths) = self.0.get(context) else {
+            return vec![ImagePath::root()];
+        };
         let mut roots: Vec<ImagePath> = Vec::new();
         for path in paths {
             if !roots.last().is_some_and(|last| path.starts_with(last)) {
@@ -65,7 +75,11 @@ fn copies(actions: &[FileAction]) -> Vec<(kiln_graph::Input, ImagePath)> {
     let mut all = Vec::new();
     for action in actions {
         if let FileAction::Copy(copy) = action {
-            all.extend(copy.sources.iter().map(|source| (copy.from, fixed_part(copy, source))));
+            all.extend(
+                copy.sources
+                    .iter()
+                    .map(|source| (copy.from, fixed_part(copy, source))),
+            );
         }
     }
     all
@@ -82,9 +96,15 @@ fn fixed_part(copy: &CopyFiles, source: &str) -> ImagePath {
 
 impl Shared<'_> {
     pub(crate) fn scan_context(&self, context: &ContextSource) -> Result<Done, EngineError> {
-        let missing = |message: String| EngineError::Missing { message, location: None };
+        let missing = |message: String| EngineError::Missing {
+            message,
+            location: None,
+        };
         let path = self.request.contexts.get(&context.name).ok_or_else(|| {
-            missing(format!("no folder was given for the context '{}': give --build-context {}=FOLDER", context.name, context.name))
+            missing(format!(
+                "no folder was given for the context '{}': give --build-context {}=FOLDER",
+                context.name, context.name
+            ))
         })?;
         let matcher = Matcher::new(&context.ignore)
             .map_err(|error| missing(format!(".dockerignore: {error}")))?;
@@ -93,11 +113,23 @@ impl Shared<'_> {
         if roots.iter().any(|root| !root.is_root()) && leads_outside(&manifest, &roots) {
             manifest = self.scan(path, &matcher, &[ImagePath::root()])?;
         }
-        let folder = Folder { path: path.clone(), manifest: Arc::new(manifest) };
-        Ok(Done { result: StepResult::Folder(Arc::new(folder)), outcome: Outcome::Ran, key: None })
+        let folder = Folder {
+            path: path.clone(),
+            manifest: Arc::new(manifest),
+        };
+        Ok(Done {
+            result: StepResult::Folder(Arc::new(folder)),
+            outcome: Outcome::Ran,
+            key: None,
+        })
     }
 
-    fn scan(&self, path: &Path, matcher: &Matcher, roots: &[ImagePath]) -> Result<Manifest, EngineError> {
+    fn scan(
+        &self,
+        path: &Path,
+        matcher: &Matcher,
+        roots: &[ImagePath],
+    ) -> Result<Manifest, EngineError> {
         let filter = |path: &ImagePath, is_directory: bool| {
             let bytes = path.relative_bytes();
             if matcher.is_empty() || !matcher.excludes(bytes) {
@@ -108,7 +140,14 @@ impl Shared<'_> {
                 Decision::SkipAll
             }
         };
-        let scanned = scan(&self.engine.store, path, &Selection { roots, filter: &filter })?;
+        let scanned = scan(
+            &self.engine.store,
+            path,
+            &Selection {
+                roots,
+                filter: &filter,
+            },
+        )?;
         Ok(with_parents(scanned, path))
     }
 
@@ -119,15 +158,32 @@ impl Shared<'_> {
 }
 
 /// Copies a part of a user's folder into the store.
-pub(crate) fn import(engine: &Engine, folder: &Folder, part: &ImagePath) -> Result<Tree, EngineError> {
-    let owned_by_root = |entry: &Entry| Entry { uid: 0, gid: 0, ..entry.clone() };
-    let manifest: Manifest = folder.manifest.subtree(part).iter().map(owned_by_root).collect();
+pub(crate) fn import(
+    engine: &Engine,
+    folder: &Folder,
+    part: &ImagePath,
+) -> Result<Tree, EngineError> {
+    let owned_by_root = |entry: &Entry| Entry {
+        uid: 0,
+        gid: 0,
+        ..entry.clone()
+    };
+    let manifest: Manifest = folder
+        .manifest
+        .subtree(part)
+        .iter()
+        .map(owned_by_root)
+        .collect();
     if let Some(tree) = engine.store.tree(&manifest.id())? {
         return Ok(tree);
     }
     let staging = engine.store.staging()?;
-    import_entries(&manifest, &folder.path, staging.fs(), part)
-        .map_err(|source| EngineError::Files { location: None, source })?;
+    import_entries(&manifest, &folder.path, staging.fs(), part).map_err(|source| {
+        EngineError::Files {
+            location: None,
+            source,
+        }
+    })?;
     Ok(engine.store.commit(staging, manifest)?)
 }
 
@@ -135,9 +191,12 @@ pub(crate) fn import(engine: &Engine, folder: &Folder, part: &ImagePath) -> Resu
 fn with_parents(manifest: Manifest, path: &Path) -> Manifest {
     let mut missing = BTreeSet::new();
     for entry in manifest.entries() {
-        missing.extend(entry.path.ancestors().filter(|above| {
-            !above.is_root() && manifest.get(above).is_none()
-        }));
+        missing.extend(
+            entry
+                .path
+                .ancestors()
+                .filter(|above| !above.is_root() && manifest.get(above).is_none()),
+        );
     }
     if missing.is_empty() {
         return manifest;
@@ -147,7 +206,10 @@ fn with_parents(manifest: Manifest, path: &Path) -> Manifest {
         let mode = metadata.map_or(0o755, |metadata| {
             std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777
         });
-        Entry { mode, ..Entry::directory(folder) }
+        Entry {
+            mode,
+            ..Entry::directory(folder)
+        }
     });
     let made: Vec<Entry> = made.collect();
     made.into_iter().chain(manifest.into_entries()).collect()
@@ -159,19 +221,32 @@ fn leads_outside(manifest: &Manifest, roots: &[ImagePath]) -> bool {
         Node::Symlink { target } => {
             let folder = entry.path.parent().unwrap_or_default();
             let target = folder.resolve(target);
-            !roots.iter().any(|root| target.starts_with(root) && *root != entry.path)
+            !roots
+                .iter()
+                .any(|root| target.starts_with(root) && *root != entry.path)
         }
         _ => false,
     })
 }
 
-fn import_entries(manifest: &Manifest, from: &Path, to: &Path, part: &ImagePath) -> Result<(), FilesError> {
-    let fail = |entry: &Entry, source| FilesError::Io { action: "copy", path: entry.path.clone(), source };
+fn import_entries(
+    manifest: &Manifest,
+    from: &Path,
+    to: &Path,
+    part: &ImagePath,
+) -> Result<(), FilesError> {
+    let fail = |entry: &Entry, source| FilesError::Io {
+        action: "copy",
+        path: entry.path.clone(),
+        source,
+    };
     for above in part.ancestors().filter(|above| !above.is_root()) {
         _ = std::fs::create_dir(above.under(to));
     }
-    let (folders, others): (Vec<&Entry>, Vec<&Entry>) =
-        manifest.entries().iter().partition(|entry| entry.is_directory());
+    let (folders, others): (Vec<&Entry>, Vec<&Entry>) = manifest
+        .entries()
+        .iter()
+        .partition(|entry| entry.is_directory());
     for folder in &folders {
         std::fs::create_dir(folder.path.under(to)).map_err(|e| fail(folder, e))?;
     }
@@ -179,7 +254,8 @@ fn import_entries(manifest: &Manifest, from: &Path, to: &Path, part: &ImagePath)
         let (source, target) = (entry.path.under(from), entry.path.under(to));
         let done = match &entry.node {
             Node::Symlink { target: points_to } => {
-                let points_to: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(points_to);
+                let points_to: &std::ffi::OsStr =
+                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
                 std::os::unix::fs::symlink(points_to, &target)
             }
             Node::File { .. } => share(&source, &target, Sharing::ContentOnly),

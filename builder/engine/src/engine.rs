@@ -25,7 +25,12 @@ impl Engine {
     /// An engine.
     #[must_use]
     pub fn new(store: Store, sandbox: Sandbox, client: Client, identity: Identity) -> Self {
-        Self { store, sandbox, client, identity }
+        Self {
+            store,
+            sandbox,
+            client,
+            identity,
+        }
     }
 
     /// The engine's store.
@@ -44,10 +49,18 @@ impl Engine {
     ///
     /// # Errors
     /// When it can't be had.
-    pub fn pull(&self, name: &str, platform: &kiln_graph::Platform, events: &dyn EventSink) -> Result<(), EngineError> {
+    pub fn pull(
+        &self,
+        name: &str,
+        platform: &kiln_graph::Platform,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
         let resolved = self.client.resolve(name, platform)?;
         let image: Arc<str> = name.into();
-        let layer = |layer| LayerRef::Image { layer, image: image.clone() };
+        let layer = |layer| LayerRef::Image {
+            layer,
+            image: image.clone(),
+        };
         let layers = resolved.layers.into_iter().map(layer).collect();
         self.trees(&Snapshot::new(layers, None), events).map(drop)
     }
@@ -58,9 +71,16 @@ impl Engine {
     /// The reason.
     pub fn try_overlay(&self) -> Result<(), String> {
         let text = |error: kiln_cache::StoreError| error.to_string();
-        let (lower, staging) = (self.store.staging().map_err(text)?, self.store.staging().map_err(text)?);
-        let spec = kiln_sandbox::Spec::probe(lower.fs(), staging.fs(), staging.work(), self.identity);
-        let child = self.sandbox.spawn(&spec, kiln_sandbox::Output::Piped).map_err(|error| error.to_string())?;
+        let (lower, staging) = (
+            self.store.staging().map_err(text)?,
+            self.store.staging().map_err(text)?,
+        );
+        let spec =
+            kiln_sandbox::Spec::probe(lower.fs(), staging.fs(), staging.work(), self.identity);
+        let child = self
+            .sandbox
+            .spawn(&spec, kiln_sandbox::Output::Piped)
+            .map_err(|error| error.to_string())?;
         match child.wait() {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
@@ -126,6 +146,8 @@ impl Request {
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request").field("contexts", &self.contexts).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("contexts", &self.contexts)
+            .finish_non_exhaustive()
     }
 }

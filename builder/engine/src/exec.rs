@@ -27,6 +27,9 @@ const LAST_OUTPUT: usize = 16 * 1024;
 const DEFAULT_SHM: u64 = 64 << 20;
 const HOSTNAME: &str = "buildkitsandbox";
 
+/// Mounts, and the variables that speak of them.
+type Mounted = (Vec<Mount>, Vec<(String, String)>);
+
 /// What must live as long as the command runs.
 #[derive(Default)]
 struct Held {
@@ -36,7 +39,13 @@ struct Held {
 
 impl Shared<'_> {
     /// Runs a command and stores what it changed.
-    pub(crate) fn execute(&self, id: StepId, step: &Step, exec: &Exec, inputs: &[StepResult]) -> Result<Tree, EngineError> {
+    pub(crate) fn execute(
+        &self,
+        id: StepId,
+        step: &Step,
+        exec: &Exec,
+        inputs: &[StepResult],
+    ) -> Result<Tree, EngineError> {
         let root = self.snapshot(&inputs[exec.root.index()])?;
         let trees = self.engine.trees(&root, &*self.request.events)?;
         let base = view_of(&trees)?;
@@ -47,7 +56,7 @@ impl Shared<'_> {
         let spec = self.spec(exec, &trees, &staging, &user, mounts, secret_env)?;
         let started = now();
         let (finished, last_output) = self.run_process(id, step, &spec)?;
-        check(step, exec, &finished, last_output)?;
+        check(step, exec, &finished, &last_output)?;
         drop(held);
         let manifest = self.changes(&staging, started, &base, &finished)?;
         Ok(self.engine.store.commit(staging, manifest)?)
@@ -78,12 +87,19 @@ impl Shared<'_> {
     ) -> Result<Spec, EngineError> {
         let hostname = exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned());
         let network = match (exec.network, self.request.network) {
-            (Network::None, _) | (Network::Default, DefaultNetwork::None) => kiln_sandbox::Network::None,
+            (Network::None, _) | (Network::Default, DefaultNetwork::None) => {
+                kiln_sandbox::Network::None
+            }
             _ => kiln_sandbox::Network::Host,
         };
         let text = |target: &str, content: String| Mount {
             target: target.into(),
-            kind: kiln_sandbox::MountKind::File { content: content.into_bytes(), mode: 0o644, uid: 0, gid: 0 },
+            kind: kiln_sandbox::MountKind::File {
+                content: content.into_bytes(),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+            },
         };
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         mounts.insert(0, text("/etc/hosts", hosts(&hostname, &exec.extra_hosts)));
@@ -92,7 +108,10 @@ impl Shared<'_> {
         let mut env = environment(exec, user, secret_env);
         if single {
             // apt gives up root to download, and checks that it did.
-            mounts.push(text("/dev/kiln-apt.conf", "APT::Sandbox::User \"root\";\n".to_owned()));
+            mounts.push(text(
+                "/dev/kiln-apt.conf",
+                "APT::Sandbox::User \"root\";\n".to_owned(),
+            ));
             env.push(("APT_CONFIG".to_owned(), "/dev/kiln-apt.conf".to_owned()));
         }
         Ok(Spec {
@@ -106,7 +125,11 @@ impl Shared<'_> {
             root: self.root(trees, staging)?,
             mounts,
             network,
-            limits: exec.ulimits.iter().map(|(name, (soft, hard))| (name.clone(), *soft, *hard)).collect(),
+            limits: exec
+                .ulimits
+                .iter()
+                .map(|(name, (soft, hard))| (name.clone(), *soft, *hard))
+                .collect(),
             shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
             insecure: exec.security == Security::Insecure,
             fake_ids: single,
@@ -121,12 +144,19 @@ impl Shared<'_> {
             lowers.push(self.engine.store.empty_tree()?.fs());
         }
         let (upper, work) = (staging.fs().to_owned(), staging.work().to_owned());
-        Ok(Root::Overlay { lowers, upper, work })
+        Ok(Root::Overlay {
+            lowers,
+            upper,
+            work,
+        })
     }
 
     /// Empty trees show nothing, and overlayfs has a limit of 500 layers.
     fn lowers(&self, trees: impl Iterator<Item = (TreeId, PathBuf)>) -> Vec<PathBuf> {
-        trees.filter(|(id, _)| *id != self.empty).map(|(_, fs)| fs).collect()
+        trees
+            .filter(|(id, _)| *id != self.empty)
+            .map(|(_, fs)| fs)
+            .collect()
     }
 
     fn mounts(
@@ -135,19 +165,22 @@ impl Shared<'_> {
         exec: &Exec,
         inputs: &[StepResult],
         held: &mut Held,
-    ) -> Result<(Vec<Mount>, Vec<(String, String)>), EngineError> {
+    ) -> Result<Mounted, EngineError> {
         let mut mounts = Vec::new();
         let mut env = Vec::new();
         for mount in &exec.mounts {
             let target = PathBuf::from(mount.target.to_string());
             let kind = match &mount.kind {
-                MountKind::Bind { from, source, writable } => {
-                    Some(self.bind(step, &inputs[from.index()], source, *writable, held)?)
-                }
+                MountKind::Bind {
+                    from,
+                    source,
+                    writable,
+                } => Some(self.bind(step, &inputs[from.index()], source, *writable, held)?),
                 MountKind::Cache(cache) => Some(self.cache(cache, inputs, held)?),
-                MountKind::Tmpfs { size } => {
-                    Some(kiln_sandbox::MountKind::Tmpfs { size: *size, mode: 0o1777 })
-                }
+                MountKind::Tmpfs { size } => Some(kiln_sandbox::MountKind::Tmpfs {
+                    size: *size,
+                    mode: 0o1777,
+                }),
                 MountKind::Inline { content, mode } => Some(kiln_sandbox::MountKind::File {
                     content: content.clone(),
                     mode: *mode,
@@ -158,10 +191,19 @@ impl Shared<'_> {
                 MountKind::Ssh(ssh) => match self.request.secrets.ssh_agent(&ssh.id) {
                     Some(source) => {
                         env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
-                        Some(kiln_sandbox::MountKind::Bind { source, read_only: false })
+                        Some(kiln_sandbox::MountKind::Bind {
+                            source,
+                            read_only: false,
+                        })
                     }
                     None if ssh.required => {
-                        return Err(missing(step, format!("the step needs the SSH agent '{}': give --ssh {}", ssh.id, ssh.id)));
+                        return Err(missing(
+                            step,
+                            format!(
+                                "the step needs the SSH agent '{}': give --ssh {}",
+                                ssh.id, ssh.id
+                            ),
+                        ));
                     }
                     None => None,
                 },
@@ -178,20 +220,37 @@ impl Shared<'_> {
         env: &mut Vec<(String, String)>,
     ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
         let given = self.request.secrets.secret(&secret.id).map_err(|reason| {
-            missing(step, format!("the secret '{}' can't be read: {reason}", secret.id))
+            missing(
+                step,
+                format!("the secret '{}' can't be read: {reason}", secret.id),
+            )
         })?;
         let Some(value) = given else {
             if secret.required {
-                return Err(missing(step, format!("the step needs the secret '{}': give --secret id={},src=FILE", secret.id, secret.id)));
+                return Err(missing(
+                    step,
+                    format!(
+                        "the step needs the secret '{}': give --secret id={},src=FILE",
+                        secret.id, secret.id
+                    ),
+                ));
             }
             return Ok(None);
         };
         if let Some(name) = &secret.env {
-            env.push((name.clone(), String::from_utf8_lossy(value.expose()).into_owned()));
+            env.push((
+                name.clone(),
+                String::from_utf8_lossy(value.expose()).into_owned(),
+            ));
         }
         let (mode, uid, gid) = (secret.mode, secret.uid, secret.gid);
         let content = value.expose().to_vec();
-        Ok(secret.as_file.then_some(kiln_sandbox::MountKind::File { content, mode, uid, gid }))
+        Ok(secret.as_file.then_some(kiln_sandbox::MountKind::File {
+            content,
+            mode,
+            uid,
+            gid,
+        }))
     }
 
     fn bind(
@@ -205,18 +264,27 @@ impl Shared<'_> {
         let view = match from {
             StepResult::Folder(folder) => {
                 let tree = self.import(folder, source)?;
-                Arc::new(View::new(vec![Layer { manifest: tree.manifest()?, root: tree.fs() }]))
+                Arc::new(View::new(vec![Layer {
+                    manifest: tree.manifest()?,
+                    root: tree.fs(),
+                }]))
             }
             StepResult::Snapshot(_) => self.view(from)?,
         };
         let path = view.resolve(source, true);
         let found = view.get(&path);
         if let Some(found) = found.filter(|found| !found.entry.is_directory()) {
-            return Ok(kiln_sandbox::MountKind::Bind { source: view.host_path(&found), read_only: true });
+            return Ok(kiln_sandbox::MountKind::Bind {
+                source: view.host_path(&found),
+                read_only: true,
+            });
         }
         let lowers = view.stack_of(&path);
         if lowers.is_empty() || (found.is_none() && !path.is_root()) {
-            return Err(missing(step, format!("bind mount: \"{source}\": not found in its source")));
+            return Err(missing(
+                step,
+                format!("bind mount: \"{source}\": not found in its source"),
+            ));
         }
         let upper = match writable {
             false => None,
@@ -228,12 +296,20 @@ impl Shared<'_> {
             }
         };
         match (&lowers[..], &upper) {
-            ([only], None) => Ok(kiln_sandbox::MountKind::Bind { source: only.clone(), read_only: true }),
+            ([only], None) => Ok(kiln_sandbox::MountKind::Bind {
+                source: only.clone(),
+                read_only: true,
+            }),
             _ => Ok(kiln_sandbox::MountKind::Overlay { lowers, upper }),
         }
     }
 
-    fn cache(&self, cache: &CacheMount, inputs: &[StepResult], held: &mut Held) -> Result<kiln_sandbox::MountKind, EngineError> {
+    fn cache(
+        &self,
+        cache: &CacheMount,
+        inputs: &[StepResult],
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
         let sharing = match cache.sharing {
             Sharing::Shared => VolumeSharing::Shared,
             Sharing::Private => VolumeSharing::Private,
@@ -241,12 +317,16 @@ impl Shared<'_> {
         };
         let volume = self.engine.store.volume(&cache.id, sharing)?;
         let folder = volume.path().to_owned();
-        let output = |source| EngineError::Output { what: format!("cache volume {}", cache.id), source };
+        let output = |source| EngineError::Output {
+            what: format!("cache volume {}", cache.id),
+            source,
+        };
         if volume.is_new() {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(cache.mode);
             std::fs::set_permissions(&folder, mode).map_err(output)?;
             if self.engine.gives_away() {
-                std::os::unix::fs::chown(&folder, Some(cache.uid), Some(cache.gid)).map_err(output)?;
+                std::os::unix::fs::chown(&folder, Some(cache.uid), Some(cache.gid))
+                    .map_err(output)?;
             }
             if let Some(from) = cache.from {
                 let view = self.view(&inputs[from.index()])?;
@@ -254,17 +334,29 @@ impl Shared<'_> {
             }
         }
         held.volumes.push(volume);
-        Ok(kiln_sandbox::MountKind::Bind { source: folder, read_only: cache.read_only })
+        Ok(kiln_sandbox::MountKind::Bind {
+            source: folder,
+            read_only: cache.read_only,
+        })
     }
 
     /// Runs a process to its end, telling what it writes; keeps the last of it.
-    fn run_process(&self, id: StepId, step: &Step, spec: &Spec) -> Result<(Finished, String), EngineError> {
+    fn run_process(
+        &self,
+        id: StepId,
+        step: &Step,
+        spec: &Spec,
+    ) -> Result<(Finished, String), EngineError> {
         let failed = |source| EngineError::Sandbox {
             name: step.name.to_string(),
             location: step.location.clone(),
             source,
         };
-        let mut child = self.engine.sandbox.spawn(spec, Output::Piped).map_err(failed)?;
+        let mut child = self
+            .engine
+            .sandbox
+            .spawn(spec, Output::Piped)
+            .map_err(failed)?;
         let killer = child.killer();
         let _guard = self.request.cancel.on_cancel(move || killer.kill());
         let mut last = Vec::new();
@@ -275,7 +367,11 @@ impl Shared<'_> {
                     last.drain(..last.len() - LAST_OUTPUT);
                 }
                 let (step, bytes) = (id.into(), bytes.to_vec());
-                self.request.events.event(Event::Output { step, stream, bytes });
+                self.request.events.event(Event::Output {
+                    step,
+                    stream,
+                    bytes,
+                });
             };
             pump(stdout, stderr, &mut tell);
         }
@@ -299,12 +395,24 @@ impl Shared<'_> {
             _ => (uid, gid),
         };
         let xattrs = self.engine.store.xattrs();
-        let manifest = upper::scan(staging.fs(), &UpperOptions { xattrs, started, owner: &owner })?;
+        let manifest = upper::scan(
+            staging.fs(),
+            &UpperOptions {
+                xattrs,
+                started,
+                owner: &owner,
+            },
+        )?;
         Ok(without_traces(manifest, base, finished, staging))
     }
 
     /// Carries file operations out and stores what they changed.
-    pub(crate) fn apply_files(&self, step: &Step, files: &Files, inputs: &[StepResult]) -> Result<Tree, EngineError> {
+    pub(crate) fn apply_files(
+        &self,
+        step: &Step,
+        files: &Files,
+        inputs: &[StepResult],
+    ) -> Result<Tree, EngineError> {
         let base = match files.base {
             Some(input) => self.view(&self.as_snapshot(&inputs[input.index()])?)?,
             None => Arc::new(View::default()),
@@ -312,7 +420,11 @@ impl Shared<'_> {
         let mut views = Vec::new();
         for (number, input) in inputs.iter().enumerate() {
             let is_base = files.base.is_some_and(|base| base.index() == number);
-            views.push(if is_base { base.clone() } else { self.view(input)? });
+            views.push(if is_base {
+                base.clone()
+            } else {
+                self.view(input)?
+            });
         }
         let staging = self.engine.store.staging()?;
         let around = Surroundings {
@@ -324,7 +436,10 @@ impl Shared<'_> {
             previous: self.previous_copy(step)?,
             now: now(),
         };
-        let applied = apply(files, &around).map_err(|source| EngineError::Files { location: step.location.clone(), source })?;
+        let applied = apply(files, &around).map_err(|source| EngineError::Files {
+            location: step.location.clone(),
+            source,
+        })?;
         drop(around);
         Ok(self.engine.store.commit(staging, applied.manifest)?)
     }
@@ -335,10 +450,19 @@ impl Shared<'_> {
 
     /// The last result of the same instruction, whose unchanged files can be shared.
     fn previous_copy(&self, step: &Step) -> Result<Option<Layer>, EngineError> {
-        let Some(name) = copy_name(step) else { return Ok(None) };
-        let Some(id) = self.engine.store.memo::<TreeId>("copy", &name)? else { return Ok(None) };
-        let Some(tree) = self.engine.store.tree(&id)? else { return Ok(None) };
-        Ok(Some(Layer { manifest: tree.manifest()?, root: tree.fs() }))
+        let Some(name) = copy_name(step) else {
+            return Ok(None);
+        };
+        let Some(id) = self.engine.store.memo::<TreeId>("copy", &name)? else {
+            return Ok(None);
+        };
+        let Some(tree) = self.engine.store.tree(&id)? else {
+            return Ok(None);
+        };
+        Ok(Some(Layer {
+            manifest: tree.manifest()?,
+            root: tree.fs(),
+        }))
     }
 
     pub(crate) fn remember_copy(&self, step: &Step, tree: &Tree) -> Result<(), EngineError> {
@@ -351,30 +475,55 @@ impl Shared<'_> {
 
 /// Names an instruction that copies files, whatever they contain.
 fn copy_name(step: &Step) -> Option<Digest> {
-    let Op::Files(files) = &step.op else { return None };
-    let copies = files.actions.iter().any(|action| matches!(action, FileAction::Copy(_)));
+    let Op::Files(files) = &step.op else {
+        return None;
+    };
+    let copies = files
+        .actions
+        .iter()
+        .any(|action| matches!(action, FileAction::Copy(_)));
     copies.then(|| {
-        let place = step.location.as_ref().map(|at| at.file.to_string()).unwrap_or_default();
+        let place = step
+            .location
+            .as_ref()
+            .map(|at| at.file.to_string())
+            .unwrap_or_default();
         Digest::of(format!("{place}\n{}", step.name.text).as_bytes())
     })
 }
 
 fn missing(step: &Step, message: String) -> EngineError {
-    EngineError::Missing { message, location: step.location.clone() }
+    EngineError::Missing {
+        message,
+        location: step.location.clone(),
+    }
 }
 
 fn now() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp { seconds: now.as_secs().cast_signed(), nanos: now.subsec_nanos() }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp {
+        seconds: now.as_secs().cast_signed(),
+        nanos: now.subsec_nanos(),
+    }
 }
 
 fn environment(exec: &Exec, user: &User, secrets: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut env = exec.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
-        let home = if user.home.is_empty() { "/" } else { &user.home };
+        let home = if user.home.is_empty() {
+            "/"
+        } else {
+            &user.home
+        };
         env.push(("HOME".to_owned(), home.to_owned()));
     }
-    env.extend(exec.proxy.iter().map(|(name, value)| (name.clone(), value.clone())));
+    env.extend(
+        exec.proxy
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
     for (name, value) in secrets {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
@@ -383,7 +532,8 @@ fn environment(exec: &Exec, user: &User, secrets: Vec<(String, String)>) -> Vec<
 }
 
 fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
-    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut text =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in extra {
         text.push_str(&format!("{address}\t{name}\n"));
     }
@@ -391,11 +541,21 @@ fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
 }
 
 /// Reads two pipes until both end.
-fn pump(mut stdout: impl Read + std::os::fd::AsFd, mut stderr: impl Read + std::os::fd::AsFd, tell: &mut dyn FnMut(Stream, &[u8])) {
+fn pump(
+    mut stdout: impl Read + std::os::fd::AsFd,
+    mut stderr: impl Read + std::os::fd::AsFd,
+    tell: &mut dyn FnMut(Stream, &[u8]),
+) {
     let mut open = [true, true];
     let mut buffer = vec![0; 64 * 1024];
     while open[0] || open[1] {
-        let events = |open| if open { PollFlags::IN } else { PollFlags::empty() };
+        let events = |open| {
+            if open {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            }
+        };
         let ready: Vec<bool> = {
             let mut polled = [
                 PollFd::from_borrowed_fd(stdout.as_fd(), events(open[0])),
@@ -415,8 +575,11 @@ fn pump(mut stdout: impl Read + std::os::fd::AsFd, mut stderr: impl Read + std::
         }
         // A closed pipe wakes us for ever: go on with the other one alone.
         if open[0] != open[1] {
-            let (rest, stream): (&mut dyn Read, Stream) =
-                if open[0] { (&mut stdout, Stream::Stdout) } else { (&mut stderr, Stream::Stderr) };
+            let (rest, stream): (&mut dyn Read, Stream) = if open[0] {
+                (&mut stdout, Stream::Stdout)
+            } else {
+                (&mut stderr, Stream::Stderr)
+            };
             while forward(rest, &mut buffer, stream, tell) {}
             return;
         }
@@ -424,7 +587,12 @@ fn pump(mut stdout: impl Read + std::os::fd::AsFd, mut stderr: impl Read + std::
 }
 
 /// Whether there is more to come.
-fn forward(from: &mut dyn Read, buffer: &mut [u8], stream: Stream, tell: &mut dyn FnMut(Stream, &[u8])) -> bool {
+fn forward(
+    from: &mut dyn Read,
+    buffer: &mut [u8],
+    stream: Stream,
+    tell: &mut dyn FnMut(Stream, &[u8]),
+) -> bool {
     match from.read(buffer) {
         Ok(0) | Err(_) => false,
         Ok(count) => {
@@ -434,7 +602,12 @@ fn forward(from: &mut dyn Read, buffer: &mut [u8], stream: Stream, tell: &mut dy
     }
 }
 
-fn check(step: &Step, exec: &Exec, finished: &Finished, last_output: String) -> Result<(), EngineError> {
+fn check(
+    step: &Step,
+    exec: &Exec,
+    finished: &Finished,
+    last_output: &str,
+) -> Result<(), EngineError> {
     let how = match &finished.exit {
         Exit::Code(0) => return Ok(()),
         Exit::Code(code) if exec.accept_status.contains(code) => return Ok(()),
@@ -459,7 +632,12 @@ fn check(step: &Step, exec: &Exec, finished: &Finished, last_output: String) -> 
 }
 
 /// Drops unchanged copies of folders in which only mount points were made for a while.
-fn without_traces(manifest: Manifest, base: &View, finished: &Finished, staging: &Staging) -> Manifest {
+fn without_traces(
+    manifest: Manifest,
+    base: &View,
+    finished: &Finished,
+    staging: &Staging,
+) -> Manifest {
     let mut suspects: Vec<ImagePath> = finished
         .mount_parents
         .iter()
@@ -470,11 +648,18 @@ fn without_traces(manifest: Manifest, base: &View, finished: &Finished, staging:
     suspects.dedup();
     let mut entries = manifest.into_entries();
     for suspect in suspects.iter().rev() {
-        let is_alone = entries.iter().filter(|entry| entry.path.starts_with(suspect)).count() == 1;
-        let same = entries.iter().find(|entry| entry.path == *suspect).is_some_and(|entry| {
-            let was = base.get(suspect).map(|found| found.entry);
-            was.is_some_and(|was| same_folder(was, entry))
-        });
+        let is_alone = entries
+            .iter()
+            .filter(|entry| entry.path.starts_with(suspect))
+            .count()
+            == 1;
+        let same = entries
+            .iter()
+            .find(|entry| entry.path == *suspect)
+            .is_some_and(|entry| {
+                let was = base.get(suspect).map(|found| found.entry);
+                was.is_some_and(|was| same_folder(was, entry))
+            });
         if is_alone && same && std::fs::remove_dir(suspect.under(staging.fs())).is_ok() {
             entries.retain(|entry| entry.path != *suspect);
         }
@@ -499,11 +684,16 @@ fn fill(view: &View, source: &ImagePath, folder: &std::path::Path) -> std::io::R
         match &view.linked(&found).node {
             Node::Directory { .. } => std::fs::create_dir_all(&target)?,
             Node::Symlink { target: points_to } => {
-                let points_to: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(points_to);
+                let points_to: &std::ffi::OsStr =
+                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
                 std::os::unix::fs::symlink(points_to, &target)?;
             }
             Node::File { .. } => {
-                kiln_cache::share(&view.host_path(&found), &target, kiln_cache::Sharing::ContentOnly)?;
+                kiln_cache::share(
+                    &view.host_path(&found),
+                    &target,
+                    kiln_cache::Sharing::ContentOnly,
+                )?;
             }
             _ => {}
         }

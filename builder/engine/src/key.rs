@@ -31,7 +31,11 @@ pub(crate) fn of(step: &Step, parts: &KeyParts) -> StepKey {
 }
 
 /// What a step is given, by content.
-pub(crate) fn parts(shared: &Shared<'_>, id: StepId, inputs: &[StepResult]) -> Result<KeyParts, EngineError> {
+pub(crate) fn parts(
+    shared: &Shared<'_>,
+    id: StepId,
+    inputs: &[StepResult],
+) -> Result<KeyParts, EngineError> {
     let step = shared.graph().step(id);
     let inputs = match &step.op {
         Op::Exec(exec) => exec_inputs(shared, exec, inputs)?,
@@ -39,12 +43,23 @@ pub(crate) fn parts(shared: &Shared<'_>, id: StepId, inputs: &[StepResult]) -> R
         _ => Vec::new(),
     };
     let operation = serde_json::to_value(&step.op).unwrap_or_default();
-    Ok(KeyParts { definition: shared.graph().definition(id), operation, inputs })
+    Ok(KeyParts {
+        definition: shared.graph().definition(id),
+        operation,
+        inputs,
+    })
 }
 
-fn exec_inputs(shared: &Shared<'_>, exec: &Exec, inputs: &[StepResult]) -> Result<Vec<KeyInput>, EngineError> {
+fn exec_inputs(
+    shared: &Shared<'_>,
+    exec: &Exec,
+    inputs: &[StepResult],
+) -> Result<Vec<KeyInput>, EngineError> {
     let root = shared.snapshot(&inputs[exec.root.index()])?.content();
-    let mut all = vec![KeyInput { name: "root".to_owned(), content: root }];
+    let mut all = vec![KeyInput {
+        name: "root".to_owned(),
+        content: root,
+    }];
     for mount in &exec.mounts {
         let (from, source) = match &mount.kind {
             MountKind::Bind { from, source, .. } => (*from, source),
@@ -55,13 +70,20 @@ fn exec_inputs(shared: &Shared<'_>, exec: &Exec, inputs: &[StepResult]) -> Resul
             _ => continue,
         };
         let content = part(shared, &inputs[from.index()], source)?;
-        all.push(KeyInput { name: format!("mount {}", mount.target), content });
+        all.push(KeyInput {
+            name: format!("mount {}", mount.target),
+            content,
+        });
     }
     Ok(all)
 }
 
 /// The content of a result below a path.
-fn part(shared: &Shared<'_>, result: &StepResult, path: &ImagePath) -> Result<ContentDigest, EngineError> {
+fn part(
+    shared: &Shared<'_>,
+    result: &StepResult,
+    path: &ImagePath,
+) -> Result<ContentDigest, EngineError> {
     match result {
         StepResult::Folder(folder) => Ok(folder.content(path)),
         StepResult::Snapshot(snapshot) if path.is_root() => Ok(snapshot.content()),
@@ -98,13 +120,19 @@ fn file_inputs(
     let mut all = Vec::new();
     if let Some(base) = files.base {
         let content = shared.snapshot(&inputs[base.index()])?.content();
-        all.push(KeyInput { name: "base".to_owned(), content });
+        all.push(KeyInput {
+            name: "base".to_owned(),
+            content,
+        });
     }
     for action in &files.actions {
         if let FileAction::Copy(copy) = action {
             let content = selection(shared, copy, &inputs[copy.from.index()])
                 .map_err(|error| located(error, step))?;
-            all.push(KeyInput { name: format!("files {}", copy.sources.join(" ")), content });
+            all.push(KeyInput {
+                name: format!("files {}", copy.sources.join(" ")),
+                content,
+            });
         }
     }
     Ok(all)
@@ -112,9 +140,10 @@ fn file_inputs(
 
 fn located(error: SelectionError, step: &Step) -> EngineError {
     match error {
-        SelectionError::Files(source) => {
-            EngineError::Files { location: step.location.clone(), source }
-        }
+        SelectionError::Files(source) => EngineError::Files {
+            location: step.location.clone(),
+            source,
+        },
         SelectionError::Engine(error) => *error,
     }
 }
@@ -130,12 +159,23 @@ impl<E: Into<EngineError>> From<E> for SelectionError {
     }
 }
 
-fn selection(shared: &Shared<'_>, copy: &CopyFiles, from: &StepResult) -> Result<ContentDigest, SelectionError> {
+fn selection(
+    shared: &Shared<'_>,
+    copy: &CopyFiles,
+    from: &StepResult,
+) -> Result<ContentDigest, SelectionError> {
     let memo = match from {
         StepResult::Folder(_) => None,
         StepResult::Snapshot(snapshot) => {
-            let what = serde_json::to_string(&CopyFiles { from: Input(0), ..copy.clone() });
-            Some(memo_key("selection", snapshot.content(), &what.unwrap_or_default()))
+            let what = serde_json::to_string(&CopyFiles {
+                from: Input(0),
+                ..copy.clone()
+            });
+            Some(memo_key(
+                "selection",
+                snapshot.content(),
+                &what.unwrap_or_default(),
+            ))
         }
     };
     if let Some(memo) = &memo

@@ -14,7 +14,11 @@ use crate::{EngineError, Event, EventSink, parallel};
 
 impl Engine {
     /// The trees of a snapshot, lowest first; what isn't there is fetched and unpacked in parallel.
-    pub(crate) fn trees(&self, snapshot: &Snapshot, events: &dyn EventSink) -> Result<Vec<Tree>, EngineError> {
+    pub(crate) fn trees(
+        &self,
+        snapshot: &Snapshot,
+        events: &dyn EventSink,
+    ) -> Result<Vec<Tree>, EngineError> {
         parallel::map(snapshot.layers(), |layer| self.tree(layer, events))
     }
 
@@ -35,7 +39,12 @@ impl Engine {
         }
     }
 
-    fn image_tree(&self, layer: &ImageLayer, image: &str, events: &dyn EventSink) -> Result<Tree, EngineError> {
+    fn image_tree(
+        &self,
+        layer: &ImageLayer,
+        image: &str,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
         if let Some(tree) = self.known_tree(layer)? {
             return Ok(tree);
         }
@@ -52,7 +61,10 @@ impl Engine {
         };
         let unpacked = std::fs::File::open(&blob.path)
             .and_then(|file| unpack(file, staging.fs(), &options))
-            .map_err(|source| EngineError::Output { what: format!("the files of layer {} of {image}", layer.blob), source })?;
+            .map_err(|source| EngineError::Output {
+                what: format!("the files of layer {} of {image}", layer.blob),
+                source,
+            })?;
         if unpacked.diff_id != layer.diff_id {
             let (expected, actual) = (layer.diff_id, unpacked.diff_id);
             return Err(kiln_cache::StoreError::WrongDigest { expected, actual }.into());
@@ -63,17 +75,30 @@ impl Engine {
     }
 
     /// A layer's blob, fetched when it isn't there.
-    pub(crate) fn blob(&self, layer: &ImageLayer, image: &str, events: &dyn EventSink) -> Result<Blob, EngineError> {
+    pub(crate) fn blob(
+        &self,
+        layer: &ImageLayer,
+        image: &str,
+        events: &dyn EventSink,
+    ) -> Result<Blob, EngineError> {
         if let Some(blob) = self.store.blob(&layer.blob)? {
             return Ok(blob);
         }
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
         let tell = |done: u64, finished: bool| {
             let (name, total) = (name.clone(), Some(layer.size));
-            events.event(Event::Transfer { name, done, total, finished });
+            events.event(Event::Transfer {
+                name,
+                done,
+                total,
+                finished,
+            });
         };
         let mut writer = self.store.blob_writer()?;
-        self.client.fetch_blob(image, &layer.blob, layer.size, &mut writer, &|done| tell(done, false))?;
+        self.client
+            .fetch_blob(image, &layer.blob, layer.size, &mut writer, &|done| {
+                tell(done, false);
+            })?;
         tell(layer.size, true);
         Ok(writer.commit(Some(layer.blob))?)
     }
@@ -83,9 +108,10 @@ impl Shared<'_> {
     /// The files of a step's result.
     pub(crate) fn view(&self, result: &StepResult) -> Result<Arc<View>, EngineError> {
         Ok(Arc::new(match result {
-            StepResult::Folder(folder) => {
-                View::new(vec![Layer { manifest: folder.manifest.clone(), root: folder.path.clone() }])
-            }
+            StepResult::Folder(folder) => View::new(vec![Layer {
+                manifest: folder.manifest.clone(),
+                root: folder.path.clone(),
+            }]),
             StepResult::Snapshot(snapshot) => {
                 view_of(&self.engine.trees(snapshot, &*self.request.events)?)?
             }
@@ -96,7 +122,12 @@ impl Shared<'_> {
 /// The files that a stack of trees shows.
 pub(crate) fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
     let layer = |tree: &Tree| -> Result<Layer, EngineError> {
-        Ok(Layer { manifest: tree.manifest()?, root: tree.fs() })
+        Ok(Layer {
+            manifest: tree.manifest()?,
+            root: tree.fs(),
+        })
     };
-    Ok(View::new(trees.iter().map(layer).collect::<Result<_, _>>()?))
+    Ok(View::new(
+        trees.iter().map(layer).collect::<Result<_, _>>()?,
+    ))
 }

@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_cache::ImageRecord;
 use kiln_graph::{Entry, Node, Target, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
-use kiln_image::{ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type};
+use kiln_image::{
+    ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
+};
 
 use crate::layers::view_of;
 use crate::solve::Solved;
@@ -21,7 +23,11 @@ impl Solved {
     ///
     /// # Errors
     /// When layers can't be fetched or read.
-    pub fn root_files(&self, target: &Target, events: &dyn EventSink) -> Result<Vec<OutputEntry>, EngineError> {
+    pub fn root_files(
+        &self,
+        target: &Target,
+        events: &dyn EventSink,
+    ) -> Result<Vec<OutputEntry>, EngineError> {
         let trees = self.engine.trees(&self.snapshot(target.root)?, events)?;
         Ok(view_of(&trees)?.flatten())
     }
@@ -30,7 +36,12 @@ impl Solved {
     ///
     /// # Errors
     /// When layers can't be fetched.
-    pub fn archive(&self, images: &[Image], names: &[String], events: &dyn EventSink) -> Result<ArchiveImage, EngineError> {
+    pub fn archive(
+        &self,
+        images: &[Image],
+        names: &[String],
+        events: &dyn EventSink,
+    ) -> Result<ArchiveImage, EngineError> {
         let (top, index) = self.top(images)?;
         let mut blobs: Vec<ArchiveBlob> = index.map(ArchiveBlob::Bytes).into_iter().collect();
         for image in images {
@@ -38,7 +49,11 @@ impl Solved {
             blobs.push(ArchiveBlob::Bytes(image.config.clone()));
             for layer in &image.layers {
                 let blob = self.layer_file(layer, events)?;
-                blobs.push(ArchiveBlob::File { path: blob.path, digest: blob.digest, size: blob.size });
+                blobs.push(ArchiveBlob::File {
+                    path: blob.path,
+                    digest: blob.digest,
+                    size: blob.size,
+                });
             }
         }
         let first = &images[0];
@@ -51,13 +66,24 @@ impl Solved {
         })
     }
 
-    fn layer_file(&self, layer: &crate::assemble::ImageBlob, events: &dyn EventSink) -> Result<kiln_cache::Blob, EngineError> {
+    fn layer_file(
+        &self,
+        layer: &crate::assemble::ImageBlob,
+        events: &dyn EventSink,
+    ) -> Result<kiln_cache::Blob, EngineError> {
         match &layer.from {
             Some((layer, image)) => self.engine.blob(layer, image, events),
-            None => self.engine.store.blob(&layer.blob.blob)?.ok_or_else(|| EngineError::Missing {
-                message: format!("blob {} is gone from the store; build again", layer.blob.blob),
-                location: None,
-            }),
+            None => self
+                .engine
+                .store
+                .blob(&layer.blob.blob)?
+                .ok_or_else(|| EngineError::Missing {
+                    message: format!(
+                        "blob {} is gone from the store; build again",
+                        layer.blob.blob
+                    ),
+                    location: None,
+                }),
         }
     }
 
@@ -72,11 +98,16 @@ impl Solved {
         let index = Index {
             schema_version: 2,
             media_type: media_type::INDEX.to_owned(),
-            manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
+            manifests: images
+                .iter()
+                .map(|image| image.descriptor.clone())
+                .collect(),
             annotations: std::collections::BTreeMap::new(),
         };
-        let bytes = serde_json::to_vec(&index)
-            .map_err(|error| EngineError::Output { what: "the index".to_owned(), source: error.into() })?;
+        let bytes = serde_json::to_vec(&index).map_err(|error| EngineError::Output {
+            what: "the index".to_owned(),
+            source: error.into(),
+        })?;
         let blob = self.engine.store.put_blob(&bytes)?;
         let top = Descriptor {
             media_type: media_type::INDEX.to_owned(),
@@ -99,10 +130,22 @@ impl Solved {
         for image in images {
             blobs.extend([image.descriptor.digest, image.config_descriptor.digest]);
             blobs.extend(image.layers.iter().map(|layer| layer.blob.blob));
-            size += image.layers.iter().map(|layer| layer.blob.size).sum::<u64>();
+            size += image
+                .layers
+                .iter()
+                .map(|layer| layer.blob.size)
+                .sum::<u64>();
         }
-        let platform = |image: &Image| image.descriptor.runs_on().map(|platform| platform.to_string());
-        let tagged = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let platform = |image: &Image| {
+            image
+                .descriptor
+                .runs_on()
+                .map(|platform| platform.to_string())
+        };
+        let tagged = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         Ok(self.engine.store.tag_image(&ImageRecord {
             name: name.to_owned(),
             digest: top.digest,
@@ -119,7 +162,12 @@ impl Solved {
     ///
     /// # Errors
     /// When the registry doesn't take them.
-    pub fn push(&self, images: &[Image], to: &Reference, events: &dyn EventSink) -> Result<(), EngineError> {
+    pub fn push(
+        &self,
+        images: &[Image],
+        to: &Reference,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
         let (top, index) = self.top(images)?;
         let mut blobs = Vec::new();
         let mut manifests = Vec::new();
@@ -130,7 +178,12 @@ impl Solved {
             let config = image.config_descriptor.clone();
             let file = move || self.stored(&config.digest);
             let (digest, size) = (image.config_descriptor.digest, image.config_descriptor.size);
-            blobs.push(PushBlob { digest, size, mount_from: None, file: Box::new(file) });
+            blobs.push(PushBlob {
+                digest,
+                size,
+                mount_from: None,
+                file: Box::new(file),
+            });
             manifests.push((image.manifest.clone(), media_type::MANIFEST.to_owned()));
         }
         let bytes = index.unwrap_or_else(|| images[0].manifest.clone());
@@ -139,15 +192,29 @@ impl Solved {
         }
         blobs.sort_by_key(|blob| blob.digest);
         blobs.dedup_by_key(|blob| blob.digest);
-        let image = PushImage { blobs, manifests, top: (bytes, top.media_type) };
+        let image = PushImage {
+            blobs,
+            manifests,
+            top: (bytes, top.media_type),
+        };
         let tell = |digest: &kiln_graph::BlobDigest, sent: u64| {
             let name = format!("push {to} {}", &digest.hex()[..12]);
-            events.event(Event::Transfer { name, done: sent, total: Some(sent), finished: true });
+            events.event(Event::Transfer {
+                name,
+                done: sent,
+                total: Some(sent),
+                finished: true,
+            });
         };
         Ok(self.engine.client.push(to, &image, &tell)?)
     }
 
-    fn push_layer<'a>(&'a self, layer: &crate::assemble::ImageBlob, to: &Reference, events: &'a dyn EventSink) -> PushBlob<'a> {
+    fn push_layer<'a>(
+        &'a self,
+        layer: &crate::assemble::ImageBlob,
+        to: &Reference,
+        events: &'a dyn EventSink,
+    ) -> PushBlob<'a> {
         let same_host = |image: &str| -> Option<String> {
             let from: Reference = image.parse().ok()?;
             (from.host == to.host && from.repository != to.repository).then_some(from.repository)
@@ -157,14 +224,25 @@ impl Solved {
         let layer = layer.clone();
         let file = move || {
             let found = self.layer_file(&layer, events).map(|blob| blob.path);
-            found.map_err(|error| kiln_image::ImageError::Io { what: layer.blob.blob.to_string(), source: std::io::Error::other(error.to_string()) })
+            found.map_err(|error| kiln_image::ImageError::Io {
+                what: layer.blob.blob.to_string(),
+                source: std::io::Error::other(error.to_string()),
+            })
         };
-        PushBlob { digest, size, mount_from, file: Box::new(file) }
+        PushBlob {
+            digest,
+            size,
+            mount_from,
+            file: Box::new(file),
+        }
     }
 
     fn stored(&self, digest: &kiln_graph::BlobDigest) -> Result<PathBuf, kiln_image::ImageError> {
         let found = self.engine.store.blob(digest);
-        let missing = |text: String| kiln_image::ImageError::Io { what: digest.to_string(), source: std::io::Error::other(text) };
+        let missing = |text: String| kiln_image::ImageError::Io {
+            what: digest.to_string(),
+            source: std::io::Error::other(text),
+        };
         match found {
             Ok(Some(blob)) => Ok(blob.path),
             Ok(None) => Err(missing("is gone from the store".to_owned())),
@@ -193,9 +271,15 @@ pub fn with_prefix(files: &[OutputEntry], prefix: &str) -> Vec<OutputEntry> {
 ///
 /// # Errors
 /// When a file can't be read or `out` can't be written.
-pub fn write_root_tar(files: &[OutputEntry], epoch: Option<i64>, out: &mut dyn Write) -> std::io::Result<()> {
-    let (entries, hosts): (Vec<Entry>, Vec<&PathBuf>) =
-        files.iter().map(|(entry, host)| (entry.clone(), host)).unzip();
+pub fn write_root_tar(
+    files: &[OutputEntry],
+    epoch: Option<i64>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let (entries, hosts): (Vec<Entry>, Vec<&PathBuf>) = files
+        .iter()
+        .map(|(entry, host)| (entry.clone(), host))
+        .unzip();
     let places: std::collections::BTreeMap<_, _> =
         entries.iter().map(|entry| &entry.path).zip(hosts).collect();
     let source = |entry: &Entry| match places.get(&entry.path) {
@@ -219,10 +303,13 @@ pub fn write_folder(files: &[OutputEntry], folder: &Path) -> std::io::Result<()>
         }
         match &entry.node {
             Node::Directory { .. } => std::fs::create_dir_all(&target)?,
-            Node::File { .. } => kiln_cache::share(host, &target, kiln_cache::Sharing::ContentOnly)?,
+            Node::File { .. } => {
+                kiln_cache::share(host, &target, kiln_cache::Sharing::ContentOnly)?;
+            }
             Node::HardLink { to } => std::fs::hard_link(to.under(folder), &target)?,
             Node::Symlink { target: points_to } => {
-                let points_to: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(points_to);
+                let points_to: &std::ffi::OsStr =
+                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
                 std::os::unix::fs::symlink(points_to, &target)?;
             }
             _ => {}

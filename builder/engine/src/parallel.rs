@@ -22,12 +22,16 @@ pub(crate) fn map<T: Sync, R: Send, E: Send>(
             scope.spawn(|| {
                 while let Some((at, item)) = take(items, &next) {
                     let result = work(item);
-                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
+                    done.lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push((at, result));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, result)| result).collect()
 }
@@ -45,6 +49,9 @@ mod tests {
     fn results_keep_the_order_and_failures_win() {
         let items: Vec<u32> = (0..100).collect();
         assert_eq!(map(&items, |n| Ok::<_, ()>(n * 2)).unwrap()[99], 198);
-        assert_eq!(map(&items, |n| if *n == 7 { Err("seven") } else { Ok(()) }), Err("seven"));
+        assert_eq!(
+            map(&items, |n| if *n == 7 { Err("seven") } else { Ok(()) }),
+            Err("seven")
+        );
     }
 }

@@ -16,7 +16,11 @@ impl Schedule {
     /// A schedule of `targets` and what they are made from.
     pub(crate) fn new(graph: &Graph, targets: &[StepId]) -> Self {
         let needed: BTreeSet<StepId> = graph.needed_for(targets).into_iter().collect();
-        let mut schedule = Self { waiting: BTreeMap::new(), needed, ready: Vec::new() };
+        let mut schedule = Self {
+            waiting: BTreeMap::new(),
+            needed,
+            ready: Vec::new(),
+        };
         for id in &schedule.needed {
             match distinct_inputs(graph, *id) {
                 0 => schedule.ready.push(*id),
@@ -62,9 +66,24 @@ mod tests {
 
     fn merge(count: usize) -> Step {
         let layers = (0u32..).take(count).map(Input).collect();
-        let op = if count == 0 { Op::Scratch } else { Op::Merge { layers } };
-        let name = StepName { stage: String::new(), number: 0, of: 0, text: "s".into() };
-        Step { op, name, location: None, platform: Platform::host(), no_cache: false }
+        let op = if count == 0 {
+            Op::Scratch
+        } else {
+            Op::Merge { layers }
+        };
+        let name = StepName {
+            stage: String::new(),
+            number: 0,
+            of: 0,
+            text: "s".into(),
+        };
+        Step {
+            op,
+            name,
+            location: None,
+            platform: Platform::host(),
+            no_cache: false,
+        }
     }
 
     proptest! {

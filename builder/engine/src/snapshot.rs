@@ -39,14 +39,20 @@ impl Snapshot {
     /// content, so that a step that changes nothing leaves what follows as it was.
     pub(crate) fn new(layers: Vec<LayerRef>, empty: Option<TreeId>) -> Self {
         let content = ContentDigest(Encoder::new("kiln-stack", CONTENT_VERSION).finish());
-        let content = layers.iter().fold(content, |below, layer| stack(below, layer, empty));
-        Self { layers: layers.into(), content }
+        let content = layers
+            .iter()
+            .fold(content, |below, layer| stack(below, layer, empty));
+        Self {
+            layers: layers.into(),
+            content,
+        }
     }
 
     /// This snapshot with more layers on top.
     pub(crate) fn with(&self, added: &[LayerRef], empty: TreeId) -> Self {
-        let content =
-            added.iter().fold(self.content, |below, layer| stack(below, layer, Some(empty)));
+        let content = added.iter().fold(self.content, |below, layer| {
+            stack(below, layer, Some(empty))
+        });
         let layers = self.layers.iter().chain(added).cloned().collect();
         Self { layers, content }
     }
@@ -114,9 +120,14 @@ mod tests {
         let [a, b] = [b"a", b"b"].map(|name| LayerRef::Tree(TreeId(Digest::of(name))));
         let of = |layers: &[LayerRef]| Snapshot::new(layers.to_vec(), Some(empty)).content();
         let nothing = LayerRef::Tree(empty);
-        assert_eq!(of(&[a.clone()]), of(&[nothing.clone(), a.clone(), nothing]));
+        assert_eq!(
+            of(std::slice::from_ref(&a)),
+            of(&[nothing.clone(), a.clone(), nothing])
+        );
         assert_ne!(of(&[a.clone(), b.clone()]), of(&[b.clone(), a.clone()]));
-        let grown = Snapshot::scratch().with(&[a.clone()], empty).with(&[b.clone()], empty);
+        let grown = Snapshot::scratch()
+            .with(std::slice::from_ref(&a), empty)
+            .with(std::slice::from_ref(&b), empty);
         assert_eq!(grown, Snapshot::new(vec![a, b], Some(empty)));
     }
 }

@@ -52,14 +52,26 @@ impl Engine {
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
         let session = self.store.session()?;
-        let targets: Vec<StepId> = request.build.targets.iter().map(|target| target.root).collect();
+        let targets: Vec<StepId> = request
+            .build
+            .targets
+            .iter()
+            .map(|target| target.root)
+            .collect();
         let mut schedule = Schedule::new(&request.build.graph, &targets);
-        request.events.event(Event::Planned { steps: plan(&request.build.graph, &schedule) });
+        request.events.event(Event::Planned {
+            steps: plan(&request.build.graph, &schedule),
+        });
         let shared = Shared::new(self, &request)?;
         let results = run_all(&shared, &mut schedule)?;
         drop(shared);
         self.store.settle()?;
-        Ok(Solved { engine: self.clone(), build: request.build, results, _session: session })
+        Ok(Solved {
+            engine: self.clone(),
+            build: request.build,
+            results,
+            _session: session,
+        })
     }
 }
 
@@ -70,7 +82,11 @@ fn plan(graph: &Graph, schedule: &Schedule) -> Vec<PlannedStep> {
             step: id.into(),
             name: step.name.to_string(),
             location: step.location.clone(),
-            inputs: graph.inputs(id).iter().map(|input| (*input).into()).collect(),
+            inputs: graph
+                .inputs(id)
+                .iter()
+                .map(|input| (*input).into())
+                .collect(),
             instruction: step.name.number > 0,
         }
     };
@@ -104,7 +120,9 @@ fn run_all(
             if running == 0 {
                 break;
             }
-            let Ok((id, answer, started)) = answers.recv() else { break };
+            let Ok((id, answer, started)) = answers.recv() else {
+                break;
+            };
             running -= 1;
             match answer {
                 Ok(done) => {
@@ -114,7 +132,11 @@ fn run_all(
                 }
                 Err(error) => {
                     let cancelled = failure.is_some() || matches!(error, EngineError::Cancelled);
-                    let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
+                    let outcome = if cancelled {
+                        Outcome::Cancelled
+                    } else {
+                        Outcome::Failed
+                    };
                     finished(shared, id, outcome, started, None);
                     shared.request.cancel.cancel();
                     failure.get_or_insert(error);
@@ -126,7 +148,11 @@ fn run_all(
 }
 
 fn inputs_of(graph: &Graph, id: StepId, results: &BTreeMap<StepId, StepResult>) -> Vec<StepResult> {
-    graph.inputs(id).iter().filter_map(|input| results.get(input).cloned()).collect()
+    graph
+        .inputs(id)
+        .iter()
+        .filter_map(|input| results.get(input).cloned())
+        .collect()
 }
 
 fn finished(
@@ -137,5 +163,10 @@ fn finished(
     key: Option<kiln_graph::StepKey>,
 ) {
     let duration = started.elapsed();
-    shared.request.events.event(Event::Finished { step: id.into(), outcome, duration, key });
+    shared.request.events.event(Event::Finished {
+        step: id.into(),
+        outcome,
+        duration,
+        key,
+    });
 }

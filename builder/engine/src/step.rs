@@ -46,13 +46,17 @@ impl<'a> Shared<'a> {
     }
 
     pub(crate) fn started(&self, id: StepId) {
-        self.request.events.event(Event::Started { step: id.into() });
+        self.request
+            .events
+            .event(Event::Started { step: id.into() });
     }
 
     /// Warns of something once in a build.
     pub(crate) fn warn_once(&self, message: &str) {
         if self.warned.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.request.events.event(Event::Warning { message: message.to_owned() });
+            self.request.events.event(Event::Warning {
+                message: message.to_owned(),
+            });
         }
     }
 
@@ -66,11 +70,15 @@ impl<'a> Shared<'a> {
             Op::Scratch => Ok(ready(StepResult::Snapshot(Snapshot::scratch()))),
             Op::Image(image) => {
                 let name: Arc<str> = image.name.as_str().into();
-                let layer = |layer: &kiln_graph::ImageLayer| {
-                    LayerRef::Image { layer: layer.clone(), image: name.clone() }
+                let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
+                    layer: layer.clone(),
+                    image: name.clone(),
                 };
                 let layers = image.layers.iter().map(layer).collect();
-                Ok(ready(StepResult::Snapshot(Snapshot::new(layers, Some(self.empty)))))
+                Ok(ready(StepResult::Snapshot(Snapshot::new(
+                    layers,
+                    Some(self.empty),
+                ))))
             }
             Op::Context(context) => {
                 self.started(id);
@@ -79,7 +87,10 @@ impl<'a> Shared<'a> {
             Op::Merge { layers } => self.merge(layers, inputs),
             Op::Exec(_) | Op::Files(_) => self.look_up_or_execute(id, step, inputs),
             Op::Git(_) | Op::Http(_) | Op::Diff { .. } => Err(EngineError::Missing {
-                message: format!("{}: this kiln can't fetch remote sources yet; fetch it before, and COPY it", step.name),
+                message: format!(
+                    "{}: this kiln can't fetch remote sources yet; fetch it before, and COPY it",
+                    step.name
+                ),
                 location: step.location.clone(),
             }),
         }
@@ -88,21 +99,34 @@ impl<'a> Shared<'a> {
     fn merge(&self, layers: &[Input], inputs: &[StepResult]) -> Result<Done, EngineError> {
         let mut all = Vec::new();
         for input in layers {
-            all.extend(self.snapshot(&inputs[input.index()])?.layers().iter().cloned());
+            all.extend(
+                self.snapshot(&inputs[input.index()])?
+                    .layers()
+                    .iter()
+                    .cloned(),
+            );
         }
-        Ok(ready(StepResult::Snapshot(Snapshot::new(all, Some(self.empty)))))
+        Ok(ready(StepResult::Snapshot(Snapshot::new(
+            all,
+            Some(self.empty),
+        ))))
     }
 
-    fn look_up_or_execute(&self, id: StepId, step: &Step, inputs: &[StepResult]) -> Result<Done, EngineError> {
+    fn look_up_or_execute(
+        &self,
+        id: StepId,
+        step: &Step,
+        inputs: &[StepResult],
+    ) -> Result<Done, EngineError> {
         let parts = key::parts(self, id, inputs)?;
         let key = key::of(step, &parts);
         let fresh = self.request.no_cache || step.no_cache;
         if !fresh && let Some(record) = self.engine.store.record(&key)? {
-            return self.from_record(step, inputs, &record);
+            return self.recorded(step, inputs, &record);
         }
         let _alone = self.engine.store.lock_step(&key)?;
         if !fresh && let Some(record) = self.engine.store.record(&key)? {
-            return self.from_record(step, inputs, &record);
+            return self.recorded(step, inputs, &record);
         }
         let _slot = self.slots.take();
         if self.request.cancel.is_cancelled() {
@@ -116,8 +140,11 @@ impl<'a> Shared<'a> {
             _ => return Err(EngineError::Cancelled),
         };
         let record = self.file(key, step, parts, &tree, began.elapsed())?;
-        let done = self.from_record(step, inputs, &record)?;
-        Ok(Done { outcome: Outcome::Ran, ..done })
+        let done = self.recorded(step, inputs, &record)?;
+        Ok(Done {
+            outcome: Outcome::Ran,
+            ..done
+        })
     }
 
     fn file(
@@ -128,7 +155,9 @@ impl<'a> Shared<'a> {
         tree: &Tree,
         duration: Duration,
     ) -> Result<Record, EngineError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let record = Record {
             key,
             output: vec![tree.id()],
@@ -143,15 +172,26 @@ impl<'a> Shared<'a> {
         Ok(record)
     }
 
-    fn from_record(&self, step: &Step, inputs: &[StepResult], record: &Record) -> Result<Done, EngineError> {
+    fn recorded(
+        &self,
+        step: &Step,
+        inputs: &[StepResult],
+        record: &Record,
+    ) -> Result<Done, EngineError> {
         let base = match &step.op {
             Op::Exec(exec) => self.snapshot(&inputs[exec.root.index()])?,
-            Op::Files(Files { base: Some(base), .. }) => self.snapshot(&inputs[base.index()])?,
+            Op::Files(Files {
+                base: Some(base), ..
+            }) => self.snapshot(&inputs[base.index()])?,
             _ => Snapshot::scratch(),
         };
         let added: Vec<LayerRef> = record.output.iter().copied().map(LayerRef::Tree).collect();
         let result = StepResult::Snapshot(base.with(&added, self.empty));
-        Ok(Done { result, outcome: Outcome::Cached, key: Some(record.key) })
+        Ok(Done {
+            result,
+            outcome: Outcome::Cached,
+            key: Some(record.key),
+        })
     }
 
     /// A result as a root filesystem: a folder of the user's is copied into the store first.
@@ -160,14 +200,21 @@ impl<'a> Shared<'a> {
             StepResult::Snapshot(snapshot) => Ok(snapshot.clone()),
             StepResult::Folder(folder) => {
                 let tree = self.import(folder, &ImagePath::root())?;
-                Ok(Snapshot::new(vec![LayerRef::Tree(tree.id())], Some(self.empty)))
+                Ok(Snapshot::new(
+                    vec![LayerRef::Tree(tree.id())],
+                    Some(self.empty),
+                ))
             }
         }
     }
 }
 
 fn ready(result: StepResult) -> Done {
-    Done { result, outcome: Outcome::Cached, key: None }
+    Done {
+        result,
+        outcome: Outcome::Cached,
+        key: None,
+    }
 }
 
 /// Limits how many steps run at once.
@@ -181,7 +228,10 @@ pub(crate) struct Slot<'a>(&'a Slots);
 
 impl Slots {
     fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count), freed: Condvar::new() }
+        Self {
+            free: Mutex::new(count),
+            freed: Condvar::new(),
+        }
     }
 
     fn take(&self) -> Slot<'_> {

@@ -68,9 +68,10 @@ impl View {
     /// What a file is when it is another name of one: that one's entry.
     pub(crate) fn linked<'a>(&'a self, found: &Found<'a>) -> &'a Entry {
         match &found.entry.node {
-            Node::HardLink { to } => {
-                self.layers[found.layer].manifest.get(to).unwrap_or(found.entry)
-            }
+            Node::HardLink { to } => self.layers[found.layer]
+                .manifest
+                .get(to)
+                .unwrap_or(found.entry),
             _ => found.entry,
         }
     }
@@ -101,7 +102,9 @@ impl View {
             if target.starts_with(b"/") {
                 at = ImagePath::root();
             }
-            let parts = target.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
+            let parts = target
+                .split(|&b| b == b'/')
+                .filter(|part| !part.is_empty() && *part != b".");
             let parts: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
             open.extend(parts.into_iter().rev());
         }
@@ -153,7 +156,9 @@ impl View {
                 _ => None,
             };
             if let Some(file) = file {
-                let name = first.entry((found.layer, file)).or_insert_with(|| entry.path.clone());
+                let name = first
+                    .entry((found.layer, file))
+                    .or_insert_with(|| entry.path.clone());
                 entry.node = if *name == entry.path {
                     self.linked(found).node.clone()
                 } else {
@@ -177,7 +182,8 @@ impl View {
             if is_directory {
                 stack.push(folder.under(&tree.root));
             }
-            let is_opaque = entry.is_some_and(|entry| entry.node != Node::Directory { opaque: false });
+            let is_opaque =
+                entry.is_some_and(|entry| entry.node != Node::Directory { opaque: false });
             if is_opaque || self.hides_below(layer, folder) {
                 break;
             }
@@ -190,7 +196,9 @@ impl View {
     pub(crate) fn text(&self, path: &str) -> String {
         let path = self.resolve(&ImagePath::new(path), true);
         let file = self.get(&path).map(|found| self.host_path(&found));
-        let bytes = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        let bytes = file
+            .and_then(|file| std::fs::read(file).ok())
+            .unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -219,41 +227,74 @@ mod tests {
             node: node.clone(),
             ..Entry::directory(ImagePath::new(path))
         };
-        Layer { manifest: Arc::new(entries.iter().map(entry).collect()), root: root.into() }
+        Layer {
+            manifest: Arc::new(entries.iter().map(entry).collect()),
+            root: root.into(),
+        }
     }
 
     fn file() -> Node {
-        Node::File { size: 0, digest: kiln_graph::Digest::of(b"") }
+        Node::File {
+            size: 0,
+            digest: kiln_graph::Digest::of(b""),
+        }
     }
 
     const DIR: Node = Node::Directory { opaque: false };
 
     fn link(target: &str) -> Node {
-        Node::Symlink { target: target.into() }
+        Node::Symlink {
+            target: target.into(),
+        }
     }
 
     fn paths(view: &View) -> Vec<String> {
-        view.below(&ImagePath::root()).iter().map(|found| found.entry.path.to_string()).collect()
+        view.below(&ImagePath::root())
+            .iter()
+            .map(|found| found.entry.path.to_string())
+            .collect()
     }
 
     #[test]
     fn upper_layers_hide_lower_ones() {
-        let base = [("/a", DIR), ("/a/x", file()), ("/a/y", file()), ("/b", file()), ("/o", DIR), ("/o/old", file())];
-        let top = [("/a", DIR), ("/a/x", Node::Whiteout), ("/b", DIR), ("/b/new", file()), ("/o", Node::Directory { opaque: true })];
+        let base = [
+            ("/a", DIR),
+            ("/a/x", file()),
+            ("/a/y", file()),
+            ("/b", file()),
+            ("/o", DIR),
+            ("/o/old", file()),
+        ];
+        let top = [
+            ("/a", DIR),
+            ("/a/x", Node::Whiteout),
+            ("/b", DIR),
+            ("/b/new", file()),
+            ("/o", Node::Directory { opaque: true }),
+        ];
         let view = View::new(vec![layer("1", &base), layer("2", &top)]);
         assert_eq!(paths(&view), ["/a", "/a/y", "/b", "/b/new", "/o"]);
         assert!(view.get(&"/o/old".into()).is_none());
         assert!(view.get(&"/a/x".into()).is_none());
         let y = view.get(&"/a/y".into()).unwrap();
         assert_eq!(view.host_path(&y), PathBuf::from("1/a/y"));
-        assert_eq!(view.stack_of(&"/a".into()), [PathBuf::from("1/a"), "2/a".into()]);
+        assert_eq!(
+            view.stack_of(&"/a".into()),
+            [PathBuf::from("1/a"), "2/a".into()]
+        );
         assert_eq!(view.stack_of(&"/o".into()), [PathBuf::from("2/o")]);
         assert_eq!(view.names(&"/a".into()), [b"y"]);
     }
 
     #[test]
     fn links_stay_inside_the_root() {
-        let entries = [("/d", DIR), ("/d/up", link("../../../f")), ("/f", file()), ("/abs", link("/d")), ("/loop", link("loop"))];
+        let entries = [
+            ("/d", DIR),
+            ("/d/up", link("../../../f")),
+            ("/f", file()),
+            ("/abs", link("/d")),
+            ("/loop", link("loop")),
+        ];
         let view = View::new(vec![layer("1", &entries)]);
         let resolve = |path: &str, last| view.resolve(&ImagePath::new(path), last).to_string();
         assert_eq!(resolve("/d/up", true), "/f");

@@ -83,7 +83,14 @@ mod tests {
     fn only_whole_lower_case_sha256_parses() {
         let good = format!("sha256:{}", "ab".repeat(32));
         assert_eq!(good.parse::<BlobDigest>().unwrap().to_string(), good);
-        for bad in ["", "sha256:", "sha256:ab", "md5:00", &good.to_uppercase(), &format!("{good}0")] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:ab",
+            "md5:00",
+            &good.to_uppercase(),
+            &format!("{good}0"),
+        ] {
             assert!(bad.parse::<BlobDigest>().is_err(), "{bad}");
         }
     }

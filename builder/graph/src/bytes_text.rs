@@ -27,11 +27,17 @@ pub(crate) mod map {
     type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
     pub(crate) fn serialize<S: Serializer>(map: &Map, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(map.iter().map(|(name, value)| (escape(name), escape(value))))
+        serializer.collect_map(
+            map.iter()
+                .map(|(name, value)| (escape(name), escape(value))),
+        )
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Map, D::Error> {
         let texts = BTreeMap::<String, String>::deserialize(from)?;
-        texts.iter().map(|(name, value)| Ok((read(name)?, read(value)?))).collect()
+        texts
+            .iter()
+            .map(|(name, value)| Ok((read(name)?, read(value)?)))
+            .collect()
     }
 }

@@ -26,7 +26,9 @@ struct Clause {
 
 /// A text that is no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid chmod value '{0}': write an octal number such as 0755, or clauses such as u+rw,go-w")]
+#[error(
+    "invalid chmod value '{0}': write an octal number such as 0755, or clauses such as u+rw,go-w"
+)]
 pub struct BadMode(pub String);
 
 const USER: u32 = 0o4700;
@@ -37,20 +39,28 @@ impl Chmod {
     /// A fixed mode.
     #[must_use]
     pub fn octal(mode: u32) -> Self {
-        Self { text: format!("{mode:04o}"), change: Change::Octal(mode & 0o7777) }
+        Self {
+            text: format!("{mode:04o}"),
+            change: Change::Octal(mode & 0o7777),
+        }
     }
 
     /// Reads an octal number or symbolic clauses.
     pub fn parse(text: &str) -> Result<Self, BadMode> {
         let bad = || BadMode(text.to_owned());
         let change = if text.starts_with(|c: char| c.is_ascii_digit()) {
-            let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+            let mode = u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|mode| *mode <= 0o7777);
             Change::Octal(mode.ok_or_else(bad)?)
         } else {
             let clauses: Option<Vec<Clause>> = text.split(',').map(parse_clause).collect();
             Change::Clauses(clauses.ok_or_else(bad)?)
         };
-        Ok(Self { text: text.to_owned(), change })
+        Ok(Self {
+            text: text.to_owned(),
+            change,
+        })
     }
 
     /// The mode a file or folder of `mode` gets.
@@ -58,9 +68,9 @@ impl Chmod {
     pub fn apply(&self, mode: u32, is_directory: bool) -> u32 {
         match &self.change {
             Change::Octal(new) => *new,
-            Change::Clauses(clauses) => {
-                clauses.iter().fold(mode, |mode, clause| clause.apply(mode, is_directory))
-            }
+            Change::Clauses(clauses) => clauses
+                .iter()
+                .fold(mode, |mode, clause| clause.apply(mode, is_directory)),
         }
     }
 }
@@ -95,7 +105,9 @@ fn parse_clause(text: &str) -> Option<Clause> {
 impl Clause {
     fn apply(&self, mut mode: u32, is_directory: bool) -> u32 {
         for (operator, letters) in &self.actions {
-            let all = letters.iter().fold(0, |bits, l| bits | letter_bits(*l, mode, is_directory));
+            let all = letters
+                .iter()
+                .fold(0, |bits, l| bits | letter_bits(*l, mode, is_directory));
             let bits = all & self.who;
             mode = match operator {
                 b'+' => mode | bits,
@@ -165,7 +177,11 @@ mod tests {
         ];
         for (text, before, is_directory, want) in cases {
             let mode = Chmod::parse(text).unwrap();
-            assert_eq!(mode.apply(before, is_directory), want, "{text} of {before:o}");
+            assert_eq!(
+                mode.apply(before, is_directory),
+                want,
+                "{text} of {before:o}"
+            );
         }
         for bad in ["", "8", "77777", "u", "z+x", "u+q", "u+x,", "rwx"] {
             assert!(Chmod::parse(bad).is_err(), "{bad}");

@@ -22,7 +22,10 @@ impl Encoder {
     /// Starts an encoding of something of `domain` in its `version`.
     #[must_use]
     pub fn new(domain: &str, version: u32) -> Self {
-        let mut out = Self { hasher: blake3::Hasher::new(), buffer: Vec::with_capacity(256) };
+        let mut out = Self {
+            hasher: blake3::Hasher::new(),
+            buffer: Vec::with_capacity(256),
+        };
         out.str(domain).u32(version);
         out
     }
@@ -131,7 +134,10 @@ mod tests {
         };
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
         assert_ne!(of(&["a"]), of(&["a", ""]));
-        assert_ne!(Encoder::new("test", 1).finish(), Encoder::new("test", 2).finish());
+        assert_ne!(
+            Encoder::new("test", 1).finish(),
+            Encoder::new("test", 2).finish()
+        );
     }
 
     #[test]

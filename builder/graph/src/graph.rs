@@ -72,7 +72,11 @@ impl Graph {
     pub fn add(&mut self, step: Step, inputs: Vec<StepId>) -> Result<StepId, GraphError> {
         self.check(&step, &inputs)?;
         let definition = self.define(&step, &inputs);
-        let id = StepId(self.vertices.add_node(Vertex { step, inputs: inputs.clone(), definition }));
+        let id = StepId(self.vertices.add_node(Vertex {
+            step,
+            inputs: inputs.clone(),
+            definition,
+        }));
         for (position, input) in (0u32..).zip(inputs) {
             self.vertices.add_edge(input.0, id.0, Input(position));
         }
@@ -83,10 +87,19 @@ impl Graph {
         let named = step.op.inputs();
         if let Some(input) = named.iter().find(|input| input.index() >= inputs.len()) {
             let (step, input) = (step.name.to_string(), input.0);
-            return Err(GraphError::MissingInput { step, input, given: inputs.len() });
+            return Err(GraphError::MissingInput {
+                step,
+                input,
+                given: inputs.len(),
+            });
         }
-        if inputs.iter().any(|input| input.index() >= self.vertices.node_count()) {
-            return Err(GraphError::ForeignInput { step: step.name.to_string() });
+        if inputs
+            .iter()
+            .any(|input| input.index() >= self.vertices.node_count())
+        {
+            return Err(GraphError::ForeignInput {
+                step: step.name.to_string(),
+            });
         }
         Ok(())
     }
@@ -173,22 +186,47 @@ mod tests {
     use crate::{Files, Op, Platform, StepName};
 
     fn step(op: Op) -> Step {
-        let name = StepName { stage: "s".into(), number: 1, of: 1, text: "x".into() };
-        Step { op, name, location: None, platform: Platform::new("linux", "amd64", ""), no_cache: false }
+        let name = StepName {
+            stage: "s".into(),
+            number: 1,
+            of: 1,
+            text: "x".into(),
+        };
+        Step {
+            op,
+            name,
+            location: None,
+            platform: Platform::new("linux", "amd64", ""),
+            no_cache: false,
+        }
     }
 
     fn files(base: Option<Input>) -> Op {
-        Op::Files(Files { base, actions: Vec::new() })
+        Op::Files(Files {
+            base,
+            actions: Vec::new(),
+        })
     }
 
     #[test]
     fn inputs_must_exist() {
         let mut graph = Graph::new();
-        let error = graph.add(step(files(Some(Input(0)))), Vec::new()).unwrap_err();
-        assert!(matches!(error, GraphError::MissingInput { input: 0, given: 0, .. }));
+        let error = graph
+            .add(step(files(Some(Input(0)))), Vec::new())
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            GraphError::MissingInput {
+                input: 0,
+                given: 0,
+                ..
+            }
+        ));
         let mut other = Graph::new();
         let far = other.add(step(Op::Scratch), Vec::new()).unwrap();
-        let error = graph.add(step(files(Some(Input(0)))), vec![far]).unwrap_err();
+        let error = graph
+            .add(step(files(Some(Input(0)))), vec![far])
+            .unwrap_err();
         assert!(matches!(error, GraphError::ForeignInput { .. }));
     }
 
@@ -196,8 +234,12 @@ mod tests {
     fn definitions_follow_inputs_but_not_names() {
         let mut graph = Graph::new();
         let scratch = graph.add(step(Op::Scratch), Vec::new()).unwrap();
-        let on_scratch = graph.add(step(files(Some(Input(0)))), vec![scratch]).unwrap();
-        let on_files = graph.add(step(files(Some(Input(0)))), vec![on_scratch]).unwrap();
+        let on_scratch = graph
+            .add(step(files(Some(Input(0)))), vec![scratch])
+            .unwrap();
+        let on_files = graph
+            .add(step(files(Some(Input(0)))), vec![on_scratch])
+            .unwrap();
         assert_ne!(graph.definition(on_scratch), graph.definition(on_files));
         let mut renamed = step(files(Some(Input(0))));
         renamed.name.text = "other".into();

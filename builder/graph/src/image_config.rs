@@ -19,9 +19,15 @@ pub struct Empty {}
 #[serde(rename_all = "PascalCase", default)]
 #[expect(missing_docs, reason = "the names are those of the specification")]
 pub struct RunConfig {
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub user: String,
-    #[serde(skip_serializing_if = "StringSet::is_empty", deserialize_with = "nullable")]
+    #[serde(
+        skip_serializing_if = "StringSet::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub exposed_ports: StringSet,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub env: Vec<String>,
@@ -31,15 +37,27 @@ pub struct RunConfig {
     pub cmd: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
-    #[serde(skip_serializing_if = "StringSet::is_empty", deserialize_with = "nullable")]
+    #[serde(
+        skip_serializing_if = "StringSet::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub volumes: StringSet,
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub working_dir: String,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub on_build: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub stop_signal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
@@ -52,7 +70,10 @@ pub struct RunConfig {
 /// A health check; times in nanoseconds, zero meaning the runtime's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names are those of Docker's image specification v1.2")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of Docker's image specification v1.2"
+)]
 pub struct Healthcheck {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub test: Vec<String>,
@@ -98,7 +119,10 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+        Self {
+            kind: "layers".to_owned(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 
@@ -147,7 +171,10 @@ impl ImageConfig {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn is_zero(value: &i64) -> bool {
     *value == 0
 }

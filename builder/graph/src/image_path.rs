@@ -32,7 +32,11 @@ impl ImagePath {
     #[must_use]
     pub fn resolve(&self, path: impl AsRef<[u8]>) -> Self {
         let path = path.as_ref();
-        if path.starts_with(b"/") { Self::new(path) } else { self.join(path) }
+        if path.starts_with(b"/") {
+            Self::new(path)
+        } else {
+            self.join(path)
+        }
     }
 
     /// This path, then another below it, whether or not that one starts with a slash.
@@ -68,9 +72,17 @@ impl ImagePath {
 
     /// Every folder above this path, the root first; empty for the root itself.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + '_ {
-        let ends = self.0.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(at, _)| at);
+        let ends = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|&(_, &b)| b == b'/')
+            .map(|(at, _)| at);
         let first = (!self.is_root()).then_some(0);
-        first.into_iter().chain(ends).map(|end| Self(self.0[..end].into()))
+        first
+            .into_iter()
+            .chain(ends)
+            .map(|end| Self(self.0[..end].into()))
     }
 
     /// The last name; `None` for the root.
@@ -120,14 +132,21 @@ impl ImagePath {
     /// Links in between are not looked at: use it only on trees walked from their root.
     #[must_use]
     pub fn under(&self, root: &Path) -> PathBuf {
-        if self.is_root() { root.to_owned() } else { root.join(self.relative()) }
+        if self.is_root() {
+            root.to_owned()
+        } else {
+            root.join(self.relative())
+        }
     }
 }
 
 impl Ord for ImagePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let slash_first = |b: &u8| if *b == b'/' { 0 } else { u16::from(*b) + 1 };
-        self.0.iter().map(slash_first).cmp(other.0.iter().map(slash_first))
+        self.0
+            .iter()
+            .map(slash_first)
+            .cmp(other.0.iter().map(slash_first))
     }
 }
 
@@ -216,7 +235,10 @@ mod tests {
     fn a_folder_sorts_directly_before_what_it_holds() {
         let mut paths = ["a.b", "a/z", "a", "a-b", "a/b/c", "b"].map(ImagePath::new);
         paths.sort();
-        assert_eq!(paths.map(|p| p.to_string()), ["/a", "/a/b/c", "/a/z", "/a-b", "/a.b", "/b"]);
+        assert_eq!(
+            paths.map(|p| p.to_string()),
+            ["/a", "/a/b/c", "/a/z", "/a-b", "/a.b", "/b"]
+        );
     }
 
     #[test]

@@ -103,7 +103,11 @@ fn encode_pairs(pairs: &[(String, String)], out: &mut Encoder) {
 fn encode_mount(mount: &Mount, out: &mut Encoder) {
     out.path(&mount.target);
     match &mount.kind {
-        MountKind::Bind { from, source, writable } => {
+        MountKind::Bind {
+            from,
+            source,
+            writable,
+        } => {
             out.tag(0).u32(from.0).path(source).bool(*writable);
         }
         MountKind::Cache(cache) => encode_cache(cache, out.tag(1)),
@@ -147,15 +151,35 @@ fn encode_action(action: &FileAction, out: &mut Encoder) {
             out.tag(1).path(path).u32(*mode);
             encode_owner(owner.as_ref(), out);
         }
-        FileAction::Write { dest, to_directory, name, content, mode, owner } => {
-            out.tag(2).path(dest).bool(*to_directory).str(name).bytes(content).u32(*mode);
+        FileAction::Write {
+            dest,
+            to_directory,
+            name,
+            content,
+            mode,
+            owner,
+        } => {
+            out.tag(2)
+                .path(dest)
+                .bool(*to_directory)
+                .str(name)
+                .bytes(content)
+                .u32(*mode);
             encode_owner(owner.as_ref(), out);
         }
-        FileAction::Symlink { path, target, owner } => {
+        FileAction::Symlink {
+            path,
+            target,
+            owner,
+        } => {
             out.tag(3).path(path).str(target);
             encode_owner(owner.as_ref(), out);
         }
-        FileAction::Remove { path, wildcard, allow_missing } => {
+        FileAction::Remove {
+            path,
+            wildcard,
+            allow_missing,
+        } => {
             out.tag(4).path(path).bool(*wildcard).bool(*allow_missing);
         }
     }

@@ -30,7 +30,9 @@ pub fn matches(pattern: &str, path: &[u8]) -> Result<bool, BadPattern> {
 
 /// `None`: the pattern can't be read.
 fn glob(pattern: &[u8], text: &[u8]) -> Option<bool> {
-    let Some((&first, rest)) = pattern.split_first() else { return Some(text.is_empty()) };
+    let Some((&first, rest)) = pattern.split_first() else {
+        return Some(text.is_empty());
+    };
     match first {
         b'*' => star(rest, text),
         b'?' => match text.split_first() {
@@ -125,7 +127,10 @@ impl Class {
     }
 
     fn contains(&self, c: u8) -> bool {
-        self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != self.negated
+        self.ranges
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&c))
+            != self.negated
     }
 }
 
@@ -156,9 +161,14 @@ impl Matcher {
             if path.is_empty() || check(path.as_bytes()).is_none() {
                 return Err(BadPattern(text.to_owned()));
             }
-            Ok(Pattern { negated, parts: path.split('/').map(str::to_owned).collect() })
+            Ok(Pattern {
+                negated,
+                parts: path.split('/').map(str::to_owned).collect(),
+            })
         };
-        Ok(Self { patterns: patterns.iter().map(read).collect::<Result<_, _>>()? })
+        Ok(Self {
+            patterns: patterns.iter().map(read).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Whether there are no patterns.
@@ -185,7 +195,9 @@ impl Matcher {
     #[must_use]
     pub fn may_include_below(&self, folder: &[u8]) -> bool {
         let parts: Vec<&[u8]> = folder.split(|&b| b == b'/').collect();
-        self.patterns.iter().any(|pattern| pattern.negated && pattern.may_match_below(&parts))
+        self.patterns
+            .iter()
+            .any(|pattern| pattern.negated && pattern.may_match_below(&parts))
     }
 }
 
@@ -213,7 +225,10 @@ fn match_parts(parts: &[String], path: &[&[u8]]) -> bool {
         (None, None) => true,
         (Some((part, [])), Some(_)) if part == "**" => true,
         (Some((part, rest)), _) if part == "**" && !rest.is_empty() => {
-            match_parts(rest, path) || path.split_first().is_some_and(|(_, tail)| match_parts(parts, tail))
+            match_parts(rest, path)
+                || path
+                    .split_first()
+                    .is_some_and(|(_, tail)| match_parts(parts, tail))
         }
         (Some((part, rest)), Some((name, tail))) => {
             glob(part.as_bytes(), name) == Some(true) && match_parts(rest, tail)
@@ -251,7 +266,11 @@ mod tests {
             ("?", "é", true),
         ];
         for (pattern, path, want) in cases {
-            assert_eq!(matches(pattern, path.as_bytes()), Ok(want), "{pattern} {path}");
+            assert_eq!(
+                matches(pattern, path.as_bytes()),
+                Ok(want),
+                "{pattern} {path}"
+            );
         }
         for bad in ["[", "[a", "a[]", r"\", "[-]", "x[^"] {
             assert!(matches(bad, b"zzz").is_err(), "{bad}");
@@ -278,7 +297,11 @@ mod tests {
         ];
         for (patterns, path, want) in cases {
             let matcher = Matcher::new(patterns).unwrap();
-            assert_eq!(matcher.excludes(path.as_bytes()), want, "{patterns:?} {path}");
+            assert_eq!(
+                matcher.excludes(path.as_bytes()),
+                want,
+                "{patterns:?} {path}"
+            );
         }
         assert!(Matcher::new(&["["]).is_err());
         let matcher = Matcher::new(&["*", "!d/k"]).unwrap();

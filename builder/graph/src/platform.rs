@@ -46,7 +46,11 @@ impl Platform {
             ("arm", "8") => ("arm", "v8"),
             (architecture, variant) => (architecture, variant),
         };
-        Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
+        Self {
+            os,
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
+        }
     }
 
     /// The platform this program runs on.
@@ -76,7 +80,11 @@ impl Platform {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+        if self.variant.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.variant)
+        }
     }
 }
 
@@ -84,17 +92,21 @@ impl FromStr for Platform {
     type Err = BadPlatform;
 
     fn from_str(text: &str) -> Result<Self, BadPlatform> {
-        let valid = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        let valid = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| valid(&part)) {
+        if !parts.iter().all(|part| valid(part)) {
             return Err(BadPlatform(text.to_owned()));
         }
         match parts[..] {
-            [only] if ["linux", "windows", "darwin", "freebsd"].contains(&only) => {
-                Ok(Self { os: only.to_owned(), ..Self::host() })
-            }
+            [only] if ["linux", "windows", "darwin", "freebsd"].contains(&only) => Ok(Self {
+                os: only.to_owned(),
+                ..Self::host()
+            }),
             [only] => Ok(Self::new("linux", only, "")),
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),

@@ -53,13 +53,29 @@ impl Graph {
     fn render_text(&self, steps: &[StepId]) -> String {
         let mut text = String::new();
         for id in steps {
-            let inputs: Vec<String> = self.inputs(*id).iter().map(|i| i.index().to_string()).collect();
-            let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(" ")) };
+            let inputs: Vec<String> = self
+                .inputs(*id)
+                .iter()
+                .map(|i| i.index().to_string())
+                .collect();
+            let from = if inputs.is_empty() {
+                String::new()
+            } else {
+                format!(" <- {}", inputs.join(" "))
+            };
             let step = self.step(*id);
-            let place = step.location.as_ref().map(|at| format!("  ({}:{})", at.file, at.line));
+            let place = step
+                .location
+                .as_ref()
+                .map(|at| format!("  ({}:{})", at.file, at.line));
             let place = place.unwrap_or_default();
             let short = self.definition(*id).0.short();
-            _ = writeln!(text, "{:>3} {short} {}{from}{place}", id.index(), first_line(step));
+            _ = writeln!(
+                text,
+                "{:>3} {short} {}{from}{place}",
+                id.index(),
+                first_line(step)
+            );
         }
         text
     }
@@ -71,9 +87,15 @@ impl Graph {
             inputs: self.inputs(*id).iter().map(|input| input.index()).collect(),
             step: self.step(*id),
         };
-        let graph = JsonGraph { version: JSON_VERSION, steps: steps.iter().map(one).collect() };
+        let graph = JsonGraph {
+            version: JSON_VERSION,
+            steps: steps.iter().map(one).collect(),
+        };
         let text = serde_json::to_string_pretty(&graph);
-        #[expect(clippy::expect_used, reason = "every map in a step has keys that are strings")]
+        #[expect(
+            clippy::expect_used,
+            reason = "every map in a step has keys that are strings"
+        )]
         let text = text.expect("a graph is always valid JSON");
         text + "\n"
     }
@@ -81,7 +103,9 @@ impl Graph {
     fn render_dot(&self, steps: &[StepId]) -> String {
         let mut text = String::from("digraph build {\n  rankdir=LR;\n  node [shape=box];\n");
         for id in steps {
-            let label = first_line(self.step(*id)).replace('\\', "\\\\").replace('"', "\\\"");
+            let label = first_line(self.step(*id))
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"");
             _ = writeln!(text, "  s{} [label=\"{label}\"];", id.index());
         }
         for (from, to) in self.edges(steps) {
@@ -93,7 +117,9 @@ impl Graph {
     fn render_mermaid(&self, steps: &[StepId]) -> String {
         let mut text = String::from("flowchart LR\n");
         for id in steps {
-            let label = first_line(self.step(*id)).replace('#', "#35;").replace('"', "#quot;");
+            let label = first_line(self.step(*id))
+                .replace('#', "#35;")
+                .replace('"', "#quot;");
             _ = writeln!(text, "  s{}[\"{label}\"]", id.index());
         }
         for (from, to) in self.edges(steps) {
@@ -105,7 +131,11 @@ impl Graph {
     fn edges(&self, steps: &[StepId]) -> Vec<(usize, usize)> {
         let mut edges = Vec::new();
         for id in steps {
-            edges.extend(self.inputs(*id).iter().map(|input| (input.index(), id.index())));
+            edges.extend(
+                self.inputs(*id)
+                    .iter()
+                    .map(|input| (input.index(), id.index())),
+            );
         }
         edges.dedup();
         edges
@@ -116,7 +146,11 @@ fn first_line(step: &Step) -> String {
     let name = step.name.to_string();
     let mut lines = name.lines();
     let first = lines.next().unwrap_or_default().to_owned();
-    if lines.next().is_some() { first + " …" } else { first }
+    if lines.next().is_some() {
+        first + " …"
+    } else {
+        first
+    }
 }
 
 #[cfg(test)]
@@ -127,15 +161,27 @@ mod tests {
     fn sample() -> Graph {
         let step = |number, text: &str, op| Step {
             op,
-            name: StepName { stage: "app".into(), number, of: 2, text: text.into() },
+            name: StepName {
+                stage: "app".into(),
+                number,
+                of: 2,
+                text: text.into(),
+            },
             location: None,
             platform: Platform::new("linux", "amd64", ""),
             no_cache: false,
         };
         let mut graph = Graph::new();
-        let base = graph.add(step(1, "FROM scratch", Op::Scratch), vec![]).unwrap();
-        let files = Op::Files(Files { base: Some(Input(0)), actions: vec![] });
-        graph.add(step(2, "COPY <<\"E\" /x\nhi", files), vec![base]).unwrap();
+        let base = graph
+            .add(step(1, "FROM scratch", Op::Scratch), vec![])
+            .unwrap();
+        let files = Op::Files(Files {
+            base: Some(Input(0)),
+            actions: vec![],
+        });
+        graph
+            .add(step(2, "COPY <<\"E\" /x\nhi", files), vec![base])
+            .unwrap();
         graph
     }
 

@@ -11,7 +11,9 @@ use crate::{Digest, ImagePath, TreeId};
 const TREE_VERSION: u32 = 1;
 
 /// A modification time: seconds and nanoseconds since 1970 (seconds may be negative).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp {
     /// Whole seconds since the epoch.
     pub seconds: i64,
@@ -87,7 +89,11 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mtime_counts: bool,
     /// Extended attributes, without those of overlayfs.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::bytes_text::map")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        with = "crate::bytes_text::map"
+    )]
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What it is.
     #[serde(flatten)]
@@ -185,7 +191,10 @@ impl Manifest {
     /// The entry at a path.
     #[must_use]
     pub fn get(&self, path: &ImagePath) -> Option<&Entry> {
-        let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+        let at = self
+            .entries
+            .binary_search_by(|entry| entry.path.cmp(path))
+            .ok()?;
         self.entries.get(at)
     }
 
@@ -230,8 +239,15 @@ mod tests {
     use super::*;
 
     fn file(path: &str, content: &[u8]) -> Entry {
-        let node = Node::File { size: content.len() as u64, digest: Digest::of(content) };
-        Entry { mode: 0o644, node, ..Entry::directory(ImagePath::new(path)) }
+        let node = Node::File {
+            size: content.len() as u64,
+            digest: Digest::of(content),
+        };
+        Entry {
+            mode: 0o644,
+            node,
+            ..Entry::directory(ImagePath::new(path))
+        }
     }
 
     #[test]
@@ -245,7 +261,11 @@ mod tests {
     fn a_subtree_is_a_folder_with_all_below() {
         let paths = ["/a", "/a/x", "/a/x/y", "/a-b", "/c"];
         let tree: Manifest = paths.map(|p| file(p, b"")).into_iter().collect();
-        let below: Vec<_> = tree.subtree(&"/a".into()).iter().map(|e| e.path.to_string()).collect();
+        let below: Vec<_> = tree
+            .subtree(&"/a".into())
+            .iter()
+            .map(|e| e.path.to_string())
+            .collect();
         assert_eq!(below, ["/a", "/a/x", "/a/x/y"]);
         assert_eq!(tree.subtree(&ImagePath::root()).len(), 5);
         assert!(tree.subtree(&"/b".into()).is_empty());
@@ -255,15 +275,36 @@ mod tests {
     fn everything_but_idle_times_counts() {
         let base = file("/a", b"1");
         let id = |entry: &Entry| Manifest::new(vec![entry.clone()]).id();
-        let later = Timestamp { seconds: 5, nanos: 6 };
-        let idle = Entry { mtime: later, ..base.clone() };
+        let later = Timestamp {
+            seconds: 5,
+            nanos: 6,
+        };
+        let idle = Entry {
+            mtime: later,
+            ..base.clone()
+        };
         assert_eq!(id(&base), id(&idle));
         let changed = [
-            Entry { mtime_counts: true, ..idle },
-            Entry { mode: 0o600, ..base.clone() },
-            Entry { uid: 1, ..base.clone() },
-            Entry { gid: 1, ..base.clone() },
-            Entry { xattrs: [(b"user.a".to_vec(), vec![])].into(), ..base.clone() },
+            Entry {
+                mtime_counts: true,
+                ..idle
+            },
+            Entry {
+                mode: 0o600,
+                ..base.clone()
+            },
+            Entry {
+                uid: 1,
+                ..base.clone()
+            },
+            Entry {
+                gid: 1,
+                ..base.clone()
+            },
+            Entry {
+                xattrs: [(b"user.a".to_vec(), vec![])].into(),
+                ..base.clone()
+            },
             file("/a", b"2"),
             file("/b", b"1"),
         ];

@@ -81,8 +81,12 @@ fn write_layout(image: &ArchiveImage, tar: &mut Tar<'_>) -> io::Result<()> {
         let mut top = image.top.clone();
         if let Some(name) = name {
             let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-            top.annotations.insert("io.containerd.image.name".to_owned(), name.clone());
-            top.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag.to_owned());
+            top.annotations
+                .insert("io.containerd.image.name".to_owned(), name.clone());
+            top.annotations.insert(
+                "org.opencontainers.image.ref.name".to_owned(),
+                tag.to_owned(),
+            );
         }
         top
     };
@@ -150,7 +154,10 @@ impl Tar<'_> {
         while left > 0 {
             let count = io::Read::read(&mut file, &mut buffer)?;
             if count == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is too short", path.display())));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("{} is too short", path.display()),
+                ));
             }
             self.0.write_all(&buffer[..count])?;
             left = left.saturating_sub(count as u64);

@@ -17,7 +17,9 @@ pub(crate) enum Challenge {
 /// The first challenge that can be answered.
 pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter();
-    values.filter_map(|value| parse(value.to_str().ok()?)).next()
+    values
+        .filter_map(|value| parse(value.to_str().ok()?))
+        .next()
 }
 
 fn parse(text: &str) -> Option<Challenge> {
@@ -63,18 +65,26 @@ pub(crate) async fn answer(
     match challenge {
         Challenge::Basic => Ok(credentials.as_ref().and_then(basic)),
         Challenge::Bearer(parameters) => {
-            let Some(realm) = parameters.get("realm") else { return Ok(None) };
+            let Some(realm) = parameters.get("realm") else {
+                return Ok(None);
+            };
             let service = parameters.get("service").map_or("", String::as_str);
             let request = match &credentials {
-                Some(Credentials::IdentityToken(refresh)) => http.post(realm).body(form(&[
-                    ("grant_type", "refresh_token"),
-                    ("service", service),
-                    ("client_id", "kiln"),
-                    ("scope", scope),
-                    ("refresh_token", refresh),
-                ])).header("content-type", "application/x-www-form-urlencoded"),
+                Some(Credentials::IdentityToken(refresh)) => http
+                    .post(realm)
+                    .body(form(&[
+                        ("grant_type", "refresh_token"),
+                        ("service", service),
+                        ("client_id", "kiln"),
+                        ("scope", scope),
+                        ("refresh_token", refresh),
+                    ]))
+                    .header("content-type", "application/x-www-form-urlencoded"),
                 other => {
-                    let url = format!("{realm}?{}", form(&[("service", service), ("scope", scope)]));
+                    let url = format!(
+                        "{realm}?{}",
+                        form(&[("service", service), ("scope", scope)])
+                    );
                     let request = http.get(url);
                     match other.as_ref().and_then(basic) {
                         Some(header) => request.header("authorization", header),
@@ -87,7 +97,11 @@ pub(crate) async fn answer(
                 return Ok(None);
             }
             let token: Token = answer.json().await?;
-            let token = if token.token.is_empty() { token.access_token } else { token.token };
+            let token = if token.token.is_empty() {
+                token.access_token
+            } else {
+                token.token
+            };
             Ok(Some(format!("Bearer {token}")))
         }
     }
@@ -95,13 +109,17 @@ pub(crate) async fn answer(
 
 fn basic(credentials: &Credentials) -> Option<String> {
     use base64::Engine as _;
-    let Credentials::Password { user, password } = credentials else { return None };
+    let Credentials::Password { user, password } = credentials else {
+        return None;
+    };
     let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
     Some(format!("Basic {text}"))
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
 }
 
 #[cfg(test)]

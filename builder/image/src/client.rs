@@ -73,7 +73,13 @@ pub(crate) struct Ask<'a> {
 
 impl Ask<'_> {
     pub(crate) fn new(method: Method, url: String) -> Self {
-        Self { method, url, headers: Vec::new(), body: None, write: false }
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body: None,
+            write: false,
+        }
     }
 }
 
@@ -82,14 +88,22 @@ impl Client {
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
         let (runtime, http) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { options, runtime, http, tokens: Mutex::default() }))
+        Self(Arc::new(Inner {
+            options,
+            runtime,
+            http,
+            tokens: Mutex::default(),
+        }))
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.worker_threads(2).enable_all().build();
-            #[expect(clippy::expect_used, reason = "fails only when no thread can be started")]
+            #[expect(
+                clippy::expect_used,
+                reason = "fails only when no thread can be started"
+            )]
             runtime.expect("threads can be started")
         })
     }
@@ -113,17 +127,26 @@ impl Client {
     /// When it can't be had or understood.
     pub fn resolve(&self, name: &str, platform: &Platform) -> Result<Resolved, ImageError> {
         match name.parse()? {
-            ImageName::Registry(reference) => {
-                self.runtime().block_on(self.resolve_remote(&reference, platform))
+            ImageName::Registry(reference) => self
+                .runtime()
+                .block_on(self.resolve_remote(&reference, platform)),
+            ImageName::Layout { folder, tag } => {
+                Layout::open(&folder)?.resolve(tag.as_deref(), platform)
             }
-            ImageName::Layout { folder, tag } => Layout::open(&folder)?.resolve(tag.as_deref(), platform),
         }
     }
 
-    async fn resolve_remote(&self, reference: &Reference, platform: &Platform) -> Result<Resolved, ImageError> {
+    async fn resolve_remote(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Resolved, ImageError> {
         let image = reference.to_string();
         let (mut digest, mut bytes) = self.manifest(reference, &reference.manifest_name()).await?;
-        let unreadable = |reason| ImageError::Document { image: image.clone(), reason };
+        let unreadable = |reason| ImageError::Document {
+            image: image.clone(),
+            reason,
+        };
         let manifest = match Document::read(&bytes).map_err(unreadable)? {
             Document::Manifest(manifest) => manifest,
             Document::Index(index) => {
@@ -135,7 +158,9 @@ impl Client {
                 (digest, bytes) = self.manifest(reference, &chosen.digest.to_string()).await?;
                 match Document::read(&bytes).map_err(unreadable)? {
                     Document::Manifest(manifest) => manifest,
-                    Document::Index(_) => return Err(unreadable("its index holds another index".to_owned())),
+                    Document::Index(_) => {
+                        return Err(unreadable("its index holds another index".to_owned()));
+                    }
                 }
             }
         };
@@ -144,9 +169,18 @@ impl Client {
     }
 
     /// A manifest with its digest, checked when the name is one.
-    pub(crate) async fn manifest(&self, reference: &Reference, name: &str) -> Result<(BlobDigest, Vec<u8>), ImageError> {
+    pub(crate) async fn manifest(
+        &self,
+        reference: &Reference,
+        name: &str,
+    ) -> Result<(BlobDigest, Vec<u8>), ImageError> {
         let url = format!("{}/manifests/{name}", reference.base_url());
-        let accept = [media_type::INDEX, media_type::MANIFEST, media_type::DOCKER_LIST, media_type::DOCKER_MANIFEST];
+        let accept = [
+            media_type::INDEX,
+            media_type::MANIFEST,
+            media_type::DOCKER_LIST,
+            media_type::DOCKER_MANIFEST,
+        ];
         let mut ask = Ask::new(Method::GET, url);
         ask.headers.push((ACCEPT.as_str(), accept.join(", ")));
         let bytes = self.document(reference, &ask).await?;
@@ -159,22 +193,39 @@ impl Client {
         Ok((actual, bytes))
     }
 
-    async fn small_blob(&self, reference: &Reference, digest: &BlobDigest) -> Result<Vec<u8>, ImageError> {
+    async fn small_blob(
+        &self,
+        reference: &Reference,
+        digest: &BlobDigest,
+    ) -> Result<Vec<u8>, ImageError> {
         let url = format!("{}/blobs/{digest}", reference.base_url());
-        let bytes = self.document(reference, &Ask::new(Method::GET, url)).await?;
+        let bytes = self
+            .document(reference, &Ask::new(Method::GET, url))
+            .await?;
         let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
         if actual != *digest {
-            return Err(wrong_digest(reference, "its configuration", *digest, actual));
+            return Err(wrong_digest(
+                reference,
+                "its configuration",
+                *digest,
+                actual,
+            ));
         }
         Ok(bytes)
     }
 
     async fn document(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Vec<u8>, ImageError> {
         let answer = self.send(reference, ask).await?;
-        let bytes = answer.bytes().await.map_err(|error| unreachable(reference, &error))?;
+        let bytes = answer
+            .bytes()
+            .await
+            .map_err(|error| unreachable(reference, &error))?;
         if bytes.len() > MOST_DOCUMENT {
             let reason = "a document is larger than any manifest may be".to_owned();
-            return Err(ImageError::Document { image: reference.to_string(), reason });
+            return Err(ImageError::Document {
+                image: reference.to_string(),
+                reason,
+            });
         }
         Ok(bytes.to_vec())
     }
@@ -218,12 +269,19 @@ impl Client {
                 ask.headers.push(("range", format!("bytes={done}-")));
             }
             let answer = self.send(reference, &ask).await?;
-            let skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { done };
+            let skip = if answer.status() == StatusCode::PARTIAL_CONTENT {
+                0
+            } else {
+                done
+            };
             let before = done;
             match copy_body(answer, skip, &mut done, size, out, progress).await {
                 Ok(()) if done == size => return Ok(()),
                 Err(Broken::Write(source)) => {
-                    return Err(ImageError::Io { what: format!("layer {digest}"), source });
+                    return Err(ImageError::Io {
+                        what: format!("layer {digest}"),
+                        source,
+                    });
                 }
                 Ok(()) | Err(Broken::Read) if done > before && attempt + 1 < TRIES => {}
                 Ok(()) | Err(Broken::Read) => self.wait(attempt, None).await,
@@ -233,7 +291,12 @@ impl Client {
             }
         }
         let (image, what) = (reference.to_string(), format!("layer {digest}"));
-        Err(ImageError::WrongSize { image, what, expected: size, actual: done })
+        Err(ImageError::WrongSize {
+            image,
+            what,
+            expected: size,
+            actual: done,
+        })
     }
 
     pub(crate) async fn wait(&self, attempt: u32, server_wish: Option<Duration>) {
@@ -241,12 +304,18 @@ impl Client {
             Duration::ZERO => Duration::from_millis(500),
             given => given,
         };
-        let wait = server_wish.unwrap_or(first * 2u32.pow(attempt)).min(Duration::from_secs(60));
+        let wait = server_wish
+            .unwrap_or(first * 2u32.pow(attempt))
+            .min(Duration::from_secs(60));
         tokio::time::sleep(wait).await;
     }
 
     /// Sends a request: answers challenges, waits when told to, tries again what may succeed.
-    pub(crate) async fn send(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Response, ImageError> {
+    pub(crate) async fn send(
+        &self,
+        reference: &Reference,
+        ask: &Ask<'_>,
+    ) -> Result<Response, ImageError> {
         let mut refreshed = false;
         let mut last = None;
         for attempt in 0..TRIES {
@@ -307,7 +376,12 @@ impl Client {
         request.send().await
     }
 
-    async fn log_in(&self, reference: &Reference, refused: &Response, write: bool) -> Result<(), ImageError> {
+    async fn log_in(
+        &self,
+        reference: &Reference,
+        refused: &Response,
+        write: bool,
+    ) -> Result<(), ImageError> {
         let denied = || ImageError::Denied {
             image: reference.to_string(),
             host: reference.host.clone(),
@@ -317,7 +391,9 @@ impl Client {
         let actions = if write { "pull,push" } else { "pull" };
         let scope = format!("repository:{}:{actions}", reference.repository);
         let header = answer(self.http(), &reference.host, &challenge, &scope).await;
-        let header = header.map_err(|error| unreachable(reference, &error))?.ok_or_else(denied)?;
+        let header = header
+            .map_err(|error| unreachable(reference, &error))?
+            .ok_or_else(denied)?;
         let mut tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.insert(token_name(reference, write), header);
         Ok(())
@@ -368,12 +444,19 @@ pub(crate) fn build_resolved(
     manifest: &Manifest,
     config: &[u8],
 ) -> Result<Resolved, ImageError> {
-    let fail = |reason| ImageError::Document { image: image.to_owned(), reason };
+    let fail = |reason| ImageError::Document {
+        image: image.to_owned(),
+        reason,
+    };
     let config: ImageConfig = serde_json::from_slice(config)
         .map_err(|error| fail(format!("its configuration can't be understood: {error}")))?;
     let ids = &config.rootfs.diff_ids;
     if ids.len() != manifest.layers.len() {
-        return Err(fail(format!("its configuration names {} layers, its manifest {}", ids.len(), manifest.layers.len())));
+        return Err(fail(format!(
+            "its configuration names {} layers, its manifest {}",
+            ids.len(),
+            manifest.layers.len()
+        )));
     }
     let layer = |(layer, diff_id): (&crate::Descriptor, &BlobDigest)| ImageLayer {
         blob: layer.digest,
@@ -382,16 +465,36 @@ pub(crate) fn build_resolved(
         diff_id: *diff_id,
     };
     let layers = manifest.layers.iter().zip(ids).map(layer).collect();
-    Ok(Resolved { manifest: digest, config, layers })
+    Ok(Resolved {
+        manifest: digest,
+        config,
+        layers,
+    })
 }
 
 pub(crate) fn available(index: &crate::Index) -> String {
-    let names = index.manifests.iter().filter(|image| !image.is_attestation());
-    names.filter_map(|image| Some(image.runs_on()?.to_string())).collect::<Vec<_>>().join(", ")
+    let names = index
+        .manifests
+        .iter()
+        .filter(|image| !image.is_attestation());
+    names
+        .filter_map(|image| Some(image.runs_on()?.to_string()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-fn wrong_digest(reference: &Reference, what: &str, expected: BlobDigest, actual: BlobDigest) -> ImageError {
-    ImageError::WrongDigest { image: reference.to_string(), what: what.to_owned(), expected, actual }
+fn wrong_digest(
+    reference: &Reference,
+    what: &str,
+    expected: BlobDigest,
+    actual: BlobDigest,
+) -> ImageError {
+    ImageError::WrongDigest {
+        image: reference.to_string(),
+        what: what.to_owned(),
+        expected,
+        actual,
+    }
 }
 
 pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {
@@ -401,19 +504,32 @@ pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> Imag
         reason = inner.to_string();
         cause = inner.source();
     }
-    ImageError::Unreachable { image: reference.to_string(), host: reference.host.clone(), reason }
+    ImageError::Unreachable {
+        image: reference.to_string(),
+        host: reference.host.clone(),
+        reason,
+    }
 }
 
 async fn refusal(reference: &Reference, answer: Response) -> ImageError {
     let (image, host) = (reference.to_string(), reference.host.clone());
     let status = answer.status().as_u16();
     match status {
-        401 | 403 => ImageError::Denied { image, host, status },
+        401 | 403 => ImageError::Denied {
+            image,
+            host,
+            status,
+        },
         404 => ImageError::NotFound { image, host },
         _ => {
             let body = answer.text().await.unwrap_or_default();
             let body = body.chars().take(500).collect();
-            ImageError::Answer { image, host, status, body }
+            ImageError::Answer {
+                image,
+                host,
+                status,
+                body,
+            }
         }
     }
 }

@@ -52,8 +52,16 @@ pub struct PlatformDocument {
 
 impl From<&Platform> for PlatformDocument {
     fn from(platform: &Platform) -> Self {
-        let Platform { os, architecture, variant } = platform.clone();
-        Self { architecture, os, variant }
+        let Platform {
+            os,
+            architecture,
+            variant,
+        } = platform.clone();
+        Self {
+            architecture,
+            os,
+            variant,
+        }
     }
 }
 
@@ -67,7 +75,9 @@ impl Descriptor {
     /// What the image runs on, where the index says.
     #[must_use]
     pub fn runs_on(&self) -> Option<Platform> {
-        self.platform.as_ref().map(|p| Platform::new(&p.os, &p.architecture, &p.variant))
+        self.platform
+            .as_ref()
+            .map(|p| Platform::new(&p.os, &p.architecture, &p.variant))
     }
 }
 
@@ -115,8 +125,8 @@ pub(crate) enum Document {
 impl Document {
     /// Reads a document; the reason why not, in words.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let value: serde_json::Value =
-            serde_json::from_slice(bytes).map_err(|error| format!("its manifest is not JSON: {error}"))?;
+        let value: serde_json::Value = serde_json::from_slice(bytes)
+            .map_err(|error| format!("its manifest is not JSON: {error}"))?;
         if value["schemaVersion"] == 1 {
             return Err("its manifest has Docker's old schema 1, which is not supported: push it again with a newer tool".to_owned());
         }
@@ -131,10 +141,20 @@ impl Document {
 
 /// The image of an index that serves a platform best.
 pub(crate) fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
-    let images = index.manifests.iter().filter(|image| !image.is_attestation());
-    let fitting = images.clone().filter_map(|image| {
-        Some((image.runs_on()?.serves(wanted)?, image))
-    });
-    let best = fitting.max_by_key(|(score, _)| *score).map(|(_, image)| image);
-    best.or_else(|| images.clone().next().filter(|only| only.platform.is_none() && images.count() == 1))
+    let images = index
+        .manifests
+        .iter()
+        .filter(|image| !image.is_attestation());
+    let fitting = images
+        .clone()
+        .filter_map(|image| Some((image.runs_on()?.serves(wanted)?, image)));
+    let best = fitting
+        .max_by_key(|(score, _)| *score)
+        .map(|(_, image)| image);
+    best.or_else(|| {
+        images
+            .clone()
+            .next()
+            .filter(|only| only.platform.is_none() && images.count() == 1)
+    })
 }

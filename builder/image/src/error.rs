@@ -12,7 +12,9 @@ pub enum ImageError {
     #[error(transparent)]
     Name(#[from] crate::BadReference),
     /// The server can't be reached.
-    #[error("{image}: cannot reach {host}: {reason}; check the name, the network, and whether the registry runs")]
+    #[error(
+        "{image}: cannot reach {host}: {reason}; check the name, the network, and whether the registry runs"
+    )]
     Unreachable {
         /// The image wanted.
         image: String,
@@ -22,7 +24,9 @@ pub enum ImageError {
         reason: String,
     },
     /// The server refuses.
-    #[error("{image}: {host} refuses access ({status}); log in with 'docker login {host}', or check that the repository exists and you may use it")]
+    #[error(
+        "{image}: {host} refuses access ({status}); log in with 'docker login {host}', or check that the repository exists and you may use it"
+    )]
     Denied {
         /// The image wanted.
         image: String,
@@ -52,7 +56,9 @@ pub enum ImageError {
         body: String,
     },
     /// What came is not what was asked for.
-    #[error("{image}: the content of {what} is {actual}, but {expected} was expected: it was damaged on the way, or the server is not to be trusted")]
+    #[error(
+        "{image}: the content of {what} is {actual}, but {expected} was expected: it was damaged on the way, or the server is not to be trusted"
+    )]
     WrongDigest {
         /// The image wanted.
         image: String,
@@ -64,7 +70,9 @@ pub enum ImageError {
         actual: BlobDigest,
     },
     /// A blob is shorter or longer than its manifest says.
-    #[error("{image}: {what} has {actual} bytes instead of {expected}: the transfer was cut, or the server is not to be trusted")]
+    #[error(
+        "{image}: {what} has {actual} bytes instead of {expected}: the transfer was cut, or the server is not to be trusted"
+    )]
     WrongSize {
         /// The image wanted.
         image: String,

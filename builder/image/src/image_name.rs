@@ -29,10 +29,15 @@ impl FromStr for ImageName {
                     Some((folder, tag)) if !tag.contains('/') => (folder, Some(tag.to_owned())),
                     _ => (rest, None),
                 };
-                return Ok(Self::Layout { folder: folder.into(), tag });
+                return Ok(Self::Layout {
+                    folder: folder.into(),
+                    tag,
+                });
             }
         }
-        let name = ["docker-image://", "docker://"].iter().find_map(|p| text.strip_prefix(p));
+        let name = ["docker-image://", "docker://"]
+            .iter()
+            .find_map(|p| text.strip_prefix(p));
         name.unwrap_or(text).parse().map(Self::Registry)
     }
 }

@@ -28,7 +28,10 @@ impl Layout {
             image: folder.display().to_string(),
             reason: format!("its index can't be understood: {error}"),
         })?;
-        Ok(Self { folder: folder.to_owned(), index })
+        Ok(Self {
+            folder: folder.to_owned(),
+            index,
+        })
     }
 
     fn name(&self) -> String {
@@ -36,13 +39,26 @@ impl Layout {
     }
 
     fn fail(&self, reason: impl Into<String>) -> ImageError {
-        ImageError::Document { image: self.name(), reason: reason.into() }
+        ImageError::Document {
+            image: self.name(),
+            reason: reason.into(),
+        }
     }
 
-    pub(crate) fn resolve(&self, tag: Option<&str>, platform: &Platform) -> Result<Resolved, ImageError> {
-        let named = |image: &&Descriptor| tag.is_none_or(|tag| image.annotations.get(NAME).is_some_and(|n| n == tag));
-        let manifests: Vec<Descriptor> = self.index.manifests.iter().filter(named).cloned().collect();
-        let index = Index { manifests, ..self.index.clone() };
+    pub(crate) fn resolve(
+        &self,
+        tag: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Resolved, ImageError> {
+        let named = |image: &&Descriptor| {
+            tag.is_none_or(|tag| image.annotations.get(NAME).is_some_and(|n| n == tag))
+        };
+        let manifests: Vec<Descriptor> =
+            self.index.manifests.iter().filter(named).cloned().collect();
+        let index = Index {
+            manifests,
+            ..self.index.clone()
+        };
         self.resolve_in(&index, platform)
     }
 
@@ -68,12 +84,23 @@ impl Layout {
 
     fn read(&self, digest: &BlobDigest) -> Result<Vec<u8>, ImageError> {
         let path = self.blob(digest);
-        std::fs::read(&path).map_err(|source| ImageError::Io { what: path.display().to_string(), source })
+        std::fs::read(&path).map_err(|source| ImageError::Io {
+            what: path.display().to_string(),
+            source,
+        })
     }
 
-    pub(crate) fn copy_blob(&self, digest: &BlobDigest, mut out: &mut dyn Write) -> Result<(), ImageError> {
+    pub(crate) fn copy_blob(
+        &self,
+        digest: &BlobDigest,
+        mut out: &mut dyn Write,
+    ) -> Result<(), ImageError> {
         let path = self.blob(digest);
-        let copied = std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut out));
-        copied.map(drop).map_err(|source| ImageError::Io { what: path.display().to_string(), source })
+        let copied =
+            std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut out));
+        copied.map(drop).map_err(|source| ImageError::Io {
+            what: path.display().to_string(),
+            source,
+        })
     }
 }

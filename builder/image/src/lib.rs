@@ -8,8 +8,8 @@ mod daemon;
 mod document;
 mod error;
 mod image_name;
-mod layout;
 pub mod layer;
+mod layout;
 mod push;
 mod reference;
 

@@ -28,7 +28,9 @@ pub struct PushBlob<'a> {
 
 impl std::fmt::Debug for PushBlob<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PushBlob").field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("PushBlob")
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,24 +58,40 @@ impl Client {
     ) -> Result<(), ImageError> {
         self.runtime().block_on(async {
             let send = |blob| self.push_blob(reference, blob, progress);
-            stream::iter(&image.blobs).map(send).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            stream::iter(&image.blobs)
+                .map(send)
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<()>()
+                .await?;
             for (bytes, media_type) in &image.manifests {
                 let digest = crate::archive::digest_of(bytes).to_string();
-                self.push_manifest(reference, &digest, bytes, media_type).await?;
+                self.push_manifest(reference, &digest, bytes, media_type)
+                    .await?;
             }
             let (bytes, media_type) = &image.top;
             let name = match &reference.tag {
                 Some(tag) => tag.clone(),
                 None => crate::archive::digest_of(bytes).to_string(),
             };
-            self.push_manifest(reference, &name, bytes, media_type).await
+            self.push_manifest(reference, &name, bytes, media_type)
+                .await
         })
     }
 
-    async fn push_manifest(&self, reference: &Reference, name: &str, bytes: &[u8], media_type: &str) -> Result<(), ImageError> {
+    async fn push_manifest(
+        &self,
+        reference: &Reference,
+        name: &str,
+        bytes: &[u8],
+        media_type: &str,
+    ) -> Result<(), ImageError> {
         let body = || Ok(reqwest::Body::from(bytes.to_vec()));
-        let mut ask = Ask::new(Method::PUT, format!("{}/manifests/{name}", reference.base_url()));
-        ask.headers.push((CONTENT_TYPE.as_str(), media_type.to_owned()));
+        let mut ask = Ask::new(
+            Method::PUT,
+            format!("{}/manifests/{name}", reference.base_url()),
+        );
+        ask.headers
+            .push((CONTENT_TYPE.as_str(), media_type.to_owned()));
         ask.write = true;
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
@@ -96,10 +114,15 @@ impl Client {
             Err(ImageError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        let mount = blob.mount_from.as_ref().map(|from| format!("?mount={}&from={from}", blob.digest));
+        let mount = blob
+            .mount_from
+            .as_ref()
+            .map(|from| format!("?mount={}&from={from}", blob.digest));
         let url = format!("{base}/blobs/uploads/{}", mount.unwrap_or_default());
         let mut start = Ask::new(Method::POST, url);
-        start.headers.push((CONTENT_LENGTH.as_str(), "0".to_owned()));
+        start
+            .headers
+            .push((CONTENT_LENGTH.as_str(), "0".to_owned()));
         start.write = true;
         let started = self.send(reference, &start).await?;
         if started.status() != StatusCode::CREATED {
@@ -109,18 +132,28 @@ impl Client {
         Ok(())
     }
 
-    async fn upload(&self, reference: &Reference, blob: &PushBlob<'_>, started: &Response) -> Result<(), ImageError> {
+    async fn upload(
+        &self,
+        reference: &Reference,
+        blob: &PushBlob<'_>,
+        started: &Response,
+    ) -> Result<(), ImageError> {
         let location = upload_url(reference, started)?;
         let join = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{join}digest={}", blob.digest);
         let path = (blob.file)()?;
         let body = || -> std::io::Result<reqwest::Body> {
             let file = tokio::fs::File::from_std(std::fs::File::open(&path)?);
-            Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, 256 * 1024)))
+            Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
+                file,
+                256 * 1024,
+            )))
         };
         let mut ask = Ask::new(Method::PUT, url);
-        ask.headers.push((CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()));
-        ask.headers.push((CONTENT_LENGTH.as_str(), blob.size.to_string()));
+        ask.headers
+            .push((CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()));
+        ask.headers
+            .push((CONTENT_LENGTH.as_str(), blob.size.to_string()));
         ask.write = true;
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
@@ -129,10 +162,15 @@ impl Client {
 
 /// Where to send a blob: the `Location` of the answer, which may be relative.
 fn upload_url(reference: &Reference, answer: &Response) -> Result<String, ImageError> {
-    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = answer
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
     let joined = location.and_then(|location| answer.url().join(location).ok());
-    joined.map(String::from).ok_or_else(|| ImageError::Document {
-        image: reference.to_string(),
-        reason: "the registry doesn't say where to send a blob".to_owned(),
-    })
+    joined
+        .map(String::from)
+        .ok_or_else(|| ImageError::Document {
+            image: reference.to_string(),
+            reason: "the registry doesn't say where to send a blob".to_owned(),
+        })
 }

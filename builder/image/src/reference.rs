@@ -35,11 +35,15 @@ impl FromStr for Reference {
     type Err = BadReference;
 
     fn from_str(name: &str) -> Result<Self, BadReference> {
-        let bad = |reason| BadReference { name: name.to_owned(), reason };
+        let bad = |reason| BadReference {
+            name: name.to_owned(),
+            reason,
+        };
         let (rest, digest) = match name.split_once('@') {
-            Some((rest, digest)) => {
-                (rest, Some(digest.parse().map_err(|_| bad("has a broken digest"))?))
-            }
+            Some((rest, digest)) => (
+                rest,
+                Some(digest.parse().map_err(|_| bad("has a broken digest"))?),
+            ),
             None => (name, None),
         };
         let (host, path) = match rest.split_once('/') {
@@ -57,15 +61,30 @@ impl FromStr for Reference {
             return Err(bad("must be lower case"));
         }
         if !path.split('/').all(is_component) {
-            return Err(bad("may only have letters, digits, and single separators between them"));
+            return Err(bad(
+                "may only have letters, digits, and single separators between them",
+            ));
         }
         if tag.as_deref().is_some_and(|tag| !is_tag(tag)) {
             return Err(bad("has a broken tag"));
         }
         let official = host == DEFAULT_HOST && !path.contains('/');
-        let repository = if official { format!("library/{path}") } else { path.to_owned() };
-        let tag = if tag.is_none() && digest.is_none() { Some("latest".to_owned()) } else { tag };
-        Ok(Self { host: host.to_owned(), repository, tag, digest })
+        let repository = if official {
+            format!("library/{path}")
+        } else {
+            path.to_owned()
+        };
+        let tag = if tag.is_none() && digest.is_none() {
+            Some("latest".to_owned())
+        } else {
+            tag
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            repository,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -93,7 +112,11 @@ impl Reference {
 
     /// Where the registry's API is.
     pub(crate) fn base_url(&self) -> String {
-        let host = if self.host == DEFAULT_HOST { "registry-1.docker.io" } else { &self.host };
+        let host = if self.host == DEFAULT_HOST {
+            "registry-1.docker.io"
+        } else {
+            &self.host
+        };
         let bare = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let is_local = ["localhost", "127.0.0.1", "[::1]"].contains(&bare);
         let scheme = if is_local { "http" } else { "https" };
@@ -107,7 +130,9 @@ impl fmt::Display for Reference {
         if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }
-        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+        self.digest
+            .iter()
+            .try_for_each(|digest| write!(f, "@{digest}"))
     }
 }
 

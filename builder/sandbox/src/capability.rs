@@ -58,7 +58,10 @@ struct Data {
 const VERSION_3: u32 = 0x2008_0522;
 
 fn permitted() -> io::Result<u64> {
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
     let mut data = [Data::default(); 2];
     // SAFETY: the header says version 3, for which the kernel writes exactly two Data.
     let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
@@ -70,15 +73,26 @@ fn set(bits: u64) -> io::Result<()> {
     let halves = [bits & 0xffff_ffff, bits >> 32];
     let data = halves.map(|half| {
         let half = u32::try_from(half).unwrap_or(u32::MAX);
-        Data { effective: half, permitted: half, inheritable: 0 }
+        Data {
+            effective: half,
+            permitted: half,
+            inheritable: 0,
+        }
     });
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
     // SAFETY: the header says version 3, for which the kernel reads exactly two Data.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Whether this process has CAP_SYS_ADMIN (number 21) over its user namespace.

@@ -41,7 +41,10 @@ impl Abilities {
 fn ids(identity: Identity) -> Ability {
     let (available, detail) = match identity {
         Identity::Root => (true, "root: files can belong to anyone"),
-        Identity::Subordinate => (true, "rootless with subordinate ids: files can belong to anyone"),
+        Identity::Subordinate => (
+            true,
+            "rootless with subordinate ids: files can belong to anyone",
+        ),
         Identity::Single => (
             false,
             "rootless with a single id: steps that change owners seem to succeed, and the image \
@@ -49,22 +52,37 @@ fn ids(identity: Identity) -> Ability {
              'NAME:100000:65536' to /etc/subuid and /etc/subgid",
         ),
     };
-    Ability { name: "ids", available, detail: detail.to_owned() }
+    Ability {
+        name: "ids",
+        available,
+        detail: detail.to_owned(),
+    }
 }
 
 fn overlay_ability(overlay: Result<(), String>) -> Ability {
     let (available, detail) = match overlay {
         Ok(()) => (true, "steps start without copying their root".to_owned()),
-        Err(reason) => {
-            (false, format!("steps copy their root, which is slower: {reason}; a kernel from 5.11 on allows it"))
-        }
+        Err(reason) => (
+            false,
+            format!(
+                "steps copy their root, which is slower: {reason}; a kernel from 5.11 on allows it"
+            ),
+        ),
     };
-    Ability { name: "overlayfs", available, detail }
+    Ability {
+        name: "overlayfs",
+        available,
+        detail,
+    }
 }
 
 fn program(name: &'static str, purpose: &str, package: &str) -> Ability {
     match find(name) {
-        Some(path) => Ability { name, available: true, detail: path.display().to_string() },
+        Some(path) => Ability {
+            name,
+            available: true,
+            detail: path.display().to_string(),
+        },
         None => Ability {
             name,
             available: false,
@@ -75,11 +93,21 @@ fn program(name: &'static str, purpose: &str, package: &str) -> Ability {
 
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
 }
 
 fn cgroup() -> Ability {
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let detail = if unified { "version 2" } else { "version 1 or hybrid; kiln needs none of it" };
-    Ability { name: "control groups", available: unified, detail: detail.to_owned() }
+    let detail = if unified {
+        "version 2"
+    } else {
+        "version 1 or hybrid; kiln needs none of it"
+    };
+    Ability {
+        name: "control groups",
+        available: unified,
+        detail: detail.to_owned(),
+    }
 }

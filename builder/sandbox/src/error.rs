@@ -25,7 +25,9 @@ pub enum SandboxError {
         errno: i32,
     },
     /// The helper ended without a report.
-    #[error("the sandbox helper ended unexpectedly ({0}); this is a bug in kiln unless something killed it")]
+    #[error(
+        "the sandbox helper ended unexpectedly ({0}); this is a bug in kiln unless something killed it"
+    )]
     Vanished(String),
     /// The user namespace that a build without root needs can't be made.
     #[error(

@@ -98,7 +98,10 @@ impl Mapper {
                 // SAFETY: ends the child at once, without the parent's exit handlers.
                 unsafe { libc::_exit(0) }
             }
-            _ => Ok(Self { go: go_write.into(), answer: answer_read.into() }),
+            _ => Ok(Self {
+                go: go_write.into(),
+                answer: answer_read.into(),
+            }),
         }
     }
 
@@ -119,19 +122,29 @@ fn serve(go: OwnedFd, parent: i32) -> bool {
     }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let name = user_name(uid);
-    let maps = [("newgidmap", "/etc/subgid", gid), ("newuidmap", "/etc/subuid", uid)];
+    let maps = [
+        ("newgidmap", "/etc/subgid", gid),
+        ("newuidmap", "/etc/subuid", uid),
+    ];
     maps.into_iter().all(|(program, file, own)| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let Some((start, count)) = subordinate_range(&text, &name, uid) else { return false };
+        let Some((start, count)) = subordinate_range(&text, &name, uid) else {
+            return false;
+        };
         let numbers = [0, own, 1, 1, start, count].map(|number| number.to_string());
-        let status = Command::new(program).arg(parent.to_string()).args(numbers).status();
+        let status = Command::new(program)
+            .arg(parent.to_string())
+            .args(numbers)
+            .status();
         status.is_ok_and(|status| status.success())
     })
 }
 
 fn user_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mut lines = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
     let line = lines.find(|fields| fields.get(2).and_then(|id| id.parse().ok()) == Some(uid));
     line.map(|fields| fields[0].to_owned()).unwrap_or_default()
 }

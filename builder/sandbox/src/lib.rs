@@ -8,7 +8,10 @@
 //! namespaces and forks PID 1 of the new process namespace; that mounts the root, forks the
 //! command, reaps, cleans up, and reports the outcome. Closing the socket kills everything; so
 //! does the death of the caller. All mounts are in a mount namespace that goes with them.
-#![allow(unsafe_code, reason = "the one crate of kiln where system calls without safe wrappers are made")]
+#![allow(
+    unsafe_code,
+    reason = "the one crate of kiln where system calls without safe wrappers are made"
+)]
 
 mod capability;
 mod detect;
@@ -20,7 +23,7 @@ mod process;
 mod seccomp;
 mod spec;
 
-pub use detect::{Ability, Abilities};
+pub use detect::{Abilities, Ability};
 pub use error::SandboxError;
 pub use identity::{Identity, enter_user_namespace};
 pub use init::{HELPER_NAME, run_if_helper};

@@ -20,10 +20,14 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuchUser {
     /// No such user.
-    #[error("unable to find user {0}: no matching entries in passwd file; use a number, or create the user in a step before")]
+    #[error(
+        "unable to find user {0}: no matching entries in passwd file; use a number, or create the user in a step before"
+    )]
     User(String),
     /// No such group.
-    #[error("unable to find group {0}: no matching entries in group file; use a number, or create the group in a step before")]
+    #[error(
+        "unable to find group {0}: no matching entries in group file; use a number, or create the group in a step before"
+    )]
     Group(String),
 }
 
@@ -51,9 +55,10 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuc
         None => (spec, None),
     };
     let user = if user.is_empty() { "0" } else { user };
-    let entry = passwd.lines().filter_map(parse_passwd).find(|entry| {
-        entry.name == user || user.parse() == Ok(entry.uid)
-    });
+    let entry = passwd
+        .lines()
+        .filter_map(parse_passwd)
+        .find(|entry| entry.name == user || user.parse() == Ok(entry.uid));
     let uid = match (&entry, user.parse()) {
         (Some(entry), _) => entry.uid,
         (None, Ok(uid)) => uid,
@@ -62,37 +67,70 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuc
     let home = entry.as_ref().map_or("", |entry| entry.home).to_owned();
     if let Some(wanted) = wanted_group {
         let gid = find_group(wanted, group)?;
-        return Ok(User { uid, gid, groups: Vec::new(), home });
+        return Ok(User {
+            uid,
+            gid,
+            groups: Vec::new(),
+            home,
+        });
     }
     let gid = entry.as_ref().map_or(0, |entry| entry.gid);
     let groups = entry.map_or_else(Vec::new, |entry| memberships(entry.name, group));
-    Ok(User { uid, gid, groups, home })
+    Ok(User {
+        uid,
+        gid,
+        groups,
+        home,
+    })
 }
 
 fn find_group(wanted: &str, group: &str) -> Result<u32, NoSuchUser> {
-    let named = group.lines().filter_map(parse_group).find(|entry| entry.name == wanted);
+    let named = group
+        .lines()
+        .filter_map(parse_group)
+        .find(|entry| entry.name == wanted);
     let found = named.map(|entry| entry.gid).or_else(|| wanted.parse().ok());
     found.ok_or_else(|| NoSuchUser::Group(wanted.to_owned()))
 }
 
 fn memberships(user: &str, group: &str) -> Vec<u32> {
     let groups = group.lines().filter_map(parse_group);
-    groups.filter(|entry| entry.members.contains(&user)).map(|entry| entry.gid).collect()
+    groups
+        .filter(|entry| entry.members.contains(&user))
+        .map(|entry| entry.gid)
+        .collect()
 }
 
 fn parse_passwd(line: &str) -> Option<Passwd<'_>> {
     let mut fields = line.trim().split(':');
-    let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+    let name = fields
+        .next()
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
     let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(Passwd { name, uid, gid, home: fields.nth(1).unwrap_or("") })
+    Some(Passwd {
+        name,
+        uid,
+        gid,
+        home: fields.nth(1).unwrap_or(""),
+    })
 }
 
 fn parse_group(line: &str) -> Option<Group<'_>> {
     let mut fields = line.trim().split(':');
-    let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+    let name = fields
+        .next()
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
     let gid = fields.nth(1)?.parse().ok()?;
-    let members = fields.next().unwrap_or("").split(',').filter(|name| !name.is_empty());
-    Some(Group { name, gid, members: members.collect() })
+    let members = fields
+        .next()
+        .unwrap_or("")
+        .split(',')
+        .filter(|name| !name.is_empty());
+    Some(Group {
+        name,
+        gid,
+        members: members.collect(),
+    })
 }
 
 #[cfg(test)]

@@ -65,7 +65,11 @@ pub struct Finished {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
     Finished(Finished),
-    Failed { what: String, reason: String, errno: i32 },
+    Failed {
+        what: String,
+        reason: String,
+        errno: i32,
+    },
 }
 
 impl Sandbox {
@@ -73,7 +77,9 @@ impl Sandbox {
     /// [`run_if_helper`](crate::run_if_helper).
     #[must_use]
     pub fn of_this_program() -> Self {
-        Self { helper: PathBuf::from("/proc/self/exe") }
+        Self {
+            helper: PathBuf::from("/proc/self/exe"),
+        }
     }
 
     /// Sandboxes made by another program that calls [`run_if_helper`](crate::run_if_helper).
@@ -89,7 +95,10 @@ impl Sandbox {
     pub fn spawn(&self, spec: &Spec, output: Output) -> Result<Child, SandboxError> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&self.helper);
-        command.arg0(HELPER_NAME).env_clear().stdin(OwnedFd::from(theirs));
+        command
+            .arg0(HELPER_NAME)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs));
         if output == Output::Piped {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
@@ -100,7 +109,12 @@ impl Sandbox {
         drop(command);
         send(&ours, spec)?;
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
-        Ok(Child { process, channel: Arc::new(ours), stdout, stderr })
+        Ok(Child {
+            process,
+            channel: Arc::new(ours),
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -160,9 +174,15 @@ impl Child {
         let status = self.process.wait()?;
         match serde_json::from_str(&line) {
             Ok(Report::Finished(finished)) => Ok(finished),
-            Ok(Report::Failed { what, reason, errno }) => {
-                Err(SandboxError::Setup { what, reason, errno })
-            }
+            Ok(Report::Failed {
+                what,
+                reason,
+                errno,
+            }) => Err(SandboxError::Setup {
+                what,
+                reason,
+                errno,
+            }),
             Err(_) => Err(SandboxError::Vanished(match status.signal() {
                 Some(signal) => format!("signal {signal}"),
                 None => status.to_string(),

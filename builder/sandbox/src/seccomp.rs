@@ -104,28 +104,41 @@ const NAMESPACES: u64 = 0x7e02_0000;
 /// Installs the default filter; needs CAP_SYS_ADMIN.
 pub(crate) fn confine() -> io::Result<()> {
     let unknown = (FIRST_UNKNOWN..FIRST_UNKNOWN + UNKNOWN_SPAN).chain([libc::SYS_clone3]);
-    install(unknown.map(|call| (call, Vec::new())).collect(), libc::ENOSYS)?;
-    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
-        FORBIDDEN.iter().chain(FORBIDDEN_HERE).map(|call| (*call, Vec::new())).collect();
+    install(
+        unknown.map(|call| (call, Vec::new())).collect(),
+        libc::ENOSYS,
+    )?;
+    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN
+        .iter()
+        .chain(FORBIDDEN_HERE)
+        .map(|call| (*call, Vec::new()))
+        .collect();
     forbidden.insert(libc::SYS_clone, namespace_flags()?);
     install(forbidden, libc::EPERM)
 }
 
 /// Makes calls that change owners and users succeed without doing anything.
 pub(crate) fn fake_ids() -> io::Result<()> {
-    let calls = FAKED.iter().chain(FAKED_HERE).map(|call| (*call, Vec::new()));
+    let calls = FAKED
+        .iter()
+        .chain(FAKED_HERE)
+        .map(|call| (*call, Vec::new()));
     install(calls.collect(), 0)
 }
 
 /// One rule for each namespace flag: a condition compares masked bits with one value only.
 fn namespace_flags() -> io::Result<Vec<SeccompRule>> {
-    let flags = (0..64).map(|bit| 1u64 << bit).filter(|flag| NAMESPACES & flag != 0);
+    let flags = (0..64)
+        .map(|bit| 1u64 << bit)
+        .filter(|flag| NAMESPACES & flag != 0);
     let rule = |flag| {
         let operator = SeccompCmpOp::MaskedEq(flag);
         let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, operator, flag)?;
         SeccompRule::new(vec![condition])
     };
-    flags.map(|flag| rule(flag).map_err(io::Error::other)).collect()
+    flags
+        .map(|flag| rule(flag).map_err(io::Error::other))
+        .collect()
 }
 
 fn install(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> io::Result<()> {
@@ -142,11 +155,15 @@ fn install(calls: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> io::Result<()>
 fn apply_without_giving_up_privileges(program: &BpfProgram) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let filter = program.as_ptr().cast::<libc::sock_filter>().cast_mut();
-    let program_pointer = libc::sock_fprog { len: length, filter };
+    let program_pointer = libc::sock_fprog {
+        len: length,
+        filter,
+    };
     let operation = libc::SECCOMP_SET_MODE_FILTER;
     // SAFETY: `program_pointer` names `length` instructions that live until the call returns, and
     // seccompiler's instruction has the layout of the kernel's sock_filter.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, operation, 0, &raw const program_pointer) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, operation, 0, &raw const program_pointer) };
     if done == 0 {
         return Ok(());
     }

@@ -56,7 +56,11 @@ impl Spec {
             gid: 0,
             groups: Vec::new(),
             hostname: "probe".to_owned(),
-            root: Root::Overlay { lowers, upper: upper.to_owned(), work: work.to_owned() },
+            root: Root::Overlay {
+                lowers,
+                upper: upper.to_owned(),
+                work: work.to_owned(),
+            },
             mounts: Vec::new(),
             network: Network::Host,
             limits: Vec::new(),

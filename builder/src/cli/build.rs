@@ -117,7 +117,9 @@ impl SourceArgs {
         options.allow_insecure = self.allow.iter().any(|name| name == "security.insecure");
         for text in &self.build_args {
             match text.split_once('=') {
-                Some((name, value)) => _ = options.build_args.insert(name.to_owned(), value.to_owned()),
+                Some((name, value)) => {
+                    options.build_args.insert(name.to_owned(), value.to_owned());
+                }
                 None => {
                     if let Ok(value) = std::env::var(text) {
                         options.build_args.insert(text.clone(), value);
@@ -126,13 +128,19 @@ impl SourceArgs {
             }
         }
         if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
-            options.build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
+            options
+                .build_args
+                .entry("SOURCE_DATE_EPOCH".to_owned())
+                .or_insert(epoch);
         }
         options.labels = pairs("--label", &self.labels, '=')?.into_iter().collect();
         options.extra_hosts = pairs("--add-host", &self.hosts, ':')?;
         options.ulimits = self.limits()?;
         if !self.platform.is_empty() {
-            let parse = |text: &String| text.parse::<Platform>().map_err(|error| Error::Usage(format!("--platform: {error}")));
+            let parse = |text: &String| {
+                text.parse::<Platform>()
+                    .map_err(|error| Error::Usage(format!("--platform: {error}")))
+            };
             options.platforms = self.platform.iter().map(parse).collect::<Result<_, _>>()?;
         }
         let mut folders = BTreeMap::new();
@@ -140,7 +148,12 @@ impl SourceArgs {
             let kind = context_kind(&name, &source, &mut folders)?;
             options.contexts.insert(name, kind);
         }
-        Ok(DockerfileRequest { context: self.context.clone(), file: self.file.clone(), options, folders })
+        Ok(DockerfileRequest {
+            context: self.context.clone(),
+            file: self.file.clone(),
+            options,
+            folders,
+        })
     }
 
     fn limits(&self) -> Result<BTreeMap<String, (u64, u64)>, Error> {
@@ -149,7 +162,9 @@ impl SourceArgs {
             let (soft, hard) = text.split_once(':').unwrap_or((&text, &text));
             let number = |text: &str| match text {
                 "-1" | "unlimited" => Ok(u64::MAX),
-                text => text.parse().map_err(|_| Error::Usage(format!("--ulimit {name}={text}: a number is needed"))),
+                text => text.parse().map_err(|_| {
+                    Error::Usage(format!("--ulimit {name}={text}: a number is needed"))
+                }),
             };
             limits.insert(name.clone(), (number(soft)?, number(hard)?));
         }
@@ -157,7 +172,11 @@ impl SourceArgs {
     }
 }
 
-fn context_kind(name: &str, source: &str, folders: &mut BTreeMap<String, PathBuf>) -> Result<ContextKind, Error> {
+fn context_kind(
+    name: &str,
+    source: &str,
+    folders: &mut BTreeMap<String, PathBuf>,
+) -> Result<ContextKind, Error> {
     if let Some(image) = source.strip_prefix("docker-image://") {
         return Ok(ContextKind::Image(image.to_owned()));
     }
@@ -169,7 +188,9 @@ fn context_kind(name: &str, source: &str, folders: &mut BTreeMap<String, PathBuf
     }
     let folder = PathBuf::from(source);
     if !folder.is_dir() {
-        return Err(Error::Usage(format!("--build-context {name}={source}: there is no such folder")));
+        return Err(Error::Usage(format!(
+            "--build-context {name}={source}: there is no such folder"
+        )));
     }
     folders.insert(name.to_owned(), folder);
     Ok(ContextKind::Local)
@@ -178,7 +199,9 @@ fn context_kind(name: &str, source: &str, folders: &mut BTreeMap<String, PathBuf
 fn pairs(flag: &str, texts: &[String], separator: char) -> Result<Vec<(String, String)>, Error> {
     let pair = |text: &String| match text.split_once(separator) {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::Usage(format!("{flag} {text}: write NAME{separator}VALUE"))),
+        _ => Err(Error::Usage(format!(
+            "{flag} {text}: write NAME{separator}VALUE"
+        ))),
     };
     texts.iter().map(pair).collect()
 }
@@ -195,12 +218,16 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
         other => return Err(Error::Usage(format!("--network {other}: use host or none")).into()),
     };
     let (engine, _) = crate::open()?;
-    let prepared = prepare(&engine, &request).map_err(|(error, text)| failed(&error, &text))?;
+    let prepared = prepare(&engine, &request).map_err(|at| failed(&at.0, &at.1))?;
     if show_warnings(args, &prepared)? {
         return Ok(());
     }
     let text = prepared.text;
-    let events = display(if args.quiet { Style::Quiet } else { args.progress });
+    let events = display(if args.quiet {
+        Style::Quiet
+    } else {
+        args.progress
+    });
     let mut build = Request::new(prepared.compiled.build);
     build.contexts = prepared.folders;
     build.no_cache = args.no_cache;
@@ -209,7 +236,9 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     build.secrets = Arc::new(secrets);
     build.events = events.clone();
     build.cancel = cancel_on_signals();
-    let solved = engine.solve(build).map_err(|error| failed(&error.into(), &text))?;
+    let solved = engine
+        .solve(build)
+        .map_err(|error| failed(&error.into(), &text))?;
     let images = super::output::write(&solved, &outputs, &args.tags, &options, &*events)
         .map_err(|error| failed(&error, &text))?;
     args.write_ids(&solved, &images)?;
@@ -217,7 +246,10 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
 }
 
 fn failed(error: &Error, text: &str) -> Failed {
-    Failed { text: report::error(error, text), status: error.exit_status() }
+    Failed {
+        text: report::error(error, text),
+        status: error.exit_status(),
+    }
 }
 
 /// Shows the build file's warnings; whether that was all that was asked for.
@@ -231,7 +263,11 @@ fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<bool, Failed> 
             print("Check complete, no warnings found.\n");
         }
     } else if !warnings.is_empty() && !args.quiet {
-        say(&format!("{} warning{} found:", warnings.len(), if warnings.len() == 1 { "" } else { "s" }));
+        say(&format!(
+            "{} warning{} found:",
+            warnings.len(),
+            if warnings.len() == 1 { "" } else { "s" }
+        ));
         for warning in warnings {
             say(&report::warning(warning));
         }
@@ -239,11 +275,17 @@ fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<bool, Failed> 
     if prepared.compiled.warnings_are_errors && !warnings.is_empty() {
         let mut rules: Vec<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
         rules.dedup();
-        let text = format!("ERROR: lint violation found for rules: {}", rules.join(", "));
+        let text = format!(
+            "ERROR: lint violation found for rules: {}",
+            rules.join(", ")
+        );
         return Err(Failed { text, status: 1 });
     }
     if args.check && !warnings.is_empty() {
-        return Err(Failed { text: format!("ERROR: {} warnings found", warnings.len()), status: 1 });
+        return Err(Failed {
+            text: format!("ERROR: {} warnings found", warnings.len()),
+            status: 1,
+        });
     }
     Ok(args.check)
 }
@@ -282,17 +324,34 @@ impl BuildArgs {
             "per-step" => LayerPlan::PerStep,
             "squash" => LayerPlan::Squash,
             "flat" => LayerPlan::Flat,
-            other => return Err(Error::Usage(format!("--layers {other}: use per-step, squash or flat"))),
+            other => {
+                return Err(Error::Usage(format!(
+                    "--layers {other}: use per-step, squash or flat"
+                )));
+            }
         };
-        let epoch = request.options.build_args.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
-        Ok(ImageOptions { plan, epoch, ..ImageOptions::default() })
+        let epoch = request
+            .options
+            .build_args
+            .get("SOURCE_DATE_EPOCH")
+            .and_then(|text| text.parse().ok());
+        Ok(ImageOptions {
+            plan,
+            epoch,
+            ..ImageOptions::default()
+        })
     }
 
     fn write_ids(&self, solved: &Solved, images: &[Image]) -> Result<(), Error> {
-        let Some(first) = images.first() else { return Ok(()) };
+        let Some(first) = images.first() else {
+            return Ok(());
+        };
         let (top, config) = (solved.top(images)?.0, first.config_descriptor.digest);
         let write = |path: &PathBuf, text: String| {
-            std::fs::write(path, text).map_err(|source| Error::File { what: format!("cannot write {}", path.display()), source })
+            std::fs::write(path, text).map_err(|source| Error::File {
+                what: format!("cannot write {}", path.display()),
+                source,
+            })
         };
         if let Some(path) = &self.iidfile {
             write(path, config.to_string())?;
@@ -318,11 +377,16 @@ fn cancel_on_signals() -> Cancel {
     let cancel = Cancel::new();
     let shared = cancel.clone();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            let (Ok(mut interrupt), Ok(mut terminate)) = (
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::terminate()),
+            ) else {
                 return;
             };
             let mut count = 0;

@@ -29,9 +29,9 @@ enum FormatArg {
 pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
     let request = args.source.request()?;
     let (engine, _) = crate::open()?;
-    let prepared = prepare(&engine, &request).map_err(|(error, text)| Failed {
-        text: report::error(&error, &text),
-        status: error.exit_status(),
+    let prepared = prepare(&engine, &request).map_err(|at| Failed {
+        text: report::error(&at.0, &at.1),
+        status: at.0.exit_status(),
     })?;
     let build = &prepared.compiled.build;
     let targets: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
@@ -41,6 +41,10 @@ pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
         FormatArg::Dot => Format::Dot,
         FormatArg::Mermaid => Format::Mermaid,
     };
-    print(&build.graph.render(&build.graph.needed_for(&targets), format));
+    print(
+        &build
+            .graph
+            .render(&build.graph.needed_for(&targets), format),
+    );
     Ok(())
 }

@@ -62,7 +62,9 @@ fn full_name(name: &str) -> Result<Reference, Error> {
 }
 
 fn no_such_image(name: &str) -> Error {
-    Error::Usage(format!("there is no image {name} in the store; 'kiln image ls' lists them"))
+    Error::Usage(format!(
+        "there is no image {name} in the store; 'kiln image ls' lists them"
+    ))
 }
 
 fn list(engine: &crate::Engine) -> Result<(), Error> {
@@ -70,7 +72,11 @@ fn list(engine: &crate::Engine) -> Result<(), Error> {
     for image in engine.store().images()? {
         let id = &image.config.hex()[..12];
         let size = indicatif::HumanBytes(image.size);
-        text += &format!("{}  {id}  {}  {size}\n", image.name, image.platforms.join(","));
+        text += &format!(
+            "{}  {id}  {}  {size}\n",
+            image.name,
+            image.platforms.join(",")
+        );
     }
     print(&text);
     Ok(())
@@ -78,11 +84,21 @@ fn list(engine: &crate::Engine) -> Result<(), Error> {
 
 fn inspect(engine: &crate::Engine, name: &str) -> Result<(), Error> {
     let full = full_name(name)?.to_string();
-    let image = engine.store().image(&full)?.ok_or_else(|| no_such_image(name))?;
-    let blob = engine.store().blob(&image.config)?.ok_or_else(|| no_such_image(name))?;
-    let fail = |source: std::io::Error| Error::File { what: format!("cannot read the configuration of {name}"), source };
+    let image = engine
+        .store()
+        .image(&full)?
+        .ok_or_else(|| no_such_image(name))?;
+    let blob = engine
+        .store()
+        .blob(&image.config)?
+        .ok_or_else(|| no_such_image(name))?;
+    let fail = |source: std::io::Error| Error::File {
+        what: format!("cannot read the configuration of {name}"),
+        source,
+    };
     let config: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&blob.path).map_err(fail)?).map_err(|error| fail(error.into()))?;
+        serde_json::from_slice(&std::fs::read(&blob.path).map_err(fail)?)
+            .map_err(|error| fail(error.into()))?;
     let shown = serde_json::json!({ "record": image, "config": config });
     print(&format!("{shown:#}\n"));
     Ok(())
@@ -91,12 +107,19 @@ fn inspect(engine: &crate::Engine, name: &str) -> Result<(), Error> {
 fn push(engine: &crate::Engine, name: &str) -> Result<(), Error> {
     let reference = full_name(name)?;
     let store = engine.store();
-    let image = store.image(&reference.to_string())?.ok_or_else(|| no_such_image(name))?;
+    let image = store
+        .image(&reference.to_string())?
+        .ok_or_else(|| no_such_image(name))?;
     let read = |digest: &kiln_graph::BlobDigest| -> Result<Vec<u8>, Error> {
-        let blob = store.blob(digest)?.ok_or_else(|| Error::Usage(format!(
-            "blob {digest} of {name} was never fetched; build it again with --push"
-        )))?;
-        std::fs::read(&blob.path).map_err(|source| Error::File { what: format!("cannot read blob {digest}"), source })
+        let blob = store.blob(digest)?.ok_or_else(|| {
+            Error::Usage(format!(
+                "blob {digest} of {name} was never fetched; build it again with --push"
+            ))
+        })?;
+        std::fs::read(&blob.path).map_err(|source| Error::File {
+            what: format!("cannot read blob {digest}"),
+            source,
+        })
     };
     let top = read(&image.digest)?;
     let mut blobs = Vec::new();
@@ -106,14 +129,27 @@ fn push(engine: &crate::Engine, name: &str) -> Result<(), Error> {
             read(digest)?;
             continue;
         };
-        let bytes = if blob.size < 1 << 20 { read(digest)? } else { Vec::new() };
+        let bytes = if blob.size < 1 << 20 {
+            read(digest)?
+        } else {
+            Vec::new()
+        };
         if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
             manifests.push((bytes, kiln_image::media_type::MANIFEST.to_owned()));
             continue;
         }
         let path = blob.path.clone();
-        blobs.push(PushBlob { digest: *digest, size: blob.size, mount_from: None, file: Box::new(move || Ok(path.clone())) });
+        blobs.push(PushBlob {
+            digest: *digest,
+            size: blob.size,
+            mount_from: None,
+            file: Box::new(move || Ok(path.clone())),
+        });
     }
-    let image = PushImage { blobs, manifests, top: (top, image.media_type) };
+    let image = PushImage {
+        blobs,
+        manifests,
+        top: (top, image.media_type),
+    };
     Ok(engine.client().push(&reference, &image, &|_, _| {})?)
 }

@@ -72,7 +72,10 @@ struct Failed {
 impl<E: Into<crate::Error>> From<E> for Failed {
     fn from(error: E) -> Self {
         let error = error.into();
-        Self { text: crate::report::error(&error, ""), status: error.exit_status() }
+        Self {
+            text: crate::report::error(&error, ""),
+            status: error.exit_status(),
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use kiln_engine::{EngineError, EventSink, Image, ImageOptions, OutputEntry, Solved, write_folder, write_root_tar};
+use kiln_engine::{
+    EngineError, EventSink, Image, ImageOptions, OutputEntry, Solved, write_folder, write_root_tar,
+};
 use kiln_graph::Platform;
 use kiln_image::layer::Codec;
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
@@ -36,7 +38,13 @@ pub(crate) struct OutputSpec {
 
 impl OutputSpec {
     fn of(form: Form) -> Self {
-        Self { form, dest: None, name: None, codec: None, push: false }
+        Self {
+            form,
+            dest: None,
+            name: None,
+            codec: None,
+            push: false,
+        }
     }
 
     pub(crate) fn registry() -> Self {
@@ -58,12 +66,17 @@ impl FromStr for OutputSpec {
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.contains('=') {
             let form = if text == "-" { Form::Tar } else { Form::Local };
-            return Ok(Self { dest: Some(text.into()), ..Self::of(form) });
+            return Ok(Self {
+                dest: Some(text.into()),
+                ..Self::of(form)
+            });
         }
         let mut spec = Self::of(Form::Store);
         let (mut compression, mut level) = (None, None);
         for field in text.split(',') {
-            let (key, value) = field.split_once('=').ok_or_else(|| format!("-o {text}: '{field}' is no KEY=VALUE"))?;
+            let (key, value) = field
+                .split_once('=')
+                .ok_or_else(|| format!("-o {text}: '{field}' is no KEY=VALUE"))?;
             match key {
                 "type" => spec.form = form(value)?,
                 "dest" => spec.dest = Some(value.into()),
@@ -71,16 +84,24 @@ impl FromStr for OutputSpec {
                 "push" => spec.push = value == "true",
                 "compression" => compression = Some(value),
                 "compression-level" => level = value.parse().ok(),
-                "force-compression" | "oci-mediatypes" | "registry.insecure" | "rewrite-timestamp" | "tar" => {}
+                "force-compression" | "oci-mediatypes" | "registry.insecure"
+                | "rewrite-timestamp" | "tar" => {}
                 other => {
-                    return Err(format!("-o {text}: unknown key '{other}': use type, dest, name, push, compression, compression-level or force-compression"));
+                    return Err(format!(
+                        "-o {text}: unknown key '{other}': use type, dest, name, push, compression, compression-level or force-compression"
+                    ));
                 }
             }
         }
         if let Some(name) = compression {
-            spec.codec = Some(Codec::new(name, level).map_err(|error| format!("-o {text}: {error}"))?);
+            spec.codec =
+                Some(Codec::new(name, level).map_err(|error| format!("-o {text}: {error}"))?);
         }
-        if matches!(spec.form, Form::Oci | Form::Docker | Form::Tar | Form::Local) && spec.dest.is_none() {
+        if matches!(
+            spec.form,
+            Form::Oci | Form::Docker | Form::Tar | Form::Local
+        ) && spec.dest.is_none()
+        {
             return Err(format!("-o {text}: dest=PATH is missing"));
         }
         Ok(spec)
@@ -95,7 +116,11 @@ fn form(name: &str) -> Result<Form, String> {
         "local" => Form::Local,
         "registry" => Form::Registry,
         "image" => Form::Store,
-        other => return Err(format!("unknown output type '{other}': use oci, docker, tar, local, registry or image")),
+        other => {
+            return Err(format!(
+                "unknown output type '{other}': use oci, docker, tar, local, registry or image"
+            ));
+        }
     })
 }
 
@@ -107,7 +132,10 @@ pub(crate) fn write(
     options: &ImageOptions,
     events: &dyn EventSink,
 ) -> Result<Vec<Image>, Error> {
-    let names = tags.iter().map(|tag| tag.parse::<Reference>().map_err(kiln_image::ImageError::from));
+    let names = tags.iter().map(|tag| {
+        tag.parse::<Reference>()
+            .map_err(kiln_image::ImageError::from)
+    });
     let names = names.collect::<Result<Vec<Reference>, _>>()?;
     let mut images = Vec::new();
     for output in outputs {
@@ -117,7 +145,8 @@ pub(crate) fn write(
         }
         one(solved, output, &names, &images, options, events)?;
     }
-    let registry_only = !outputs.is_empty() && outputs.iter().all(|output| output.form == Form::Registry);
+    let registry_only =
+        !outputs.is_empty() && outputs.iter().all(|output| output.form == Form::Registry);
     if !names.is_empty() {
         if images.is_empty() {
             images = make(solved, options, events)?;
@@ -129,9 +158,15 @@ pub(crate) fn write(
     Ok(images)
 }
 
-fn make(solved: &Solved, options: &ImageOptions, events: &dyn EventSink) -> Result<Vec<Image>, Error> {
+fn make(
+    solved: &Solved,
+    options: &ImageOptions,
+    events: &dyn EventSink,
+) -> Result<Vec<Image>, Error> {
     let targets = &solved.build().targets;
-    let images = targets.iter().map(|target| solved.image(target, options, events));
+    let images = targets
+        .iter()
+        .map(|target| solved.image(target, options, events));
     Ok(images.collect::<Result<_, _>>()?)
 }
 
@@ -177,14 +212,25 @@ fn one(
             for name in &all {
                 solved.tag(images, &name.to_string())?;
             }
-            if output.push { push(solved, images, &all, events) } else { Ok(()) }
+            if output.push {
+                push(solved, images, &all, events)
+            } else {
+                Ok(())
+            }
         }
     }
 }
 
-fn push(solved: &Solved, images: &[Image], names: &[Reference], events: &dyn EventSink) -> Result<(), Error> {
+fn push(
+    solved: &Solved,
+    images: &[Image],
+    names: &[Reference],
+    events: &dyn EventSink,
+) -> Result<(), Error> {
     if names.is_empty() {
-        return Err(Error::Usage("a registry needs a name: give -t NAME".to_owned()));
+        return Err(Error::Usage(
+            "a registry needs a name: give -t NAME".to_owned(),
+        ));
     }
     for name in names {
         solved.push(images, name, events)?;
@@ -209,18 +255,27 @@ fn all_files(solved: &Solved, events: &dyn EventSink) -> Result<Files, Error> {
 fn write_tars(files: &Files, epoch: Option<i64>, out: &mut dyn Write) -> std::io::Result<()> {
     let mut merged = Vec::new();
     for (prefix, files) in files {
-        let Some(prefix) = prefix else { return write_root_tar(files, epoch, out) };
+        let Some(prefix) = prefix else {
+            return write_root_tar(files, epoch, out);
+        };
         merged.extend(kiln_engine::with_prefix(files, prefix));
     }
     write_root_tar(&merged, epoch, out)
 }
 
 fn fail(path: &Path, source: std::io::Error) -> Error {
-    EngineError::Output { what: path.display().to_string(), source }.into()
+    EngineError::Output {
+        what: path.display().to_string(),
+        source,
+    }
+    .into()
 }
 
 /// Writes a file at once: nobody sees half of it.
-fn to_file(dest: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
+fn to_file(
+    dest: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Error> {
     if dest == Path::new("-") {
         return write(&mut std::io::stdout().lock()).map_err(|source| fail(dest, source));
     }
@@ -240,7 +295,12 @@ fn to_file(dest: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()
     })
 }
 
-fn load(solved: &Solved, images: &[Image], names: &[String], events: &dyn EventSink) -> Result<(), Error> {
+fn load(
+    solved: &Solved,
+    images: &[Image],
+    names: &[String],
+    events: &dyn EventSink,
+) -> Result<(), Error> {
     let archive = solved.archive(images, names, events)?;
     let folder = solved.scratch_folder()?;
     let path = folder.join("image.tar");

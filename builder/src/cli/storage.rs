@@ -35,9 +35,19 @@ pub(crate) fn du() -> Result<(), Failed> {
     let usage = engine.store().usage()?;
     let mut text = String::new();
     for kind in Kind::ALL {
-        text += &format!("{:<8} {:>7}  {}\n", kind.plural(), usage.count(kind), HumanBytes(usage.bytes(kind)));
+        text += &format!(
+            "{:<8} {:>7}  {}\n",
+            kind.plural(),
+            usage.count(kind),
+            HumanBytes(usage.bytes(kind))
+        );
     }
-    text += &format!("{:<8} {:>7}  {}\n", "total", usage.items.len(), HumanBytes(usage.total()));
+    text += &format!(
+        "{:<8} {:>7}  {}\n",
+        "total",
+        usage.items.len(),
+        HumanBytes(usage.total())
+    );
     print(&text);
     Ok(())
 }
@@ -56,7 +66,11 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     }
     let report = engine.store().prune(&options)?;
     let verb = if args.dry_run { "would free" } else { "freed" };
-    print(&format!("{verb} {} in {} items\n", HumanBytes(report.bytes()), report.items.len()));
+    print(&format!(
+        "{verb} {} in {} items\n",
+        HumanBytes(report.bytes()),
+        report.items.len()
+    ));
     Ok(())
 }
 
@@ -66,7 +80,11 @@ fn confirmed(args: &PruneArgs) -> bool {
     if !std::io::stdin().is_terminal() {
         return true;
     }
-    let what = if args.all { "everything that named images don't need" } else { "what is no longer wanted" };
+    let what = if args.all {
+        "everything that named images don't need"
+    } else {
+        "what is no longer wanted"
+    };
     say(&format!("This removes {what} from the store. Go on? [y/N]"));
     let mut answer = String::new();
     _ = std::io::stdin().read_line(&mut answer);
@@ -74,9 +92,15 @@ fn confirmed(args: &PruneArgs) -> bool {
 }
 
 fn age(text: &str) -> Result<Duration, Error> {
-    let bad = || Error::Usage(format!("--older-than {text}: write it as 30m, 12h, 7d or 2w"));
+    let bad = || {
+        Error::Usage(format!(
+            "--older-than {text}: write it as 30m, 12h, 7d or 2w"
+        ))
+    };
     let unit = text.chars().next_back().ok_or_else(bad)?;
-    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| bad())?;
+    let number: u64 = text[..text.len() - unit.len_utf8()]
+        .parse()
+        .map_err(|_| bad())?;
     let seconds = match unit {
         's' => 1,
         'm' => 60,
@@ -90,7 +114,9 @@ fn age(text: &str) -> Result<Duration, Error> {
 
 fn size(text: &str) -> Result<u64, Error> {
     let bad = || Error::Usage(format!("--keep-storage {text}: write it as 500MB or 20GB"));
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..end].parse().map_err(|_| bad())?;
     let factor = match text[end..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,

@@ -35,6 +35,7 @@ pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a sink takes events")]
 fn raw_json(event: Event) {
     use std::io::Write as _;
     if let Ok(line) = serde_json::to_string(&event) {

@@ -40,17 +40,34 @@ impl State {
         match event {
             Event::Planned { steps } => {
                 for plan in steps {
-                    let shown = Shown { number: None, started: Instant::now(), open: Default::default(), plan };
+                    let shown = Shown {
+                        number: None,
+                        started: Instant::now(),
+                        open: Default::default(),
+                        plan,
+                    };
                     self.steps.insert(shown.plan.step, shown);
                 }
                 Vec::new()
             }
             Event::Started { step } => self.begin(step),
-            Event::Output { step, stream, bytes } => self.output(step, stream, &bytes),
-            Event::Finished { step, outcome, duration, .. } => self.finish(step, outcome, duration.as_secs_f64()),
-            Event::Transfer { name, done, finished: true, .. } => {
-                format!("{name}: {}\n", super::tty::size(done)).into_bytes()
-            }
+            Event::Output {
+                step,
+                stream,
+                bytes,
+            } => self.output(step, stream, &bytes),
+            Event::Finished {
+                step,
+                outcome,
+                duration,
+                ..
+            } => self.finish(step, outcome, duration.as_secs_f64()),
+            Event::Transfer {
+                name,
+                done,
+                finished: true,
+                ..
+            } => format!("{name}: {}\n", super::tty::size(done)).into_bytes(),
             Event::Warning { message } => format!("WARNING: {message}\n").into_bytes(),
             _ => Vec::new(),
         }
@@ -58,7 +75,9 @@ impl State {
 
     fn begin(&mut self, step: StepRef) -> Vec<u8> {
         let next = self.next + 1;
-        let Some(shown) = self.steps.get_mut(&step) else { return Vec::new() };
+        let Some(shown) = self.steps.get_mut(&step) else {
+            return Vec::new();
+        };
         if shown.number.is_some() {
             return Vec::new();
         }
@@ -69,13 +88,20 @@ impl State {
     }
 
     fn output(&mut self, step: StepRef, stream: Stream, bytes: &[u8]) -> Vec<u8> {
-        let Some(shown) = self.steps.get_mut(&step) else { return Vec::new() };
+        let Some(shown) = self.steps.get_mut(&step) else {
+            return Vec::new();
+        };
         let open = &mut shown.open[usize::from(stream == Stream::Stderr)];
         open.extend_from_slice(bytes);
-        let Some(end) = open.iter().rposition(|&b| b == b'\n') else { return Vec::new() };
+        let Some(end) = open.iter().rposition(|&b| b == b'\n') else {
+            return Vec::new();
+        };
         let rest = open.split_off(end + 1);
         let whole = std::mem::replace(open, rest);
-        let (number, seconds) = (shown.number.unwrap_or(0), shown.started.elapsed().as_secs_f64());
+        let (number, seconds) = (
+            shown.number.unwrap_or(0),
+            shown.started.elapsed().as_secs_f64(),
+        );
         let mut text = Vec::new();
         for line in whole.split_inclusive(|&b| b == b'\n') {
             text.extend_from_slice(format!("#{number} {seconds:.3} ").as_bytes());
@@ -85,13 +111,18 @@ impl State {
     }
 
     fn finish(&mut self, step: StepRef, outcome: Outcome, seconds: f64) -> Vec<u8> {
-        let is_instruction = self.steps.get(&step).is_some_and(|shown| shown.plan.instruction);
+        let is_instruction = self
+            .steps
+            .get(&step)
+            .is_some_and(|shown| shown.plan.instruction);
         let cached = outcome == Outcome::Cached;
         if cached && !is_instruction {
             return Vec::new();
         }
         let mut text = self.begin(step);
-        let Some(shown) = self.steps.get_mut(&step) else { return text };
+        let Some(shown) = self.steps.get_mut(&step) else {
+            return text;
+        };
         let number = shown.number.unwrap_or(0);
         for open in &mut shown.open {
             if !open.is_empty() {

@@ -23,7 +23,10 @@ pub(crate) struct Tty {
 
 impl Tty {
     pub(crate) fn new() -> Self {
-        Self { screen: MultiProgress::new(), state: Mutex::default() }
+        Self {
+            screen: MultiProgress::new(),
+            state: Mutex::default(),
+        }
     }
 
     fn start(&self, state: &mut State, step: StepRef) {
@@ -44,14 +47,25 @@ impl Tty {
         let line = match outcome {
             Outcome::Cached if !is_instruction => return,
             Outcome::Cached => format!("{} {name}", console::style("CACHED").cyan()),
-            Outcome::Ran => format!("{} {name} {:.1}s", console::style("✔").green(), duration.as_secs_f64()),
+            Outcome::Ran => format!(
+                "{} {name} {:.1}s",
+                console::style("✔").green(),
+                duration.as_secs_f64()
+            ),
             Outcome::Failed => format!("{} {name}", console::style("✘").red()),
             Outcome::Cancelled => format!("{} {name}", console::style("stopped").yellow()),
         };
         _ = self.screen.println(line);
     }
 
-    fn transfer(&self, state: &mut State, name: &str, done: u64, total: Option<u64>, finished: bool) {
+    fn transfer(
+        &self,
+        state: &mut State,
+        name: &str,
+        done: u64,
+        total: Option<u64>,
+        finished: bool,
+    ) {
         if finished {
             if let Some(bar) = state.transfers.remove(name) {
                 bar.finish_and_clear();
@@ -60,7 +74,9 @@ impl Tty {
         }
         let bar = state.transfers.entry(name.to_owned()).or_insert_with(|| {
             let bar = self.screen.add(ProgressBar::new(total.unwrap_or(0)));
-            bar.set_style(style("  {prefix} {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+            bar.set_style(style(
+                "  {prefix} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            ));
             bar.set_prefix(name.to_owned());
             bar
         });
@@ -86,14 +102,26 @@ impl EventSink for Tty {
                     bar.set_message(console::strip_ansi_codes(last).into_owned());
                 }
             }
-            Event::Finished { step, outcome, duration, .. } => {
+            Event::Finished {
+                step,
+                outcome,
+                duration,
+                ..
+            } => {
                 self.finish(&mut state, step, outcome, duration);
             }
-            Event::Transfer { name, done, total, finished } => {
+            Event::Transfer {
+                name,
+                done,
+                total,
+                finished,
+            } => {
                 self.transfer(&mut state, &name, done, total, finished);
             }
             Event::Warning { message } => {
-                _ = self.screen.println(format!("{} {message}", console::style("warning:").yellow()));
+                _ = self
+                    .screen
+                    .println(format!("{} {message}", console::style("warning:").yellow()));
             }
             _ => {}
         }

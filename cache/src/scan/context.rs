@@ -24,7 +24,9 @@ pub struct Selection<'a> {
 
 impl std::fmt::Debug for Selection<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Selection").field("roots", &self.roots).finish_non_exhaustive()
+        f.debug_struct("Selection")
+            .field("roots", &self.roots)
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,8 +54,14 @@ fn scan_root(
     entries: &mut Vec<Entry>,
 ) -> Result<(), StoreError> {
     let mut blocked = false;
-    for path in root.ancestors().chain([root.clone()]).filter(|path| !path.is_root()) {
-        let Some(found) = look(folder, &path)? else { return Ok(()) };
+    for path in root
+        .ancestors()
+        .chain([root.clone()])
+        .filter(|path| !path.is_root())
+    {
+        let Some(found) = look(folder, &path)? else {
+            return Ok(());
+        };
         let is_directory = found.kind == FileType::Directory;
         let decision = (wanted.filter)(&path, is_directory);
         blocked |= decision == Decision::SkipAll;
@@ -73,7 +81,12 @@ fn look(folder: &Path, path: &ImagePath) -> Result<Option<Found>, StoreError> {
     match rustix::fs::lstat(&host) {
         Ok(stat) => {
             let kind = FileType::from_raw_mode(stat.st_mode);
-            Ok(Some(Found { path: path.clone(), host, stat, kind }))
+            Ok(Some(Found {
+                path: path.clone(),
+                host,
+                stat,
+                kind,
+            }))
         }
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error).context("look at", &host),
@@ -81,12 +94,28 @@ fn look(folder: &Path, path: &ImagePath) -> Result<Option<Found>, StoreError> {
 }
 
 fn read(found: &Found, cache: &StatCache) -> Result<Option<Entry>, StoreError> {
-    let Some(node) = node(found, cache)? else { return Ok(None) };
-    let Stat { st_mode: mode, st_uid: uid, st_gid: gid, .. } = found.stat;
+    let Some(node) = node(found, cache)? else {
+        return Ok(None);
+    };
+    let Stat {
+        st_mode: mode,
+        st_uid: uid,
+        st_gid: gid,
+        ..
+    } = found.stat;
     let mtime = timestamp(&found.stat);
     let path = found.path.clone();
     let (mode, xattrs) = (mode & 0o7777, std::collections::BTreeMap::new());
-    Ok(Some(Entry { path, mode, uid, gid, mtime, mtime_counts: false, xattrs, node }))
+    Ok(Some(Entry {
+        path,
+        mode,
+        uid,
+        gid,
+        mtime,
+        mtime_counts: false,
+        xattrs,
+        node,
+    }))
 }
 
 fn node(found: &Found, cache: &StatCache) -> Result<Option<Node>, StoreError> {
@@ -96,10 +125,15 @@ fn node(found: &Found, cache: &StatCache) -> Result<Option<Node>, StoreError> {
         FileType::RegularFile => {
             let hash = || hash_file(&found.host, &found.path, &found.stat);
             let digest = cache.digest(&found.stat, hash)?;
-            Node::File { size: u64::try_from(found.stat.st_size).unwrap_or(0), digest }
+            Node::File {
+                size: u64::try_from(found.stat.st_size).unwrap_or(0),
+                digest,
+            }
         }
         FileType::Directory => Node::Directory { opaque: false },
-        FileType::Symlink => Node::Symlink { target: read_link(&found.host)? },
+        FileType::Symlink => Node::Symlink {
+            target: read_link(&found.host)?,
+        },
         FileType::CharacterDevice => Node::CharDevice { major, minor },
         FileType::BlockDevice => Node::BlockDevice { major, minor },
         FileType::Fifo => Node::Fifo,

@@ -41,8 +41,14 @@ pub(crate) fn hash_file(host: &Path, path: &ImagePath, stat: &Stat) -> Result<Di
 }
 
 fn buffer_size(size: u64) -> usize {
-    let whole = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1);
-    if size >= LARGE { BUFFER * 16 } else { whole.min(BUFFER) }
+    let whole = usize::try_from(size)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
+    if size >= LARGE {
+        BUFFER * 16
+    } else {
+        whole.min(BUFFER)
+    }
 }
 
 fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -59,6 +65,14 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
 }
 
 fn same_version(before: &Stat, after: &Stat) -> bool {
-    let version = |s: &Stat| (s.st_size, s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
+    let version = |s: &Stat| {
+        (
+            s.st_size,
+            s.st_mtime,
+            s.st_mtime_nsec,
+            s.st_ctime,
+            s.st_ctime_nsec,
+        )
+    };
     version(before) == version(after)
 }

@@ -45,10 +45,20 @@ struct Seen {
 impl StatCache {
     /// Loads what is remembered at `path`; a missing or damaged file is an empty memory.
     pub(crate) fn load(path: PathBuf) -> Self {
-        let bytes = std::fs::read(&path).ok().filter(|bytes| is_whole(bytes)).unwrap_or_default();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let bytes = std::fs::read(&path)
+            .ok()
+            .filter(|bytes| is_whole(bytes))
+            .unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let now = i128::try_from(now.as_nanos()).unwrap_or(0);
-        Self { path, bytes, seen: Mutex::default(), now }
+        Self {
+            path,
+            bytes,
+            seen: Mutex::default(),
+            now,
+        }
     }
 
     /// The digest of the file that `stat` describes: the remembered one, or what `hash` finds.
@@ -73,18 +83,28 @@ impl StatCache {
         let mut record = [0; RECORD];
         record[..RECORD - SUM].copy_from_slice(state);
         record[RECORD - SUM..].copy_from_slice(digest.as_bytes());
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         seen.records.push(record);
         seen.misses += misses;
     }
 
     fn records(&self) -> &[[u8; RECORD]] {
         let end = self.bytes.len().saturating_sub(SUM);
-        self.bytes.get(HEADER..end).unwrap_or_default().as_chunks().0
+        self.bytes
+            .get(HEADER..end)
+            .unwrap_or_default()
+            .as_chunks()
+            .0
     }
 
     fn find(&self, state: &[u8; RECORD - SUM]) -> Option<Digest> {
-        let at = self.records().binary_search_by(|r| order(r).cmp(&order(state))).ok()?;
+        let at = self
+            .records()
+            .binary_search_by(|r| order(r).cmp(&order(state)))
+            .ok()?;
         let (remembered, digest) = self.records()[at].split_last_chunk::<SUM>()?;
         (remembered == state).then(|| Digest::from_bytes(*digest))
     }
@@ -94,13 +114,22 @@ impl StatCache {
         let (mtime_nsec, ctime_nsec) = (stat.st_mtime_nsec.into(), stat.st_ctime_nsec.into());
         let latest = nanos(stat.st_mtime, mtime_nsec).max(nanos(stat.st_ctime, ctime_nsec));
         let coarse = mtime_nsec == 0 && ctime_nsec == 0;
-        latest + if coarse { COARSE_GRANULARITY } else { GRANULARITY } < self.now
+        latest
+            + if coarse {
+                COARSE_GRANULARITY
+            } else {
+                GRANULARITY
+            }
+            < self.now
     }
 
     /// Stores what was seen, if anything is new; a memory that can't be stored is no failure.
     pub(crate) fn save(self) {
         let known = self.records().len();
-        let seen = self.seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seen = self
+            .seen
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if seen.misses == 0 && seen.records.len() == known {
             return;
         }
@@ -128,7 +157,9 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn is_whole(bytes: &[u8]) -> bool {
-    let Some((content, sum)) = bytes.split_last_chunk::<SUM>() else { return false };
+    let Some((content, sum)) = bytes.split_last_chunk::<SUM>() else {
+        return false;
+    };
     content.len() >= HEADER
         && content.starts_with(MAGIC)
         && content[8..12] == VERSION.to_le_bytes()
@@ -138,7 +169,10 @@ fn is_whole(bytes: &[u8]) -> bool {
 
 fn order(record: &[u8]) -> (u64, u64) {
     let number = |at: usize| {
-        record.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+        record
+            .get(at..at + 8)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
     };
     (number(0), number(8))
 }
@@ -211,10 +245,14 @@ mod tests {
         let (file, memory) = (folder.path().join("f"), folder.path().join("memory"));
         std::fs::write(&file, b"1").unwrap();
         let cache = StatCache::load(memory.clone());
-        cache.digest(&stat_of(&file), || Ok(Digest::of(b"1"))).unwrap();
+        cache
+            .digest(&stat_of(&file), || Ok(Digest::of(b"1")))
+            .unwrap();
         cache.save();
         let cache = StatCache::load(memory);
-        let digest = cache.digest(&stat_of(&file), || Ok(Digest::of(b"2"))).unwrap();
+        let digest = cache
+            .digest(&stat_of(&file), || Ok(Digest::of(b"2")))
+            .unwrap();
         assert_eq!(digest, Digest::of(b"2"));
     }
 }

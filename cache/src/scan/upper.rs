@@ -27,7 +27,9 @@ pub struct UpperOptions<'a> {
 
 impl std::fmt::Debug for UpperOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpperOptions").field("started", &self.started).finish_non_exhaustive()
+        f.debug_struct("UpperOptions")
+            .field("started", &self.started)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +55,12 @@ pub fn scan(folder: &Path, options: &UpperOptions<'_>) -> Result<Manifest, Store
 fn join_links(inodes: Vec<Inode>) -> Vec<Entry> {
     let mut first_names: BTreeMap<(u64, u64), ImagePath> = BTreeMap::new();
     let mut entries = Vec::with_capacity(inodes.len());
-    for Inode { mut entry, id, links } in inodes {
+    for Inode {
+        mut entry,
+        id,
+        links,
+    } in inodes
+    {
         if links > 1 && matches!(entry.node, Node::File { .. }) {
             match first_names.get(&id) {
                 Some(to) => entry.node = Node::HardLink { to: to.clone() },
@@ -80,18 +87,33 @@ fn read(found: &Found, options: &UpperOptions<'_>) -> Result<Inode, StoreError> 
         xattrs,
         node: node(found, opaque)?,
     };
-    let entry = if entry.node == Node::Whiteout { whiteout(entry.path) } else { entry };
-    Ok(Inode { entry, id: (stat.st_dev, stat.st_ino), links: stat.st_nlink })
+    let entry = if entry.node == Node::Whiteout {
+        whiteout(entry.path)
+    } else {
+        entry
+    };
+    Ok(Inode {
+        entry,
+        id: (stat.st_dev, stat.st_ino),
+        links: stat.st_nlink,
+    })
 }
 
 /// A whiteout's own attributes mean nothing.
 fn whiteout(path: ImagePath) -> Entry {
-    Entry { mode: 0, node: Node::Whiteout, ..Entry::directory(path) }
+    Entry {
+        mode: 0,
+        node: Node::Whiteout,
+        ..Entry::directory(path)
+    }
 }
 
 pub(crate) fn timestamp(stat: &Stat) -> Timestamp {
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    Timestamp { seconds: stat.st_mtime, nanos }
+    Timestamp {
+        seconds: stat.st_mtime,
+        nanos,
+    }
 }
 
 fn node(found: &Found, opaque: bool) -> Result<Node, StoreError> {
@@ -100,10 +122,15 @@ fn node(found: &Found, opaque: bool) -> Result<Node, StoreError> {
     Ok(match found.kind {
         FileType::RegularFile => {
             let digest = hash_file(&found.host, &found.path, &found.stat)?;
-            Node::File { size: u64::try_from(found.stat.st_size).unwrap_or(0), digest }
+            Node::File {
+                size: u64::try_from(found.stat.st_size).unwrap_or(0),
+                digest,
+            }
         }
         FileType::Directory => Node::Directory { opaque },
-        FileType::Symlink => Node::Symlink { target: read_link(&found.host)? },
+        FileType::Symlink => Node::Symlink {
+            target: read_link(&found.host)?,
+        },
         FileType::CharacterDevice if device == 0 => Node::Whiteout,
         FileType::CharacterDevice => Node::CharDevice { major, minor },
         FileType::BlockDevice => Node::BlockDevice { major, minor },
@@ -151,7 +178,11 @@ fn list_xattrs(host: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
 }
 
 fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
-    names.split(|&b| b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+    names
+        .split(|&b| b == 0)
+        .filter(|name| !name.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn value(host: &Path, name: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -182,7 +213,11 @@ mod tests {
 
     fn scan_all(folder: &Path, started: Timestamp) -> Manifest {
         let owner = |_: &ImagePath, uid, gid| (uid, gid);
-        let options = UpperOptions { xattrs: OverlayXattrs::Trusted, started, owner: &owner };
+        let options = UpperOptions {
+            xattrs: OverlayXattrs::Trusted,
+            started,
+            owner: &owner,
+        };
         scan(folder, &options).unwrap()
     }
 
@@ -196,12 +231,36 @@ mod tests {
         symlink("d/one", at("soft")).unwrap();
         let tree = scan_all(folder.path(), Timestamp::default());
         let node = |path: &str| tree.get(&path.into()).unwrap().node.clone();
-        assert_eq!(node("/a-link"), Node::File { size: 1, digest: Digest::of(b"1") });
-        assert_eq!(node("/d/one"), Node::HardLink { to: "/a-link".into() });
-        assert_eq!(node("/soft"), Node::Symlink { target: b"d/one".to_vec() });
+        assert_eq!(
+            node("/a-link"),
+            Node::File {
+                size: 1,
+                digest: Digest::of(b"1")
+            }
+        );
+        assert_eq!(
+            node("/d/one"),
+            Node::HardLink {
+                to: "/a-link".into()
+            }
+        );
+        assert_eq!(
+            node("/soft"),
+            Node::Symlink {
+                target: b"d/one".to_vec()
+            }
+        );
         assert!(tree.entries().iter().all(|entry| !entry.mtime_counts));
-        let later = Timestamp { seconds: i64::MAX, nanos: 0 };
-        assert!(scan_all(folder.path(), later).entries().iter().all(|entry| entry.mtime_counts));
+        let later = Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        };
+        assert!(
+            scan_all(folder.path(), later)
+                .entries()
+                .iter()
+                .all(|entry| entry.mtime_counts)
+        );
     }
 
     #[test]
@@ -223,6 +282,9 @@ mod tests {
         assert_eq!(tree.get(&"/gone".into()).unwrap().node, Node::Whiteout);
         let fresh = tree.get(&"/fresh".into()).unwrap();
         assert_eq!(fresh.node, Node::Directory { opaque: true });
-        assert_eq!(fresh.xattrs, [(b"trusted.mine".to_vec(), b"1".to_vec())].into());
+        assert_eq!(
+            fresh.xattrs,
+            [(b"trusted.mine".to_vec(), b"1".to_vec())].into()
+        );
     }
 }

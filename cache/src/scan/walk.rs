@@ -91,7 +91,12 @@ fn look(
     match rustix::fs::statat(folder_fd, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => {
             let kind = FileType::from_raw_mode(stat.st_mode);
-            Ok(Some(Found { path: at.join(name.to_bytes()), host, stat, kind }))
+            Ok(Some(Found {
+                path: at.join(name.to_bytes()),
+                host,
+                stat,
+                kind,
+            }))
         }
         Err(rustix::io::Errno::NOENT) => Ok(None),
         Err(error) => Err(error).context("look at", &host),

@@ -11,8 +11,16 @@ use crate::lint::Suspect;
 
 /// Proxy settings: given to every RUN, never recorded.
 pub(crate) const PROXIES: &[&str] = &[
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy",
-    "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 impl Compiler<'_> {
@@ -20,7 +28,9 @@ impl Compiler<'_> {
     pub(crate) fn read_global_args(&mut self) -> Result<(), DockerfileError> {
         let file = self.file;
         for instruction in &file.instructions {
-            let Kind::Arg(args) = &instruction.kind else { break };
+            let Kind::Arg(args) = &instruction.kind else {
+                break;
+            };
             for (name, default) in args {
                 let value = match self.options.build_args.get(name) {
                     Some(given) => Some(given.clone()),
@@ -61,11 +71,12 @@ impl Compiler<'_> {
             "BUILDOS" => build.os.clone(),
             "BUILDARCH" => build.architecture.clone(),
             "BUILDVARIANT" => build.variant.clone(),
-            "TARGETSTAGE" => {
-                self.options.target.clone().or_else(|| {
-                    self.stages.last().and_then(|stage| stage.from.name.clone())
-                }).unwrap_or_else(|| "default".to_owned())
-            }
+            "TARGETSTAGE" => self
+                .options
+                .target
+                .clone()
+                .or_else(|| self.stages.last().and_then(|stage| stage.from.name.clone()))
+                .unwrap_or_else(|| "default".to_owned()),
             _ => return None,
         })
     }
@@ -81,7 +92,10 @@ impl Compiler<'_> {
         for (name, default) in args {
             let name = self.expand(state, at, name)?;
             self.lint.secret_name(at, &name, "ARG");
-            let default = default.as_ref().map(|text| self.expand(state, at, text)).transpose()?;
+            let default = default
+                .as_ref()
+                .map(|text| self.expand(state, at, text))
+                .transpose()?;
             let given = self.options.build_args.get(&name).cloned();
             let inherited = || match self.global_args.get(&name) {
                 Some(global) => global.clone(),
@@ -130,7 +144,9 @@ impl Compiler<'_> {
     ) -> Result<Vec<String>, Stop> {
         let lookup = |name: &str| state.lookup(name);
         let expander = Expander::new(self.file.escape, &lookup);
-        let words = expander.words(text).map_err(|message| fault(at, &message))?;
+        let words = expander
+            .words(text)
+            .map_err(|message| fault(at, &message))?;
         self.lint_unset(state, at, &expander);
         Ok(words)
     }
@@ -144,7 +160,9 @@ impl Compiler<'_> {
     ) -> Result<String, Stop> {
         let lookup = |name: &str| state.lookup(name);
         let expander = Expander::new(self.file.escape, &lookup);
-        expander.text(text).map_err(|message| fault(at, &message).into())
+        expander
+            .text(text)
+            .map_err(|message| fault(at, &message).into())
     }
 
     fn lint_unset(&mut self, state: &StageState, at: &Instruction, expander: &Expander<'_>) {
@@ -153,7 +171,13 @@ impl Compiler<'_> {
             if !declared {
                 let known = state.env.iter().map(|(name, _)| name.as_str());
                 let known = known.chain(state.args.iter().map(|(name, _)| name.as_str()));
-                self.lint.undefined(at, &Suspect { name: &name, known: known.collect() });
+                self.lint.undefined(
+                    at,
+                    &Suspect {
+                        name: &name,
+                        known: known.collect(),
+                    },
+                );
             }
         }
     }
@@ -162,7 +186,11 @@ impl Compiler<'_> {
 impl super::Options {
     /// The platform that TARGET* arguments speak of in a stage: the image's, not the stage's own.
     fn platforms_of(&self, state: &StageState) -> Platform {
-        match self.platforms.iter().find(|platform| **platform == state.platform) {
+        match self
+            .platforms
+            .iter()
+            .find(|platform| **platform == state.platform)
+        {
             Some(platform) => platform.clone(),
             None => self.platforms[0].clone(),
         }
@@ -172,5 +200,8 @@ impl super::Options {
 /// An error at an instruction.
 pub(crate) fn fault(at: &Instruction, message: &str) -> DockerfileError {
     let keyword = at.keyword.to_ascii_uppercase();
-    DockerfileError::at(at.location.clone(), format!("failed to process {keyword}: {message}"))
+    DockerfileError::at(
+        at.location.clone(),
+        format!("failed to process {keyword}: {message}"),
+    )
 }

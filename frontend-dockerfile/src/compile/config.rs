@@ -15,7 +15,11 @@ pub(crate) const DEFAULT_SHELL: &[&str] = &["/bin/sh", "-c"];
 
 impl Compiler<'_> {
     /// Everything that makes no step.
-    pub(crate) fn configure(&mut self, state: &mut StageState, at: &Instruction) -> Result<(), Stop> {
+    pub(crate) fn configure(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+    ) -> Result<(), Stop> {
         let text = match &at.kind {
             Kind::Cmd(command) => {
                 state.cmd_set = true;
@@ -75,7 +79,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn env(&mut self, state: &mut StageState, at: &Instruction, pairs: &Pairs) -> Result<String, Stop> {
+    fn env(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        pairs: &Pairs,
+    ) -> Result<String, Stop> {
         let before = state.clone();
         let mut text = "ENV".to_owned();
         for (name, value) in &pairs.pairs {
@@ -94,17 +103,30 @@ impl Compiler<'_> {
         Ok(text)
     }
 
-    fn label(&mut self, state: &mut StageState, at: &Instruction, pairs: &Pairs) -> Result<String, Stop> {
+    fn label(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        pairs: &Pairs,
+    ) -> Result<String, Stop> {
         let mut text = "LABEL".to_owned();
         for (name, value) in &pairs.pairs {
-            let (name, value) = (self.expand(state, at, name)?, self.expand(state, at, value)?);
+            let (name, value) = (
+                self.expand(state, at, name)?,
+                self.expand(state, at, value)?,
+            );
             _ = write!(text, " {name}={value}");
             state.config.config.labels.insert(name, value);
         }
         Ok(text)
     }
 
-    fn expose(&mut self, state: &mut StageState, at: &Instruction, words: &[String]) -> Result<String, Stop> {
+    fn expose(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        words: &[String],
+    ) -> Result<String, Stop> {
         let mut ports = Vec::new();
         for word in words {
             for port in self.expand_words(state, at, word)? {
@@ -114,15 +136,24 @@ impl Compiler<'_> {
         }
         ports.sort();
         for port in &ports {
-            state.config.config.exposed_ports.insert(port.clone(), Empty {});
+            state
+                .config
+                .config
+                .exposed_ports
+                .insert(port.clone(), Empty {});
         }
         Ok(format!("EXPOSE [{}]", ports.join(" ")))
     }
 
-    fn volume(&mut self, state: &mut StageState, at: &Instruction, paths: &[String]) -> Result<String, Stop> {
+    fn volume(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        paths: &[String],
+    ) -> Result<String, Stop> {
         let mut volumes = Vec::new();
         for path in paths {
-            volumes.extend(self.expand_words(state, at, path)?);
+            volumes.push(self.expand(state, at, path)?);
         }
         for volume in &volumes {
             state.config.config.volumes.insert(volume.clone(), Empty {});
@@ -131,7 +162,12 @@ impl Compiler<'_> {
     }
 
     /// WORKDIR: makes the folder, too.
-    pub(crate) fn workdir(&mut self, state: &mut StageState, at: &Instruction, path: &str) -> Result<(), Stop> {
+    pub(crate) fn workdir(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        path: &str,
+    ) -> Result<(), Stop> {
         let path = self.expand(state, at, path)?;
         if !path.starts_with('/') && !state.absolute_workdir {
             self.lint.relative_workdir(at, &path);
@@ -141,7 +177,9 @@ impl Compiler<'_> {
             "" if state.config.config.working_dir.is_empty() => "/".to_owned(),
             "" => state.config.config.working_dir.clone(),
             absolute if absolute.starts_with('/') => absolute.to_owned(),
-            relative => ImagePath::new(&state.config.config.working_dir).join(relative).to_string(),
+            relative => ImagePath::new(&state.config.config.working_dir)
+                .join(relative)
+                .to_string(),
         };
         state.config.config.working_dir.clone_from(&full);
         let folder = ImagePath::new(&full);
@@ -151,9 +189,20 @@ impl Compiler<'_> {
             return Ok(());
         }
         let user = &state.config.config.user;
-        let owner = if user.is_empty() { None } else { Some(parse_owner(user)) };
-        let actions = vec![FileAction::Directory { path: folder, owner, mode: 0o755 }];
-        let op = Op::Files(Files { base: Some(Input(0)), actions });
+        let owner = if user.is_empty() {
+            None
+        } else {
+            Some(parse_owner(user))
+        };
+        let actions = vec![FileAction::Directory {
+            path: folder,
+            owner,
+            mode: 0o755,
+        }];
+        let op = Op::Files(Files {
+            base: Some(Input(0)),
+            actions,
+        });
         let (root, platform) = (state.root, state.platform.clone());
         let name = state.step_name(&text);
         let step = self.add(op, vec![root], name, Some(at.location.clone()), &platform)?;
@@ -166,7 +215,10 @@ impl Compiler<'_> {
 /// The shell in force.
 pub(crate) fn shell(state: &StageState) -> Vec<String> {
     match &state.config.config.shell[..] {
-        [] => DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).collect(),
+        [] => DEFAULT_SHELL
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect(),
         shell => shell.to_vec(),
     }
 }
@@ -198,29 +250,38 @@ fn parse_ports(text: &str) -> Result<Vec<String>, String> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
-        return Err(format!("invalid proto: {protocol} in EXPOSE {text}: use tcp, udp or sctp"));
+        return Err(format!(
+            "invalid proto: {protocol} in EXPOSE {text}: use tcp, udp or sctp"
+        ));
     }
     let ports = ports.rsplit(':').next().unwrap_or(ports);
     let (from, to) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |text: &str| text.parse::<u16>().map_err(|_| format!("invalid containerPort: {ports}"));
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .map_err(|_| format!("invalid containerPort: {ports}"))
+    };
     let (from, to) = (number(from)?, number(to)?);
     if from > to {
         return Err(format!("invalid range specified for port: {ports}"));
     }
-    Ok((from..=to).map(|port| format!("{port}/{protocol}")).collect())
+    Ok((from..=to)
+        .map(|port| format!("{port}/{protocol}"))
+        .collect())
 }
 
 const SIGNALS: &[&str] = &[
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
-    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP",
-    "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
 fn check_signal(signal: &str) -> Result<(), String> {
     let upper = signal.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let is_real_time = name.starts_with("RTMIN") || name.starts_with("RTMAX");
-    let is_number = signal.parse::<u32>().is_ok_and(|number| (1..=64).contains(&number));
+    let is_number = signal
+        .parse::<u32>()
+        .is_ok_and(|number| (1..=64).contains(&number));
     if is_number || is_real_time || SIGNALS.contains(&name) {
         return Ok(());
     }

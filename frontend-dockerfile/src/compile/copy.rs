@@ -36,10 +36,18 @@ impl Compiler<'_> {
             sources.push(self.expand(state, at, source)?);
         }
         let mut shown = sources.clone();
-        shown.extend(copy.heredocs.iter().map(|heredoc| format!("<<{}", heredoc.name)));
+        shown.extend(
+            copy.heredocs
+                .iter()
+                .map(|heredoc| format!("<<{}", heredoc.name)),
+        );
         shown.push(text);
         let text = format!("{} {}", plan.keyword, shown.join(" "));
-        let mut inputs = if copy.link { Vec::new() } else { vec![state.root] };
+        let mut inputs = if copy.link {
+            Vec::new()
+        } else {
+            vec![state.root]
+        };
         let mut actions = Vec::new();
         let (remote, local): (Vec<String>, Vec<String>) =
             sources.into_iter().partition(|source| is_remote(source));
@@ -66,7 +74,8 @@ impl Compiler<'_> {
     ) -> Result<(Plan, String), Stop> {
         let keyword = if is_add { "ADD" } else { "COPY" };
         let dest = self.expand(state, at, &copy.dest)?;
-        let to_directory = dest.is_empty() || dest == "." || dest.ends_with('/') || dest.ends_with("/.");
+        let to_directory =
+            dest.is_empty() || dest == "." || dest.ends_with('/') || dest.ends_with("/.");
         let folder = ImagePath::new(&state.config.config.working_dir);
         let owner = match &copy.chown {
             Some(text) => Some(parse_owner(&self.expand(state, at, text)?)),
@@ -105,9 +114,17 @@ impl Compiler<'_> {
         let location = Some(at.location.clone());
         let base = if link { None } else { Some(Input(0)) };
         let op = Op::Files(Files { base, actions });
-        let mut step = self.add(op, inputs, state.step_name(text), location.clone(), &platform)?;
+        let mut step = self.add(
+            op,
+            inputs,
+            state.step_name(text),
+            location.clone(),
+            &platform,
+        )?;
         if link {
-            let op = Op::Merge { layers: vec![Input(0), Input(1)] };
+            let op = Op::Merge {
+                layers: vec![Input(0), Input(1)],
+            };
             let name = state.step_name(format!("LINK {text}"));
             step = self.add(op, vec![state.root, step], name, location, &platform)?;
         }
@@ -127,7 +144,8 @@ impl Compiler<'_> {
         actions: &mut Vec<FileAction>,
     ) -> Result<(), Stop> {
         if copy.checksum.is_some() && sources.is_empty() {
-            let text = "checksum can't be specified for local files: it is for HTTP and git sources";
+            let text =
+                "checksum can't be specified for local files: it is for HTTP and git sources";
             return Err(fault(at, text).into());
         }
         for source in sources {
@@ -140,7 +158,11 @@ impl Compiler<'_> {
             let build_platform = self.options.build_platform.clone();
             let step = self.source(source.clone(), op, &build_platform)?;
             let input = push(inputs, step);
-            let name = if is_git { ".".to_owned() } else { "*".to_owned() };
+            let name = if is_git {
+                ".".to_owned()
+            } else {
+                "*".to_owned()
+            };
             let mut action = plan.copy_files(input, vec![name], copy, false);
             action.unpack = !is_git && copy.unpack.unwrap_or(false);
             if !is_git && plan.chmod.is_none() {
@@ -152,7 +174,12 @@ impl Compiler<'_> {
     }
 
     /// The step that a COPY's sources come from.
-    fn copy_from(&mut self, state: &StageState, at: &Instruction, copy: &Copy) -> Result<StepId, Stop> {
+    fn copy_from(
+        &mut self,
+        state: &StageState,
+        at: &Instruction,
+        copy: &Copy,
+    ) -> Result<StepId, Stop> {
         match &copy.from {
             None => self.context("context"),
             Some(name) if name.contains('$') => {
@@ -181,7 +208,9 @@ impl Compiler<'_> {
         }
         if let Ok(number) = name.parse::<usize>() {
             if number >= state.index {
-                let text = format!("invalid {what} value {name}: there is no stage of that number before this one");
+                let text = format!(
+                    "invalid {what} value {name}: there is no stage of that number before this one"
+                );
                 return Err(fault(at, &text).into());
             }
             return Ok(self.stage(number, &state.platform)?.root);
@@ -203,7 +232,8 @@ impl Compiler<'_> {
             return Ok(self.stage(stage, &state.platform)?.root);
         }
         if self.find_stage(name, self.stages.len()).is_some() {
-            let text = format!("invalid {what} value {name}: a stage can only use stages before it");
+            let text =
+                format!("invalid {what} value {name}: a stage can only use stages before it");
             return Err(fault(at, &text).into());
         }
         Ok(self.image(name, &state.platform)?.0)
@@ -225,14 +255,23 @@ impl Compiler<'_> {
             to_directory: plan.to_directory,
             name: heredoc.name.clone(),
             content: content.into_bytes(),
-            mode: plan.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false)),
+            mode: plan
+                .chmod
+                .as_ref()
+                .map_or(0o644, |chmod| chmod.apply(0o644, false)),
             owner: plan.owner.clone(),
         })
     }
 }
 
 impl Plan {
-    fn copy_files(&self, from: Input, sources: Vec<String>, copy: &Copy, keep_owner: bool) -> CopyFiles {
+    fn copy_files(
+        &self,
+        from: Input,
+        sources: Vec<String>,
+        copy: &Copy,
+        keep_owner: bool,
+    ) -> CopyFiles {
         let root = Owner::Ids { uid: 0, gid: 0 };
         let owner = match (&self.owner, keep_owner) {
             (Some(owner), _) => Some(owner.clone()),
@@ -267,13 +306,18 @@ pub(crate) fn parse_owner(text: &str) -> Owner {
     match (user.parse(), group.map(str::parse)) {
         (Ok(uid), Some(Ok(gid))) => Owner::Ids { uid, gid },
         (Ok(uid), None) => Owner::Ids { uid, gid: uid },
-        _ => Owner::Names { user: user.to_owned(), group: group.map(str::to_owned) },
+        _ => Owner::Names {
+            user: user.to_owned(),
+            group: group.map(str::to_owned),
+        },
     }
 }
 
 fn is_remote(source: &str) -> bool {
     let lower = source.to_ascii_lowercase();
-    ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|start| lower.starts_with(start))
+    ["http://", "https://", "git://", "ssh://", "git@"]
+        .iter()
+        .any(|start| lower.starts_with(start))
 }
 
 fn remote(source: &str, copy: &Copy) -> Result<Op, String> {
@@ -290,7 +334,15 @@ fn remote(source: &str, copy: &Copy) -> Result<Op, String> {
             submodules: true,
         }));
     }
-    let checksum = copy.checksum.as_deref().map(str::parse::<BlobDigest>).transpose();
+    let checksum = copy
+        .checksum
+        .as_deref()
+        .map(str::parse::<BlobDigest>)
+        .transpose();
     let checksum = checksum.map_err(|error| format!("--checksum: {error}"))?;
-    Ok(Op::Http(HttpSource { url: source.to_owned(), checksum, file_name: None }))
+    Ok(Op::Http(HttpSource {
+        url: source.to_owned(),
+        checksum,
+        file_name: None,
+    }))
 }

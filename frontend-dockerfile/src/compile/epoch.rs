@@ -8,7 +8,11 @@ use crate::DockerfileError;
 
 /// The time that everything new in the image gets, if the user fixed one.
 pub(crate) fn created(options: &Options) -> Result<Option<String>, DockerfileError> {
-    let Some(text) = options.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+    let Some(text) = options
+        .build_args
+        .get("SOURCE_DATE_EPOCH")
+        .filter(|text| !text.is_empty())
+    else {
         return Ok(None);
     };
     let bad = || {

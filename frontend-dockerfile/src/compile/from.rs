@@ -1,8 +1,6 @@
 //! FROM: the root and the configuration that a stage starts with.
 
-use kiln_graph::{
-    HistoryLine, ImageConfig, LayerOrigin, Op, Platform, StepId,
-};
+use kiln_graph::{HistoryLine, ImageConfig, LayerOrigin, Op, Platform, StepId};
 
 use super::args::fault;
 use super::stage::StageState;
@@ -11,7 +9,8 @@ use crate::DockerfileError;
 use crate::expand::Expander;
 
 /// What programs find other programs by, unless the image says otherwise.
-pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What FROM stands for.
 struct Base {
@@ -35,10 +34,11 @@ impl Compiler<'_> {
         let platform = match &from.platform {
             None => target.clone(),
             Some(text) => {
-                self.lint.from_platform(head, text);
+                self.lint.platform_flag(head, text);
                 let text = self.expand_from(index, target, text)?;
                 let parsed: Result<Platform, _> = text.parse();
-                parsed.map_err(|error| fault(head, &format!("failed to parse platform: {error}")))?
+                parsed
+                    .map_err(|error| fault(head, &format!("failed to parse platform: {error}")))?
             }
         };
         let base = self.base(index, &image, platform)?;
@@ -46,7 +46,10 @@ impl Compiler<'_> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (name.to_owned(), value.to_owned())
         });
-        let name = from.name.clone().map_or_else(|| index.to_string(), |name| name.to_lowercase());
+        let name = from
+            .name
+            .clone()
+            .map_or_else(|| index.to_string(), |name| name.to_lowercase());
         let absolute_workdir = base.config.config.working_dir.len() > 1;
         let mut state = StageState {
             index,
@@ -73,7 +76,9 @@ impl Compiler<'_> {
         let lookup = |name: &str| self.global(name, target);
         let expander = Expander::new(self.file.escape, &lookup);
         let head = self.stages[index].head;
-        expander.word(text).map_err(|message| fault(head, &message).into())
+        expander
+            .word(text)
+            .map_err(|message| fault(head, &message).into())
     }
 
     fn base(&mut self, index: usize, image: &str, platform: Platform) -> Result<Base, Stop> {
@@ -86,13 +91,24 @@ impl Compiler<'_> {
         if image.eq_ignore_ascii_case("scratch") {
             return self.base_scratch(platform);
         }
-        self.base_image(image, platform)
+        self.base_image(image, &platform)
     }
 
     fn base_stage(&mut self, stage: usize, platform: &Platform) -> Result<Base, Stop> {
         let state = self.stage(stage, platform)?;
-        let StageState { root, config, history, platform, .. } = state;
-        Ok(Base { root, config, history, platform })
+        let StageState {
+            root,
+            config,
+            history,
+            platform,
+            ..
+        } = state;
+        Ok(Base {
+            root,
+            config,
+            history,
+            platform,
+        })
     }
 
     fn base_scratch(&mut self, platform: Platform) -> Result<Base, Stop> {
@@ -100,12 +116,22 @@ impl Compiler<'_> {
         let mut config = ImageConfig::scratch(&platform);
         config.config.env = vec![format!("PATH={DEFAULT_PATH}")];
         config.config.working_dir = "/".to_owned();
-        Ok(Base { root, config, history: Vec::new(), platform })
+        Ok(Base {
+            root,
+            config,
+            history: Vec::new(),
+            platform,
+        })
     }
 
-    fn base_context(&mut self, name: &str, kind: &ContextKind, platform: Platform) -> Result<Base, Stop> {
+    fn base_context(
+        &mut self,
+        name: &str,
+        kind: &ContextKind,
+        platform: Platform,
+    ) -> Result<Base, Stop> {
         match kind {
-            ContextKind::Image(image) => self.base_image(image, platform),
+            ContextKind::Image(image) => self.base_image(image, &platform),
             ContextKind::Target(stage) => {
                 let index = self.find_stage(stage, self.stages.len()).ok_or_else(|| {
                     DockerfileError::whole(format!("context {name}: there is no stage {stage}"))
@@ -114,30 +140,42 @@ impl Compiler<'_> {
             }
             ContextKind::Local => {
                 let root = self.context(name)?;
-                Ok(Base { root, ..self.base_scratch(platform)? })
+                Ok(Base {
+                    root,
+                    ..self.base_scratch(platform)?
+                })
             }
         }
     }
 
-    fn base_image(&mut self, image: &str, platform: Platform) -> Result<Base, Stop> {
-        let (root, config) = self.image(image, &platform)?;
+    fn base_image(&mut self, image: &str, platform: &Platform) -> Result<Base, Stop> {
+        let (root, config) = self.image(image, platform)?;
         let mut history = Vec::new();
         for line in &config.history {
             history.push(HistoryLine {
                 created_by: line.created_by.clone(),
                 comment: line.comment.clone(),
                 author: line.author.clone(),
-                layer: if line.empty_layer { LayerOrigin::None } else { LayerOrigin::Base },
+                layer: if line.empty_layer {
+                    LayerOrigin::None
+                } else {
+                    LayerOrigin::Base
+                },
                 created: line.created.clone(),
                 layer_name: None,
             });
         }
         let mut config = config;
         if config.architecture.is_empty() {
-            config.set_platform(&platform);
+            config.set_platform(platform);
         }
         let platform = config.platform();
-        Ok(Base { root, config, history, platform })
+        Ok(Base {
+            root,
+            config,
+            history,
+            platform,
+        })
     }
 
     /// An image's files and configuration, or a note that it must be known.
@@ -146,7 +184,10 @@ impl Compiler<'_> {
         name: &str,
         platform: &Platform,
     ) -> Result<(StepId, ImageConfig), Stop> {
-        let request = ImageRequest { name: name.to_owned(), platform: platform.clone() };
+        let request = ImageRequest {
+            name: name.to_owned(),
+            platform: platform.clone(),
+        };
         let Some(image) = self.images.get(&request) else {
             self.needs.insert(request);
             return Err(Stop::Needs);

@@ -68,8 +68,16 @@ pub fn compile(
     }
     let stages = compiler.stage_list(&options.platforms);
     let (warnings, warnings_are_errors) = compiler.lint.finish();
-    let build = Build { graph: compiler.graph, targets, stages };
-    Ok(Outcome::Done(Box::new(Compiled { build, warnings, warnings_are_errors })))
+    let build = Build {
+        graph: compiler.graph,
+        targets,
+        stages,
+    };
+    Ok(Outcome::Done(Box::new(Compiled {
+        build,
+        warnings,
+        warnings_are_errors,
+    })))
 }
 
 /// Why a stage can't be compiled now.
@@ -135,9 +143,14 @@ impl<'a> Compiler<'a> {
 
     /// The stage wanted: the last one, or the one named.
     fn target(&self) -> Result<usize, DockerfileError> {
-        let Some(name) = &self.options.target else { return Ok(self.stages.len() - 1) };
+        let Some(name) = &self.options.target else {
+            return Ok(self.stages.len() - 1);
+        };
         self.find_stage(name, self.stages.len()).ok_or_else(|| {
-            let names = self.stages.iter().filter_map(|stage| stage.from.name.as_deref());
+            let names = self
+                .stages
+                .iter()
+                .filter_map(|stage| stage.from.name.as_deref());
             let hint = crate::suggest::did_you_mean(name, names);
             DockerfileError::whole(format!("target stage \"{name}\" could not be found{hint}"))
         })
@@ -146,7 +159,11 @@ impl<'a> Compiler<'a> {
     /// The last stage before `before` with a name.
     pub(crate) fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
         let is_named = |stage: &StageSource<'_>| {
-            stage.from.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+            stage
+                .from
+                .name
+                .as_ref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(name))
         };
         self.stages[..before].iter().rposition(is_named)
     }
@@ -176,7 +193,11 @@ impl<'a> Compiler<'a> {
         Ok(state)
     }
 
-    fn instruction(&mut self, state: &mut StageState, instruction: &Instruction) -> Result<(), Stop> {
+    fn instruction(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+    ) -> Result<(), Stop> {
         state.begin(instruction);
         match &instruction.kind {
             Kind::Arg(args) => self.arg(state, instruction, args)?,
@@ -199,20 +220,38 @@ impl<'a> Compiler<'a> {
         platform: &Platform,
     ) -> Result<StepId, Stop> {
         let filtered = &self.options.no_cache_filter;
-        let no_cache = filtered.iter().any(|stage| stage.eq_ignore_ascii_case(&name.stage));
-        let step = Step { op, name, location, platform: platform.clone(), no_cache };
+        let no_cache = filtered
+            .iter()
+            .any(|stage| stage.eq_ignore_ascii_case(&name.stage));
+        let step = Step {
+            op,
+            name,
+            location,
+            platform: platform.clone(),
+            no_cache,
+        };
         self.graph.add(step, inputs).map_err(|error| {
             DockerfileError::whole(format!("{error}; this is a bug in kiln")).into()
         })
     }
 
     /// A source step, made once however often it is used.
-    pub(crate) fn source(&mut self, text: String, op: Op, platform: &Platform) -> Result<StepId, Stop> {
+    pub(crate) fn source(
+        &mut self,
+        text: String,
+        op: Op,
+        platform: &Platform,
+    ) -> Result<StepId, Stop> {
         let key = format!("{text} {platform}");
         if let Some(id) = self.sources.get(&key) {
             return Ok(*id);
         }
-        let name = StepName { stage: String::new(), number: 0, of: 0, text };
+        let name = StepName {
+            stage: String::new(),
+            number: 0,
+            of: 0,
+            text,
+        };
         let id = self.add(op, Vec::new(), name, None, platform)?;
         self.sources.insert(key, id);
         Ok(id)
@@ -221,9 +260,16 @@ impl<'a> Compiler<'a> {
     /// The files of a named folder.
     pub(crate) fn context(&mut self, name: &str) -> Result<StepId, Stop> {
         let ignore = self.options.ignore.get(name).cloned().unwrap_or_default();
-        let op = Op::Context(ContextSource { name: name.to_owned(), ignore });
+        let op = Op::Context(ContextSource {
+            name: name.to_owned(),
+            ignore,
+        });
         // A folder is the same whatever platform the step that uses it runs on.
-        self.source(format!("context {name}"), op, &self.options.build_platform.clone())
+        self.source(
+            format!("context {name}"),
+            op,
+            &self.options.build_platform.clone(),
+        )
     }
 
     fn finish(&self, state: &StageState) -> Result<Target, DockerfileError> {
@@ -241,11 +287,24 @@ impl<'a> Compiler<'a> {
 
     fn stage_list(&self, platforms: &[Platform]) -> Vec<kiln_graph::Stage> {
         let stage = |(index, source): (usize, &StageSource<'_>)| {
-            let states = platforms.iter().filter_map(|platform| self.done.get(&(index, platform.clone())));
-            let other = self.done.iter().filter(|((at, _), _)| *at == index).map(|(_, state)| state);
+            let states = platforms
+                .iter()
+                .filter_map(|platform| self.done.get(&(index, platform.clone())));
+            let other = self
+                .done
+                .iter()
+                .filter(|((at, _), _)| *at == index)
+                .map(|(_, state)| state);
             kiln_graph::Stage {
-                name: source.from.name.clone().unwrap_or_else(|| index.to_string()),
-                steps: states.chain(other).flat_map(|state| state.steps.clone()).collect(),
+                name: source
+                    .from
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| index.to_string()),
+                steps: states
+                    .chain(other)
+                    .flat_map(|state| state.steps.clone())
+                    .collect(),
             }
         };
         self.stages.iter().enumerate().map(stage).collect()
@@ -260,14 +319,24 @@ fn split_stages(file: &Dockerfile) -> Vec<StageSource<'_>> {
         .filter(|(_, instruction)| matches!(instruction.kind, Kind::From(_)))
         .map(|(at, _)| at)
         .collect();
-    let ends = starts.iter().skip(1).copied().chain([file.instructions.len()]);
+    let ends = starts
+        .iter()
+        .skip(1)
+        .copied()
+        .chain([file.instructions.len()]);
     starts
         .iter()
         .zip(ends)
         .filter_map(|(start, end)| {
             let head = &file.instructions[*start];
-            let Kind::From(from) = &head.kind else { return None };
-            Some(StageSource { from, head, body: &file.instructions[start + 1..end] })
+            let Kind::From(from) = &head.kind else {
+                return None;
+            };
+            Some(StageSource {
+                from,
+                head,
+                body: &file.instructions[start + 1..end],
+            })
         })
         .collect()
 }

@@ -22,18 +22,28 @@ impl Fields {
     }
 
     fn is_set(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value != "false" && value != "0")
+        self.get(name)
+            .is_some_and(|value| value != "false" && value != "0")
     }
 
     fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, String> {
-        let parse = |text: &str| text.parse().map_err(|_| format!("invalid value '{text}' for {name} in mount"));
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("invalid value '{text}' for {name} in mount"))
+        };
         self.get(name).map(parse).transpose()
     }
 
     fn mode(&self, default: u32) -> Result<u32, String> {
-        let Some(text) = self.get("mode") else { return Ok(default) };
-        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-        mode.ok_or_else(|| format!("invalid value '{text}' for mode in mount: write an octal number"))
+        let Some(text) = self.get("mode") else {
+            return Ok(default);
+        };
+        let mode = u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o7777);
+        mode.ok_or_else(|| {
+            format!("invalid value '{text}' for mode in mount: write an octal number")
+        })
     }
 }
 
@@ -49,7 +59,10 @@ impl Compiler<'_> {
         let mut all = Vec::new();
         let mut agents = 0;
         for mount in mounts {
-            let mut fields = Fields { kind: mount.kind.clone(), fields: Vec::new() };
+            let mut fields = Fields {
+                kind: mount.kind.clone(),
+                fields: Vec::new(),
+            };
             for (name, value) in &mount.fields {
                 let value = self.expand(state, at, value)?;
                 fields.fields.push((name.clone(), value));
@@ -96,8 +109,15 @@ impl Compiler<'_> {
         };
         let source = ImagePath::new(fields.get("source").unwrap_or("/"));
         let writable = fields.is_set("readwrite") || fields.get("readonly") == Some("false");
-        let kind = MountKind::Bind { from, source, writable };
-        Ok(Mount { target: target(state, fields.get("target").unwrap_or("")), kind })
+        let kind = MountKind::Bind {
+            from,
+            source,
+            writable,
+        };
+        Ok(Mount {
+            target: target(state, fields.get("target").unwrap_or("")),
+            kind,
+        })
     }
 
     fn cache(
@@ -113,13 +133,22 @@ impl Compiler<'_> {
         };
         let target = target(state, fields.get("target").unwrap_or(""));
         let kind = cache_mount(fields, &target, from).map_err(|message| fault(at, &message))?;
-        Ok(Mount { target, kind: MountKind::Cache(kind) })
+        Ok(Mount {
+            target,
+            kind: MountKind::Cache(kind),
+        })
     }
 }
 
-fn cache_mount(fields: &Fields, target: &ImagePath, from: Option<Input>) -> Result<CacheMount, String> {
+fn cache_mount(
+    fields: &Fields,
+    target: &ImagePath,
+    from: Option<Input>,
+) -> Result<CacheMount, String> {
     Ok(CacheMount {
-        id: fields.get("id").map_or_else(|| target.to_string(), str::to_owned),
+        id: fields
+            .get("id")
+            .map_or_else(|| target.to_string(), str::to_owned),
         sharing: match fields.get("sharing") {
             Some("private") => Sharing::Private,
             Some("locked") => Sharing::Locked,
@@ -143,7 +172,10 @@ fn other(state: &StageState, fields: &Fields, agents: &mut u32) -> Result<Mount,
         "tmpfs" => {
             let size = fields.get("size").map(parse_size).transpose()?;
             let target = target(state, fields.get("target").unwrap_or(""));
-            Ok(Mount { target, kind: MountKind::Tmpfs { size } })
+            Ok(Mount {
+                target,
+                kind: MountKind::Tmpfs { size },
+            })
         }
         "secret" => secret(state, fields),
         _ => {
@@ -156,7 +188,10 @@ fn other(state: &StageState, fields: &Fields, agents: &mut u32) -> Result<Mount,
                 uid: fields.number("uid")?.unwrap_or(0),
                 gid: fields.number("gid")?.unwrap_or(0),
             });
-            Ok(Mount { target: target(state, fields.get("target").unwrap_or(&default)), kind })
+            Ok(Mount {
+                target: target(state, fields.get("target").unwrap_or(&default)),
+                kind,
+            })
         }
     }
 }
@@ -164,7 +199,11 @@ fn other(state: &StageState, fields: &Fields, agents: &mut u32) -> Result<Mount,
 fn secret(state: &StageState, fields: &Fields) -> Result<Mount, String> {
     let given = fields.get("target");
     let base = given.and_then(|target| target.rsplit('/').next());
-    let id = fields.get("id").or(fields.get("source")).or(base).unwrap_or_default();
+    let id = fields
+        .get("id")
+        .or(fields.get("source"))
+        .or(base)
+        .unwrap_or_default();
     let env = fields.get("env").map(str::to_owned);
     let kind = MountKind::Secret(SecretMount {
         id: id.to_owned(),
@@ -176,7 +215,10 @@ fn secret(state: &StageState, fields: &Fields) -> Result<Mount, String> {
         gid: fields.number("gid")?.unwrap_or(0),
     });
     let path = given.map_or_else(|| format!("/run/secrets/{id}"), str::to_owned);
-    Ok(Mount { target: target(state, &path), kind })
+    Ok(Mount {
+        target: target(state, &path),
+        kind,
+    })
 }
 
 /// A number of bytes, with `k`, `m`, `g` or `t` for powers of 1024.
@@ -190,6 +232,10 @@ fn parse_size(text: &str) -> Result<u64, String> {
         Some((at, 't')) => (&digits[..at], 4),
         _ => (digits, 0),
     };
-    let number: u64 = number.parse().map_err(|_| format!("invalid size '{text}' in mount"))?;
-    number.checked_mul(1024u64.pow(power)).ok_or_else(|| format!("size '{text}' in mount is too large"))
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("invalid size '{text}' in mount"))?;
+    number
+        .checked_mul(1024u64.pow(power))
+        .ok_or_else(|| format!("size '{text}' in mount is too large"))
 }

@@ -15,7 +15,12 @@ use crate::ast::{Command, Instruction, Run};
 
 impl Compiler<'_> {
     /// RUN.
-    pub(crate) fn run(&mut self, state: &mut StageState, at: &Instruction, run: &Run) -> Result<(), Stop> {
+    pub(crate) fn run(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        run: &Run,
+    ) -> Result<(), Stop> {
         if let Some(device) = run.devices.first() {
             let text = format!("--device={device}: kiln gives steps no devices");
             return Err(fault(at, &text).into());
@@ -133,7 +138,10 @@ fn command(state: &StageState, run: &Run) -> (Vec<String>, Option<Mount>) {
         return (with_shell(only.content.clone()), None);
     }
     let target = ImagePath::new("/dev/pipes").join(&only.name);
-    let kind = MountKind::Inline { content: only.content.clone().into_bytes(), mode: 0o755 };
+    let kind = MountKind::Inline {
+        content: only.content.clone().into_bytes(),
+        mode: 0o755,
+    };
     (vec![target.to_string()], Some(Mount { target, kind }))
 }
 
@@ -152,5 +160,9 @@ fn declared_args(state: &StageState) -> String {
         value.as_ref().map(|value| format!("{name}={value}"))
     };
     let args: Vec<String> = state.args.iter().filter_map(with_value).collect();
-    if args.is_empty() { String::new() } else { format!("|{} {} ", args.len(), args.join(" ")) }
+    if args.is_empty() {
+        String::new()
+    } else {
+        format!("|{} {} ", args.len(), args.join(" "))
+    }
 }

@@ -33,26 +33,44 @@ impl StageState {
     /// Notes that an instruction begins.
     pub(crate) fn begin(&mut self, instruction: &Instruction) {
         self.number += 1;
-        let names = instruction.comments.iter().filter_map(|comment| comment.strip_prefix("layer:"));
-        if let Some(name) = names.last() {
+        let mut names = instruction
+            .comments
+            .iter()
+            .filter_map(|comment| comment.strip_prefix("layer:"));
+        if let Some(name) = names.next_back() {
             self.layer_name = Some(name.trim().to_owned()).filter(|name| !name.is_empty());
         }
     }
 
     /// The name of the current instruction's step.
     pub(crate) fn step_name(&self, text: impl Into<String>) -> StepName {
-        StepName { stage: self.name.clone(), number: self.number, of: self.of, text: text.into() }
+        StepName {
+            stage: self.name.clone(),
+            number: self.number,
+            of: self.of,
+            text: text.into(),
+        }
     }
 
     /// Makes a step the stage's new root.
     pub(crate) fn advance(&mut self, step: StepId, at: &Location) {
         self.root = step;
         let (number, line, end_line) = (self.number, at.line, at.end_line);
-        self.steps.push(StageStep { number, line, end_line, step });
+        self.steps.push(StageStep {
+            number,
+            line,
+            end_line,
+            step,
+        });
     }
 
     /// Adds a line of history for the current instruction.
-    pub(crate) fn record(&mut self, created_by: String, layer: LayerOrigin, created: Option<&String>) {
+    pub(crate) fn record(
+        &mut self,
+        created_by: String,
+        layer: LayerOrigin,
+        created: Option<&String>,
+    ) {
         self.history.push(HistoryLine {
             created_by,
             comment: "buildkit.dockerfile.v0".to_owned(),
@@ -70,7 +88,10 @@ impl StageState {
 
     /// What a name expands to.
     pub(crate) fn lookup(&self, name: &str) -> Option<String> {
-        self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        self.env
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
     }
 }
 

@@ -13,8 +13,13 @@ pub(crate) struct Checks {
 
 impl Checks {
     pub(crate) fn of(file: &Dockerfile, argument: Option<&String>) -> Self {
-        let directive = file.directives.iter().find(|directive| directive.name == "check");
-        let text = argument.map(String::as_str).or(directive.map(|directive| directive.value.as_str()));
+        let directive = file
+            .directives
+            .iter()
+            .find(|directive| directive.name == "check");
+        let text = argument
+            .map(String::as_str)
+            .or(directive.map(|directive| directive.value.as_str()));
         Self::parse(text.unwrap_or(""))
     }
 
@@ -24,7 +29,11 @@ impl Checks {
         for part in text.split(';') {
             match part.trim().split_once('=') {
                 Some(("skip", names)) => {
-                    checks.skip.extend(names.split(',').map(|name| name.trim().to_ascii_lowercase()));
+                    checks.skip.extend(
+                        names
+                            .split(',')
+                            .map(|name| name.trim().to_ascii_lowercase()),
+                    );
                 }
                 Some(("error", value)) => checks.error = value.trim().eq_ignore_ascii_case("true"),
                 _ => {}
@@ -35,7 +44,9 @@ impl Checks {
 
     fn skips(&self, rule: Rule) -> bool {
         let name = rule.name().to_ascii_lowercase();
-        self.skip.iter().any(|skipped| *skipped == "all" || *skipped == name)
+        self.skip
+            .iter()
+            .any(|skipped| *skipped == "all" || *skipped == name)
     }
 }
 
@@ -53,41 +64,63 @@ pub(crate) struct Linter {
 
 impl Linter {
     pub(crate) fn new(checks: Checks) -> Self {
-        Self { checks, found: Vec::new() }
+        Self {
+            checks,
+            found: Vec::new(),
+        }
     }
 
     /// The warnings in the order of the file, each once; and whether they are errors.
     pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, bool) {
-        self.found.sort_by_key(|found| (found.location.line, found.rule));
+        self.found
+            .sort_by_key(|found| (found.location.line, found.rule));
         self.found.dedup();
         (self.found, self.checks.error)
     }
 
     fn warn(&mut self, at: &Instruction, rule: Rule, message: String) {
         let skipped_here = at.comments.iter().any(|comment| {
-            comment.strip_prefix("check=").is_some_and(|text| Checks::parse(text).skips(rule))
+            comment
+                .strip_prefix("check=")
+                .is_some_and(|text| Checks::parse(text).skips(rule))
         });
         if !skipped_here && !self.checks.skips(rule) {
-            self.found.push(Diagnostic { rule, message, location: at.location.clone() });
+            self.found.push(Diagnostic {
+                rule,
+                message,
+                location: at.location.clone(),
+            });
         }
     }
 
     pub(crate) fn undefined(&mut self, at: &Instruction, suspect: &Suspect<'_>) {
         let hint = nearest(suspect.name, suspect.known.iter().copied());
-        let hint = hint.map(|name| format!(" (did you mean ${name}?)")).unwrap_or_default();
+        let hint = hint
+            .map(|name| format!(" (did you mean ${name}?)"))
+            .unwrap_or_default();
         let message = format!("Usage of undefined variable '${}'{hint}", suspect.name);
         self.warn(at, Rule::UndefinedVar, message);
     }
 
     pub(crate) fn secret_name(&mut self, at: &Instruction, name: &str, keyword: &str) {
         const SUSPICIOUS: &[&str] = &[
-            "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd",
-            "secret", "token",
+            "apikey",
+            "auth",
+            "credential",
+            "credentials",
+            "key",
+            "password",
+            "pword",
+            "passwd",
+            "secret",
+            "token",
         ];
         let lower = name.to_ascii_lowercase();
         let is_public = lower.contains("public");
         if !is_public && lower.split('_').any(|part| SUSPICIOUS.contains(&part)) {
-            let message = format!("Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\")");
+            let message = format!(
+                "Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\")"
+            );
             self.warn(at, Rule::SecretsUsedInArgOrEnv, message);
         }
     }
@@ -95,23 +128,30 @@ impl Linter {
     pub(crate) fn expose(&mut self, at: &Instruction, port: &str) {
         let (ports, protocol) = port.split_once('/').unwrap_or((port, ""));
         if protocol.chars().any(|c| c.is_ascii_uppercase()) {
-            let message = format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
+            let message =
+                format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
             self.warn(at, Rule::ExposeProtoCasing, message);
         }
         if ports.contains(':') {
-            let message = format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'");
+            let message = format!(
+                "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+            );
             self.warn(at, Rule::ExposeInvalidFormat, message);
         }
     }
 
     pub(crate) fn relative_workdir(&mut self, at: &Instruction, path: &str) {
-        let message = format!("Relative workdir \"{path}\" can have unexpected results if the base image changes");
+        let message = format!(
+            "Relative workdir \"{path}\" can have unexpected results if the base image changes"
+        );
         self.warn(at, Rule::WorkdirRelativePath, message);
     }
 
-    pub(crate) fn from_platform(&mut self, at: &Instruction, text: &str) {
+    pub(crate) fn platform_flag(&mut self, at: &Instruction, text: &str) {
         if ["$TARGETPLATFORM", "${TARGETPLATFORM}"].contains(&text) {
-            let message = format!("Setting platform to predefined {text} in FROM is redundant as this is the default behavior");
+            let message = format!(
+                "Setting platform to predefined {text} in FROM is redundant as this is the default behavior"
+            );
             self.warn(at, Rule::RedundantTargetPlatform, message);
         } else if !text.contains('$') {
             let message = format!("FROM --platform flag should not use constant value \"{text}\"");
@@ -128,9 +168,16 @@ pub(crate) fn check_syntax(file: &Dockerfile, lint: &mut Linter) {
         check_instruction(instruction, &mut seen, lint);
     }
     for location in &file.empty_continuations {
-        let at = file.instructions.iter().find(|i| i.location.covers_line(location.line));
+        let at = file
+            .instructions
+            .iter()
+            .find(|i| i.location.covers_line(location.line));
         if let Some(at) = at {
-            lint.warn(at, Rule::NoEmptyContinuation, "Empty continuation line".to_owned());
+            lint.warn(
+                at,
+                Rule::NoEmptyContinuation,
+                "Empty continuation line".to_owned(),
+            );
         }
     }
 }
@@ -156,16 +203,26 @@ fn check_instruction(at: &Instruction, seen: &mut Seen, lint: &mut Linter) {
         }
         Kind::Env(pairs) | Kind::Label(pairs) if pairs.legacy => {
             let keyword = at.keyword.to_ascii_uppercase();
-            let message = format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format");
+            let message = format!(
+                "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+            );
             lint.warn(at, Rule::LegacyKeyValueFormat, message);
         }
         _ => {}
     }
 }
 
-fn check_command(at: &Instruction, keyword: &'static str, command: &Command, seen: &mut Seen, lint: &mut Linter) {
+fn check_command(
+    at: &Instruction,
+    keyword: &'static str,
+    command: &Command,
+    seen: &mut Seen,
+    lint: &mut Linter,
+) {
     if matches!(command, Command::Shell(_)) {
-        let message = format!("JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals");
+        let message = format!(
+            "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
+        );
         lint.warn(at, Rule::JSONArgsRecommended, message);
     }
     check_once(at, keyword, seen, lint);
@@ -173,7 +230,9 @@ fn check_command(at: &Instruction, keyword: &'static str, command: &Command, see
 
 fn check_once(at: &Instruction, keyword: &'static str, seen: &mut Seen, lint: &mut Linter) {
     if seen.kinds.contains(&keyword) {
-        let message = format!("Multiple {keyword} instructions should not be used in the same stage because only the last one will be used");
+        let message = format!(
+            "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
+        );
         lint.warn(at, Rule::MultipleInstructionsDisallowed, message);
     }
     seen.kinds.push(keyword);
@@ -182,19 +241,34 @@ fn check_once(at: &Instruction, keyword: &'static str, seen: &mut Seen, lint: &m
 fn check_from(at: &Instruction, from: &crate::ast::From, seen: &mut Seen, lint: &mut Linter) {
     let Some(name) = &from.name else { return };
     if name.chars().any(|c| c.is_ascii_uppercase()) {
-        lint.warn(at, Rule::StageNameCasing, format!("Stage name '{name}' should be lowercase"));
+        lint.warn(
+            at,
+            Rule::StageNameCasing,
+            format!("Stage name '{name}' should be lowercase"),
+        );
     }
     let lower = name.to_ascii_lowercase();
     if ["scratch", "context"].contains(&lower.as_str()) {
-        lint.warn(at, Rule::ReservedStageName, format!("Stage name should not use the same name as reserved stage \"{lower}\""));
+        lint.warn(
+            at,
+            Rule::ReservedStageName,
+            format!("Stage name should not use the same name as reserved stage \"{lower}\""),
+        );
     }
     if seen.stages.contains(&lower) {
-        lint.warn(at, Rule::DuplicateStageName, format!("Duplicate stage name \"{name}\", stage names should be unique"));
+        lint.warn(
+            at,
+            Rule::DuplicateStageName,
+            format!("Duplicate stage name \"{name}\", stage names should be unique"),
+        );
     }
     seen.stages.push(lower);
     let keyword = from.as_keyword.as_deref().unwrap_or_default();
     if is_upper(keyword) != is_upper(&at.keyword) {
-        let message = format!("'{keyword}' and '{}' keywords' casing do not match", at.keyword);
+        let message = format!(
+            "'{keyword}' and '{}' keywords' casing do not match",
+            at.keyword
+        );
         lint.warn(at, Rule::FromAsCasing, message);
     }
 }
@@ -204,14 +278,29 @@ fn is_upper(word: &str) -> bool {
 }
 
 fn check_casing(file: &Dockerfile, lint: &mut Linter) {
-    let upper = file.instructions.iter().filter(|i| is_upper(&i.keyword)).count();
+    let upper = file
+        .instructions
+        .iter()
+        .filter(|i| is_upper(&i.keyword))
+        .count();
     let most_are_upper = upper * 2 >= file.instructions.len();
     let is_lower = |word: &str| word.chars().all(|c| c.is_ascii_lowercase());
     for at in &file.instructions {
-        let fits = if most_are_upper { is_upper(&at.keyword) } else { is_lower(&at.keyword) };
+        let fits = if most_are_upper {
+            is_upper(&at.keyword)
+        } else {
+            is_lower(&at.keyword)
+        };
         if !fits {
-            let wanted = if most_are_upper { "uppercase" } else { "lowercase" };
-            let message = format!("Command '{}' should match the case of the command majority ({wanted})", at.keyword);
+            let wanted = if most_are_upper {
+                "uppercase"
+            } else {
+                "lowercase"
+            };
+            let message = format!(
+                "Command '{}' should match the case of the command majority ({wanted})",
+                at.keyword
+            );
             lint.warn(at, Rule::ConsistentInstructionCasing, message);
         }
     }

@@ -10,7 +10,7 @@ pub(crate) struct Flag {
 }
 
 /// Takes the flags off the front of an instruction's rest; `--` ends them.
-pub(crate) fn take<'a>(mut rest: &'a str, escape: char) -> (Vec<Flag>, &'a str) {
+pub(crate) fn take(mut rest: &str, escape: char) -> (Vec<Flag>, &str) {
     let mut flags = Vec::new();
     loop {
         rest = rest.trim_start();
@@ -29,8 +29,14 @@ pub(crate) fn take<'a>(mut rest: &'a str, escape: char) -> (Vec<Flag>, &'a str) 
 
 fn flag(text: &str) -> Flag {
     match text.split_once('=') {
-        Some((name, value)) => Flag { name: name.to_owned(), value: Some(value.to_owned()) },
-        None => Flag { name: text.to_owned(), value: None },
+        Some((name, value)) => Flag {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+        },
+        None => Flag {
+            name: text.to_owned(),
+            value: None,
+        },
     }
 }
 
@@ -62,7 +68,11 @@ fn unquote(text: &str, escape: char) -> String {
         match c {
             c if quote == Some(c) => quote = None,
             '"' | '\'' if quote.is_none() => quote = Some(c),
-            c if c == escape && chars.peek().is_some_and(|next| ['"', '\'', escape].contains(next)) => {
+            c if c == escape
+                && chars
+                    .peek()
+                    .is_some_and(|next| ['"', '\'', escape].contains(next)) =>
+            {
                 out.extend(chars.next());
             }
             c => out.push(c),
@@ -100,21 +110,30 @@ impl<'a> Flags<'a> {
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, String> {
-        let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else { return Ok(None) };
+        let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else {
+            return Ok(None);
+        };
         let missing = || format!("missing a value on flag: {} --{name}", self.keyword);
         flag.value.clone().map(Some).ok_or_else(missing)
     }
 
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
         let named = self.flags.iter().filter(|flag| flag.name == name);
-        named.map(|flag| flag.value.clone().unwrap_or_default()).collect()
+        named
+            .map(|flag| flag.value.clone().unwrap_or_default())
+            .collect()
     }
 
     pub(crate) fn truth(&self, name: &str) -> Result<Option<bool>, String> {
-        let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else { return Ok(None) };
+        let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else {
+            return Ok(None);
+        };
         let value = flag.value.as_deref().unwrap_or("true");
         truth(value).map(Some).ok_or_else(|| {
-            format!("expecting boolean value for flag {} --{name}, not: {value}", self.keyword)
+            format!(
+                "expecting boolean value for flag {} --{name}, not: {value}",
+                self.keyword
+            )
         })
     }
 }

@@ -17,12 +17,20 @@ pub(crate) fn parse(flags: &Flags<'_>, rest: &str) -> Result<Healthcheck, String
 }
 
 fn with_times(flags: &Flags<'_>, command: Command) -> Result<Healthcheck, String> {
-    let time = |name: &str| flags.text(name)?.map_or(Ok(0), |text| duration(name, &text));
+    let time = |name: &str| {
+        flags
+            .text(name)?
+            .map_or(Ok(0), |text| duration(name, &text))
+    };
     let retries = match flags.text("retries")? {
         None => 0,
         Some(text) => match text.parse::<i64>() {
             Ok(count) if count >= 0 => count,
-            _ => return Err(format!("--retries cannot be '{text}': it must be a number not below zero")),
+            _ => {
+                return Err(format!(
+                    "--retries cannot be '{text}': it must be a number not below zero"
+                ));
+            }
         },
     };
     Ok(Healthcheck {
@@ -51,17 +59,27 @@ fn duration(name: &str, text: &str) -> Result<i64, String> {
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number: f64 = rest[..end].parse().map_err(|_| bad())?;
         rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = UNITS.iter().find(|(unit, _)| *unit == &rest[..end]).ok_or_else(bad)?;
+        let end = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let unit = UNITS
+            .iter()
+            .find(|(unit, _)| *unit == &rest[..end])
+            .ok_or_else(bad)?;
         total += number * unit.1;
         rest = &rest[end..];
     }
     if total != 0.0 && total < 1e6 {
         return Err(format!("Interval '{name}' cannot be less than 1ms"));
     }
-    #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "float to integer casts saturate"
+    )]
     Ok(total as i64)
 }

@@ -11,8 +11,24 @@ use crate::error::lines;
 use crate::suggest::did_you_mean;
 
 const KEYWORDS: &[&str] = &[
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL",
-    "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// Reads an instruction.
@@ -22,7 +38,10 @@ pub(crate) fn parse(
     escape: char,
 ) -> Result<Instruction, DockerfileError> {
     let location = lines(file, line.first, line.last);
-    let (keyword, rest) = line.text.split_once(char::is_whitespace).unwrap_or((&line.text, ""));
+    let (keyword, rest) = line
+        .text
+        .split_once(char::is_whitespace)
+        .unwrap_or((&line.text, ""));
     let kind = kind(keyword, rest.trim(), line, escape)
         .map_err(|message| DockerfileError::at(location.clone(), message))?;
     Ok(Instruction {
@@ -53,45 +72,70 @@ fn kind(keyword: &str, rest: &str, line: &Line, escape: char) -> Result<Kind, St
         return Err(format!("{upper} requires at least one argument"));
     }
     Ok(match upper.as_str() {
-        "ADD" => Kind::Add(copy(&upper, &flags, rest, line, escape)?),
-        "COPY" => Kind::Copy(copy(&upper, &flags, rest, line, escape)?),
+        "ADD" => Kind::Add(copy(&upper, &flags, rest, line)?),
+        "COPY" => Kind::Copy(copy(&upper, &flags, rest, line)?),
         "ARG" => Kind::Arg(args(rest, escape)?),
         "CMD" => Kind::Cmd(command(rest)?),
         "ENTRYPOINT" => Kind::Entrypoint(command(rest)?),
         "ENV" => Kind::Env(pairs(&upper, rest, escape)?),
         "LABEL" => Kind::Label(pairs(&upper, rest, escape)?),
-        "EXPOSE" => Kind::Expose(words::split(rest, escape)),
-        "FROM" => Kind::From(from(&flags, rest, escape)?),
+        "EXPOSE" => Kind::Expose(words::plain(rest)),
+        "FROM" => Kind::From(from(&flags, rest)?),
         "HEALTHCHECK" => Kind::Healthcheck(healthcheck::parse(&flags, rest)?),
         "MAINTAINER" => Kind::Maintainer(rest.to_owned()),
         "RUN" => Kind::Run(Box::new(run(&flags, rest, line)?)),
         "SHELL" => Kind::Shell(shell(rest)?),
         "STOPSIGNAL" => Kind::Stopsignal(one(&upper, rest)?),
         "USER" => Kind::User(one(&upper, rest)?),
-        "VOLUME" => Kind::Volume(volume(rest, escape)?),
+        "VOLUME" => Kind::Volume(volume(rest)?),
         _ => Kind::Workdir(rest.to_owned()),
     })
 }
 
 fn known_flags(keyword: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match keyword {
-        "COPY" => (&["chown", "from", "chmod", "link", "parents", "exclude"], &["exclude"]),
+        "COPY" => (
+            &["chown", "from", "chmod", "link", "parents", "exclude"],
+            &["exclude"],
+        ),
         "ADD" => (
-            &["chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"],
+            &[
+                "chown",
+                "chmod",
+                "link",
+                "keep-git-dir",
+                "checksum",
+                "unpack",
+                "exclude",
+            ],
             &["exclude"],
         ),
         "FROM" => (&["platform"], &[]),
-        "RUN" => (&["mount", "network", "security", "device"], &["mount", "device"]),
-        "HEALTHCHECK" => {
-            (&["interval", "timeout", "start-period", "start-interval", "retries"], &[])
-        }
+        "RUN" => (
+            &["mount", "network", "security", "device"],
+            &["mount", "device"],
+        ),
+        "HEALTHCHECK" => (
+            &[
+                "interval",
+                "timeout",
+                "start-period",
+                "start-interval",
+                "retries",
+            ],
+            &[],
+        ),
         _ => (&[], &[]),
     }
 }
 
 /// A trigger is looked at when it fires; only what can never fire is refused at once.
 fn onbuild(rest: &str, line: &Line) -> Result<Kind, String> {
-    let keyword = rest.split_ascii_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    let keyword = rest
+        .split_ascii_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_ascii_uppercase();
     match keyword.as_str() {
         "" => return Err("ONBUILD requires at least one argument".to_owned()),
         "ONBUILD" => return Err("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
@@ -124,11 +168,14 @@ fn one(keyword: &str, rest: &str) -> Result<String, String> {
 
 fn shell(rest: &str) -> Result<Vec<String>, String> {
     let words = words::json(rest).filter(|words| !words.is_empty());
-    words.ok_or_else(|| "SHELL requires the arguments to be in JSON form, such as [\"/bin/bash\", \"-c\"]".to_owned())
+    words.ok_or_else(|| {
+        "SHELL requires the arguments to be in JSON form, such as [\"/bin/bash\", \"-c\"]"
+            .to_owned()
+    })
 }
 
-fn volume(rest: &str, escape: char) -> Result<Vec<String>, String> {
-    let volumes = words::json(rest).unwrap_or_else(|| words::split(rest, escape));
+fn volume(rest: &str) -> Result<Vec<String>, String> {
+    let volumes = words::json(rest).unwrap_or_else(|| words::plain(rest));
     if volumes.iter().any(|volume| volume.trim().is_empty()) {
         return Err("VOLUME specified can not be an empty string".to_owned());
     }
@@ -152,30 +199,47 @@ fn pairs(keyword: &str, rest: &str, escape: char) -> Result<Pairs, String> {
         if value.trim().is_empty() {
             return Err(format!("{keyword} must have two arguments"));
         }
-        return Ok(Pairs { pairs: vec![(name.to_owned(), value.trim().to_owned())], legacy: true });
+        return Ok(Pairs {
+            pairs: vec![(name.to_owned(), value.trim().to_owned())],
+            legacy: true,
+        });
     }
     let pair = |word: &String| match word.split_once('=') {
         Some(("", _)) => Err(format!("{keyword} names can not be blank")),
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(format!("Syntax error - can't find = in \"{word}\". Must be of the form: name=value")),
+        None => Err(format!(
+            "Syntax error - can't find = in \"{word}\". Must be of the form: name=value"
+        )),
     };
-    Ok(Pairs { pairs: words.iter().map(pair).collect::<Result<_, _>>()?, legacy: false })
+    Ok(Pairs {
+        pairs: words.iter().map(pair).collect::<Result<_, _>>()?,
+        legacy: false,
+    })
 }
 
-fn from(flags: &Flags<'_>, rest: &str, escape: char) -> Result<From, String> {
-    let words = words::split(rest, escape);
+fn from(flags: &Flags<'_>, rest: &str) -> Result<From, String> {
+    let words = words::plain(rest);
     let platform = flags.text("platform")?;
     let (image, keyword, name) = match &words[..] {
         [image] => (image, None, None),
         [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => {
             (image, Some(keyword.clone()), Some(name.clone()))
         }
-        _ => return Err("FROM requires either one or three arguments: FROM IMAGE [AS NAME]".to_owned()),
+        _ => {
+            return Err(
+                "FROM requires either one or three arguments: FROM IMAGE [AS NAME]".to_owned(),
+            );
+        }
     };
     if let Some(name) = &name {
         check_stage_name(name)?;
     }
-    Ok(From { platform, image: image.clone(), name, as_keyword: keyword })
+    Ok(From {
+        platform,
+        image: image.clone(),
+        name,
+        as_keyword: keyword,
+    })
 }
 
 fn check_stage_name(name: &str) -> Result<(), String> {
@@ -184,33 +248,52 @@ fn check_stage_name(name: &str) -> Result<(), String> {
     if starts && name.chars().all(valid) {
         return Ok(());
     }
-    Err(format!("invalid name for build stage: \"{name}\", name can't start with a number or contain symbols"))
+    Err(format!(
+        "invalid name for build stage: \"{name}\", name can't start with a number or contain symbols"
+    ))
 }
 
 fn run(flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Run, String> {
-    let mounts = flags.all("mount").iter().map(|text| mount::parse(text)).collect::<Result<_, _>>()?;
+    let mounts = flags
+        .all("mount")
+        .iter()
+        .map(|text| mount::parse(text))
+        .collect::<Result<_, _>>()?;
     let network = flags.text("network")?;
-    if let Some(other) = network.as_deref().filter(|n| !["default", "none", "host"].contains(n)) {
-        return Err(format!("invalid network mode '{other}' for RUN --network: use default, none or host"));
+    if let Some(other) = network
+        .as_deref()
+        .filter(|n| !["default", "none", "host"].contains(n))
+    {
+        return Err(format!(
+            "invalid network mode '{other}' for RUN --network: use default, none or host"
+        ));
     }
     let security = flags.text("security")?;
-    if let Some(other) = security.as_deref().filter(|s| !["sandbox", "insecure"].contains(s)) {
-        return Err(format!("security '{other}' is not supported: use sandbox or insecure"));
+    if let Some(other) = security
+        .as_deref()
+        .filter(|s| !["sandbox", "insecure"].contains(s))
+    {
+        return Err(format!(
+            "security '{other}' is not supported: use sandbox or insecure"
+        ));
     }
     let (devices, heredocs) = (flags.all("device"), line.heredocs.clone());
-    Ok(Run { mounts, network, security, devices, command: command(rest)?, heredocs })
+    Ok(Run {
+        mounts,
+        network,
+        security,
+        devices,
+        command: command(rest)?,
+        heredocs,
+    })
 }
 
-fn copy(
-    keyword: &str,
-    flags: &Flags<'_>,
-    rest: &str,
-    line: &Line,
-    escape: char,
-) -> Result<Copy, String> {
-    let mut paths = words::json(rest).unwrap_or_else(|| words::split(rest, escape));
+fn copy(keyword: &str, flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Copy, String> {
+    let mut paths = words::json(rest).unwrap_or_else(|| words::plain(rest));
     if paths.len() < 2 {
-        return Err(format!("{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"));
+        return Err(format!(
+            "{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
+        ));
     }
     let dest = paths.pop().unwrap_or_default();
     if !line.heredocs.is_empty() {

@@ -28,7 +28,9 @@ pub(crate) struct Read {
 /// Reads a whole file.
 pub(crate) fn read(file: &Arc<str>, text: &str) -> Result<Read, DockerfileError> {
     let directives = directives(file, text)?;
-    let escape = directives.iter().find(|directive| directive.name == "escape");
+    let escape = directives
+        .iter()
+        .find(|directive| directive.name == "escape");
     let escape = match escape.map(|directive| (directive.value.as_str(), directive)) {
         None => '\\',
         Some(("\\", _)) => '\\',
@@ -50,13 +52,19 @@ fn directives(file: &Arc<str>, text: &str) -> Result<Vec<Directive>, DockerfileE
         if number == 1 && line.starts_with("#!") {
             continue;
         }
-        let Some((name, value)) = directive(line) else { break };
+        let Some((name, value)) = directive(line) else {
+            break;
+        };
         let location = lines(file, number, number);
         if found.iter().any(|known| known.name == name) {
             let text = format!("only one {name} parser directive can be used");
             return Err(DockerfileError::at(location, text));
         }
-        found.push(Directive { name, value, location });
+        found.push(Directive {
+            name,
+            value,
+            location,
+        });
     }
     Ok(found)
 }
@@ -83,7 +91,12 @@ pub(crate) fn read_lines(
     first: u32,
 ) -> Result<Read, DockerfileError> {
     let rest = (first..).zip(text.lines()).peekable();
-    let mut reader = Reader { file, escape, rest, empty_continuations: Vec::new() };
+    let mut reader = Reader {
+        file,
+        escape,
+        rest,
+        empty_continuations: Vec::new(),
+    };
     let mut read = Vec::new();
     let mut comments = Vec::new();
     while let Some((number, line)) = reader.rest.next() {
@@ -97,7 +110,12 @@ pub(crate) fn read_lines(
         }
     }
     let empty_continuations = reader.empty_continuations;
-    Ok(Read { escape, directives: Vec::new(), lines: read, empty_continuations })
+    Ok(Read {
+        escape,
+        directives: Vec::new(),
+        lines: read,
+        empty_continuations,
+    })
 }
 
 impl Reader<'_> {
@@ -111,14 +129,17 @@ impl Reader<'_> {
         let mut last = first;
         let mut open = self.add(line.trim_start(), &mut text);
         while open {
-            let Some((number, line)) = self.rest.next() else { break };
+            let Some((number, line)) = self.rest.next() else {
+                break;
+            };
             last = number;
             let trimmed = line.trim();
             if trimmed.starts_with('#') {
                 continue;
             }
             if trimmed.is_empty() {
-                self.empty_continuations.push(lines(self.file, number, number));
+                self.empty_continuations
+                    .push(lines(self.file, number, number));
                 continue;
             }
             open = self.add(line, &mut text);
@@ -128,9 +149,20 @@ impl Reader<'_> {
         for (name, expand, chomp) in heredoc_starts(&text, self.escape) {
             let (content, end) = self.heredoc(&name, chomp, first)?;
             last = end;
-            heredocs.push(Heredoc { name, expand, chomp, content });
+            heredocs.push(Heredoc {
+                name,
+                expand,
+                chomp,
+                content,
+            });
         }
-        Ok(Line { text, first, last, comments, heredocs })
+        Ok(Line {
+            text,
+            first,
+            last,
+            comments,
+            heredocs,
+        })
     }
 
     /// Adds a physical line; whether it goes on in the next one.
@@ -156,7 +188,11 @@ impl Reader<'_> {
     ) -> Result<(String, u32), DockerfileError> {
         let mut content = String::new();
         for (number, line) in self.rest.by_ref() {
-            let line = if chomp { line.trim_start_matches('\t') } else { line };
+            let line = if chomp {
+                line.trim_start_matches('\t')
+            } else {
+                line
+            };
             if line == name {
                 return Ok((content, number));
             }
@@ -164,8 +200,11 @@ impl Reader<'_> {
             content.push('\n');
         }
         let location = lines(self.file, first, first);
-        Err(DockerfileError::at(location, format!("unterminated heredoc: no line is just '{name}'"))
-            .with_help(format!("end the text with a line that holds only {name}")))
+        Err(DockerfileError::at(
+            location,
+            format!("unterminated heredoc: no line is just '{name}'"),
+        )
+        .with_help(format!("end the text with a line that holds only {name}")))
     }
 }
 
@@ -179,7 +218,9 @@ fn heredoc_starts(text: &str, escape: char) -> Vec<(String, bool, bool)> {
     if !["RUN", "COPY", "ADD"].contains(&keyword.as_str()) {
         return Vec::new();
     }
-    let after = words.find(|word| !word.starts_with("--")).unwrap_or_default();
+    let after = words
+        .find(|word| !word.starts_with("--"))
+        .unwrap_or_default();
     if after.starts_with('[') && text.trim_end().ends_with(']') {
         return Vec::new();
     }
@@ -222,7 +263,11 @@ fn heredoc_word(chars: &[char], mut at: usize) -> Option<((String, bool, bool), 
         Some(quote) => *c != quote,
         None => c.is_alphanumeric() || ['_', '.', '-', '/'].contains(c),
     };
-    let name: String = chars.get(start..)?.iter().take_while(|c| is_part(c)).collect();
+    let name: String = chars
+        .get(start..)?
+        .iter()
+        .take_while(|c| is_part(c))
+        .collect();
     let end = start + name.chars().count() + usize::from(quote.is_some());
     (!name.is_empty()).then_some(((name, quote.is_none(), chomp), end))
 }

@@ -27,8 +27,10 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
         .map(|line| instruction::parse(&file, line, read.escape))
         .collect::<Result<Vec<Instruction>, _>>()?;
     if instructions.is_empty() {
-        return Err(DockerfileError::whole(format!("{file}: file with no instructions"))
-            .with_help("a Dockerfile starts with FROM"));
+        return Err(
+            DockerfileError::whole(format!("{file}: file with no instructions"))
+                .with_help("a Dockerfile starts with FROM"),
+        );
     }
     check_order(&instructions)?;
     Ok(Dockerfile {
@@ -40,15 +42,25 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
 }
 
 fn check_order(instructions: &[Instruction]) -> Result<(), DockerfileError> {
-    let first = instructions.iter().find(|instruction| !matches!(instruction.kind, Kind::Arg(_)));
+    let first = instructions
+        .iter()
+        .find(|instruction| !matches!(instruction.kind, Kind::Arg(_)));
     match first {
-        Some(Instruction { kind: Kind::From(_), .. }) => Ok(()),
+        Some(Instruction {
+            kind: Kind::From(_),
+            ..
+        }) => Ok(()),
         Some(other) => Err(DockerfileError::at(
             other.location.clone(),
-            format!("no build stage in current context: {} comes before FROM", other.keyword),
+            format!(
+                "no build stage in current context: {} comes before FROM",
+                other.keyword
+            ),
         )),
-        None => Err(DockerfileError::whole("dockerfile contains no stages to build")
-            .with_help("add a FROM instruction")),
+        None => Err(
+            DockerfileError::whole("dockerfile contains no stages to build")
+                .with_help("add a FROM instruction"),
+        ),
     }
 }
 

@@ -6,8 +6,25 @@ use crate::suggest::did_you_mean;
 
 const TYPES: &[&str] = &["bind", "cache", "tmpfs", "secret", "ssh"];
 const FIELDS: &[&str] = &[
-    "type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro",
-    "readwrite", "rw", "id", "sharing", "required", "size", "mode", "uid", "gid", "env",
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "readwrite",
+    "rw",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "env",
 ];
 const TRUTHS: &[&str] = &["readonly", "readwrite", "required"];
 
@@ -44,10 +61,16 @@ fn add(mount: &mut Mount, name: &str, value: Option<&str>, text: &str) -> Result
         }
         (Some(value), _) => value.to_owned(),
         (None, true) => "true".to_owned(),
-        (None, false) => return Err(format!("invalid field '{name}' in mount '{text}': must be a key=value pair")),
+        (None, false) => {
+            return Err(format!(
+                "invalid field '{name}' in mount '{text}': must be a key=value pair"
+            ));
+        }
     };
     if name == "from" && value.contains('$') {
-        return Err(format!("'{value}' doesn't support variable expansion, define alias stage instead: from in mount '{text}'"));
+        return Err(format!(
+            "'{value}' doesn't support variable expansion, define alias stage instead: from in mount '{text}'"
+        ));
     }
     if name != "type" {
         mount.fields.push((name.to_owned(), value));
@@ -61,20 +84,36 @@ fn add(mount: &mut Mount, name: &str, value: Option<&str>, text: &str) -> Result
 }
 
 fn check(mount: &Mount, text: &str) -> Result<(), String> {
-    let kind = if mount.kind.is_empty() { "bind" } else { &mount.kind };
+    let kind = if mount.kind.is_empty() {
+        "bind"
+    } else {
+        &mount.kind
+    };
     let needs_target = ["cache", "tmpfs"].contains(&kind);
     if needs_target && mount.get("target").is_none() {
         return Err(format!("target is required for mount '{text}'"));
     }
-    if kind == "secret" && mount.get("id").is_none() && mount.get("target").is_none() && mount.get("source").is_none() {
-        return Err(format!("invalid secret mount '{text}': one of id, source or target is required"));
+    if kind == "secret"
+        && mount.get("id").is_none()
+        && mount.get("target").is_none()
+        && mount.get("source").is_none()
+    {
+        return Err(format!(
+            "invalid secret mount '{text}': one of id, source or target is required"
+        ));
     }
     if let Some(mode) = mount.get("mode").filter(|mode| !mode.contains('$')) {
-        u32::from_str_radix(mode, 8).map_err(|_| format!("invalid value '{mode}' for mode in mount '{text}': write an octal number"))?;
+        u32::from_str_radix(mode, 8).map_err(|_| {
+            format!("invalid value '{mode}' for mode in mount '{text}': write an octal number")
+        })?;
     }
-    let sharing = mount.get("sharing").filter(|sharing| !sharing.contains('$'));
+    let sharing = mount
+        .get("sharing")
+        .filter(|sharing| !sharing.contains('$'));
     if let Some(sharing) = sharing.filter(|s| !["shared", "private", "locked"].contains(s)) {
-        return Err(format!("unsupported sharing value '{sharing}' in mount '{text}': use shared, private or locked"));
+        return Err(format!(
+            "unsupported sharing value '{sharing}' in mount '{text}': use shared, private or locked"
+        ));
     }
     Ok(())
 }

@@ -28,6 +28,11 @@ pub(crate) fn split(text: &str, escape: char) -> Vec<String> {
     words
 }
 
+/// Words separated by blanks, whatever quotes and escapes say.
+pub(crate) fn plain(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
 /// A JSON array of strings, when the text is one.
 pub(crate) fn json(text: &str) -> Option<Vec<String>> {
     let text = text.trim();
@@ -40,7 +45,9 @@ pub(crate) fn json(text: &str) -> Option<Vec<String>> {
 /// Whether the text is a JSON array, but not of strings alone.
 pub(crate) fn is_bad_json(text: &str) -> bool {
     let text = text.trim();
-    text.starts_with('[') && json(text).is_none() && serde_json::from_str::<serde_json::Value>(text).is_ok()
+    text.starts_with('[')
+        && json(text).is_none()
+        && serde_json::from_str::<serde_json::Value>(text).is_ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use kiln_cache::{Sharing, share};
 use kiln_graph::{
     Chmod, CopyFiles, Digest, Entry, FileAction, Files, ImagePath, Manifest, Node, Owner, Timestamp,
 };
+use kiln_image::layer::{Unpacked, unpack as unpack_layer};
 use rayon::prelude::*;
 
 use super::place::{NewFolder, Place, set_attributes};
@@ -38,37 +39,93 @@ pub(crate) struct Applied {
 
 /// Carries an operation out.
 pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Applied, FilesError> {
-    let mut place =
-        Place::new(around.base, around.folder, around.opaque_xattr, around.give_away, around.now);
+    let mut place = Place::new(
+        around.base,
+        around.folder,
+        around.opaque_xattr,
+        around.give_away,
+        around.now,
+    );
     for action in &files.actions {
         one(action, around, &mut place)?;
     }
-    Ok(Applied { manifest: place.into_manifest()? })
+    Ok(Applied {
+        manifest: place.into_manifest()?,
+    })
 }
 
-fn one(action: &FileAction, around: &Surroundings<'_>, place: &mut Place<'_>) -> Result<(), FilesError> {
+fn one(
+    action: &FileAction,
+    around: &Surroundings<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
     match action {
         FileAction::Copy(copy) => copy_files(copy, around, place),
         FileAction::Directory { path, owner, mode } => {
             let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
             let path = place.resolve(path, true);
-            place.make_folders(&path, NewFolder { mode: *mode, uid, gid })
+            place.make_folders(
+                &path,
+                NewFolder {
+                    mode: *mode,
+                    uid,
+                    gid,
+                },
+            )
         }
-        FileAction::Write { dest, to_directory, name, content, mode, owner } => {
+        FileAction::Write {
+            dest,
+            to_directory,
+            name,
+            content,
+            mode,
+            owner,
+        } => {
             let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
-            let new = NewFolder { uid, gid, ..NewFolder::default() };
+            let new = NewFolder {
+                uid,
+                gid,
+                ..NewFolder::default()
+            };
             let path = destination(place, dest, *to_directory, name.as_bytes(), new)?;
-            let node = Node::File { size: content.len() as u64, digest: Digest::of(content) };
-            let entry = Entry { mode: *mode, uid, gid, mtime: around.now, node, ..Entry::directory(path) };
+            let node = Node::File {
+                size: content.len() as u64,
+                digest: Digest::of(content),
+            };
+            let entry = Entry {
+                mode: *mode,
+                uid,
+                gid,
+                mtime: around.now,
+                node,
+                ..Entry::directory(path)
+            };
             place.put(entry, |host| std::fs::write(host, content))
         }
-        FileAction::Symlink { path, target, owner } => {
+        FileAction::Symlink {
+            path,
+            target,
+            owner,
+        } => {
             let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
             let path = destination(place, path, false, b"", NewFolder::default())?;
-            let node = Node::Symlink { target: target.clone().into_bytes() };
-            place.put_special(Entry { mode: 0o777, uid, gid, mtime: around.now, node, ..Entry::directory(path) })
+            let node = Node::Symlink {
+                target: target.clone().into_bytes(),
+            };
+            place.put_special(Entry {
+                mode: 0o777,
+                uid,
+                gid,
+                mtime: around.now,
+                node,
+                ..Entry::directory(path)
+            })
         }
-        FileAction::Remove { path, allow_missing, .. } => {
+        FileAction::Remove {
+            path,
+            allow_missing,
+            ..
+        } => {
             if place.get(path).is_none() && !allow_missing {
                 return Err(FilesError::NotFound(path.to_string()));
             }
@@ -87,7 +144,12 @@ fn owner_ids(owner: Option<&Owner>, base: &View) -> Result<Option<(u32, u32)>, F
                 Some(group) => format!("{user}:{group}"),
                 None => user.clone(),
             };
-            let user = kiln_sandbox::resolve_user(&spec, &base.text("/etc/passwd"), &base.text("/etc/group"))?;
+            let (passwd, groups) = (base.text("/etc/passwd"), base.text("/etc/group"));
+            let user = match kiln_sandbox::resolve_user(&spec, &passwd, &groups) {
+                // An image that has users, but not this one: BuildKit takes root.
+                Err(_) if !passwd.is_empty() => kiln_sandbox::User::default(),
+                found => found?,
+            };
             Ok(Some((user.uid, user.gid)))
         }
     }
@@ -103,7 +165,11 @@ fn destination(
 ) -> Result<ImagePath, FilesError> {
     let dest = place.resolve(dest, true);
     let is_folder = dest.is_root() || place.get(&dest).is_some_and(Entry::is_directory);
-    let path = if to_directory || is_folder { place.resolve(&dest.join(name), true) } else { dest };
+    let path = if to_directory || is_folder {
+        place.resolve(&dest.join(name), true)
+    } else {
+        dest
+    };
     if let Some(parent) = path.parent() {
         place.make_folders(&parent, new)?;
     }
@@ -127,19 +193,31 @@ impl Changes<'_> {
         if let Some(ids) = self.owner {
             (entry.uid, entry.gid) = ids;
         }
-        if let Some(chmod) = self.chmod.filter(|_| !matches!(entry.node, Node::Symlink { .. })) {
+        if let Some(chmod) = self
+            .chmod
+            .filter(|_| !matches!(entry.node, Node::Symlink { .. }))
+        {
             entry.mode = chmod.apply(entry.mode, entry.is_directory());
         }
         entry.mtime_counts = false;
     }
 }
 
-fn copy_files(copy: &CopyFiles, around: &Surroundings<'_>, place: &mut Place<'_>) -> Result<(), FilesError> {
+fn copy_files(
+    copy: &CopyFiles,
+    around: &Surroundings<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
     let source = &around.inputs[copy.from.index()];
-    let changes =
-        Changes { owner: owner_ids(copy.owner.as_ref(), around.base)?, chmod: copy.chmod.as_ref() };
+    let changes = Changes {
+        owner: owner_ids(copy.owner.as_ref(), around.base)?,
+        chmod: copy.chmod.as_ref(),
+    };
     for selected in select(source, copy)? {
-        if copy.unpack && !selected.is_directory && unpack(source, &selected, copy, &changes, place)? {
+        if copy.unpack
+            && !selected.is_directory
+            && unpack(source, &selected, copy, &changes, place)?
+        {
             continue;
         }
         copy_one(source, &selected, copy, &changes, around, place)?;
@@ -165,11 +243,17 @@ fn copy_one(
     let top = top_path(selected, copy, changes, place, source)?;
     let mut jobs = Vec::new();
     for relative in &selected.entries {
-        let Some(found) = source.get(&selected.root.join(relative.relative_bytes())) else { continue };
+        let Some(found) = source.get(&selected.root.join(relative.relative_bytes())) else {
+            continue;
+        };
         let mut entry = found.entry.clone();
         entry.node = source.linked(&found).node.clone();
         let is_top = relative.is_root();
-        entry.path = if is_top { top.clone() } else { place.resolve(&top.join(relative.relative_bytes()), false) };
+        entry.path = if is_top {
+            top.clone()
+        } else {
+            place.resolve(&top.join(relative.relative_bytes()), false)
+        };
         changes.apply(&mut entry);
         match entry.node {
             Node::Directory { .. } if is_top && !copy.parents => {}
@@ -189,7 +273,10 @@ fn copy_one(
 
 /// A folder of the source over whatever is there.
 fn put_folder(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
-    if place.get(&entry.path).is_some_and(|there| !there.is_directory()) {
+    if place
+        .get(&entry.path)
+        .is_some_and(|there| !there.is_directory())
+    {
         return Err(FilesError::FolderOverFile { path: entry.path });
     }
     if let Some(parent) = entry.path.parent() {
@@ -198,8 +285,14 @@ fn put_folder(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
     place.put_folder(entry)
 }
 
-fn parent_of(path: &ImagePath, changes: &Changes<'_>, place: &mut Place<'_>) -> Result<(), FilesError> {
-    path.parent().map_or(Ok(()), |parent| place.make_folders(&parent, changes.new_folder()))
+fn parent_of(
+    path: &ImagePath,
+    changes: &Changes<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
+    path.parent().map_or(Ok(()), |parent| {
+        place.make_folders(&parent, changes.new_folder())
+    })
 }
 
 fn job(entry: Entry, from: PathBuf, place: &mut Place<'_>) -> Result<Job, FilesError> {
@@ -223,11 +316,23 @@ fn top_path(
     if copy.parents {
         let dest = place.resolve(&copy.dest, true);
         place.make_folders(&dest, new)?;
-        let skipped = selected.parents.first().map_or(0, |first| first.components().count() - 1);
+        let skipped = selected
+            .parents
+            .first()
+            .map_or(0, |first| first.components().count() - 1);
         for parent in &selected.parents {
-            let path = dest.join(parent.components().skip(skipped).collect::<Vec<_>>().join(&b'/'));
+            let path = dest.join(
+                parent
+                    .components()
+                    .skip(skipped)
+                    .collect::<Vec<_>>()
+                    .join(&b'/'),
+            );
             if let Some(found) = source.get(&source.resolve(parent, true)) {
-                let mut entry = Entry { path, ..found.entry.clone() };
+                let mut entry = Entry {
+                    path,
+                    ..found.entry.clone()
+                };
                 changes.apply(&mut entry);
                 put_folder(entry, place)?;
             }
@@ -260,10 +365,10 @@ fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
 }
 
 fn bring_one(job: &Job, around: &Surroundings<'_>) -> std::io::Result<()> {
-    if let Some(same) = earlier_copy(&job.entry, around) {
-        if share(&same, &job.to, Sharing::HardLink).is_ok() {
-            return Ok(());
-        }
+    if let Some(same) = earlier_copy(&job.entry, around)
+        && share(&same, &job.to, Sharing::HardLink).is_ok()
+    {
+        return Ok(());
     }
     share(&job.from, &job.to, Sharing::ContentOnly)?;
     set_attributes(&job.entry, &job.to, around.give_away)
@@ -284,26 +389,48 @@ fn unpack(
     changes: &Changes<'_>,
     place: &mut Place<'_>,
 ) -> Result<bool, FilesError> {
-    let Some(found) = source.get(&selected.root) else { return Ok(false) };
+    let Some(found) = source.get(&selected.root) else {
+        return Ok(false);
+    };
     let host = source.host_path(&found);
-    let scratch = tempfile::tempdir_in(place.host(&ImagePath::root()).parent().unwrap_or(Path::new("/")));
+    let scratch = tempfile::tempdir_in(
+        place
+            .host(&ImagePath::root())
+            .parent()
+            .unwrap_or(Path::new("/")),
+    );
     let name = || selected.root.to_string();
-    let scratch = scratch.map_err(|source| FilesError::Archive { name: name(), source })?;
+    let scratch = scratch.map_err(|source| FilesError::Archive {
+        name: name(),
+        source,
+    })?;
     if !is_tar(&host) {
         return Ok(false);
     }
-    let unpacked = read_archive(&host, scratch.path(), place.gives_away())
-        .map_err(|source| FilesError::Archive { name: name(), source })?;
+    let unpacked = read_archive(&host, scratch.path(), place.gives_away()).map_err(|source| {
+        FilesError::Archive {
+            name: name(),
+            source,
+        }
+    })?;
     let dest = place.resolve(&copy.dest, true);
     place.make_folders(&dest, changes.new_folder())?;
-    for entry in unpacked.entries() {
+    for entry in unpacked.manifest.entries() {
+        if unpacked.implied.contains(&entry.path) {
+            continue;
+        }
         let from = entry.path.under(scratch.path());
         let mut entry = entry.clone();
         if let Node::HardLink { to } = &entry.node {
-            entry.node = Node::HardLink { to: place.resolve(&dest.join(to.relative_bytes()), false) };
+            entry.node = Node::HardLink {
+                to: place.resolve(&dest.join(to.relative_bytes()), false),
+            };
         }
         entry.path = place.resolve(&dest.join(entry.path.relative_bytes()), false);
-        if let Some(ids) = changes.owner.filter(|_| copy.owner != Some(Owner::Ids { uid: 0, gid: 0 })) {
+        if let Some(ids) = changes
+            .owner
+            .filter(|_| copy.owner != Some(Owner::Ids { uid: 0, gid: 0 }))
+        {
             (entry.uid, entry.gid) = ids;
         }
         if let Some(chmod) = changes.chmod {
@@ -339,23 +466,36 @@ fn put_unpacked(entry: Entry, from: &Path, place: &mut Place<'_>) -> Result<(), 
 
 fn is_tar(host: &Path) -> bool {
     use std::io::Read as _;
-    let Ok(file) = std::fs::File::open(host) else { return false };
-    let Ok(mut plain) = kiln_image::layer::decompressed(file) else { return false };
+    let Ok(file) = std::fs::File::open(host) else {
+        return false;
+    };
+    let Ok(mut plain) = kiln_image::layer::decompressed(file) else {
+        return false;
+    };
     let mut block = [0; 512];
-    plain.read_exact(&mut block).is_ok() && (&block[257..262] == b"ustar" || has_old_checksum(&block))
+    plain.read_exact(&mut block).is_ok()
+        && (&block[257..262] == b"ustar" || has_old_checksum(&block))
 }
 
 /// The checksum of headers from before ustar (POSIX.1-1988).
 fn has_old_checksum(block: &[u8; 512]) -> bool {
     let text = String::from_utf8_lossy(&block[148..156]);
-    let Ok(said) = u32::from_str_radix(text.trim_matches([' ', '\0']), 8) else { return false };
+    let Ok(said) = u32::from_str_radix(text.trim_matches([' ', '\0']), 8) else {
+        return false;
+    };
     let blank = |at: usize| (148..156).contains(&at);
-    let sum: u32 = block.iter().enumerate().map(|(at, b)| if blank(at) { 32 } else { u32::from(*b) }).sum();
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, b)| if blank(at) { 32 } else { u32::from(*b) })
+        .sum();
     sum == said && block[0] != 0
 }
 
-fn read_archive(host: &Path, folder: &Path, give_away: bool) -> std::io::Result<Manifest> {
-    let options = kiln_image::layer::UnpackOptions { opaque_xattr: "user.overlay.opaque", give_away };
-    let unpacked = kiln_image::layer::unpack(std::fs::File::open(host)?, folder, &options)?;
-    Ok(unpacked.manifest)
+fn read_archive(host: &Path, folder: &Path, give_away: bool) -> std::io::Result<Unpacked> {
+    let options = kiln_image::layer::UnpackOptions {
+        opaque_xattr: "user.overlay.opaque",
+        give_away,
+    };
+    unpack_layer(std::fs::File::open(host)?, folder, &options)
 }

@@ -22,7 +22,11 @@ pub(crate) struct NewFolder {
 
 impl Default for NewFolder {
     fn default() -> Self {
-        Self { mode: 0o755, uid: 0, gid: 0 }
+        Self {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        }
     }
 }
 
@@ -37,9 +41,22 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn new(base: &'a View, folder: &Path, opaque_xattr: &'static str, give_away: bool, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        base: &'a View,
+        folder: &Path,
+        opaque_xattr: &'static str,
+        give_away: bool,
+        now: Timestamp,
+    ) -> Self {
         let entries = BTreeMap::new();
-        Self { base, folder: folder.to_owned(), entries, opaque_xattr, give_away, now }
+        Self {
+            base,
+            folder: folder.to_owned(),
+            entries,
+            opaque_xattr,
+            give_away,
+            now,
+        }
     }
 
     /// What is at a path now.
@@ -53,11 +70,13 @@ impl<'a> Place<'a> {
     }
 
     fn hides(&self, path: &ImagePath) -> bool {
-        path.ancestors().any(|above| match self.entries.get(&above).map(|entry| &entry.node) {
-            None => false,
-            Some(Node::Directory { opaque }) => *opaque,
-            Some(_) => true,
-        })
+        path.ancestors().any(
+            |above| match self.entries.get(&above).map(|entry| &entry.node) {
+                None => false,
+                Some(Node::Directory { opaque }) => *opaque,
+                Some(_) => true,
+            },
+        )
     }
 
     /// A path with the links in it followed, in the base and in what was made.
@@ -68,7 +87,9 @@ impl<'a> Place<'a> {
         while let Some(name) = open.pop() {
             let next = at.join(&name);
             match self.get(&next).map(|entry| &entry.node) {
-                Some(Node::Symlink { target }) if (follow_last || !open.is_empty()) && links < 255 => {
+                Some(Node::Symlink { target })
+                    if (follow_last || !open.is_empty()) && links < 255 =>
+                {
                     links += 1;
                     let target = at.resolve(target);
                     open.extend(target.components().rev().map(<[u8]>::to_vec));
@@ -81,17 +102,34 @@ impl<'a> Place<'a> {
     }
 
     /// Makes a folder and those above it; folders that are there stay as they are.
-    pub(crate) fn make_folders(&mut self, path: &ImagePath, new: NewFolder) -> Result<(), FilesError> {
-        for folder in path.ancestors().chain([path.clone()]).filter(|folder| !folder.is_root()) {
+    pub(crate) fn make_folders(
+        &mut self,
+        path: &ImagePath,
+        new: NewFolder,
+    ) -> Result<(), FilesError> {
+        for folder in path
+            .ancestors()
+            .chain([path.clone()])
+            .filter(|folder| !folder.is_root())
+        {
             let there = self.get(&folder).cloned();
             match there {
                 Some(entry) if entry.is_directory() => self.bring(&folder, &entry)?,
                 Some(_) => {
-                    return Err(FilesError::NotADirectory { path: path.clone(), file: folder });
+                    return Err(FilesError::NotADirectory {
+                        path: path.clone(),
+                        file: folder,
+                    });
                 }
                 None => {
                     let NewFolder { mode, uid, gid } = new;
-                    let entry = Entry { mode, uid, gid, mtime: self.now, ..Entry::directory(folder) };
+                    let entry = Entry {
+                        mode,
+                        uid,
+                        gid,
+                        mtime: self.now,
+                        ..Entry::directory(folder)
+                    };
                     self.put_folder(entry)?;
                 }
             }
@@ -121,7 +159,9 @@ impl<'a> Place<'a> {
                 Ok(())
             }
             Some(_) => {
-                entry.node = Node::Directory { opaque: self.base_has(&path) };
+                entry.node = Node::Directory {
+                    opaque: self.base_has(&path),
+                };
                 std::fs::remove_file(&host).and_then(|()| std::fs::create_dir(&host))
             }
             None => {
@@ -129,10 +169,18 @@ impl<'a> Place<'a> {
                 std::fs::create_dir(&host)
             }
         };
-        made.map_err(|source| FilesError::Io { action: "make the folder", path: path.clone(), source })?;
+        made.map_err(|source| FilesError::Io {
+            action: "make the folder",
+            path: path.clone(),
+            source,
+        })?;
         if entry.node == (Node::Directory { opaque: true }) {
             let done = rustix::fs::lsetxattr(&host, self.opaque_xattr, b"y", XattrFlags::empty());
-            done.map_err(|e| FilesError::Io { action: "mark the folder", path: path.clone(), source: e.into() })?;
+            done.map_err(|e| FilesError::Io {
+                action: "mark the folder",
+                path: path.clone(),
+                source: e.into(),
+            })?;
         }
         self.finish(entry)
     }
@@ -154,8 +202,16 @@ impl<'a> Place<'a> {
         }
         let host = path.under(&self.folder);
         let is_folder = std::fs::symlink_metadata(&host).is_ok_and(|metadata| metadata.is_dir());
-        let removed = if is_folder { std::fs::remove_dir_all(&host) } else { std::fs::remove_file(&host) };
-        removed.map_err(|source| FilesError::Io { action: "replace", path: path.clone(), source })?;
+        let removed = if is_folder {
+            std::fs::remove_dir_all(&host)
+        } else {
+            std::fs::remove_file(&host)
+        };
+        removed.map_err(|source| FilesError::Io {
+            action: "replace",
+            path: path.clone(),
+            source,
+        })?;
         for gone in own {
             self.entries.remove(&gone);
         }
@@ -163,10 +219,18 @@ impl<'a> Place<'a> {
     }
 
     /// Puts something that is no folder: `make` makes it at a host path.
-    pub(crate) fn put(&mut self, entry: Entry, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FilesError> {
+    pub(crate) fn put(
+        &mut self,
+        entry: Entry,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), FilesError> {
         self.clear(&entry.path)?;
         let host = entry.path.under(&self.folder);
-        make(&host).map_err(|source| FilesError::Io { action: "write", path: entry.path.clone(), source })?;
+        make(&host).map_err(|source| FilesError::Io {
+            action: "write",
+            path: entry.path.clone(),
+            source,
+        })?;
         self.finish(entry)
     }
 
@@ -192,8 +256,16 @@ impl<'a> Place<'a> {
         }
         let host = path.under(&self.folder);
         let made = rustix::fs::mknodat(CWD, host, FileType::CharacterDevice, Mode::empty(), 0);
-        made.map_err(|e| FilesError::Io { action: "remove", path: path.clone(), source: e.into() })?;
-        let entry = Entry { mode: 0, node: Node::Whiteout, ..Entry::directory(path.clone()) };
+        made.map_err(|e| FilesError::Io {
+            action: "remove",
+            path: path.clone(),
+            source: e.into(),
+        })?;
+        let entry = Entry {
+            mode: 0,
+            node: Node::Whiteout,
+            ..Entry::directory(path.clone())
+        };
         self.note(entry);
         Ok(())
     }
@@ -220,9 +292,18 @@ impl<'a> Place<'a> {
 
     /// The finished tree's entries. Folders get their times, which their content has changed.
     pub(crate) fn into_manifest(self) -> Result<Manifest, FilesError> {
-        for entry in self.entries.values().rev().filter(|entry| entry.is_directory()) {
+        for entry in self
+            .entries
+            .values()
+            .rev()
+            .filter(|entry| entry.is_directory())
+        {
             set_time(&entry.path.under(&self.folder), entry.mtime).map_err(|source| {
-                FilesError::Io { action: "set the time of", path: entry.path.clone(), source }
+                FilesError::Io {
+                    action: "set the time of",
+                    path: entry.path.clone(),
+                    source,
+                }
             })?;
         }
         Ok(self.entries.into_values().collect())
@@ -233,8 +314,13 @@ fn make_special(node: &Node, host: &Path) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt as _;
     let (kind, device) = match node {
         Node::Symlink { target } => return symlink(std::ffi::OsStr::from_bytes(target), host),
-        Node::CharDevice { major, minor } => (FileType::CharacterDevice, rustix::fs::makedev(*major, *minor)),
-        Node::BlockDevice { major, minor } => (FileType::BlockDevice, rustix::fs::makedev(*major, *minor)),
+        Node::CharDevice { major, minor } => (
+            FileType::CharacterDevice,
+            rustix::fs::makedev(*major, *minor),
+        ),
+        Node::BlockDevice { major, minor } => {
+            (FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
+        }
         _ => (FileType::Fifo, 0),
     };
     match rustix::fs::mknodat(CWD, host, kind, Mode::from_raw_mode(0o600), device) {
@@ -262,7 +348,18 @@ pub(crate) fn set_attributes(entry: &Entry, host: &Path, give_away: bool) -> io:
 }
 
 fn set_time(host: &Path, time: Timestamp) -> io::Result<()> {
-    let time = Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanos) };
-    let times = Timestamps { last_access: time, last_modification: time };
-    Ok(rustix::fs::utimensat(CWD, host, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    let time = Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: i64::from(time.nanos),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(rustix::fs::utimensat(
+        CWD,
+        host,
+        &times,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }

@@ -30,7 +30,11 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
     let exclude = Matcher::new(&copy.exclude)?;
     let mut all = Vec::new();
     for source in &copy.sources {
-        let (pivot, pattern) = if copy.parents { split_pivot(source) } else { (0, clean(source)) };
+        let (pivot, pattern) = if copy.parents {
+            split_pivot(source)
+        } else {
+            (0, clean(source))
+        };
         let wildcard = has_wildcard(&pattern);
         let paths = if wildcard {
             expand(view, &pattern, copy.parents)?
@@ -39,11 +43,17 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
         };
         for path in paths {
             let root = view.resolve(&path, true);
-            let is_directory = root.is_root() || match view.get(&root) {
-                Some(found) => found.entry.is_directory(),
-                None if wildcard => continue,
-                None => return Err(FilesError::NotFound(format!("/{}", pattern.trim_start_matches('/')))),
-            };
+            let is_directory = root.is_root()
+                || match view.get(&root) {
+                    Some(found) => found.entry.is_directory(),
+                    None if wildcard => continue,
+                    None => {
+                        return Err(FilesError::NotFound(format!(
+                            "/{}",
+                            pattern.trim_start_matches('/')
+                        )));
+                    }
+                };
             all.push(one(view, copy, &path, root, is_directory, pivot, &exclude));
         }
     }
@@ -71,18 +81,32 @@ fn one(
         }
         name = parts.get(pivot..).unwrap_or_default().join(&b'/');
     }
-    let base = if copy.parents { ImagePath::root() } else { root.clone() };
+    let base = if copy.parents {
+        ImagePath::root()
+    } else {
+        root.clone()
+    };
     let mut entries = Vec::new();
     for found in view.below(&root) {
         let from_base = found.entry.path.strip_prefix(&base).unwrap_or_default();
         let from_root = found.entry.path.strip_prefix(&root).unwrap_or_default();
-        let tested = if is_directory || copy.parents { from_base } else { path.file_name().unwrap_or_default() };
+        let tested = if is_directory || copy.parents {
+            from_base
+        } else {
+            path.file_name().unwrap_or_default()
+        };
         let excluded = !tested.is_empty() && exclude.excludes(tested);
         if !excluded && !matches!(found.entry.node, Node::Socket) {
             entries.push(ImagePath::new(from_root));
         }
     }
-    Selected { root, name, parents, entries, is_directory }
+    Selected {
+        root,
+        name,
+        parents,
+        entries,
+        is_directory,
+    }
 }
 
 fn clean(source: &str) -> String {
@@ -117,7 +141,10 @@ fn expand(view: &View, pattern: &str, deep: bool) -> Result<Vec<ImagePath>, File
     if deep && pattern.contains("**") {
         let all = view.below(&ImagePath::root());
         let paths = all.iter().map(|found| &found.entry.path);
-        return Ok(paths.filter(|path| matches_deep(pattern, path.relative_bytes())).cloned().collect());
+        return Ok(paths
+            .filter(|path| matches_deep(pattern, path.relative_bytes()))
+            .cloned()
+            .collect());
     }
     let mut at = vec![ImagePath::root()];
     for part in pattern.split('/') {

@@ -52,7 +52,16 @@ impl Codec {
         let check = |name, default: i32, from, to| {
             let level = level.unwrap_or(default);
             let known = (from..=to).contains(&level);
-            if known { Ok(level) } else { Err(BadCodec::Level { name, level, from, to }) }
+            if known {
+                Ok(level)
+            } else {
+                Err(BadCodec::Level {
+                    name,
+                    level,
+                    from,
+                    to,
+                })
+            }
         };
         Ok(match name {
             "gzip" => Self::Gzip(check("gzip", 6, 0, 9)?.unsigned_abs()),

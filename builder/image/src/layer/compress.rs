@@ -43,25 +43,37 @@ pub(crate) fn compress<T: Send>(
     let (queue, blocks) = sync_channel(ahead);
     std::thread::scope(|scope| {
         let writing = scope.spawn(move || write_blocks(codec, &blocks, out));
-        let mut compressor = Compressor { codec, block: Vec::new(), queue };
-        let produced = produce(&mut compressor).and_then(|value| {
+        let mut compressor = Compressor {
+            codec,
+            block: Vec::new(),
+            queue,
+        };
+        let produced = produce(&mut compressor);
+        if produced.is_ok() {
             compressor.cut();
-            Ok(value)
-        });
+        }
         drop(compressor);
-        let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
+        let written = writing
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
         written.and(produced)
     })
 }
 
-fn write_blocks(codec: Codec, blocks: &Receiver<Receiver<Block>>, mut out: impl Write) -> io::Result<()> {
+fn write_blocks(
+    codec: Codec,
+    blocks: &Receiver<Receiver<Block>>,
+    mut out: impl Write,
+) -> io::Result<()> {
     let gzip = matches!(codec, Codec::Gzip(_));
     let mut crc = Crc::new();
     if gzip {
         out.write_all(&GZIP_HEADER)?;
     }
     for block in blocks {
-        let block = block.recv().map_err(|_| io::Error::other("a compressor panicked"))?;
+        let block = block
+            .recv()
+            .map_err(|_| io::Error::other("a compressor panicked"))?;
         out.write_all(&block.bytes)?;
         if let Some(part) = block.crc {
             crc.combine(&part);
@@ -119,26 +131,40 @@ fn compress_block(codec: Codec, plain: Vec<u8>) -> Block {
         Codec::Gzip(level) => {
             let mut crc = Crc::new();
             crc.update(&plain);
-            Block { bytes: deflate(&plain, level), crc: Some(crc) }
+            Block {
+                bytes: deflate(&plain, level),
+                crc: Some(crc),
+            }
         }
         Codec::Zstd(level) => {
             let packed = zstd::bulk::compress(&plain, level);
             // Compressing into memory of the right size can't fail; an empty block would be
             // noticed by whoever checks the layer's digest.
-            Block { bytes: packed.unwrap_or_default(), crc: None }
+            Block {
+                bytes: packed.unwrap_or_default(),
+                crc: None,
+            }
         }
-        Codec::Uncompressed => Block { bytes: plain, crc: None },
+        Codec::Uncompressed => Block {
+            bytes: plain,
+            crc: None,
+        },
     }
 }
 
 /// Deflates runs of like pieces: trying to compress noise costs most of the time and gains nothing.
 fn deflate(plain: &[u8], level: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(plain.len() / 2 + 64);
-    let pieces: Vec<(bool, &[u8])> =
-        plain.chunks(PIECE).map(|piece| (is_noise(piece), piece)).collect();
+    let pieces: Vec<(bool, &[u8])> = plain
+        .chunks(PIECE)
+        .map(|piece| (is_noise(piece), piece))
+        .collect();
     for run in pieces.chunk_by(|a, b| a.0 == b.0) {
         let level = if run[0].0 { 0 } else { level };
-        let bytes: Vec<u8> = run.iter().flat_map(|(_, piece)| piece.iter().copied()).collect();
+        let bytes: Vec<u8> = run
+            .iter()
+            .flat_map(|(_, piece)| piece.iter().copied())
+            .collect();
         deflate_run(&bytes, level, &mut out);
     }
     out
@@ -183,10 +209,20 @@ mod tests {
     fn sample(size: usize) -> Vec<u8> {
         let mut state = 1u64;
         let mut noise = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         };
-        (0..size).map(|at| if at / 300_000 % 2 == 0 { noise() } else { b"text "[at % 5] }).collect()
+        (0..size)
+            .map(|at| {
+                if at / 300_000 % 2 == 0 {
+                    noise()
+                } else {
+                    b"text "[at % 5]
+                }
+            })
+            .collect()
     }
 
     fn packed(codec: Codec, plain: &[u8]) -> Vec<u8> {
@@ -197,14 +233,25 @@ mod tests {
 
     #[test]
     fn round_trips_with_the_same_bytes_on_any_number_of_threads() {
-        for codec in [Codec::Gzip(6), Codec::Gzip(1), Codec::Zstd(3), Codec::Uncompressed] {
+        for codec in [
+            Codec::Gzip(6),
+            Codec::Gzip(1),
+            Codec::Zstd(3),
+            Codec::Uncompressed,
+        ] {
             for size in [0, 1, 1000, GZIP_BLOCK, 5_000_001] {
                 let plain = sample(size);
                 let bytes = packed(codec, &plain);
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(5).build().unwrap();
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(5)
+                    .build()
+                    .unwrap();
                 assert_eq!(pool.install(|| packed(codec, &plain)), bytes);
                 let mut again = Vec::new();
-                decompressed(&bytes[..]).unwrap().read_to_end(&mut again).unwrap();
+                decompressed(&bytes[..])
+                    .unwrap()
+                    .read_to_end(&mut again)
+                    .unwrap();
                 assert!(again == plain, "{codec} of {size} bytes");
             }
         }
@@ -214,7 +261,12 @@ mod tests {
     fn noise_and_text_are_told_apart() {
         let noise = sample(PIECE);
         assert!(is_noise(&noise));
-        let text: Vec<u8> = b"some text with words and words ".iter().copied().cycle().take(PIECE).collect();
+        let text: Vec<u8> = b"some text with words and words "
+            .iter()
+            .copied()
+            .cycle()
+            .take(PIECE)
+            .collect();
         assert!(!is_noise(&text));
     }
 }

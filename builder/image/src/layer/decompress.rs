@@ -34,7 +34,14 @@ pub(crate) struct Ahead {
 
 pub(crate) fn read_ahead() -> (SyncSender<io::Result<Vec<u8>>>, Ahead) {
     let (send, chunks) = sync_channel(CHUNKS_AHEAD);
-    (send, Ahead { chunks, current: Vec::new(), position: 0 })
+    (
+        send,
+        Ahead {
+            chunks,
+            current: Vec::new(),
+            position: 0,
+        },
+    )
 }
 
 /// Sends all of `reader` until it ends or nobody listens.
@@ -62,7 +69,9 @@ pub(crate) fn pump(mut reader: impl Read, send: &SyncSender<io::Result<Vec<u8>>>
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.current.len() {
-            let Ok(chunk) = self.chunks.recv() else { return Ok(0) };
+            let Ok(chunk) = self.chunks.recv() else {
+                return Ok(0);
+            };
             self.current = chunk?;
             self.position = 0;
         }

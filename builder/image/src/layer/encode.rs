@@ -56,14 +56,26 @@ pub fn encode(
     out: impl Write + Send,
     options: &EncodeOptions,
 ) -> io::Result<Encoded> {
-    let mut blob = Counting { inner: out, hash: Sha256::new(), size: 0 };
+    let mut blob = Counting {
+        inner: out,
+        hash: Sha256::new(),
+        size: 0,
+    };
     let diff_id = compress(codec, &mut blob, |stream| {
-        let mut plain = Counting { inner: stream, hash: Sha256::new(), size: 0 };
+        let mut plain = Counting {
+            inner: stream,
+            hash: Sha256::new(),
+            size: 0,
+        };
         write_tar(entries, source, &mut plain, options)?;
         Ok(BlobDigest::from_sha256(plain.hash.finalize().into()))
     })?;
     let digest = BlobDigest::from_sha256(blob.hash.finalize().into());
-    Ok(Encoded { blob: digest, size: blob.size, diff_id })
+    Ok(Encoded {
+        blob: digest,
+        size: blob.size,
+        diff_id,
+    })
 }
 
 struct Counting<W> {
@@ -115,7 +127,9 @@ fn write_entry(
     options: &EncodeOptions,
     buffer: &mut [u8],
 ) -> io::Result<()> {
-    let Some(kind) = type_flag(&entry.node) else { return Ok(()) };
+    let Some(kind) = type_flag(&entry.node) else {
+        return Ok(());
+    };
     let latest = options.latest.unwrap_or(entry.mtime);
     let mut header = Header {
         name: name(entry),
@@ -153,10 +167,20 @@ fn write_entry(
 /// The mark stands directly behind its folder, before everything in it.
 fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Write) -> io::Result<()> {
     let path = folder.path.join(".wh..wh..opq");
-    let mark = Entry { mode: 0, ..Entry::directory(path.clone()) };
+    let mark = Entry {
+        mode: 0,
+        ..Entry::directory(path.clone())
+    };
     let name = path.relative_bytes().to_vec();
-    let header =
-        Header { name, kind: b'0', link: b"", size: 0, device: (0, 0), entry: &mark, mtime };
+    let header = Header {
+        name,
+        kind: b'0',
+        link: b"",
+        size: 0,
+        device: (0, 0),
+        entry: &mark,
+        mtime,
+    };
     out.write_all(&header.encode())
 }
 
@@ -196,7 +220,9 @@ fn copy_content(
 ) -> io::Result<()> {
     let mut left = size;
     while left > 0 {
-        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let want = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = file.read(&mut buffer[..want])?;
         if count == 0 {
             let text = format!("{} became shorter while it was read", entry.path);

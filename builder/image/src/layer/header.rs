@@ -24,9 +24,22 @@ impl Header<'_> {
         let records = self.records();
         let mut out = Vec::with_capacity(BLOCK * 3);
         if !records.is_empty() {
-            let fields = Fields { name: b"PaxHeaders/entry", kind: b'x', ..self.fields() };
+            let fields = Fields {
+                name: b"PaxHeaders/entry",
+                kind: b'x',
+                ..self.fields()
+            };
             let size = records.len() as u64;
-            out.extend(Fields { link: b"", size, mtime: 0, device: None, ..fields }.block());
+            out.extend(
+                Fields {
+                    link: b"",
+                    size,
+                    mtime: 0,
+                    device: None,
+                    ..fields
+                }
+                .block(),
+            );
             out.extend_from_slice(&records);
             out.resize(out.len().next_multiple_of(BLOCK), 0);
         }
@@ -35,7 +48,10 @@ impl Header<'_> {
     }
 
     fn fields(&self) -> Fields<'_> {
-        let is_device = matches!(self.entry.node, Node::CharDevice { .. } | Node::BlockDevice { .. });
+        let is_device = matches!(
+            self.entry.node,
+            Node::CharDevice { .. } | Node::BlockDevice { .. }
+        );
         Fields {
             name: &self.name,
             mode: self.entry.mode,
@@ -99,7 +115,9 @@ fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 fn time_text(time: Timestamp) -> String {
     let (sign, seconds, nanos) = match (time.seconds, time.nanos) {
         (seconds, 0) => return seconds.to_string(),
-        (seconds, nanos) if seconds < 0 => ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos),
+        (seconds, nanos) if seconds < 0 => {
+            ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos)
+        }
         (seconds, nanos) => ("", seconds.unsigned_abs(), nanos),
     };
     let text = format!("{sign}{seconds}.{nanos:09}");

@@ -5,7 +5,7 @@
 //! inside the layer only. Whiteouts (`.wh.NAME`, `.wh..wh..opq`; OCI image specification,
 //! layer.md) become overlayfs's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
@@ -32,6 +32,8 @@ pub struct UnpackOptions {
 pub struct Unpacked {
     /// What it contains.
     pub manifest: Manifest,
+    /// Folders that no entry spoke of, but that others needed.
+    pub implied: BTreeSet<ImagePath>,
     /// Digest of the uncompressed tar.
     pub diff_id: BlobDigest,
 }
@@ -52,12 +54,20 @@ pub fn unpack(
             Ok(plain) => pump(plain, &send),
             Err(error) => _ = send.send(Err(error)),
         });
-        let mut stream = HashingReader { inner: ahead, hash: Sha256::new() };
+        let mut stream = HashingReader {
+            inner: ahead,
+            hash: Sha256::new(),
+        };
         let mut unpacker = Unpacker::new(folder, options);
         unpacker.read_all(&mut stream)?;
         io::copy(&mut stream, &mut io::sink())?;
         let diff_id = BlobDigest::from_sha256(stream.hash.finalize().into());
-        Ok(Unpacked { manifest: unpacker.finish()?, diff_id })
+        let implied = std::mem::take(&mut unpacker.implied);
+        Ok(Unpacked {
+            manifest: unpacker.finish()?,
+            implied,
+            diff_id,
+        })
     })
 }
 
@@ -78,6 +88,7 @@ struct Unpacker<'a> {
     folder: &'a Path,
     options: &'a UnpackOptions,
     entries: BTreeMap<ImagePath, Entry>,
+    implied: BTreeSet<ImagePath>,
 }
 
 /// More links than this in one path are a loop.
@@ -85,7 +96,12 @@ const MOST_LINKS: u32 = 40;
 
 impl<'a> Unpacker<'a> {
     fn new(folder: &'a Path, options: &'a UnpackOptions) -> Self {
-        Self { folder, options, entries: BTreeMap::new() }
+        Self {
+            folder,
+            options,
+            entries: BTreeMap::new(),
+            implied: BTreeSet::new(),
+        }
     }
 
     fn read_all(&mut self, stream: &mut impl Read) -> io::Result<()> {
@@ -127,12 +143,16 @@ impl<'a> Unpacker<'a> {
     ) -> io::Result<()> {
         let host = meta.path.under(self.folder);
         if kind == EntryType::Directory {
+            self.implied.remove(&meta.path);
             return self.place_folder(meta);
         }
         self.clear(&meta.path)?;
         let device = || -> io::Result<(u32, u32)> {
             let header = entry.header();
-            Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
+            Ok((
+                header.device_major()?.unwrap_or(0),
+                header.device_minor()?.unwrap_or(0),
+            ))
         };
         meta.node = match kind {
             EntryType::Symlink => {
@@ -143,7 +163,9 @@ impl<'a> Unpacker<'a> {
             EntryType::Link => return self.hard_link(&link_name(entry)?, meta.path),
             EntryType::Fifo => Node::Fifo,
             EntryType::Char => device().map(|(major, minor)| Node::CharDevice { major, minor })?,
-            EntryType::Block => device().map(|(major, minor)| Node::BlockDevice { major, minor })?,
+            EntryType::Block => {
+                device().map(|(major, minor)| Node::BlockDevice { major, minor })?
+            }
             _ => write_file(entry, &host)?,
         };
         make_special(&meta.node, &host)?;
@@ -186,6 +208,7 @@ impl<'a> Unpacker<'a> {
                 }
                 _ => {
                     self.place_folder(Entry::directory(next.clone()))?;
+                    self.implied.insert(next.clone());
                     at = next;
                 }
             }
@@ -224,7 +247,10 @@ impl<'a> Unpacker<'a> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
         if linked.is_directory() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "is a hard link to a folder"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "is a hard link to a folder",
+            ));
         }
         let linked = linked.clone();
         let (from, to) = (target.under(self.folder), path.under(self.folder));
@@ -246,7 +272,11 @@ impl<'a> Unpacker<'a> {
         self.clear(&path)?;
         let kind = FileType::CharacterDevice;
         rustix::fs::mknodat(CWD, path.under(self.folder), kind, Mode::empty(), 0)?;
-        let entry = Entry { mode: 0, node: Node::Whiteout, ..Entry::directory(path.clone()) };
+        let entry = Entry {
+            mode: 0,
+            node: Node::Whiteout,
+            ..Entry::directory(path.clone())
+        };
         self.entries.insert(path, entry);
         Ok(())
     }
@@ -304,9 +334,20 @@ fn join_link(
 
 fn set_time(host: &Path, time: Timestamp) -> io::Result<()> {
     let nanos = i64::from(time.nanos);
-    let time = Timespec { tv_sec: time.seconds, tv_nsec: nanos };
-    let times = Timestamps { last_access: time, last_modification: time };
-    Ok(rustix::fs::utimensat(CWD, host, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    let time = Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: nanos,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(rustix::fs::utimensat(
+        CWD,
+        host,
+        &times,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 fn os(bytes: &[u8]) -> &std::ffi::OsStr {
@@ -321,9 +362,10 @@ fn link_name(entry: &tar::Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
 fn make_special(node: &Node, host: &Path) -> io::Result<()> {
     let (kind, device) = match node {
         Node::Fifo => (FileType::Fifo, 0),
-        Node::CharDevice { major, minor } => {
-            (FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))
-        }
+        Node::CharDevice { major, minor } => (
+            FileType::CharacterDevice,
+            rustix::fs::makedev(*major, *minor),
+        ),
         Node::BlockDevice { major, minor } => {
             (FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
         }
@@ -351,7 +393,10 @@ fn write_file(reader: &mut impl Read, host: &Path) -> io::Result<Node> {
         file.write_all(&buffer[..count])?;
         size += count as u64;
     }
-    Ok(Node::File { size, digest: Digest::from(hash.finalize()) })
+    Ok(Node::File {
+        size,
+        digest: Digest::from(hash.finalize()),
+    })
 }
 
 const XATTR: &str = "SCHILY.xattr.";
@@ -367,7 +412,9 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Res
         ..Entry::directory(path)
     };
     meta.mtime.seconds = header.mtime()?.cast_signed();
-    let Some(records) = entry.pax_extensions()? else { return Ok(meta) };
+    let Some(records) = entry.pax_extensions()? else {
+        return Ok(meta);
+    };
     for record in records {
         let record = record?;
         let Ok(key) = record.key() else { continue };
@@ -378,7 +425,8 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Res
             "gid" => meta.gid = text.parse().unwrap_or(meta.gid),
             _ => {
                 if let Some(name) = key.strip_prefix(XATTR) {
-                    meta.xattrs.insert(name.into(), record.value_bytes().to_vec());
+                    meta.xattrs
+                        .insert(name.into(), record.value_bytes().to_vec());
                 }
             }
         }
@@ -389,10 +437,17 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Res
 /// Seconds with a fraction, maybe negative.
 fn parse_time(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain(std::iter::repeat('0'))
+        .take(9)
+        .collect();
     let (seconds, nanos): (i64, u32) = (whole.parse().ok()?, digits.parse().ok()?);
     if whole.starts_with('-') && nanos > 0 {
-        return Some(Timestamp { seconds: seconds - 1, nanos: 1_000_000_000 - nanos });
+        return Some(Timestamp {
+            seconds: seconds - 1,
+            nanos: 1_000_000_000 - nanos,
+        });
     }
     Some(Timestamp { seconds, nanos })
 }

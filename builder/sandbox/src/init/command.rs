@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::umask;
 
 use super::fail::{Context as _, Failure, check};
+use super::root::Entered;
 use crate::Spec;
 use crate::capability::Capabilities;
 use crate::process::Exit;
@@ -23,7 +24,7 @@ pub(crate) enum Started {
 }
 
 /// Forks the command. Returns once it was executed, or could not be.
-pub(crate) fn start(spec: &Spec) -> Result<Started, Failure> {
+pub(crate) fn start(spec: &Spec, root: &Entered) -> Result<Started, Failure> {
     let (mut report, told) = pipe_with(PipeFlags::CLOEXEC)
         .map(|(read, write)| (std::fs::File::from(read), std::fs::File::from(write)))
         .context("make a pipe")?;
@@ -31,14 +32,18 @@ pub(crate) fn start(spec: &Spec) -> Result<Started, Failure> {
     let child = unsafe { libc::fork() };
     check(child).context("fork")?;
     if child == 0 {
-        let problem = become_command(spec);
+        // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        let problem = become_command(spec, root);
         _ = (&told).write_all(problem.encode().as_bytes());
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(127) }
     }
     drop(told);
     let mut text = String::new();
-    report.read_to_string(&mut text).context("start the command")?;
+    report
+        .read_to_string(&mut text)
+        .context("start the command")?;
     match Problem::decode(&text) {
         None => Ok(Started::Running(child)),
         Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
@@ -72,7 +77,10 @@ impl Problem {
     }
 }
 
-fn become_command(spec: &Spec) -> Problem {
+fn become_command(spec: &Spec, root: &Entered) -> Problem {
+    if let Err(failure) = root.mount_proc(spec.insecure) {
+        return Problem::Setup(failure.what, failure.reason);
+    }
     if let Err((what, error)) = prepare(spec) {
         return Problem::Setup(what, error.to_string());
     }
@@ -80,14 +88,18 @@ fn become_command(spec: &Spec) -> Problem {
 }
 
 fn prepare(spec: &Spec) -> Result<(), (String, io::Error)> {
-    let step = |what: &str, result: io::Result<()>| result.map_err(|error| (what.to_owned(), error));
+    let step =
+        |what: &str, result: io::Result<()>| result.map_err(|error| (what.to_owned(), error));
     // SAFETY: setsid takes nothing.
     unsafe { libc::setsid() };
     step("open standard input", standard_input(spec.terminal))?;
     umask(Mode::from_raw_mode(0o022));
     step("set resource limits", limits(&spec.limits))?;
     let folder = std::env::set_current_dir(&spec.cwd);
-    step(&format!("change to the working folder {}", spec.cwd.display()), folder)?;
+    step(
+        &format!("change to the working folder {}", spec.cwd.display()),
+        folder,
+    )?;
     if spec.fake_ids {
         step("install the id filter", seccomp::fake_ids())?;
     }
@@ -124,9 +136,15 @@ fn standard_input(terminal: bool) -> io::Result<()> {
 fn limits(wanted: &[(String, u64, u64)]) -> io::Result<()> {
     for (name, soft, hard) in wanted {
         let resource = resource(name).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("unknown limit '{name}'"))
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("unknown limit '{name}'"),
+            )
         })?;
-        let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+        let limit = libc::rlimit {
+            rlim_cur: *soft,
+            rlim_max: *hard,
+        };
         // SAFETY: the limit lives until the call returns.
         check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
     }
@@ -170,10 +188,16 @@ fn execute(spec: &Spec) -> Problem {
         }
         io::ErrorKind::NotFound => format!("exec {name}: no such file or directory"),
         io::ErrorKind::PermissionDenied => format!("exec {name}: permission denied"),
-        _ if error.raw_os_error() == Some(libc::ENOEXEC) => format!("exec {name}: exec format error"),
+        _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            format!("exec {name}: exec format error")
+        }
         _ => format!("exec {name}: {error}"),
     };
-    let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let code = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
     Problem::Execute(reason, code)
 }
 
@@ -181,12 +205,18 @@ fn find_program(name: &str, env: &[(String, String)]) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(name.into());
     }
-    let path = env.iter().rev().find(|(key, _)| key == "PATH").map_or("", |(_, value)| value);
+    let path = env
+        .iter()
+        .rev()
+        .find(|(key, _)| key == "PATH")
+        .map_or("", |(_, value)| value);
     let candidates = path.split(':').map(|folder| match folder {
         "" => Path::new(".").join(name),
         folder => Path::new(folder).join(name),
     });
-    candidates.into_iter().find(|candidate| is_executable(candidate))
+    candidates
+        .into_iter()
+        .find(|candidate| is_executable(candidate))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -198,11 +228,20 @@ fn replace_process(program: &Path, spec: &Spec) -> io::Error {
     let strings = |items: Vec<String>| -> Result<Vec<CString>, _> {
         items.into_iter().map(CString::new).collect()
     };
-    let env = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let (Ok(program), Ok(args), Ok(env)) =
-        (c_string(program.as_os_str()), strings(spec.args.clone()), strings(env))
-    else {
-        return io::Error::new(io::ErrorKind::InvalidInput, "an argument contains a NUL byte");
+    let env = spec
+        .env
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let (Ok(program), Ok(args), Ok(env)) = (
+        c_string(program.as_os_str()),
+        strings(spec.args.clone()),
+        strings(env),
+    ) else {
+        return io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "an argument contains a NUL byte",
+        );
     };
     let (args, env) = (pointers(&args), pointers(&env));
     // SAFETY: both lists end with a null pointer and hold C strings that live until the call
@@ -216,5 +255,9 @@ fn c_string(text: &OsStr) -> Result<CString, std::ffi::NulError> {
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
 }

@@ -59,7 +59,10 @@ fn folder(dev: &OwnedFd, name: &str, mount: rustix::io::Result<OwnedFd>) -> rust
 
 /// A device node; in a user namespace, where none can be made, the host's.
 fn node(dev: &OwnedFd, name: &str, major: u32, minor: u32) -> rustix::io::Result<()> {
-    let (mode, device) = (Mode::from_raw_mode(0o666), rustix::fs::makedev(major, minor));
+    let (mode, device) = (
+        Mode::from_raw_mode(0o666),
+        rustix::fs::makedev(major, minor),
+    );
     if mknodat(dev, name, FileType::CharacterDevice, mode, device).is_ok() {
         return Ok(());
     }

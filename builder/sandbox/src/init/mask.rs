@@ -25,7 +25,13 @@ const HIDDEN: &[&str] = &[
     "sys/firmware",
 ];
 
-const READ_ONLY: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+const READ_ONLY: &[&str] = &[
+    "proc/bus",
+    "proc/fs",
+    "proc/irq",
+    "proc/sys",
+    "proc/sysrq-trigger",
+];
 
 /// Masks paths below `root`, where `/proc`, `/sys` and `/dev` are mounted already.
 pub(crate) fn mask(root: &OwnedFd) -> Result<(), Failure> {
@@ -39,11 +45,19 @@ pub(crate) fn mask(root: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn find(root: &OwnedFd, path: &str) -> Option<OwnedFd> {
-    openat(root, Path::new(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+    openat(
+        root,
+        Path::new(path),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
 }
 
 fn hide(root: &OwnedFd, path: &str) -> std::io::Result<()> {
-    let Some(place) = find(root, path) else { return Ok(()) };
+    let Some(place) = find(root, path) else {
+        return Ok(());
+    };
     let stat = rustix::fs::fstat(&place)?;
     let cover = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         new_file_system("tmpfs", &[], MountAttrFlags::MOUNT_ATTR_RDONLY)?
@@ -54,7 +68,9 @@ fn hide(root: &OwnedFd, path: &str) -> std::io::Result<()> {
 }
 
 fn freeze(root: &OwnedFd, path: &str) -> std::io::Result<()> {
-    let Some(place) = find(root, path) else { return Ok(()) };
+    let Some(place) = find(root, path) else {
+        return Ok(());
+    };
     let cover = copy_of(root, path)?;
     make_read_only(&cover)?;
     Ok(attach(cover, place)?)

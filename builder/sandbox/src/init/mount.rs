@@ -87,7 +87,9 @@ pub(crate) fn mount(
     let (detached, shape) = match &mount.kind {
         MountKind::Bind { source, read_only } => bind(source, *read_only)?,
         MountKind::Overlay { lowers, upper } => {
-            let places = upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
+            let places = upper
+                .as_ref()
+                .map(|(upper, work)| (upper.as_path(), work.as_path()));
             let overlay = overlay::open(lowers, places, in_user_namespace)?;
             if upper.is_none() {
                 make_read_only(&overlay).with_context(what)?;
@@ -98,9 +100,17 @@ pub(crate) fn mount(
             let mut options = vec![("mode", format!("{mode:o}"))];
             options.extend(size.map(|size| ("size", size.to_string())));
             let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-            (new_file_system("tmpfs", &options, attributes).with_context(what)?, Shape::Folder)
+            (
+                new_file_system("tmpfs", &options, attributes).with_context(what)?,
+                Shape::Folder,
+            )
         }
-        MountKind::File { content, mode, uid, gid } => {
+        MountKind::File {
+            content,
+            mode,
+            uid,
+            gid,
+        } => {
             let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
             (file(content, *mode, owner).with_context(what)?, Shape::File)
         }
@@ -135,7 +145,9 @@ fn file(content: &[u8], mode: u32, owner: (Uid, Gid)) -> rustix::io::Result<Owne
     let file = openat(&memory, "file", flags, Mode::from_raw_mode(mode))?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     _ = rustix::fs::fchown(&file, Some(owner.0), Some(owner.1));
-    std::fs::File::from(file).write_all(content).map_err(|_| rustix::io::Errno::NOSPC)?;
+    std::fs::File::from(file)
+        .write_all(content)
+        .map_err(|_| rustix::io::Errno::NOSPC)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(&memory, "file", flags)
 }

@@ -52,12 +52,20 @@ fn open_new(
     if in_user_namespace {
         fsconfig_set_flag(&context, "userxattr")?;
     } else {
-        for (name, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        for (name, value) in [
+            ("redirect_dir", "off"),
+            ("metacopy", "off"),
+            ("index", "off"),
+        ] {
             fsconfig_set_string(&context, name, value)?;
         }
     }
     fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
 }
 
 fn open_old(
@@ -77,7 +85,11 @@ fn open_old(
         symlink(work, links.join("w")).with_context(what)?;
         options += ",upperdir=u,workdir=w,volatile";
     }
-    options += if in_user_namespace { ",userxattr" } else { ",redirect_dir=off,metacopy=off,index=off" };
+    options += if in_user_namespace {
+        ",userxattr"
+    } else {
+        ",redirect_dir=off,metacopy=off,index=off"
+    };
     let target = links.join("m");
     std::fs::create_dir(&target).with_context(what)?;
     let before = std::env::current_dir().with_context(what)?;
@@ -93,12 +105,23 @@ fn open_old(
 fn mount_scratch() -> std::io::Result<PathBuf> {
     let place = c"/tmp";
     // SAFETY: all pointers are C strings that live until the call returns.
-    check(unsafe { libc::mount(c"tmpfs".as_ptr(), place.as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) })?;
+    check(unsafe {
+        libc::mount(
+            c"tmpfs".as_ptr(),
+            place.as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    })?;
     Ok(PathBuf::from("/tmp"))
 }
 
 fn mount_overlay(target: &Path, options: &str) -> std::io::Result<()> {
-    let (target, options) = (CString::new(target.as_os_str().as_bytes())?, CString::new(options)?);
+    let (target, options) = (
+        CString::new(target.as_os_str().as_bytes())?,
+        CString::new(options)?,
+    );
     let kind = c"overlay".as_ptr();
     // SAFETY: all pointers are C strings that live until the call returns.
     check(unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options.as_ptr().cast()) })

@@ -1,4 +1,4 @@
-//! PID 1: mounts the root and everything in it, runs the command, cleans up.
+//! The root: mounts it and everything in it, enters it, cleans up afterwards.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,29 +10,58 @@ use rustix::process::{pivot_root, umask};
 use super::fail::{Context as _, Failure, check};
 use super::mount::{attach, clone_of, make_read_only, new_file_system};
 use super::target::{Shape, Targets};
-use super::{command, device, mask, mount, overlay, reaper};
+use super::{device, mask, mount, overlay};
 use crate::Spec;
-use crate::process::Finished;
 use crate::spec::{Network, Root};
 
-pub(crate) fn run(spec: &Spec) -> Result<Finished, Failure> {
-    umask(Mode::empty());
+/// A root that has been entered, with all that was made in it for mounts.
+pub(crate) struct Entered {
+    targets: Targets,
+    proc: OwnedFd,
+}
+
+/// Mounts the root with everything in it but `/proc`, and enters it.
+pub(crate) fn prepare(spec: &Spec) -> Result<Entered, Failure> {
+    let before = umask(Mode::empty());
     make_private().context("make mounts private")?;
     rustix::system::sethostname(spec.hostname.as_bytes()).context("set the host name")?;
     if spec.network == Network::None {
         bring_loopback_up().context("bring up the loopback interface")?;
     }
-    let memory_kills = reaper::memory_kills();
-    let root = mount_root(spec)?;
-    let mut targets = Targets::new(root);
+    let mut targets = Targets::new(mount_root(spec)?);
+    let proc = targets.open(Path::new("/proc"), Shape::Folder)?;
     mount_system(spec, &mut targets)?;
     for wanted in &spec.mounts {
         mount::mount(wanted, &mut targets, spec.in_user_namespace)?;
     }
     enter(targets.root()).context("enter the root")?;
-    let command = command::start(spec)?;
-    let exit = reaper::reap(command, memory_kills)?;
-    Ok(Finished { exit, mount_parents: leave(targets) })
+    umask(before);
+    Ok(Entered { targets, proc })
+}
+
+impl Entered {
+    /// Mounts `/proc` and hides what is to be hidden: to be done by a process of the new process
+    /// namespace, for that is the one that a new `/proc` shows.
+    pub(crate) fn mount_proc(&self, insecure: bool) -> Result<(), Failure> {
+        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let proc = new_file_system("proc", &[], quiet).context("mount /proc")?;
+        attach(proc, &self.proc).context("mount /proc")?;
+        if insecure {
+            Ok(())
+        } else {
+            mask::mask(self.targets.root())
+        }
+    }
+
+    /// Unmounts what lies in the root and removes the mount points that were made for it.
+    pub(crate) fn leave(self) -> Vec<PathBuf> {
+        for target in self.targets.opened().iter().rev() {
+            _ = unmount(target, UnmountFlags::DETACH);
+        }
+        self.targets.clean_up()
+    }
 }
 
 fn make_private() -> std::io::Result<()> {
@@ -45,9 +74,16 @@ fn make_private() -> std::io::Result<()> {
 /// Mounts the root over the folder that takes its changes: nobody outside sees it.
 fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
     let (mount, place) = match &spec.root {
-        Root::Overlay { lowers, upper, work } => {
+        Root::Overlay {
+            lowers,
+            upper,
+            work,
+        } => {
             let places = Some((upper.as_path(), work.as_path()));
-            (overlay::open(lowers, places, spec.in_user_namespace)?, upper)
+            (
+                overlay::open(lowers, places, spec.in_user_namespace)?,
+                upper,
+            )
         }
         Root::Folder(folder) => (clone_of(folder).context("open the root")?, folder),
     };
@@ -56,24 +92,19 @@ fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
 }
 
 fn open_path(path: &Path) -> rustix::io::Result<OwnedFd> {
-    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn mount_system(spec: &Spec, targets: &mut Targets) -> Result<(), Failure> {
-    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let proc = new_file_system("proc", &[], quiet).context("mount /proc")?;
-    let place = targets.open(Path::new("/proc"), Shape::Folder)?;
-    attach(proc, place).context("mount /proc")?;
     let place = targets.open(Path::new("/sys"), Shape::Folder)?;
     attach(system(spec.insecure).context("mount /sys")?, place).context("mount /sys")?;
     let place = targets.open(Path::new("/dev"), Shape::Folder)?;
-    device::mount(&place, spec.shm_size)?;
-    if !spec.insecure {
-        mask::mask(targets.root())?;
-    }
-    Ok(())
+    device::mount(&place, spec.shm_size)
 }
 
 /// `/sys`; a user namespace that doesn't own the network can only show the host's.
@@ -99,39 +130,6 @@ fn enter(root: &OwnedFd) -> std::io::Result<()> {
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir("/")
-}
-
-/// Unmounts what lies in the root and removes the mount points that were made for it.
-fn leave(targets: Targets) -> Vec<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut places: Vec<&str> =
-        mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|p| *p != "/").collect();
-    places.reverse();
-    for place in places {
-        _ = unmount(unescape(place), UnmountFlags::DETACH);
-    }
-    targets.clean_up()
-}
-
-/// Undoes the octal escapes of `/proc/self/mountinfo` (`proc(5)`).
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt as _;
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(byte) if first == b'\\' => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(bytes).into()
 }
 
 fn bring_loopback_up() -> std::io::Result<()> {

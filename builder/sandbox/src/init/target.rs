@@ -21,20 +21,32 @@ pub(crate) struct Targets {
     root: OwnedFd,
     made: Vec<(OwnedFd, PathBuf, Shape)>,
     parents: Vec<PathBuf>,
+    opened: Vec<PathBuf>,
 }
 
 impl Targets {
     pub(crate) fn new(root: OwnedFd) -> Self {
-        Self { root, made: Vec::new(), parents: Vec::new() }
+        Self {
+            root,
+            made: Vec::new(),
+            parents: Vec::new(),
+            opened: Vec::new(),
+        }
     }
 
     pub(crate) fn root(&self) -> &OwnedFd {
         &self.root
     }
 
+    /// Every mount point asked for, in order.
+    pub(crate) fn opened(&self) -> &[PathBuf] {
+        &self.opened
+    }
+
     /// The file or folder at `path`, links followed inside the root, made when missing.
     pub(crate) fn open(&mut self, path: &Path, shape: Shape) -> Result<OwnedFd, Failure> {
         let what = || format!("make the mount point {}", path.display());
+        self.opened.push(path.to_owned());
         match self.lookup(path) {
             Ok(found) => Ok(found),
             Err(Errno::NOENT) => self.make(path, shape).with_context(what),
@@ -44,15 +56,28 @@ impl Targets {
 
     fn lookup(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let inside = path.strip_prefix("/").unwrap_or(path);
-        let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+        let inside = if inside.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            inside
+        };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        openat2(&self.root, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+        openat2(
+            &self.root,
+            inside,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        )
     }
 
     fn make(&mut self, path: &Path, shape: Shape) -> rustix::io::Result<OwnedFd> {
         let mut parent = self.lookup(Path::new("/"))?;
         let mut so_far = PathBuf::from("/");
-        let names: Vec<_> = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+        let names: Vec<_> = path
+            .components()
+            .filter(|c| matches!(c, Component::Normal(_)))
+            .collect();
         for (at, name) in names.iter().enumerate() {
             so_far.push(name);
             parent = match self.lookup(&so_far) {
