@@ -1,1 +1,149 @@
-//! End-to-end tests of the kiln command and library.
+//! A place for end-to-end tests: folders, a store, and the `kiln` command.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::print_stderr,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The base image that `scripts/setup-tests` serves.
+pub const BUSYBOX: &str = "127.0.0.1:5000/busybox:latest";
+
+/// The `kiln` command: `$KILN_BIN`, or the one beside the tests.
+#[must_use]
+pub fn kiln_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("KILN_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/PROFILE/deps");
+    folder.join("kiln")
+}
+
+/// A folder with a context and a store of its own.
+#[derive(Debug)]
+pub struct Space {
+    folder: tempfile::TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Run {
+    /// Its exit status; `None` when a signal ended it.
+    pub status: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Turns a finished process into what it did.
+    #[must_use]
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            status: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// Demands success.
+    #[must_use]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Demands a failed build (status 1) whose message has all of `parts`.
+    pub fn fails_with(&self, parts: &[&str]) {
+        assert_eq!(self.status, Some(1), "{}\n{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(
+                self.stderr.contains(part),
+                "'{part}' is not in:\n{}",
+                self.stderr
+            );
+        }
+    }
+}
+
+impl Default for Space {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Space {
+    /// An empty context and no store yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("context")).unwrap();
+        Self { folder }
+    }
+
+    /// A path in the folder.
+    #[must_use]
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the context.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
+        let path = self.path("context").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        self
+    }
+
+    /// The `kiln` command with this folder's store.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(kiln_binary());
+        command
+            .args(args)
+            .env("KILN_ROOT", self.path("store"))
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs `kiln`.
+    #[must_use]
+    pub fn kiln(&self, args: &[&str]) -> Run {
+        Run::of(&self.command(args).output().expect("kiln can be started"))
+    }
+
+    /// Runs `kiln build` on the context with plain progress.
+    #[must_use]
+    pub fn build(&self, args: &[&str]) -> Run {
+        self.kiln(&[&["build", "context", "--progress", "plain"], args].concat())
+    }
+
+    /// Builds, and reads files of the result.
+    #[must_use]
+    pub fn build_files(&self, args: &[&str]) -> PathBuf {
+        let out = self.path("out");
+        _ = std::fs::remove_dir_all(&out);
+        let output = format!("type=local,dest={}", out.display());
+        let _done = self.build(&[args, &["-o", &output]].concat()).ok();
+        out
+    }
+}
+
+/// Runs another program and demands success.
+#[must_use]
+pub fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Run {
+    let output = Command::new(program).args(args).output();
+    Run::of(&output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup-tests")))
+        .ok()
+}

@@ -235,6 +235,7 @@ impl Solved {
         trees: &[kiln_cache::Tree],
         options: &ImageOptions,
     ) -> Result<LayerBlob, EngineError> {
+        let over_base = options.plan != LayerPlan::Flat;
         let latest = options.epoch.map(|seconds| Timestamp { seconds, nanos: 0 });
         let fail = |source| EngineError::Output {
             what: "a layer".to_owned(),
@@ -254,8 +255,13 @@ impl Solved {
                 )
             }
             several => {
-                let (entries, files): (Vec<Entry>, Vec<_>) =
-                    view_of(several)?.flatten().into_iter().unzip();
+                let (entries, files): (Vec<Entry>, Vec<_>) = if over_base {
+                    view_of(several)?.squash()
+                } else {
+                    view_of(several)?.flatten()
+                }
+                .into_iter()
+                .unzip();
                 let places: std::collections::BTreeMap<_, _> = entries
                     .iter()
                     .map(|entry| &entry.path)
@@ -390,6 +396,7 @@ fn blob_key(trees: &[TreeId], options: &ImageOptions) -> Digest {
     out.seq(trees, |out, tree| {
         out.digest(&tree.0);
     });
+    out.bool(options.plan == LayerPlan::Flat);
     out.str(&options.codec.cache_key())
         .option(options.epoch, |out, epoch| {
             out.i64(epoch);

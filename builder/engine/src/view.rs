@@ -143,12 +143,20 @@ impl View {
         direct.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Everything, as the entries of one tree; links whose first name is hidden become files.
+    /// Everything that is visible, as one tree with nothing below it.
     pub(crate) fn flatten(&self) -> Vec<(Entry, PathBuf)> {
         let visible = self.below(&ImagePath::root());
+        let visible: Vec<(Found<'_>, bool)> =
+            visible.into_iter().map(|found| (found, false)).collect();
+        self.as_one_tree(&visible)
+    }
+
+    /// Entries of several layers as those of one tree, each with whether it hides what is below
+    /// the stack; links whose first name is hidden become files.
+    fn as_one_tree(&self, visible: &[(Found<'_>, bool)]) -> Vec<(Entry, PathBuf)> {
         let mut first: BTreeMap<(usize, ImagePath), ImagePath> = BTreeMap::new();
         let mut all = Vec::with_capacity(visible.len());
-        for found in &visible {
+        for (found, hides) in visible {
             let mut entry = found.entry.clone();
             let file = match &entry.node {
                 Node::File { .. } => Some(entry.path.clone()),
@@ -166,11 +174,40 @@ impl View {
                 };
             }
             if let Node::Directory { opaque } = &mut entry.node {
-                *opaque = false;
+                *opaque = *hides;
             }
             all.push((entry, self.host_path(found)));
         }
         all
+    }
+
+    /// The stack as one tree over whatever is below it: what it hides there stays hidden.
+    pub(crate) fn squash(&self) -> Vec<(Entry, PathBuf)> {
+        let mut merged: BTreeMap<&ImagePath, (Found<'_>, bool)> = BTreeMap::new();
+        for (layer, tree) in self.layers.iter().enumerate() {
+            for entry in tree.manifest.entries() {
+                let before = merged.get(&entry.path);
+                let hides = match before.map(|(found, hides)| (&found.entry.node, *hides)) {
+                    None => false,
+                    Some((Node::Directory { .. }, hides)) => hides,
+                    Some(_) => true,
+                };
+                if entry.node != (Node::Directory { opaque: false }) {
+                    let below: Vec<&ImagePath> = merged
+                        .range::<&ImagePath, _>(&entry.path..)
+                        .map(|(path, _)| *path)
+                        .take_while(|path| path.starts_with(&entry.path))
+                        .collect();
+                    for path in below {
+                        merged.remove(path);
+                    }
+                }
+                let opaque = entry.node == (Node::Directory { opaque: true });
+                merged.insert(&entry.path, (Found { entry, layer }, hides || opaque));
+            }
+        }
+        let visible: Vec<(Found<'_>, bool)> = merged.into_values().collect();
+        self.as_one_tree(&visible)
     }
 
     /// The host folders that overlayfs must stack to show one folder of this view, lowest first.
@@ -284,6 +321,31 @@ mod tests {
         );
         assert_eq!(view.stack_of(&"/o".into()), [PathBuf::from("2/o")]);
         assert_eq!(view.names(&"/a".into()), [b"y"]);
+    }
+
+    #[test]
+    fn a_squashed_stack_still_hides_what_is_below_it() {
+        let lower = [
+            ("/gone", Node::Whiteout),
+            ("/d", Node::Whiteout),
+            ("/f", file()),
+        ];
+        let upper = [("/d", DIR), ("/d/new", file()), ("/f", DIR), ("/g", DIR)];
+        let view = View::new(vec![layer("1", &lower), layer("2", &upper)]);
+        let nodes: Vec<(String, Node)> = view
+            .squash()
+            .into_iter()
+            .map(|(entry, _)| (entry.path.to_string(), entry.node))
+            .collect();
+        let opaque = Node::Directory { opaque: true };
+        let want = [
+            ("/d", opaque.clone()),
+            ("/d/new", file()),
+            ("/f", opaque),
+            ("/g", DIR),
+            ("/gone", Node::Whiteout),
+        ];
+        assert_eq!(nodes, want.map(|(path, node)| (path.to_owned(), node)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::umask;
 
 use super::fail::{Context as _, Failure, check};
-use super::root::Entered;
+use super::root::Prepared;
 use crate::Spec;
 use crate::capability::Capabilities;
 use crate::process::Exit;
@@ -24,7 +24,7 @@ pub(crate) enum Started {
 }
 
 /// Forks the command. Returns once it was executed, or could not be.
-pub(crate) fn start(spec: &Spec, root: &Entered) -> Result<Started, Failure> {
+pub(crate) fn start(spec: &Spec, root: &Prepared) -> Result<Started, Failure> {
     let (mut report, told) = pipe_with(PipeFlags::CLOEXEC)
         .map(|(read, write)| (std::fs::File::from(read), std::fs::File::from(write)))
         .context("make a pipe")?;
@@ -77,8 +77,8 @@ impl Problem {
     }
 }
 
-fn become_command(spec: &Spec, root: &Entered) -> Problem {
-    if let Err(failure) = root.mount_proc(spec.insecure) {
+fn become_command(spec: &Spec, root: &Prepared) -> Problem {
+    if let Err(failure) = root.enter(spec.insecure) {
         return Problem::Setup(failure.what, failure.reason);
     }
     if let Err((what, error)) = prepare(spec) {

@@ -14,14 +14,14 @@ use super::{device, mask, mount, overlay};
 use crate::Spec;
 use crate::spec::{Network, Root};
 
-/// A root that has been entered, with all that was made in it for mounts.
-pub(crate) struct Entered {
+/// A mounted root, with all that was made in it for mounts.
+pub(crate) struct Prepared {
     targets: Targets,
     proc: OwnedFd,
 }
 
-/// Mounts the root with everything in it but `/proc`, and enters it.
-pub(crate) fn prepare(spec: &Spec) -> Result<Entered, Failure> {
+/// Mounts the root with everything in it but `/proc`.
+pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
     let before = umask(Mode::empty());
     make_private().context("make mounts private")?;
     rustix::system::sethostname(spec.hostname.as_bytes()).context("set the host name")?;
@@ -34,25 +34,25 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Entered, Failure> {
     for wanted in &spec.mounts {
         mount::mount(wanted, &mut targets, spec.in_user_namespace)?;
     }
-    enter(targets.root()).context("enter the root")?;
     umask(before);
-    Ok(Entered { targets, proc })
+    Ok(Prepared { targets, proc })
 }
 
-impl Entered {
-    /// Mounts `/proc` and hides what is to be hidden: to be done by a process of the new process
-    /// namespace, for that is the one that a new `/proc` shows.
-    pub(crate) fn mount_proc(&self, insecure: bool) -> Result<(), Failure> {
+impl Prepared {
+    /// Mounts `/proc`, hides what is to be hidden, and makes this the root of the whole mount
+    /// namespace. To be done by a process of the new process namespace, for that is the one that
+    /// a new `/proc` shows; and while the old root is still there, for a user namespace may only
+    /// mount `/proc` where one is visible already.
+    pub(crate) fn enter(&self, insecure: bool) -> Result<(), Failure> {
         let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let proc = new_file_system("proc", &[], quiet).context("mount /proc")?;
         attach(proc, &self.proc).context("mount /proc")?;
-        if insecure {
-            Ok(())
-        } else {
-            mask::mask(self.targets.root())
+        if !insecure {
+            mask::mask(self.targets.root())?;
         }
+        enter(self.targets.root()).context("enter the root")
     }
 
     /// Unmounts what lies in the root and removes the mount points that were made for it.
