@@ -351,3 +351,48 @@ fn rootless_and_root_give_the_same_image() {
         assert_eq!(digest(&space), digest(&as_root), "{user}");
     }
 }
+
+/// An overlay mount takes no other overlay's changes: a store on one has to do without.
+#[test]
+fn where_overlayfs_is_refused_roots_are_copied() {
+    if !rustix_is_root() {
+        return;
+    }
+    let space = Space::new();
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(space.path(name)).unwrap();
+    }
+    let at = |name: &str| space.path(name).display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        at("lower"),
+        at("upper"),
+        at("work")
+    );
+    let _done = run(
+        "mount",
+        &["-t", "overlay", "none", "-o", &options, &at("merged")],
+    );
+    space.write("Dockerfile", format!(
+        "FROM {BUSYBOX} AS a\nRUN echo 1 > /x && rm /etc/group && mkdir /d && ln /x /d/y\nRUN echo 2 >> /x\nFROM {BUSYBOX}\nRUN --mount=from=a,target=/a,rw cat /a/x /a/d/y > /o && touch /a/z && ls /a/etc > /p\n"
+    ));
+    let output = format!("type=local,dest={}", at("out"));
+    let build = space.command(&["build", "context", "--progress", "plain", "-o", &output]);
+    let mut build = build;
+    let build = Run::of(
+        &build
+            .env("KILN_ROOT", space.path("merged/store"))
+            .output()
+            .unwrap(),
+    );
+    let _done = run("umount", &["-l", &at("merged")]);
+    let build = build.ok();
+    assert_eq!(
+        build.stderr.matches("overlayfs can't be used").count(),
+        1,
+        "{}",
+        build.stderr
+    );
+    assert_eq!(read(space.path("out/o")), "1\n2\n1\n2\n");
+    assert_eq!(read(space.path("out/p")), "passwd\n");
+}

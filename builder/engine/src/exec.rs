@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::scan::upper::{self, UpperOptions};
@@ -11,9 +12,10 @@ use kiln_graph::{
     CacheMount, Digest, Entry, Exec, FileAction, Files, ImagePath, Manifest, MountKind, Network,
     Node, Op, Security, Sharing, Step, StepId, Timestamp, TreeId,
 };
-use kiln_sandbox::{Exit, Finished, Mount, Output, Root, Spec, User, resolve_user};
+use kiln_sandbox::{Exit, Finished, Mount, Output, Root, SandboxError, Spec, User, resolve_user};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::copied::copy_out;
 use crate::engine::DefaultNetwork;
 use crate::files::{Surroundings, apply};
 use crate::layers::view_of;
@@ -46,6 +48,30 @@ impl Shared<'_> {
         exec: &Exec,
         inputs: &[StepResult],
     ) -> Result<Tree, EngineError> {
+        let attempt = self.attempt(id, step, exec, inputs);
+        match attempt {
+            Err(EngineError::Sandbox {
+                source: SandboxError::Setup { what, reason, .. },
+                ..
+            }) if what.contains("overlay")
+                && !self.without_overlay.swap(true, Ordering::SeqCst) =>
+            {
+                self.warn(&format!(
+                    "overlayfs can't be used here ({reason}): steps copy their root, which is slower; 'kiln doctor' says more"
+                ));
+                self.attempt(id, step, exec, inputs)
+            }
+            other => other,
+        }
+    }
+
+    fn attempt(
+        &self,
+        id: StepId,
+        step: &Step,
+        exec: &Exec,
+        inputs: &[StepResult],
+    ) -> Result<Tree, EngineError> {
         let root = self.snapshot(&inputs[exec.root.index()])?;
         let trees = self.engine.trees(&root, &*self.request.events)?;
         let base = view_of(&trees)?;
@@ -53,12 +79,13 @@ impl Shared<'_> {
         let mut held = Held::default();
         let user = self.user(step, exec, &base)?;
         let (mounts, secret_env) = self.mounts(step, exec, inputs, &mut held)?;
-        let spec = self.spec(exec, &trees, &staging, &user, mounts, secret_env)?;
+        let root = self.root(&trees, &base, &staging)?;
+        let spec = self.spec(exec, root, &user, mounts, secret_env);
         let started = now();
         let (finished, last_output) = self.run_process(id, step, &spec)?;
         check(step, exec, &finished, &last_output)?;
         drop(held);
-        let manifest = self.changes(&staging, started, &base, &finished)?;
+        let (staging, manifest) = self.changes(staging, started, &base, &finished)?;
         Ok(self.engine.store.commit(staging, manifest)?)
     }
 
@@ -79,12 +106,11 @@ impl Shared<'_> {
     fn spec(
         &self,
         exec: &Exec,
-        trees: &[Tree],
-        staging: &Staging,
+        root: Root,
         user: &User,
         mut mounts: Vec<Mount>,
         secret_env: Vec<(String, String)>,
-    ) -> Result<Spec, EngineError> {
+    ) -> Spec {
         let hostname = exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned());
         let network = match (exec.network, self.request.network) {
             (Network::None, _) | (Network::Default, DefaultNetwork::None) => {
@@ -114,7 +140,7 @@ impl Shared<'_> {
             ));
             env.push(("APT_CONFIG".to_owned(), "/dev/kiln-apt.conf".to_owned()));
         }
-        Ok(Spec {
+        Spec {
             args: exec.args.clone(),
             env,
             cwd: PathBuf::from(exec.cwd.to_string()),
@@ -122,7 +148,7 @@ impl Shared<'_> {
             gid: user.gid,
             groups: user.groups.clone(),
             hostname,
-            root: self.root(trees, staging)?,
+            root,
             mounts,
             network,
             limits: exec
@@ -135,10 +161,14 @@ impl Shared<'_> {
             fake_ids: single,
             in_user_namespace: self.engine.identity.is_in_user_namespace(),
             terminal: false,
-        })
+        }
     }
 
-    fn root(&self, trees: &[Tree], staging: &Staging) -> Result<Root, EngineError> {
+    fn root(&self, trees: &[Tree], base: &View, staging: &Staging) -> Result<Root, EngineError> {
+        if self.without_overlay.load(Ordering::SeqCst) {
+            self.copy_out(&base.flatten(), staging)?;
+            return Ok(Root::Folder(staging.fs().to_owned()));
+        }
         let mut lowers = self.lowers(trees.iter().map(|tree| (tree.id(), tree.fs())));
         if lowers.is_empty() {
             lowers.push(self.engine.store.empty_tree()?.fs());
@@ -286,6 +316,15 @@ impl Shared<'_> {
                 format!("bind mount: \"{source}\": not found in its source"),
             ));
         }
+        if let ([only], false) = (&lowers[..], writable) {
+            return Ok(kiln_sandbox::MountKind::Bind {
+                source: only.clone(),
+                read_only: true,
+            });
+        }
+        if self.without_overlay.load(Ordering::SeqCst) {
+            return self.bind_copy(&view, &path, writable, held);
+        }
         let upper = match writable {
             false => None,
             true => {
@@ -295,13 +334,34 @@ impl Shared<'_> {
                 Some(places)
             }
         };
-        match (&lowers[..], &upper) {
-            ([only], None) => Ok(kiln_sandbox::MountKind::Bind {
-                source: only.clone(),
-                read_only: true,
-            }),
-            _ => Ok(kiln_sandbox::MountKind::Overlay { lowers, upper }),
-        }
+        Ok(kiln_sandbox::MountKind::Overlay { lowers, upper })
+    }
+
+    /// A copy of a folder that is thrown away afterwards.
+    fn bind_copy(
+        &self,
+        view: &View,
+        folder: &ImagePath,
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let staging = self.engine.store.staging()?;
+        self.copy_out(&view.flatten(), &staging)?;
+        let source = folder.under(staging.fs());
+        held.scratch.push(staging);
+        Ok(kiln_sandbox::MountKind::Bind {
+            source,
+            read_only: !writable,
+        })
+    }
+
+    fn copy_out(&self, files: &[(Entry, PathBuf)], staging: &Staging) -> Result<(), EngineError> {
+        copy_out(files, staging.fs(), self.engine.gives_away()).map_err(|source| {
+            EngineError::Output {
+                what: "a copy of the root".to_owned(),
+                source,
+            }
+        })
     }
 
     fn cache(
@@ -385,25 +445,27 @@ impl Shared<'_> {
     /// What the command changed, without the traces of mount points.
     fn changes(
         &self,
-        staging: &Staging,
+        staging: Staging,
         started: Timestamp,
         base: &View,
         finished: &Finished,
-    ) -> Result<Manifest, EngineError> {
+    ) -> Result<(Staging, Manifest), EngineError> {
         let owner = |path: &ImagePath, uid: u32, gid: u32| match base.get(path) {
             Some(found) if !self.engine.gives_away() => (found.entry.uid, found.entry.gid),
             _ => (uid, gid),
         };
+        if self.without_overlay.load(Ordering::SeqCst) {
+            return self.engine.changes_of_copy(&staging, base, started, &owner);
+        }
         let xattrs = self.engine.store.xattrs();
-        let manifest = upper::scan(
-            staging.fs(),
-            &UpperOptions {
-                xattrs,
-                started,
-                owner: &owner,
-            },
-        )?;
-        Ok(without_traces(manifest, base, finished, staging))
+        let options = UpperOptions {
+            xattrs,
+            started,
+            owner: &owner,
+        };
+        let manifest = upper::scan(staging.fs(), &options)?;
+        let manifest = without_traces(manifest, base, finished, &staging);
+        Ok((staging, manifest))
     }
 
     /// Carries file operations out and stores what they changed.

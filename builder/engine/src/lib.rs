@@ -6,6 +6,7 @@
 mod assemble;
 mod cancel;
 mod context;
+mod copied;
 mod engine;
 mod error;
 mod event;

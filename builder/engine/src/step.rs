@@ -1,6 +1,6 @@
 //! One step: its key, its record, or its execution.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +27,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) needs: ContextNeeds,
     pub(crate) slots: Slots,
     pub(crate) warned: AtomicUsize,
+    /// Whether overlayfs turned out not to work here.
+    pub(crate) without_overlay: AtomicBool,
 }
 
 impl<'a> Shared<'a> {
@@ -38,6 +40,7 @@ impl<'a> Shared<'a> {
             needs: ContextNeeds::of(&request.build.graph),
             slots: Slots::new(request.jobs.max(1)),
             warned: AtomicUsize::new(0),
+            without_overlay: AtomicBool::new(false),
         })
     }
 
@@ -54,10 +57,14 @@ impl<'a> Shared<'a> {
     /// Warns of something once in a build.
     pub(crate) fn warn_once(&self, message: &str) {
         if self.warned.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.request.events.event(Event::Warning {
-                message: message.to_owned(),
-            });
+            self.warn(message);
         }
+    }
+
+    /// Warns of something.
+    pub(crate) fn warn(&self, message: &str) {
+        let message = message.to_owned();
+        self.request.events.event(Event::Warning { message });
     }
 
     /// Runs a step, or finds what it gave before.

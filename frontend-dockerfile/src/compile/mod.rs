@@ -275,6 +275,7 @@ impl<'a> Compiler<'a> {
     fn finish(&self, state: &StageState) -> Result<Target, DockerfileError> {
         let mut config = state.config.clone();
         config.created.clone_from(&self.created);
+        config.config.labels.extend(self.options.labels.clone());
         config.history.clear();
         config.rootfs = kiln_graph::RootFs::default();
         Ok(Target {

@@ -5,6 +5,7 @@ mod place;
 mod select;
 
 pub(crate) use apply::{Surroundings, apply};
+pub(crate) use place::{make_whiteout, set_attributes};
 pub(crate) use select::{Selected, digest, select};
 
 use std::io;

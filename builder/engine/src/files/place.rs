@@ -254,12 +254,10 @@ impl<'a> Place<'a> {
         if let Some(parent) = path.parent() {
             self.make_folders(&parent, NewFolder::default())?;
         }
-        let host = path.under(&self.folder);
-        let made = rustix::fs::mknodat(CWD, host, FileType::CharacterDevice, Mode::empty(), 0);
-        made.map_err(|e| FilesError::Io {
+        make_whiteout(&path.under(&self.folder)).map_err(|source| FilesError::Io {
             action: "remove",
             path: path.clone(),
-            source: e.into(),
+            source,
         })?;
         let entry = Entry {
             mode: 0,
@@ -307,6 +305,15 @@ impl<'a> Place<'a> {
             })?;
         }
         Ok(self.entries.into_values().collect())
+    }
+}
+
+/// Makes overlayfs's mark of a removed path. Where it can't be made overlayfs can't be used either,
+/// and the manifest alone says that the path is gone.
+pub(crate) fn make_whiteout(host: &Path) -> io::Result<()> {
+    match rustix::fs::mknodat(CWD, host, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(rustix::io::Errno::PERM) => Ok(()),
+        other => Ok(other?),
     }
 }
 

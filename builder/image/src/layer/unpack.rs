@@ -271,7 +271,11 @@ impl<'a> Unpacker<'a> {
     fn whiteout(&mut self, path: ImagePath) -> io::Result<()> {
         self.clear(&path)?;
         let kind = FileType::CharacterDevice;
-        rustix::fs::mknodat(CWD, path.under(self.folder), kind, Mode::empty(), 0)?;
+        match rustix::fs::mknodat(CWD, path.under(self.folder), kind, Mode::empty(), 0) {
+            // Where marks can't be made overlayfs can't be used either: the manifest is enough.
+            Ok(()) | Err(rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
         let entry = Entry {
             mode: 0,
             node: Node::Whiteout,
