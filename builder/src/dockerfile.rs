@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use kiln_engine::{Engine, Request, Solved};
+use kiln_engine::{Engine, EventSink, Request, Solved};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{
     Compiled, DockerfileError, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile,
@@ -12,18 +13,31 @@ use kiln_frontend_dockerfile::{
 use kiln_graph::ImageSource;
 
 use crate::Error;
+use crate::context::{ContextFrom, fetch, read_text};
 
 /// A Dockerfile to be built.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct DockerfileRequest {
-    /// The main context's folder.
-    pub context: PathBuf,
-    /// The build file; `None`: `Dockerfile` or `dockerfile` in the context.
+    /// The main context.
+    pub context: ContextFrom,
+    /// The build file; `None`: `Dockerfile` or `dockerfile` in the context; `-`: standard input.
+    /// In a context that is no folder of this machine, a path in the context.
     pub file: Option<PathBuf>,
     /// What the frontend is told. Its file name and main ignore list are filled in.
     pub options: Options,
-    /// Named local folders.
-    pub folders: BTreeMap<String, PathBuf>,
+    /// Named contexts that hold files.
+    pub contexts: BTreeMap<String, ContextFrom>,
+    /// Is told what happens while contexts are fetched.
+    pub events: Option<Arc<dyn EventSink>>,
+}
+
+impl std::fmt::Debug for DockerfileRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DockerfileRequest")
+            .field("context", &self.context)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A Dockerfile that has been read, with all that the frontend needs.
@@ -31,60 +45,105 @@ pub struct DockerfileRequest {
 pub struct Prepared {
     /// The file's text.
     pub text: String,
+    /// The file's syntax tree.
+    pub file: Dockerfile,
+    /// What the frontend was told.
+    pub options: Options,
     /// What became of it.
     pub compiled: Compiled,
-    /// All local folders by name.
+    /// All folders by name.
     pub folders: BTreeMap<String, PathBuf>,
+    /// Contexts that were fetched, for as long as the build needs them.
+    _kept: Vec<Solved>,
 }
 
-/// Reads and compiles a Dockerfile, asking registries about base images.
+/// The contexts of a request, on this machine.
+struct Contexts {
+    folders: BTreeMap<String, PathBuf>,
+    /// The build file's text, when the main context is nothing else.
+    text: Option<String>,
+    kept: Vec<Solved>,
+}
+
+/// Reads and compiles a Dockerfile, fetching contexts and asking registries about base images.
 ///
 /// # Errors
-/// When it can't be read or compiled, or a base image can't be had.
+/// When it can't be read or compiled, or something it needs can't be had.
 pub fn prepare(
     engine: &Engine,
     request: &DockerfileRequest,
 ) -> Result<Prepared, Box<(Error, String)>> {
     let plain = |error: Error| Box::new((error, String::new()));
-    let path = find_file(request).map_err(plain)?;
-    let text = std::fs::read_to_string(&path).map_err(|source| {
-        plain(Error::File {
-            what: format!("cannot read {}", path.display()),
-            source,
-        })
-    })?;
-    prepare_text(engine, request, &path, &text)
-        .map_err(|error| Box::new((error, text.clone())))
-        .map(|(compiled, folders)| Prepared {
-            text: text.clone(),
-            compiled,
-            folders,
-        })
+    let contexts = fetch_all(engine, request).map_err(plain)?;
+    let main = contexts.folders["context"].clone();
+    let (path, text) = match &contexts.text {
+        Some(text) => (main.join("Dockerfile"), text.clone()),
+        None => {
+            let path = find_file(request, &main).map_err(plain)?;
+            let text = read_text(&path).map_err(plain)?;
+            (path, text)
+        }
+    };
+    let options = fill_options(request, &contexts, &main, &path).map_err(plain)?;
+    let located = |error: Error| Box::new((error, text.clone()));
+    let file = parse(&options.file_name, &text)
+        .map_err(Error::from)
+        .map_err(located)?;
+    let compiled = compile_with_images(engine, &file, &options).map_err(located)?;
+    Ok(Prepared {
+        text,
+        file,
+        options,
+        compiled,
+        folders: contexts.folders,
+        _kept: contexts.kept,
+    })
 }
 
-fn prepare_text(
-    engine: &Engine,
-    request: &DockerfileRequest,
-    path: &Path,
-    text: &str,
-) -> Result<(Compiled, BTreeMap<String, PathBuf>), Error> {
-    let mut options = request.options.clone();
-    let shown = path.strip_prefix(&request.context).unwrap_or(path);
-    options.file_name = shown.display().to_string();
-    let mut folders = request.folders.clone();
-    folders.insert("context".to_owned(), request.context.clone());
-    options
-        .ignore
-        .insert("context".to_owned(), ignore_list(&request.context, path)?);
-    for (name, folder) in &request.folders {
-        options.ignore.insert(
-            name.clone(),
-            ignore_list(folder, &folder.join("Dockerfile"))?,
-        );
+fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, Error> {
+    let silent: Arc<dyn EventSink> = Arc::new(|_| {});
+    let events = request.events.as_ref().unwrap_or(&silent);
+    let mut all = Contexts {
+        folders: BTreeMap::new(),
+        text: None,
+        kept: Vec::new(),
+    };
+    let main = ("context".to_owned(), &request.context);
+    let named = request
+        .contexts
+        .iter()
+        .map(|(name, from)| (name.clone(), from));
+    for (name, from) in std::iter::once(main).chain(named) {
+        let fetched = fetch(engine, from, events)?;
+        if name == "context" {
+            all.text = fetched.text;
+        }
+        all.folders.insert(name, fetched.folder);
+        all.kept.extend(fetched.kept);
     }
-    let file = parse(&options.file_name, text)?;
-    let compiled = compile_with_images(engine, &file, &options)?;
-    Ok((compiled, folders))
+    Ok(all)
+}
+
+fn fill_options(
+    request: &DockerfileRequest,
+    contexts: &Contexts,
+    main: &Path,
+    file: &Path,
+) -> Result<Options, Error> {
+    let mut options = request.options.clone();
+    let shown = file.strip_prefix(main).unwrap_or(file);
+    options.file_name = shown.display().to_string();
+    for (name, folder) in &contexts.folders {
+        let own = if name == "context" {
+            file.to_owned()
+        } else {
+            folder.join("Dockerfile")
+        };
+        options
+            .ignore
+            .insert(name.clone(), ignore_list(folder, &own)?);
+    }
+    Ok(options)
 }
 
 fn compile_with_images(
@@ -97,23 +156,7 @@ fn compile_with_images(
         match compile(file, options, &images)? {
             Outcome::Done(compiled) => return Ok(*compiled),
             Outcome::Needs(requests) => {
-                let found: Vec<(ImageRequest, Result<ResolvedImage, Error>)> =
-                    std::thread::scope(|scope| {
-                        let asked: Vec<_> = requests
-                            .into_iter()
-                            .map(|request| {
-                                scope.spawn(move || {
-                                    let image = resolve(engine, &request);
-                                    (request, image)
-                                })
-                            })
-                            .collect();
-                        asked
-                            .into_iter()
-                            .filter_map(|thread| thread.join().ok())
-                            .collect()
-                    });
-                for (request, image) in found {
+                for (request, image) in resolve_all(engine, requests) {
                     images.insert(request, image?);
                 }
             }
@@ -121,7 +164,35 @@ fn compile_with_images(
     }
 }
 
-fn resolve(engine: &Engine, request: &ImageRequest) -> Result<ResolvedImage, Error> {
+type Resolutions = Vec<(ImageRequest, Result<ResolvedImage, Error>)>;
+
+/// Asks for all images at once.
+fn resolve_all(
+    engine: &Engine,
+    requests: Vec<(ImageRequest, Option<kiln_graph::Location>)>,
+) -> Resolutions {
+    std::thread::scope(|scope| {
+        let ask = |(request, location): (ImageRequest, Option<kiln_graph::Location>)| {
+            scope.spawn(move || {
+                let image = resolve(engine, &request).map_err(|source| Error::BaseImage {
+                    source: Box::new(source),
+                    location,
+                });
+                (request, image)
+            })
+        };
+        let asked: Vec<_> = requests.into_iter().map(ask).collect();
+        asked
+            .into_iter()
+            .filter_map(|thread| thread.join().ok())
+            .collect()
+    })
+}
+
+fn resolve(
+    engine: &Engine,
+    request: &ImageRequest,
+) -> Result<ResolvedImage, kiln_image::ImageError> {
     let resolved = engine.client().resolve(&request.name, &request.platform)?;
     let source = ImageSource {
         name: request.name.clone(),
@@ -144,35 +215,36 @@ pub fn build_dockerfile(
     prepare_request: impl FnOnce(&mut Request),
 ) -> Result<Solved, Error> {
     let prepared = prepare(engine, request).map_err(|failed| failed.0)?;
-    let mut request = Request::new(prepared.compiled.build);
-    request.contexts = prepared.folders;
+    let mut request = Request::new(prepared.compiled.build.clone());
+    request.contexts.clone_from(&prepared.folders);
     prepare_request(&mut request);
     Ok(engine.solve(request)?)
 }
 
-fn find_file(request: &DockerfileRequest) -> Result<PathBuf, Error> {
+fn find_file(request: &DockerfileRequest, context: &Path) -> Result<PathBuf, Error> {
     if let Some(file) = &request.file {
+        let is_here = matches!(request.context, ContextFrom::Folder(_));
+        if !is_here && file != Path::new("-") {
+            return Ok(context.join(file));
+        }
         let lower = file.with_file_name("dockerfile");
         let fall_back = file.ends_with("Dockerfile") && !file.exists() && lower.exists();
         return Ok(if fall_back { lower } else { file.clone() });
     }
-    if !request.context.is_dir() {
-        let text = format!(
-            "the build context {} is no folder",
-            request.context.display()
-        );
+    if !context.is_dir() {
+        let text = format!("the build context {} is no folder", context.display());
         return Err(DockerfileError::whole(text)
             .with_help("give the folder that holds the Dockerfile")
             .into());
     }
-    let candidates = ["Dockerfile", "dockerfile"].map(|name| request.context.join(name));
+    let candidates = ["Dockerfile", "dockerfile"].map(|name| context.join(name));
     candidates
         .into_iter()
         .find(|path| path.exists())
         .ok_or_else(|| {
             let text = format!(
                 "failed to read dockerfile: there is no Dockerfile in {}",
-                request.context.display()
+                context.display()
             );
             DockerfileError::whole(text)
                 .with_help("give another file with -f")

@@ -23,6 +23,14 @@ pub enum Error {
     /// An image can't be had.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// An image that the build file asks for can't be had.
+    #[error("{source}")]
+    BaseImage {
+        /// Why.
+        source: Box<ImageError>,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
     /// No sandbox can be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -48,6 +56,7 @@ impl Error {
             Self::Engine(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Image(error) => error.fault(),
+            Self::BaseImage { source, .. } => source.fault(),
             Self::Sandbox(_) => Fault::Environment,
             Self::File { .. } | Self::Usage(_) => Fault::User,
         }
@@ -59,6 +68,7 @@ impl Error {
         match self {
             Self::Dockerfile(error) => error.location.as_ref(),
             Self::Engine(error) => error.location(),
+            Self::BaseImage { location, .. } => location.as_ref(),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 //! thing in `main`, then [`open`] an engine.
 
 pub mod cli;
+mod context;
 mod dockerfile;
 mod error;
 mod open;
@@ -12,6 +13,7 @@ mod progress;
 mod report;
 mod secret;
 
+pub use context::ContextFrom;
 pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;
 pub use kiln_engine::{

@@ -35,7 +35,7 @@ pub(crate) fn error(error: &Error, text: &str) -> String {
 }
 
 /// The lines of a location, with some around them.
-fn excerpt(location: &Location, text: &str) -> String {
+pub(crate) fn excerpt(location: &Location, text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let (first, last) = (location.line as usize, location.end_line as usize);
     if first == 0 || first > lines.len() {
@@ -56,6 +56,10 @@ fn excerpt(location: &Location, text: &str) -> String {
             "   "
         };
         _ = writeln!(out, "{number:>4} | {mark} {}", lines[number - 1]);
+        if number == first && location.column > 1 {
+            let before = " ".repeat(location.column as usize - 1);
+            _ = writeln!(out, "     |     {before}^");
+        }
     }
     out + "--------------------\n"
 }
@@ -63,16 +67,4 @@ fn excerpt(location: &Location, text: &str) -> String {
 /// A warning as `docker build` shows it.
 pub(crate) fn warning(warning: &Diagnostic) -> String {
     format!(" - {warning}")
-}
-
-/// A warning as `docker build --check` shows it.
-pub(crate) fn check(warning: &Diagnostic, text: &str) -> String {
-    let rule = warning.rule;
-    format!(
-        "WARNING: {} - {}\n{}\n{}",
-        rule.name(),
-        rule.url(),
-        warning.message,
-        excerpt(&warning.location, text)
-    )
 }

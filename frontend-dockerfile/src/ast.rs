@@ -1,5 +1,7 @@
 //! The syntax tree of a Dockerfile. Words are as written, variables in them not yet expanded.
 
+use std::sync::Arc;
+
 use kiln_graph::Location;
 
 /// A whole file.
@@ -13,6 +15,19 @@ pub struct Dockerfile {
     pub instructions: Vec<Instruction>,
     /// Lines with a continuation followed by nothing.
     pub empty_continuations: Vec<Location>,
+    /// Every comment, also those inside of continued instructions.
+    pub comments: Vec<Comment>,
+    /// The file as it was read, without a byte order mark.
+    pub text: Arc<str>,
+}
+
+/// A comment line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comment {
+    /// Its text without `#` and the blanks around it.
+    pub text: String,
+    /// Its line; the column is that of the `#`.
+    pub location: Location,
 }
 
 /// A parser directive.
@@ -39,6 +54,21 @@ pub struct Instruction {
     pub location: Location,
     /// The comment lines directly above, without `#`.
     pub comments: Vec<String>,
+}
+
+impl Instruction {
+    /// What the comment above says of `name`: `# NAME what it is`.
+    #[must_use]
+    pub fn description(&self, name: &str) -> Option<&str> {
+        let about = |comment: &'_ String| -> Option<usize> {
+            let rest = comment.strip_prefix(name)?;
+            rest.starts_with(' ')
+                .then(|| comment.len() - rest.trim_start().len())
+        };
+        self.comments
+            .iter()
+            .find_map(|comment| about(comment).map(|start| &comment[start..]))
+    }
 }
 
 /// What an instruction says.

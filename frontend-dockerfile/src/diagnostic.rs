@@ -53,11 +53,19 @@ rules! {
     SecretsUsedInArgOrEnv: "Sensitive data should not be used in the ARG or ENV commands",
     InvalidDefaultArgInFrom: "Default value for global ARG results in an empty or invalid base image name",
     FromPlatformFlagConstDisallowed: "FROM --platform flag should not use a constant value",
+    CopyIgnoredFile: "Attempting to Copy file that is excluded by .dockerignore",
+    InvalidDefinitionDescription: "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
     ExposeProtoCasing: "Protocol in EXPOSE instruction should be lowercase",
     ExposeInvalidFormat: "IP address and host-port mapping should not be used in EXPOSE instruction",
 }
 
 impl Rule {
+    /// Whether it is checked only when the `check` directive asks for it.
+    #[must_use]
+    pub fn is_experimental(self) -> bool {
+        self == Self::InvalidDefinitionDescription
+    }
+
     /// Its page.
     #[must_use]
     pub fn url(self) -> String {

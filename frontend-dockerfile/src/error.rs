@@ -14,6 +14,8 @@ pub struct DockerfileError {
     pub help: Option<String>,
     /// Where; unknown for faults of the whole file.
     pub location: Option<Location>,
+    /// The word that is wrong, where one word is.
+    pub word: Option<String>,
 }
 
 impl DockerfileError {
@@ -24,6 +26,7 @@ impl DockerfileError {
             message: message.into(),
             help: None,
             location: Some(location),
+            word: None,
         }
     }
 
@@ -34,6 +37,7 @@ impl DockerfileError {
             message: message.into(),
             help: None,
             location: None,
+            word: None,
         }
     }
 
@@ -41,6 +45,33 @@ impl DockerfileError {
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Names the word that is wrong.
+    #[must_use]
+    pub fn about(mut self, word: Option<String>) -> Self {
+        self.word = word;
+        self
+    }
+
+    /// Narrows the location down to the word that is wrong, by the file's text.
+    #[must_use]
+    pub(crate) fn narrowed(mut self, text: &str) -> Self {
+        let (Some(location), Some(word)) = (&mut self.location, &self.word) else {
+            return self;
+        };
+        let first = location.line.saturating_sub(1) as usize;
+        let count = (location.end_line as usize).saturating_sub(first);
+        for (number, line) in text.lines().enumerate().skip(first).take(count) {
+            if let Some(at) = line.find(word.as_str()) {
+                let place = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
+                location.line = place(number);
+                location.end_line = location.line;
+                location.column = place(line[..at].chars().count());
+                break;
+            }
+        }
         self
     }
 
@@ -70,5 +101,31 @@ pub(crate) fn lines(file: &Arc<str>, first: u32, last: u32) -> Location {
         line: first,
         column: 1,
         end_line: last,
+    }
+}
+
+/// Something wrong in an instruction, before its place is known.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) word: Option<String>,
+}
+
+impl Wrong {
+    /// A message about one word of the instruction.
+    pub(crate) fn word(message: String, word: impl Into<String>) -> Self {
+        Self {
+            message,
+            word: Some(word.into()),
+        }
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            word: None,
+        }
     }
 }

@@ -11,7 +11,10 @@ mod error;
 mod expand;
 mod ignore;
 mod lint;
+mod outline;
 mod parse;
+mod print;
+mod remote;
 mod suggest;
 
 pub use compile::{
@@ -20,4 +23,8 @@ pub use compile::{
 pub use diagnostic::{Diagnostic, Rule};
 pub use error::DockerfileError;
 pub use ignore::read_ignore_file;
+pub use outline::{
+    Argument, Need, Outline, Place, Position, Range, Target, Volume, outline, targets,
+};
 pub use parse::{parse, parse_trigger};
+pub use remote::{is_remote, read_remote};

@@ -7,9 +7,13 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod web;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+pub use web::Web;
 
 /// The base image that `scripts/setup-tests` serves.
 pub const BUSYBOX: &str = "127.0.0.1:5000/busybox:latest";

@@ -20,6 +20,7 @@ mod schedule;
 mod secrets;
 mod snapshot;
 mod solve;
+mod source;
 mod step;
 mod view;
 

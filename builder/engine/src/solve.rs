@@ -36,12 +36,36 @@ impl Solved {
         &self.engine.client
     }
 
+    /// The folder that holds the files of a step whose result is one tree: a source, or files put
+    /// together from nothing. Nobody may write there; it stays as long as `self` does.
+    ///
+    /// # Errors
+    /// When the step's result is more than one tree, or is gone.
+    pub fn folder(&self, step: StepId) -> Result<std::path::PathBuf, EngineError> {
+        let snapshot = self.snapshot(step)?;
+        match snapshot.layers() {
+            [crate::snapshot::LayerRef::Tree(id)] => match self.engine.store.tree(id)? {
+                Some(tree) => Ok(tree.fs()),
+                None => Err(no_folder()),
+            },
+            [] => Ok(self.engine.store.empty_tree()?.fs()),
+            _ => Err(no_folder()),
+        }
+    }
+
     /// A folder of the store for a file that is needed for a moment; the caller removes it.
     ///
     /// # Errors
     /// When it can't be made.
     pub fn scratch_folder(&self) -> Result<std::path::PathBuf, EngineError> {
         Ok(self.engine.store.scratch_folder()?)
+    }
+}
+
+fn no_folder() -> EngineError {
+    EngineError::Missing {
+        message: "the step's result is not one folder of the store".to_owned(),
+        location: None,
     }
 }
 

@@ -93,13 +93,15 @@ impl<'a> Shared<'a> {
             }
             Op::Merge { layers } => self.merge(layers, inputs),
             Op::Exec(_) | Op::Files(_) => self.look_up_or_execute(id, step, inputs),
-            Op::Git(_) | Op::Http(_) | Op::Diff { .. } => Err(EngineError::Missing {
-                message: format!(
-                    "{}: this kiln can't fetch remote sources yet; fetch it before, and COPY it",
-                    step.name
-                ),
-                location: step.location.clone(),
-            }),
+            Op::Http(source) => {
+                self.started(id);
+                self.http(step, source)
+            }
+            Op::Git(source) => {
+                self.started(id);
+                self.git(step, source)
+            }
+            Op::Diff { lower, upper } => self.diff(&inputs[lower.index()], &inputs[upper.index()]),
         }
     }
 
@@ -115,6 +117,24 @@ impl<'a> Shared<'a> {
         }
         Ok(ready(StepResult::Snapshot(Snapshot::new(
             all,
+            Some(self.empty),
+        ))))
+    }
+
+    /// What the upper stack has over the lower one, which it must start with.
+    fn diff(&self, lower: &StepResult, upper: &StepResult) -> Result<Done, EngineError> {
+        let (lower, upper) = (self.snapshot(lower)?, self.snapshot(upper)?);
+        let added =
+            upper
+                .layers()
+                .strip_prefix(lower.layers())
+                .ok_or_else(|| EngineError::Missing {
+                    message: "a difference is asked for of trees that are not built on each other"
+                        .to_owned(),
+                    location: None,
+                })?;
+        Ok(ready(StepResult::Snapshot(Snapshot::new(
+            added.to_vec(),
             Some(self.empty),
         ))))
     }

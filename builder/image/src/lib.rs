@@ -6,6 +6,7 @@ mod client;
 mod credentials;
 mod daemon;
 mod document;
+mod download;
 mod error;
 mod image_name;
 pub mod layer;
@@ -17,6 +18,7 @@ pub use archive::{ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_arc
 pub use client::{Client, ClientOptions, Resolved};
 pub use daemon::load_into_daemon;
 pub use document::{Descriptor, Index, Manifest, media_type};
+pub use download::Downloaded;
 pub use error::ImageError;
 pub use image_name::ImageName;
 pub use push::{PushBlob, PushImage};

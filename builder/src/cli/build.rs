@@ -9,10 +9,11 @@ use kiln_engine::{Cancel, DefaultNetwork, Image, ImageOptions, LayerPlan, Reques
 use kiln_frontend_dockerfile::{ContextKind, Options};
 use kiln_graph::Platform;
 
+use super::call::Call;
 use super::output::OutputSpec;
 use super::{Failed, print, say};
 use crate::progress::{Style, display};
-use crate::{DockerfileRequest, Error, Prepared, Secrets, prepare, report};
+use crate::{ContextFrom, DockerfileRequest, Error, Prepared, Secrets, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -61,18 +62,23 @@ pub(crate) struct BuildArgs {
     /// Write the result's digests to a file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Only check the build file
+    /// Only check the build file: the same as --call check
     #[arg(long)]
     check: bool,
+    /// Ask about the build file instead of building it: check, outline or targets, and
+    /// ,format=json
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
 }
 
 /// What is built, and with what.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct SourceArgs {
-    /// The build context's folder
+    /// The build context: a folder, a git repository, a tar archive on a web server, or - for
+    /// standard input
     #[arg(default_value = ".", value_name = "CONTEXT")]
-    context: PathBuf,
-    /// The build file (default: CONTEXT/Dockerfile)
+    context: String,
+    /// The build file, or - for standard input (default: CONTEXT/Dockerfile)
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The stage to build
@@ -81,7 +87,8 @@ pub(crate) struct SourceArgs {
     /// Set a build argument: NAME=VALUE, or NAME to take it from the environment (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
-    /// A named context: NAME=FOLDER, NAME=docker-image://IMAGE or NAME=target:STAGE (repeatable)
+    /// A named context: NAME=FOLDER, a git or web address, docker-image://IMAGE, oci-layout://FOLDER
+    /// or target:STAGE (repeatable)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     contexts: Vec<String>,
     /// What the image runs on, several separated by commas
@@ -143,16 +150,17 @@ impl SourceArgs {
             };
             options.platforms = self.platform.iter().map(parse).collect::<Result<_, _>>()?;
         }
-        let mut folders = BTreeMap::new();
+        let mut contexts = BTreeMap::new();
         for (name, source) in pairs("--build-context", &self.contexts, '=')? {
-            let kind = context_kind(&name, &source, &mut folders)?;
+            let kind = context_kind(&name, &source, &mut contexts)?;
             options.contexts.insert(name, kind);
         }
         Ok(DockerfileRequest {
-            context: self.context.clone(),
+            context: self.context.as_str().into(),
             file: self.file.clone(),
             options,
-            folders,
+            contexts,
+            events: None,
         })
     }
 
@@ -175,7 +183,7 @@ impl SourceArgs {
 fn context_kind(
     name: &str,
     source: &str,
-    folders: &mut BTreeMap<String, PathBuf>,
+    contexts: &mut BTreeMap<String, ContextFrom>,
 ) -> Result<ContextKind, Error> {
     if let Some(image) = source.strip_prefix("docker-image://") {
         return Ok(ContextKind::Image(image.to_owned()));
@@ -186,13 +194,15 @@ fn context_kind(
     if let Some(stage) = source.strip_prefix("target:") {
         return Ok(ContextKind::Target(stage.to_owned()));
     }
-    let folder = PathBuf::from(source);
-    if !folder.is_dir() {
+    let from = ContextFrom::from(source);
+    if let ContextFrom::Folder(folder) = &from
+        && !folder.is_dir()
+    {
         return Err(Error::Usage(format!(
             "--build-context {name}={source}: there is no such folder"
         )));
     }
-    folders.insert(name.to_owned(), folder);
+    contexts.insert(name.to_owned(), from);
     Ok(ContextKind::Local)
 }
 
@@ -208,7 +218,7 @@ fn pairs(flag: &str, texts: &[String], separator: char) -> Result<Vec<(String, S
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
-    let request = args.source.request()?;
+    let mut request = args.source.request()?;
     let outputs = args.outputs()?;
     let secrets = args.secrets()?;
     let options = args.image_options(&request)?;
@@ -218,18 +228,20 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
         other => return Err(Error::Usage(format!("--network {other}: use host or none")).into()),
     };
     let (engine, _) = crate::open()?;
-    let prepared = prepare(&engine, &request).map_err(|at| failed(&at.0, &at.1))?;
-    if show_warnings(args, &prepared)? {
-        return Ok(());
-    }
-    let text = prepared.text;
     let events = display(if args.quiet {
         Style::Quiet
     } else {
         args.progress
     });
-    let mut build = Request::new(prepared.compiled.build);
-    build.contexts = prepared.folders;
+    request.events = Some(events.clone());
+    let prepared = prepare(&engine, &request).map_err(|at| failed(&at.0, &at.1))?;
+    if let Some(call) = args.call()? {
+        return super::call::answer(call, &prepared);
+    }
+    show_warnings(args, &prepared)?;
+    let text = prepared.text.clone();
+    let mut build = Request::new(prepared.compiled.build.clone());
+    build.contexts.clone_from(&prepared.folders);
     build.no_cache = args.no_cache;
     build.jobs = args.jobs.unwrap_or(build.jobs);
     build.network = network;
@@ -252,45 +264,30 @@ fn failed(error: &Error, text: &str) -> Failed {
     }
 }
 
-/// Shows the build file's warnings; whether that was all that was asked for.
-fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<bool, Failed> {
+/// Shows the build file's warnings, which it may want to be errors.
+fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<(), Failed> {
     let warnings = &prepared.compiled.warnings;
-    if args.check {
-        for warning in warnings {
-            print(&report::check(warning, &prepared.text));
-        }
-        if warnings.is_empty() {
-            print("Check complete, no warnings found.\n");
-        }
-    } else if !warnings.is_empty() && !args.quiet {
-        say(&format!(
-            "{} warning{} found:",
-            warnings.len(),
-            if warnings.len() == 1 { "" } else { "s" }
-        ));
+    if !warnings.is_empty() && !args.quiet {
+        let plural = if warnings.len() == 1 { "" } else { "s" };
+        say(&format!("{} warning{plural} found:", warnings.len()));
         for warning in warnings {
             say(&report::warning(warning));
         }
     }
-    if prepared.compiled.warnings_are_errors && !warnings.is_empty() {
-        let mut rules: Vec<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
-        rules.dedup();
-        let text = format!(
-            "ERROR: lint violation found for rules: {}",
-            rules.join(", ")
-        );
-        return Err(Failed { text, status: 1 });
-    }
-    if args.check && !warnings.is_empty() {
-        return Err(Failed {
-            text: format!("ERROR: {} warnings found", warnings.len()),
-            status: 1,
-        });
-    }
-    Ok(args.check)
+    super::call::refuse_warnings(prepared)
 }
 
 impl BuildArgs {
+    /// What is asked about the build file, if that is all that is wanted.
+    fn call(&self) -> Result<Option<Call>, Error> {
+        match (&self.call, self.check) {
+            (Some(text), _) if text == "build" => Ok(None),
+            (Some(text), _) => text.parse().map(Some).map_err(Error::Usage),
+            (None, true) => Ok(Some(Call::check())),
+            (None, false) => Ok(None),
+        }
+    }
+
     fn outputs(&self) -> Result<Vec<OutputSpec>, Error> {
         let mut outputs = Vec::new();
         for text in &self.outputs {

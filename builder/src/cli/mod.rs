@@ -1,6 +1,7 @@
 //! The command line.
 
 mod build;
+mod call;
 mod doctor;
 mod graph;
 mod image;

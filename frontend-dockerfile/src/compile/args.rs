@@ -1,5 +1,7 @@
 //! ARG: global and of a stage, predefined ones, and the expansion of words.
 
+use std::collections::BTreeMap;
+
 use kiln_graph::{LayerOrigin, Platform};
 
 use super::stage::{StageState, set};
@@ -23,6 +25,19 @@ pub(crate) const PROXIES: &[&str] = &[
     "all_proxy",
 ];
 
+/// Predefined arguments.
+pub(crate) const PLATFORM_ARGS: &[&str] = &[
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETSTAGE",
+];
+
 impl Compiler<'_> {
     /// Reads the ARGs before the first FROM.
     pub(crate) fn read_global_args(&mut self) -> Result<(), DockerfileError> {
@@ -43,6 +58,27 @@ impl Compiler<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the ARGs before the first FROM are when nobody gives them values.
+    pub(crate) fn default_args(&self, target: &Platform) -> BTreeMap<String, Option<String>> {
+        let mut defaults: BTreeMap<String, Option<String>> = BTreeMap::new();
+        for instruction in &self.file.instructions {
+            let Kind::Arg(args) = &instruction.kind else {
+                break;
+            };
+            for (name, default) in args {
+                let lookup = |name: &str| match defaults.get(name) {
+                    Some(value) => value.clone(),
+                    None => self.platform_arg(name, target),
+                };
+                let expander = Expander::new(self.file.escape, &lookup);
+                let value = default.as_ref().and_then(|text| expander.word(text).ok());
+                let value = value.or_else(|| self.platform_arg(name, target));
+                defaults.insert(name.clone(), value);
+            }
+        }
+        defaults
     }
 
     fn expand_global(&self, text: &str, at: &Instruction) -> Result<String, DockerfileError> {

@@ -1,14 +1,16 @@
 //! COPY and ADD.
 
 use kiln_graph::{
-    BlobDigest, Chmod, CopyFiles, FileAction, Files, GitSource, HttpSource, ImagePath, Input,
-    LayerOrigin, Op, Owner, StepId,
+    Chmod, CopyFiles, FileAction, Files, ImagePath, Input, LayerOrigin, Op, Owner, StepId,
 };
+
+use kiln_graph::pattern::Matcher;
 
 use super::args::fault;
 use super::stage::StageState;
 use super::{Compiler, ContextKind, Stop};
 use crate::ast::{Copy, Heredoc, Instruction};
+use crate::remote::{is_remote, read_remote};
 
 /// An instruction with its words expanded.
 struct Plan {
@@ -53,6 +55,9 @@ impl Compiler<'_> {
             sources.into_iter().partition(|source| is_remote(source));
         self.remote_sources(at, copy, &plan, &remote, &mut inputs, &mut actions)?;
         if !local.is_empty() {
+            if copy.from.is_none() {
+                self.lint_ignored(at, &local, if is_add { "Add" } else { "Copy" });
+            }
             let from = self.copy_from(state, at, copy)?;
             let keep_owner = copy.from.is_some();
             let input = push(&mut inputs, from);
@@ -63,6 +68,22 @@ impl Compiler<'_> {
             actions.push(self.write(state, at, &plan, heredoc)?);
         }
         self.commit_copy(state, at, copy.link, &text, inputs, actions)
+    }
+
+    /// Warns of sources that `.dockerignore` keeps out.
+    fn lint_ignored(&mut self, at: &Instruction, sources: &[String], verb: &str) {
+        let Some(patterns) = self.options.ignore.get("context") else {
+            return;
+        };
+        let Ok(matcher) = Matcher::new(patterns) else {
+            return;
+        };
+        for source in sources {
+            let path = ImagePath::new(source);
+            if !path.is_root() && matcher.excludes(path.relative_bytes()) {
+                self.lint.ignored(at, source, verb);
+            }
+        }
     }
 
     fn plan(
@@ -153,7 +174,8 @@ impl Compiler<'_> {
                 let text = format!("source can't be a URL for COPY: use ADD {source}");
                 return Err(fault(at, &text).into());
             }
-            let op = remote(source, copy).map_err(|message| fault(at, &message))?;
+            let op = read_remote(source, copy.checksum.as_deref(), copy.keep_git_dir)
+                .map_err(|message| fault(at, &message))?;
             let is_git = matches!(op, Op::Git(_));
             let build_platform = self.options.build_platform.clone();
             let step = self.source(source.clone(), op, &build_platform)?;
@@ -165,9 +187,6 @@ impl Compiler<'_> {
             };
             let mut action = plan.copy_files(input, vec![name], copy, false);
             action.unpack = !is_git && copy.unpack.unwrap_or(false);
-            if !is_git && plan.chmod.is_none() {
-                action.chmod = Some(Chmod::octal(0o600));
-            }
             actions.push(FileAction::Copy(Box::new(action)));
         }
         Ok(())
@@ -311,38 +330,4 @@ pub(crate) fn parse_owner(text: &str) -> Owner {
             group: group.map(str::to_owned),
         },
     }
-}
-
-fn is_remote(source: &str) -> bool {
-    let lower = source.to_ascii_lowercase();
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|start| lower.starts_with(start))
-}
-
-fn remote(source: &str, copy: &Copy) -> Result<Op, String> {
-    let (address, fragment) = source.split_once('#').unwrap_or((source, ""));
-    let is_git = !address.starts_with("http") || address.ends_with(".git");
-    if is_git {
-        let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-        return Ok(Op::Git(GitSource {
-            remote: address.to_owned(),
-            reference: reference.to_owned(),
-            subdir: ImagePath::new(subdir),
-            keep_git_dir: copy.keep_git_dir,
-            checksum: copy.checksum.clone(),
-            submodules: true,
-        }));
-    }
-    let checksum = copy
-        .checksum
-        .as_deref()
-        .map(str::parse::<BlobDigest>)
-        .transpose();
-    let checksum = checksum.map_err(|error| format!("--checksum: {error}"))?;
-    Ok(Op::Http(HttpSource {
-        url: source.to_owned(),
-        checksum,
-        file_name: None,
-    }))
 }

@@ -2,11 +2,12 @@
 
 use kiln_graph::{HistoryLine, ImageConfig, LayerOrigin, Op, Platform, StepId};
 
-use super::args::fault;
+use super::args::{PLATFORM_ARGS, fault};
 use super::stage::StageState;
 use super::{Compiler, ContextKind, ImageRequest, StageSource, Stop};
 use crate::DockerfileError;
 use crate::expand::Expander;
+use crate::lint::Suspect;
 
 /// What programs find other programs by, unless the image says otherwise.
 pub(crate) const DEFAULT_PATH: &str =
@@ -26,7 +27,9 @@ impl Compiler<'_> {
     pub(crate) fn from(&mut self, index: usize, target: &Platform) -> Result<StageState, Stop> {
         let StageSource { from, head, body } = &self.stages[index];
         let (from, head, of) = (*from, *head, body.len() + 1);
+        self.at = Some(head.location.clone());
         let image = self.expand_from(index, target, &from.image)?;
+        self.lint_default_args(index, target, &from.image);
         if image.is_empty() {
             let text = format!("base name ({}) should not be blank", from.image);
             return Err(fault(head, &text).into());
@@ -72,13 +75,38 @@ impl Compiler<'_> {
         Ok(state)
     }
 
-    fn expand_from(&self, index: usize, target: &Platform, text: &str) -> Result<String, Stop> {
+    fn expand_from(&mut self, index: usize, target: &Platform, text: &str) -> Result<String, Stop> {
+        let head = self.stages[index].head;
         let lookup = |name: &str| self.global(name, target);
         let expander = Expander::new(self.file.escape, &lookup);
-        let head = self.stages[index].head;
-        expander
+        let word = expander
             .word(text)
-            .map_err(|message| fault(head, &message).into())
+            .map_err(|message| fault(head, &message))?;
+        for name in expander.take_unset() {
+            if !self.global_args.contains_key(&name) {
+                let known = self.global_args.keys().map(String::as_str);
+                let known = known.chain(PLATFORM_ARGS.iter().copied()).collect();
+                self.lint.undeclared(head, &Suspect { name: &name, known });
+            }
+        }
+        Ok(word)
+    }
+
+    /// Warns when FROM names no image unless arguments are given.
+    fn lint_default_args(&mut self, index: usize, target: &Platform, text: &str) {
+        if !text.contains('$') {
+            return;
+        }
+        let defaults = self.default_args(target);
+        let lookup = |name: &str| match defaults.get(name) {
+            Some(value) => value.clone(),
+            None => self.platform_arg(name, target),
+        };
+        let image = Expander::new(self.file.escape, &lookup).word(text);
+        let is_name = image.is_ok_and(|image| is_image_name(&image));
+        if !is_name {
+            self.lint.bad_default(self.stages[index].head, text);
+        }
     }
 
     fn base(&mut self, index: usize, image: &str, platform: Platform) -> Result<Base, Stop> {
@@ -189,11 +217,46 @@ impl Compiler<'_> {
             platform: platform.clone(),
         };
         let Some(image) = self.images.get(&request) else {
-            self.needs.insert(request);
+            self.needs.insert(request, self.at.clone());
             return Err(Stop::Needs);
         };
         let (source, config) = (image.source.clone(), image.config.clone());
         let id = self.source(format!("image {name}"), Op::Image(source), platform)?;
         Ok((id, config))
+    }
+}
+
+/// Whether a text has the form of an image's name, as far as a pure look can tell.
+fn is_image_name(text: &str) -> bool {
+    let (name, digest) = text.split_once('@').unwrap_or((text, "sha256:0"));
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (name, "latest"),
+    };
+    let part = |part: &str| {
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        ends(part.chars().next()) && ends(part.chars().next_back())
+    };
+    let valid_tag = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let starts = tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    digest.contains(':') && path.split('/').all(part) && starts && tag.chars().all(valid_tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_image_name;
+
+    #[test]
+    fn names_of_images() {
+        let good = [
+            "a",
+            "a:1",
+            "r.example:5000/a/b:v1.2",
+            "a@sha256:00",
+            "scratch",
+        ];
+        let bad = ["", "a:", ":1", "a//b", "a:-x", "/a", "a/"];
+        assert!(good.iter().all(|name| is_image_name(name)));
+        assert!(!bad.iter().any(|name| is_image_name(name)));
     }
 }

@@ -10,7 +10,7 @@ mod options;
 mod run;
 mod stage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_graph::{
@@ -28,8 +28,8 @@ use stage::StageState;
 pub enum Outcome {
     /// The build.
     Done(Box<Compiled>),
-    /// These images must be known first.
-    Needs(Vec<ImageRequest>),
+    /// These images must be known first; and where each is asked for.
+    Needs(Vec<(ImageRequest, Option<Location>)>),
 }
 
 /// A compiled Dockerfile.
@@ -41,6 +41,8 @@ pub struct Compiled {
     pub warnings: Vec<Diagnostic>,
     /// Whether the file wants warnings to fail the build.
     pub warnings_are_errors: bool,
+    /// The stages that the targets are made of, by name or number.
+    pub used_stages: Vec<String>,
 }
 
 /// Compiles a Dockerfile.
@@ -48,6 +50,14 @@ pub struct Compiled {
 /// # Errors
 /// When the file asks for something that can't be.
 pub fn compile(
+    file: &Dockerfile,
+    options: &Options,
+    images: &ImageTable,
+) -> Result<Outcome, DockerfileError> {
+    compile_file(file, options, images).map_err(|error| error.narrowed(&file.text))
+}
+
+fn compile_file(
     file: &Dockerfile,
     options: &Options,
     images: &ImageTable,
@@ -67,6 +77,12 @@ pub fn compile(
         return Ok(Outcome::Needs(compiler.needs.into_iter().collect()));
     }
     let stages = compiler.stage_list(&options.platforms);
+    let mut used_stages: Vec<String> = Vec::new();
+    for state in compiler.done.values() {
+        if !used_stages.contains(&state.name) {
+            used_stages.push(state.name.clone());
+        }
+    }
     let (warnings, warnings_are_errors) = compiler.lint.finish();
     let build = Build {
         graph: compiler.graph,
@@ -77,6 +93,7 @@ pub fn compile(
         build,
         warnings,
         warnings_are_errors,
+        used_stages,
     })))
 }
 
@@ -108,9 +125,11 @@ pub(crate) struct Compiler<'a> {
     pub(crate) stages: Vec<StageSource<'a>>,
     pub(crate) global_args: BTreeMap<String, Option<String>>,
     pub(crate) graph: Graph,
-    pub(crate) needs: BTreeSet<ImageRequest>,
+    pub(crate) needs: BTreeMap<ImageRequest, Option<Location>>,
     pub(crate) lint: Linter,
     pub(crate) created: Option<String>,
+    /// The place of the instruction that is being compiled.
+    pub(crate) at: Option<Location>,
     done: BTreeMap<(usize, Platform), StageState>,
     sources: BTreeMap<String, StepId>,
 }
@@ -131,9 +150,10 @@ impl<'a> Compiler<'a> {
             stages: split_stages(file),
             global_args: BTreeMap::new(),
             graph: Graph::new(),
-            needs: BTreeSet::new(),
+            needs: BTreeMap::new(),
             lint: Linter::new(checks),
             created,
+            at: None,
             done: BTreeMap::new(),
             sources: BTreeMap::new(),
         };
@@ -174,7 +194,9 @@ impl<'a> Compiler<'a> {
         if let Some(state) = self.done.get(&key) {
             return Ok(state.clone());
         }
+        let outer = self.at.take();
         let state = self.compile_stage(index, platform)?;
+        self.at = outer;
         self.done.insert(key, state.clone());
         Ok(state)
     }
@@ -199,6 +221,7 @@ impl<'a> Compiler<'a> {
         instruction: &Instruction,
     ) -> Result<(), Stop> {
         state.begin(instruction);
+        self.at = Some(instruction.location.clone());
         match &instruction.kind {
             Kind::Arg(args) => self.arg(state, instruction, args)?,
             Kind::Run(run) => self.run(state, instruction, run)?,
@@ -252,7 +275,7 @@ impl<'a> Compiler<'a> {
             of: 0,
             text,
         };
-        let id = self.add(op, Vec::new(), name, None, platform)?;
+        let id = self.add(op, Vec::new(), name, self.at.clone(), platform)?;
         self.sources.insert(key, id);
         Ok(id)
     }

@@ -8,6 +8,8 @@ use crate::{Diagnostic, Rule};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checks {
     skip: Vec<String>,
+    /// Rules that are checked only when asked for by name.
+    experimental: Vec<String>,
     error: bool,
 }
 
@@ -28,13 +30,8 @@ impl Checks {
         let mut checks = Self::default();
         for part in text.split(';') {
             match part.trim().split_once('=') {
-                Some(("skip", names)) => {
-                    checks.skip.extend(
-                        names
-                            .split(',')
-                            .map(|name| name.trim().to_ascii_lowercase()),
-                    );
-                }
+                Some(("skip", names)) => checks.skip.extend(rule_names(names)),
+                Some(("experimental", names)) => checks.experimental.extend(rule_names(names)),
                 Some(("error", value)) => checks.error = value.trim().eq_ignore_ascii_case("true"),
                 _ => {}
             }
@@ -44,10 +41,13 @@ impl Checks {
 
     fn skips(&self, rule: Rule) -> bool {
         let name = rule.name().to_ascii_lowercase();
-        self.skip
-            .iter()
-            .any(|skipped| *skipped == "all" || *skipped == name)
+        let has = |names: &[String]| names.iter().any(|known| *known == "all" || *known == name);
+        has(&self.skip) || (rule.is_experimental() && !has(&self.experimental))
     }
+}
+
+fn rule_names(text: &str) -> impl Iterator<Item = String> {
+    text.split(',').map(|name| name.trim().to_ascii_lowercase())
 }
 
 /// A variable that isn't set, and the names that are known.
@@ -100,6 +100,27 @@ impl Linter {
             .unwrap_or_default();
         let message = format!("Usage of undefined variable '${}'{hint}", suspect.name);
         self.warn(at, Rule::UndefinedVar, message);
+    }
+
+    pub(crate) fn undeclared(&mut self, at: &Instruction, suspect: &Suspect<'_>) {
+        let hint = nearest(suspect.name, suspect.known.iter().copied());
+        let hint = hint
+            .map(|name| format!(" (did you mean {name}?)"))
+            .unwrap_or_default();
+        let message = format!("FROM argument '{}' is not declared{hint}", suspect.name);
+        self.warn(at, Rule::UndefinedArgInFrom, message);
+    }
+
+    pub(crate) fn bad_default(&mut self, at: &Instruction, image: &str) {
+        let message =
+            format!("Default value for ARG {image} results in empty or invalid base image name");
+        self.warn(at, Rule::InvalidDefaultArgInFrom, message);
+    }
+
+    pub(crate) fn ignored(&mut self, at: &Instruction, source: &str, verb: &str) {
+        let message =
+            format!("Attempting to {verb} file \"{source}\" that is excluded by .dockerignore");
+        self.warn(at, Rule::CopyIgnoredFile, message);
     }
 
     pub(crate) fn secret_name(&mut self, at: &Instruction, name: &str, keyword: &str) {
@@ -194,6 +215,11 @@ fn check_instruction(at: &Instruction, seen: &mut Seen, lint: &mut Linter) {
             seen.kinds.clear();
             check_from(at, from, seen, lint);
         }
+        Kind::Arg(args) => {
+            for (name, _) in args {
+                check_description(at, name, lint);
+            }
+        }
         Kind::Cmd(command) => check_command(at, "CMD", command, seen, lint),
         Kind::Entrypoint(command) => check_command(at, "ENTRYPOINT", command, seen, lint),
         Kind::Healthcheck(_) => check_once(at, "HEALTHCHECK", seen, lint),
@@ -240,6 +266,7 @@ fn check_once(at: &Instruction, keyword: &'static str, seen: &mut Seen, lint: &m
 
 fn check_from(at: &Instruction, from: &crate::ast::From, seen: &mut Seen, lint: &mut Linter) {
     let Some(name) = &from.name else { return };
+    check_description(at, name, lint);
     if name.chars().any(|c| c.is_ascii_uppercase()) {
         lint.warn(
             at,
@@ -270,6 +297,24 @@ fn check_from(at: &Instruction, from: &crate::ast::From, seen: &mut Seen, lint: 
             at.keyword
         );
         lint.warn(at, Rule::FromAsCasing, message);
+    }
+}
+
+/// A comment right above an argument or a stage is its description, and starts with its name.
+fn check_description(at: &Instruction, name: &str, lint: &mut Linter) {
+    let Some(last) = at.comments.last() else {
+        return;
+    };
+    let is_other = last.starts_with("check=") || last.starts_with("layer:");
+    if !is_other && at.description(name).is_none() {
+        let keyword = match &at.kind {
+            Kind::From(_) => "build stage",
+            _ => "argument",
+        };
+        let message = format!(
+            "Comment for {keyword} should follow the format: `# {name} <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment."
+        );
+        lint.warn(at, Rule::InvalidDefinitionDescription, message);
     }
 }
 

@@ -1,5 +1,6 @@
 //! `--name=value` before an instruction's arguments.
 
+use crate::error::Wrong;
 use crate::suggest::did_you_mean;
 
 /// A flag as written.
@@ -94,16 +95,18 @@ impl<'a> Flags<'a> {
         flags: Vec<Flag>,
         known: &[&'static str],
         repeatable: &[&'static str],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Wrong> {
         for (at, flag) in flags.iter().enumerate() {
             let name = flag.name.as_str();
             if !known.contains(&name) {
                 let hint = did_you_mean(name, known.iter().copied());
-                return Err(format!("unknown flag: {keyword} --{name}{hint}"));
+                let message = format!("unknown flag: {keyword} --{name}{hint}");
+                return Err(Wrong::word(message, format!("--{name}")));
             }
             let again = flags[..at].iter().any(|before| before.name == flag.name);
             if again && !repeatable.contains(&name) {
-                return Err(format!("duplicate flag specified: {keyword} --{name}"));
+                let message = format!("duplicate flag specified: {keyword} --{name}");
+                return Err(Wrong::word(message, format!("--{name}")));
             }
         }
         Ok(Self { keyword, flags })

@@ -7,7 +7,7 @@ use super::line::Line;
 use super::{healthcheck, mount, words};
 use crate::DockerfileError;
 use crate::ast::{Command, Copy, From, Instruction, Kind, Pairs, Run};
-use crate::error::lines;
+use crate::error::{Wrong, lines};
 use crate::suggest::did_you_mean;
 
 const KEYWORDS: &[&str] = &[
@@ -43,7 +43,7 @@ pub(crate) fn parse(
         .split_once(char::is_whitespace)
         .unwrap_or((&line.text, ""));
     let kind = kind(keyword, rest.trim(), line, escape)
-        .map_err(|message| DockerfileError::at(location.clone(), message))?;
+        .map_err(|wrong| DockerfileError::at(location.clone(), wrong.message).about(wrong.word))?;
     Ok(Instruction {
         kind,
         keyword: keyword.to_owned(),
@@ -53,14 +53,15 @@ pub(crate) fn parse(
     })
 }
 
-fn kind(keyword: &str, rest: &str, line: &Line, escape: char) -> Result<Kind, String> {
+fn kind(keyword: &str, rest: &str, line: &Line, escape: char) -> Result<Kind, Wrong> {
     let upper = keyword.to_ascii_uppercase();
     if !KEYWORDS.contains(&upper.as_str()) {
         let hint = did_you_mean(&upper, KEYWORDS.iter().copied());
-        return Err(format!("unknown instruction: {keyword}{hint}"));
+        let message = format!("unknown instruction: {keyword}{hint}");
+        return Err(Wrong::word(message, keyword));
     }
     if upper == "ONBUILD" {
-        return onbuild(rest, line);
+        return Ok(onbuild(rest, line)?);
     }
     let (flags, rest) = match upper.as_str() {
         "ADD" | "COPY" | "FROM" | "HEALTHCHECK" | "RUN" => flag::take(rest, escape),
@@ -69,7 +70,7 @@ fn kind(keyword: &str, rest: &str, line: &Line, escape: char) -> Result<Kind, St
     let (known, repeatable) = known_flags(&upper);
     let flags = Flags::new(&upper, flags, known, repeatable)?;
     if rest.is_empty() && !["RUN", "CMD", "ENTRYPOINT"].contains(&upper.as_str()) {
-        return Err(format!("{upper} requires at least one argument"));
+        return Err(format!("{upper} requires at least one argument").into());
     }
     Ok(match upper.as_str() {
         "ADD" => Kind::Add(copy(&upper, &flags, rest, line)?),
@@ -253,29 +254,27 @@ fn check_stage_name(name: &str) -> Result<(), String> {
     ))
 }
 
-fn run(flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Run, String> {
-    let mounts = flags
-        .all("mount")
-        .iter()
-        .map(|text| mount::parse(text))
-        .collect::<Result<_, _>>()?;
+fn run(flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Run, Wrong> {
+    let mut mounts = Vec::new();
+    for text in flags.all("mount") {
+        mounts.push(mount::parse(&text).map_err(|message| Wrong::word(message, "--mount"))?);
+    }
     let network = flags.text("network")?;
     if let Some(other) = network
         .as_deref()
         .filter(|n| !["default", "none", "host"].contains(n))
     {
-        return Err(format!(
-            "invalid network mode '{other}' for RUN --network: use default, none or host"
-        ));
+        let message =
+            format!("invalid network mode '{other}' for RUN --network: use default, none or host");
+        return Err(Wrong::word(message, "--network"));
     }
     let security = flags.text("security")?;
     if let Some(other) = security
         .as_deref()
         .filter(|s| !["sandbox", "insecure"].contains(s))
     {
-        return Err(format!(
-            "security '{other}' is not supported: use sandbox or insecure"
-        ));
+        let message = format!("security '{other}' is not supported: use sandbox or insecure");
+        return Err(Wrong::word(message, "--security"));
     }
     let (devices, heredocs) = (flags.all("device"), line.heredocs.clone());
     Ok(Run {
@@ -297,6 +296,11 @@ fn copy(keyword: &str, flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Cop
     }
     let dest = paths.pop().unwrap_or_default();
     if !line.heredocs.is_empty() {
+        if dest.starts_with("<<") {
+            return Err(format!(
+                "{keyword} cannot accept a heredoc as a destination"
+            ));
+        }
         paths.retain(|path| !path.starts_with("<<"));
     }
     Ok(Copy {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kiln_graph::Location;
 
 use crate::DockerfileError;
-use crate::ast::{Directive, Heredoc};
+use crate::ast::{Comment, Directive, Heredoc};
 use crate::error::lines;
 
 /// An instruction's text.
@@ -23,6 +23,7 @@ pub(crate) struct Read {
     pub(crate) directives: Vec<Directive>,
     pub(crate) lines: Vec<Line>,
     pub(crate) empty_continuations: Vec<Location>,
+    pub(crate) comments: Vec<Comment>,
 }
 
 /// Reads a whole file.
@@ -81,6 +82,7 @@ struct Reader<'a> {
     escape: char,
     rest: std::iter::Peekable<std::iter::Zip<std::ops::RangeFrom<u32>, std::str::Lines<'a>>>,
     empty_continuations: Vec<Location>,
+    comments: Vec<Comment>,
 }
 
 /// Reads instructions, the first line having the number `first`.
@@ -96,29 +98,46 @@ pub(crate) fn read_lines(
         escape,
         rest,
         empty_continuations: Vec::new(),
+        comments: Vec::new(),
     };
     let mut read = Vec::new();
     let mut comments = Vec::new();
     while let Some((number, line)) = reader.rest.next() {
         let trimmed = line.trim();
-        if let Some(comment) = trimmed.strip_prefix('#') {
-            comments.push(comment.trim().to_owned());
+        if reader.is_comment(number, line) {
+            comments.push(trimmed[1..].trim().to_owned());
         } else if trimmed.is_empty() {
             comments.clear();
         } else {
             read.push(reader.instruction(number, line, std::mem::take(&mut comments))?);
         }
     }
-    let empty_continuations = reader.empty_continuations;
+    let (empty_continuations, comments) = (reader.empty_continuations, reader.comments);
     Ok(Read {
         escape,
         directives: Vec::new(),
         lines: read,
         empty_continuations,
+        comments,
     })
 }
 
 impl Reader<'_> {
+    /// Whether a line is a comment, which is then noted.
+    fn is_comment(&mut self, number: u32, line: &str) -> bool {
+        let Some(text) = line.trim().strip_prefix('#') else {
+            return false;
+        };
+        let before = line.chars().take_while(|c| *c != '#').count();
+        let mut location = lines(self.file, number, number);
+        location.column = u32::try_from(before + 1).unwrap_or(u32::MAX);
+        self.comments.push(Comment {
+            text: text.trim().to_owned(),
+            location,
+        });
+        true
+    }
+
     fn instruction(
         &mut self,
         first: u32,
@@ -134,7 +153,7 @@ impl Reader<'_> {
             };
             last = number;
             let trimmed = line.trim();
-            if trimmed.starts_with('#') {
+            if self.is_comment(number, line) {
                 continue;
             }
             if trimmed.is_empty() {

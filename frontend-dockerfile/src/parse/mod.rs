@@ -18,13 +18,16 @@ use crate::error::lines;
 /// # Errors
 /// When it isn't one.
 pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
-    let file: Arc<str> = file.into();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let read = line::read(&file, text)?;
+    parse_text(&file.into(), text).map_err(|error| error.narrowed(text))
+}
+
+fn parse_text(file: &Arc<str>, text: &str) -> Result<Dockerfile, DockerfileError> {
+    let read = line::read(file, text)?;
     let instructions = read
         .lines
         .iter()
-        .map(|line| instruction::parse(&file, line, read.escape))
+        .map(|line| instruction::parse(file, line, read.escape))
         .collect::<Result<Vec<Instruction>, _>>()?;
     if instructions.is_empty() {
         return Err(
@@ -38,6 +41,8 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
         directives: read.directives,
         instructions,
         empty_continuations: read.empty_continuations,
+        comments: read.comments,
+        text: text.into(),
     })
 }
 

@@ -404,7 +404,7 @@ fn unpack(
         name: name(),
         source,
     })?;
-    if !is_tar(&host) {
+    if !kiln_image::layer::is_tar(&host) {
         return Ok(false);
     }
     let unpacked = read_archive(&host, scratch.path(), place.gives_away()).map_err(|source| {
@@ -462,34 +462,6 @@ fn put_unpacked(entry: Entry, from: &Path, place: &mut Place<'_>) -> Result<(), 
         }
         _ => place.put_special(entry),
     }
-}
-
-fn is_tar(host: &Path) -> bool {
-    use std::io::Read as _;
-    let Ok(file) = std::fs::File::open(host) else {
-        return false;
-    };
-    let Ok(mut plain) = kiln_image::layer::decompressed(file) else {
-        return false;
-    };
-    let mut block = [0; 512];
-    plain.read_exact(&mut block).is_ok()
-        && (&block[257..262] == b"ustar" || has_old_checksum(&block))
-}
-
-/// The checksum of headers from before ustar (POSIX.1-1988).
-fn has_old_checksum(block: &[u8; 512]) -> bool {
-    let text = String::from_utf8_lossy(&block[148..156]);
-    let Ok(said) = u32::from_str_radix(text.trim_matches([' ', '\0']), 8) else {
-        return false;
-    };
-    let blank = |at: usize| (148..156).contains(&at);
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(at, b)| if blank(at) { 32 } else { u32::from(*b) })
-        .sum();
-    sum == said && block[0] != 0
 }
 
 fn read_archive(host: &Path, folder: &Path, give_away: bool) -> std::io::Result<Unpacked> {

@@ -7,9 +7,11 @@ const CHUNK: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 8;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const BZIP2_MAGIC: [u8; 3] = *b"BZh";
+const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
-/// The uncompressed bytes of gzip (any number of members), zstd (any number of frames) or plain
-/// data, told apart by their first bytes.
+/// The uncompressed bytes of gzip (any number of members), zstd (any number of frames), bzip2, xz
+/// or plain data, told apart by their first bytes.
 ///
 /// # Errors
 /// When the first bytes can't be read.
@@ -20,6 +22,10 @@ pub fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
         Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)))
     } else if start.starts_with(&ZSTD_MAGIC) {
         Ok(Box::new(zstd::Decoder::with_buffer(reader)?))
+    } else if start.starts_with(&BZIP2_MAGIC) {
+        Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(reader)))
+    } else if start.starts_with(&XZ_MAGIC) {
+        Ok(Box::new(lzma_rust2::XzReader::new(reader, true)))
     } else {
         Ok(Box::new(reader))
     }

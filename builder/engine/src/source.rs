@@ -1,0 +1,372 @@
+//! Sources from elsewhere: files over HTTP, commits of git repositories. Each becomes a tree.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use kiln_cache::scan::upper::{self, UpperOptions};
+use kiln_cache::{Staging, Tree};
+use kiln_graph::encode::Encoder;
+use kiln_graph::{
+    BlobDigest, Digest, Entry, GitSource, HttpSource, ImagePath, Manifest, Node, Step, Timestamp,
+    TreeId,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::snapshot::{LayerRef, Snapshot, StepResult};
+use crate::step::{Done, Shared};
+use crate::{EngineError, Outcome};
+
+/// What is remembered of a download.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    etag: Option<String>,
+    tree: TreeId,
+}
+
+impl Shared<'_> {
+    /// Fetches a file, unless the server says it is still what the store has.
+    pub(crate) fn http(&self, step: &Step, source: &HttpSource) -> Result<Done, EngineError> {
+        let key = memo_key(&[
+            &source.url,
+            &source
+                .checksum
+                .map(|sum| sum.to_string())
+                .unwrap_or_default(),
+        ]);
+        let known = self.engine.store.memo::<Known>("http", &key)?;
+        let there = match &known {
+            Some(known) => self.engine.store.tree(&known.tree)?,
+            None => None,
+        };
+        if let (Some(tree), Some(_)) = (&there, source.checksum) {
+            return Ok(self.tree_done(tree, Outcome::Cached));
+        }
+        let etag = known
+            .as_ref()
+            .filter(|_| there.is_some())
+            .and_then(|known| known.etag.as_deref());
+        let staging = self.engine.store.staging()?;
+        let file = staging.work().join("file");
+        let mut start = || -> std::io::Result<Box<dyn std::io::Write>> {
+            Ok(Box::new(std::fs::File::create(&file)?))
+        };
+        let about = self.engine.client.download(&source.url, etag, &mut start)?;
+        if let (true, Some(tree)) = (about.unchanged, &there) {
+            return Ok(self.tree_done(tree, Outcome::Cached));
+        }
+        check_sum(&file, source, step)?;
+        let name = source
+            .file_name
+            .clone()
+            .or(about.file_name)
+            .unwrap_or_else(|| url_name(&source.url));
+        let changed = about
+            .last_modified
+            .as_deref()
+            .and_then(http_date)
+            .unwrap_or_default();
+        let tree = self.one_file(staging, &file, &name, changed)?;
+        self.engine.store.put_memo(
+            "http",
+            &key,
+            &Known {
+                etag: about.etag,
+                tree: tree.id(),
+            },
+        )?;
+        Ok(self.tree_done(&tree, Outcome::Ran))
+    }
+
+    fn one_file(
+        &self,
+        staging: Staging,
+        file: &Path,
+        name: &str,
+        mtime: Timestamp,
+    ) -> Result<Tree, EngineError> {
+        let fail = |source| EngineError::Output {
+            what: format!("the download {name}"),
+            source,
+        };
+        let path = ImagePath::new(name.replace('/', "_"));
+        let digest = upper::digest_of(file, &path)?;
+        let size = std::fs::metadata(file).map_err(fail)?.len();
+        let node = Node::File { size, digest };
+        let entry = Entry {
+            mode: 0o600,
+            mtime,
+            node,
+            ..Entry::directory(path.clone())
+        };
+        let target = path.under(staging.fs());
+        std::fs::rename(file, &target).map_err(fail)?;
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+        crate::files::set_attributes(&entry, &target, self.engine.gives_away()).map_err(fail)?;
+        Ok(self
+            .engine
+            .store
+            .commit(staging, Manifest::new(vec![entry]))?)
+    }
+
+    fn tree_done(&self, tree: &Tree, outcome: Outcome) -> Done {
+        let snapshot = Snapshot::new(vec![LayerRef::Tree(tree.id())], Some(self.empty));
+        Done {
+            result: StepResult::Snapshot(snapshot),
+            outcome,
+            key: None,
+        }
+    }
+
+    /// Fetches a commit, unless the store has it.
+    pub(crate) fn git(&self, step: &Step, source: &GitSource) -> Result<Done, EngineError> {
+        let git = Git { step, source };
+        let commit = git.resolve()?;
+        let flags = format!("{} {}", source.keep_git_dir, source.submodules);
+        let key = memo_key(&[&source.remote, &commit, &source.subdir.to_string(), &flags]);
+        if let Some(id) = self.engine.store.memo::<TreeId>("git", &key)?
+            && let Some(tree) = self.engine.store.tree(&id)?
+        {
+            return Ok(self.tree_done(&tree, Outcome::Cached));
+        }
+        let (checkout, staging) = (self.engine.store.staging()?, self.engine.store.staging()?);
+        git.check_out(checkout.fs(), &commit)?;
+        let wanted = source.subdir.under(checkout.fs());
+        if !wanted.is_dir() {
+            return Err(git.fail(format!("commit {commit} has no folder {}", source.subdir)));
+        }
+        std::fs::remove_dir(staging.fs())
+            .and_then(|()| std::fs::rename(&wanted, staging.fs()))
+            .map_err(|source| EngineError::Output {
+                what: "the checkout".to_owned(),
+                source,
+            })?;
+        let root_owns = |_: &ImagePath, _, _| (0, 0);
+        let (xattrs, started) = (
+            self.engine.store.xattrs(),
+            Timestamp {
+                seconds: i64::MIN,
+                nanos: 0,
+            },
+        );
+        let manifest = upper::scan(
+            staging.fs(),
+            &UpperOptions {
+                xattrs,
+                started,
+                owner: &root_owns,
+            },
+        )?;
+        let tree = self.engine.store.commit(staging, manifest)?;
+        self.engine.store.put_memo("git", &key, &tree.id())?;
+        Ok(self.tree_done(&tree, Outcome::Ran))
+    }
+}
+
+fn memo_key(parts: &[&str]) -> Digest {
+    let mut out = Encoder::new("kiln-source", 1);
+    out.seq(parts, |out, part| {
+        out.str(part);
+    });
+    out.finish()
+}
+
+fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<(), EngineError> {
+    let Some(expected) = source.checksum else {
+        return Ok(());
+    };
+    let fail = |error| EngineError::Output {
+        what: source.url.clone(),
+        source: error,
+    };
+    let mut hash = Sha256::new();
+    let mut reader = std::fs::File::open(file).map_err(fail)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = std::io::Read::read(&mut reader, &mut buffer).map_err(fail)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+    }
+    let actual = BlobDigest::from_sha256(hash.finalize().into());
+    if actual == expected {
+        return Ok(());
+    }
+    Err(EngineError::Missing {
+        message: format!(
+            "{}: digest mismatch: {actual} came, {expected} was demanded by --checksum",
+            source.url
+        ),
+        location: step.location.clone(),
+    })
+}
+
+fn url_name(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let name = path
+        .split_once('/')
+        .map_or("", |(_, path)| path)
+        .rsplit('/')
+        .next();
+    name.filter(|name| !name.is_empty())
+        .unwrap_or("download")
+        .to_owned()
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    let text = text.replace("GMT", "+0000");
+    let time = OffsetDateTime::parse(&text, &Rfc2822).ok()?;
+    Some(Timestamp {
+        seconds: time.unix_timestamp(),
+        nanos: 0,
+    })
+}
+
+/// The `git` command: it knows the user's credentials and every transport.
+struct Git<'a> {
+    step: &'a Step,
+    source: &'a GitSource,
+}
+
+impl Git<'_> {
+    fn fail(&self, reason: impl std::fmt::Display) -> EngineError {
+        EngineError::Missing {
+            message: format!("{}: {reason}", self.source.remote),
+            location: self.step.location.clone(),
+        }
+    }
+
+    fn run(&self, folder: &Path, args: &[&str]) -> Result<String, EngineError> {
+        let mut command = Command::new("git");
+        command.current_dir(folder).args([
+            "-c",
+            "advice.detachedHead=false",
+            "-c",
+            "safe.directory=*",
+        ]);
+        command
+            .args(args)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .stdin(std::process::Stdio::null());
+        let output = command.output().map_err(|error| {
+            self.fail(format!(
+                "git can't be run: {error}; install it, or COPY a checkout"
+            ))
+        })?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            return Err(self.fail(format!("git {} failed: {}", args[0], text.trim())));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The commit that the reference stands for now.
+    fn resolve(&self) -> Result<String, EngineError> {
+        let wanted = match self.source.reference.as_str() {
+            "" => "HEAD",
+            reference => reference,
+        };
+        let is_commit = wanted.len() == 40 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
+        let commit = if is_commit {
+            wanted.to_owned()
+        } else {
+            self.look_up(wanted)?
+        };
+        match &self.source.checksum {
+            Some(sum) if !commit.starts_with(sum.as_str()) => Err(self.fail(format!(
+                "{wanted} is commit {commit}, but --checksum demands {sum}"
+            ))),
+            _ => Ok(commit),
+        }
+    }
+
+    fn look_up(&self, wanted: &str) -> Result<String, EngineError> {
+        let listed = self.run(
+            Path::new("/"),
+            &[
+                "ls-remote",
+                "--",
+                &self.source.remote,
+                wanted,
+                &format!("{wanted}^{{}}"),
+            ],
+        )?;
+        let lines: Vec<(&str, &str)> = listed
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .collect();
+        let rank = |name: &str| match name {
+            name if name == format!("refs/tags/{wanted}^{{}}") => 0,
+            name if name == format!("refs/tags/{wanted}") => 1,
+            name if name == format!("refs/heads/{wanted}") => 2,
+            name if name == wanted => 3,
+            _ => 4,
+        };
+        let best = lines.iter().min_by_key(|(_, name)| rank(name));
+        best.map(|(commit, _)| (*commit).to_owned())
+            .ok_or_else(|| self.fail(format!("there is no branch, tag or commit {wanted}")))
+    }
+
+    /// Servers that only serve files can't make shallow clones.
+    fn submodules(&self, folder: &Path) -> Result<(), EngineError> {
+        let update = ["submodule", "update", "-q", "--init", "--recursive"];
+        let shallow = [&update[..], &["--depth", "1"]].concat();
+        if self.run(folder, &shallow).is_err() {
+            self.run(folder, &update)?;
+        }
+        Ok(())
+    }
+
+    fn check_out(&self, folder: &Path, commit: &str) -> Result<(), EngineError> {
+        self.run(folder, &["init", "-q"])?;
+        self.run(folder, &["remote", "add", "origin", &self.source.remote])?;
+        if self
+            .run(folder, &["fetch", "-q", "--depth", "1", "origin", commit])
+            .is_err()
+        {
+            self.run(folder, &["fetch", "-q", "--tags", "origin"])?;
+        }
+        self.run(folder, &["checkout", "-q", commit])?;
+        if self.source.submodules && folder.join(".gitmodules").exists() {
+            self.submodules(folder)?;
+        }
+        if !self.source.keep_git_dir {
+            remove_git_dirs(folder).map_err(|error| self.fail(error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes `.git` of the checkout and of its submodules.
+fn remove_git_dirs(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_folder = entry.file_type()?.is_dir();
+        match (entry.file_name() == ".git", is_folder) {
+            (true, true) => std::fs::remove_dir_all(entry.path())?,
+            (true, false) => std::fs::remove_file(entry.path())?,
+            (false, true) => remove_git_dirs(&entry.path())?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_dates() {
+        assert_eq!(url_name("https://x.example/a/b.tar.gz?c=d"), "b.tar.gz");
+        assert_eq!(url_name("https://x.example/"), "download");
+        assert_eq!(url_name("https://x.example"), "download");
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date.map(|time| time.seconds), Some(784_111_777));
+    }
+}

@@ -1,0 +1,149 @@
+//! Fetches one file over HTTP or HTTPS.
+
+use std::io::Write;
+
+use futures_util::StreamExt as _;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_DISPOSITION, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
+
+use crate::{Client, ImageError};
+
+/// How often a download is tried in all.
+const TRIES: u32 = 4;
+
+/// What a server said of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Downloaded {
+    /// Whether it is still what `etag` named: nothing was written.
+    pub unchanged: bool,
+    /// Names this version of the file.
+    pub etag: Option<String>,
+    /// When it was changed, as HTTP writes dates.
+    pub last_modified: Option<String>,
+    /// The name that the server gives the file.
+    pub file_name: Option<String>,
+}
+
+impl Client {
+    /// Fetches a file into `out`, which `start` gives anew for each try.
+    ///
+    /// # Errors
+    /// When it can't be had, or `out` can't be written.
+    pub fn download(
+        &self,
+        url: &str,
+        etag: Option<&str>,
+        start: &mut dyn FnMut() -> std::io::Result<Box<dyn Write>>,
+    ) -> Result<Downloaded, ImageError> {
+        self.runtime().block_on(async {
+            let mut last = None;
+            for attempt in 0..TRIES {
+                match self.download_once(url, etag, start).await {
+                    Err(error @ ImageError::Unreachable { .. }) => last = Some(error),
+                    Err(
+                        error @ ImageError::Answer {
+                            status: 429 | 500..,
+                            ..
+                        },
+                    ) => last = Some(error),
+                    other => return other,
+                }
+                self.wait(attempt, None).await;
+            }
+            Err(last.unwrap_or_else(|| not_found(url)))
+        })
+    }
+
+    async fn download_once(
+        &self,
+        url: &str,
+        etag: Option<&str>,
+        start: &mut dyn FnMut() -> std::io::Result<Box<dyn Write>>,
+    ) -> Result<Downloaded, ImageError> {
+        let mut request = self.http().get(url);
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let answer = request.send().await.map_err(|error| broken(url, &error))?;
+        let status = answer.status();
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(Downloaded {
+                unchanged: true,
+                ..Downloaded::default()
+            });
+        }
+        if status == StatusCode::NOT_FOUND {
+            return Err(not_found(url));
+        }
+        if !status.is_success() {
+            let (image, host, status) = (url.to_owned(), host(url), status.as_u16());
+            return Err(ImageError::Answer {
+                image,
+                host,
+                status,
+                body: String::new(),
+            });
+        }
+        let header = |name| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let about = Downloaded {
+            unchanged: false,
+            etag: header(ETAG).map(str::to_owned),
+            last_modified: header(LAST_MODIFIED).map(str::to_owned),
+            file_name: header(CONTENT_DISPOSITION).and_then(disposition_name),
+        };
+        let fail = |source| ImageError::Io {
+            what: url.to_owned(),
+            source,
+        };
+        let mut out = start().map_err(fail)?;
+        let mut body = answer.bytes_stream();
+        while let Some(chunk) = body.next().await {
+            out.write_all(&chunk.map_err(|error| broken(url, &error))?)
+                .map_err(fail)?;
+        }
+        out.flush().map_err(fail)?;
+        Ok(about)
+    }
+}
+
+/// The `filename` of a `Content-Disposition` header (RFC 6266), without folders.
+fn disposition_name(text: &str) -> Option<String> {
+    let value = text
+        .split(';')
+        .find_map(|part| part.trim().strip_prefix("filename="))?;
+    let name = value.trim_matches('"').rsplit('/').next()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn host(url: &str) -> String {
+    url::Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn not_found(url: &str) -> ImageError {
+    ImageError::NotFound {
+        image: url.to_owned(),
+        host: host(url),
+    }
+}
+
+fn broken(url: &str, error: &reqwest::Error) -> ImageError {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        reason = inner.to_string();
+        cause = inner.source();
+    }
+    ImageError::Unreachable {
+        image: url.to_owned(),
+        host: host(url),
+        reason,
+    }
+}

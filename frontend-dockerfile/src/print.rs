@@ -1,0 +1,210 @@
+//! Syntax trees as text: parsing the text gives the same tree, but for places.
+
+use std::fmt::{self, Display, Write as _};
+
+use crate::ast::{Command, Copy, Dockerfile, Healthcheck, Heredoc, Instruction, Kind, Mount, Run};
+
+impl Display for Dockerfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for directive in &self.directives {
+            writeln!(f, "# {}={}", directive.name, directive.value)?;
+        }
+        for (number, instruction) in self.instructions.iter().enumerate() {
+            let starts_stage = matches!(instruction.kind, Kind::From(_));
+            let apart = match number {
+                0 => !self.directives.is_empty(),
+                _ => starts_stage || !instruction.comments.is_empty(),
+            };
+            if apart {
+                writeln!(f)?;
+            }
+            writeln!(f, "{}", Printed(instruction, self.escape))?;
+        }
+        Ok(())
+    }
+}
+
+struct Printed<'a>(&'a Instruction, char);
+
+impl Display for Printed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(instruction, escape) = self;
+        for comment in &instruction.comments {
+            writeln!(f, "# {comment}")?;
+        }
+        f.write_str(&instruction.keyword)?;
+        f.write_char(' ')?;
+        kind(f, &instruction.kind, *escape)
+    }
+}
+
+fn kind(f: &mut fmt::Formatter<'_>, kind: &Kind, escape: char) -> fmt::Result {
+    match kind {
+        Kind::Add(copy) | Kind::Copy(copy) => print_copy(f, copy, escape),
+        Kind::Arg(args) => {
+            let one = |(name, value): &(String, Option<String>)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            };
+            f.write_str(&args.iter().map(one).collect::<Vec<_>>().join(" "))
+        }
+        Kind::Cmd(command) | Kind::Entrypoint(command) => print_command(f, command),
+        Kind::Env(pairs) | Kind::Label(pairs) => {
+            let between = if pairs.legacy { ' ' } else { '=' };
+            let one = |(name, value): &(String, String)| format!("{name}{between}{value}");
+            f.write_str(&pairs.pairs.iter().map(one).collect::<Vec<_>>().join(" "))
+        }
+        Kind::Expose(words) => f.write_str(&words.join(" ")),
+        Kind::From(from) => {
+            print_flag(f, "platform", from.platform.as_deref(), escape)?;
+            f.write_str(&from.image)?;
+            match (&from.as_keyword, &from.name) {
+                (Some(keyword), Some(name)) => write!(f, " {keyword} {name}"),
+                _ => Ok(()),
+            }
+        }
+        Kind::Healthcheck(check) => print_healthcheck(f, check),
+        Kind::Maintainer(text)
+        | Kind::Onbuild(text)
+        | Kind::Stopsignal(text)
+        | Kind::User(text)
+        | Kind::Workdir(text) => f.write_str(text),
+        Kind::Run(run) => print_run(f, run, escape),
+        Kind::Shell(words) | Kind::Volume(words) => f.write_str(&json(words)),
+    }
+}
+
+fn json(words: &[String]) -> String {
+    serde_json::to_string(words).unwrap_or_default()
+}
+
+fn print_command(f: &mut fmt::Formatter<'_>, command: &Command) -> fmt::Result {
+    match command {
+        Command::Shell(text) => f.write_str(text),
+        Command::Exec(words) => f.write_str(&json(words)),
+    }
+}
+
+fn print_healthcheck(f: &mut fmt::Formatter<'_>, check: &Healthcheck) -> fmt::Result {
+    let Some(command) = &check.command else {
+        return f.write_str("NONE");
+    };
+    let times = [
+        ("interval", check.interval),
+        ("timeout", check.timeout),
+        ("start-period", check.start_period),
+        ("start-interval", check.start_interval),
+    ];
+    for (name, nanos) in times.iter().filter(|(_, nanos)| *nanos != 0) {
+        write!(f, "--{name}={nanos}ns ")?;
+    }
+    if check.retries != 0 {
+        write!(f, "--retries={} ", check.retries)?;
+    }
+    f.write_str("CMD ")?;
+    print_command(f, command)
+}
+
+/// A flag with its blank; quoted when its value would fall apart otherwise.
+fn print_flag(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: Option<&str>,
+    escape: char,
+) -> fmt::Result {
+    let Some(value) = value else { return Ok(()) };
+    let plain = |c: char| !c.is_whitespace() && c != '"' && c != '\'' && c != escape;
+    if value.chars().all(plain) {
+        return write!(f, "--{name}={value} ");
+    }
+    write!(f, "--{name}=\"")?;
+    for c in value.chars() {
+        if c == '"' || c == escape {
+            f.write_char(escape)?;
+        }
+        f.write_char(c)?;
+    }
+    f.write_str("\" ")
+}
+
+fn print_copy(f: &mut fmt::Formatter<'_>, copy: &Copy, escape: char) -> fmt::Result {
+    let texts = [
+        ("from", &copy.from),
+        ("chown", &copy.chown),
+        ("chmod", &copy.chmod),
+        ("checksum", &copy.checksum),
+    ];
+    for (name, value) in texts {
+        print_flag(f, name, value.as_deref(), escape)?;
+    }
+    let truths = [
+        ("link", copy.link.then_some(true)),
+        ("parents", copy.parents.then_some(true)),
+        ("keep-git-dir", copy.keep_git_dir.then_some(true)),
+        ("unpack", copy.unpack),
+    ];
+    for (name, value) in truths
+        .iter()
+        .filter_map(|(name, value)| Some((name, (*value)?)))
+    {
+        write!(f, "--{name}={value} ")?;
+    }
+    for pattern in &copy.exclude {
+        print_flag(f, "exclude", Some(pattern), escape)?;
+    }
+    let mut words = copy.sources.clone();
+    words.push(copy.dest.clone());
+    let fall_apart = |word: &String| word.is_empty() || word.contains(char::is_whitespace);
+    if copy.heredocs.is_empty() && (words.iter().any(fall_apart) || words[0].starts_with('[')) {
+        return f.write_str(&json(&words));
+    }
+    let starts = copy.heredocs.iter().map(start);
+    let words: Vec<String> = copy
+        .sources
+        .iter()
+        .cloned()
+        .chain(starts)
+        .chain([copy.dest.clone()])
+        .collect();
+    f.write_str(&words.join(" "))?;
+    print_heredocs(f, &copy.heredocs)
+}
+
+fn start(heredoc: &Heredoc) -> String {
+    let quote = if heredoc.expand { "" } else { "\"" };
+    format!("<<{quote}{}{quote}", heredoc.name)
+}
+
+fn print_heredocs(f: &mut fmt::Formatter<'_>, heredocs: &[Heredoc]) -> fmt::Result {
+    for heredoc in heredocs {
+        write!(f, "\n{}{}", heredoc.content, heredoc.name)?;
+    }
+    Ok(())
+}
+
+fn print_run(f: &mut fmt::Formatter<'_>, run: &Run, escape: char) -> fmt::Result {
+    for mount in &run.mounts {
+        print_flag(f, "mount", Some(&mount_text(mount)), escape)?;
+    }
+    print_flag(f, "network", run.network.as_deref(), escape)?;
+    print_flag(f, "security", run.security.as_deref(), escape)?;
+    for device in &run.devices {
+        print_flag(f, "device", Some(device), escape)?;
+    }
+    print_command(f, &run.command)?;
+    print_heredocs(f, &run.heredocs)
+}
+
+fn mount_text(mount: &Mount) -> String {
+    let kind = (!mount.kind.is_empty()).then(|| format!("type={}", mount.kind));
+    let field = |(name, value): &(String, String)| {
+        let text = format!("{name}={value}");
+        if text.contains([',', '"']) {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text
+        }
+    };
+    let fields = mount.fields.iter().map(field);
+    kind.into_iter().chain(fields).collect::<Vec<_>>().join(",")
+}

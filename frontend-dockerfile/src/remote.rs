@@ -1,0 +1,107 @@
+//! Addresses of git repositories and of files on web servers, as ADD and build contexts take them.
+
+use kiln_graph::{BlobDigest, GitSource, HttpSource, ImagePath, Op};
+
+/// Whether a source is an address rather than a path.
+#[must_use]
+pub fn is_remote(source: &str) -> bool {
+    let lower = source.to_ascii_lowercase();
+    ["http://", "https://", "git://", "ssh://", "git@"]
+        .iter()
+        .any(|start| lower.starts_with(start))
+}
+
+/// What an address stands for: a commit when it speaks of a git repository (any scheme but HTTP,
+/// or a path that ends in `.git`), else a file.
+///
+/// After `#`, `REF:SUBDIR` choose a commit and a folder of it; a query may instead, with the keys
+/// `ref`, `branch`, `tag`, `commit`, `checksum`, `subdir`, `keep-git-dir` and `submodules`.
+///
+/// # Errors
+/// In plain words, when the checksum or the query makes no sense.
+pub fn read_remote(source: &str, checksum: Option<&str>, keep_git_dir: bool) -> Result<Op, String> {
+    let (address, fragment) = source.split_once('#').unwrap_or((source, ""));
+    let (path, query) = address.split_once('?').unwrap_or((address, ""));
+    let is_http = path.to_ascii_lowercase().starts_with("http");
+    if is_http && !path.trim_end_matches('/').ends_with(".git") {
+        return file(source, checksum);
+    }
+    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
+    let mut git = GitSource {
+        remote: path.to_owned(),
+        reference: reference.to_owned(),
+        subdir: ImagePath::new(subdir),
+        keep_git_dir,
+        checksum: checksum.map(str::to_owned),
+        submodules: true,
+    };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        set(&mut git, pair)?;
+    }
+    Ok(Op::Git(git))
+}
+
+fn set(git: &mut GitSource, pair: &str) -> Result<(), String> {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+    match key {
+        "ref" | "commit" => git.reference = value.to_owned(),
+        "branch" => git.reference = format!("refs/heads/{value}"),
+        "tag" => git.reference = format!("refs/tags/{value}"),
+        "checksum" => git.checksum = Some(value.to_owned()),
+        "subdir" => git.subdir = ImagePath::new(value),
+        "keep-git-dir" => git.keep_git_dir = value == "true",
+        "submodules" => git.submodules = value == "true",
+        other => {
+            return Err(format!(
+                "unexpected query key '{other}' in a git address: use ref, branch, tag, commit, checksum, subdir, keep-git-dir or submodules"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn file(url: &str, checksum: Option<&str>) -> Result<Op, String> {
+    let checksum = checksum.map(str::parse::<BlobDigest>).transpose();
+    let checksum = checksum.map_err(|error| format!("--checksum: {error}"))?;
+    Ok(Op::Http(HttpSource {
+        url: url.to_owned(),
+        checksum,
+        file_name: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let git = |text: &str| match read_remote(text, None, false) {
+            Ok(Op::Git(git)) => format!("{} {} {}", git.remote, git.reference, git.subdir),
+            Ok(other) => format!("{other:?}"),
+            Err(message) => message,
+        };
+        let cases = [
+            ("https://x.example/a.git", "https://x.example/a.git  /"),
+            (
+                "https://x.example/a.git#v1:sub",
+                "https://x.example/a.git v1 /sub",
+            ),
+            ("git@x.example:a/b#main", "git@x.example:a/b main /"),
+            (
+                "https://x.example/a.git?tag=v1&subdir=s",
+                "https://x.example/a.git refs/tags/v1 /s",
+            ),
+        ];
+        for (text, want) in cases {
+            assert_eq!(git(text), want, "{text}");
+        }
+        assert!(git("https://x.example/a.git?colour=red").contains("'colour'"));
+        assert!(matches!(
+            read_remote("https://x.example/a.tar", None, false),
+            Ok(Op::Http(_))
+        ));
+        assert!(read_remote("https://x.example/a", Some("md5:1"), false).is_err());
+        assert!(!is_remote("file.txt") && is_remote("HTTPS://x.example"));
+    }
+}

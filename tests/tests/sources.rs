@@ -1,0 +1,184 @@
+//! Files from elsewhere: web servers, git repositories, standard input.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use kiln_tests::{Run, Space, Web};
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn shell(folder: &Path, script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    Run::of(&output).ok().stdout
+}
+
+const GIT: &str = "git -c user.name=t -c user.email=t@localhost -c init.defaultBranch=main";
+
+/// A repository with a file, a folder, a submodule, a tag and a later commit, and its address.
+fn repository(space: &Space, web: &Web) -> String {
+    let script = format!(
+        "mkdir srv/work srv/module; cd srv/module; {GIT} init -q; echo m > m; git add .; {GIT} commit -qm m; cd ..
+         {GIT} clone -q --bare module module.git; git -C module.git update-server-info
+         cd work; {GIT} init -q; mkdir sub; echo x > sub/x; echo old > y
+         {GIT} -c protocol.file.allow=always submodule --quiet add ../module module; git config -f .gitmodules submodule.module.url {}
+         git add .; {GIT} commit -qm one; git tag v1; echo new > y; {GIT} commit -qam two
+         cd ..; {GIT} clone -q --bare work repo.git; git -C repo.git update-server-info",
+        web.url("module.git")
+    );
+    shell(&space.path(""), &script);
+    web.url("repo.git")
+}
+
+fn space() -> (Space, Web) {
+    let space = Space::new();
+    std::fs::create_dir(space.path("srv")).unwrap();
+    let web = Web::serve(&space.path("srv"));
+    (space, web)
+}
+
+fn with_stdin(space: &Space, args: &[&str], input: &[u8]) -> Run {
+    let mut command = space.command(args);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    Run::of(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn add_from_a_web_server() {
+    let (space, web) = space();
+    shell(
+        &space.path("srv"),
+        "printf hello > f.txt; touch -d @1000 f.txt; for z in z j J; do tar c${z}f a.$z f.txt; done",
+    );
+    let sum = shell(&space.path("srv"), "sha256sum f.txt");
+    let (sum, url) = (&sum[..64], |name: &str| web.url(name));
+    let mut file = format!(
+        "FROM scratch\nADD {0} /one/\nADD --checksum=sha256:{sum} --chmod=644 {0} /two\nADD {1} /packed\n",
+        url("f.txt"),
+        url("a.z"),
+    );
+    for z in ["z", "j", "J"] {
+        file += &format!("ADD --unpack {} /{z}/\n", web.url(&format!("a.{z}")));
+    }
+    space.write("Dockerfile", &file);
+    let out = space.build_files(&[]);
+    let about = |name: &str| {
+        let meta = std::fs::metadata(out.join(name)).unwrap();
+        (meta.mode() & 0o777, meta.mtime())
+    };
+    assert_eq!(read(out.join("one/f.txt")), "hello");
+    assert_eq!(about("one/f.txt"), (0o600, 1000));
+    assert_eq!(about("one").0, 0o755);
+    assert_eq!(about("two").0, 0o644);
+    assert!(out.join("packed").is_file(), "archives stay as they are");
+    for z in ["z", "j", "J"] {
+        assert_eq!(read(out.join(z).join("f.txt")), "hello");
+    }
+    std::fs::write(space.path("srv/f.txt"), "changed").unwrap();
+    let failed = space.build(&["--no-cache"]);
+    assert_eq!(
+        failed.status,
+        Some(0),
+        "the checksum's file is in the store"
+    );
+    assert_eq!(read(space.build_files(&[]).join("one/f.txt")), "changed");
+    let bad = format!(
+        "FROM scratch\nADD --checksum=sha256:{} {} /\n",
+        "0".repeat(64),
+        url("f.txt")
+    );
+    space.write("Dockerfile", bad);
+    space
+        .build(&[])
+        .fails_with(&["digest mismatch", ">>> ADD", "Dockerfile:2"]);
+    space.write(
+        "Dockerfile",
+        format!("FROM scratch\nADD {} /\n", url("none")),
+    );
+    space.build(&[]).fails_with(&["/none", "not"]);
+}
+
+#[test]
+fn add_from_a_git_repository() {
+    let (space, web) = space();
+    let repo = repository(&space, &web);
+    let file = format!(
+        "FROM scratch\nADD {repo} /head\nADD {repo}#v1:sub /sub\nADD --keep-git-dir {repo}?tag=v1 /tag\n"
+    );
+    space.write("Dockerfile", &file);
+    let out = space.build_files(&[]);
+    assert_eq!(read(out.join("head/y")), "new\n");
+    assert_eq!(read(out.join("head/module/m")), "m\n");
+    assert!(!out.join("head/.git").exists() && out.join("tag/.git").exists());
+    assert_eq!(read(out.join("sub/x")), "x\n");
+    assert_eq!(read(out.join("tag/y")), "old\n");
+    space.write(
+        "Dockerfile",
+        format!("FROM scratch\nADD {repo}#nothing /\n"),
+    );
+    space.build(&[]).fails_with(&["nothing", "Dockerfile:2"]);
+}
+
+#[test]
+fn contexts_that_are_not_folders() {
+    let (space, web) = space();
+    let repo = repository(&space, &web);
+    space
+        .write("Dockerfile", "FROM scratch\nCOPY . /\n")
+        .write(".dockerignore", "no\n")
+        .write("no", "")
+        .write("yes", "y");
+    shell(&space.path("context"), "tar czf ../srv/c.tgz .");
+    let out = space.path("out");
+    let output = format!("type=local,dest={}", out.display());
+    let names = |run: Run| {
+        _ = run.ok();
+        let mut names: Vec<String> = std::fs::read_dir(&out)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        std::fs::remove_dir_all(&out).unwrap();
+        names.join(" ")
+    };
+    let url = web.url("c.tgz");
+    let build = |context: &str| space.kiln(&["build", context, "-o", &output]);
+    assert_eq!(names(build(&url)), ".dockerignore Dockerfile yes");
+    let archive = std::fs::read(space.path("srv/c.tgz")).unwrap();
+    let piped = with_stdin(&space, &["build", "-", "-o", &output], &archive);
+    assert_eq!(names(piped), ".dockerignore Dockerfile yes");
+    let text = b"FROM scratch\nCOPY <<E /made\nx\nE\n";
+    assert_eq!(
+        names(with_stdin(&space, &["build", "-", "-o", &output], text)),
+        "made"
+    );
+    let args = ["build", "context", "-f", "-", "-o", &output];
+    let text = b"FROM scratch\nCOPY yes /from-stdin\n";
+    assert_eq!(names(with_stdin(&space, &args, text)), "from-stdin");
+    space.write("Dockerfile", "FROM scratch\nCOPY --from=src sub /\n");
+    let named = format!("src={repo}");
+    assert_eq!(
+        names(space.build(&["--build-context", &named, "-o", &output])),
+        "x"
+    );
+    shell(
+        &space.path("srv/work"),
+        &format!(
+            "printf 'FROM scratch\nCOPY sub /\n' > Dockerfile; git add .; {GIT} commit -qm d; git push -q ../repo.git HEAD:main; git -C ../repo.git update-server-info"
+        ),
+    );
+    assert_eq!(names(build(&repo)), "x");
+}
