@@ -32,13 +32,18 @@ impl Display for Printed<'_> {
         for comment in &instruction.comments {
             writeln!(f, "# {comment}")?;
         }
-        f.write_str(&instruction.keyword)?;
-        f.write_char(' ')?;
-        kind(f, &instruction.kind, *escape)
+        let mut text = format!("{} ", instruction.keyword);
+        kind(&mut text, &instruction.kind, *escape)?;
+        // An escape at the end of a line would join it with the next one, unless doubled.
+        let end = text.find('\n').unwrap_or(text.len());
+        if text[..end].trim_end().ends_with(*escape) {
+            text.insert(text[..end].trim_end().len(), *escape);
+        }
+        f.write_str(&text)
     }
 }
 
-fn kind(f: &mut fmt::Formatter<'_>, kind: &Kind, escape: char) -> fmt::Result {
+fn kind(f: &mut String, kind: &Kind, escape: char) -> fmt::Result {
     match kind {
         Kind::Add(copy) | Kind::Copy(copy) => print_copy(f, copy, escape),
         Kind::Arg(args) => {
@@ -78,14 +83,14 @@ fn json(words: &[String]) -> String {
     serde_json::to_string(words).unwrap_or_default()
 }
 
-fn print_command(f: &mut fmt::Formatter<'_>, command: &Command) -> fmt::Result {
+fn print_command(f: &mut String, command: &Command) -> fmt::Result {
     match command {
         Command::Shell(text) => f.write_str(text),
         Command::Exec(words) => f.write_str(&json(words)),
     }
 }
 
-fn print_healthcheck(f: &mut fmt::Formatter<'_>, check: &Healthcheck) -> fmt::Result {
+fn print_healthcheck(f: &mut String, check: &Healthcheck) -> fmt::Result {
     let Some(command) = &check.command else {
         return f.write_str("NONE");
     };
@@ -106,12 +111,7 @@ fn print_healthcheck(f: &mut fmt::Formatter<'_>, check: &Healthcheck) -> fmt::Re
 }
 
 /// A flag with its blank; quoted when its value would fall apart otherwise.
-fn print_flag(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    value: Option<&str>,
-    escape: char,
-) -> fmt::Result {
+fn print_flag(f: &mut String, name: &str, value: Option<&str>, escape: char) -> fmt::Result {
     let Some(value) = value else { return Ok(()) };
     let plain = |c: char| !c.is_whitespace() && c != '"' && c != '\'' && c != escape;
     if value.chars().all(plain) {
@@ -127,7 +127,7 @@ fn print_flag(
     f.write_str("\" ")
 }
 
-fn print_copy(f: &mut fmt::Formatter<'_>, copy: &Copy, escape: char) -> fmt::Result {
+fn print_copy(f: &mut String, copy: &Copy, escape: char) -> fmt::Result {
     let texts = [
         ("from", &copy.from),
         ("chown", &copy.chown),
@@ -158,14 +158,8 @@ fn print_copy(f: &mut fmt::Formatter<'_>, copy: &Copy, escape: char) -> fmt::Res
     if copy.heredocs.is_empty() && (words.iter().any(fall_apart) || words[0].starts_with('[')) {
         return f.write_str(&json(&words));
     }
-    let starts = copy.heredocs.iter().map(start);
-    let words: Vec<String> = copy
-        .sources
-        .iter()
-        .cloned()
-        .chain(starts)
-        .chain([copy.dest.clone()])
-        .collect();
+    // Behind a here-document no word can be taken for JSON.
+    let words: Vec<String> = copy.heredocs.iter().map(start).chain(words).collect();
     f.write_str(&words.join(" "))?;
     print_heredocs(f, &copy.heredocs)
 }
@@ -175,14 +169,14 @@ fn start(heredoc: &Heredoc) -> String {
     format!("<<{quote}{}{quote}", heredoc.name)
 }
 
-fn print_heredocs(f: &mut fmt::Formatter<'_>, heredocs: &[Heredoc]) -> fmt::Result {
+fn print_heredocs(f: &mut String, heredocs: &[Heredoc]) -> fmt::Result {
     for heredoc in heredocs {
         write!(f, "\n{}{}", heredoc.content, heredoc.name)?;
     }
     Ok(())
 }
 
-fn print_run(f: &mut fmt::Formatter<'_>, run: &Run, escape: char) -> fmt::Result {
+fn print_run(f: &mut String, run: &Run, escape: char) -> fmt::Result {
     for mount in &run.mounts {
         print_flag(f, "mount", Some(&mount_text(mount)), escape)?;
     }

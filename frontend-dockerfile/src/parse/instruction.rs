@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::flag::{self, Flags};
-use super::line::Line;
+use super::line::{Line, heredoc_word};
 use super::{healthcheck, mount, words};
 use crate::DockerfileError;
 use crate::ast::{Command, Copy, From, Instruction, Kind, Pairs, Run};
@@ -296,12 +296,12 @@ fn copy(keyword: &str, flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Cop
     }
     let dest = paths.pop().unwrap_or_default();
     if !line.heredocs.is_empty() {
-        if dest.starts_with("<<") {
+        if heredoc_word(&dest).is_some() {
             return Err(format!(
                 "{keyword} cannot accept a heredoc as a destination"
             ));
         }
-        paths.retain(|path| !path.starts_with("<<"));
+        paths.retain(|path| heredoc_word(path).is_none());
     }
     Ok(Copy {
         from: flags.text("from")?,

@@ -247,46 +247,18 @@ fn heredoc_starts(text: &str, escape: char) -> Vec<(String, bool, bool)> {
 }
 
 fn scan_heredocs(text: &str, escape: char) -> Vec<(String, bool, bool)> {
-    let mut found = Vec::new();
-    let chars: Vec<char> = text.chars().collect();
-    let mut quote = None;
-    let mut at = 0;
-    while at < chars.len() {
-        match (quote, chars[at]) {
-            (None | Some('"'), c) if c == escape => at += 1,
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, c @ ('"' | '\'')) => quote = Some(c),
-            (None, '<') if chars[at..].starts_with(&['<', '<', '<']) => at += 2,
-            (None, '<') if chars.get(at + 1) == Some(&'<') => {
-                if let Some((start, end)) = heredoc_word(&chars, at + 2) {
-                    found.push(start);
-                    at = end;
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    found
+    let words = super::words::split(text, escape);
+    words.iter().filter_map(|word| heredoc_word(word)).collect()
 }
 
-/// The delimiter that starts at `at`: name, whether to expand, whether to chomp; and its end.
-fn heredoc_word(chars: &[char], mut at: usize) -> Option<((String, bool, bool), usize)> {
-    let chomp = chars.get(at) == Some(&'-');
-    at += usize::from(chomp);
-    let quote = chars.get(at).copied().filter(|c| ['"', '\''].contains(c));
-    let start = at + usize::from(quote.is_some());
-    let is_part = |c: &char| match quote {
-        Some(quote) => *c != quote,
-        None => c.is_alphanumeric() || ['_', '.', '-', '/'].contains(c),
-    };
-    let name: String = chars
-        .get(start..)?
-        .iter()
-        .take_while(|c| is_part(c))
-        .collect();
-    let end = start + name.chars().count() + usize::from(quote.is_some());
-    (!name.is_empty()).then_some(((name, quote.is_none(), chomp), end))
+/// What a word says when it starts a here-document (digits, `<<`, perhaps `-`, a delimiter): the
+/// delimiter without quotes, whether to expand, whether to chomp.
+pub(crate) fn heredoc_word(word: &str) -> Option<(String, bool, bool)> {
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
+    let rest = rest.strip_prefix("<<")?;
+    let chomp = rest.starts_with('-');
+    let rest = rest.strip_prefix('-').unwrap_or(rest);
+    let name: String = rest.chars().filter(|c| !['"', '\''].contains(c)).collect();
+    let is_plain = name == rest;
+    (!name.is_empty() && !rest.contains('<')).then_some((name, is_plain, chomp))
 }
