@@ -27,6 +27,9 @@ pub struct DockerfileRequest {
     pub options: Options,
     /// Named contexts that hold files.
     pub contexts: BTreeMap<String, ContextFrom>,
+    /// Don't ask for base images: take them to be empty. Good enough to look at a file, not to
+    /// build it.
+    pub assume_images: bool,
     /// Is told what happens while contexts are fetched.
     pub events: Option<Arc<dyn EventSink>>,
 }
@@ -89,7 +92,11 @@ pub fn prepare(
     let file = parse(&options.file_name, &text)
         .map_err(Error::from)
         .map_err(located)?;
-    let compiled = compile_with_images(engine, &file, &options).map_err(located)?;
+    let ask = |image: &ImageRequest| match request.assume_images {
+        true => Ok(assumed(image)),
+        false => resolve(engine, image),
+    };
+    let compiled = compile_with_images(&ask, &file, &options).map_err(located)?;
     Ok(Prepared {
         text,
         file,
@@ -146,8 +153,11 @@ fn fill_options(
     Ok(options)
 }
 
+/// Finds an image out.
+type Ask<'a> = dyn Fn(&ImageRequest) -> Result<ResolvedImage, kiln_image::ImageError> + Sync + 'a;
+
 fn compile_with_images(
-    engine: &Engine,
+    ask: &Ask<'_>,
     file: &Dockerfile,
     options: &Options,
 ) -> Result<Compiled, Error> {
@@ -156,7 +166,7 @@ fn compile_with_images(
         match compile(file, options, &images)? {
             Outcome::Done(compiled) => return Ok(*compiled),
             Outcome::Needs(requests) => {
-                for (request, image) in resolve_all(engine, requests) {
+                for (request, image) in resolve_all(ask, requests) {
                     images.insert(request, image?);
                 }
             }
@@ -168,20 +178,20 @@ type Resolutions = Vec<(ImageRequest, Result<ResolvedImage, Error>)>;
 
 /// Asks for all images at once.
 fn resolve_all(
-    engine: &Engine,
+    ask: &Ask<'_>,
     requests: Vec<(ImageRequest, Option<kiln_graph::Location>)>,
 ) -> Resolutions {
     std::thread::scope(|scope| {
-        let ask = |(request, location): (ImageRequest, Option<kiln_graph::Location>)| {
+        let start = |(request, location): (ImageRequest, Option<kiln_graph::Location>)| {
             scope.spawn(move || {
-                let image = resolve(engine, &request).map_err(|source| Error::BaseImage {
+                let image = ask(&request).map_err(|source| Error::BaseImage {
                     source: Box::new(source),
                     location,
                 });
                 (request, image)
             })
         };
-        let asked: Vec<_> = requests.into_iter().map(ask).collect();
+        let asked: Vec<_> = requests.into_iter().map(start).collect();
         asked
             .into_iter()
             .filter_map(|thread| thread.join().ok())
@@ -203,6 +213,16 @@ fn resolve(
         source,
         config: resolved.config,
     })
+}
+
+fn assumed(request: &ImageRequest) -> ResolvedImage {
+    let source = ImageSource {
+        name: request.name.clone(),
+        manifest: kiln_graph::BlobDigest::from_sha256([0; 32]),
+        layers: Vec::new(),
+    };
+    let config = kiln_graph::ImageConfig::scratch(&request.platform);
+    ResolvedImage { source, config }
 }
 
 /// Builds a Dockerfile. `prepare_request` may change the engine's request before it is solved.

@@ -160,6 +160,7 @@ impl SourceArgs {
             file: self.file.clone(),
             options,
             contexts,
+            assume_images: false,
             events: None,
         })
     }
@@ -234,8 +235,10 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
         args.progress
     });
     request.events = Some(events.clone());
+    let call = args.call()?;
+    request.assume_images = call.is_some();
     let prepared = prepare(&engine, &request).map_err(|at| failed(&at.0, &at.1))?;
-    if let Some(call) = args.call()? {
+    if let Some(call) = call {
         return super::call::answer(call, &prepared);
     }
     show_warnings(args, &prepared)?;

@@ -15,6 +15,9 @@ pub(crate) struct GraphArgs {
     /// How the graph is printed
     #[arg(long, value_enum, default_value = "text")]
     format: FormatArg,
+    /// Don't ask registries about base images: take them to be empty
+    #[arg(long)]
+    offline: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -27,7 +30,8 @@ enum FormatArg {
 
 /// Runs `kiln graph`.
 pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
-    let request = args.source.request()?;
+    let mut request = args.source.request()?;
+    request.assume_images = args.offline;
     let (engine, _) = crate::open()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
