@@ -24,4 +24,4 @@ pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_graph as graph;
 pub use kiln_sandbox::{Identity, run_if_helper};
 pub use open::{open, open_at};
-pub use secret::Secrets;
+pub use secret::{SecretSource, Secrets};

@@ -13,6 +13,8 @@
 //! locks/                      lock files: steps, volumes, collection
 //! sessions/                   one locked file for each running build
 //! pending/<boot id>/          what may be lost by a power cut (see `pending`)
+//! private-key                 32 random bytes that hash what must not be guessed (see
+//!                             `Store::private_digest`); readable by its owner only
 //! tmp/                        things being made; dead ones are removed
 //! ```
 //!
@@ -162,6 +164,46 @@ impl Store {
     pub fn lock_step(&self, key: &StepKey) -> Result<Lock, StoreError> {
         let path = self.sharded("locks/step", &key.to_string());
         Ok(Lock::acquire(&path, Mode::Exclusive)?.removing())
+    }
+
+    /// A digest that nobody can check guesses against who can't read this store: keyed with
+    /// random bytes that are made at the first use.
+    ///
+    /// # Errors
+    /// When the key can't be read or made.
+    pub fn private_digest(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let path = self.path("private-key");
+        let read = || std::fs::read(&path).ok()?.try_into().ok();
+        let key: [u8; 32] = match read() {
+            Some(key) => key,
+            None => {
+                self.make_private_key(&path)?;
+                read().unwrap_or_default()
+            }
+        };
+        Ok(Digest::keyed(&key, bytes))
+    }
+
+    fn make_private_key(&self, path: &Path) -> Result<(), StoreError> {
+        use std::io::{Read as _, Write as _};
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut key = [0; 32];
+        let aside = self.temp_path();
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut key))
+            .and_then(|()| {
+                let mut options = std::fs::File::options();
+                options
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&aside)
+            })
+            .and_then(|mut file| file.write_all(&key))
+            .context("write", &aside)?;
+        // Whoever is first wins: a key never changes.
+        _ = std::fs::hard_link(&aside, path);
+        std::fs::remove_file(&aside).context("remove", &aside)
     }
 
     pub(crate) fn gc_lock(&self, mode: Mode) -> Result<Lock, StoreError> {

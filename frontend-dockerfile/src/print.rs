@@ -166,7 +166,8 @@ fn print_copy(f: &mut String, copy: &Copy, escape: char) -> fmt::Result {
 
 fn start(heredoc: &Heredoc) -> String {
     let quote = if heredoc.expand { "" } else { "\"" };
-    format!("<<{quote}{}{quote}", heredoc.name)
+    let chomp = if heredoc.chomp { "-" } else { "" };
+    format!("<<{chomp}{quote}{}{quote}", heredoc.name)
 }
 
 fn print_heredocs(f: &mut String, heredocs: &[Heredoc]) -> fmt::Result {

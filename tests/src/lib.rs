@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-pub use web::Web;
+pub use web::{Script, Web};
 
 /// The base image that `scripts/setup-tests` serves.
 pub const BUSYBOX: &str = "127.0.0.1:5000/busybox:latest";

@@ -1,23 +1,25 @@
-//! A web server on loopback that serves a folder, for as long as it is held.
+//! Small servers on loopback, written in Python, for as long as they are held.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A running server.
+/// A running script that has said its port: a line with the word `port`, a blank and a number.
 #[derive(Debug)]
-pub struct Web {
+pub struct Script {
     child: Child,
     port: u16,
 }
 
-impl Web {
-    /// Serves a folder on a free port (Python's server).
+impl Script {
+    /// Runs a script.
     #[must_use]
-    pub fn serve(folder: &Path) -> Self {
-        let mut child = Command::new("python3")
-            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
-            .current_dir(folder)
+    pub fn python(text: &str) -> Self {
+        Self::start(Command::new("python3").args(["-u", "-c", text]))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -25,7 +27,7 @@ impl Web {
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         out.read_line(&mut line).expect("the server says its port");
-        let words: Vec<&str> = line.split(' ').collect();
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let at = words.iter().position(|word| *word == "port");
         let port = words[at.expect("the server says its port") + 1];
         Self {
@@ -34,16 +36,38 @@ impl Web {
         }
     }
 
-    /// The address of a file.
+    /// Where it listens.
     #[must_use]
-    pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 
-impl Drop for Web {
+impl Drop for Script {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+    }
+}
+
+/// A web server that serves a folder.
+#[derive(Debug)]
+pub struct Web(Script);
+
+impl Web {
+    /// Serves a folder on a free port.
+    #[must_use]
+    pub fn serve(folder: &Path) -> Self {
+        let mut command = Command::new("python3");
+        command
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
+            .current_dir(folder);
+        Self(Script::start(&mut command))
+    }
+
+    /// The address of a file.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.0.port())
     }
 }

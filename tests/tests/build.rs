@@ -396,3 +396,21 @@ fn where_overlayfs_is_refused_roots_are_copied() {
     assert_eq!(read(space.path("out/o")), "1\n2\n1\n2\n");
     assert_eq!(read(space.path("out/p")), "passwd\n");
 }
+
+#[test]
+fn a_network_of_its_own() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!(
+            "FROM {BUSYBOX}\nRUN ip route > /routes; wget -qO- http://127.0.0.1:5000/v2/ || echo apart > /apart\n"
+        ),
+    );
+    let out = space.build_files(&["--network", "sandbox"]);
+    assert!(read(out.join("routes")).contains("default"));
+    assert_eq!(
+        read(out.join("apart")),
+        "apart\n",
+        "the host's loopback is out of reach"
+    );
+}

@@ -101,6 +101,8 @@ pub enum DefaultNetwork {
     Host,
     /// Loopback only.
     None,
+    /// A network of its own, connected to the host's by `pasta`.
+    Sandbox,
 }
 
 /// A build to be solved.
@@ -117,6 +119,8 @@ pub struct Request {
     pub network: DefaultNetwork,
     /// Secrets and SSH agents.
     pub secrets: Arc<dyn SecretProvider>,
+    /// Patterns of paths in which the user wants secrets to be left.
+    pub allow_secrets_in: Vec<String>,
     /// Is told everything that happens.
     pub events: Arc<dyn EventSink>,
     /// Stops the build.
@@ -138,6 +142,7 @@ impl Request {
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),
+            allow_secrets_in: Vec::new(),
             events: Arc::new(|_| {}),
             cancel: Cancel::new(),
         }

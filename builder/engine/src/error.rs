@@ -55,6 +55,23 @@ pub enum EngineError {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// A step left a secret behind.
+    #[error(
+        "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, remove it in the same step, or give --allow-secret-in PATH if it belongs there",
+        by(name)
+    )]
+    Leak {
+        /// The secret's id.
+        secret: String,
+        /// How it is written there.
+        encoding: &'static str,
+        /// Where.
+        place: String,
+        /// The step's name; empty for what the build file itself says.
+        name: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,7 +96,9 @@ impl EngineError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Step(_) | Self::Missing { .. } | Self::Cancelled => Fault::User,
+            Self::Step(_) | Self::Missing { .. } | Self::Leak { .. } | Self::Cancelled => {
+                Fault::User
+            }
             Self::Sandbox { .. } | Self::Output { .. } => Fault::Environment,
             Self::Files { source, .. } => source.fault(),
             Self::Store(source) => source.fault(),
@@ -94,8 +113,17 @@ impl EngineError {
             Self::Step(failure) => failure.location.as_ref(),
             Self::Sandbox { location, .. }
             | Self::Files { location, .. }
+            | Self::Leak { location, .. }
             | Self::Missing { location, .. } => location.as_ref(),
             _ => None,
         }
+    }
+}
+
+fn by(name: &str) -> String {
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!(" after {name}")
     }
 }

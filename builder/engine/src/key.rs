@@ -67,6 +67,10 @@ fn exec_inputs(
                 Some(from) => (from, &cache.source),
                 None => continue,
             },
+            MountKind::Secret(secret) => {
+                all.extend(secret_input(shared, &secret.id)?);
+                continue;
+            }
             _ => continue,
         };
         let content = part(shared, &inputs[from.index()], source)?;
@@ -76,6 +80,20 @@ fn exec_inputs(
         });
     }
     Ok(all)
+}
+
+/// A secret whose change is to be noticed: hashed with a key that never leaves the store.
+fn secret_input(shared: &Shared<'_>, id: &str) -> Result<Option<KeyInput>, EngineError> {
+    let secrets = &shared.request.secrets;
+    if !secrets.is_in_key(id) {
+        return Ok(None);
+    }
+    let Ok(Some(value)) = secrets.secret(id) else {
+        return Ok(None);
+    };
+    let content = ContentDigest(shared.engine.store.private_digest(value.expose())?);
+    let name = format!("secret {id}");
+    Ok(Some(KeyInput { name, content }))
 }
 
 /// The content of a result below a path.

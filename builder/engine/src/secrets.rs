@@ -3,14 +3,17 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The bytes of a secret. Never printed.
-pub struct SecretValue(Vec<u8>);
+use zeroize::Zeroizing;
+
+/// The bytes of a secret. Never printed, wiped when dropped.
+#[derive(Clone)]
+pub struct SecretValue(Zeroizing<Vec<u8>>);
 
 impl SecretValue {
     /// Takes charge of a secret's bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self(Zeroizing::new(bytes))
     }
 
     /// The bytes.
@@ -36,6 +39,11 @@ pub trait SecretProvider: Send + Sync {
 
     /// The socket of the SSH agent `id`; `None` when the user gave none.
     fn ssh_agent(&self, id: &str) -> Option<PathBuf>;
+
+    /// Whether a changed value of the secret `id` makes the steps that are given it run again.
+    fn is_in_key(&self, _id: &str) -> bool {
+        false
+    }
 }
 
 /// No secrets at all.

@@ -75,6 +75,7 @@ impl Engine {
     /// # Errors
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
+        crate::leak::check_configurations(&request)?;
         let session = self.store.session()?;
         let targets: Vec<StepId> = request
             .build

@@ -166,6 +166,14 @@ impl Graph {
         self.vertices.node_count() == 0
     }
 
+    /// Every step, in an order they can run in.
+    pub fn steps(&self) -> impl Iterator<Item = (StepId, &Step)> {
+        self.vertices
+            .node_indices()
+            .map(StepId)
+            .map(|id| (id, self.step(id)))
+    }
+
     /// `targets` and every step they are made from, in an order they can run in.
     #[must_use]
     pub fn needed_for(&self, targets: &[StepId]) -> Vec<StepId> {

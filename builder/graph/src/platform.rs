@@ -59,6 +59,14 @@ impl Platform {
         Self::new("linux", std::env::consts::ARCH, "")
     }
 
+    /// Whether a machine of this platform runs programs for another by itself.
+    #[must_use]
+    pub fn runs(&self, wanted: &Self) -> bool {
+        let pair = (self.architecture.as_str(), wanted.architecture.as_str());
+        self.os == wanted.os
+            && (pair.0 == pair.1 || pair == ("amd64", "386") || pair == ("arm64", "arm"))
+    }
+
     /// How well an image for `self` serves someone who wants `wanted`: `None` if it can't run,
     /// otherwise higher is better.
     #[must_use]

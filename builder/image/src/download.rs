@@ -54,6 +54,33 @@ impl Client {
         })
     }
 
+    /// Asks for a small document, with headers; the status and the answer. Asks once.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is larger than a megabyte.
+    pub fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<(u16, Vec<u8>), ImageError> {
+        let most = 1 << 20;
+        self.runtime().block_on(async {
+            let mut request = self.http().get(url);
+            for (name, value) in headers {
+                request = request.header(*name, value);
+            }
+            let answer = request.send().await.map_err(|error| broken(url, &error))?;
+            let status = answer.status().as_u16();
+            let mut body = answer.bytes_stream();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = body.next().await {
+                bytes.extend_from_slice(&chunk.map_err(|error| broken(url, &error))?);
+                if bytes.len() > most {
+                    let reason = "the answer is larger than a megabyte".to_owned();
+                    let image = url.to_owned();
+                    return Err(ImageError::Document { image, reason });
+                }
+            }
+            Ok((status, bytes))
+        })
+    }
+
     async fn download_once(
         &self,
         url: &str,

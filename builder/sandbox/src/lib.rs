@@ -26,7 +26,7 @@ mod spec;
 pub use detect::{Abilities, Ability};
 pub use error::SandboxError;
 pub use identity::{Identity, enter_user_namespace};
-pub use init::{HELPER_NAME, run_if_helper};
+pub use init::{HELPER_NAME, NAME_SERVER, run_if_helper};
 pub use passwd::{NoSuchUser, User, resolve_user};
 pub use process::{Child, Exit, Finished, Killer, Output, Sandbox};
 pub use spec::{Mount, MountKind, Network, Root, Spec};

@@ -10,6 +10,7 @@ use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::init::HELPER_NAME;
 use crate::{SandboxError, Spec};
@@ -21,12 +22,14 @@ pub struct Sandbox {
 }
 
 /// Where a process's output goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Output {
     /// To pipes that the caller reads.
     Piped,
     /// To the caller's own output.
     Inherited,
+    /// To this terminal, for a [`Spec`] with `terminal`.
+    Terminal(OwnedFd),
 }
 
 /// How a process ended.
@@ -99,8 +102,12 @@ impl Sandbox {
             .arg0(HELPER_NAME)
             .env_clear()
             .stdin(OwnedFd::from(theirs));
-        if output == Output::Piped {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        match output {
+            Output::Piped => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            Output::Inherited => {}
+            Output::Terminal(terminal) => {
+                command.stderr(terminal.try_clone()?).stdout(terminal);
+            }
         }
         let program = self.helper.display().to_string();
         let mut process = command
@@ -119,7 +126,7 @@ impl Sandbox {
 }
 
 fn send(mut channel: &UnixStream, spec: &Spec) -> Result<(), SandboxError> {
-    let mut line = serde_json::to_vec(spec).map_err(io::Error::other)?;
+    let mut line = Zeroizing::new(serde_json::to_vec(spec).map_err(io::Error::other)?);
     line.push(b'\n');
     match channel.write_all(&line) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Identity;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// One process to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,7 +40,8 @@ pub struct Spec {
     pub fake_ids: bool,
     /// Whether the mounts are made in a user namespace.
     pub in_user_namespace: bool,
-    /// Keep the caller's terminal as standard input instead of `/dev/null`.
+    /// The caller gives a terminal as standard output: it becomes the command's own, standard
+    /// input too (instead of `/dev/null`).
     pub terminal: bool,
 }
 
@@ -126,8 +128,8 @@ pub enum MountKind {
     },
     /// A file in memory.
     File {
-        /// The content.
-        content: Vec<u8>,
+        /// The content; wiped when dropped.
+        content: Zeroizing<Vec<u8>>,
         /// Permission bits.
         mode: u32,
         /// Owner.
@@ -145,4 +147,7 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+    /// What the caller can, but from a network namespace of its own, through `pasta`: nothing
+    /// that listens on the caller's loopback is reached.
+    Sandbox,
 }

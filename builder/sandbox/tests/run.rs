@@ -128,7 +128,7 @@ fn a_step_that_does_nothing_changes_nothing() {
     let Some(place) = Place::new() else { return };
     let mut spec = place.spec("true");
     let file = MountKind::File {
-        content: b"s".to_vec(),
+        content: b"s".to_vec().into(),
         mode: 0o400,
         uid: 0,
         gid: 0,
@@ -200,7 +200,7 @@ fn mounts_stay_inside_the_root() {
     let outside = format!("/out{}", place.at("escaped").display());
     let mut spec = place.spec(&format!("cat {outside}"));
     let kind = MountKind::File {
-        content: b"inside".to_vec(),
+        content: b"inside".to_vec().into(),
         mode: 0o444,
         uid: 0,
         gid: 0,

@@ -35,10 +35,14 @@ pub(crate) struct BuildArgs {
     /// Run every step, whatever is stored
     #[arg(long)]
     no_cache: bool,
-    /// A secret for steps: id=NAME,src=FILE or id=NAME,env=VARIABLE (repeatable)
+    /// A secret for steps: id=NAME,src=FILE, id=NAME,env=VARIABLE, or src= with exec:COMMAND,
+    /// vault:PATH#FIELD, ejson:FILE#KEY or age:FILE (repeatable)
     #[arg(long = "secret", value_name = "SPEC")]
     secrets: Vec<String>,
-    /// An SSH agent for steps: default, or ID=SOCKET (repeatable)
+    /// A path, or pattern of paths, in which a step may leave a secret (repeatable)
+    #[arg(long = "allow-secret-in", value_name = "PATH")]
+    allow_secrets_in: Vec<String>,
+    /// An SSH agent for steps: default, ID=SOCKET or ID=KEYFILE (repeatable)
     #[arg(long, value_name = "SPEC")]
     ssh: Vec<String>,
     /// How progress is shown
@@ -47,7 +51,7 @@ pub(crate) struct BuildArgs {
     /// Show only the image's digest
     #[arg(short, long)]
     quiet: bool,
-    /// The network of steps: host or none
+    /// The network of steps: host, none or sandbox
     #[arg(long, default_value = "host")]
     network: String,
     /// Which changes go into which layer: per-step, squash or flat
@@ -226,7 +230,11 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     let network = match args.network.as_str() {
         "host" | "default" => DefaultNetwork::Host,
         "none" => DefaultNetwork::None,
-        other => return Err(Error::Usage(format!("--network {other}: use host or none")).into()),
+        "sandbox" => DefaultNetwork::Sandbox,
+        other => {
+            let text = format!("--network {other}: use host, none or sandbox");
+            return Err(Error::Usage(text).into());
+        }
     };
     let (engine, _) = crate::open()?;
     let events = display(if args.quiet {
@@ -249,6 +257,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     build.jobs = args.jobs.unwrap_or(build.jobs);
     build.network = network;
     build.secrets = Arc::new(secrets);
+    build.allow_secrets_in.clone_from(&args.allow_secrets_in);
     build.events = events.clone();
     build.cancel = cancel_on_signals();
     let solved = engine

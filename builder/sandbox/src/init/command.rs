@@ -123,12 +123,13 @@ fn change_user(spec: &Spec) -> io::Result<()> {
 }
 
 fn standard_input(terminal: bool) -> io::Result<()> {
-    let source = if terminal {
+    if terminal {
         // SAFETY: duplicates a descriptor number onto another; 1 is the terminal.
-        return check(unsafe { libc::dup2(1, 0) });
-    } else {
-        std::fs::File::open("/dev/null")?
-    };
+        check(unsafe { libc::dup2(1, 0) })?;
+        // SAFETY: takes an integer; the process has just begun a session without a terminal.
+        return check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) });
+    }
+    let source = std::fs::File::open("/dev/null")?;
     // SAFETY: both are descriptors of this process.
     check(unsafe { libc::dup2(source.as_raw_fd(), 0) })
 }

@@ -5,6 +5,7 @@ mod device;
 mod fail;
 mod mask;
 mod mount;
+mod network;
 mod outcome;
 mod overlay;
 mod root;
@@ -19,11 +20,14 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid,
 };
 
+use zeroize::Zeroizing;
+
 use crate::Spec;
 use crate::process::{Finished, Report};
 use crate::spec::Network;
 use command::Started;
 use fail::{Context as _, Failure};
+pub use network::NAME_SERVER;
 
 /// The name under which a program is executed again to be the helper.
 pub const HELPER_NAME: &str = "kiln-sandbox-init";
@@ -42,7 +46,7 @@ pub fn run_if_helper() {
 fn helper() -> Result<(), ()> {
     // SAFETY: descriptor 0 is the socket that the caller gave, and nothing else owns it.
     let channel = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
-    let mut line = String::new();
+    let mut line = Zeroizing::new(String::new());
     BufReader::new(&channel)
         .read_line(&mut line)
         .map_err(drop)?;
@@ -62,12 +66,19 @@ pub(crate) fn send(mut channel: &UnixStream, report: &Report) -> io::Result<()> 
 fn supervise(spec: &Spec, caller: &UnixStream) -> Result<Report, Failure> {
     let mut flags =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if spec.network == Network::None {
+    if spec.network != Network::Host {
         flags |= libc::CLONE_NEWNET;
     }
+    let bridge = match spec.network {
+        Network::Sandbox => Some(network::Bridge::fork()?),
+        Network::Host | Network::None => None,
+    };
     // SAFETY: unshare takes an integer; the helper has one thread.
     let done = unsafe { libc::unshare(flags) };
     fail::check(done).context("make namespaces")?;
+    if let Some(bridge) = &bridge {
+        bridge.connect()?;
+    }
     let memory_kills = outcome::memory_kills();
     let root = root::prepare(spec)?;
     let exit = match command::start(spec, &root)? {

@@ -1,0 +1,81 @@
+//! What a command changed, without the traces of its surroundings.
+
+use std::sync::atomic::Ordering;
+
+use kiln_cache::Staging;
+use kiln_cache::scan::upper::{self, UpperOptions};
+use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
+use kiln_sandbox::Finished;
+
+use crate::EngineError;
+use crate::step::Shared;
+use crate::view::View;
+
+impl Shared<'_> {
+    /// What the command changed, without the traces of mount points.
+    pub(super) fn changes(
+        &self,
+        staging: Staging,
+        started: Timestamp,
+        base: &View,
+        finished: &Finished,
+    ) -> Result<(Staging, Manifest), EngineError> {
+        let owner = |path: &ImagePath, uid: u32, gid: u32| match base.get(path) {
+            Some(found) if !self.engine.gives_away() => (found.entry.uid, found.entry.gid),
+            _ => (uid, gid),
+        };
+        if self.without_overlay.load(Ordering::SeqCst) {
+            return self.engine.changes_of_copy(&staging, base, started, &owner);
+        }
+        let xattrs = self.engine.store.xattrs();
+        let options = UpperOptions {
+            xattrs,
+            started,
+            owner: &owner,
+        };
+        let manifest = upper::scan(staging.fs(), &options)?;
+        let manifest = without_traces(manifest, base, finished, &staging);
+        Ok((staging, manifest))
+    }
+}
+
+/// Drops unchanged copies of folders in which only mount points were made for a while.
+fn without_traces(
+    manifest: Manifest,
+    base: &View,
+    finished: &Finished,
+    staging: &Staging,
+) -> Manifest {
+    let mut suspects: Vec<ImagePath> = finished
+        .mount_parents
+        .iter()
+        .map(|path| base.resolve(&ImagePath::new(path.to_string_lossy().as_bytes()), true))
+        .flat_map(|path| path.ancestors().chain([path.clone()]).collect::<Vec<_>>())
+        .collect();
+    suspects.sort();
+    suspects.dedup();
+    let mut entries = manifest.into_entries();
+    for suspect in suspects.iter().rev() {
+        let is_alone = entries
+            .iter()
+            .filter(|entry| entry.path.starts_with(suspect))
+            .count()
+            == 1;
+        let same = entries
+            .iter()
+            .find(|entry| entry.path == *suspect)
+            .is_some_and(|entry| {
+                let was = base.get(suspect).map(|found| found.entry);
+                was.is_some_and(|was| same_folder(was, entry))
+            });
+        if is_alone && same && std::fs::remove_dir(suspect.under(staging.fs())).is_ok() {
+            entries.retain(|entry| entry.path != *suspect);
+        }
+    }
+    Manifest::new(entries)
+}
+
+fn same_folder(was: &Entry, is: &Entry) -> bool {
+    matches!(is.node, Node::Directory { opaque: false })
+        && (was.mode, was.uid, was.gid, &was.xattrs) == (is.mode, is.uid, is.gid, &is.xattrs)
+}

@@ -1,0 +1,285 @@
+//! What is mounted for the time of a command.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kiln_cache::{Staging, Volume, VolumeSharing};
+use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step};
+use kiln_sandbox::Mount;
+use zeroize::Zeroizing;
+
+use super::missing;
+use crate::EngineError;
+use crate::copied::copy_out;
+use crate::mask::{Hidden, SHORTEST};
+use crate::snapshot::StepResult;
+use crate::step::Shared;
+use crate::view::{Layer, View};
+
+/// Mounts, and the variables that speak of them.
+pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
+
+/// What must live as long as the command runs.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) volumes: Vec<Volume>,
+    pub(super) scratch: Vec<Staging>,
+    /// The secrets that the command was given.
+    pub(super) secrets: Vec<Hidden>,
+}
+
+impl Shared<'_> {
+    pub(super) fn mounts(
+        &self,
+        step: &Step,
+        exec: &Exec,
+        inputs: &[StepResult],
+        held: &mut Held,
+    ) -> Result<Mounted, EngineError> {
+        let mut mounts = Vec::new();
+        let mut env = Vec::new();
+        for mount in &exec.mounts {
+            let target = PathBuf::from(mount.target.to_string());
+            let kind = match &mount.kind {
+                MountKind::Bind {
+                    from,
+                    source,
+                    writable,
+                } => Some(self.bind(step, &inputs[from.index()], source, *writable, held)?),
+                MountKind::Cache(cache) => Some(self.cache(cache, inputs, held)?),
+                MountKind::Tmpfs { size } => Some(kiln_sandbox::MountKind::Tmpfs {
+                    size: *size,
+                    mode: 0o1777,
+                }),
+                MountKind::Inline { content, mode } => Some(kiln_sandbox::MountKind::File {
+                    content: content.clone().into(),
+                    mode: *mode,
+                    uid: 0,
+                    gid: 0,
+                }),
+                MountKind::Secret(secret) => self.secret(step, secret, &mut env, held)?,
+                MountKind::Ssh(ssh) => match self.request.secrets.ssh_agent(&ssh.id) {
+                    Some(source) => {
+                        env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
+                        Some(kiln_sandbox::MountKind::Bind {
+                            source,
+                            read_only: false,
+                        })
+                    }
+                    None if ssh.required => {
+                        return Err(missing(
+                            step,
+                            format!(
+                                "the step needs the SSH agent '{}': give --ssh {}",
+                                ssh.id, ssh.id
+                            ),
+                        ));
+                    }
+                    None => None,
+                },
+            };
+            mounts.extend(kind.map(|kind| Mount { target, kind }));
+        }
+        Ok((mounts, env))
+    }
+
+    fn secret(
+        &self,
+        step: &Step,
+        secret: &kiln_graph::SecretMount,
+        env: &mut Vec<(String, String)>,
+        held: &mut Held,
+    ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
+        let given = self.request.secrets.secret(&secret.id).map_err(|reason| {
+            missing(
+                step,
+                format!("the secret '{}' can't be read: {reason}", secret.id),
+            )
+        })?;
+        let Some(value) = given else {
+            if secret.required {
+                return Err(missing(
+                    step,
+                    format!(
+                        "the step needs the secret '{}': give --secret id={},src=FILE",
+                        secret.id, secret.id
+                    ),
+                ));
+            }
+            return Ok(None);
+        };
+        let hidden = Hidden::new(&secret.id, value.expose());
+        if hidden.is_short() {
+            self.warn(&format!(
+                "the secret '{}' is shorter than {SHORTEST} bytes: it is neither masked in output nor searched for",
+                secret.id
+            ));
+        }
+        held.secrets.push(hidden);
+        if let Some(name) = &secret.env {
+            env.push((
+                name.clone(),
+                String::from_utf8_lossy(value.expose()).into_owned(),
+            ));
+        }
+        let (mode, uid, gid) = (secret.mode, secret.uid, secret.gid);
+        let content = Zeroizing::new(value.expose().to_vec());
+        Ok(secret.as_file.then_some(kiln_sandbox::MountKind::File {
+            content,
+            mode,
+            uid,
+            gid,
+        }))
+    }
+
+    fn bind(
+        &self,
+        step: &Step,
+        from: &StepResult,
+        source: &ImagePath,
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let view = match from {
+            StepResult::Folder(folder) => {
+                let tree = self.import(folder, source)?;
+                Arc::new(View::new(vec![Layer {
+                    manifest: tree.manifest()?,
+                    root: tree.fs(),
+                }]))
+            }
+            StepResult::Snapshot(_) => self.view(from)?,
+        };
+        let path = view.resolve(source, true);
+        let found = view.get(&path);
+        if let Some(found) = found.filter(|found| !found.entry.is_directory()) {
+            return Ok(kiln_sandbox::MountKind::Bind {
+                source: view.host_path(&found),
+                read_only: true,
+            });
+        }
+        let lowers = view.stack_of(&path);
+        if lowers.is_empty() || (found.is_none() && !path.is_root()) {
+            return Err(missing(
+                step,
+                format!("bind mount: \"{source}\": not found in its source"),
+            ));
+        }
+        if let ([only], false) = (&lowers[..], writable) {
+            return Ok(kiln_sandbox::MountKind::Bind {
+                source: only.clone(),
+                read_only: true,
+            });
+        }
+        if self.without_overlay.load(Ordering::SeqCst) {
+            return self.bind_copy(&view, &path, writable, held);
+        }
+        let upper = match writable {
+            false => None,
+            true => {
+                let staging = self.engine.store.staging()?;
+                let places = (staging.fs().to_owned(), staging.work().to_owned());
+                held.scratch.push(staging);
+                Some(places)
+            }
+        };
+        Ok(kiln_sandbox::MountKind::Overlay { lowers, upper })
+    }
+
+    /// A copy of a folder that is thrown away afterwards.
+    fn bind_copy(
+        &self,
+        view: &View,
+        folder: &ImagePath,
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let staging = self.engine.store.staging()?;
+        self.copy_out(&view.flatten(), &staging)?;
+        let source = folder.under(staging.fs());
+        held.scratch.push(staging);
+        Ok(kiln_sandbox::MountKind::Bind {
+            source,
+            read_only: !writable,
+        })
+    }
+
+    pub(super) fn copy_out(
+        &self,
+        files: &[(Entry, PathBuf)],
+        staging: &Staging,
+    ) -> Result<(), EngineError> {
+        copy_out(files, staging.fs(), self.engine.gives_away()).map_err(|source| {
+            EngineError::Output {
+                what: "a copy of the root".to_owned(),
+                source,
+            }
+        })
+    }
+
+    fn cache(
+        &self,
+        cache: &CacheMount,
+        inputs: &[StepResult],
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let sharing = match cache.sharing {
+            Sharing::Shared => VolumeSharing::Shared,
+            Sharing::Private => VolumeSharing::Private,
+            Sharing::Locked => VolumeSharing::Locked,
+        };
+        let volume = self.engine.store.volume(&cache.id, sharing)?;
+        let folder = volume.path().to_owned();
+        let output = |source| EngineError::Output {
+            what: format!("cache volume {}", cache.id),
+            source,
+        };
+        if volume.is_new() {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(cache.mode);
+            std::fs::set_permissions(&folder, mode).map_err(output)?;
+            if self.engine.gives_away() {
+                std::os::unix::fs::chown(&folder, Some(cache.uid), Some(cache.gid))
+                    .map_err(output)?;
+            }
+            if let Some(from) = cache.from {
+                let view = self.view(&inputs[from.index()])?;
+                fill(&view, &cache.source, &folder).map_err(output)?;
+            }
+        }
+        held.volumes.push(volume);
+        Ok(kiln_sandbox::MountKind::Bind {
+            source: folder,
+            read_only: cache.read_only,
+        })
+    }
+}
+
+/// Fills a new cache volume.
+fn fill(view: &View, source: &ImagePath, folder: &std::path::Path) -> std::io::Result<()> {
+    let source = view.resolve(source, true);
+    for found in view.below(&source) {
+        let relative = ImagePath::new(found.entry.path.strip_prefix(&source).unwrap_or_default());
+        if relative.is_root() {
+            continue;
+        }
+        let target = relative.under(folder);
+        match &view.linked(&found).node {
+            Node::Directory { .. } => std::fs::create_dir_all(&target)?,
+            Node::Symlink { target: points_to } => {
+                let points_to: &std::ffi::OsStr =
+                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
+                std::os::unix::fs::symlink(points_to, &target)?;
+            }
+            Node::File { .. } => {
+                kiln_cache::share(
+                    &view.host_path(&found),
+                    &target,
+                    kiln_cache::Sharing::ContentOnly,
+                )?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

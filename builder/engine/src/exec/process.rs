@@ -1,0 +1,186 @@
+//! Runs a command to its end.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use kiln_graph::{Exec, Step, StepId};
+use kiln_sandbox::{Exit, Finished, Killer, Output, Spec};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::mask::{Hidden, Mask};
+use crate::step::Shared;
+use crate::{EngineError, Event, StepFailure, Stream};
+
+/// How much of a failed step's output is shown again.
+const LAST_OUTPUT: usize = 16 * 1024;
+
+impl Shared<'_> {
+    /// Runs a process to its end, telling what it writes; keeps the last of it.
+    pub(super) fn run_process(
+        &self,
+        id: StepId,
+        step: &Step,
+        exec: &Exec,
+        spec: &Spec,
+        secrets: &[Hidden],
+    ) -> Result<(Finished, String), EngineError> {
+        let failed = |source| EngineError::Sandbox {
+            name: step.name.to_string(),
+            location: step.location.clone(),
+            source,
+        };
+        let mut child = self
+            .engine
+            .sandbox
+            .spawn(spec, Output::Piped)
+            .map_err(failed)?;
+        let killer = child.killer();
+        let _guard = self.request.cancel.on_cancel(move || killer.kill());
+        let limit = exec
+            .timeout
+            .map(|limit| Limit::start(limit, child.killer()));
+        let mut last = Vec::new();
+        let mut mask = Mask::new(secrets);
+        if let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) {
+            let mut show = |stream, bytes: Vec<u8>| self.tell(id, stream, bytes, &mut last);
+            pump(stdout, stderr, &mut |stream, bytes| {
+                show(stream, mask.pass(stream, bytes));
+            });
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                show(stream, mask.end(stream));
+            }
+        }
+        let finished = child.wait().map_err(failed)?;
+        let last = String::from_utf8_lossy(&last).into_owned();
+        if finished.exit != Exit::Killed {
+            return Ok((finished, last));
+        }
+        match limit.filter(Limit::is_over) {
+            Some(limit) => Err(late(step, exec, limit.after, last)),
+            None => Err(EngineError::Cancelled),
+        }
+    }
+
+    fn tell(&self, id: StepId, stream: Stream, bytes: Vec<u8>, last: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        last.extend_from_slice(&bytes);
+        if last.len() > LAST_OUTPUT * 2 {
+            last.drain(..last.len() - LAST_OUTPUT);
+        }
+        self.request.events.event(Event::Output {
+            step: id.into(),
+            stream,
+            bytes,
+        });
+    }
+}
+
+fn late(step: &Step, exec: &Exec, after: Duration, last_output: String) -> EngineError {
+    EngineError::Step(Box::new(StepFailure {
+        name: step.name.to_string(),
+        command: exec.args.join(" "),
+        how: format!(
+            "killed, for it ran longer than its timeout of {} s",
+            after.as_secs_f64()
+        ),
+        location: step.location.clone(),
+        last_output,
+    }))
+}
+
+/// Kills a command that runs for too long. Ends with the value.
+struct Limit {
+    after: Duration,
+    over: Arc<AtomicBool>,
+    _done: Sender<()>,
+}
+
+impl Limit {
+    fn start(after: Duration, killer: Killer) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (done, wait) = channel::<()>();
+        let noted = over.clone();
+        std::thread::spawn(move || {
+            if wait.recv_timeout(after) == Err(RecvTimeoutError::Timeout) {
+                noted.store(true, Ordering::SeqCst);
+                killer.kill();
+            }
+        });
+        Self {
+            after,
+            over,
+            _done: done,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads two pipes until both end.
+fn pump(
+    mut stdout: impl Read + std::os::fd::AsFd,
+    mut stderr: impl Read + std::os::fd::AsFd,
+    tell: &mut dyn FnMut(Stream, &[u8]),
+) {
+    let mut open = [true, true];
+    let mut buffer = vec![0; 64 * 1024];
+    while open[0] || open[1] {
+        let events = |open| {
+            if open {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            }
+        };
+        let ready: Vec<bool> = {
+            let mut polled = [
+                PollFd::from_borrowed_fd(stdout.as_fd(), events(open[0])),
+                PollFd::from_borrowed_fd(stderr.as_fd(), events(open[1])),
+            ];
+            match poll(&mut polled, None) {
+                Ok(_) => polled.iter().map(|fd| !fd.revents().is_empty()).collect(),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return,
+            }
+        };
+        if open[0] && ready[0] {
+            open[0] = forward(&mut stdout, &mut buffer, Stream::Stdout, tell);
+        }
+        if open[1] && ready[1] {
+            open[1] = forward(&mut stderr, &mut buffer, Stream::Stderr, tell);
+        }
+        // A closed pipe wakes us for ever: go on with the other one alone.
+        if open[0] != open[1] {
+            let (rest, stream): (&mut dyn Read, Stream) = if open[0] {
+                (&mut stdout, Stream::Stdout)
+            } else {
+                (&mut stderr, Stream::Stderr)
+            };
+            while forward(rest, &mut buffer, stream, tell) {}
+            return;
+        }
+    }
+}
+
+/// Whether there is more to come.
+fn forward(
+    from: &mut dyn Read,
+    buffer: &mut [u8],
+    stream: Stream,
+    tell: &mut dyn FnMut(Stream, &[u8]),
+) -> bool {
+    match from.read(buffer) {
+        Ok(0) | Err(_) => false,
+        Ok(count) => {
+            tell(stream, &buffer[..count]);
+            true
+        }
+    }
+}

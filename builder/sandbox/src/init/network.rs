@@ -1,0 +1,105 @@
+//! A network namespace of its own, connected by `pasta` (passt.top): a program in the caller's
+//! namespace that copies between sockets and a tap device.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::fail::{Context as _, Failure, check};
+
+/// The address under which the command finds the caller's name server.
+pub const NAME_SERVER: &str = "169.254.1.1";
+/// The descriptor that pasta finds the namespace under.
+const NAMESPACE: i32 = 9;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `pasta`, forked before the namespaces are made. Ends with this process.
+pub(crate) struct Bridge {
+    child: i32,
+    go: File,
+}
+
+impl Bridge {
+    /// Forks a child that stays in the caller's namespaces and waits.
+    pub(crate) fn fork() -> Result<Self, Failure> {
+        let (wait, go) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+        // SAFETY: getpid takes nothing.
+        let helper = unsafe { libc::getpid() };
+        // SAFETY: this process has one thread, so the child may go on as usual.
+        let child = unsafe { libc::fork() };
+        check(child).context("fork")?;
+        if child == 0 {
+            // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            drop(go);
+            let told = File::from(wait).read(&mut [0]);
+            if told.is_ok_and(|count| count == 1) {
+                become_pasta(helper);
+            }
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(127) }
+        }
+        Ok(Self {
+            child,
+            go: File::from(go),
+        })
+    }
+
+    /// To be called in the new namespace: waits until it has a route.
+    pub(crate) fn connect(&self) -> Result<(), Failure> {
+        (&self.go).write_all(&[1]).context("start pasta")?;
+        let started = Instant::now();
+        loop {
+            let routes = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
+            if routes.lines().count() > 1 {
+                return Ok(());
+            }
+            let mut status = 0;
+            // SAFETY: the status lives until the call returns.
+            let ended = unsafe { libc::waitpid(self.child, &raw mut status, libc::WNOHANG) };
+            if ended == self.child {
+                let reason = "pasta ended at once: is it installed (Debian: passt), may you open /dev/net/tun, and does this machine have a network?";
+                return Err(Failure::new("connect the network", reason));
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(Failure::new("connect the network", "pasta made no route"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Returns only when it fails.
+fn become_pasta(helper: i32) {
+    // pasta gives up the privilege to look into other processes before it opens the namespace.
+    let Ok(namespace) = File::open(format!("/proc/{helper}/ns/net")) else {
+        return;
+    };
+    // SAFETY: both are descriptor numbers of this process; the copy is kept across exec.
+    if unsafe { libc::dup2(namespace.as_raw_fd(), NAMESPACE) } == NAMESPACE {
+        _ = pasta().exec();
+    }
+}
+
+fn pasta() -> Command {
+    let mut command = Command::new("pasta");
+    command.env(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    command.args(["--config-net", "--quiet", "--foreground", "--no-map-gw"]);
+    command.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
+    command.args(["--dns-forward", NAME_SERVER]);
+    command
+        .arg("--netns")
+        .arg(format!("/proc/self/fd/{NAMESPACE}"));
+    // Otherwise pasta moves into a user namespace of its own, which may not enter ours, or
+    // becomes a user that ours may not have.
+    command.args(["--netns-only", "--runas", "0"]);
+    command
+}

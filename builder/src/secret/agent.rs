@@ -1,0 +1,103 @@
+//! SSH agents for steps: the user's own, or one that holds given keys for the time of the build.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// An agent's socket, and the agent when it is ours.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    socket: PathBuf,
+    own: Option<(Child, PathBuf)>,
+}
+
+impl Agent {
+    /// `default`, `ID=SOCKET` or `ID=KEY[,KEY…]`.
+    pub(super) fn open(text: &str) -> Result<(String, Self), String> {
+        let (id, paths) = match text.split_once('=') {
+            Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
+            None => {
+                let socket = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+                (text, socket.into_iter().collect::<Vec<_>>())
+            }
+        };
+        let missing = paths.iter().find(|path| !path.exists());
+        if paths.is_empty() || missing.is_some() {
+            return Err(format!(
+                "--ssh {text}: no agent is running: start ssh-agent, or give {id}=SOCKET or {id}=KEYFILE"
+            ));
+        }
+        let agent = match &paths[..] {
+            [only] if is_socket(only) => Self {
+                socket: only.clone(),
+                own: None,
+            },
+            keys => Self::with_keys(keys).map_err(|reason| format!("--ssh {text}: {reason}"))?,
+        };
+        Ok((id.to_owned(), agent))
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Starts OpenSSH's agent and gives it keys.
+    fn with_keys(keys: &[PathBuf]) -> Result<Self, String> {
+        let folder = std::env::temp_dir().join(format!("kiln-agent-{}", std::process::id()));
+        let private =
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .recursive(true)
+                .create(&folder);
+        private.map_err(|error| format!("{}: {error}", folder.display()))?;
+        let socket = folder.join("socket");
+        let child = Command::new("ssh-agent")
+            .args(["-D", "-a"])
+            .arg(&socket)
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("ssh-agent can't be run: {error} (Debian: openssh-client)"))?;
+        let agent = Self {
+            socket,
+            own: Some((child, folder)),
+        };
+        agent.wait()?;
+        let added = Command::new("ssh-add")
+            .arg("-q")
+            .args(keys)
+            .env("SSH_AUTH_SOCK", &agent.socket)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("ssh-add can't be run: {error}"))?;
+        if added.status.success() {
+            return Ok(agent);
+        }
+        let reason = String::from_utf8_lossy(&added.stderr).trim().to_owned();
+        Err(format!("the keys can't be added to an agent: {reason}"))
+    }
+
+    fn wait(&self) -> Result<(), String> {
+        let started = Instant::now();
+        while !self.socket.exists() {
+            if started.elapsed() > Duration::from_secs(5) {
+                return Err("ssh-agent doesn't answer".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some((child, folder)) = &mut self.own {
+            _ = child.kill();
+            _ = child.wait();
+            _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}

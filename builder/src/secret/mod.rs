@@ -1,0 +1,251 @@
+//! Secrets given on the command line: `--secret id=NAME,SOURCE`; agents: `--ssh`.
+//!
+//! SOURCE is `src=FILE`, `env=VARIABLE`, or `src=PROVIDER:ADDRESS` with one of the providers
+//! below, each behind [`SecretSource`]; a program that embeds kiln adds its own with
+//! [`Secrets::register`]. A value is fetched when the first step asks for it, once.
+
+mod age;
+mod agent;
+mod ejson;
+mod exec;
+mod vault;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_engine::{SecretProvider, SecretValue};
+
+pub(crate) use agent::Agent;
+
+/// A place that secrets can be had from.
+pub trait SecretSource: Send + Sync {
+    /// Its name in `src=NAME:ADDRESS`.
+    fn name(&self) -> &str;
+
+    /// The value at an address.
+    ///
+    /// # Errors
+    /// In plain words without the value, when it can't be had.
+    fn fetch(&self, address: &str) -> Result<SecretValue, String>;
+}
+
+#[derive(Clone)]
+enum Place {
+    File(PathBuf),
+    Variable(String),
+    Source(Arc<dyn SecretSource>, String),
+}
+
+struct Secret {
+    place: Place,
+    in_key: bool,
+    /// What was fetched; `None` until somebody asks.
+    value: Mutex<Option<SecretValue>>,
+}
+
+/// The secrets and SSH agents of one build.
+pub struct Secrets {
+    sources: Vec<Arc<dyn SecretSource>>,
+    secrets: BTreeMap<String, Secret>,
+    agents: BTreeMap<String, Agent>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<&String> = self.secrets.keys().collect();
+        f.debug_struct("Secrets")
+            .field("ids", &ids)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self {
+            sources: vec![
+                Arc::new(exec::Exec),
+                Arc::new(vault::Vault::default()),
+                Arc::new(ejson::Ejson),
+                Arc::new(age::Age),
+            ],
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
+        }
+    }
+}
+
+impl Secrets {
+    /// Adds a place that secrets can be had from; it hides an earlier one of the same name.
+    pub fn register(&mut self, source: Arc<dyn SecretSource>) {
+        self.sources.insert(0, source);
+    }
+
+    /// Adds a secret as `--secret` gives it.
+    ///
+    /// # Errors
+    /// In plain words, when it isn't of that form.
+    pub fn add(&mut self, text: &str) -> Result<(), String> {
+        let fields = Fields::read(text)?;
+        let id = fields
+            .id
+            .ok_or_else(|| format!("--secret {text}: an id is missing: write id=NAME,src=FILE"))?;
+        let place = match (fields.source, fields.variable) {
+            (Some(source), _) => self.place(text, &source)?,
+            (None, Some(name)) => Place::Variable(name),
+            (None, None) if fields.is_file => self.place(text, &id)?,
+            (None, None) => Place::Variable(id.clone()),
+        };
+        let secret = Secret {
+            place,
+            in_key: fields.in_key,
+            value: Mutex::new(None),
+        };
+        self.secrets.insert(id, secret);
+        Ok(())
+    }
+
+    fn place(&self, text: &str, source: &str) -> Result<Place, String> {
+        if let Some((name, address)) = source.split_once(':')
+            && let Some(known) = self.sources.iter().find(|known| known.name() == name)
+        {
+            return Ok(Place::Source(known.clone(), address.to_owned()));
+        }
+        if !Path::new(source).exists() {
+            return Err(format!("--secret {text}: there is no file {source}"));
+        }
+        Ok(Place::File(source.into()))
+    }
+
+    /// Adds an agent as `--ssh` gives it: `default`, `ID=SOCKET` or `ID=KEY[,KEY…]`.
+    ///
+    /// # Errors
+    /// In plain words, when there is no such agent or key.
+    pub fn add_agent(&mut self, text: &str) -> Result<(), String> {
+        let (id, agent) = Agent::open(text)?;
+        self.agents.insert(id, agent);
+        Ok(())
+    }
+}
+
+/// The fields of `--secret`.
+#[derive(Default)]
+struct Fields {
+    id: Option<String>,
+    source: Option<String>,
+    variable: Option<String>,
+    is_file: bool,
+    in_key: bool,
+}
+
+impl Fields {
+    fn read(text: &str) -> Result<Self, String> {
+        let mut fields = Self::default();
+        let mut rest = text;
+        while !rest.is_empty() {
+            // A command may have commas: it is the last field, and goes to the end.
+            let end = match rest.starts_with("src=exec:") || rest.starts_with("source=exec:") {
+                true => rest.len(),
+                false => rest.find(',').unwrap_or(rest.len()),
+            };
+            fields.set(&rest[..end], text)?;
+            rest = rest[end..].trim_start_matches(',');
+        }
+        Ok(fields)
+    }
+
+    fn set(&mut self, field: &str, text: &str) -> Result<(), String> {
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| format!("--secret {text}: '{field}' is no KEY=VALUE"))?;
+        let value = value.to_owned();
+        match key {
+            "id" => self.id = Some(value),
+            "src" | "source" => self.source = Some(value),
+            "env" => self.variable = Some(value),
+            "type" => self.is_file = value == "file",
+            "in-key" => self.in_key = value == "true",
+            other => {
+                return Err(format!(
+                    "--secret {text}: unknown key '{other}': use id, src, env, type or in-key"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn fetch(&self) -> Result<Option<SecretValue>, String> {
+        match self {
+            Self::File(file) => std::fs::read(file)
+                .map(|bytes| Some(SecretValue::new(bytes)))
+                .map_err(|error| format!("{}: {error}", file.display())),
+            Self::Variable(name) => {
+                use std::os::unix::ffi::OsStringExt as _;
+                Ok(std::env::var_os(name).map(|value| SecretValue::new(value.into_vec())))
+            }
+            Self::Source(source, address) => source
+                .fetch(address)
+                .map(Some)
+                .map_err(|reason| format!("{}: {reason}", source.name())),
+        }
+    }
+}
+
+impl SecretProvider for Secrets {
+    fn secret(&self, id: &str) -> Result<Option<SecretValue>, String> {
+        let Some(secret) = self.secrets.get(id) else {
+            return Ok(None);
+        };
+        let mut value = secret.value.lock().unwrap_or_else(PoisonError::into_inner);
+        if value.is_none() {
+            *value = secret.place.fetch()?;
+        }
+        Ok(value.clone())
+    }
+
+    fn ssh_agent(&self, id: &str) -> Option<PathBuf> {
+        self.agents.get(id).map(|agent| agent.socket().to_owned())
+    }
+
+    fn is_in_key(&self, id: &str) -> bool {
+        self.secrets.get(id).is_some_and(|secret| secret.in_key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Result<Option<String>, String> {
+        let mut secrets = Secrets::default();
+        secrets.add(text)?;
+        let value = secrets.secret("a")?;
+        Ok(value.map(|value| String::from_utf8_lossy(value.expose()).into_owned()))
+    }
+
+    #[test]
+    fn where_values_come_from() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "from a file").unwrap();
+        let text = format!("id=a,src={}", file.path().display());
+        assert_eq!(value(&text), Ok(Some("from a file".to_owned())));
+        let path = std::env::var("PATH").ok();
+        assert_eq!(value("id=a,env=PATH"), Ok(path));
+        assert_eq!(value("id=a,env=NO_SUCH_VARIABLE"), Ok(None));
+        let text = "id=a,src=exec:printf '%s' x,y";
+        assert_eq!(value(text), Ok(Some("x,y".to_owned())));
+        let wrong = [
+            ("src=/dev/null", "an id is missing"),
+            ("id=a,src=/no/such", "there is no file"),
+            ("id=a,colour=red", "unknown key 'colour'"),
+            ("id=a,src=exec:exit 3", "exit"),
+        ];
+        for (text, want) in wrong {
+            let error = value(text).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}
