@@ -8,10 +8,13 @@ pub mod cli;
 mod context;
 mod dockerfile;
 mod error;
+pub mod explain;
+mod journal;
 mod open;
 mod progress;
 mod report;
 mod secret;
+mod select;
 
 pub use context::ContextFrom;
 pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
@@ -25,3 +28,4 @@ pub use kiln_graph as graph;
 pub use kiln_sandbox::{Identity, run_if_helper};
 pub use open::{open, open_at};
 pub use secret::{SecretSource, Secrets};
+pub use select::{select, with_consumers};

@@ -4,6 +4,7 @@
 //! format and for what holds it together.
 
 mod blob;
+mod build_record;
 mod error;
 mod gc;
 mod image_record;
@@ -22,6 +23,7 @@ mod usage;
 mod volume;
 
 pub use blob::{Blob, BlobWriter};
+pub use build_record::{BuildRecord, BuiltStep, StepOutcome};
 pub use error::StoreError;
 pub use gc::{PruneOptions, PruneReport};
 pub use image_record::ImageRecord;

@@ -9,6 +9,7 @@
 //! images/<escaped name>       tagged images (see `image_record`)
 //! volumes/<digest of name>/   cache volumes (see `volume`)
 //! stat/<digest>               digests of unchanged source files (see `scan::stat_cache`)
+//! builds/<id>                 what happened in the latest builds (see `build_record`)
 //! logs/<build>/<step>         what steps wrote
 //! locks/                      lock files: steps, volumes, collection
 //! sessions/                   one locked file for each running build
@@ -208,16 +209,6 @@ impl Store {
 
     pub(crate) fn gc_lock(&self, mode: Mode) -> Result<Lock, StoreError> {
         Lock::acquire(&self.path("locks/gc"), mode)
-    }
-
-    /// The folder for what the steps of one build write.
-    ///
-    /// # Errors
-    /// When it can't be made.
-    pub fn log_folder(&self, build: &str) -> Result<PathBuf, StoreError> {
-        let folder = self.path("logs").join(build);
-        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
-        Ok(folder)
     }
 
     fn recover(&self) -> Result<(), StoreError> {

@@ -1,11 +1,11 @@
 //! The engine, and what it is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::Store;
-use kiln_graph::Build;
+use kiln_graph::{Build, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Identity, Sandbox};
 
@@ -113,6 +113,10 @@ pub struct Request {
     pub contexts: BTreeMap<String, PathBuf>,
     /// Run every step, whatever is stored.
     pub no_cache: bool,
+    /// Steps to run whatever is stored.
+    pub fresh: BTreeSet<StepId>,
+    /// After a failure, run what doesn't depend on it.
+    pub keep_going: bool,
     /// How many steps run at once.
     pub jobs: usize,
     /// The network of steps that don't say which they want.
@@ -139,6 +143,8 @@ impl Request {
             build,
             contexts: BTreeMap::new(),
             no_cache: false,
+            fresh: BTreeSet::new(),
+            keep_going: false,
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),

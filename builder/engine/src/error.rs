@@ -86,6 +86,9 @@ pub enum EngineError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Several steps failed, in a build that goes on after failures.
+    #[error("{} steps failed: {}", .0.len(), list(.0))]
+    Several(Vec<EngineError>),
     /// The build was stopped.
     #[error("the build was cancelled")]
     Cancelled,
@@ -103,6 +106,7 @@ impl EngineError {
             Self::Files { source, .. } => source.fault(),
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),
+            Self::Several(errors) => errors.first().map_or(Fault::User, Self::fault),
         }
     }
 
@@ -118,6 +122,11 @@ impl EngineError {
             _ => None,
         }
     }
+}
+
+fn list(errors: &[EngineError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("; ")
 }
 
 fn by(name: &str) -> String {

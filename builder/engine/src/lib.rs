@@ -32,6 +32,7 @@ pub use cancel::Cancel;
 pub use engine::{DefaultNetwork, Engine, Request};
 pub use error::{EngineError, StepFailure};
 pub use event::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
+pub use exec::Moment;
 pub use files::FilesError;
 pub use output::{OutputEntry, with_prefix, write_folder, write_root_tar};
 pub use secrets::{NoSecrets, SecretProvider, SecretValue};

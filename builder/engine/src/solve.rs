@@ -75,28 +75,33 @@ impl Engine {
     /// # Errors
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
-        crate::leak::check_configurations(&request)?;
-        let session = self.store.session()?;
-        let targets: Vec<StepId> = request
-            .build
-            .targets
-            .iter()
-            .map(|target| target.root)
-            .collect();
-        let mut schedule = Schedule::new(&request.build.graph, &targets);
-        request.events.event(Event::Planned {
-            steps: plan(&request.build.graph, &schedule),
-        });
-        let shared = Shared::new(self, &request)?;
-        let results = run_all(&shared, &mut schedule)?;
-        drop(shared);
-        self.store.settle()?;
+        let roots = request.build.targets.iter().map(|target| target.root);
+        let targets: Vec<StepId> = roots.collect();
+        let (results, session) = self.solve_steps(&request, &targets)?;
         Ok(Solved {
             engine: self.clone(),
             build: request.build,
             results,
             _session: session,
         })
+    }
+
+    /// Solves some steps of a build.
+    pub(crate) fn solve_steps(
+        &self,
+        request: &Request,
+        targets: &[StepId],
+    ) -> Result<(BTreeMap<StepId, StepResult>, Session), EngineError> {
+        crate::leak::check_configurations(request)?;
+        let session = self.store.session()?;
+        let mut schedule = Schedule::new(&request.build.graph, targets);
+        request.events.event(Event::Planned {
+            steps: plan(&request.build.graph, &schedule),
+        });
+        let shared = Shared::new(self, request)?;
+        let results = run_all(&shared, &mut schedule)?;
+        self.store.settle()?;
+        Ok((results, session))
     }
 }
 
@@ -126,12 +131,12 @@ fn run_all(
 ) -> Result<BTreeMap<StepId, StepResult>, EngineError> {
     let graph = &shared.request.build.graph;
     let mut results = BTreeMap::new();
-    let mut failure = None;
+    let mut failures = Vec::new();
     std::thread::scope(|scope| {
         let (send, answers) = channel::<Answer>();
         let mut running = 0;
         loop {
-            if failure.is_none() {
+            if failures.is_empty() || shared.request.keep_going {
                 for id in schedule.take_ready() {
                     running += 1;
                     let inputs = inputs_of(graph, id, &results);
@@ -156,20 +161,29 @@ fn run_all(
                     schedule.done(graph, id);
                 }
                 Err(error) => {
-                    let cancelled = failure.is_some() || matches!(error, EngineError::Cancelled);
-                    let outcome = if cancelled {
+                    let stopped = matches!(error, EngineError::Cancelled)
+                        || (!failures.is_empty() && !shared.request.keep_going);
+                    let outcome = if stopped {
                         Outcome::Cancelled
                     } else {
                         Outcome::Failed
                     };
                     finished(shared, id, outcome, started, None);
-                    shared.request.cancel.cancel();
-                    failure.get_or_insert(error);
+                    if !shared.request.keep_going {
+                        shared.request.cancel.cancel();
+                    }
+                    if !stopped || failures.is_empty() {
+                        failures.push(error);
+                    }
                 }
             }
         }
     });
-    failure.map_or(Ok(results), Err)
+    match failures.len() {
+        0 => Ok(results),
+        1 => Err(failures.remove(0)),
+        _ => Err(EngineError::Several(failures)),
+    }
 }
 
 fn inputs_of(graph: &Graph, id: StepId, results: &BTreeMap<StepId, StepResult>) -> Vec<StepResult> {

@@ -147,7 +147,7 @@ impl<'a> Shared<'a> {
     ) -> Result<Done, EngineError> {
         let parts = key::parts(self, id, inputs)?;
         let key = key::of(step, &parts);
-        let fresh = self.request.no_cache || step.no_cache;
+        let fresh = self.request.no_cache || step.no_cache || self.request.fresh.contains(&id);
         if !fresh && let Some(record) = self.engine.store.record(&key)? {
             return self.recorded(step, inputs, &record);
         }

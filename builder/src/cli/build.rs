@@ -1,19 +1,22 @@
 //! `kiln build`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use kiln_engine::{Cancel, DefaultNetwork, Image, ImageOptions, LayerPlan, Request, Solved};
-use kiln_frontend_dockerfile::{ContextKind, Options};
-use kiln_graph::Platform;
+use kiln_engine::{
+    Cancel, DefaultNetwork, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
+};
+use kiln_graph::{Build, HistoryLine, LayerOrigin};
 
 use super::call::Call;
 use super::output::OutputSpec;
+use super::source::SourceArgs;
 use super::{Failed, print, say};
+use crate::journal::Journal;
 use crate::progress::{Style, display};
-use crate::{ContextFrom, DockerfileRequest, Error, Prepared, Secrets, prepare, report};
+use crate::select::{select, with_consumers};
+use crate::{DockerfileRequest, Error, Prepared, Secrets, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -66,6 +69,24 @@ pub(crate) struct BuildArgs {
     /// Write the result's digests to a file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+    /// Run this step and all after it again: a stage, STAGE:N, N in the target stage, or @LINE
+    #[arg(long, value_name = "STEP")]
+    from: Option<String>,
+    /// Stop after this step
+    #[arg(long, value_name = "STEP")]
+    until: Option<String>,
+    /// After a failure, run what doesn't depend on it
+    #[arg(long)]
+    keep_going: bool,
+    /// Say why each step ran or didn't
+    #[arg(long)]
+    explain: bool,
+    /// Open a shell where a step failed
+    #[arg(long)]
+    debug: bool,
+    /// Build again whenever the context changes
+    #[arg(long)]
+    watch: bool,
     /// Only check the build file: the same as --call check
     #[arg(long)]
     check: bool,
@@ -75,168 +96,21 @@ pub(crate) struct BuildArgs {
     call: Option<String>,
 }
 
-/// What is built, and with what.
-#[derive(Args, Debug, Clone)]
-pub(crate) struct SourceArgs {
-    /// The build context: a folder, a git repository, a tar archive on a web server, or - for
-    /// standard input
-    #[arg(default_value = ".", value_name = "CONTEXT")]
-    context: String,
-    /// The build file, or - for standard input (default: CONTEXT/Dockerfile)
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// The stage to build
-    #[arg(long, value_name = "STAGE")]
-    target: Option<String>,
-    /// Set a build argument: NAME=VALUE, or NAME to take it from the environment (repeatable)
-    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
-    build_args: Vec<String>,
-    /// A named context: NAME=FOLDER, a git or web address, docker-image://IMAGE, oci-layout://FOLDER
-    /// or target:STAGE (repeatable)
-    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
-    contexts: Vec<String>,
-    /// What the image runs on, several separated by commas
-    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
-    platform: Vec<String>,
-    /// Set a label (repeatable)
-    #[arg(long = "label", value_name = "NAME=VALUE")]
-    labels: Vec<String>,
-    /// Run the steps of a stage whatever is stored (repeatable)
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
-    no_cache_filter: Vec<String>,
-    /// A line of /etc/hosts for steps (repeatable)
-    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
-    hosts: Vec<String>,
-    /// A resource limit for steps: NAME=SOFT[:HARD] (repeatable)
-    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
-    ulimits: Vec<String>,
-    /// Size of /dev/shm in steps
-    #[arg(long, value_name = "BYTES")]
-    shm_size: Option<u64>,
-    /// Allow steps what they ask for: security.insecure (repeatable)
-    #[arg(long, value_name = "ENTITLEMENT")]
-    allow: Vec<String>,
-}
-
-impl SourceArgs {
-    /// What the frontend and the driver are told.
-    pub(crate) fn request(&self) -> Result<DockerfileRequest, Error> {
-        let mut options = Options::default();
-        options.target.clone_from(&self.target);
-        options.no_cache_filter.clone_from(&self.no_cache_filter);
-        options.shm_size = self.shm_size;
-        options.allow_insecure = self.allow.iter().any(|name| name == "security.insecure");
-        for text in &self.build_args {
-            match text.split_once('=') {
-                Some((name, value)) => {
-                    options.build_args.insert(name.to_owned(), value.to_owned());
-                }
-                None => {
-                    if let Ok(value) = std::env::var(text) {
-                        options.build_args.insert(text.clone(), value);
-                    }
-                }
-            }
-        }
-        if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
-            options
-                .build_args
-                .entry("SOURCE_DATE_EPOCH".to_owned())
-                .or_insert(epoch);
-        }
-        options.labels = pairs("--label", &self.labels, '=')?.into_iter().collect();
-        options.extra_hosts = pairs("--add-host", &self.hosts, ':')?;
-        options.ulimits = self.limits()?;
-        if !self.platform.is_empty() {
-            let parse = |text: &String| {
-                text.parse::<Platform>()
-                    .map_err(|error| Error::Usage(format!("--platform: {error}")))
-            };
-            options.platforms = self.platform.iter().map(parse).collect::<Result<_, _>>()?;
-        }
-        let mut contexts = BTreeMap::new();
-        for (name, source) in pairs("--build-context", &self.contexts, '=')? {
-            let kind = context_kind(&name, &source, &mut contexts)?;
-            options.contexts.insert(name, kind);
-        }
-        Ok(DockerfileRequest {
-            context: self.context.as_str().into(),
-            file: self.file.clone(),
-            options,
-            contexts,
-            assume_images: false,
-            events: None,
-        })
-    }
-
-    fn limits(&self) -> Result<BTreeMap<String, (u64, u64)>, Error> {
-        let mut limits = BTreeMap::new();
-        for (name, text) in pairs("--ulimit", &self.ulimits, '=')? {
-            let (soft, hard) = text.split_once(':').unwrap_or((&text, &text));
-            let number = |text: &str| match text {
-                "-1" | "unlimited" => Ok(u64::MAX),
-                text => text.parse().map_err(|_| {
-                    Error::Usage(format!("--ulimit {name}={text}: a number is needed"))
-                }),
-            };
-            limits.insert(name.clone(), (number(soft)?, number(hard)?));
-        }
-        Ok(limits)
-    }
-}
-
-fn context_kind(
-    name: &str,
-    source: &str,
-    contexts: &mut BTreeMap<String, ContextFrom>,
-) -> Result<ContextKind, Error> {
-    if let Some(image) = source.strip_prefix("docker-image://") {
-        return Ok(ContextKind::Image(image.to_owned()));
-    }
-    if source.starts_with("oci-layout://") {
-        return Ok(ContextKind::Image(source.to_owned()));
-    }
-    if let Some(stage) = source.strip_prefix("target:") {
-        return Ok(ContextKind::Target(stage.to_owned()));
-    }
-    let from = ContextFrom::from(source);
-    if let ContextFrom::Folder(folder) = &from
-        && !folder.is_dir()
-    {
-        return Err(Error::Usage(format!(
-            "--build-context {name}={source}: there is no such folder"
-        )));
-    }
-    contexts.insert(name.to_owned(), from);
-    Ok(ContextKind::Local)
-}
-
-fn pairs(flag: &str, texts: &[String], separator: char) -> Result<Vec<(String, String)>, Error> {
-    let pair = |text: &String| match text.split_once(separator) {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::Usage(format!(
-            "{flag} {text}: write NAME{separator}VALUE"
-        ))),
-    };
-    texts.iter().map(pair).collect()
-}
-
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    if args.watch {
+        return super::watch::run(&engine, args);
+    }
+    run_once(&engine, args, &cancel_on_signals())
+}
+
+/// Builds once.
+pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     let outputs = args.outputs()?;
-    let secrets = args.secrets()?;
+    let secrets = Arc::new(args.secrets()?);
     let options = args.image_options(&request)?;
-    let network = match args.network.as_str() {
-        "host" | "default" => DefaultNetwork::Host,
-        "none" => DefaultNetwork::None,
-        "sandbox" => DefaultNetwork::Sandbox,
-        other => {
-            let text = format!("--network {other}: use host, none or sandbox");
-            return Err(Error::Usage(text).into());
-        }
-    };
-    let (engine, _) = crate::open()?;
     let events = display(if args.quiet {
         Style::Quiet
     } else {
@@ -245,27 +119,39 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     request.events = Some(events.clone());
     let call = args.call()?;
     request.assume_images = call.is_some();
-    let prepared = prepare(&engine, &request).map_err(|at| failed(&at.0, &at.1))?;
+    let prepared = prepare(engine, &request).map_err(|at| failed(&at.0, &at.1))?;
     if let Some(call) = call {
         return super::call::answer(call, &prepared);
     }
     show_warnings(args, &prepared)?;
-    let text = prepared.text.clone();
-    let mut build = Request::new(prepared.compiled.build.clone());
-    build.contexts.clone_from(&prepared.folders);
-    build.no_cache = args.no_cache;
-    build.jobs = args.jobs.unwrap_or(build.jobs);
-    build.network = network;
-    build.secrets = Arc::new(secrets);
-    build.allow_secrets_in.clone_from(&args.allow_secrets_in);
-    build.events = events.clone();
-    build.cancel = cancel_on_signals();
-    let solved = engine
-        .solve(build)
-        .map_err(|error| failed(&error.into(), &text))?;
-    let images = super::output::write(&solved, &outputs, &args.tags, &options, &*events)
-        .map_err(|error| failed(&error, &text))?;
-    args.write_ids(&solved, &images)?;
+    let (subject, title) = args.source.subject();
+    let journal = Arc::new(Journal::new(engine.store().clone(), events, subject, title));
+    let mut build = args.engine_request(&prepared)?;
+    build.secrets = secrets.clone();
+    build.events = journal.clone();
+    build.cancel = cancel.clone();
+    let result = engine.solve(build).map_err(Error::from).and_then(|solved| {
+        let images = super::output::write(&solved, &outputs, &args.tags, &options, &*journal)?;
+        args.write_ids(&solved, &images)
+    });
+    journal.finish(result.as_ref().err().map(ToString::to_string));
+    if args.explain {
+        let record = journal.record();
+        let steps = crate::explain::explain(engine.store(), &record)?;
+        say(&crate::explain::text(&record, &steps));
+    }
+    result.map_err(|error| args.failure(engine, &prepared, secrets, &error))
+}
+
+/// Makes a step the end of the build.
+fn stop_after(build: &mut Build, target: Option<&str>, step: &str) -> Result<(), Error> {
+    let last = select(build, target, step)?;
+    for (target, root) in build.targets.iter_mut().zip(last.iter().rev().cycle()) {
+        target.root = *root;
+        let is_last = |line: &HistoryLine| line.layer == LayerOrigin::Step(*root);
+        let kept = target.history.iter().position(is_last);
+        target.history.truncate(kept.map_or(0, |kept| kept + 1));
+    }
     Ok(())
 }
 
@@ -290,6 +176,68 @@ fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<(), Failed> {
 }
 
 impl BuildArgs {
+    /// What the engine is asked for; secrets, events and the way to stop it are to be added.
+    fn engine_request(&self, prepared: &Prepared) -> Result<Request, Error> {
+        let mut build = Request::new(prepared.compiled.build.clone());
+        build.contexts.clone_from(&prepared.folders);
+        build.no_cache = self.no_cache;
+        build.keep_going = self.keep_going;
+        build.jobs = self.jobs.unwrap_or(build.jobs);
+        build.allow_secrets_in.clone_from(&self.allow_secrets_in);
+        build.network = match self.network.as_str() {
+            "host" | "default" => DefaultNetwork::Host,
+            "none" => DefaultNetwork::None,
+            "sandbox" => DefaultNetwork::Sandbox,
+            other => {
+                let text = format!("--network {other}: use host, none or sandbox");
+                return Err(Error::Usage(text));
+            }
+        };
+        let target = self.source.target.as_deref();
+        if let Some(step) = &self.from {
+            let steps = select(&build.build, target, step)?;
+            build.fresh = with_consumers(&build.build.graph, &steps);
+        }
+        for step in self.source.fresh_steps(&build.build) {
+            build.fresh.extend(select(&build.build, target, step)?);
+        }
+        if let Some(step) = &self.until {
+            stop_after(&mut build.build, target, step)?;
+        }
+        Ok(build)
+    }
+
+    /// A failure as it is shown, with what can be done now.
+    fn failure(
+        &self,
+        engine: &Engine,
+        prepared: &Prepared,
+        secrets: Arc<Secrets>,
+        error: &Error,
+    ) -> Failed {
+        let mut failed = failed(error, &prepared.text);
+        let Error::Engine(EngineError::Step(failure)) = error else {
+            return failed;
+        };
+        let Some(location) = &failure.location else {
+            return failed;
+        };
+        if self.debug {
+            say(&failed.text);
+            let step = format!("@{}", location.line);
+            match super::shell::open(engine, prepared, secrets, &self.source, Some(&step)) {
+                Ok(_) => failed.text = "the build failed".to_owned(),
+                Err(shell) => failed.text = shell.text,
+            }
+            return failed;
+        }
+        failed.text.push_str(&format!(
+            "\nkiln shell            opens a shell where it failed (with the same flags)\nkiln build --from @{}  goes on from this step",
+            location.line
+        ));
+        failed
+    }
+
     /// What is asked about the build file, if that is all that is wanted.
     fn call(&self) -> Result<Option<Call>, Error> {
         match (&self.call, self.check) {
@@ -382,7 +330,7 @@ impl BuildArgs {
 }
 
 /// Ctrl-C and SIGTERM stop the build; a second one ends the program.
-fn cancel_on_signals() -> Cancel {
+pub(crate) fn cancel_on_signals() -> Cancel {
     let cancel = Cancel::new();
     let shared = cancel.clone();
     std::thread::spawn(move || {

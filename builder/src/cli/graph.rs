@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use kiln_graph::{Format, StepId};
 
-use super::build::SourceArgs;
+use super::source::SourceArgs;
 use super::{Failed, print};
 use crate::{prepare, report};
 

@@ -6,11 +6,17 @@ mod doctor;
 mod graph;
 mod image;
 mod output;
+mod past;
+mod shell;
+mod source;
+mod steps;
 mod storage;
+mod timeline;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Builds container images: fast, in parallel, without a daemon.
 #[derive(Parser, Debug)]
@@ -26,6 +32,18 @@ enum Command {
     Build(Box<build::BuildArgs>),
     /// Print the graph of a build
     Graph(Box<graph::GraphArgs>),
+    /// List the steps of a build file, with their selectors
+    Steps(Box<steps::StepsArgs>),
+    /// Say why the steps of the last build ran or didn't
+    Explain(past::ExplainArgs),
+    /// Open a shell in a state of a build: where the last one failed, or before or after a step
+    Shell(Box<shell::ShellArgs>),
+    /// Print all that a step of a build wrote
+    Logs(past::LogsArgs),
+    /// List the latest builds
+    History(past::HistoryArgs),
+    /// Write a build's timeline as a page for a browser
+    Timeline(timeline::TimelineArgs),
     /// Work with images in the store
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -35,6 +53,11 @@ enum Command {
     Prune(storage::PruneArgs),
     /// Say what this machine allows, and what to install
     Doctor,
+    /// Print a script that completes kiln's commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs the command line of this process.
@@ -50,10 +73,22 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Build(args) => build::run(&args),
         Command::Graph(args) => graph::run(&args),
+        Command::Steps(args) => steps::run(&args),
+        Command::Explain(args) => past::explain(&args),
+        Command::Shell(args) => shell::run(&args),
+        Command::Logs(args) => past::logs(&args),
+        Command::History(args) => past::history(&args),
+        Command::Timeline(args) => timeline::run(&args),
         Command::Image(command) => image::run(&command),
         Command::Du => storage::du(),
         Command::Prune(args) => storage::prune(&args),
         Command::Doctor => doctor::run(),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut out);
+            print(&String::from_utf8_lossy(&out));
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -319,16 +319,16 @@ impl<'a> Compiler<'a> {
                 .iter()
                 .filter(|((at, _), _)| *at == index)
                 .map(|(_, state)| state);
+            let mut steps: Vec<kiln_graph::StageStep> = Vec::new();
+            for step in states.chain(other).flat_map(|state| &state.steps) {
+                if !steps.contains(step) {
+                    steps.push(*step);
+                }
+            }
+            let name = source.from.name.clone();
             kiln_graph::Stage {
-                name: source
-                    .from
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| index.to_string()),
-                steps: states
-                    .chain(other)
-                    .flat_map(|state| state.steps.clone())
-                    .collect(),
+                name: name.unwrap_or_else(|| index.to_string()),
+                steps,
             }
         };
         self.stages.iter().enumerate().map(stage).collect()

@@ -3,6 +3,7 @@
 mod changes;
 mod mounts;
 mod process;
+mod shell;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ use crate::step::Shared;
 use crate::view::View;
 use crate::{EngineError, StepFailure};
 use mounts::Held;
+pub use shell::Moment;
 
 const DEFAULT_SHM: u64 = 64 << 20;
 const HOSTNAME: &str = "buildkitsandbox";

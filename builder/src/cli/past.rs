@@ -1,0 +1,143 @@
+//! `kiln history`, `kiln explain` and `kiln logs`: what happened in builds.
+
+use clap::Args;
+use kiln_cache::{BuildRecord, StepOutcome, Store};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::{Failed, print};
+use crate::Error;
+
+/// The flags of `kiln explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// Only steps whose name has this in it
+    step: Option<String>,
+    /// The build, as 'kiln history' names it (default: the last one)
+    #[arg(long, value_name = "ID")]
+    build: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The flags of `kiln history`.
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// How many builds are shown
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The flags of `kiln logs`.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Steps whose name has this in it: stage[3], or a part of the instruction
+    step: Option<String>,
+    /// The build, as 'kiln history' names it (default: the last one)
+    #[arg(long, value_name = "ID")]
+    build: Option<String>,
+}
+
+/// One build, or the last one.
+pub(crate) fn find(store: &Store, id: Option<&str>) -> Result<BuildRecord, Error> {
+    let found = match id {
+        Some(id) => store.build(id)?,
+        None => store.builds()?.into_iter().next(),
+    };
+    found.ok_or_else(|| {
+        Error::Usage(match id {
+            Some(id) => format!("there is no build {id}; 'kiln history' lists them"),
+            None => "no build is remembered yet".to_owned(),
+        })
+    })
+}
+
+/// Runs `kiln explain`.
+pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    let build = find(engine.store(), args.build.as_deref())?;
+    let mut steps = crate::explain::explain(engine.store(), &build)?;
+    if let Some(wanted) = &args.step {
+        steps.retain(|step| step.name.contains(wanted.as_str()));
+    }
+    if args.json {
+        print(&format!(
+            "{:#}\n",
+            serde_json::json!({ "build": build.id, "steps": steps })
+        ));
+    } else {
+        print(&crate::explain::text(&build, &steps));
+    }
+    Ok(())
+}
+
+/// Runs `kiln history`.
+pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    let mut builds = engine.store().builds()?;
+    builds.truncate(args.limit);
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!(builds)));
+        return Ok(());
+    }
+    let mut text = String::new();
+    for build in &builds {
+        let (cached, all) = build.cached();
+        let outcome = if build.ok { "ok" } else { "failed" };
+        text += &format!(
+            "{}  {}  {outcome:<6}  {:>8.2} s  {cached}/{all} cached  {}\n",
+            build.id,
+            when(build.began),
+            std::time::Duration::from_millis(build.took).as_secs_f64(),
+            build.title
+        );
+    }
+    print(&text);
+    Ok(())
+}
+
+fn when(millis: u64) -> String {
+    let seconds = i64::try_from(millis / 1000).unwrap_or_default();
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|time| time.format(&format).ok())
+        .unwrap_or_default()
+}
+
+/// Runs `kiln logs`.
+pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    let build = find(engine.store(), args.build.as_deref())?;
+    let wanted = args.step.as_deref().unwrap_or_default();
+    let mut count = 0;
+    for (number, step) in build.steps.iter().enumerate() {
+        if step.log == 0 || !step.name.contains(wanted) {
+            continue;
+        }
+        count += 1;
+        print(&format!(
+            "--- {}\n",
+            step.name.lines().next().unwrap_or_default()
+        ));
+        let path = engine.store().step_log(&build.id, number)?;
+        let mut file = std::fs::File::open(&path).map_err(|source| Error::File {
+            what: format!("cannot read {}", path.display()),
+            source,
+        })?;
+        _ = std::io::copy(&mut file, &mut std::io::stdout().lock());
+    }
+    let ran = |step: &kiln_cache::BuiltStep| step.outcome == StepOutcome::Ran;
+    if count == 0 && !wanted.is_empty() && !build.steps.iter().any(ran) {
+        return Err(Error::Usage(format!(
+            "nothing ran in build {}: every step had its result; give --build ID of an earlier one",
+            build.id
+        ))
+        .into());
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Remembers what happens in a build: an event sink in front of the display.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kiln_cache::{BuildRecord, BuiltStep, StepOutcome, Store};
+use kiln_engine::{Event, EventSink, Outcome, StepRef};
+
+/// Notes events, and passes them on.
+pub(crate) struct Journal {
+    store: Store,
+    next: Arc<dyn EventSink>,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    record: BuildRecord,
+    /// Which place in the record a step has.
+    places: BTreeMap<StepRef, usize>,
+    logs: BTreeMap<StepRef, File>,
+}
+
+impl Journal {
+    pub(crate) fn new(
+        store: Store,
+        next: Arc<dyn EventSink>,
+        subject: String,
+        title: String,
+    ) -> Self {
+        let began = SystemTime::now().duration_since(UNIX_EPOCH);
+        let began = millis(began.unwrap_or_default());
+        let record = BuildRecord {
+            id: format!("{began:013}-{}", std::process::id()),
+            began,
+            took: 0,
+            ok: false,
+            error: None,
+            subject,
+            title,
+            steps: Vec::new(),
+        };
+        let state = State {
+            record,
+            places: BTreeMap::new(),
+            logs: BTreeMap::new(),
+        };
+        Self {
+            store,
+            next,
+            began: Instant::now(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Files the build. A build is never lost for a journal that can't be written.
+    pub(crate) fn finish(&self, error: Option<String>) {
+        let mut state = self.lock();
+        state.record.took = millis(self.began.elapsed());
+        state.record.ok = error.is_none();
+        state.record.error = error;
+        if let Err(error) = self.store.put_build(&state.record) {
+            let message = format!("this build is not remembered: {error}");
+            self.next.event(Event::Warning { message });
+        }
+    }
+
+    /// What is known so far.
+    pub(crate) fn record(&self) -> BuildRecord {
+        self.lock().record.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: &Event) {
+        let mut state = self.lock();
+        let now = millis(self.began.elapsed());
+        match event {
+            Event::Planned { steps } => state.plan(steps),
+            Event::Started { step } => {
+                if let Some(step) = state.step(*step) {
+                    step.began = now;
+                }
+            }
+            Event::Output { step, bytes, .. } => state.log(&self.store, *step, bytes),
+            Event::Finished {
+                step,
+                outcome,
+                duration,
+                key,
+            } => {
+                state.logs.remove(step);
+                if let Some(step) = state.step(*step) {
+                    step.took = millis(*duration);
+                    step.began = now.saturating_sub(step.took);
+                    step.key = *key;
+                    step.outcome = outcome_of(*outcome);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    fn plan(&mut self, steps: &[kiln_engine::PlannedStep]) {
+        self.places = steps
+            .iter()
+            .enumerate()
+            .map(|(place, planned)| (planned.step, place))
+            .collect();
+        let built = |planned: &kiln_engine::PlannedStep| BuiltStep {
+            name: planned.name.clone(),
+            location: planned.location.clone(),
+            instruction: planned.instruction,
+            inputs: planned
+                .inputs
+                .iter()
+                .filter_map(|input| self.places.get(input).copied())
+                .collect(),
+            outcome: StepOutcome::Waiting,
+            key: None,
+            began: 0,
+            took: 0,
+            log: 0,
+        };
+        self.record.steps = steps.iter().map(built).collect();
+    }
+
+    fn step(&mut self, step: StepRef) -> Option<&mut BuiltStep> {
+        let place = self.places.get(&step)?;
+        self.record.steps.get_mut(*place)
+    }
+
+    fn log(&mut self, store: &Store, step: StepRef, bytes: &[u8]) {
+        let Some(&place) = self.places.get(&step) else {
+            return;
+        };
+        let open = || {
+            let path = store.step_log(&self.record.id, place).ok()?;
+            File::options().create(true).append(true).open(path).ok()
+        };
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.logs.entry(step)
+            && let Some(file) = open()
+        {
+            entry.insert(file);
+        }
+        if let Some(file) = self.logs.get_mut(&step)
+            && file.write_all(bytes).is_ok()
+        {
+            self.record.steps[place].log += bytes.len() as u64;
+        }
+    }
+}
+
+impl EventSink for Journal {
+    fn event(&self, event: Event) {
+        self.note(&event);
+        self.next.event(event);
+    }
+}
+
+fn outcome_of(outcome: Outcome) -> StepOutcome {
+    match outcome {
+        Outcome::Ran => StepOutcome::Ran,
+        Outcome::Cached => StepOutcome::Cached,
+        Outcome::Failed => StepOutcome::Failed,
+        Outcome::Cancelled => StepOutcome::Cancelled,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

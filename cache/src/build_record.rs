@@ -1,0 +1,170 @@
+//! What happened in a build: `builds/<id>` in the form of `memo`, format 1, and `logs/<id>/<n>`
+//! with all that the build's step `n` wrote. Ids sort by time. Only the latest builds are kept.
+
+use std::path::PathBuf;
+
+use kiln_graph::{Location, StepKey};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Context as _;
+use crate::memo::read_checked;
+use crate::{Store, StoreError};
+
+/// How many builds are remembered.
+const KEPT: usize = 200;
+
+/// How a step of a build went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// It was run.
+    Ran,
+    /// Its result was there already.
+    Cached,
+    /// It failed.
+    Failed,
+    /// It was stopped.
+    Cancelled,
+    /// It was never begun.
+    Waiting,
+}
+
+/// One step of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltStep {
+    /// Its name.
+    pub name: String,
+    /// Where the build file asks for it.
+    pub location: Option<Location>,
+    /// Whether it is one of the author's instructions.
+    pub instruction: bool,
+    /// The steps it is made from, by their position in the build.
+    pub inputs: Vec<usize>,
+    /// How it went.
+    pub outcome: StepOutcome,
+    /// What its result is filed under.
+    pub key: Option<StepKey>,
+    /// When it began, in milliseconds after the build did.
+    pub began: u64,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+    /// How many bytes it wrote to its log.
+    pub log: u64,
+}
+
+/// A build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRecord {
+    /// Its id.
+    pub id: String,
+    /// When it began, in milliseconds since 1970.
+    pub began: u64,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// The error, in words.
+    pub error: Option<String>,
+    /// What identifies the build: builds of the same file, context and target have the same.
+    pub subject: String,
+    /// The build file and context, for people.
+    pub title: String,
+    /// The steps, in the graph's order.
+    pub steps: Vec<BuiltStep>,
+}
+
+impl BuildRecord {
+    /// How many of the author's steps had their results already, and how many there are.
+    #[must_use]
+    pub fn cached(&self) -> (usize, usize) {
+        let steps: Vec<&BuiltStep> = self.steps.iter().filter(|step| step.instruction).collect();
+        let cached = steps
+            .iter()
+            .filter(|step| step.outcome == StepOutcome::Cached);
+        (cached.count(), steps.len())
+    }
+}
+
+impl Store {
+    /// Remembers a build, and forgets the oldest ones.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn put_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
+        self.put_checked(&self.path("builds").join(&build.id), build)?;
+        let ids = self.build_ids();
+        for old in ids.iter().rev().skip(KEPT) {
+            _ = std::fs::remove_file(self.path("builds").join(old));
+            _ = std::fs::remove_dir_all(self.path("logs").join(old));
+        }
+        Ok(())
+    }
+
+    fn build_ids(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("builds")).into_iter().flatten();
+        let mut ids: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// The builds that are remembered, the latest first.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn builds(&self) -> Result<Vec<BuildRecord>, StoreError> {
+        let mut builds = Vec::new();
+        for id in self.build_ids().iter().rev() {
+            builds.extend(self.build(id)?);
+        }
+        Ok(builds)
+    }
+
+    /// One build.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn build(&self, id: &str) -> Result<Option<BuildRecord>, StoreError> {
+        let text = read_checked(&self.path("builds").join(id))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// The file that takes what a step of a build writes.
+    ///
+    /// # Errors
+    /// When its folder can't be made.
+    pub fn step_log(&self, build: &str, step: usize) -> Result<PathBuf, StoreError> {
+        let folder = self.path("logs").join(build);
+        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
+        Ok(folder.join(step.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+
+    #[test]
+    fn the_latest_builds_are_kept() {
+        let (_folder, store) = scratch_store();
+        let build = |number: usize| BuildRecord {
+            id: format!("{number:06}"),
+            began: 0,
+            took: 0,
+            ok: true,
+            error: None,
+            subject: String::new(),
+            title: String::new(),
+            steps: Vec::new(),
+        };
+        for number in 0..KEPT + 3 {
+            store.put_build(&build(number)).unwrap();
+        }
+        let builds = store.builds().unwrap();
+        assert_eq!(builds.len(), KEPT);
+        assert_eq!(builds[0], build(KEPT + 2));
+        assert_eq!(store.build("000002").unwrap(), None);
+    }
+}

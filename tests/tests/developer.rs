@@ -1,0 +1,215 @@
+//! The developer's loop: from a step, up to a step, why, and a shell inside.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use kiln_tests::{BUSYBOX, Run, Space};
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+const FILE: &str = "FROM BASE AS base
+ENV A=1
+RUN cat /proc/sys/kernel/random/uuid > /one
+FROM base
+WORKDIR /w
+COPY f /w/f
+RUN cat /proc/sys/kernel/random/uuid > /two
+RUN echo partial > /partial; grep -q good f
+RUN echo end > /end
+";
+
+fn space() -> Space {
+    let space = Space::new();
+    space
+        .write("Dockerfile", FILE.replace("BASE", BUSYBOX))
+        .write("f", "good");
+    space
+}
+
+#[test]
+fn from_and_until_a_step() {
+    let space = space();
+    let ids = |args: &[&str]| {
+        let out = space.build_files(args);
+        (read(out.join("one")), read(out.join("two")))
+    };
+    let first = ids(&[]);
+    assert_eq!(ids(&[]), first);
+    for selector in ["4", "1:4", "@7"] {
+        let again = ids(&["--from", selector]);
+        assert_eq!(again.0, first.0, "{selector}");
+        assert_ne!(again.1, first.1, "{selector}");
+    }
+    let all = ids(&["--from", "base"]);
+    assert_ne!(all.0, first.0);
+    let only = ids(&["--no-cache-filter", "base:3"]);
+    assert_ne!(only.0, all.0);
+    let out = space.path("part");
+    let output = format!("type=local,dest={}", out.display());
+    _ = space.build(&["--until", "@7", "-o", &output]).ok();
+    assert!(out.join("two").exists() && !out.join("end").exists());
+    let wrong = space.build(&["--from", "bse"]);
+    assert_eq!(wrong.status, Some(2));
+    assert!(
+        wrong.stderr.contains("use a stage (base, 1)"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
+fn why_steps_ran() {
+    let space = space();
+    let explain = |args: &[&str]| space.kiln(&[&["explain"], args].concat()).ok().stdout;
+    _ = space.build(&[]).ok();
+    assert!(explain(&[]).contains("no earlier build has this step"));
+    _ = space.write("f", "still good").build(&[]).ok();
+    let text = explain(&["1[4]"]);
+    assert!(text.contains("its root, by 1[3] COPY f /w/f"), "{text}");
+    let text = explain(&["1[3]"]);
+    assert!(text.contains("content    /w/f"), "{text}");
+    space.write(
+        "Dockerfile",
+        FILE.replace("BASE", BUSYBOX).replace("A=1", "A=2"),
+    );
+    _ = space.build(&[]).ok();
+    let text = explain(&["base[3]"]);
+    assert!(
+        text.contains("variable A changed:\n      - 1\n      + 2\n"),
+        "{text}"
+    );
+    _ = space.build(&["--from", "1:5"]).ok();
+    let text = explain(&["1[6]"]);
+    assert!(
+        text.contains("spared") || text.contains("asked to run"),
+        "{text}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&explain(&["--json"])).unwrap();
+    assert_eq!(json["steps"].as_array().unwrap().len(), 6);
+}
+
+fn shell(space: &Space, args: &[&str], input: &str) -> Run {
+    let mut command = space.command(&[&["shell", "context"], args].concat());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    Run::of(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_shell_where_it_failed_and_on_from_there() {
+    let space = space();
+    space.write("f", "bad");
+    let failed = space.build(&[]);
+    failed.fails_with(&["exit code: 1", "kiln shell", "kiln build --from @8"]);
+    let run = shell(
+        &space,
+        &[],
+        "echo \"<$(cat /partial) $PWD $A>\"; touch /w/mine\nexit\n",
+    )
+    .ok();
+    assert!(run.stdout.contains("<partial /w 1>"), "{}", run.stdout);
+    let run = shell(
+        &space,
+        &["--step", "1:5", "--before"],
+        "ls /partial && echo yes-there\nexit 3\n",
+    );
+    assert_eq!(run.status, Some(3), "{}", run.stderr);
+    assert!(!run.stdout.contains("\nyes-there"), "{}", run.stdout);
+    let run = shell(&space, &["--step", "base"], "echo \"<$(ls /)>\"; exit\n").ok();
+    assert!(run.stdout.contains("one"), "{}", run.stdout);
+    space.write("f", "good");
+    _ = space.build(&["--from", "@8"]).ok();
+    let run = shell(&space, &["--step", "1:6"], "ls /w\nexit\n").ok();
+    assert!(
+        !run.stdout.contains("mine"),
+        "what a shell changes is thrown away"
+    );
+}
+
+#[test]
+fn builds_and_their_logs_are_remembered() {
+    let space = space();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done\nRUN echo last\n"),
+    );
+    _ = space
+        .kiln(&["build", "context", "--progress", "quiet"])
+        .ok();
+    let log = space.kiln(&["logs", "0[2]"]).ok().stdout;
+    assert_eq!(
+        log.lines().filter(|line| line.starts_with("line-")).count(),
+        20_000
+    );
+    _ = space.build(&[]).ok();
+    let history = space.kiln(&["history", "--json"]).ok().stdout;
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    assert_eq!(history.as_array().unwrap().len(), 2);
+    assert_eq!(history[0]["steps"][2]["outcome"], "cached");
+    let steps = space.kiln(&["steps", "context"]).ok().stdout;
+    assert!(
+        steps.contains("0:3") && steps.contains("RUN echo last"),
+        "{steps}"
+    );
+    _ = space.kiln(&["timeline", "-o", "t.html"]).ok();
+    assert!(read(space.path("t.html")).contains("RUN echo last"));
+}
+
+#[test]
+fn all_failures_when_asked_to_keep_going() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!(
+            "FROM {BUSYBOX} AS a\nRUN echo first >&2; exit 3\nFROM {BUSYBOX} AS b\nRUN sleep 0.3; exit 4\nFROM {BUSYBOX} AS c\nRUN sleep 0.5; echo done-c\nFROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\nCOPY --from=c / /\n"
+        ),
+    );
+    let run = space.build(&["--keep-going"]);
+    assert!(run.stderr.contains("done-c"), "{}", run.stderr);
+    run.fails_with(&["exit code: 3", "exit code: 4", "2 steps failed"]);
+}
+
+#[test]
+fn watching_builds_again() {
+    let space = Space::new();
+    space
+        .write("Dockerfile", "FROM scratch\nCOPY f /f\n")
+        .write("f", "one");
+    let out = space.path("out");
+    let output = format!("type=local,dest={}", out.display());
+    let mut child = space
+        .command(&["build", "context", "--watch", "-o", &output])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let becomes = |text: &str| {
+        let started = Instant::now();
+        while std::fs::read_to_string(out.join("f")).ok().as_deref() != Some(text) {
+            assert!(started.elapsed() < Duration::from_secs(20), "{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    becomes("one");
+    std::thread::sleep(Duration::from_millis(300));
+    space.write("f", "two");
+    becomes("two");
+    let stopped = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(stopped.unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
