@@ -27,6 +27,8 @@ pub struct DockerfileRequest {
     pub options: Options,
     /// Named contexts that hold files.
     pub contexts: BTreeMap<String, ContextFrom>,
+    /// Ask registries even for images that the store has under the name.
+    pub pull: bool,
     /// Don't ask for base images: take them to be empty. Good enough to look at a file, not to
     /// build it.
     pub assume_images: bool,
@@ -94,7 +96,10 @@ pub fn prepare(
         .map_err(located)?;
     let ask = |image: &ImageRequest| match request.assume_images {
         true => Ok(assumed(image)),
-        false => resolve(engine, image),
+        false => match stored(engine, image).filter(|_| !request.pull) {
+            Some(found) => Ok(found),
+            None => resolve(engine, image),
+        },
     };
     let compiled = compile_with_images(&ask, &file, &options).map_err(located)?;
     Ok(Prepared {
@@ -212,6 +217,22 @@ fn resolve(
     Ok(ResolvedImage {
         source,
         config: resolved.config,
+    })
+}
+
+/// An image that was built or loaded under this name, when everything it needs is here.
+fn stored(engine: &Engine, request: &ImageRequest) -> Option<ResolvedImage> {
+    let found = engine
+        .stored_image(&request.name, &request.platform)
+        .ok()??;
+    let source = ImageSource {
+        name: request.name.clone(),
+        manifest: found.manifest,
+        layers: found.layers,
+    };
+    Some(ResolvedImage {
+        source,
+        config: found.config,
     })
 }
 

@@ -5,6 +5,7 @@
 //! thing in `main`, then [`open`] an engine.
 
 pub mod cli;
+mod config;
 mod context;
 mod dockerfile;
 mod error;
@@ -16,6 +17,7 @@ mod report;
 mod secret;
 mod select;
 
+pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use kiln_cache::{Options, OverlayXattrs, Store};
 use kiln_engine::Engine;
-use kiln_image::Client;
+use kiln_image::{Client, ClientOptions};
 use kiln_sandbox::{Identity, Sandbox, enter_user_namespace};
 
-use crate::Error;
+use crate::{Config, Error};
 
 /// Moves into a user namespace where needed, and opens the user's store. To be called before
 /// there are threads.
@@ -30,11 +30,15 @@ pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
         true => OverlayXattrs::User,
         false => OverlayXattrs::Trusted,
     };
+    let config = Config::load()?;
     let store = Store::open(root, Options { xattrs })?;
     Ok(Engine::new(
         store,
         Sandbox::of_this_program(),
-        Client::default(),
+        Client::new(ClientOptions {
+            registries: config.registries,
+            ..ClientOptions::default()
+        }),
         identity,
     ))
 }

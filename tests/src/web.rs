@@ -18,6 +18,16 @@ impl Script {
         Self::start(Command::new("python3").args(["-u", "-c", text]))
     }
 
+    /// Runs a script with variables.
+    #[must_use]
+    pub fn python_with(text: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("python3");
+        command
+            .args(["-u", "-c", text])
+            .envs(variables.iter().copied());
+        Self::start(&mut command)
+    }
+
     fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())

@@ -25,6 +25,7 @@ mod snapshot;
 mod solve;
 mod source;
 mod step;
+mod stored;
 mod view;
 
 pub use assemble::{Image, ImageOptions, LayerPlan};

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::auth::{answer, challenge};
+use crate::daemon::save_from_daemon;
 use crate::document::{Document, Manifest, choose, media_type};
 use crate::layout::Layout;
+use crate::registry::{self, Registries, RegistrySettings};
 use crate::{ImageError, ImageName, Reference};
 
 /// How often a request is tried in all.
@@ -30,6 +34,8 @@ const MOST_DOCUMENT: usize = 8 << 20;
 pub struct ClientOptions {
     /// How long to wait before the second try; it doubles with each try. Zero: half a second.
     pub first_wait: Duration,
+    /// How registries are spoken to.
+    pub registries: Registries,
 }
 
 /// What a name stands for on one platform.
@@ -50,6 +56,8 @@ struct Inner {
     http: OnceLock<reqwest::Client>,
     /// `Authorization` headers by registry, repository and whether they allow writing.
     tokens: Mutex<HashMap<String, String>>,
+    /// Archives that were fetched from the Docker daemon, by name.
+    saved: Mutex<HashMap<String, Arc<NamedTempFile>>>,
 }
 
 /// Fetches and sends images. Cheap to clone.
@@ -69,6 +77,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<&'a (dyn Fn() -> std::io::Result<reqwest::Body> + Sync)>,
     pub(crate) write: bool,
+    /// Whether credentials are kept back: for mirrors, which have no right to them.
+    pub(crate) anonymous: bool,
 }
 
 impl Ask<'_> {
@@ -79,6 +89,7 @@ impl Ask<'_> {
             headers: Vec::new(),
             body: None,
             write: false,
+            anonymous: false,
         }
     }
 }
@@ -93,6 +104,7 @@ impl Client {
             runtime,
             http,
             tokens: Mutex::default(),
+            saved: Mutex::default(),
         }))
     }
 
@@ -112,10 +124,15 @@ impl Client {
         self.0.http.get_or_init(|| {
             // Another provider may be installed by the embedding program: then that one serves.
             _ = rustls::crypto::ring::default_provider().install_default();
-            let builder = reqwest::Client::builder()
+            let mut builder = reqwest::Client::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(READ_TIMEOUT)
                 .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")));
+            for settings in self.0.options.registries.values() {
+                for certificate in certificates(settings) {
+                    builder = builder.add_root_certificate(certificate);
+                }
+            }
             #[expect(clippy::expect_used, reason = "a TLS provider was installed above")]
             builder.build().expect("the client's options are valid")
         })
@@ -133,7 +150,37 @@ impl Client {
             ImageName::Layout { folder, tag } => {
                 Layout::open(&folder)?.resolve(tag.as_deref(), platform)
             }
+            ImageName::Archive { file, tag } => {
+                Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)
+            }
+            ImageName::Daemon(name) => {
+                Layout::open_tar(self.saved(&name)?.path())?.resolve(None, platform)
+            }
         }
+    }
+
+    /// The names of the images in an archive.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn names_in_archive(&self, file: &Path) -> Result<Vec<String>, ImageError> {
+        Ok(Layout::open_tar(file)?.names())
+    }
+
+    /// An image of the Docker daemon's as an archive, fetched once.
+    fn saved(&self, name: &str) -> Result<Arc<NamedTempFile>, ImageError> {
+        let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = saved.get(name) {
+            return Ok(file.clone());
+        }
+        let mut file = NamedTempFile::new().map_err(|source| ImageError::Io {
+            what: "a temporary file".to_owned(),
+            source,
+        })?;
+        save_from_daemon(self, name, file.as_file_mut())?;
+        let file = Arc::new(file);
+        saved.insert(name.to_owned(), file.clone());
+        Ok(file)
     }
 
     async fn resolve_remote(
@@ -174,16 +221,16 @@ impl Client {
         reference: &Reference,
         name: &str,
     ) -> Result<(BlobDigest, Vec<u8>), ImageError> {
-        let url = format!("{}/manifests/{name}", reference.base_url());
         let accept = [
             media_type::INDEX,
             media_type::MANIFEST,
             media_type::DOCKER_LIST,
             media_type::DOCKER_MANIFEST,
         ];
-        let mut ask = Ask::new(Method::GET, url);
-        ask.headers.push((ACCEPT.as_str(), accept.join(", ")));
-        let bytes = self.document(reference, &ask).await?;
+        let accept = vec![(ACCEPT.as_str(), accept.join(", "))];
+        let bytes = self
+            .document(reference, &format!("manifests/{name}"), &accept)
+            .await?;
         let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
         if let Ok(expected) = name.parse::<BlobDigest>()
             && expected != actual
@@ -198,9 +245,8 @@ impl Client {
         reference: &Reference,
         digest: &BlobDigest,
     ) -> Result<Vec<u8>, ImageError> {
-        let url = format!("{}/blobs/{digest}", reference.base_url());
         let bytes = self
-            .document(reference, &Ask::new(Method::GET, url))
+            .document(reference, &format!("blobs/{digest}"), &[])
             .await?;
         let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
         if actual != *digest {
@@ -214,8 +260,47 @@ impl Client {
         Ok(bytes)
     }
 
-    async fn document(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Vec<u8>, ImageError> {
-        let answer = self.send(reference, ask).await?;
+    /// Asks mirrors first; what they can't give, the registry itself is asked for.
+    async fn send_anywhere(
+        &self,
+        reference: &Reference,
+        path: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<Response, ImageError> {
+        let mut bases = self.sources(reference);
+        let home = bases.pop().unwrap_or_default();
+        let ask = |base: &str| Ask {
+            headers: headers.to_vec(),
+            ..Ask::new(Method::GET, format!("{base}/{path}"))
+        };
+        for mirror in bases {
+            let mut ask = ask(&mirror);
+            ask.anonymous = true;
+            if let Ok(answer) = self.once(reference, &ask).await
+                && answer.status().is_success()
+            {
+                return Ok(answer);
+            }
+        }
+        self.send(reference, &ask(&home)).await
+    }
+
+    fn sources(&self, reference: &Reference) -> Vec<String> {
+        registry::sources(&self.0.options.registries, reference)
+    }
+
+    /// Where a repository is written to.
+    pub(crate) fn home(&self, reference: &Reference) -> String {
+        registry::home(&self.0.options.registries, reference)
+    }
+
+    async fn document(
+        &self,
+        reference: &Reference,
+        path: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<Vec<u8>, ImageError> {
+        let answer = self.send_anywhere(reference, path, headers).await?;
         let bytes = answer
             .bytes()
             .await
@@ -249,6 +334,10 @@ impl Client {
                 self.runtime().block_on(fetch)
             }
             ImageName::Layout { folder, .. } => Layout::open(&folder)?.copy_blob(digest, out),
+            ImageName::Archive { file, .. } => Layout::open_tar(&file)?.copy_blob(digest, out),
+            ImageName::Daemon(name) => {
+                Layout::open_tar(self.saved(&name)?.path())?.copy_blob(digest, out)
+            }
         }
     }
 
@@ -261,14 +350,14 @@ impl Client {
         out: &mut dyn Write,
         progress: &dyn Fn(u64),
     ) -> Result<(), ImageError> {
-        let url = format!("{}/blobs/{digest}", reference.base_url());
+        let path = format!("blobs/{digest}");
         let mut done = 0;
         for attempt in 0..TRIES {
-            let mut ask = Ask::new(Method::GET, url.clone());
+            let mut headers = Vec::new();
             if done > 0 {
-                ask.headers.push(("range", format!("bytes={done}-")));
+                headers.push(("range", format!("bytes={done}-")));
             }
-            let answer = self.send(reference, &ask).await?;
+            let answer = self.send_anywhere(reference, &path, &headers).await?;
             let skip = if answer.status() == StatusCode::PARTIAL_CONTENT {
                 0
             } else {
@@ -365,7 +454,7 @@ impl Client {
             let tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
             tokens.get(&token_name(reference, ask.write)).cloned()
         };
-        if let Some(token) = token {
+        if let Some(token) = token.filter(|_| !ask.anonymous) {
             request = request.header(AUTHORIZATION, token);
         }
         if let Some(body) = ask.body
@@ -398,6 +487,14 @@ impl Client {
         tokens.insert(token_name(reference, write), header);
         Ok(())
     }
+}
+
+/// The certificates of a registry's own authority. A file that can't be read is told of when the
+/// connection fails.
+fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
+    let read = |path: &PathBuf| std::fs::read(path).ok();
+    let pem = settings.ca.as_ref().and_then(read).unwrap_or_default();
+    reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
 }
 
 fn token_name(reference: &Reference, write: bool) -> String {

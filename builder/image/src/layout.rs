@@ -1,41 +1,168 @@
-//! Reads OCI layout folders (OCI image specification, image-layout.md).
+//! Reads images that are files: OCI layouts (OCI image specification, image-layout.md), as a
+//! folder or as one tar, and what `docker save` writes, also that from before it was a layout.
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_graph::{BlobDigest, Platform};
+use kiln_graph::{BlobDigest, ImageConfig, Platform};
+use serde::Deserialize;
 
 use crate::client::{Resolved, available, build_resolved};
 use crate::document::{Document, Index, choose};
-use crate::{Descriptor, ImageError};
+use crate::{Descriptor, ImageError, Manifest, media_type};
 
 const NAME: &str = "org.opencontainers.image.ref.name";
+/// Where containerd and Docker keep the whole name.
+const FULL_NAME: &str = "io.containerd.image.name";
+const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// An OCI layout folder.
+/// Where the files are.
+enum Place {
+    Folder(PathBuf),
+    /// A tar, and where in it each file's bytes begin, and how many they are.
+    Tar(PathBuf, BTreeMap<String, (u64, u64)>),
+}
+
+/// Images that are files.
 pub(crate) struct Layout {
-    folder: PathBuf,
+    place: Place,
     index: Index,
+    /// Blobs that don't lie under their digests, as in old archives of Docker's.
+    elsewhere: BTreeMap<BlobDigest, String>,
+    /// Documents that were made up for old archives.
+    made: BTreeMap<BlobDigest, Vec<u8>>,
+}
+
+/// An image of an old archive: `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
 }
 
 impl Layout {
+    /// Opens a folder.
     pub(crate) fn open(folder: &Path) -> Result<Self, ImageError> {
-        let path = folder.join("index.json");
-        let bytes = std::fs::read(&path).map_err(|source| ImageError::Io {
-            what: format!("{} is no OCI layout", folder.display()),
+        Self::read_index(Place::Folder(folder.to_owned()))
+    }
+
+    /// Opens a tar.
+    pub(crate) fn open_tar(file: &Path) -> Result<Self, ImageError> {
+        let places = index_tar(file).map_err(|source| ImageError::Io {
+            what: file.display().to_string(),
             source,
         })?;
-        let index = serde_json::from_slice(&bytes).map_err(|error| ImageError::Document {
-            image: folder.display().to_string(),
-            reason: format!("its index can't be understood: {error}"),
+        if places.contains_key("index.json") {
+            return Self::read_index(Place::Tar(file.to_owned(), places));
+        }
+        let mut layout = Self {
+            place: Place::Tar(file.to_owned(), places),
+            index: Index {
+                schema_version: 2,
+                media_type: String::new(),
+                manifests: Vec::new(),
+                annotations: BTreeMap::new(),
+            },
+            elsewhere: BTreeMap::new(),
+            made: BTreeMap::new(),
+        };
+        layout.read_saved()?;
+        Ok(layout)
+    }
+
+    fn read_index(place: Place) -> Result<Self, ImageError> {
+        let mut layout = Self {
+            place,
+            index: Index {
+                schema_version: 2,
+                media_type: String::new(),
+                manifests: Vec::new(),
+                annotations: BTreeMap::new(),
+            },
+            elsewhere: BTreeMap::new(),
+            made: BTreeMap::new(),
+        };
+        let bytes = layout.file("index.json").map_err(|source| ImageError::Io {
+            what: format!("{} is no OCI layout", layout.name()),
+            source,
         })?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            index,
-        })
+        layout.index = serde_json::from_slice(&bytes)
+            .map_err(|error| layout.fail(format!("its index can't be understood: {error}")))?;
+        Ok(layout)
+    }
+
+    /// Makes manifests of `manifest.json`.
+    fn read_saved(&mut self) -> Result<(), ImageError> {
+        let bytes = self.file("manifest.json").map_err(|_| {
+            self.fail("it has neither index.json nor manifest.json: it is no image")
+        })?;
+        let saved: Vec<Saved> = serde_json::from_slice(&bytes).map_err(|error| {
+            self.fail(format!("its manifest.json can't be understood: {error}"))
+        })?;
+        for image in &saved {
+            self.add_saved(image)?;
+        }
+        Ok(())
+    }
+
+    fn add_saved(&mut self, image: &Saved) -> Result<(), ImageError> {
+        let config = self.read_file(&image.config)?;
+        let about: ImageConfig = serde_json::from_slice(&config)
+            .map_err(|error| self.fail(format!("a configuration can't be understood: {error}")))?;
+        let describe = |media_type: &str, digest, size| Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+        };
+        let mut layers = Vec::new();
+        for (path, diff_id) in image.layers.iter().zip(&about.rootfs.diff_ids) {
+            let size = self.size(path)?;
+            self.elsewhere.insert(*diff_id, path.clone());
+            layers.push(describe(PLAIN_LAYER, *diff_id, size));
+        }
+        let digest = crate::archive::digest_of(&config);
+        self.elsewhere.insert(digest, image.config.clone());
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::MANIFEST.to_owned(),
+            config: describe(media_type::CONFIG, digest, config.len() as u64),
+            layers,
+            annotations: BTreeMap::new(),
+        };
+        let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
+        let mut top = describe(
+            media_type::MANIFEST,
+            crate::archive::digest_of(&bytes),
+            bytes.len() as u64,
+        );
+        top.platform = Some((&about.platform()).into());
+        for name in image.repo_tags.iter().flatten() {
+            top.annotations.insert(FULL_NAME.to_owned(), name.clone());
+        }
+        self.made.insert(top.digest, bytes);
+        self.index.manifests.push(top);
+        Ok(())
+    }
+
+    /// The names of the images, where they have any.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let all = self.index.manifests.iter();
+        all.filter_map(|image| image.annotations.get(FULL_NAME).cloned())
+            .collect()
     }
 
     fn name(&self) -> String {
-        format!("oci:{}", self.folder.display())
+        match &self.place {
+            Place::Folder(folder) => format!("oci:{}", folder.display()),
+            Place::Tar(file, _) => file.display().to_string(),
+        }
     }
 
     fn fail(&self, reason: impl Into<String>) -> ImageError {
@@ -50,9 +177,13 @@ impl Layout {
         tag: Option<&str>,
         platform: &Platform,
     ) -> Result<Resolved, ImageError> {
-        let named = |image: &&Descriptor| {
-            tag.is_none_or(|tag| image.annotations.get(NAME).is_some_and(|n| n == tag))
+        let has = |image: &Descriptor, tag: &str| {
+            let named = [NAME, FULL_NAME]
+                .iter()
+                .filter_map(|key| image.annotations.get(*key));
+            named.into_iter().any(|name| name == tag)
         };
+        let named = |image: &&Descriptor| tag.is_none_or(|tag| has(image, tag));
         let manifests: Vec<Descriptor> =
             self.index.manifests.iter().filter(named).cloned().collect();
         let index = Index {
@@ -78,16 +209,64 @@ impl Layout {
         }
     }
 
-    fn blob(&self, digest: &BlobDigest) -> PathBuf {
-        self.folder.join("blobs/sha256").join(digest.hex())
+    fn path_of(&self, digest: &BlobDigest) -> String {
+        match self.elsewhere.get(digest) {
+            Some(path) => path.clone(),
+            None => format!("blobs/sha256/{}", digest.hex()),
+        }
     }
 
+    /// A document, checked.
     fn read(&self, digest: &BlobDigest) -> Result<Vec<u8>, ImageError> {
-        let path = self.blob(digest);
-        std::fs::read(&path).map_err(|source| ImageError::Io {
-            what: path.display().to_string(),
+        if let Some(bytes) = self.made.get(digest) {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.read_file(&self.path_of(digest))?;
+        let actual = crate::archive::digest_of(&bytes);
+        if actual != *digest {
+            return Err(ImageError::WrongDigest {
+                image: self.name(),
+                what: "a document".to_owned(),
+                expected: *digest,
+                actual,
+            });
+        }
+        Ok(bytes)
+    }
+
+    fn read_file(&self, path: &str) -> Result<Vec<u8>, ImageError> {
+        self.file(path).map_err(|source| ImageError::Io {
+            what: format!("{path} of {}", self.name()),
             source,
         })
+    }
+
+    fn file(&self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.reader(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn size(&self, path: &str) -> Result<u64, ImageError> {
+        match &self.place {
+            Place::Tar(_, places) => places
+                .get(path)
+                .map(|(_, size)| *size)
+                .ok_or_else(|| self.fail(format!("it has no {path}"))),
+            Place::Folder(_) => Ok(self.read_file(path)?.len() as u64),
+        }
+    }
+
+    fn reader(&self, path: &str) -> io::Result<Box<dyn Read>> {
+        match &self.place {
+            Place::Folder(folder) => Ok(Box::new(File::open(folder.join(path))?)),
+            Place::Tar(file, places) => {
+                let (start, size) = places.get(path).ok_or(io::ErrorKind::NotFound)?;
+                let mut file = File::open(file)?;
+                _ = file.seek(SeekFrom::Start(*start))?;
+                Ok(Box::new(file.take(*size)))
+            }
+        }
     }
 
     pub(crate) fn copy_blob(
@@ -95,12 +274,46 @@ impl Layout {
         digest: &BlobDigest,
         mut out: &mut dyn Write,
     ) -> Result<(), ImageError> {
-        let path = self.blob(digest);
-        let copied =
-            std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut out));
+        let path = self.path_of(digest);
+        let copied = self
+            .reader(&path)
+            .and_then(|mut file| io::copy(&mut file, &mut out));
         copied.map(drop).map_err(|source| ImageError::Io {
-            what: path.display().to_string(),
+            what: format!("{path} of {}", self.name()),
             source,
         })
     }
+}
+
+/// Where the files of a tar begin, and their lengths. Links, which old archives have between
+/// equal layers, are followed.
+fn index_tar(file: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
+    let mut archive = tar::Archive::new(File::open(file)?);
+    let mut places: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut links = Vec::new();
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        let path = entry
+            .path()?
+            .to_string_lossy()
+            .trim_start_matches("./")
+            .to_owned();
+        match entry.link_name()? {
+            Some(target) => links.push((path, target.to_string_lossy().into_owned())),
+            None => _ = places.insert(path, (entry.raw_file_position(), entry.size())),
+        }
+    }
+    for (path, target) in links {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let beside = kiln_graph::ImagePath::new(folder)
+            .resolve(&target)
+            .to_string();
+        let found = places
+            .get(beside.trim_start_matches('/'))
+            .or(places.get(&target));
+        if let Some(place) = found.copied() {
+            places.insert(path, place);
+        }
+    }
+    Ok(places)
 }

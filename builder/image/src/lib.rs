@@ -13,6 +13,7 @@ pub mod layer;
 mod layout;
 mod push;
 mod reference;
+mod registry;
 
 pub use archive::{ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive};
 pub use client::{Client, ClientOptions, Resolved};
@@ -23,3 +24,4 @@ pub use error::ImageError;
 pub use image_name::ImageName;
 pub use push::{PushBlob, PushImage};
 pub use reference::{BadReference, Reference};
+pub use registry::{Registries, RegistrySettings};

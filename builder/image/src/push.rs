@@ -88,7 +88,7 @@ impl Client {
         let body = || Ok(reqwest::Body::from(bytes.to_vec()));
         let mut ask = Ask::new(
             Method::PUT,
-            format!("{}/manifests/{name}", reference.base_url()),
+            format!("{}/manifests/{name}", self.home(reference)),
         );
         ask.headers
             .push((CONTENT_TYPE.as_str(), media_type.to_owned()));
@@ -103,7 +103,7 @@ impl Client {
         blob: &PushBlob<'_>,
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
-        let base = reference.base_url();
+        let base = self.home(reference);
         let mut head = Ask::new(Method::HEAD, format!("{base}/blobs/{}", blob.digest));
         head.write = true;
         match self.send(reference, &head).await {

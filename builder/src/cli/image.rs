@@ -27,6 +27,15 @@ pub(crate) enum ImageCommand {
         /// The image
         name: String,
     },
+    /// Bring an image into the store: oci-archive:FILE, docker-archive:FILE, oci:FOLDER,
+    /// docker-daemon:NAME, or a file that docker save wrote
+    Load {
+        /// The image
+        source: String,
+        /// Its name in the store (default: as the archive says)
+        #[arg(short, long)]
+        tag: Option<String>,
+    },
     /// Take names away
     Rm {
         /// The images
@@ -45,6 +54,7 @@ pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
         ImageCommand::Pull { name } => {
             engine.pull(name, &kiln_graph::Platform::host(), &*display(Style::Auto))?;
         }
+        ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
         ImageCommand::Rm { names } => {
             for name in names {
                 let full = full_name(name)?.to_string();
@@ -53,6 +63,34 @@ pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+fn load(engine: &crate::Engine, source: &str, tag: Option<&str>) -> Result<(), Error> {
+    let source = match std::path::Path::new(source).is_file() {
+        true => format!("docker-archive:{source}"),
+        false => source.to_owned(),
+    };
+    let names = match (
+        tag,
+        source.split_once("-archive:"),
+        source.split_once("daemon:"),
+    ) {
+        (Some(tag), ..) => vec![tag.to_owned()],
+        (None, Some((_, file)), _) => engine.client().names_in_archive(file.as_ref())?,
+        (None, None, Some((_, name))) => vec![name.to_owned()],
+        (None, None, None) => Vec::new(),
+    };
+    if names.is_empty() {
+        let text = format!("{source} says no name: give one with --tag");
+        return Err(Error::Usage(text));
+    }
+    for name in names {
+        let name = full_name(&name)?;
+        let platform = kiln_graph::Platform::host();
+        engine.load(&source, &platform, &name, &*display(Style::Auto))?;
+        print(&format!("{name}\n"));
     }
     Ok(())
 }

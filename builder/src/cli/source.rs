@@ -25,8 +25,8 @@ pub(crate) struct SourceArgs {
     /// Set a build argument: NAME=VALUE, or NAME to take it from the environment (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
-    /// A named context: NAME=FOLDER, a git or web address, docker-image://IMAGE, oci-layout://FOLDER
-    /// or target:STAGE (repeatable)
+    /// A named context: NAME=FOLDER, a git or web address, docker-image://IMAGE,
+    /// oci-layout://FOLDER, oci-archive:FILE, docker-archive:FILE or target:STAGE (repeatable)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     contexts: Vec<String>,
     /// What the image runs on, several separated by commas
@@ -47,6 +47,9 @@ pub(crate) struct SourceArgs {
     /// Size of /dev/shm in steps
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<u64>,
+    /// Ask registries even for base images that the store has under the name
+    #[arg(long)]
+    pull: bool,
     /// Allow steps what they ask for: security.insecure (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
@@ -115,6 +118,7 @@ impl SourceArgs {
             file: self.file.clone(),
             options,
             contexts,
+            pull: self.pull,
             assume_images: false,
             events: None,
         })
@@ -159,7 +163,13 @@ fn context_kind(
     if let Some(image) = source.strip_prefix("docker-image://") {
         return Ok(ContextKind::Image(image.to_owned()));
     }
-    if source.starts_with("oci-layout://") {
+    let images = [
+        "oci-layout://",
+        "oci-archive:",
+        "docker-archive:",
+        "docker-daemon:",
+    ];
+    if images.iter().any(|start| source.starts_with(start)) {
         return Ok(ContextKind::Image(source.to_owned()));
     }
     if let Some(stage) = source.strip_prefix("target:") {

@@ -1,0 +1,105 @@
+//! `kiln.conf`: TOML, read from `$KILN_CONFIG`, else from `/etc/kiln/kiln.conf` and then
+//! `$XDG_CONFIG_HOME/kiln/kiln.conf` (`~/.config/kiln/kiln.conf`), the later one winning.
+//!
+//! ```toml
+//! [registries."docker.io"]
+//! mirrors = ["mirror.example/hub"]    # asked first
+//! [registries."registry.example:5000"]
+//! http = true                         # speaks plain HTTP
+//! ca = "/etc/ssl/example.pem"         # trusted besides the usual authorities
+//! [gc]                                # after each build
+//! max-storage = "50GB"                # a cap
+//! min-free = "10GB"                   # left free on the disk
+//! keep = "30d"                        # what was used since then stays, unless a cap needs it
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use kiln_image::Registries;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// What the user set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// How registries are spoken to.
+    #[serde(default)]
+    pub registries: Registries,
+    /// What goes from the store by itself.
+    #[serde(default)]
+    pub gc: GcPolicy,
+}
+
+/// What goes from the store after a build.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GcPolicy {
+    /// The most the store may hold: `50GB`.
+    pub max_storage: Option<String>,
+    /// What must be left free on its disk.
+    pub min_free: Option<String>,
+    /// What was not used for this long goes: `30d`.
+    pub keep: Option<String>,
+}
+
+impl Config {
+    /// Reads the files that are there.
+    ///
+    /// # Errors
+    /// When one can't be read or understood.
+    pub fn load() -> Result<Self, Error> {
+        if let Some(path) = std::env::var_os("KILN_CONFIG") {
+            return Self::read(Path::new(&path));
+        }
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+        let own = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or(home);
+        let mut config = Self::default();
+        for folder in [Some(PathBuf::from("/etc")), own].into_iter().flatten() {
+            let path = folder.join("kiln/kiln.conf");
+            if path.exists() {
+                config.add(Self::read(&path)?);
+            }
+        }
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            what: format!("cannot read {}", path.display()),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
+    }
+
+    fn add(&mut self, other: Self) {
+        self.registries.extend(other.registries);
+        let take = |own: &mut Option<String>, other: Option<String>| {
+            if other.is_some() {
+                *own = other;
+            }
+        };
+        take(&mut self.gc.max_storage, other.gc.max_storage);
+        take(&mut self.gc.min_free, other.gc.min_free);
+        take(&mut self.gc.keep, other.gc.keep);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_errors_and_later_files_win() {
+        let read = |text: &str| toml::from_str::<Config>(text);
+        assert!(read("[gc]\nmax_storage = '1GB'\n").is_err());
+        let mut config = read("[gc]\nmax-storage = '1GB'\nkeep = '1d'\n").unwrap();
+        config.add(read("[gc]\nkeep = '2d'\n[registries.'a.example']\nhttp = true\n").unwrap());
+        assert_eq!(config.gc.max_storage.as_deref(), Some("1GB"));
+        assert_eq!(config.gc.keep.as_deref(), Some("2d"));
+        assert!(config.registries["a.example"].http);
+    }
+}

@@ -1,0 +1,223 @@
+//! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::path::Path;
+
+use kiln_tests::{BUSYBOX, Run, Script, Space, run};
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The base image as a folder that `skopeo` wrote.
+fn layout(space: &Space) -> String {
+    let folder = space.path("layout").display().to_string();
+    _ = run(
+        "skopeo",
+        &[
+            "copy",
+            "-q",
+            "--src-tls-verify=false",
+            &format!("docker://{BUSYBOX}"),
+            &format!("oci:{folder}:latest"),
+        ],
+    );
+    folder
+}
+
+/// A registry that serves a layout, and does to it what `MODE` says.
+const REGISTRY: &str = r#"
+import base64, hashlib, http.server, json, os, sys
+LAYOUT, MODE = os.environ["LAYOUT"], os.environ["MODE"]
+index = json.load(open(LAYOUT + "/index.json"))
+top = index["manifests"][0]
+count = {}
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status, body=b"", headers={}):
+        self.send_response(status)
+        for name, value in headers.items(): self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        count[path] = count.get(path, 0) + 1
+        me = f"http://127.0.0.1:{server.server_port}"
+        if path == "/token":
+            basic = "Basic " + base64.b64encode(b"me:pass").decode()
+            ok = self.headers.get("Authorization") == basic
+            return self.answer(200 if ok else 401, json.dumps({"token": "letmein"}).encode())
+        if MODE == "bearer" and self.headers.get("Authorization") != "Bearer letmein":
+            return self.answer(401, b"", {"WWW-Authenticate": f'Bearer realm="{me}/token",service="s",scope="repository:a:pull"'})
+        if MODE == "busy" and count[path] == 1:
+            return self.answer(429, b"", {"Retry-After": "0"})
+        digest = path.rsplit("/", 1)[1]
+        if "/manifests/" in path and not digest.startswith("sha256:"): digest = top["digest"]
+        data = open(f"{LAYOUT}/blobs/sha256/{digest[7:]}", "rb").read()
+        if "/manifests/" in path:
+            if MODE == "manifest": data = data.replace(b'"schemaVersion"', b'"schemaversion"')
+            return self.answer(200, data, {"Content-Type": top["mediaType"]})
+        if len(data) < 100000:
+            return self.answer(200, data)
+        if MODE == "cut" and count[path] < 3:
+            start = 0
+            if self.headers.get("Range"): start = int(self.headers["Range"][6:-1])
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            self.end_headers()
+            self.wfile.write(data[start:start + 300000])
+            self.close_connection = True
+            return
+        if MODE == "wrong": data = data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
+        if MODE == "short": data = data[:-1000]
+        start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and MODE == "cut" else 0
+        self.answer(206 if start else 200, data[start:])
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print("port", server.server_port, flush=True)
+server.serve_forever()
+"#;
+
+fn registry(layout: &str, mode: &str) -> Script {
+    Script::python_with(REGISTRY, &[("LAYOUT", layout), ("MODE", mode)])
+}
+
+#[test]
+fn registries_that_make_it_hard() {
+    let space = Space::new();
+    let layout = layout(&space);
+    let build = |mode: &str, config: &str| {
+        let registry = registry(&layout, mode);
+        let name = format!("127.0.0.1:{}/a", registry.port());
+        let docker = space.path(format!("docker-{mode}"));
+        std::fs::create_dir_all(&docker).unwrap();
+        let config = config.replace("HOST", &format!("127.0.0.1:{}", registry.port()));
+        std::fs::write(docker.join("config.json"), config).unwrap();
+        space.write(
+            "Dockerfile",
+            format!("FROM {name}\nRUN test -x /bin/busybox\n"),
+        );
+        let output = space
+            .command(&["build", "context", "--progress", "plain"])
+            .env("KILN_ROOT", space.path(format!("store-{mode}")))
+            .env("DOCKER_CONFIG", docker)
+            .output();
+        Run::of(&output.unwrap())
+    };
+    // "me:pass"
+    let login = r#"{"auths": {"HOST": {"auth": "bWU6cGFzcw=="}}}"#;
+    _ = build("bearer", login).ok();
+    build("bearer", "{}").fails_with(&["refuses access", "docker login", "Dockerfile:1"]);
+    _ = build("busy", "{}").ok();
+    _ = build("cut", "{}").ok();
+    build("wrong", "{}").fails_with(&["ERROR"]);
+    build("short", "{}").fails_with(&["bytes instead of"]);
+    build("manifest", "{}").fails_with(&["can't be understood"]);
+    _ = build("none", "{}").ok();
+}
+
+#[test]
+fn mirrors_come_first_and_may_be_down() {
+    let space = Space::new();
+    let layout = layout(&space);
+    let mirror = registry(&layout, "none");
+    let config = |hosts: &str| {
+        let text = format!("[registries.\"registry.invalid\"]\nmirrors = [{hosts}]\n");
+        std::fs::write(space.path("kiln.conf"), text).unwrap();
+    };
+    space.write("Dockerfile", "FROM registry.invalid/a\nRUN true\n");
+    let build = || {
+        let mut command = space.command(&["build", "context"]);
+        command.env("KILN_CONFIG", space.path("kiln.conf"));
+        Run::of(&command.output().unwrap())
+    };
+    config(&format!(
+        "\"http://127.0.0.1:1\", \"http://127.0.0.1:{}\"",
+        mirror.port()
+    ));
+    _ = build().ok();
+    config("\"http://127.0.0.1:1\"");
+    std::fs::remove_dir_all(space.path("store")).unwrap();
+    build().fails_with(&["registry.invalid", "Dockerfile:1"]);
+    std::fs::write(space.path("kiln.conf"), "[registry]\n").unwrap();
+    let wrong = build();
+    assert_eq!(wrong.status, Some(2), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("unknown field `registry`"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
+fn archives_as_bases_and_into_the_store() {
+    let space = Space::new();
+    let layout = layout(&space);
+    let path = |name: &str| space.path(name).display().to_string();
+    let (old, oci) = (path("old.tar"), path("oci.tar"));
+    let from = format!("oci:{layout}:latest");
+    _ = run(
+        "skopeo",
+        &[
+            "copy",
+            "-q",
+            &from,
+            &format!("docker-archive:{old}:example.org/saved:v1"),
+        ],
+    );
+    _ = run(
+        "skopeo",
+        &["copy", "-q", &from, &format!("oci-archive:{oci}:v2")],
+    );
+    for base in [
+        format!("docker-archive:{old}"),
+        format!("oci-archive:{oci}"),
+        format!("oci-layout://{layout}"),
+    ] {
+        space.write("Dockerfile", "FROM base\nRUN echo made > /made\n");
+        let context = format!("base={base}");
+        let out = space.build_files(&["--build-context", &context]);
+        assert_eq!(read(out.join("made")), "made\n", "{base}");
+    }
+    let loaded = space.kiln(&["image", "load", &old]).ok();
+    assert_eq!(loaded.stdout, "example.org/saved:v1\n");
+    _ = space
+        .kiln(&[
+            "image",
+            "load",
+            &format!("oci:{layout}:latest"),
+            "-t",
+            "local/base",
+        ])
+        .ok();
+    for name in ["example.org/saved:v1", "local/base"] {
+        space.write(
+            "Dockerfile",
+            format!("FROM {name}\nRUN echo made > /made\n"),
+        );
+        let out = space.build_files(&[]);
+        assert_eq!(read(out.join("made")), "made\n");
+    }
+    std::fs::write(space.path("no.tar"), "nothing").unwrap();
+    let failed = space.kiln(&["image", "load", &path("no.tar")]);
+    assert_eq!(failed.status, Some(1), "{}", failed.stderr);
+}
+
+#[test]
+fn what_was_built_is_a_base() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nENV A=1\nRUN echo base > /base\n"),
+    );
+    _ = space.build(&["-t", "mine/base:v1"]).ok();
+    space.write(
+        "Dockerfile",
+        "FROM mine/base:v1\nRUN echo $A$(cat /base) > /top\n",
+    );
+    let out = space.build_files(&["-t", "mine/top"]);
+    assert_eq!(read(out.join("top")), "1base\n");
+    let listed = space.kiln(&["image", "ls"]).ok().stdout;
+    assert!(listed.contains("docker.io/mine/top:latest"), "{listed}");
+}
