@@ -42,6 +42,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// An image breaks its policy.
+    #[error("the image breaks its policy:\n  {}", .0.join("\n  "))]
+    Policy(Vec<String>),
+    /// Steps gave other files when they ran again.
+    #[error("steps gave other files when they ran again:{0}")]
+    NotReproducible(String),
     /// A flag or argument is wrong.
     #[error("{0}")]
     Usage(String),
@@ -58,7 +64,9 @@ impl Error {
             Self::Image(error) => error.fault(),
             Self::BaseImage { source, .. } => source.fault(),
             Self::Sandbox(_) => Fault::Environment,
-            Self::File { .. } | Self::Usage(_) => Fault::User,
+            Self::File { .. } | Self::Policy(_) | Self::NotReproducible(_) | Self::Usage(_) => {
+                Fault::User
+            }
         }
     }
 

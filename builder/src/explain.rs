@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use kiln_cache::{BuildRecord, BuiltStep, Record, StepOutcome, Store, StoreError};
-use kiln_graph::{Entry, ImagePath, Node};
+use kiln_graph::{Entry, ImagePath};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -259,7 +259,7 @@ fn changed_files(store: &Store, before: &Record, now: &Record) -> Result<Reason,
     let mut files: Vec<FileChange> = paths
         .into_iter()
         .filter_map(|path| {
-            let what = change(old.get(path), new.get(path))?;
+            let what = Entry::change(old.get(path), new.get(path))?;
             let path = path.to_string();
             Some(FileChange { path, what })
         })
@@ -279,25 +279,6 @@ fn entries(store: &Store, record: &Record) -> Result<BTreeMap<ImagePath, Entry>,
         }
     }
     Ok(all)
-}
-
-/// What changed from one entry to another, if anything that counts did.
-pub(crate) fn change(old: Option<&Entry>, new: Option<&Entry>) -> Option<&'static str> {
-    let (old, new) = match (old, new) {
-        (Some(old), Some(new)) => (old, new),
-        (None, Some(_)) => return Some("added"),
-        (Some(_), None) => return Some("removed"),
-        (None, None) => return None,
-    };
-    match (&old.node, &new.node) {
-        (Node::File { digest: a, .. }, Node::File { digest: b, .. }) if a != b => Some("content"),
-        (Node::Symlink { target: a }, Node::Symlink { target: b }) if a != b => Some("link"),
-        (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => Some("type"),
-        _ if old.mode != new.mode => Some("mode"),
-        _ if (old.uid, old.gid) != (new.uid, new.gid) => Some("owner"),
-        _ if old.xattrs != new.xattrs => Some("attributes"),
-        _ => None,
-    }
 }
 
 /// What was explained, for people.

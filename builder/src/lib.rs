@@ -12,10 +12,12 @@ mod error;
 pub mod explain;
 mod journal;
 mod open;
+mod policy;
 mod progress;
 mod report;
 mod secret;
 mod select;
+mod size;
 
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
@@ -23,11 +25,12 @@ pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;
 pub use kiln_engine::{
     Cancel, DefaultNetwork, Engine, EngineError, Event, EventSink, Image, ImageOptions, LayerPlan,
-    NoSecrets, Request, SecretProvider, SecretValue, Solved,
+    NoSecrets, PathRule, Request, SecretProvider, SecretValue, Solved,
 };
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_graph as graph;
 pub use kiln_sandbox::{Identity, run_if_helper};
 pub use open::{open, open_at};
+pub use policy::Policy;
 pub use secret::{SecretSource, Secrets};
 pub use select::{select, with_consumers};

@@ -106,6 +106,7 @@ pub enum DefaultNetwork {
 }
 
 /// A build to be solved.
+#[derive(Clone)]
 pub struct Request {
     /// The graph and the images wanted.
     pub build: Build,

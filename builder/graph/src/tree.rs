@@ -122,6 +122,29 @@ impl Entry {
         matches!(self.node, Node::Directory { .. })
     }
 
+    /// What changed from one entry to another, if anything that counts did: `added`, `removed`,
+    /// `content`, `link`, `type`, `mode`, `owner` or `attributes`.
+    #[must_use]
+    pub fn change(before: Option<&Self>, after: Option<&Self>) -> Option<&'static str> {
+        let (old, new) = match (before, after) {
+            (Some(old), Some(new)) => (old, new),
+            (None, Some(_)) => return Some("added"),
+            (Some(_), None) => return Some("removed"),
+            (None, None) => return None,
+        };
+        match (&old.node, &new.node) {
+            (Node::File { digest: a, .. }, Node::File { digest: b, .. }) if a != b => {
+                Some("content")
+            }
+            (Node::Symlink { target: a }, Node::Symlink { target: b }) if a != b => Some("link"),
+            (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => Some("type"),
+            _ if old.mode != new.mode => Some("mode"),
+            _ if (old.uid, old.gid) != (new.uid, new.gid) => Some("owner"),
+            _ if old.xattrs != new.xattrs => Some("attributes"),
+            _ => None,
+        }
+    }
+
     /// Adds everything about this entry but its path to an encoding.
     pub fn encode_attributes(&self, out: &mut Encoder) {
         out.u32(self.mode).u32(self.uid).u32(self.gid);

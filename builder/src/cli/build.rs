@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kiln_engine::{
-    Cancel, DefaultNetwork, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
+    Cancel, DefaultNetwork, Engine, EngineError, Image, ImageOptions, Request, Solved,
 };
 use kiln_graph::{Build, HistoryLine, LayerOrigin};
 
@@ -16,7 +16,7 @@ use super::{Failed, print, say};
 use crate::journal::Journal;
 use crate::progress::{Style, display};
 use crate::select::{select, with_consumers};
-use crate::{DockerfileRequest, Error, Prepared, Secrets, prepare, report};
+use crate::{DockerfileRequest, Error, Policy, Prepared, Secrets, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -57,9 +57,19 @@ pub(crate) struct BuildArgs {
     /// The network of steps: host, none or sandbox
     #[arg(long, default_value = "host")]
     network: String,
-    /// Which changes go into which layer: per-step, squash or flat
-    #[arg(long, default_value = "per-step", value_name = "PLAN")]
+    /// Which changes go into which layer: named, per-step, per-stage, squash, flat, auto[:N], or a
+    /// file with a plan
+    #[arg(long, default_value = "named", value_name = "PLAN")]
     layers: String,
+    /// A file with budgets and rules that the image must keep to
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Run every step twice, and name the files that differ
+    #[arg(long)]
+    verify_reproducible: bool,
+    /// Annotate the image's manifest (repeatable)
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    annotations: Vec<String>,
     /// How many steps run at once
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -111,6 +121,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
     let options = args.image_options(&request)?;
+    let policy = args.policy.as_deref().map(Policy::read).transpose()?;
     let events = display(if args.quiet {
         Style::Quiet
     } else {
@@ -130,7 +141,14 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     build.secrets = secrets.clone();
     build.events = journal.clone();
     build.cancel = cancel.clone();
+    let again = args.verify_reproducible.then(|| build.clone());
     let result = engine.solve(build).map_err(Error::from).and_then(|solved| {
+        if let Some(again) = again {
+            super::checks::reproducible(engine, &solved, again)?;
+        }
+        if let Some(policy) = &policy {
+            super::checks::policy(policy, &solved, &options, &*journal)?;
+        }
         let images = super::output::write(&solved, &outputs, &args.tags, &options, &*journal)?;
         args.write_ids(&solved, &images)
     });
@@ -277,16 +295,7 @@ impl BuildArgs {
     }
 
     fn image_options(&self, request: &DockerfileRequest) -> Result<ImageOptions, Error> {
-        let plan = match self.layers.as_str() {
-            "per-step" => LayerPlan::PerStep,
-            "squash" => LayerPlan::Squash,
-            "flat" => LayerPlan::Flat,
-            other => {
-                return Err(Error::Usage(format!(
-                    "--layers {other}: use per-step, squash or flat"
-                )));
-            }
-        };
+        let plan = super::layers::plan(&self.layers)?;
         let epoch = request
             .options
             .build_args
@@ -295,6 +304,9 @@ impl BuildArgs {
         Ok(ImageOptions {
             plan,
             epoch,
+            annotations: super::source::pairs("--annotation", &self.annotations, '=')?
+                .into_iter()
+                .collect(),
             ..ImageOptions::default()
         })
     }

@@ -1,6 +1,9 @@
 //! `kiln image`.
 
 use clap::Subcommand;
+use indicatif::HumanBytes;
+use kiln_engine::Rebase;
+use kiln_graph::Platform;
 use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference};
 
 use super::{Failed, print};
@@ -36,6 +39,41 @@ pub(crate) enum ImageCommand {
         #[arg(short, long)]
         tag: Option<String>,
     },
+    /// Show what each layer of an image holds and wastes
+    Layers {
+        /// The image, in the store, a registry or an archive
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the files in which two images differ
+    Diff {
+        /// The one
+        before: String,
+        /// The other
+        after: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an image's own layers onto another base, without running anything
+    Rebase {
+        /// The image
+        name: String,
+        /// The base it was built on
+        #[arg(long, value_name = "IMAGE")]
+        from: String,
+        /// The base it is to have
+        #[arg(long, value_name = "IMAGE")]
+        onto: String,
+        /// The result's name in the store
+        #[arg(short, long, value_name = "NAME")]
+        tag: String,
+        /// Even when files it replaces differ between the bases
+        #[arg(long)]
+        force: bool,
+    },
     /// Take names away
     Rm {
         /// The images
@@ -52,9 +90,33 @@ pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
         ImageCommand::Inspect { name } => inspect(&engine, name)?,
         ImageCommand::Push { name } => push(&engine, name)?,
         ImageCommand::Pull { name } => {
-            engine.pull(name, &kiln_graph::Platform::host(), &*display(Style::Auto))?;
+            engine.pull(name, &Platform::host(), &*display(Style::Auto))?;
         }
         ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
+        ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
+        ImageCommand::Diff {
+            before,
+            after,
+            json,
+        } => diff(&engine, before, after, *json)?,
+        ImageCommand::Rebase {
+            name,
+            from,
+            onto,
+            tag,
+            force,
+        } => {
+            let rebase = Rebase {
+                image: name,
+                from,
+                onto,
+                name: &full_name(tag)?,
+                platform: &Platform::host(),
+                force: *force,
+            };
+            engine.rebase(&rebase, &*display(Style::Auto))?;
+            print(&format!("{}\n", rebase.name));
+        }
         ImageCommand::Rm { names } => {
             for name in names {
                 let full = full_name(name)?.to_string();
@@ -88,9 +150,61 @@ fn load(engine: &crate::Engine, source: &str, tag: Option<&str>) -> Result<(), E
     }
     for name in names {
         let name = full_name(&name)?;
-        let platform = kiln_graph::Platform::host();
+        let platform = Platform::host();
         engine.load(&source, &platform, &name, &*display(Style::Auto))?;
         print(&format!("{name}\n"));
+    }
+    Ok(())
+}
+
+fn layers(engine: &crate::Engine, name: &str, json: bool) -> Result<(), Error> {
+    let report = engine.inspect_image(name, &Platform::host(), &*display(Style::Auto))?;
+    if json {
+        print(&format!("{:#}\n", serde_json::json!(report)));
+        return Ok(());
+    }
+    let mut text = String::new();
+    for (number, layer) in report.layers.iter().enumerate() {
+        let made_by = layer.created_by.lines().next().unwrap_or_default();
+        text += &format!(
+            "{number:>3}  {:>10} compressed  {:>10} plain  {} paths  {}\n",
+            HumanBytes(layer.compressed).to_string(),
+            HumanBytes(layer.plain).to_string(),
+            layer.paths,
+            made_by.chars().take(90).collect::<String>()
+        );
+        for (path, bytes) in layer.biggest.iter().take(3) {
+            text += &format!("        {:>10}  {path}\n", HumanBytes(*bytes).to_string());
+        }
+        for (bytes, why) in [
+            (layer.shadowed, "replaced or removed by later layers"),
+            (layer.duplicated, "the same as other files of the image"),
+        ] {
+            if bytes > 0 {
+                text += &format!("        {:>10}  {why}\n", HumanBytes(bytes).to_string());
+            }
+        }
+    }
+    text += &format!(
+        "{} compressed, {} plain, {} wasted, {:.1} % efficient\n",
+        HumanBytes(report.compressed),
+        HumanBytes(report.plain),
+        HumanBytes(report.wasted),
+        report.efficiency
+    );
+    print(&text);
+    Ok(())
+}
+
+fn diff(engine: &crate::Engine, before: &str, after: &str, json: bool) -> Result<(), Error> {
+    let events = display(Style::Auto);
+    let found = engine.diff_images(before, after, &Platform::host(), &*events)?;
+    if json {
+        print(&format!("{:#}\n", serde_json::json!(found)));
+        return Ok(());
+    }
+    for file in found {
+        print(&format!("{:<10}  {}\n", file.what, file.path));
     }
     Ok(())
 }
@@ -109,7 +223,7 @@ fn list(engine: &crate::Engine) -> Result<(), Error> {
     let mut text = String::new();
     for image in engine.store().images()? {
         let id = &image.config.hex()[..12];
-        let size = indicatif::HumanBytes(image.size);
+        let size = HumanBytes(image.size);
         text += &format!(
             "{}  {id}  {}  {size}\n",
             image.name,

@@ -2,9 +2,11 @@
 
 mod build;
 mod call;
+mod checks;
 mod doctor;
 mod graph;
 mod image;
+mod layers;
 mod output;
 mod past;
 mod shell;

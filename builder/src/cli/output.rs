@@ -33,6 +33,7 @@ pub(crate) struct OutputSpec {
     dest: Option<PathBuf>,
     name: Option<String>,
     codec: Option<Codec>,
+    force_compression: bool,
     push: bool,
 }
 
@@ -43,6 +44,7 @@ impl OutputSpec {
             dest: None,
             name: None,
             codec: None,
+            force_compression: false,
             push: false,
         }
     }
@@ -84,8 +86,8 @@ impl FromStr for OutputSpec {
                 "push" => spec.push = value == "true",
                 "compression" => compression = Some(value),
                 "compression-level" => level = value.parse().ok(),
-                "force-compression" | "oci-mediatypes" | "registry.insecure"
-                | "rewrite-timestamp" | "tar" => {}
+                "force-compression" => spec.force_compression = value == "true",
+                "oci-mediatypes" | "registry.insecure" | "rewrite-timestamp" | "tar" => {}
                 other => {
                     return Err(format!(
                         "-o {text}: unknown key '{other}': use type, dest, name, push, compression, compression-level or force-compression"
@@ -140,8 +142,12 @@ pub(crate) fn write(
     let mut images = Vec::new();
     for output in outputs {
         if output.wants_image() {
-            let codec = output.codec.unwrap_or(options.codec);
-            images = make(solved, &ImageOptions { codec, ..*options }, events)?;
+            let own = ImageOptions {
+                codec: output.codec.unwrap_or(options.codec),
+                force_compression: output.force_compression,
+                ..options.clone()
+            };
+            images = make(solved, &own, events)?;
         }
         one(solved, output, &names, &images, options, events)?;
     }

@@ -187,7 +187,11 @@ fn context_kind(
     Ok(ContextKind::Local)
 }
 
-fn pairs(flag: &str, texts: &[String], separator: char) -> Result<Vec<(String, String)>, Error> {
+pub(crate) fn pairs(
+    flag: &str,
+    texts: &[String],
+    separator: char,
+) -> Result<Vec<(String, String)>, Error> {
     let pair = |text: &String| match text.split_once(separator) {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(Error::Usage(format!(

@@ -1,13 +1,12 @@
 //! `kiln du` and `kiln prune`.
 
-use std::time::Duration;
-
 use clap::Args;
 use indicatif::HumanBytes;
 use kiln_cache::{Kind, PruneOptions};
 
 use super::{Failed, print, say};
 use crate::Error;
+use crate::size::{age, parse};
 
 /// The flags of `kiln prune`.
 #[derive(Args, Debug)]
@@ -56,8 +55,8 @@ pub(crate) fn du() -> Result<(), Failed> {
 pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let options = PruneOptions {
         all: args.all,
-        older_than: args.older_than.as_deref().map(age).transpose()?,
-        keep_storage: args.keep_storage.as_deref().map(size).transpose()?,
+        older_than: flag("--older-than", args.older_than.as_deref(), age)?,
+        keep_storage: flag("--keep-storage", args.keep_storage.as_deref(), parse)?,
         dry_run: args.dry_run,
     };
     let (engine, _) = crate::open()?;
@@ -91,40 +90,12 @@ fn confirmed(args: &PruneArgs) -> bool {
     answer.trim().eq_ignore_ascii_case("y")
 }
 
-fn age(text: &str) -> Result<Duration, Error> {
-    let bad = || {
-        Error::Usage(format!(
-            "--older-than {text}: write it as 30m, 12h, 7d or 2w"
-        ))
-    };
-    let unit = text.chars().next_back().ok_or_else(bad)?;
-    let number: u64 = text[..text.len() - unit.len_utf8()]
-        .parse()
-        .map_err(|_| bad())?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(bad()),
-    };
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
-}
-
-fn size(text: &str) -> Result<u64, Error> {
-    let bad = || Error::Usage(format!("--keep-storage {text}: write it as 500MB or 20GB"));
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let number: u64 = text[..end].parse().map_err(|_| bad())?;
-    let factor = match text[end..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1_000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "t" | "tb" => 1_000_000_000_000,
-        _ => return Err(bad()),
-    };
-    number.checked_mul(factor).ok_or_else(bad)
+fn flag<T>(
+    name: &str,
+    text: Option<&str>,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, Error> {
+    text.map(read)
+        .transpose()
+        .map_err(|reason| Error::Usage(format!("{name}: {reason}")))
 }

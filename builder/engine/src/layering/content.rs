@@ -1,0 +1,123 @@
+//! What is in a layer: entries, and where their files lie.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_graph::encode::Encoder;
+use kiln_graph::{Digest, Entry, ImagePath, Manifest};
+
+use crate::layers::view_of;
+use crate::snapshot::{LayerRef, Snapshot};
+use crate::solve::Solved;
+use crate::{EngineError, EventSink};
+
+/// A layer to be made.
+pub(crate) enum PlannedLayer {
+    /// Trees and layers, joined when they are several.
+    Stack {
+        layers: Vec<LayerRef>,
+        /// Whether there may be layers below, from which it hides things.
+        over_base: bool,
+    },
+    /// Some of the files of a stack.
+    Part { name: String, content: LayerContent },
+}
+
+/// Entries in path order, and where their files lie.
+#[derive(Clone)]
+pub(crate) struct LayerContent {
+    /// Names the content.
+    pub(crate) key: Digest,
+    entries: Entries,
+    files: Files,
+}
+
+#[derive(Clone)]
+enum Entries {
+    Manifest(Arc<Manifest>),
+    List(Arc<Vec<Entry>>),
+}
+
+#[derive(Clone)]
+enum Files {
+    /// Below one folder.
+    Folder(PathBuf),
+    /// Each somewhere else.
+    Places(Arc<BTreeMap<ImagePath, PathBuf>>),
+}
+
+impl LayerContent {
+    /// Entries with the places of their files, in path order.
+    pub(crate) fn of(files: Vec<(Entry, PathBuf)>) -> Self {
+        let places = files
+            .iter()
+            .map(|(entry, host)| (entry.path.clone(), host.clone()))
+            .collect();
+        let entries: Vec<Entry> = files.into_iter().map(|(entry, _)| entry).collect();
+        Self {
+            key: Manifest::new(entries.clone()).id().0,
+            entries: Entries::List(Arc::new(entries)),
+            files: Files::Places(Arc::new(places)),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.entries {
+            Entries::Manifest(manifest) => manifest.entries(),
+            Entries::List(entries) => entries,
+        }
+    }
+
+    /// Where a file lies.
+    pub(crate) fn host(&self, entry: &Entry) -> PathBuf {
+        match &self.files {
+            Files::Folder(folder) => entry.path.under(folder),
+            Files::Places(places) => places.get(&entry.path).cloned().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn open(&self, entry: &Entry) -> std::io::Result<File> {
+        File::open(self.host(entry))
+    }
+}
+
+impl Solved {
+    /// What a planned layer holds.
+    pub(crate) fn content(
+        &self,
+        layer: &PlannedLayer,
+        events: &dyn EventSink,
+    ) -> Result<LayerContent, EngineError> {
+        let (layers, over_base) = match layer {
+            PlannedLayer::Part { content, .. } => return Ok(content.clone()),
+            PlannedLayer::Stack { layers, over_base } => (layers, *over_base),
+        };
+        let trees = self
+            .engine
+            .trees(&Snapshot::new(layers.clone(), None), events)?;
+        if let [only] = &trees[..] {
+            return Ok(LayerContent {
+                key: only.id().0,
+                entries: Entries::Manifest(only.manifest()?),
+                files: Files::Folder(only.fs()),
+            });
+        }
+        let view = view_of(&trees)?;
+        let files = if over_base {
+            view.squash()
+        } else {
+            view.flatten()
+        };
+        let mut key = Encoder::new("kiln-joined", 1);
+        key.bool(over_base);
+        key.seq(&trees, |out, tree| {
+            out.digest(&tree.id().0);
+        });
+        Ok(LayerContent {
+            key: key.finish(),
+            ..LayerContent::of(files)
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! Budgets and rules for images: `--policy FILE`.
+//!
+//! ```toml
+//! warn = false                              # warn instead of failing
+//! max-size = "300MB"                        # all compressed layers
+//! max-layer-size = "200MB"
+//! forbid = ["root/.cache/**", "**/*.pyc"]   # paths that must not be there
+//! max-duplicates = "10MB"                   # files that ship more than once
+//! ```
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use kiln_engine::{EventSink, Image, OutputEntry, Solved};
+use kiln_graph::pattern::matches_deep;
+use kiln_graph::{Node, Target};
+use serde::Deserialize;
+
+use crate::Error;
+
+/// What images must keep to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    /// Whether it only warns.
+    #[serde(default)]
+    pub warn: bool,
+    max_size: Option<String>,
+    max_layer_size: Option<String>,
+    max_duplicates: Option<String>,
+    #[serde(default)]
+    forbid: Vec<String>,
+}
+
+impl Policy {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// When it can't be read or understood.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            what: format!("cannot read {}", path.display()),
+            source,
+        })?;
+        let wrong = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
+        let policy: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let sizes = [
+            &policy.max_size,
+            &policy.max_layer_size,
+            &policy.max_duplicates,
+        ];
+        for size in sizes.into_iter().flatten() {
+            _ = crate::size::parse(size).map_err(wrong)?;
+        }
+        Ok(policy)
+    }
+
+    /// What an image breaks, in words.
+    ///
+    /// # Errors
+    /// When its files can't be read.
+    pub fn violations(
+        &self,
+        solved: &Solved,
+        target: &Target,
+        image: &Image,
+        events: &dyn EventSink,
+    ) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        let sizes = image.layer_sizes();
+        over(
+            &mut found,
+            "the image",
+            sizes.iter().sum(),
+            self.max_size.as_deref(),
+        );
+        let largest = sizes.iter().max().copied().unwrap_or(0);
+        over(
+            &mut found,
+            "a layer",
+            largest,
+            self.max_layer_size.as_deref(),
+        );
+        if self.forbid.is_empty() && self.max_duplicates.is_none() {
+            return Ok(found);
+        }
+        let files = solved.root_files(target, events)?;
+        for pattern in &self.forbid {
+            found.extend(forbidden(pattern, &files));
+        }
+        over(
+            &mut found,
+            "files that ship more than once",
+            duplicates(&files),
+            self.max_duplicates.as_deref(),
+        );
+        Ok(found)
+    }
+}
+
+fn over(found: &mut Vec<String>, what: &str, bytes: u64, limit: Option<&str>) {
+    let most = limit.and_then(|limit| crate::size::parse(limit).ok());
+    if let (Some(most), Some(limit)) = (most, limit)
+        && bytes > most
+    {
+        let size = indicatif::HumanBytes(bytes);
+        found.push(format!("{what}: {size} is over the limit of {limit}"));
+    }
+}
+
+fn forbidden(pattern: &str, files: &[OutputEntry]) -> Option<String> {
+    let trimmed = pattern.trim_start_matches('/');
+    let is = |file: &&OutputEntry| matches_deep(trimmed, file.0.path.relative_bytes());
+    let mut all = files.iter().filter(is).map(|file| file.0.path.to_string());
+    let first = all.next()?;
+    let more = all.count();
+    Some(match more {
+        0 => format!("{first} is forbidden ({pattern})"),
+        more => format!("{first} and {more} more are forbidden ({pattern})"),
+    })
+}
+
+fn duplicates(files: &[OutputEntry]) -> u64 {
+    let mut seen = HashSet::new();
+    let again = files.iter().filter_map(|(entry, _)| match &entry.node {
+        Node::File { size, digest } if !seen.insert(*digest) => Some(*size),
+        _ => None,
+    });
+    again.sum()
+}
