@@ -74,7 +74,7 @@ fn unpacked(space: &Space, name: &str, args: &[&str]) -> (usize, String) {
 #[test]
 fn every_plan_shows_the_same_files() {
     let space = space();
-    let rules = "[[layer]]\nname = 'opt'\npaths = ['opt/**']\n[[layer]]\nname = 'root files'\npaths = ['*']\n";
+    let rules = "[[layer]]\nname = 'opt'\npaths = ['opt/**']\n[[layer]]\nname = 'root files'\npaths = ['two', 'three']\n";
     std::fs::write(space.path("plan.toml"), rules).unwrap();
     let plan = space.path("plan.toml").display().to_string();
     let (named, files) = unpacked(&space, "named", &[]);
