@@ -15,6 +15,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kiln_cache::PruneOptions;
 use kiln_image::Registries;
 use serde::Deserialize;
 
@@ -42,6 +43,32 @@ pub struct GcPolicy {
     pub min_free: Option<String>,
     /// What was not used for this long goes: `30d`.
     pub keep: Option<String>,
+}
+
+impl GcPolicy {
+    /// What is to be pruned; `None` when the user set nothing.
+    ///
+    /// # Errors
+    /// When a size or age can't be read.
+    pub fn options(&self) -> Result<Option<PruneOptions>, Error> {
+        if *self == Self::default() {
+            return Ok(None);
+        }
+        let wrong = |reason| Error::Usage(format!("kiln.conf, [gc]: {reason}"));
+        let size = |text: &Option<String>| text.as_deref().map(crate::size::parse).transpose();
+        Ok(Some(PruneOptions {
+            all: false,
+            older_than: self
+                .keep
+                .as_deref()
+                .map(crate::size::age)
+                .transpose()
+                .map_err(wrong)?,
+            keep_storage: size(&self.max_storage).map_err(wrong)?,
+            min_free: size(&self.min_free).map_err(wrong)?,
+            dry_run: false,
+        }))
+    }
 }
 
 impl Config {

@@ -24,8 +24,9 @@ pub use context::ContextFrom;
 pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;
 pub use kiln_engine::{
-    Cancel, DefaultNetwork, Engine, EngineError, Event, EventSink, Image, ImageOptions, LayerPlan,
-    NoSecrets, PathRule, Request, SecretProvider, SecretValue, Solved,
+    CacheMode, CacheSource, Cancel, DefaultNetwork, Engine, EngineError, Event, EventSink, Image,
+    ImageOptions, LayerPlan, Moment, NoSecrets, PathRule, RegistryRemote, Request, SecretProvider,
+    SecretValue, Solved,
 };
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_graph as graph;

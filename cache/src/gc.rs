@@ -23,6 +23,8 @@ pub struct PruneOptions {
     pub older_than: Option<Duration>,
     /// The least recently used, until no more than this many bytes are left.
     pub keep_storage: Option<u64>,
+    /// The least recently used, until this many bytes are free on the store's disk.
+    pub min_free: Option<u64>,
     /// Only say what would go.
     pub dry_run: bool,
 }
@@ -44,6 +46,8 @@ impl PruneReport {
 
 /// How many things go while builds have to wait.
 const BATCH: usize = 256;
+/// How long after one automatic collection the next one may be.
+const POLICY_PAUSE: Duration = Duration::from_secs(300);
 
 impl Store {
     /// Removes what is no longer wanted.
@@ -72,21 +76,47 @@ impl Store {
         if options.all {
             return Ok(items);
         }
-        if options.older_than.is_none() && options.keep_storage.is_none() {
+        let no_limit = options.keep_storage.is_none() && options.min_free.is_none();
+        if options.older_than.is_none() && no_limit {
             return self.garbage(items);
         }
         let limit = options
             .older_than
             .and_then(|age| SystemTime::now().checked_sub(age));
-        let mut excess = options
+        let over = options
             .keep_storage
             .map_or(0, |keep| total.saturating_sub(keep));
+        let lacking = options
+            .min_free
+            .map_or(0, |wanted| wanted.saturating_sub(self.free_space()));
+        let mut excess = over.max(lacking);
         items.retain(|item| {
             let go = limit.is_some_and(|limit| item.last_used < limit) || excess > 0;
             excess = excess.saturating_sub(if go { item.bytes } else { 0 });
             go
         });
         Ok(items)
+    }
+
+    /// The bytes that are free on the store's disk.
+    fn free_space(&self) -> u64 {
+        rustix::fs::statvfs(self.root()).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
+    }
+
+    /// Prunes by a policy, unless that was done a short while ago: looking takes time in a large
+    /// store.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub fn prune_by_policy(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
+        let mark = self.path("locks/policy");
+        let last = std::fs::metadata(&mark).and_then(|about| about.modified());
+        let recent = last.is_ok_and(|last| last.elapsed().is_ok_and(|age| age < POLICY_PAUSE));
+        if recent {
+            return Ok(PruneReport::default());
+        }
+        _ = std::fs::write(&mark, "");
+        self.prune(options)
     }
 
     /// The trees that no record and no unpacked layer names.

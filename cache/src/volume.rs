@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
 use crate::memo::read_checked;
-use crate::staging::remove_tree;
-use crate::{Store, StoreError};
+use crate::staging::{remove_tree, rename};
+use crate::{Staging, Store, StoreError};
 
 /// How a volume is shared by steps that want it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,30 @@ impl Store {
             is_new,
             _lock: lock,
         })
+    }
+
+    /// Whether a step has used a volume of this name.
+    #[must_use]
+    pub fn has_volume(&self, name: &str) -> bool {
+        self.volume_folder(name).join("0").exists()
+    }
+
+    /// Makes a folder the content of a volume, in place of what it had.
+    ///
+    /// # Errors
+    /// When the store can't be written. Waits until no step uses the volume.
+    #[expect(clippy::needless_pass_by_value, reason = "a staging folder is used up")]
+    pub fn replace_volume(&self, name: &str, staging: Staging) -> Result<(), StoreError> {
+        let (_, _alone) = self.hold_volume(name, VolumeSharing::Locked)?;
+        let folder = self.volume_folder(name);
+        std::fs::create_dir_all(&folder).context("create the volume", &folder)?;
+        let (copy, grave) = (folder.join("0"), self.temp_path());
+        if copy.exists() {
+            rename(&copy, &grave)?;
+        }
+        rename(staging.fs(), &copy)?;
+        remove_tree(&grave);
+        self.note_use(name, &folder)
     }
 
     fn hold_volume(&self, name: &str, sharing: VolumeSharing) -> Result<(u32, Lock), StoreError> {

@@ -2,6 +2,7 @@
 //! configuration and the manifest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kiln_cache::LayerBlob;
 use kiln_graph::encode::Encoder;
@@ -12,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::layering::{LayerContent, LayerPlan, PlannedLayer};
+use crate::remote::Distant;
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::solve::Solved;
 use crate::{EngineError, EventSink, parallel};
@@ -35,8 +37,17 @@ pub struct ImageOptions {
 #[derive(Clone, Debug)]
 pub(crate) struct ImageBlob {
     pub(crate) blob: LayerBlob,
-    /// The image it was taken from, whose registry may still be the only one to have it.
-    pub(crate) from: Option<(kiln_graph::ImageLayer, String)>,
+    /// Where it was taken from, which may still be the only place that has it.
+    pub(crate) from: Option<BlobOrigin>,
+}
+
+/// Where a layer's blob can be had.
+#[derive(Clone, Debug)]
+pub(crate) enum BlobOrigin {
+    /// With an image.
+    Image(kiln_graph::ImageLayer, String),
+    /// On a remote.
+    Remote(Arc<Distant>),
 }
 
 /// A finished image.
@@ -83,7 +94,7 @@ impl Solved {
         }
     }
 
-    fn layer_blob(
+    pub(crate) fn layer_blob(
         &self,
         layer: &PlannedLayer,
         options: &ImageOptions,
@@ -101,7 +112,17 @@ impl Solved {
             };
             return Ok(ImageBlob {
                 blob,
-                from: Some((layer.clone(), image.to_string())),
+                from: Some(BlobOrigin::Image(layer.clone(), image.to_string())),
+            });
+        }
+        if let PlannedLayer::Stack { layers, .. } = layer
+            && let [LayerRef::Distant(distant)] = &layers[..]
+            && distant.tree.layer.media_type == options.codec.media_type()
+            && options.epoch.is_none()
+        {
+            return Ok(ImageBlob {
+                blob: distant.tree.layer.clone(),
+                from: Some(BlobOrigin::Remote(distant.clone())),
             });
         }
         let content = self.content(layer, events)?;

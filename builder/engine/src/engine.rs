@@ -9,6 +9,7 @@ use kiln_graph::{Build, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Identity, Sandbox};
 
+use crate::remote::CacheSource;
 use crate::snapshot::{LayerRef, Snapshot};
 use crate::{Cancel, EngineError, EventSink, SecretProvider};
 
@@ -118,6 +119,8 @@ pub struct Request {
     pub fresh: BTreeSet<StepId>,
     /// After a failure, run what doesn't depend on it.
     pub keep_going: bool,
+    /// Remotes that results are taken from, asked in order.
+    pub cache_from: Vec<CacheSource>,
     /// How many steps run at once.
     pub jobs: usize,
     /// The network of steps that don't say which they want.
@@ -146,6 +149,7 @@ impl Request {
             no_cache: false,
             fresh: BTreeSet::new(),
             keep_going: false,
+            cache_from: Vec::new(),
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),

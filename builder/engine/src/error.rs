@@ -89,6 +89,14 @@ pub enum EngineError {
     /// Several steps failed, in a build that goes on after failures.
     #[error("{} steps failed: {}", .0.len(), list(.0))]
     Several(Vec<EngineError>),
+    /// A remote cache is damaged or can't be reached.
+    #[error("the cache {remote} can't be used: {reason}")]
+    RemoteCache {
+        /// Which.
+        remote: String,
+        /// Why.
+        reason: String,
+    },
     /// The build was stopped.
     #[error("the build was cancelled")]
     Cancelled,
@@ -102,7 +110,9 @@ impl EngineError {
             Self::Step(_) | Self::Missing { .. } | Self::Leak { .. } | Self::Cancelled => {
                 Fault::User
             }
-            Self::Sandbox { .. } | Self::Output { .. } => Fault::Environment,
+            Self::Sandbox { .. } | Self::Output { .. } | Self::RemoteCache { .. } => {
+                Fault::Environment
+            }
             Self::Files { source, .. } => source.fault(),
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),

@@ -110,7 +110,7 @@ fn part(
             if let Some(known) = shared.engine.store.memo("part", &memo)? {
                 return Ok(known);
             }
-            let view = shared.view(result)?;
+            let view = shared.outline(result)?;
             let mut out = Encoder::new("kiln-part", KEY_VERSION);
             out.seq(view.below(&view.resolve(path, true)), |out, found| {
                 out.path(&found.entry.path);
@@ -201,7 +201,7 @@ fn selection(
     {
         return Ok(known);
     }
-    let view = shared.view(from)?;
+    let view = shared.outline(from)?;
     let selected = select(&view, copy).map_err(SelectionError::Files)?;
     let content = crate::files::digest(&view, copy, &selected);
     if let Some(memo) = &memo {

@@ -29,6 +29,7 @@ impl Engine {
                 location: None,
             }),
             LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
+            LayerRef::Distant(distant) => self.distant_tree(distant, events),
         }
     }
 
@@ -105,6 +106,30 @@ impl Engine {
 }
 
 impl Shared<'_> {
+    /// What a step's result contains, for keys: the files of trees on remotes stay there.
+    pub(crate) fn outline(&self, result: &StepResult) -> Result<Arc<View>, EngineError> {
+        let StepResult::Snapshot(snapshot) = result else {
+            return self.view(result);
+        };
+        let layer = |layer: &LayerRef| -> Result<Layer, EngineError> {
+            if let LayerRef::Distant(distant) = layer
+                && self.engine.store.tree(&distant.tree.tree)?.is_none()
+            {
+                return Ok(Layer {
+                    manifest: Arc::new(self.engine.distant_manifest(distant)?),
+                    root: std::path::PathBuf::new(),
+                });
+            }
+            let tree = self.engine.tree(layer, &*self.request.events)?;
+            Ok(Layer {
+                manifest: tree.manifest()?,
+                root: tree.fs(),
+            })
+        };
+        let layers = parallel::map(snapshot.layers(), layer)?;
+        Ok(Arc::new(View::new(layers)))
+    }
+
     /// The files of a step's result.
     pub(crate) fn view(&self, result: &StepResult) -> Result<Arc<View>, EngineError> {
         Ok(Arc::new(match result {

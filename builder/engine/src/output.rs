@@ -11,6 +11,7 @@ use kiln_image::{
     ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
 };
 
+use crate::assemble::BlobOrigin;
 use crate::layers::view_of;
 use crate::solve::Solved;
 use crate::{EngineError, Event, EventSink, Image};
@@ -72,7 +73,8 @@ impl Solved {
         events: &dyn EventSink,
     ) -> Result<kiln_cache::Blob, EngineError> {
         match &layer.from {
-            Some((layer, image)) => self.engine.blob(layer, image, events),
+            Some(BlobOrigin::Image(layer, image)) => self.engine.blob(layer, image, events),
+            Some(BlobOrigin::Remote(distant)) => self.engine.distant_layer(distant, events),
             None => self
                 .engine
                 .store
@@ -219,7 +221,10 @@ impl Solved {
             let from: Reference = image.parse().ok()?;
             (from.host == to.host && from.repository != to.repository).then_some(from.repository)
         };
-        let mount_from = layer.from.as_ref().and_then(|(_, image)| same_host(image));
+        let mount_from = match &layer.from {
+            Some(BlobOrigin::Image(_, image)) => same_host(image),
+            Some(BlobOrigin::Remote(_)) | None => None,
+        };
         let (digest, size) = (layer.blob.blob, layer.blob.size);
         let layer = layer.clone();
         let file = move || {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use kiln_graph::encode::Encoder;
 use kiln_graph::{ContentDigest, ImageLayer, ImagePath, Manifest, TreeId};
 
+use crate::remote::Distant;
+
 /// Bumped whenever the digest of a stack is made otherwise.
 const CONTENT_VERSION: u32 = 1;
 
@@ -20,6 +22,8 @@ pub(crate) enum LayerRef {
     },
     /// A tree of the store.
     Tree(TreeId),
+    /// A tree that may still be on a remote only.
+    Distant(Arc<Distant>),
 }
 
 /// A root filesystem: layers, lowest first. Cheap to clone.
@@ -73,7 +77,9 @@ fn stack(below: ContentDigest, layer: &LayerRef, empty: Option<TreeId>) -> Conte
     out.digest(&below.0);
     match layer {
         LayerRef::Tree(id) if Some(*id) == empty => return below,
+        LayerRef::Distant(distant) if Some(distant.tree.tree) == empty => return below,
         LayerRef::Tree(id) => out.tag(0).digest(&id.0),
+        LayerRef::Distant(distant) => out.tag(0).digest(&distant.tree.tree.0),
         LayerRef::Image { layer, .. } => out.tag(1).blob(&layer.diff_id),
     };
     ContentDigest(out.finish())

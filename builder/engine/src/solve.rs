@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use kiln_cache::Session;
-use kiln_graph::{Build, Graph, StepId};
+use kiln_graph::{Build, Graph, StepId, StepKey};
 
 use crate::engine::{Engine, Request};
 use crate::schedule::Schedule;
@@ -19,6 +19,8 @@ pub struct Solved {
     pub(crate) engine: Engine,
     pub(crate) build: Build,
     pub(crate) results: BTreeMap<StepId, StepResult>,
+    /// What the results of keyed steps are filed under.
+    pub(crate) keys: BTreeMap<StepId, StepKey>,
     /// Keeps what was used from being collected while outputs are made.
     _session: Session,
 }
@@ -77,11 +79,22 @@ impl Engine {
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
         let roots = request.build.targets.iter().map(|target| target.root);
         let targets: Vec<StepId> = roots.collect();
-        let (results, session) = self.solve_steps(&request, &targets)?;
+        let mut request = request;
+        let (answers, session) = match self.solve_steps(&request, &targets) {
+            // A remote that turns out to be damaged costs time, never the build.
+            Err(error @ EngineError::RemoteCache { .. }) if !request.cache_from.is_empty() => {
+                let message = format!("{error}; building without it");
+                request.events.event(Event::Warning { message });
+                request.cache_from.clear();
+                self.solve_steps(&request, &targets)?
+            }
+            other => other?,
+        };
         Ok(Solved {
             engine: self.clone(),
             build: request.build,
-            results,
+            results: answers.results,
+            keys: answers.keys,
             _session: session,
         })
     }
@@ -91,7 +104,7 @@ impl Engine {
         &self,
         request: &Request,
         targets: &[StepId],
-    ) -> Result<(BTreeMap<StepId, StepResult>, Session), EngineError> {
+    ) -> Result<(Answers, Session), EngineError> {
         crate::leak::check_configurations(request)?;
         let session = self.store.session()?;
         let mut schedule = Schedule::new(&request.build.graph, targets);
@@ -99,9 +112,9 @@ impl Engine {
             steps: plan(&request.build.graph, &schedule),
         });
         let shared = Shared::new(self, request)?;
-        let results = run_all(&shared, &mut schedule)?;
+        let answers = run_all(&shared, &mut schedule)?;
         self.store.settle()?;
-        Ok((results, session))
+        Ok((answers, session))
     }
 }
 
@@ -123,23 +136,27 @@ fn plan(graph: &Graph, schedule: &Schedule) -> Vec<PlannedStep> {
     schedule.steps().map(one).collect()
 }
 
+/// What came of the steps.
+#[derive(Default)]
+pub(crate) struct Answers {
+    pub(crate) results: BTreeMap<StepId, StepResult>,
+    pub(crate) keys: BTreeMap<StepId, StepKey>,
+}
+
 type Answer = (StepId, Result<Done, EngineError>, Instant);
 
-fn run_all(
-    shared: &Shared<'_>,
-    schedule: &mut Schedule,
-) -> Result<BTreeMap<StepId, StepResult>, EngineError> {
+fn run_all(shared: &Shared<'_>, schedule: &mut Schedule) -> Result<Answers, EngineError> {
     let graph = &shared.request.build.graph;
-    let mut results = BTreeMap::new();
+    let mut answers = Answers::default();
     let mut failures = Vec::new();
     std::thread::scope(|scope| {
-        let (send, answers) = channel::<Answer>();
+        let (send, finished_steps) = channel::<Answer>();
         let mut running = 0;
         loop {
             if failures.is_empty() || shared.request.keep_going {
                 for id in schedule.take_ready() {
                     running += 1;
-                    let inputs = inputs_of(graph, id, &results);
+                    let inputs = inputs_of(graph, id, &answers.results);
                     let send: Sender<Answer> = send.clone();
                     scope.spawn(move || {
                         let started = Instant::now();
@@ -150,14 +167,15 @@ fn run_all(
             if running == 0 {
                 break;
             }
-            let Ok((id, answer, started)) = answers.recv() else {
+            let Ok((id, answer, started)) = finished_steps.recv() else {
                 break;
             };
             running -= 1;
             match answer {
                 Ok(done) => {
                     finished(shared, id, done.outcome, started, done.key);
-                    results.insert(id, done.result);
+                    answers.keys.extend(done.key.map(|key| (id, key)));
+                    answers.results.insert(id, done.result);
                     schedule.done(graph, id);
                 }
                 Err(error) => {
@@ -170,7 +188,7 @@ fn run_all(
                     };
                     finished(shared, id, outcome, started, None);
                     if !shared.request.keep_going {
-                        shared.request.cancel.cancel();
+                        shared.cancel.cancel();
                     }
                     if !stopped || failures.is_empty() {
                         failures.push(error);
@@ -180,7 +198,7 @@ fn run_all(
         }
     });
     match failures.len() {
-        0 => Ok(results),
+        0 => Ok(answers),
         1 => Err(failures.remove(0)),
         _ => Err(EngineError::Several(failures)),
     }
@@ -199,7 +217,7 @@ fn finished(
     id: StepId,
     outcome: Outcome,
     started: Instant,
-    key: Option<kiln_graph::StepKey>,
+    key: Option<StepKey>,
 ) {
     let duration = started.elapsed();
     shared.request.events.event(Event::Finished {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_cache::{KeyParts, Record, Tree};
 use kiln_graph::{Files, Graph, ImagePath, Input, Op, Step, StepId, StepKey, TreeId};
 
+use crate::cancel::{Cancel, HookGuard};
 use crate::context::ContextNeeds;
 use crate::engine::{Engine, Request};
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
@@ -23,6 +24,9 @@ pub(crate) struct Done {
 pub(crate) struct Shared<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) request: &'a Request,
+    /// Stops the steps: after a failure, or because the user stops the build.
+    pub(crate) cancel: Cancel,
+    _following: HookGuard,
     pub(crate) empty: TreeId,
     pub(crate) needs: ContextNeeds,
     pub(crate) slots: Slots,
@@ -33,9 +37,13 @@ pub(crate) struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     pub(crate) fn new(engine: &'a Engine, request: &'a Request) -> Result<Self, EngineError> {
+        let cancel = Cancel::new();
+        let inner = cancel.clone();
         Ok(Self {
             engine,
             request,
+            _following: request.cancel.on_cancel(move || inner.cancel()),
+            cancel,
             empty: engine.store.empty_tree()?.id(),
             needs: ContextNeeds::of(&request.build.graph),
             slots: Slots::new(request.jobs.max(1)),
@@ -69,7 +77,7 @@ impl<'a> Shared<'a> {
 
     /// Runs a step, or finds what it gave before.
     pub(crate) fn run(&self, id: StepId, inputs: &[StepResult]) -> Result<Done, EngineError> {
-        if self.request.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
         let step = self.graph().step(id);
@@ -155,8 +163,11 @@ impl<'a> Shared<'a> {
         if !fresh && let Some(record) = self.engine.store.record(&key)? {
             return self.recorded(step, inputs, &record);
         }
+        if !fresh && let Some(layers) = self.distant(&key) {
+            return self.done(step, inputs, &layers, key);
+        }
         let _slot = self.slots.take();
-        if self.request.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
         self.started(id);
@@ -205,6 +216,18 @@ impl<'a> Shared<'a> {
         inputs: &[StepResult],
         record: &Record,
     ) -> Result<Done, EngineError> {
+        let added: Vec<LayerRef> = record.output.iter().copied().map(LayerRef::Tree).collect();
+        self.done(step, inputs, &added, record.key)
+    }
+
+    /// A step's result: what it is built on, and what it adds.
+    fn done(
+        &self,
+        step: &Step,
+        inputs: &[StepResult],
+        added: &[LayerRef],
+        key: StepKey,
+    ) -> Result<Done, EngineError> {
         let base = match &step.op {
             Op::Exec(exec) => self.snapshot(&inputs[exec.root.index()])?,
             Op::Files(Files {
@@ -212,12 +235,10 @@ impl<'a> Shared<'a> {
             }) => self.snapshot(&inputs[base.index()])?,
             _ => Snapshot::scratch(),
         };
-        let added: Vec<LayerRef> = record.output.iter().copied().map(LayerRef::Tree).collect();
-        let result = StepResult::Snapshot(base.with(&added, self.empty));
         Ok(Done {
-            result,
+            result: StepResult::Snapshot(base.with(added, self.empty)),
             outcome: Outcome::Cached,
-            key: Some(record.key),
+            key: Some(key),
         })
     }
 

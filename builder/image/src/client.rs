@@ -159,6 +159,16 @@ impl Client {
         }
     }
 
+    /// A manifest's bytes, whatever kind of manifest it is.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn manifest_bytes(&self, reference: &Reference) -> Result<Vec<u8>, ImageError> {
+        let name = reference.manifest_name();
+        let (_, bytes) = self.runtime().block_on(self.manifest(reference, &name))?;
+        Ok(bytes)
+    }
+
     /// The names of the images in an archive.
     ///
     /// # Errors

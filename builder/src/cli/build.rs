@@ -16,7 +16,7 @@ use super::{Failed, print, say};
 use crate::journal::Journal;
 use crate::progress::{Style, display};
 use crate::select::{select, with_consumers};
-use crate::{DockerfileRequest, Error, Policy, Prepared, Secrets, prepare, report};
+use crate::{Config, DockerfileRequest, Error, Policy, Prepared, Secrets, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -67,6 +67,19 @@ pub(crate) struct BuildArgs {
     /// Run every step twice, and name the files that differ
     #[arg(long)]
     verify_reproducible: bool,
+    /// Take results from a cache: type=local,src=FOLDER or type=registry,ref=NAME (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    cache_from: Vec<String>,
+    /// Share results: type=local,dest=FOLDER or type=registry,ref=NAME, with mode=min|max and
+    /// ignore-error=false (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    cache_to: Vec<String>,
+    /// Sign what is shared with the key in this file (64 hexadecimal digits)
+    #[arg(long, value_name = "FILE")]
+    cache_sign_key: Option<PathBuf>,
+    /// Take only results signed by this public key (repeatable)
+    #[arg(long, value_name = "KEY")]
+    cache_trust: Vec<String>,
     /// Annotate the image's manifest (repeatable)
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     annotations: Vec<String>,
@@ -121,6 +134,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
     let options = args.image_options(&request)?;
+    let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
     let policy = args.policy.as_deref().map(Policy::read).transpose()?;
     let events = display(if args.quiet {
         Style::Quiet
@@ -141,6 +155,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     build.secrets = secrets.clone();
     build.events = journal.clone();
     build.cancel = cancel.clone();
+    build.cache_from = super::cache::sources(engine, &args.cache_from, &args.cache_trust)?;
     let again = args.verify_reproducible.then(|| build.clone());
     let result = engine.solve(build).map_err(Error::from).and_then(|solved| {
         if let Some(again) = again {
@@ -150,7 +165,8 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
             super::checks::policy(policy, &solved, &options, &*journal)?;
         }
         let images = super::output::write(&solved, &outputs, &args.tags, &options, &*journal)?;
-        args.write_ids(&solved, &images)
+        args.write_ids(&solved, &images)?;
+        super::cache::export(engine, &solved, &targets, &*journal)
     });
     journal.finish(result.as_ref().err().map(ToString::to_string));
     if args.explain {
@@ -158,7 +174,11 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
         let steps = crate::explain::explain(engine.store(), &record)?;
         say(&crate::explain::text(&record, &steps));
     }
-    result.map_err(|error| args.failure(engine, &prepared, secrets, &error))
+    result.map_err(|error| args.failure(engine, &prepared, secrets, &error))?;
+    if let Some(policy) = Config::load()?.gc.options()? {
+        engine.store().prune_by_policy(&policy)?;
+    }
+    Ok(())
 }
 
 /// Makes a step the end of the build.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod build;
+mod cache;
 mod call;
 mod checks;
 mod doctor;
@@ -14,6 +15,7 @@ mod source;
 mod steps;
 mod storage;
 mod timeline;
+mod volume;
 mod watch;
 
 use std::process::ExitCode;
@@ -49,6 +51,15 @@ enum Command {
     /// Work with images in the store
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Work with the caches that steps keep
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
+    /// Look for damage in the store
+    Fsck {
+        /// Remove what is damaged: it is made or fetched again when it is needed
+        #[arg(long)]
+        repair: bool,
+    },
     /// Show what the store holds
     Du,
     /// Remove what is no longer wanted from the store
@@ -82,6 +93,8 @@ pub fn run() -> ExitCode {
         Command::History(args) => past::history(&args),
         Command::Timeline(args) => timeline::run(&args),
         Command::Image(command) => image::run(&command),
+        Command::Volume(command) => volume::run(&command),
+        Command::Fsck { repair } => storage::fsck(repair),
         Command::Du => storage::du(),
         Command::Prune(args) => storage::prune(&args),
         Command::Doctor => doctor::run(),

@@ -100,7 +100,7 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-fn when(millis: u64) -> String {
+pub(crate) fn when(millis: u64) -> String {
     let seconds = i64::try_from(millis / 1000).unwrap_or_default();
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
     OffsetDateTime::from_unix_timestamp(seconds)

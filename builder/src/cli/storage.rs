@@ -20,6 +20,9 @@ pub(crate) struct PruneArgs {
     /// The least recently used, down to this size: 500MB, 20GB
     #[arg(long, value_name = "SIZE")]
     keep_storage: Option<String>,
+    /// The least recently used, until this much is free on the store's disk
+    #[arg(long, value_name = "SIZE")]
+    min_free: Option<String>,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
@@ -51,12 +54,39 @@ pub(crate) fn du() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Runs `kiln fsck`.
+pub(crate) fn fsck(repair: bool) -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    let report = engine.store().fsck(repair)?;
+    for damage in &report.damaged {
+        print(&format!("{}: {}\n", damage.path.display(), damage.reason));
+    }
+    let count = report.damaged.len();
+    let end = match (count, repair) {
+        (0, _) => format!("{} things checked, no damage", report.checked),
+        (count, true) => format!(
+            "{} things checked, {count} damaged and removed",
+            report.checked
+        ),
+        (count, false) => {
+            let text = format!(
+                "{count} of {} things are damaged: run 'kiln fsck --repair'",
+                report.checked
+            );
+            return Err(Failed { text, status: 1 });
+        }
+    };
+    print(&format!("{end}\n"));
+    Ok(())
+}
+
 /// Runs `kiln prune`.
 pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let options = PruneOptions {
         all: args.all,
         older_than: flag("--older-than", args.older_than.as_deref(), age)?,
         keep_storage: flag("--keep-storage", args.keep_storage.as_deref(), parse)?,
+        min_free: flag("--min-free", args.min_free.as_deref(), parse)?,
         dry_run: args.dry_run,
     };
     let (engine, _) = crate::open()?;

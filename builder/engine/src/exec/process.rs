@@ -38,7 +38,7 @@ impl Shared<'_> {
             .spawn(spec, Output::Piped)
             .map_err(failed)?;
         let killer = child.killer();
-        let _guard = self.request.cancel.on_cancel(move || killer.kill());
+        let _guard = self.cancel.on_cancel(move || killer.kill());
         let limit = exec
             .timeout
             .map(|limit| Limit::start(limit, child.killer()));

@@ -59,7 +59,8 @@ impl Engine {
         if moment == Moment::After {
             wanted.push(step);
         }
-        let (results, _session) = self.solve_steps(request, &wanted)?;
+        let (answers, _session) = self.solve_steps(request, &wanted)?;
+        let results = answers.results;
         let inputs: Vec<StepResult> = graph
             .inputs(step)
             .iter()
@@ -151,7 +152,7 @@ impl Shared<'_> {
             .spawn(&spec, Output::Terminal(terminal))
             .map_err(failed)?;
         let killer = child.killer();
-        let _guard = self.request.cancel.on_cancel(move || killer.kill());
+        let _guard = self.cancel.on_cancel(move || killer.kill());
         match child.wait().map_err(failed)?.exit {
             Exit::Code(code) | Exit::NotExecuted { code, .. } => Ok(code),
             Exit::Signal(signal) => Ok(128 + signal),

@@ -1,0 +1,275 @@
+//! Shares steps' results with other machines: looks each key up by itself, fetches a tree's files
+//! only when a step that runs needs them, sends what the other side lacks.
+
+mod export;
+mod registry;
+mod volume;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kiln_cache::remote::{CacheTrust, Remote, RemoteRecord, RemoteTree, read_manifest};
+use kiln_cache::{Blob, Tree};
+use kiln_graph::{BlobDigest, Manifest, StepKey};
+use kiln_image::layer::{UnpackOptions, unpack};
+
+use crate::engine::Engine;
+use crate::snapshot::LayerRef;
+use crate::step::Shared;
+use crate::{EngineError, Event, EventSink};
+pub use export::{CacheMode, Exported};
+pub use registry::RegistryRemote;
+pub use volume::VolumeTransfer;
+
+/// A remote that builds take results from.
+#[derive(Clone)]
+pub struct CacheSource {
+    remote: Arc<dyn Remote>,
+    trust: CacheTrust,
+    /// Which volumes are taken from it when a step wants one that isn't here.
+    pub volumes: Volumes,
+    /// Whether it failed: then it is not asked again.
+    broken: Arc<AtomicBool>,
+}
+
+/// Some cache volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Volumes {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// These.
+    Named(Vec<String>),
+}
+
+impl Volumes {
+    /// Whether a volume is among them.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|known| known == name),
+        }
+    }
+}
+
+impl fmt::Debug for CacheSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheSource({})", self.remote.name())
+    }
+}
+
+impl CacheSource {
+    /// A source whose entries must be signed by one of the trusted keys, if there are any.
+    #[must_use]
+    pub fn new(remote: Arc<dyn Remote>, trust: CacheTrust) -> Self {
+        Self {
+            remote,
+            trust,
+            volumes: Volumes::None,
+            broken: Arc::default(),
+        }
+    }
+
+    fn record(&self, key: &StepKey) -> Result<Option<RemoteRecord>, String> {
+        let name = RemoteRecord::entry_name(key);
+        let Some(text) = self.remote.entry(&name)? else {
+            return Ok(None);
+        };
+        let text = self
+            .trust
+            .open(&name, &text)
+            .map_err(|error| error.to_string())?;
+        let record: RemoteRecord = serde_json::from_slice(&text)
+            .map_err(|error| format!("{name} can't be understood: {error}"))?;
+        if record.key != *key {
+            return Err(format!("{name} holds the result of another step"));
+        }
+        Ok(Some(record))
+    }
+}
+
+/// A tree that may still be on a remote only.
+#[derive(Clone, Debug)]
+pub(crate) struct Distant {
+    pub(crate) tree: RemoteTree,
+    source: CacheSource,
+}
+
+impl PartialEq for Distant {
+    fn eq(&self, other: &Self) -> bool {
+        self.tree == other.tree
+    }
+}
+
+impl Eq for Distant {}
+
+impl Shared<'_> {
+    /// The layers that a step adds, as far as a remote knows.
+    pub(crate) fn distant(&self, key: &StepKey) -> Option<Vec<LayerRef>> {
+        for source in &self.request.cache_from {
+            if source.broken.load(Ordering::Relaxed) {
+                continue;
+            }
+            match source.record(key) {
+                Ok(None) => {}
+                Ok(Some(record)) => {
+                    let layer = |tree| {
+                        LayerRef::Distant(Arc::new(Distant {
+                            tree,
+                            source: source.clone(),
+                        }))
+                    };
+                    return Some(record.output.into_iter().map(layer).collect());
+                }
+                Err(reason) => {
+                    source.broken.store(true, Ordering::Relaxed);
+                    self.warn(&format!(
+                        "the cache {} is not used: {reason}",
+                        source.remote.name()
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Shared<'_> {
+    /// Brings a volume here that a step wants and that isn't there, if a remote has it.
+    pub(crate) fn fetch_volume(&self, name: &str) {
+        let sources = self.request.cache_from.iter();
+        for source in sources.filter(|source| source.volumes.has(name)) {
+            match self.engine.import_volume(name, source) {
+                Ok(Some(_)) => return,
+                Ok(None) => {}
+                Err(error) => self.warn(&format!("the volume {name} starts empty: {error}")),
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// The manifest of a tree on a remote; its files stay there.
+    pub(crate) fn distant_manifest(&self, distant: &Distant) -> Result<Manifest, EngineError> {
+        let tree = &distant.tree;
+        let blob = self.distant_blob(distant, &tree.manifest, tree.manifest_size, &|_| {})?;
+        let bytes = std::fs::read(&blob.path).unwrap_or_default();
+        read_manifest(&bytes, &tree.tree)
+            .ok_or_else(|| broken(distant, "its manifest is another tree's"))
+    }
+
+    /// A tree of a remote with its files, brought into the store.
+    pub(crate) fn distant_tree(
+        &self,
+        distant: &Distant,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
+        let id = distant.tree.tree;
+        if let Some(tree) = self.store.tree(&id)? {
+            return Ok(tree);
+        }
+        let key = StepKey(id.0);
+        let _alone = self.store.lock_step(&key)?;
+        if let Some(tree) = self.store.tree(&id)? {
+            return Ok(tree);
+        }
+        let manifest = self.distant_manifest(distant)?;
+        let blob = self.distant_layer(distant, events)?;
+        let staging = self.store.staging()?;
+        let options = UnpackOptions {
+            opaque_xattr: self.store.xattrs().opaque(),
+            give_away: self.gives_away(),
+        };
+        let unpacked = std::fs::File::open(&blob.path)
+            .and_then(|file| unpack(file, staging.fs(), &options))
+            .map_err(|error| broken(distant, &error.to_string()))?;
+        // A tar doesn't say which times count, and has folders that nobody spoke of.
+        let spoken = unpacked.manifest.entries().iter().filter_map(|entry| {
+            let mut entry = entry.clone();
+            entry.mtime_counts = manifest.get(&entry.path)?.mtime_counts;
+            Some(entry)
+        });
+        if spoken.collect::<Manifest>().id() != id {
+            return Err(broken(distant, "its files are not what its manifest says"));
+        }
+        Ok(self.store.commit(staging, manifest)?)
+    }
+
+    /// The blob with a tree's files.
+    pub(crate) fn distant_layer(
+        &self,
+        distant: &Distant,
+        events: &dyn EventSink,
+    ) -> Result<Blob, EngineError> {
+        let layer = &distant.tree.layer;
+        let name = format!("cache {}", &layer.blob.hex()[..12]);
+        let tell = |done, finished| {
+            events.event(Event::Transfer {
+                name: name.clone(),
+                done,
+                total: Some(layer.size),
+                finished,
+            });
+        };
+        let blob =
+            self.distant_blob(distant, &layer.blob, layer.size, &|done| tell(done, false))?;
+        tell(layer.size, true);
+        Ok(blob)
+    }
+
+    fn distant_blob(
+        &self,
+        distant: &Distant,
+        digest: &BlobDigest,
+        size: u64,
+        progress: &dyn Fn(u64),
+    ) -> Result<Blob, EngineError> {
+        if let Some(blob) = self.store.blob(digest)? {
+            return Ok(blob);
+        }
+        let mut writer = Counted {
+            inner: self.store.blob_writer()?,
+            done: 0,
+            progress,
+        };
+        let fetched = distant.source.remote.blob(digest, size, &mut writer);
+        fetched.map_err(|reason| broken(distant, &reason))?;
+        let committed = writer.inner.commit(Some(*digest));
+        committed.map_err(|error| match error {
+            kiln_cache::StoreError::WrongDigest { .. } => broken(distant, &error.to_string()),
+            other => other.into(),
+        })
+    }
+}
+
+fn broken(distant: &Distant, reason: &str) -> EngineError {
+    distant.source.broken.store(true, Ordering::Relaxed);
+    EngineError::RemoteCache {
+        remote: distant.source.remote.name(),
+        reason: reason.to_owned(),
+    }
+}
+
+struct Counted<'a> {
+    inner: kiln_cache::BlobWriter,
+    done: u64,
+    progress: &'a dyn Fn(u64),
+}
+
+impl std::io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.done += count as u64;
+        (self.progress)(self.done);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}

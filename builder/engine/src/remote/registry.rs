@@ -1,0 +1,122 @@
+//! A remote in a registry: each entry is a tag of one repository, an OCI manifest that carries
+//! the entry as an annotation and names its blobs as layers, so that the registry keeps them.
+
+use std::io::Write;
+
+use kiln_cache::remote::{Remote, RemoteBlob};
+use kiln_graph::BlobDigest;
+use kiln_image::{
+    Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
+};
+use sha2::{Digest as _, Sha256};
+
+const ENTRY: &str = "dev.kiln.cache.entry";
+const EMPTY: &[u8] = b"{}";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+const BLOB_TYPE: &str = "application/vnd.kiln.cache.blob";
+
+/// A repository that stores share.
+#[derive(Clone, Debug)]
+pub struct RegistryRemote {
+    client: Client,
+    reference: Reference,
+}
+
+impl RegistryRemote {
+    /// The remote in a repository; tags begin with the reference's own tag.
+    #[must_use]
+    pub fn new(client: Client, reference: Reference) -> Self {
+        Self { client, reference }
+    }
+
+    /// A tag has at most 128 characters, so long names are hashed.
+    fn tagged(&self, name: &str) -> Reference {
+        let prefix = self.reference.tag.clone().unwrap_or_default();
+        let mut reference = self.reference.clone();
+        reference.tag = Some(format!("{prefix}-{name}"));
+        reference.digest = None;
+        reference
+    }
+}
+
+impl Remote for RegistryRemote {
+    fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let bytes = match self.client.manifest_bytes(&self.tagged(name)) {
+            Ok(bytes) => bytes,
+            Err(ImageError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
+        Ok(manifest
+            .annotations
+            .get(ENTRY)
+            .map(|text| text.clone().into_bytes()))
+    }
+
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+        let empty = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+        std::fs::write(empty.path(), EMPTY).map_err(|error| error.to_string())?;
+        let config = RemoteBlob {
+            digest: BlobDigest::from_sha256(Sha256::digest(EMPTY).into()),
+            size: EMPTY.len() as u64,
+            path: empty.path(),
+        };
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::MANIFEST.to_owned(),
+            config: describe(EMPTY_TYPE, &config),
+            layers: blobs.iter().map(|blob| describe(BLOB_TYPE, blob)).collect(),
+            annotations: [(
+                ENTRY.to_owned(),
+                String::from_utf8_lossy(entry).into_owned(),
+            )]
+            .into(),
+        };
+        let bytes = serde_json::to_vec(&manifest).map_err(|error| error.to_string())?;
+        let sent = std::sync::atomic::AtomicU64::new(bytes.len() as u64);
+        let image = PushImage {
+            blobs: blobs.iter().chain([&config]).map(push_blob).collect(),
+            manifests: Vec::new(),
+            top: (bytes, media_type::MANIFEST.to_owned()),
+        };
+        let count = |_: &BlobDigest, bytes: u64| {
+            _ = sent.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        };
+        self.client
+            .push(&self.tagged(name), &image, &count)
+            .map_err(|error| error.to_string())?;
+        Ok(sent.into_inner())
+    }
+
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String> {
+        let name = self.reference.to_string();
+        self.client
+            .fetch_blob(&name, digest, size, out, &|_| {})
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn describe(media_type: &str, blob: &RemoteBlob<'_>) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: blob.digest,
+        size: blob.size,
+        platform: None,
+        annotations: std::collections::BTreeMap::new(),
+    }
+}
+
+fn push_blob<'a>(blob: &RemoteBlob<'a>) -> PushBlob<'a> {
+    let path = blob.path.to_owned();
+    PushBlob {
+        digest: blob.digest,
+        size: blob.size,
+        mount_from: None,
+        file: Box::new(move || Ok(path.clone())),
+    }
+}

@@ -1,0 +1,193 @@
+//! Looks for damage: every stored thing against the digest it is named by.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use kiln_graph::{Digest, Entry, ImagePath, Node, TreeId};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use crate::lock::Mode;
+use crate::staging::{remove_tree, rename};
+use crate::{Kind, Store, StoreError, UsageItem};
+
+const CHUNK: usize = 1 << 20;
+
+/// Something that is not what its name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct FsckReport {
+    /// How many things were looked at.
+    pub checked: usize,
+    /// Those that are damaged.
+    pub damaged: Vec<Damage>,
+}
+
+impl Store {
+    /// Looks at everything; with `repair`, removes what is damaged, so that it is made or fetched
+    /// again when it is needed.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub fn fsck(&self, repair: bool) -> Result<FsckReport, StoreError> {
+        let items = self.usage()?.items;
+        let damage = |item: &UsageItem| {
+            let reason = self.problem(item)?;
+            Some(Damage {
+                kind: item.kind,
+                path: item.path.clone(),
+                reason,
+            })
+        };
+        let report = FsckReport {
+            checked: items.len(),
+            damaged: items.par_iter().filter_map(damage).collect(),
+        };
+        if repair {
+            let _alone = self.gc_lock(Mode::Exclusive)?;
+            for damage in &report.damaged {
+                let grave = self.temp_path();
+                rename(&damage.path, &grave)?;
+                remove_tree(&grave);
+            }
+        }
+        Ok(report)
+    }
+
+    fn problem(&self, item: &UsageItem) -> Option<String> {
+        match item.kind {
+            Kind::Tree => self.tree_problem(item),
+            Kind::Blob => blob_problem(item),
+            Kind::Record | Kind::Memo => match crate::memo::read_checked(&item.path) {
+                Ok(Some(_)) => None,
+                Ok(None) => Some("its checksum is wrong".to_owned()),
+                Err(error) => Some(error.to_string()),
+            },
+            // What steps keep in volumes, and wrote to logs, has no digest.
+            Kind::Volume | Kind::Log => None,
+        }
+    }
+
+    fn tree_problem(&self, item: &UsageItem) -> Option<String> {
+        let Ok(id) = item.name.parse::<Digest>() else {
+            return Some("its name is no digest".to_owned());
+        };
+        let bytes = std::fs::read(item.path.join("manifest")).unwrap_or_default();
+        let Some(manifest) = crate::remote::read_manifest(&bytes, &TreeId(id)) else {
+            return Some("its manifest is damaged".to_owned());
+        };
+        let fs = item.path.join("fs");
+        manifest
+            .entries()
+            .iter()
+            .find_map(|entry| entry_problem(entry, &fs))
+    }
+}
+
+fn entry_problem(entry: &Entry, fs: &Path) -> Option<String> {
+    let path = entry.path.under(fs);
+    let missing = || Some(format!("{} is missing", entry.path));
+    let about = match std::fs::symlink_metadata(&path) {
+        Ok(about) => about,
+        Err(_) if entry.node == Node::Whiteout => return None,
+        Err(_) => return missing(),
+    };
+    match &entry.node {
+        Node::File { size, digest } => {
+            if about.len() == *size && blake3_of(&path) == Some(*digest) {
+                return None;
+            }
+            Some(format!("the content of {} changed", entry.path))
+        }
+        Node::Symlink { target } => {
+            use std::os::unix::ffi::OsStrExt as _;
+            let points_to = std::fs::read_link(&path).unwrap_or_default();
+            let same = points_to.as_os_str().as_bytes() == target.as_slice();
+            (!same).then(|| format!("the link {} changed", entry.path))
+        }
+        _ => None,
+    }
+}
+
+fn blake3_of(path: &Path) -> Option<Digest> {
+    crate::scan::upper::digest_of(path, &ImagePath::root()).ok()
+}
+
+fn blob_problem(item: &UsageItem) -> Option<String> {
+    let actual = sha256_of(&item.path);
+    match actual {
+        Ok(actual) if actual == item.name => None,
+        Ok(_) => Some("its content changed".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+    use kiln_graph::Manifest;
+
+    fn flip(path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_flipped_bit_in_each_kind_of_file_is_found_and_removed() {
+        let (_folder, store) = scratch_store();
+        let commit = |content: &[u8]| {
+            let staging = store.staging().unwrap();
+            std::fs::write(staging.fs().join("a"), content).unwrap();
+            let node = Node::File {
+                size: content.len() as u64,
+                digest: Digest::of(content),
+            };
+            let entry = Entry {
+                node,
+                ..Entry::directory("/a".into())
+            };
+            store.commit(staging, Manifest::new(vec![entry])).unwrap()
+        };
+        let (tree, other) = (commit(b"1"), commit(b"2"));
+        let blob = store.put_blob(b"blob").unwrap();
+        let key = Digest::of(b"key");
+        store.put_memo("test", &key, &"fact").unwrap();
+        assert_eq!(store.fsck(false).unwrap().damaged, []);
+        flip(&tree.fs().join("a"));
+        flip(&other.fs().parent().unwrap().join("manifest"));
+        flip(&blob.path);
+        flip(&store.sharded("memo/test", &key.to_string()));
+        let report = store.fsck(true).unwrap();
+        let mut kinds: Vec<Kind> = report.damaged.iter().map(|damage| damage.kind).collect();
+        kinds.sort();
+        assert_eq!(kinds, [Kind::Tree, Kind::Tree, Kind::Blob, Kind::Memo]);
+        assert_eq!(store.fsck(false).unwrap().damaged, []);
+        assert!(store.tree(&tree.id()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,107 @@
+//! A remote in a folder: `entries/<name>` and `blobs/sha256/<hex>`, each written aside and
+//! renamed, so that any number of builds may write at once.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use kiln_graph::BlobDigest;
+
+use super::{Remote, RemoteBlob};
+
+/// A folder that stores share.
+#[derive(Clone, Debug)]
+pub struct FolderRemote {
+    folder: PathBuf,
+}
+
+impl FolderRemote {
+    /// The remote in a folder, which is made when something is written.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
+        self.folder.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn fail(&self, error: &dyn std::fmt::Display) -> String {
+        format!("{}: {error}", self.folder.display())
+    }
+
+    /// Makes a file visible at once.
+    fn place(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent)?;
+        let unique = format!(".{}-{:?}", std::process::id(), std::thread::current().id());
+        let aside = parent.join(unique);
+        fill(&aside)
+            .and_then(|()| std::fs::rename(&aside, path))
+            .inspect_err(|_| _ = std::fs::remove_file(&aside))
+    }
+}
+
+impl Remote for FolderRemote {
+    fn name(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        match std::fs::read(self.folder.join("entries").join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+        let mut sent = 0;
+        for blob in blobs {
+            let path = self.blob_path(&blob.digest);
+            let there = std::fs::metadata(&path).is_ok_and(|about| about.len() == blob.size);
+            if !there {
+                Self::place(&path, |aside| std::fs::copy(blob.path, aside).map(drop))
+                    .map_err(|error| self.fail(&error))?;
+                sent += blob.size;
+            }
+        }
+        let path = self.folder.join("entries").join(name);
+        Self::place(&path, |aside| std::fs::write(aside, entry))
+            .map_err(|error| self.fail(&error))?;
+        Ok(sent + entry.len() as u64)
+    }
+
+    fn blob(&self, digest: &BlobDigest, _size: u64, out: &mut dyn Write) -> Result<(), String> {
+        std::fs::File::open(self.blob_path(digest))
+            .and_then(|mut file| std::io::copy(&mut file, &mut { out }))
+            .map(drop)
+            .map_err(|error| self.fail(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::Digest as _;
+
+    #[test]
+    fn what_is_put_comes_back_and_is_sent_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let remote = FolderRemote::new(folder.path().join("cache"));
+        assert_eq!(remote.entry("a"), Ok(None));
+        let file = folder.path().join("f");
+        std::fs::write(&file, b"content").unwrap();
+        let digest = BlobDigest::from_sha256(sha2::Sha256::digest(b"content").into());
+        let blob = RemoteBlob {
+            digest,
+            size: 7,
+            path: &file,
+        };
+        assert_eq!(remote.put("a", b"12", &[blob]), Ok(9));
+        assert_eq!(remote.put("b", b"12", &[blob]), Ok(2));
+        assert_eq!(remote.entry("a"), Ok(Some(b"12".to_vec())));
+        let mut out = Vec::new();
+        remote.blob(&digest, 7, &mut out).unwrap();
+        assert_eq!(out, b"content");
+    }
+}

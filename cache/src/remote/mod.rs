@@ -1,0 +1,103 @@
+//! Remote caches: what a store shares with others. Format 1.
+//!
+//! A remote holds *entries*, small JSON documents under names, and *blobs* under their SHA-256.
+//! An entry is only written when all blobs it names are there. A step's result is the entry
+//! `step-<step key>`, one [`RemoteRecord`]: for each tree its manifest (in the store's own form,
+//! see `manifest_file`) and its files (a layer as images have it, so that a registry keeps one
+//! copy for both). Each key is looked up by itself and each entry written by itself: builds that
+//! write at once lose nothing of each other's.
+
+mod folder;
+mod sign;
+
+use std::io::Write;
+use std::path::Path;
+
+use kiln_graph::{BlobDigest, Manifest, StepKey, TreeId};
+use serde::{Deserialize, Serialize};
+
+use crate::LayerBlob;
+pub use folder::FolderRemote;
+pub use sign::{CacheSigner, CacheTrust, SignatureError};
+
+/// A place that stores share what they have with.
+pub trait Remote: Send + Sync {
+    /// Its name, for messages.
+    fn name(&self) -> String;
+
+    /// An entry's bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// In plain words, when the place can't be reached or read.
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
+
+    /// Writes an entry and the blobs that it names, those that aren't there yet. Gives the number
+    /// of bytes that were sent.
+    ///
+    /// # Errors
+    /// In plain words.
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String>;
+
+    /// Writes a blob's bytes to `out`. The caller checks the digest.
+    ///
+    /// # Errors
+    /// In plain words.
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String>;
+}
+
+/// A blob to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteBlob<'a> {
+    /// Its digest.
+    pub digest: BlobDigest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The file that holds it.
+    pub path: &'a Path,
+}
+
+/// A tree of a remote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteTree {
+    /// Its identity.
+    pub tree: TreeId,
+    /// The blob with its manifest.
+    pub manifest: BlobDigest,
+    /// That blob's length in bytes.
+    pub manifest_size: u64,
+    /// The blob with its files.
+    pub layer: LayerBlob,
+}
+
+/// A step's result on a remote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRecord {
+    /// What it is filed under.
+    pub key: StepKey,
+    /// The step's name.
+    pub name: String,
+    /// How long the step ran, in milliseconds.
+    pub took: u64,
+    /// The trees that the step added, lowest first.
+    pub output: Vec<RemoteTree>,
+}
+
+impl RemoteRecord {
+    /// The name of a key's entry.
+    #[must_use]
+    pub fn entry_name(key: &StepKey) -> String {
+        format!("step-{key}")
+    }
+}
+
+/// The stored form of a manifest, as remotes keep it.
+#[must_use]
+pub fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
+    crate::manifest_file::write(manifest)
+}
+
+/// The manifest in its stored form, when it is the one of `tree`.
+#[must_use]
+pub fn read_manifest(bytes: &[u8], tree: &TreeId) -> Option<Manifest> {
+    crate::manifest_file::read(bytes).filter(|manifest| manifest.id() == *tree)
+}

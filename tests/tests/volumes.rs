@@ -1,0 +1,212 @@
+//! Cache volumes: what they keep, how they are shared, how they travel.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use kiln_tests::{BUSYBOX, Run, Space};
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Runs a step with the volume `v` at `/v`, and gives what it wrote to `/out`.
+fn step(space: &Space, store: &str, options: &str, script: &str, args: &[&str]) -> (String, Run) {
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN --mount=type=cache,id=v,target=/v{options} {script}\n"),
+    );
+    let out = space.path("out");
+    _ = std::fs::remove_dir_all(&out);
+    let output = format!("type=local,dest={}", out.display());
+    let mut command = space.command(&[
+        "build",
+        "context",
+        "--no-cache",
+        "--progress",
+        "plain",
+        "-o",
+        &output,
+    ]);
+    command.args(args).env("KILN_ROOT", space.path(store));
+    let run = Run::of(&command.output().unwrap()).ok();
+    (read(out.join("out")), run)
+}
+
+const LIST: &str = "find /v -exec stat -c '%n %a %u %g %s %y %h' {} + | sort > /out; cat /v/f /v/link >> /out 2>/dev/null; cat /v/* | sha256sum >> /out; true";
+
+#[test]
+fn a_volume_travels_and_a_second_time_only_its_change() {
+    let space = Space::new();
+    let fill = "mkdir -p /v/d; head -c 20000000 /dev/urandom > /v/big; echo hello > /v/f; ln /v/f /v/hard; ln -s f /v/link; chmod 4711 /v/f; touch -d @12345 /v/f; chown 7:8 /v/d; echo > /out";
+    _ = step(&space, "a", "", fill, &[]);
+    let (before, _) = step(&space, "a", "", LIST, &[]);
+    let kiln = |store: &str, args: &[&str]| {
+        let mut command = space.command(args);
+        command.env("KILN_ROOT", space.path(store));
+        Run::of(&command.output().unwrap())
+    };
+    let folder = space.path("remote").display().to_string();
+    let name = format!("127.0.0.1:5000/volumes-{}:x", std::process::id());
+    for remote in [&folder, &name] {
+        let sent = kiln("a", &["volume", "export", "v", remote]).ok().stdout;
+        assert!(
+            sent.contains("19.07 MiB,") && sent.contains(" MiB sent"),
+            "{sent}"
+        );
+        let store = format!("from-{}", remote.len());
+        _ = kiln(&store, &["volume", "import", "v", remote]).ok();
+        let (after, _) = step(&space, &store, "", LIST, &[]);
+        assert_eq!(after, before);
+    }
+    _ = step(&space, "a", "", "echo changed > /v/f; echo > /out", &[]);
+    let sent = kiln("a", &["volume", "export", "v", &folder]).ok().stdout;
+    let bytes = sent.split(", ").nth(1).unwrap();
+    assert!(
+        bytes.contains("KiB sent") || bytes.starts_with("1.") || bytes.starts_with("2."),
+        "{sent}"
+    );
+    let listed = kiln("a", &["volume", "ls"]).ok().stdout;
+    assert!(listed.contains(" v\n"), "{listed}");
+    _ = kiln("a", &["volume", "rm", "v"]).ok();
+    assert_eq!(
+        kiln("a", &["volume", "export", "v", &folder]).status,
+        Some(2)
+    );
+    assert_eq!(
+        kiln("a", &["volume", "import", "none", &folder]).status,
+        Some(2)
+    );
+}
+
+#[test]
+fn a_build_brings_the_volumes_it_mounts() {
+    let space = Space::new();
+    let folder = space.path("remote");
+    let to = format!("type=local,dest={},volumes=all", folder.display());
+    let from = format!("type=local,src={},volumes=all", folder.display());
+    let count = "echo x >> /v/n; wc -l < /v/n > /out";
+    let (first, run) = step(&space, "a", "", count, &["--cache-to", &to]);
+    assert!(run.stderr.contains("volume v:"), "{}", run.stderr);
+    assert_eq!(first, "1\n");
+    assert_eq!(
+        step(&space, "b", "", count, &["--cache-from", &from]).0,
+        "2\n"
+    );
+    assert_eq!(
+        step(&space, "b", "", count, &["--cache-from", &from]).0,
+        "3\n",
+        "once here, it stays"
+    );
+    assert_eq!(step(&space, "c", "", count, &[]).0, "1\n");
+    for entry in std::fs::read_dir(folder.join("blobs/sha256")).unwrap() {
+        std::fs::write(entry.unwrap().path(), "damaged").unwrap();
+    }
+    let (fresh, run) = step(&space, "d", "", count, &["--cache-from", &from]);
+    assert_eq!(fresh, "1\n");
+    assert!(run.stderr.contains("starts empty"), "{}", run.stderr);
+}
+
+/// Eight builds at once that count in the volume, with time to get in each other's way.
+fn eight(sharing: &str) -> Vec<String> {
+    let space = Space::new();
+    let build = |number: usize| -> Child {
+        let name = format!("Dockerfile.{number}");
+        space.write(
+            &name,
+            format!(
+                "FROM {BUSYBOX}\nRUN --mount=type=cache,id=v,target=/v,sharing={sharing} n=$(cat /v/n 2>/dev/null || echo 0); sleep 0.05; echo $((n+1)) > /v/n; cat /v/n > /out; echo {number} > /unique\n"
+            ),
+        );
+        let file = space.path("context").join(&name).display().to_string();
+        let output = format!(
+            "type=local,dest={}",
+            space.path(format!("out{number}")).display()
+        );
+        let mut command = space.command(&["build", "context", "-f", &file, "-o", &output]);
+        command.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let builds: Vec<Child> = (0..8).map(build).collect();
+    for mut build in builds {
+        assert!(build.wait().unwrap().success());
+    }
+    let mut seen: Vec<String> = (0..8)
+        .map(|number| {
+            read(space.path(format!("out{number}/out")))
+                .trim()
+                .to_owned()
+        })
+        .collect();
+    seen.sort();
+    seen
+}
+
+#[test]
+fn eight_builds_on_one_volume() {
+    assert_eq!(eight("locked"), ["1", "2", "3", "4", "5", "6", "7", "8"]);
+    let private = eight("private");
+    assert!(
+        private.iter().filter(|seen| *seen == "1").count() > 1,
+        "{private:?}"
+    );
+    assert_eq!(eight("shared").len(), 8);
+}
+
+#[test]
+fn a_killed_step_leaves_a_volume_that_works() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN --mount=type=cache,id=v,target=/v,sharing=locked echo 1 > /v/n; sleep 60\n"),
+    );
+    let mut child = space
+        .command(&["build", "context"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    child.kill().unwrap();
+    _ = child.wait().unwrap();
+    let (seen, _) = step(&space, "store", ",sharing=locked", "cat /v/n > /out", &[]);
+    assert_eq!(seen, "1\n");
+}
+
+#[test]
+fn damage_is_found_and_mended() {
+    let space = Space::new();
+    let file = format!("FROM {BUSYBOX}\nRUN echo kept > /kept\n");
+    space.write("Dockerfile", &file);
+    _ = space.build(&["-t", "x"]).ok();
+    assert!(space.kiln(&["fsck"]).ok().stdout.contains("no damage"));
+    let found = std::process::Command::new("find")
+        .args([space.path("store/trees").as_os_str()])
+        .args(["-name", "kept"])
+        .output();
+    let path = Run::of(&found.unwrap()).ok().stdout.trim().to_owned();
+    std::fs::write(&path, "bad!\n").unwrap();
+    let failed = space.kiln(&["fsck"]);
+    assert!(failed.stdout.contains("/kept changed"), "{}", failed.stdout);
+    failed.fails_with(&["1 of", "--repair"]);
+    _ = space.kiln(&["fsck", "--repair"]).ok();
+    assert_eq!(read(space.build_files(&[]).join("kept")), "kept\n");
+    assert!(space.kiln(&["fsck"]).ok().stdout.contains("no damage"));
+}
+
+#[test]
+fn the_store_keeps_to_its_policy() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN head -c 9000000 /dev/urandom > /big\n"),
+    );
+    std::fs::write(space.path("kiln.conf"), "[gc]\nmax-storage = '4MB'\n").unwrap();
+    _ = space.build(&[]).ok();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let mut command = space.command(&["build", "context"]);
+    command.env("KILN_CONFIG", space.path("kiln.conf"));
+    _ = Run::of(&command.output().unwrap()).ok();
+    let total = space.kiln(&["du"]).ok().stdout;
+    let line = total.lines().last().unwrap();
+    assert!(!line.contains("11.") && !line.contains("12."), "{total}");
+}
