@@ -12,15 +12,17 @@ use kiln_frontend_dockerfile::{
 };
 use kiln_graph::ImageSource;
 
-use crate::Error;
 use crate::context::{ContextFrom, fetch, read_text};
+use crate::toml_file;
+use crate::{Error, PathRule};
 
 /// A Dockerfile to be built.
 #[derive(Clone, Default)]
 pub struct DockerfileRequest {
     /// The main context.
     pub context: ContextFrom,
-    /// The build file; `None`: `Dockerfile` or `dockerfile` in the context; `-`: standard input.
+    /// The build file; `None`: `kiln.toml`, `Dockerfile` or `dockerfile` in the context; `-`:
+    /// standard input. One that ends in `.toml` is read as a kiln.toml.
     /// In a context that is no folder of this machine, a path in the context.
     pub file: Option<PathBuf>,
     /// What the frontend is told. Its file name and main ignore list are filled in.
@@ -50,12 +52,14 @@ impl std::fmt::Debug for DockerfileRequest {
 pub struct Prepared {
     /// The file's text.
     pub text: String,
-    /// The file's syntax tree.
-    pub file: Dockerfile,
+    /// The syntax tree, when the file is a Dockerfile.
+    pub file: Option<Dockerfile>,
     /// What the frontend was told.
     pub options: Options,
     /// What became of it.
     pub compiled: Compiled,
+    /// Layers by path, when the file says which.
+    pub layers: Vec<PathRule>,
     /// All folders by name.
     pub folders: BTreeMap<String, PathBuf>,
     /// Contexts that were fetched, for as long as the build needs them.
@@ -90,23 +94,34 @@ pub fn prepare(
         }
     };
     let options = fill_options(request, &contexts, &main, &path).map_err(plain)?;
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        let read = toml_file::read(engine, request, &options, &main, &text);
+        let (compiled, layers, folders) = read.map_err(|error| Box::new((error, text.clone())))?;
+        return Ok(Prepared {
+            text,
+            file: None,
+            options,
+            compiled,
+            layers,
+            folders: contexts.folders.into_iter().chain(folders).collect(),
+            _kept: contexts.kept,
+        });
+    }
     let located = |error: Error| Box::new((error, text.clone()));
     let file = parse(&options.file_name, &text)
         .map_err(Error::from)
         .map_err(located)?;
-    let ask = |image: &ImageRequest| match request.assume_images {
-        true => Ok(assumed(image)),
-        false => match stored(engine, image).filter(|_| !request.pull) {
-            Some(found) => Ok(found),
-            None => resolve(engine, image),
-        },
-    };
+    let ask = |image: &ImageRequest| ask(engine, request, image);
     let compiled = compile_with_images(&ask, &file, &options).map_err(located)?;
     Ok(Prepared {
         text,
-        file,
+        file: Some(file),
         options,
         compiled,
+        layers: Vec::new(),
         folders: contexts.folders,
         _kept: contexts.kept,
     })
@@ -204,6 +219,21 @@ fn resolve_all(
     })
 }
 
+/// What an image is, as the request wants it found out.
+pub(crate) fn ask(
+    engine: &Engine,
+    request: &DockerfileRequest,
+    image: &ImageRequest,
+) -> Result<ResolvedImage, kiln_image::ImageError> {
+    match request.assume_images {
+        true => Ok(assumed(image)),
+        false => match stored(engine, image).filter(|_| !request.pull) {
+            Some(found) => Ok(found),
+            None => resolve(engine, image),
+        },
+    }
+}
+
 fn resolve(
     engine: &Engine,
     request: &ImageRequest,
@@ -278,13 +308,13 @@ fn find_file(request: &DockerfileRequest, context: &Path) -> Result<PathBuf, Err
             .with_help("give the folder that holds the Dockerfile")
             .into());
     }
-    let candidates = ["Dockerfile", "dockerfile"].map(|name| context.join(name));
+    let candidates = ["kiln.toml", "Dockerfile", "dockerfile"].map(|name| context.join(name));
     candidates
         .into_iter()
         .find(|path| path.exists())
         .ok_or_else(|| {
             let text = format!(
-                "failed to read dockerfile: there is no Dockerfile in {}",
+                "failed to read dockerfile: there is no Dockerfile or kiln.toml in {}",
                 context.display()
             );
             DockerfileError::whole(text)

@@ -14,6 +14,9 @@ pub enum Error {
     /// The build file is wrong.
     #[error(transparent)]
     Dockerfile(#[from] DockerfileError),
+    /// The build file is wrong.
+    #[error(transparent)]
+    Toml(#[from] kiln_frontend_toml::TomlError),
     /// The build failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -59,6 +62,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Dockerfile(error) => error.fault(),
+            Self::Toml(error) => error.fault(),
             Self::Engine(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Image(error) => error.fault(),
@@ -75,6 +79,7 @@ impl Error {
     pub fn location(&self) -> Option<&Location> {
         match self {
             Self::Dockerfile(error) => error.location.as_ref(),
+            Self::Toml(error) => error.location.as_ref(),
             Self::Engine(error) => error.location(),
             Self::BaseImage { location, .. } => location.as_ref(),
             _ => None,

@@ -18,6 +18,7 @@ mod report;
 mod secret;
 mod select;
 mod size;
+mod toml_file;
 
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
@@ -29,6 +30,7 @@ pub use kiln_engine::{
     SecretValue, Solved,
 };
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
+pub use kiln_frontend_toml as toml_frontend;
 pub use kiln_graph as graph;
 pub use kiln_sandbox::{Identity, run_if_helper};
 pub use open::{open, open_at};

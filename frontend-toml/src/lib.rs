@@ -1,1 +1,23 @@
-//! kiln.toml to kiln-graph.
+//! Reads `kiln.toml` files, and compiles them to a graph. The language is specified in this
+//! crate's README.
+//!
+//! [`parse`] gives the file as it is written; [`compile()`] makes a [`kiln_graph::Build`] of one
+//! image in it. Both are pure: what must be known of base images is asked for with
+//! [`Outcome::Needs`] and given at the next call, as with Dockerfiles.
+
+mod compile;
+mod condition;
+mod error;
+mod matrix;
+mod model;
+mod parse;
+mod suggest;
+mod template;
+mod text;
+
+pub use compile::{
+    Compiled, ImageRequest, ImageTable, LayerRule, Options, Outcome, ResolvedImage, compile,
+};
+pub use error::TomlError;
+pub use model::BuildFile;
+pub use parse::{parse, schema};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kiln_engine::{
-    Cancel, DefaultNetwork, Engine, EngineError, Image, ImageOptions, Request, Solved,
+    Cancel, DefaultNetwork, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
 };
 use kiln_graph::{Build, HistoryLine, LayerOrigin};
 
@@ -133,7 +133,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     let mut request = args.source.request()?;
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
-    let options = args.image_options(&request)?;
+    let mut options = args.image_options(&request)?;
     let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
     let policy = args.policy.as_deref().map(Policy::read).transpose()?;
     let events = display(if args.quiet {
@@ -149,6 +149,9 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
         return super::call::answer(call, &prepared);
     }
     show_warnings(args, &prepared)?;
+    if !prepared.layers.is_empty() && options.plan == LayerPlan::default() {
+        options.plan = LayerPlan::Paths(prepared.layers.clone());
+    }
     let (subject, title) = args.source.subject();
     let journal = Arc::new(Journal::new(engine.store().clone(), events, subject, title));
     let mut build = args.engine_request(&prepared)?;

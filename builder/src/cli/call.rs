@@ -7,7 +7,7 @@ use base64::Engine as _;
 use kiln_frontend_dockerfile::{Diagnostic, Outline, Place, Target, outline, targets};
 
 use super::{Failed, print};
-use crate::{Prepared, report};
+use crate::{Error, Prepared, report};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
@@ -68,11 +68,16 @@ impl FromStr for Call {
 
 /// Answers on standard output.
 pub(crate) fn answer(call: Call, prepared: &Prepared) -> Result<(), Failed> {
+    let Some(file) = &prepared.file else {
+        let text =
+            "--call is for Dockerfiles; 'kiln steps' and 'kiln graph' show what a kiln.toml does";
+        return Err(Error::Usage(text.to_owned()).into());
+    };
     let source = base64::engine::general_purpose::STANDARD.encode(&prepared.text);
     match call.method {
         Method::Check => return check(call.json, prepared, &source),
         Method::Outline => {
-            let outline = outline(&prepared.file, &prepared.options, &prepared.compiled);
+            let outline = outline(file, &prepared.options, &prepared.compiled);
             match call.json {
                 true => print_json(
                     &mut serde_json::to_value(outline).unwrap_or_default(),
@@ -82,7 +87,7 @@ pub(crate) fn answer(call: Call, prepared: &Prepared) -> Result<(), Failed> {
             }
         }
         Method::Targets => {
-            let targets = targets(&prepared.file);
+            let targets = targets(file);
             match call.json {
                 true => print_json(&mut serde_json::json!({ "targets": targets }), &source),
                 false => print(&targets_text(&targets)),

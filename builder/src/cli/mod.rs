@@ -7,6 +7,7 @@ mod checks;
 mod doctor;
 mod graph;
 mod image;
+mod init;
 mod layers;
 mod output;
 mod past;
@@ -66,6 +67,10 @@ enum Command {
     Prune(storage::PruneArgs),
     /// Say what this machine allows, and what to install
     Doctor,
+    /// Print the JSON schema of kiln.toml, for editors
+    Schema,
+    /// Write a kiln.toml for the application in a folder
+    Init(init::InitArgs),
     /// Print a script that completes kiln's commands in a shell
     Completions {
         /// The shell
@@ -98,6 +103,11 @@ pub fn run() -> ExitCode {
         Command::Du => storage::du(),
         Command::Prune(args) => storage::prune(&args),
         Command::Doctor => doctor::run(),
+        Command::Schema => {
+            print(&format!("{:#}\n", kiln_frontend_toml::schema()));
+            Ok(())
+        }
+        Command::Init(args) => init::run(&args),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut out);

@@ -1,0 +1,340 @@
+//! A file as it is written: the tables and their keys. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::text::Text;
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildFile {
+    /// The language's version: 1.
+    pub version: u32,
+    /// Other files whose tables are added to this one's.
+    #[serde(default)]
+    pub include: Vec<Text>,
+    /// What the file can be told with `--build-arg`.
+    #[serde(default)]
+    pub params: BTreeMap<String, Param>,
+    /// Where files come from.
+    #[serde(default)]
+    pub sources: BTreeMap<String, Source>,
+    /// What is done.
+    #[serde(default)]
+    pub steps: BTreeMap<String, Step>,
+    /// Steps that must pass before an image is made, and leave nothing in it.
+    #[serde(default)]
+    pub tests: BTreeMap<String, Step>,
+    /// The images.
+    #[serde(default)]
+    pub images: BTreeMap<String, Image>,
+    /// The name of the file that each table came from, for messages; the main one's is not there.
+    #[serde(skip)]
+    pub(crate) origins: BTreeMap<String, Origin>,
+    /// The main file.
+    #[serde(skip)]
+    pub(crate) main: Origin,
+}
+
+/// A file that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) file: String,
+    pub(crate) text: String,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Param {
+    /// Its value unless another is given; without one, it must be given.
+    #[serde(default)]
+    pub default: Option<Scalar>,
+    /// The values that it may have.
+    #[serde(default)]
+    pub choices: Vec<Scalar>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A value of a parameter.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// `true` or `false`.
+    Truth(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Truth(value) => write!(f, "{value}"),
+            Self::Number(value) => write!(f, "{value}"),
+            Self::Text(value) => f.write_str(value),
+        }
+    }
+}
+
+/// Where files come from: exactly one of `context`, `image`, `git` and `http`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// A folder, from the build context on.
+    pub context: Option<Text>,
+    /// Patterns of what is left out, as in `.dockerignore`.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// An image's name.
+    pub image: Option<Text>,
+    /// A git repository's address.
+    pub git: Option<Text>,
+    /// Branch, tag or commit.
+    #[serde(rename = "ref")]
+    pub reference: Option<Text>,
+    /// A folder of the repository.
+    pub subdir: Option<Text>,
+    /// A file's address.
+    pub http: Option<Text>,
+    /// The file's digest, or the start of the commit's.
+    pub checksum: Option<Text>,
+}
+
+/// Something that is done in a root filesystem: files are copied, then a command is run.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What it starts from: a step, a source, an image's name, or `scratch`.
+    pub from: Option<Text>,
+    /// Steps that must be done before.
+    #[serde(default)]
+    pub needs: Vec<Text>,
+    /// Only when this holds: `params.profile == 'debug'`.
+    #[serde(rename = "if")]
+    pub condition: Option<Text>,
+    /// Files to copy first.
+    #[serde(default)]
+    pub copy: Vec<Copy>,
+    /// A command: for the shell, or a program with its arguments.
+    pub run: Option<Run>,
+    /// A script and its interpreter.
+    pub script: Option<Script>,
+    /// Variables of the command.
+    #[serde(default)]
+    pub env: BTreeMap<String, Text>,
+    /// The working folder.
+    pub workdir: Option<Text>,
+    /// `USER[:GROUP]`.
+    pub user: Option<Text>,
+    /// `host` or `none`.
+    pub network: Option<NetworkKind>,
+    /// Volumes that outlive the build.
+    #[serde(default)]
+    pub caches: Vec<Cache>,
+    /// Files of other steps and sources, for the time of the command.
+    #[serde(default)]
+    pub binds: Vec<Bind>,
+    /// Secrets, for the time of the command.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// SSH agents, for the time of the command.
+    #[serde(default)]
+    pub ssh: Vec<String>,
+    /// How often a failing command is tried again.
+    #[serde(default)]
+    pub retry: u32,
+    /// After how long the command is killed: `90s`, `10m`, `1h`.
+    pub timeout: Option<Text>,
+    /// `always` (the default) uses a stored result; `never` runs the step every time.
+    pub cache: Option<CacheUse>,
+    /// The step is made once for each combination of these values.
+    #[serde(default)]
+    pub matrix: BTreeMap<String, Vec<Scalar>>,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Run {
+    /// For the shell.
+    Shell(Text),
+    /// A program and its arguments.
+    Words(Vec<Text>),
+}
+
+/// A command without its place: serde loses places inside of enums.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text, or a list of texts")]
+enum PlainRun {
+    Shell(String),
+    Words(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<PlainRun>::deserialize(deserializer)?;
+        let span = spanned.span();
+        let text = |value: String| Text {
+            value,
+            span: span.clone(),
+        };
+        Ok(match spanned.into_inner() {
+            PlainRun::Shell(value) => Self::Shell(text(value)),
+            PlainRun::Words(words) => Self::Words(words.into_iter().map(text).collect()),
+        })
+    }
+}
+
+/// A script.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// The program that reads it, with its arguments.
+    pub interpreter: Vec<Text>,
+    /// Its text.
+    pub text: Text,
+}
+
+/// When a stored result is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheUse {
+    /// Whenever there is one.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What a command can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// The host's network.
+    Host,
+    /// Nothing.
+    None,
+}
+
+/// Files to be copied.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// The step or source they come from; without it, `text` is the file's content.
+    pub from: Option<Text>,
+    /// Paths in it, with `*`, `?` and `[…]`; all of it unless given.
+    #[serde(default)]
+    pub paths: Vec<Text>,
+    /// The content of a file.
+    pub text: Option<Text>,
+    /// Where to; a folder when it ends with a slash or there are several paths.
+    pub to: Text,
+    /// `USER[:GROUP]`; root unless given.
+    pub owner: Option<Text>,
+    /// Permission bits, as `chmod` takes them.
+    pub mode: Option<Text>,
+    /// Patterns of what is left out.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Where it is mounted.
+    pub target: Text,
+    /// Its name; the target unless given.
+    pub id: Option<Text>,
+    /// `shared` (the default), `private` or `locked`.
+    pub sharing: Option<SharingKind>,
+}
+
+/// How several steps use a volume at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SharingKind {
+    /// All at once.
+    Shared,
+    /// Each its own.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
+/// Files of another step or source, mounted read-only.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// The step or source.
+    pub from: Text,
+    /// The file or folder in it; all of it unless given.
+    pub path: Option<Text>,
+    /// Where it is mounted.
+    pub target: Text,
+}
+
+/// A secret.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// The name it is given under, with `--secret`.
+    pub id: Text,
+    /// The file it appears as; `/run/secrets/ID` unless `env` is given.
+    pub target: Option<Text>,
+    /// The variable it appears in.
+    pub env: Option<Text>,
+    /// Whether the step fails without it; it does unless this is false.
+    pub required: Option<bool>,
+}
+
+/// An image.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The step whose files it has.
+    pub from: Option<Text>,
+    /// Tests that must pass; all unless given.
+    pub tests: Option<Vec<Text>>,
+    /// The program that a container runs.
+    pub entrypoint: Option<Vec<Text>>,
+    /// Its arguments.
+    pub cmd: Option<Vec<Text>>,
+    /// Variables of a container.
+    #[serde(default)]
+    pub env: BTreeMap<String, Text>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Text>,
+    /// `USER[:GROUP]`.
+    pub user: Option<Text>,
+    /// The working folder.
+    pub workdir: Option<Text>,
+    /// Ports: `8080`, `53/udp`.
+    #[serde(default)]
+    pub expose: Vec<Text>,
+    /// Volumes of a container.
+    #[serde(default)]
+    pub volumes: Vec<Text>,
+    /// The signal that stops a container.
+    pub stop_signal: Option<Text>,
+    /// Layers by path, lowest first.
+    #[serde(default)]
+    pub layers: Vec<Layer>,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Patterns of the paths in it.
+    pub paths: Vec<String>,
+}
