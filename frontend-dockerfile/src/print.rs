@@ -55,8 +55,12 @@ fn kind(f: &mut String, kind: &Kind, escape: char) -> fmt::Result {
         }
         Kind::Cmd(command) | Kind::Entrypoint(command) => print_command(f, command),
         Kind::Env(pairs) | Kind::Label(pairs) => {
-            let between = if pairs.legacy { ' ' } else { '=' };
-            let one = |(name, value): &(String, String)| format!("{name}{between}{value}");
+            let one = |(name, value): &(String, String)| match pairs.legacy {
+                // An escape would take the only blank away.
+                true if name.ends_with(escape) => format!("{name}  {value}"),
+                true => format!("{name} {value}"),
+                false => format!("{name}={value}"),
+            };
             f.write_str(&pairs.pairs.iter().map(one).collect::<Vec<_>>().join(" "))
         }
         Kind::Expose(words) => f.write_str(&words.join(" ")),

@@ -69,6 +69,7 @@ ENTRYPOINT ["a"]
     assert_eq!(file.comments.len(), 4, "{:?}", file.comments);
     comes_back(text);
     comes_back("FROM a\nCMD \\\\\nRUN x\n");
+    comes_back("FROM a\nENV \\  =\n");
     comes_back("# escape=`\nFROM a\nRUN a `\n b c:\\d\nENV A=`$x\n");
 }
 
