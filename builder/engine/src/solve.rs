@@ -147,60 +147,93 @@ type Answer = (StepId, Result<Done, EngineError>, Instant);
 
 fn run_all(shared: &Shared<'_>, schedule: &mut Schedule) -> Result<Answers, EngineError> {
     let graph = &shared.request.build.graph;
-    let mut answers = Answers::default();
-    let mut failures = Vec::new();
+    let mut progress = Progress::default();
     std::thread::scope(|scope| {
-        let (send, finished_steps) = channel::<Answer>();
+        let (send, ended) = channel::<Answer>();
         let mut running = 0;
         loop {
-            if failures.is_empty() || shared.request.keep_going {
-                for id in schedule.take_ready() {
-                    running += 1;
-                    let inputs = inputs_of(graph, id, &answers.results);
-                    let send: Sender<Answer> = send.clone();
-                    scope.spawn(move || {
-                        let started = Instant::now();
-                        _ = send.send((id, shared.run(id, &inputs), started));
-                    });
-                }
+            let ready = match progress.goes_on(shared) {
+                true => schedule.take_ready(),
+                false => Vec::new(),
+            };
+            // With nothing else to do meanwhile, a thread would only cost time.
+            if let ([only], 0) = (&ready[..], running) {
+                let inputs = inputs_of(graph, *only, &progress.answers.results);
+                let started = Instant::now();
+                progress.take(
+                    shared,
+                    schedule,
+                    (*only, shared.run(*only, &inputs), started),
+                );
+                continue;
+            }
+            for id in ready {
+                running += 1;
+                let inputs = inputs_of(graph, id, &progress.answers.results);
+                let send: Sender<Answer> = send.clone();
+                scope.spawn(move || {
+                    let started = Instant::now();
+                    _ = send.send((id, shared.run(id, &inputs), started));
+                });
             }
             if running == 0 {
                 break;
             }
-            let Ok((id, answer, started)) = finished_steps.recv() else {
-                break;
-            };
+            let Ok(answer) = ended.recv() else { break };
             running -= 1;
-            match answer {
-                Ok(done) => {
-                    finished(shared, id, done.outcome, started, done.key);
-                    answers.keys.extend(done.key.map(|key| (id, key)));
-                    answers.results.insert(id, done.result);
-                    schedule.done(graph, id);
-                }
-                Err(error) => {
-                    let stopped = matches!(error, EngineError::Cancelled)
-                        || (!failures.is_empty() && !shared.request.keep_going);
-                    let outcome = if stopped {
-                        Outcome::Cancelled
-                    } else {
-                        Outcome::Failed
-                    };
-                    finished(shared, id, outcome, started, None);
-                    if !shared.request.keep_going {
-                        shared.cancel.cancel();
-                    }
-                    if !stopped || failures.is_empty() {
-                        failures.push(error);
-                    }
-                }
-            }
+            progress.take(shared, schedule, answer);
         }
     });
-    match failures.len() {
-        0 => Ok(answers),
-        1 => Err(failures.remove(0)),
-        _ => Err(EngineError::Several(failures)),
+    progress.finish()
+}
+
+/// What has come of the steps so far.
+#[derive(Default)]
+struct Progress {
+    answers: Answers,
+    failures: Vec<EngineError>,
+}
+
+impl Progress {
+    /// Whether more steps are to be begun.
+    fn goes_on(&self, shared: &Shared<'_>) -> bool {
+        self.failures.is_empty() || shared.request.keep_going
+    }
+
+    fn take(&mut self, shared: &Shared<'_>, schedule: &mut Schedule, answer: Answer) {
+        let (id, answer, started) = answer;
+        match answer {
+            Ok(done) => {
+                finished(shared, id, done.outcome, started, done.key);
+                self.answers.keys.extend(done.key.map(|key| (id, key)));
+                self.answers.results.insert(id, done.result);
+                schedule.done(&shared.request.build.graph, id);
+            }
+            Err(error) => self.fail(shared, id, error, started),
+        }
+    }
+
+    fn fail(&mut self, shared: &Shared<'_>, id: StepId, error: EngineError, started: Instant) {
+        let stopped = matches!(error, EngineError::Cancelled) || !self.goes_on(shared);
+        let outcome = match stopped {
+            true => Outcome::Cancelled,
+            false => Outcome::Failed,
+        };
+        finished(shared, id, outcome, started, None);
+        if !shared.request.keep_going {
+            shared.cancel.cancel();
+        }
+        if !stopped || self.failures.is_empty() {
+            self.failures.push(error);
+        }
+    }
+
+    fn finish(mut self) -> Result<Answers, EngineError> {
+        match self.failures.len() {
+            0 => Ok(self.answers),
+            1 => Err(self.failures.remove(0)),
+            _ => Err(EngineError::Several(self.failures)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, redirect};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -54,6 +54,7 @@ struct Inner {
     options: ClientOptions,
     runtime: OnceLock<tokio::runtime::Runtime>,
     http: OnceLock<reqwest::Client>,
+    plain_http: OnceLock<reqwest::Client>,
     /// `Authorization` headers by registry, repository and whether they allow writing.
     tokens: Mutex<HashMap<String, String>>,
     /// Archives that were fetched from the Docker daemon, by name.
@@ -98,11 +99,11 @@ impl Client {
     /// A client.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
-        let (runtime, http) = (OnceLock::new(), OnceLock::new());
         Self(Arc::new(Inner {
             options,
-            runtime,
-            http,
+            runtime: OnceLock::new(),
+            http: OnceLock::new(),
+            plain_http: OnceLock::new(),
             tokens: Mutex::default(),
             saved: Mutex::default(),
         }))
@@ -120,21 +121,29 @@ impl Client {
         })
     }
 
+    /// The way to speak to any server.
     pub(crate) fn http(&self) -> &reqwest::Client {
         self.0.http.get_or_init(|| {
-            // Another provider may be installed by the embedding program: then that one serves.
-            _ = rustls::crypto::ring::default_provider().install_default();
-            let mut builder = reqwest::Client::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT)
-                .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")));
+            let mut builder = plain_builder();
             for settings in self.0.options.registries.values() {
                 for certificate in certificates(settings) {
                     builder = builder.add_root_certificate(certificate);
                 }
             }
-            #[expect(clippy::expect_used, reason = "a TLS provider was installed above")]
-            builder.build().expect("the client's options are valid")
+            build(builder)
+        })
+    }
+
+    /// The way to speak to a server without encryption. Reading the system's certificates takes
+    /// longer than all else in a build with nothing to do.
+    fn plain_http(&self) -> &reqwest::Client {
+        self.0.plain_http.get_or_init(|| {
+            let stay = |attempt: redirect::Attempt<'_>| match attempt.url().scheme() {
+                "https" => attempt.stop(),
+                _ => attempt.follow(),
+            };
+            let builder = plain_builder().redirect(redirect::Policy::custom(stay));
+            build(builder.tls_certs_only(std::iter::empty()))
         })
     }
 
@@ -456,7 +465,22 @@ impl Client {
     }
 
     async fn once(&self, reference: &Reference, ask: &Ask<'_>) -> reqwest::Result<Response> {
-        let mut request = self.http().request(ask.method.clone(), &ask.url);
+        if ask.url.starts_with("http://") {
+            let answer = self.once_by(self.plain_http(), reference, ask).await?;
+            if !answer.status().is_redirection() {
+                return Ok(answer);
+            }
+        }
+        self.once_by(self.http(), reference, ask).await
+    }
+
+    async fn once_by(
+        &self,
+        http: &reqwest::Client,
+        reference: &Reference,
+        ask: &Ask<'_>,
+    ) -> reqwest::Result<Response> {
+        let mut request = http.request(ask.method.clone(), &ask.url);
         for (name, value) in &ask.headers {
             request = request.header(*name, value);
         }
@@ -497,6 +521,23 @@ impl Client {
         tokens.insert(token_name(reference, write), header);
         Ok(())
     }
+}
+
+fn plain_builder() -> reqwest::ClientBuilder {
+    // Another provider may be installed by the embedding program: then that one serves.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+}
+
+fn build(builder: reqwest::ClientBuilder) -> reqwest::Client {
+    #[expect(
+        clippy::expect_used,
+        reason = "a TLS provider is installed, and the options are fixed"
+    )]
+    builder.build().expect("the client's options are valid")
 }
 
 /// The certificates of a registry's own authority. A file that can't be read is told of when the
