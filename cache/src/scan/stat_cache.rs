@@ -11,7 +11,8 @@
 //! change time are compared too: an edit that keeps size and modification time is noticed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_graph::Digest;
@@ -32,14 +33,10 @@ const COARSE_GRANULARITY: i128 = 2_100_000_000;
 pub(crate) struct StatCache {
     path: PathBuf,
     bytes: Vec<u8>,
-    seen: Mutex<Seen>,
+    /// Which of the remembered files were met again.
+    met: Vec<AtomicBool>,
+    fresh: Mutex<Vec<[u8; RECORD]>>,
     now: i128,
-}
-
-#[derive(Default)]
-struct Seen {
-    records: Vec<[u8; RECORD]>,
-    misses: usize,
 }
 
 impl StatCache {
@@ -53,10 +50,14 @@ impl StatCache {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let now = i128::try_from(now.as_nanos()).unwrap_or(0);
+        let count = bytes.len().saturating_sub(HEADER + SUM) / RECORD;
         Self {
             path,
             bytes,
-            seen: Mutex::default(),
+            met: std::iter::repeat_with(AtomicBool::default)
+                .take(count)
+                .collect(),
+            fresh: Mutex::default(),
             now,
         }
     }
@@ -68,27 +69,23 @@ impl StatCache {
         hash: impl FnOnce() -> Result<Digest, StoreError>,
     ) -> Result<Digest, StoreError> {
         let state = state(stat);
-        if let Some(digest) = self.find(&state) {
-            self.note(&state, &digest, 0);
+        if let Some((at, digest)) = self.find(&state) {
+            self.met[at].store(true, Ordering::Relaxed);
             return Ok(digest);
         }
         let digest = hash()?;
         if self.is_settled(stat) {
-            self.note(&state, &digest, 1);
+            self.note(&state, &digest);
         }
         Ok(digest)
     }
 
-    fn note(&self, state: &[u8; RECORD - SUM], digest: &Digest, misses: usize) {
+    fn note(&self, state: &[u8; RECORD - SUM], digest: &Digest) {
         let mut record = [0; RECORD];
         record[..RECORD - SUM].copy_from_slice(state);
         record[RECORD - SUM..].copy_from_slice(digest.as_bytes());
-        let mut seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        seen.records.push(record);
-        seen.misses += misses;
+        let fresh = self.fresh.lock();
+        fresh.unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
     fn records(&self) -> &[[u8; RECORD]] {
@@ -100,13 +97,13 @@ impl StatCache {
             .0
     }
 
-    fn find(&self, state: &[u8; RECORD - SUM]) -> Option<Digest> {
+    fn find(&self, state: &[u8; RECORD - SUM]) -> Option<(usize, Digest)> {
         let at = self
             .records()
             .binary_search_by(|r| order(r).cmp(&order(state)))
             .ok()?;
         let (remembered, digest) = self.records()[at].split_last_chunk::<SUM>()?;
-        (remembered == state).then(|| Digest::from_bytes(*digest))
+        (remembered == state).then(|| (at, Digest::from_bytes(*digest)))
     }
 
     fn is_settled(&self, stat: &Stat) -> bool {
@@ -124,16 +121,18 @@ impl StatCache {
     }
 
     /// Stores what was seen, if anything is new; a memory that can't be stored is no failure.
-    pub(crate) fn save(self) {
-        let known = self.records().len();
-        let seen = self
-            .seen
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if seen.misses == 0 && seen.records.len() == known {
+    pub(crate) fn save(&self) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_met = |met: &AtomicBool| met.load(Ordering::Relaxed);
+        if fresh.is_empty() && self.met.iter().all(was_met) {
             return;
         }
-        let mut records = seen.records;
+        let kept = self.records().iter().zip(&self.met);
+        let kept = kept
+            .filter(|(_, met)| was_met(met))
+            .map(|(record, _)| *record);
+        let mut records: Vec<[u8; RECORD]> = kept.chain(fresh.drain(..)).collect();
+        drop(fresh);
         records.sort_unstable_by_key(|record| order(record));
         records.dedup_by_key(|record| order(record));
         let mut bytes = Vec::with_capacity(HEADER + records.len() * RECORD + SUM);

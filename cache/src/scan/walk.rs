@@ -11,6 +11,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use crate::StoreError;
 use crate::error::Context as _;
 
+/// How many files one thread looks at before another may help.
+const FILES_AT_ONCE: usize = 64;
+
 /// What to do with a path that the walk meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -40,12 +43,31 @@ pub(crate) fn walk<T: Send>(
     filter: Filter<'_>,
     visit: &(dyn Fn(Found) -> Result<Option<T>, StoreError> + Sync),
 ) -> Result<Vec<T>, StoreError> {
-    let found = list(folder, at)?;
-    let parts: Vec<Vec<T>> = found
-        .into_par_iter()
-        .with_min_len(64)
-        .map(|found| one(found, filter, visit))
-        .collect::<Result<_, _>>()?;
+    let is_folder = |found: &Found| found.kind == FileType::Directory;
+    let (folders, files): (Vec<Found>, Vec<Found>) =
+        list(folder, at)?.into_iter().partition(is_folder);
+    let visit_one = |found| one(found, filter, visit);
+    // A folder is work enough for a thread, a file isn't.
+    let (below, all) = rayon::join(
+        || collect(folders.into_par_iter().map(visit_one)),
+        || {
+            collect(
+                files
+                    .into_par_iter()
+                    .with_min_len(FILES_AT_ONCE)
+                    .map(visit_one),
+            )
+        },
+    );
+    let mut all = all?;
+    all.extend(below?);
+    Ok(all)
+}
+
+fn collect<T: Send>(
+    parts: impl ParallelIterator<Item = Result<Vec<T>, StoreError>>,
+) -> Result<Vec<T>, StoreError> {
+    let parts: Vec<Vec<T>> = parts.collect::<Result<_, _>>()?;
     Ok(parts.into_iter().flatten().collect())
 }
 

@@ -177,31 +177,39 @@ pub(crate) fn digest(view: &View, copy: &CopyFiles, selected: &[Selected]) -> Co
         out.seq(&selected.parents, |out, parent| {
             out.path(parent);
         });
+        // What is taken comes in the order of what is there: no need to search for each path.
+        let below = view.below(&selected.root);
+        let mut there = below.iter();
         out.seq(&selected.entries, |out, path| {
             out.path(path);
-            let full = selected.root.join(path.relative_bytes());
-            out.option(view.get(&full), |out, found| {
-                encode(&view_entry(view, &found), copy, out);
-            });
+            let wanted = path.relative_bytes();
+            let found =
+                there.find(|found| found.entry.path.strip_prefix(&selected.root) == Some(wanted));
+            out.option(found, |out, found| encode(view, found, copy, out));
         });
     });
     ContentDigest(out.finish())
 }
 
-fn view_entry(view: &View, found: &crate::view::Found<'_>) -> Entry {
-    let mut entry = found.entry.clone();
-    entry.node = view.linked(found).node.clone();
-    entry
-}
-
-fn encode(entry: &Entry, copy: &CopyFiles, out: &mut Encoder) {
-    let mut entry = entry.clone();
-    entry.mtime_counts = false;
-    if copy.owner.is_some() {
-        (entry.uid, entry.gid) = (0, 0);
-    }
-    if let Node::Directory { opaque } = &mut entry.node {
-        *opaque = false;
-    }
+fn encode(view: &View, found: &crate::view::Found<'_>, copy: &CopyFiles, out: &mut Encoder) {
+    let entry = found.entry;
+    let (uid, gid) = match copy.owner {
+        Some(_) => (0, 0),
+        None => (entry.uid, entry.gid),
+    };
+    let node = match &view.linked(found).node {
+        Node::Directory { .. } => Node::Directory { opaque: false },
+        node => node.clone(),
+    };
+    let entry = Entry {
+        path: ImagePath::root(),
+        mode: entry.mode,
+        uid,
+        gid,
+        mtime: entry.mtime,
+        mtime_counts: false,
+        xattrs: entry.xattrs.clone(),
+        node,
+    };
     entry.encode_attributes(out);
 }
