@@ -11,6 +11,9 @@ use rayon::prelude::*;
 use crate::error::Context as _;
 use crate::{Store, StoreError};
 
+/// Where trees with many files are made.
+const WIDE: &str = "wide";
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A folder nobody else sees; removed with all it holds when dropped.
@@ -51,8 +54,11 @@ impl Store {
     /// # Errors
     /// When it can't be made.
     pub fn staging(&self) -> Result<Staging, StoreError> {
+        self.staging_at(self.temp_path())
+    }
+
+    fn staging_at(&self, folder: PathBuf) -> Result<Staging, StoreError> {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = self.temp_path();
         let (fs, work) = (folder.join("fs"), folder.join("work"));
         for path in [&folder, &fs, &work] {
             std::fs::create_dir(path).context("create the folder", path)?;
@@ -60,6 +66,26 @@ impl Store {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&fs, open).context("change the mode of", &fs)?;
         Ok(Staging { folder, fs, work })
+    }
+
+    /// Makes a staging folder that many files will be written to, in `wide/`.
+    ///
+    /// ext4 puts new files into the group of the disk that their folder is in, and doesn't use
+    /// recently deleted inodes again for minutes: after a collection each new file costs a search
+    /// among them. So folders made in `wide/` each go to another group. Measured, that makes
+    /// 0.6 s of 7.5 s for unpacking a Debian base; for the small changes of a command it would
+    /// cost more than it gains. Other file systems know no such flag.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn wide_staging(&self) -> Result<Staging, StoreError> {
+        let wide = self.path(WIDE);
+        if !wide.exists() {
+            std::fs::create_dir_all(&wide).context("create the folder", &wide)?;
+            spread(&wide);
+        }
+        let name = self.temp_path();
+        self.staging_at(wide.join(name.file_name().unwrap_or_default()))
     }
 
     /// An empty folder for a file that is needed for a moment; removed with its owner's other
@@ -125,11 +151,27 @@ fn is_dead(name: &str) -> bool {
     u32::try_from(pid).ok().and_then(start_time) != Some(start)
 }
 
-/// Removes what dead processes left in `tmp/`.
+/// Has each folder made in `folder` put into another group of the disk.
+fn spread(folder: &Path) {
+    if let Ok(file) = std::fs::File::open(folder)
+        && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
+    {
+        _ = rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::TOPDIR);
+    }
+}
+
+/// Removes what dead processes left in `tmp/` and `wide/`.
 pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
-    let folder = store.path("tmp");
-    for entry in std::fs::read_dir(&folder).context("read the folder", &folder)? {
-        let entry = entry.context("read the folder", &folder)?;
+    remove_dead_in(&store.path("tmp"))?;
+    match store.path(WIDE) {
+        wide if wide.exists() => remove_dead_in(&wide),
+        _ => Ok(()),
+    }
+}
+
+fn remove_dead_in(folder: &Path) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(folder).context("read the folder", folder)? {
+        let entry = entry.context("read the folder", folder)?;
         if entry.file_name().to_str().is_some_and(is_dead) {
             remove_tree(&entry.path());
         }

@@ -16,6 +16,7 @@
 //! pending/<boot id>/          what may be lost by a power cut (see `pending`)
 //! private-key                 32 random bytes that hash what must not be guessed (see
 //!                             `Store::private_digest`); readable by its owner only
+//! wide/                       trees with many files being made (see `staging`)
 //! tmp/                        things being made; dead ones are removed
 //! ```
 //!
@@ -241,25 +242,12 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Asks ext4 to put each folder made in `folder` into another group of the disk. Else everything
-/// lands in the group of `folder`, and after a collection each new file costs a search through
-/// that group's recently deleted inodes, which ext4 doesn't use again for minutes: measured, 7.5 s
-/// instead of 0.6 s to unpack a Debian base. Other file systems know no such flag.
-fn spread(folder: &Path) {
-    if let Ok(file) = std::fs::File::open(folder)
-        && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
-    {
-        _ = rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::TOPDIR);
-    }
-}
-
 fn create(root: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(root).context("create the store", root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
         let folder = root.join(part);
         std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
     }
-    spread(&root.join("tmp"));
     let aside = root.join(format!("tmp/version-{}", std::process::id()));
     std::fs::write(&aside, format!("{VERSION_PREFIX}{VERSION}\n")).context("write", &aside)?;
     std::fs::rename(&aside, root.join("version")).context("write", root)

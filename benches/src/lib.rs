@@ -1,1 +1,0 @@
-//! Benchmarks: hot paths, and whole builds against other builders.
