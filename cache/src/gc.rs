@@ -200,6 +200,8 @@ mod tests {
             blobs: vec![kept.digest],
         };
         store.tag_image(&image).unwrap();
+        // The kernel's clock for files advances in steps of milliseconds.
+        std::thread::sleep(Duration::from_millis(20));
         let session = store.session().unwrap();
         std::thread::sleep(Duration::from_millis(20));
         let used = store.put_blob(b"used").unwrap();
