@@ -174,7 +174,8 @@ fn fill_options(
 }
 
 /// Finds an image out.
-type Ask<'a> = dyn Fn(&ImageRequest) -> Result<ResolvedImage, kiln_image::ImageError> + Sync + 'a;
+pub(crate) type Ask<'a> =
+    dyn Fn(&ImageRequest) -> Result<ResolvedImage, kiln_image::ImageError> + Sync + 'a;
 
 fn compile_with_images(
     ask: &Ask<'_>,
@@ -194,10 +195,10 @@ fn compile_with_images(
     }
 }
 
-type Resolutions = Vec<(ImageRequest, Result<ResolvedImage, Error>)>;
+pub(crate) type Resolutions = Vec<(ImageRequest, Result<ResolvedImage, Error>)>;
 
 /// Asks for all images at once.
-fn resolve_all(
+pub(crate) fn resolve_all(
     ask: &Ask<'_>,
     requests: Vec<(ImageRequest, Option<kiln_graph::Location>)>,
 ) -> Resolutions {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_engine::Engine;
-use kiln_frontend_dockerfile::{Compiled, ImageRequest, Options};
+use kiln_frontend_dockerfile::{Compiled, Options};
 use kiln_frontend_toml as toml_frontend;
-use kiln_graph::Location;
+use kiln_graph::{ImageRequest, ImageTable};
 
-use crate::dockerfile::ask;
+use crate::dockerfile::{ask, resolve_all};
 use crate::{DockerfileRequest, Error, PathRule};
 
 /// The build, its layers by path, and the folders it names.
@@ -35,38 +35,18 @@ pub(crate) fn read(
         ignore: options.ignore.get("context").cloned().unwrap_or_default(),
         labels: options.labels.clone(),
     };
-    let mut images = toml_frontend::ImageTable::new();
+    let mut images = ImageTable::new();
     loop {
         match toml_frontend::compile(&file, &told, &images)? {
             toml_frontend::Outcome::Needs(requests) => {
-                for (image, location) in requests {
-                    let found = resolve(engine, request, &image, location)?;
-                    images.insert(image, found);
+                let ask = |image: &ImageRequest| ask(engine, request, image);
+                for (image, found) in resolve_all(&ask, requests) {
+                    images.insert(image, found?);
                 }
             }
             toml_frontend::Outcome::Done(compiled) => return finish(*compiled, context),
         }
     }
-}
-
-fn resolve(
-    engine: &Engine,
-    request: &DockerfileRequest,
-    image: &toml_frontend::ImageRequest,
-    location: Option<Location>,
-) -> Result<toml_frontend::ResolvedImage, Error> {
-    let wanted = ImageRequest {
-        name: image.name.clone(),
-        platform: image.platform.clone(),
-    };
-    let found = ask(engine, request, &wanted).map_err(|source| Error::BaseImage {
-        source: Box::new(source),
-        location,
-    })?;
-    Ok(toml_frontend::ResolvedImage {
-        source: found.source,
-        config: found.config,
-    })
 }
 
 fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Error> {

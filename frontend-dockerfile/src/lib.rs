@@ -17,12 +17,11 @@ mod print;
 mod remote;
 mod suggest;
 
-pub use compile::{
-    Compiled, ContextKind, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile,
-};
+pub use compile::{Compiled, ContextKind, Options, Outcome, compile};
 pub use diagnostic::{Diagnostic, Rule};
 pub use error::DockerfileError;
 pub use ignore::read_ignore_file;
+pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
 pub use outline::{
     Argument, Need, Outline, Place, Position, Range, Target, Volume, outline, targets,
 };

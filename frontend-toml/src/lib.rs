@@ -15,9 +15,8 @@ mod suggest;
 mod template;
 mod text;
 
-pub use compile::{
-    Compiled, ImageRequest, ImageTable, LayerRule, Options, Outcome, ResolvedImage, compile,
-};
+pub use compile::{Compiled, LayerRule, Options, Outcome, compile};
 pub use error::TomlError;
+pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
 pub use model::BuildFile;
 pub use parse::{parse, schema};

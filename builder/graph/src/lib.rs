@@ -6,6 +6,7 @@
 //! [`ImageConfig`] document. Nothing here reads a file, a clock or the environment: the same
 //! input gives the same graph, byte for byte.
 
+mod base_image;
 mod blob_digest;
 mod build;
 mod bytes_text;
@@ -25,6 +26,7 @@ mod render;
 mod step;
 mod tree;
 
+pub use base_image::{ImageRequest, ImageTable, ResolvedImage};
 pub use blob_digest::{BadBlobDigest, BlobDigest};
 pub use build::{Build, HistoryLine, LayerOrigin, Stage, StageStep, Target};
 pub use chmod::{BadMode, Chmod};

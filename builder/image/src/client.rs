@@ -646,16 +646,10 @@ fn wrong_digest(
 }
 
 pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        reason = inner.to_string();
-        cause = inner.source();
-    }
     ImageError::Unreachable {
         image: reference.to_string(),
         host: reference.host.clone(),
-        reason,
+        reason: crate::error::cause(error),
     }
 }
 

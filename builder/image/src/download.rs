@@ -162,15 +162,9 @@ fn not_found(url: &str) -> ImageError {
 }
 
 fn broken(url: &str, error: &reqwest::Error) -> ImageError {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        reason = inner.to_string();
-        cause = inner.source();
-    }
     ImageError::Unreachable {
         image: url.to_owned(),
         host: host(url),
-        reason,
+        reason: crate::error::cause(error),
     }
 }

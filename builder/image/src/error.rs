@@ -129,3 +129,14 @@ impl ImageError {
         }
     }
 }
+
+/// The innermost cause of a failed request: the outer ones only say that it failed.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        reason = inner.to_string();
+        cause = inner.source();
+    }
+    reason
+}

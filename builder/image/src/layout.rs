@@ -60,23 +60,13 @@ impl Layout {
         if places.contains_key("index.json") {
             return Self::read_index(Place::Tar(file.to_owned(), places));
         }
-        let mut layout = Self {
-            place: Place::Tar(file.to_owned(), places),
-            index: Index {
-                schema_version: 2,
-                media_type: String::new(),
-                manifests: Vec::new(),
-                annotations: BTreeMap::new(),
-            },
-            elsewhere: BTreeMap::new(),
-            made: BTreeMap::new(),
-        };
+        let mut layout = Self::empty(Place::Tar(file.to_owned(), places));
         layout.read_saved()?;
         Ok(layout)
     }
 
-    fn read_index(place: Place) -> Result<Self, ImageError> {
-        let mut layout = Self {
+    fn empty(place: Place) -> Self {
+        Self {
             place,
             index: Index {
                 schema_version: 2,
@@ -86,7 +76,11 @@ impl Layout {
             },
             elsewhere: BTreeMap::new(),
             made: BTreeMap::new(),
-        };
+        }
+    }
+
+    fn read_index(place: Place) -> Result<Self, ImageError> {
+        let mut layout = Self::empty(place);
         let bytes = layout.file("index.json").map_err(|source| ImageError::Io {
             what: format!("{} is no OCI layout", layout.name()),
             source,

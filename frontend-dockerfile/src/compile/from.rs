@@ -1,10 +1,10 @@
 //! FROM: the root and the configuration that a stage starts with.
 
-use kiln_graph::{HistoryLine, ImageConfig, LayerOrigin, Op, Platform, StepId};
+use kiln_graph::{HistoryLine, ImageConfig, ImageRequest, LayerOrigin, Op, Platform, StepId};
 
 use super::args::{PLATFORM_ARGS, fault};
 use super::stage::StageState;
-use super::{Compiler, ContextKind, ImageRequest, StageSource, Stop};
+use super::{Compiler, ContextKind, StageSource, Stop};
 use crate::DockerfileError;
 use crate::expand::Expander;
 use crate::lint::Suspect;

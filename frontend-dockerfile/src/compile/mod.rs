@@ -14,13 +14,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_graph::{
-    Build, ContextSource, Graph, Location, Op, Platform, Step, StepId, StepName, Target,
+    Build, ContextSource, Graph, ImageRequest, ImageTable, Location, Op, Platform, Step, StepId,
+    StepName, Target,
 };
 
 use crate::ast::{Dockerfile, Instruction, Kind};
 use crate::lint::{Checks, Linter};
 use crate::{Diagnostic, DockerfileError};
-pub use options::{ContextKind, ImageRequest, ImageTable, Options, ResolvedImage};
+pub use options::{ContextKind, Options};
 use stage::StageState;
 
 /// What came of a compilation.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{ImageConfig, ImageSource, Platform};
+use kiln_graph::Platform;
 
 /// What a compilation is told besides the file.
 #[derive(Clone, Debug)]
@@ -65,24 +65,3 @@ pub enum ContextKind {
     /// Another stage of the file.
     Target(String),
 }
-
-/// An image that must be known.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImageRequest {
-    /// As people write it.
-    pub name: String,
-    /// For which platform.
-    pub platform: Platform,
-}
-
-/// What is known of an image.
-#[derive(Clone, Debug)]
-pub struct ResolvedImage {
-    /// Its layers.
-    pub source: ImageSource,
-    /// Its configuration.
-    pub config: ImageConfig,
-}
-
-/// The images that are known.
-pub type ImageTable = BTreeMap<ImageRequest, ResolvedImage>;

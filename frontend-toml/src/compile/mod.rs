@@ -7,8 +7,8 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_graph::{
-    Build, Graph, ImageConfig, ImageSource, Location, Op, Platform, Stage, StageStep, Step, StepId,
-    StepName,
+    Build, Graph, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform, Stage, StageStep,
+    Step, StepId, StepName,
 };
 
 use crate::error::{TomlError, Wrong, locate};
@@ -34,27 +34,6 @@ pub struct Options {
     /// `--label`.
     pub labels: BTreeMap<String, String>,
 }
-
-/// An image that must be known.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImageRequest {
-    /// As people write it.
-    pub name: String,
-    /// For which platform.
-    pub platform: Platform,
-}
-
-/// What is known of an image.
-#[derive(Clone, Debug)]
-pub struct ResolvedImage {
-    /// Its layers.
-    pub source: ImageSource,
-    /// Its configuration.
-    pub config: ImageConfig,
-}
-
-/// The images that are known.
-pub type ImageTable = BTreeMap<ImageRequest, ResolvedImage>;
 
 /// What came of a compilation.
 #[derive(Clone, Debug)]

@@ -2,10 +2,10 @@
 
 use kiln_graph::{
     BlobDigest, ContextSource, GitSource, HistoryLine, HttpSource, ImageConfig, ImagePath,
-    LayerOrigin, Op, Platform, StepName,
+    ImageRequest, LayerOrigin, Op, Platform, StepName,
 };
 
-use super::{Compiler, ImageRequest, Made, Stop};
+use super::{Compiler, Made, Stop};
 use crate::error::Wrong;
 use crate::matrix;
 use crate::model::Source;

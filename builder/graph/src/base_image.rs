@@ -1,0 +1,26 @@
+//! Base images: what a frontend asks for, and what it is told.
+
+use std::collections::BTreeMap;
+
+use crate::{ImageConfig, ImageSource, Platform};
+
+/// An image that must be known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRequest {
+    /// As people write it.
+    pub name: String,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+/// What is known of an image.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// Its layers.
+    pub source: ImageSource,
+    /// Its configuration.
+    pub config: ImageConfig,
+}
+
+/// The images that are known.
+pub type ImageTable = BTreeMap<ImageRequest, ResolvedImage>;
