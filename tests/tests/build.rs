@@ -46,16 +46,19 @@ fn an_edit_that_keeps_size_and_mtime_is_noticed() {
 }
 
 #[test]
-fn three_hundred_steps_in_one_stage() {
+fn more_steps_in_one_stage_than_overlayfs_has_layers() {
     let space = Space::new();
-    let steps: String = (0..300)
-        .map(|n| format!("RUN echo {n} > /f{n}\n"))
+    let steps: String = (0..510)
+        .map(|n| format!("RUN echo {n} > /f{n} && rm -f /f$(({n}-2)); chmod 600 /f{n}\n"))
         .collect();
     space.write(
         "Dockerfile",
-        format!("FROM {BUSYBOX}\n{steps}RUN ls / | grep -c ^f > /count\n"),
+        format!("FROM {BUSYBOX}\n{steps}RUN ls / | grep ^f > /list; stat -c %a /f509 >> /list\n"),
     );
-    assert_eq!(read(space.build_files(&[]).join("count")), "300\n");
+    assert_eq!(
+        read(space.build_files(&[]).join("list")),
+        "f508\nf509\n600\n"
+    );
 }
 
 #[test]

@@ -15,11 +15,13 @@ use crate::engine::Engine;
 use crate::files::{make_whiteout, set_attributes};
 use crate::view::View;
 
-/// Copies files into an empty folder with all their attributes. Never links: a step may write.
+/// Copies files into an empty folder with all their attributes. Where a step may write, nothing
+/// may be linked.
 pub(crate) fn copy_out(
     files: &[(Entry, PathBuf)],
     folder: &Path,
     give_away: bool,
+    sharing: Sharing,
 ) -> io::Result<()> {
     for (entry, _) in files.iter().filter(|(entry, _)| entry.is_directory()) {
         std::fs::create_dir(entry.path.under(folder))?;
@@ -27,7 +29,7 @@ pub(crate) fn copy_out(
     files
         .par_iter()
         .with_min_len(16)
-        .try_for_each(|(entry, host)| copy_one(entry, host, folder, give_away))?;
+        .try_for_each(|(entry, host)| copy_one(entry, host, folder, give_away, sharing))?;
     for (entry, _) in files {
         if let Node::HardLink { to } = &entry.node {
             std::fs::hard_link(to.under(folder), entry.path.under(folder))?;
@@ -39,13 +41,23 @@ pub(crate) fn copy_out(
     Ok(())
 }
 
-fn copy_one(entry: &Entry, host: &Path, folder: &Path, give_away: bool) -> io::Result<()> {
+fn copy_one(
+    entry: &Entry,
+    host: &Path,
+    folder: &Path,
+    give_away: bool,
+    sharing: Sharing,
+) -> io::Result<()> {
     let target = entry.path.under(folder);
     let (kind, device) = match &entry.node {
         Node::Directory { .. } | Node::HardLink { .. } | Node::Whiteout | Node::Socket => {
             return Ok(());
         }
         Node::File { .. } => {
+            // A link has the attributes already; one that can't be made is a copy.
+            if sharing == Sharing::HardLink && std::fs::hard_link(host, &target).is_ok() {
+                return Ok(());
+            }
             share(host, &target, Sharing::ContentOnly)?;
             return set_attributes(entry, &target, give_away);
         }

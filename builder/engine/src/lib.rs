@@ -19,6 +19,7 @@ mod layering;
 mod layers;
 mod leak;
 mod mask;
+mod merged;
 mod output;
 mod parallel;
 mod rebase;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Staging, Tree};
-use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Timestamp, TreeId};
+use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Timestamp};
 use kiln_sandbox::{Exit, Finished, Mount, Root, SandboxError, Spec, User, resolve_user};
 
 use crate::engine::DefaultNetwork;
@@ -218,7 +218,7 @@ impl Shared<'_> {
             self.copy_out(&base.flatten(), staging)?;
             return Ok(Root::Folder(staging.fs().to_owned()));
         }
-        let mut lowers = self.lowers(trees.iter().map(|tree| (tree.id(), tree.fs())));
+        let mut lowers = self.lowers(trees)?;
         if lowers.is_empty() {
             lowers.push(self.engine.store.empty_tree()?.fs());
         }
@@ -228,14 +228,6 @@ impl Shared<'_> {
             upper,
             work,
         })
-    }
-
-    /// Empty trees show nothing, and overlayfs has a limit of 500 layers.
-    fn lowers(&self, trees: impl Iterator<Item = (TreeId, PathBuf)>) -> Vec<PathBuf> {
-        trees
-            .filter(|(id, _)| *id != self.empty)
-            .map(|(_, fs)| fs)
-            .collect()
     }
 }
 

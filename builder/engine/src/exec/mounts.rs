@@ -210,11 +210,15 @@ impl Shared<'_> {
         files: &[(Entry, PathBuf)],
         staging: &Staging,
     ) -> Result<(), EngineError> {
-        copy_out(files, staging.fs(), self.engine.gives_away()).map_err(|source| {
-            EngineError::Output {
-                what: "a copy of the root".to_owned(),
-                source,
-            }
+        copy_out(
+            files,
+            staging.fs(),
+            self.engine.gives_away(),
+            kiln_cache::Sharing::ContentOnly,
+        )
+        .map_err(|source| EngineError::Output {
+            what: "a copy of the root".to_owned(),
+            source,
         })
     }
 
