@@ -16,7 +16,7 @@
 //! pending/<boot id>/          what may be lost by a power cut (see `pending`)
 //! private-key                 32 random bytes that hash what must not be guessed (see
 //!                             `Store::private_digest`); readable by its owner only
-//! wide/                       trees with many files being made (see `staging`)
+//! wide/                       trees being made (see `staging`)
 //! tmp/                        things being made; dead ones are removed
 //! ```
 //!
@@ -31,7 +31,7 @@
 //! - A damaged or missing record is a cache miss, never a failure.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kiln_graph::{Digest, ImagePath, StepKey};
 
@@ -77,6 +77,16 @@ pub(crate) struct Inner {
     options: Options,
     boot: String,
     pub(crate) manifests: ManifestCache,
+    /// The folder for this process's stagings, once there is one.
+    pub(crate) wide: OnceLock<PathBuf>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(wide) = self.wide.get() {
+            _ = std::fs::remove_dir(wide);
+        }
+    }
 }
 
 /// An open store. Cheap to clone.
@@ -116,6 +126,7 @@ impl Store {
             options,
             boot,
             manifests,
+            wide: OnceLock::new(),
         }));
         store.recover()?;
         Ok(store)

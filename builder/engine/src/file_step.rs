@@ -33,7 +33,7 @@ impl Shared<'_> {
                 self.view(input)?
             });
         }
-        let staging = self.engine.store.wide_staging()?;
+        let staging = self.engine.store.staging()?;
         let around = Surroundings {
             base: &base,
             inputs: &views,

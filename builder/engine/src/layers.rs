@@ -55,7 +55,7 @@ impl Engine {
             return Ok(tree);
         }
         let blob = self.blob(layer, image, events)?;
-        let staging = self.store.wide_staging()?;
+        let staging = self.store.staging()?;
         let options = UnpackOptions {
             opaque_xattr: self.store.xattrs().opaque(),
             give_away: self.gives_away(),

@@ -17,6 +17,8 @@ use crate::{EngineError, Request};
 
 /// How much of a file is searched at once.
 const CHUNK: usize = 1 << 20;
+/// How much of each end of a long secret is looked for.
+const LONG_PIECE: usize = 512;
 
 /// A secret that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +40,8 @@ impl Finder {
     pub(crate) fn new(secrets: &[Hidden]) -> Option<Self> {
         let (mut patterns, mut texts) = (Vec::new(), Vec::new());
         for secret in secrets.iter().filter(|secret| !secret.is_short()) {
-            for (encoding, text) in encodings(secret.bytes()) {
+            let pieces = telling(secret.bytes()).into_iter();
+            for (encoding, text) in pieces.flat_map(encodings) {
                 let secret = secret.id.clone();
                 patterns.push(Hit { secret, encoding });
                 texts.push(text);
@@ -169,6 +172,15 @@ fn found(hit: &Hit, place: &str, step: Option<&Step>) -> EngineError {
         place: place.to_owned(),
         name: step.map(|step| step.name.to_string()).unwrap_or_default(),
         location: step.and_then(|step| step.location.clone()),
+    }
+}
+
+/// What of a value is looked for: all of it, or the two ends of one so long (a bundle of
+/// certificates) that an automaton for all of it would cost more than the search.
+fn telling(value: &[u8]) -> Vec<&[u8]> {
+    match value.len() {
+        length if length <= 2 * LONG_PIECE => vec![value],
+        length => vec![&value[..LONG_PIECE], &value[length - LONG_PIECE..]],
     }
 }
 
@@ -310,6 +322,17 @@ mod tests {
         }
         std::fs::write(&path, vec![b'.'; 3 * CHUNK]).unwrap();
         assert!(finder.file(&path).is_none());
+    }
+
+    #[test]
+    fn of_long_secrets_the_ends_are_looked_for() {
+        let value: String = (0..20_000).map(|n| format!("{n:x}")).collect();
+        let finder = finder(&value);
+        assert!(finder.longest < 4 * LONG_PIECE);
+        for text in [value.clone(), STANDARD_NO_PAD.encode(format!("ab{value}"))] {
+            assert!(finder.bytes(text.as_bytes()).is_some());
+        }
+        assert!(finder.bytes(&value.as_bytes()[..LONG_PIECE - 1]).is_none());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::Stream;
 
 /// Values shorter than this turn up by chance: they are neither hidden nor searched for.
 pub(crate) const SHORTEST: usize = 6;
+/// Longer values are hidden line by line.
+const LONGEST: usize = 4096;
 const REPLACEMENT: &[u8] = b"***";
 
 /// A secret that a step was given. Its bytes are wiped when it is dropped.
@@ -40,7 +42,7 @@ impl Hidden {
         let lines = self.bytes().split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
         std::iter::once(self.bytes())
             .chain(lines)
-            .filter(|needle| needle.len() >= SHORTEST)
+            .filter(|needle| (SHORTEST..=LONGEST).contains(&needle.len()))
     }
 }
 

@@ -45,7 +45,7 @@ impl Shared<'_> {
             return Ok(tree);
         }
         let files = view_of(trees)?.flatten();
-        let staging = store.wide_staging()?;
+        let staging = store.staging()?;
         let give_away = self.engine.gives_away();
         copy_out(&files, staging.fs(), give_away, Sharing::HardLink).map_err(|source| {
             EngineError::Output {

@@ -180,7 +180,7 @@ impl Engine {
         }
         let manifest = self.distant_manifest(distant)?;
         let blob = self.distant_layer(distant, events)?;
-        let staging = self.store.wide_staging()?;
+        let staging = self.store.staging()?;
         let options = UnpackOptions {
             opaque_xattr: self.store.xattrs().opaque(),
             give_away: self.gives_away(),

@@ -171,7 +171,7 @@ impl Engine {
         let manifest = self.piece(remote, &about.manifest, about.manifest_size)?;
         let manifest = read_manifest(&manifest, &about.tree)
             .ok_or_else(|| fail("a volume's manifest is damaged".to_owned()))?;
-        let staging = self.store.wide_staging()?;
+        let staging = self.store.staging()?;
         let mut pieces = Pieces {
             engine: self,
             remote,
