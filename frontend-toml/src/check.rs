@@ -65,11 +65,20 @@ fn check_variable(name: &Name) -> Result<(), Wrong> {
     Err(Wrong::at(name.span(), message))
 }
 
+/// How many steps a matrix may make: more are a slip, and would fill the memory.
+const MOST: usize = 1000;
+
 fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<(), Wrong> {
+    let mut count = 1_usize;
     for (name, values) in matrix {
         check_name(name)?;
         if values.is_empty() {
             let message = format!("the matrix has no values for '{name}': give at least one");
+            return Err(Wrong::at(name.span(), message));
+        }
+        count = count.saturating_mul(values.len());
+        if count > MOST {
+            let message = format!("the matrix makes more than {MOST} steps: take values out");
             return Err(Wrong::at(name.span(), message));
         }
         for (number, value) in values.iter().enumerate() {

@@ -16,6 +16,15 @@ struct File {
     text: String,
     /// Where its bytes begin in the whole.
     start: usize,
+    /// Where its lines begin: places are asked for often, and files can be long.
+    lines: Vec<usize>,
+}
+
+impl File {
+    /// The line of a byte, from 0.
+    fn line(&self, byte: usize) -> usize {
+        self.lines.partition_point(|start| *start <= byte) - 1
+    }
 }
 
 impl Files {
@@ -25,10 +34,12 @@ impl Files {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let end = |file: &File| file.start + file.text.len() + 1;
         let start = self.0.last().map_or(0, end);
+        let after_feeds = text.match_indices('\n').map(|(at, _)| at + 1);
         self.0.push(File {
             name: name.to_owned(),
             text: text.to_owned(),
             start,
+            lines: std::iter::once(0).chain(after_feeds).collect(),
         });
         "\n".repeat(start) + text
     }
@@ -40,17 +51,17 @@ impl Files {
     /// The lines and the column of some bytes.
     pub(crate) fn location(&self, span: &Range<usize>) -> Option<Location> {
         let file = self.file(span)?;
-        let end = span.end.saturating_sub(file.start);
-        let before = upto(&file.text, span.start - file.start);
-        let inside = upto(&file.text, end).len().max(before.len());
-        let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
+        let start = span.start - file.start;
+        let end = span.end.saturating_sub(file.start + 1).max(start);
+        let line = file.line(start);
+        let before = upto(&file.text, start);
+        let column = before.get(file.lines[line]..).unwrap_or_default();
         let number = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Some(Location {
             file: file.name.as_str().into(),
-            line: number(lines(before)),
-            column: number(before[line_start..].chars().count()),
-            end_line: number(lines(&file.text[..inside])),
+            line: number(line),
+            column: number(column.chars().count()),
+            end_line: number(file.line(end)),
         })
     }
 
@@ -59,8 +70,9 @@ impl Files {
         let location = wrong.span.as_ref().and_then(|span| self.location(span));
         let file = wrong.span.as_ref().and_then(|span| self.file(span));
         let line = location.as_ref().zip(file).and_then(|(location, file)| {
-            let number = location.line as usize - 1;
-            file.text.lines().nth(number).map(str::to_owned)
+            let start = *file.lines.get(location.line as usize - 1)?;
+            let line = file.text[start..].lines().next();
+            Some(line.unwrap_or_default().to_owned())
         });
         TomlError {
             message: wrong.message,
@@ -103,6 +115,8 @@ mod tests {
             let found = files.location(&span).map(|at| at.to_string());
             assert_eq!(found.as_deref(), Some(want), "{span:?}");
         }
+        let place = files.location(&(2..10)).unwrap();
+        assert_eq!((place.line, place.end_line), (1, 2));
         let error = files.error(Wrong::at(&(at..at + 1), "bad"));
         assert_eq!(error.line.as_deref(), Some("q = 2"));
         assert_eq!(error.to_string(), "b:1:5: bad");

@@ -214,10 +214,10 @@ fn platforms_of_steps() {
     assert_eq!(
         shown,
         [
-            "linux/arm64 image run:1",
             "linux/amd64 image rust:1",
             "linux/amd64 cross[1] build for arm64 on amd64",
             "linux/amd64 more[1] more",
+            "linux/arm64 image run:1",
             "linux/arm64 final[1] copy to /",
         ]
     );
@@ -364,4 +364,44 @@ fn the_schema_is_as_strict_as_the_parser() {
     let step = &definitions["Step"]["properties"];
     assert_eq!(step["matrix"]["additionalProperties"]["type"], "array");
     assert_eq!(step["if"]["type"], serde_json::json!(["string", "null"]));
+}
+
+#[test]
+fn the_example_of_the_readme() {
+    let readme = include_str!("../README.md");
+    let example = readme.split("```toml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let compiled = build(example.trim_start_matches("version = 1\n"));
+    assert!(names(&compiled).contains(&"app: tests passed".to_owned()));
+}
+
+#[test]
+fn long_chains() {
+    const LENGTH: usize = 3000;
+    let mut text = format!("[images.i]\nfrom = 's0000'\n[steps.s{LENGTH:04}]\nfrom = 'scratch'\n");
+    for number in 0..LENGTH {
+        let next = number + 1;
+        text += &format!("[steps.s{number:04}]\nfrom = 's{next:04}'\nrun = 'x'\n");
+    }
+    assert_eq!(names(&build(&text)).len(), LENGTH + 1);
+}
+
+#[test]
+fn broken_files_are_errors_with_a_place_and_never_panics() {
+    let whole = format!("version = 1\n{WHOLE}");
+    let none = |_: &str| Err("there are no other files".to_owned());
+    let lines: Vec<&str> = whole.lines().collect();
+    let without = |number: usize| {
+        let others = lines.iter().enumerate().filter(|(at, _)| *at != number);
+        others.map(|(_, line)| *line).collect::<Vec<_>>().join("\n")
+    };
+    let cut = (0..whole.len()).filter_map(|end| whole.get(..end).map(str::to_owned));
+    for text in cut.chain((0..lines.len()).map(without)) {
+        let parsed = parse("kiln.toml", &text, &none);
+        let result = parsed.and_then(|file| compile(&file, &options(), &ImageTable::new()));
+        if let Err(error) = result {
+            assert!(error.location.is_some(), "{error}\n{text}");
+            assert!(error.line.is_some(), "{error}\n{text}");
+        }
+    }
 }

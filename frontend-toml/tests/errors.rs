@@ -194,6 +194,10 @@ const CASES: &[(&str, &str)] = &[
         "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { v = [] }\n",
     ),
     (
+        "a matrix that makes too much",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { a = [1,2,3,4], b = [1,2,3,4], c = [1,2,3,4], d = [1,2,3,4], e = [1,2,3,4] }\n",
+    ),
+    (
         "a matrix with a value twice",
         "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { v = [1, '1'] }\n",
     ),

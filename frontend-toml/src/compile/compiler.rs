@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use kiln_graph::{
     Graph, HistoryLine, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform, Stage,
@@ -22,10 +23,20 @@ pub(super) struct Made {
     /// What it runs on.
     pub(super) platform: Platform,
     /// The configuration of the image that it is built on.
-    pub(super) config: ImageConfig,
-    /// The history so far.
-    pub(super) history: Vec<HistoryLine>,
+    pub(super) config: Rc<ImageConfig>,
+    /// The last line of the history so far.
+    pub(super) history: Option<LineId>,
 }
+
+/// A line of a history, and the one before it: steps made from one another share their lines.
+struct Line {
+    line: HistoryLine,
+    before: Option<LineId>,
+}
+
+/// A line, by its number.
+#[derive(Clone, Copy)]
+pub(super) struct LineId(usize);
 
 /// What something is compiled for: the platform of the image wanted, and what names stand for.
 #[derive(Clone)]
@@ -60,8 +71,11 @@ pub(super) struct New<'n> {
     pub(super) at: &'n Range<usize>,
 }
 
+/// A step as it is written, and one combination of its matrix.
+pub(super) type Found<'a> = (&'a Name, &'a model::Step, Combination);
+
 /// A name filled in, the platform wanted, and that of images.
-type Key = (String, Platform, Platform);
+pub(super) type Key = (String, Platform, Platform);
 
 pub(super) struct Compiler<'a> {
     pub(super) file: &'a BuildFile,
@@ -73,9 +87,8 @@ pub(super) struct Compiler<'a> {
     pub(super) stages: Vec<Stage>,
     pub(super) folders: BTreeMap<String, String>,
     pub(super) layers: Vec<LayerRule>,
-    done: BTreeMap<Key, Made>,
-    /// Steps that are being compiled, outermost first: meeting one again is a cycle.
-    open: Vec<String>,
+    pub(super) done: BTreeMap<Key, Made>,
+    lines: Vec<Line>,
 }
 
 impl<'a> Compiler<'a> {
@@ -96,7 +109,7 @@ impl<'a> Compiler<'a> {
             folders: BTreeMap::new(),
             layers: Vec::new(),
             done: BTreeMap::new(),
-            open: Vec::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -153,22 +166,14 @@ impl<'a> Compiler<'a> {
         image_platform: &Platform,
     ) -> Result<Made, Wrong> {
         let wanted = view.fill(name)?;
+        if let Some(found) = self.step_of(name, &wanted)? {
+            return self.with_its_own(wanted, found, &view.platform);
+        }
         let key = (wanted, view.platform.clone(), image_platform.clone());
         if let Some(made) = self.done.get(&key) {
             return Ok(made.clone());
         }
-        let wanted = &key.0;
-        let made = match self.step_of(name, wanted)? {
-            Some((own, step, chosen)) => {
-                self.inner(name, wanted, |this| {
-                    // A step's own matrix counts, not that of the step which names it.
-                    let view = this.view(&view.platform);
-                    let scope = view.scope.with_matrix(&chosen);
-                    this.step(wanted, own, step, &View { scope, ..view })
-                })?
-            }
-            None => self.source_or_image(name, wanted, view, image_platform)?,
-        };
+        let made = self.source_or_image(name, &key.0, view, image_platform)?;
         self.done.insert(key, made.clone());
         Ok(made)
     }
@@ -180,11 +185,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The step that a name means, and which combination of its matrix.
-    fn step_of(
-        &self,
-        asked: &Text,
-        name: &str,
-    ) -> Result<Option<(&'a Name, &'a model::Step, Combination)>, Wrong> {
+    pub(super) fn step_of(&self, asked: &Text, name: &str) -> Result<Option<Found<'a>>, Wrong> {
         let base = name.split('@').next().unwrap_or(name);
         let Some((own, step)) = self.step_called(base) else {
             return Ok(None);
@@ -213,24 +214,21 @@ impl<'a> Compiler<'a> {
         Ok(names.into_iter().map(text).collect())
     }
 
-    /// Does something for a step, which may not need that step again.
-    fn inner(
-        &mut self,
-        asked: &Text,
-        name: &str,
-        compile: impl FnOnce(&mut Self) -> Result<Made, Wrong>,
-    ) -> Result<Made, Wrong> {
-        if let Some(first) = self.open.iter().position(|open| open == name) {
-            let mut way = self.open[first..].to_vec();
-            way.push(name.to_owned());
-            let way = way.join(" needs ");
-            let message = format!("a step cannot need itself: {way}; leave one of these out");
-            return Err(Wrong::at(&asked.span, message));
+    /// Adds a line to a history.
+    pub(super) fn line(&mut self, before: Option<LineId>, line: HistoryLine) -> Option<LineId> {
+        self.lines.push(Line { line, before });
+        Some(LineId(self.lines.len() - 1))
+    }
+
+    /// A whole history, by its last line.
+    pub(super) fn history(&self, mut last: Option<LineId>) -> Vec<HistoryLine> {
+        let mut lines = Vec::new();
+        while let Some(line) = last.and_then(|id| self.lines.get(id.0)) {
+            lines.push(line.line.clone());
+            last = line.before;
         }
-        self.open.push(name.to_owned());
-        let made = compile(self);
-        self.open.pop();
-        made
+        lines.reverse();
+        lines
     }
 
     /// Notes a step of the author's, so that it can be selected.

@@ -20,7 +20,8 @@ impl<'a> Compiler<'a> {
             span: NOWHERE,
         };
         let made = self.named(&name, &view)?;
-        Ok(self.finish(made.step, made.config, made.history, platform))
+        let history = self.history(made.history);
+        Ok(self.finish(made.step, (*made.config).clone(), history, platform))
     }
 
     /// The image that is asked for, or the only one; nothing if a step is asked for.
@@ -73,15 +74,16 @@ impl<'a> Compiler<'a> {
             let message = format!("the image '{name}' doesn't say whose files it has: {what}");
             Wrong::at(name.span(), message)
         })?;
-        let mut made = self.named(from, view)?;
-        let config = super::config::configure(image, made.config, view)?;
-        self.layers = self.layer_rules(image, view, &mut made.history)?;
+        let made = self.named(from, view)?;
+        let config = super::config::configure(image, (*made.config).clone(), view)?;
+        let mut history = self.history(made.history);
+        self.layers = self.layer_rules(image, view, &mut history)?;
         let tests = self.tests(image, view)?;
         let root = match tests.is_empty() {
             true => made.step,
             false => self.after_tests(name, made.step, tests, &view.platform)?,
         };
-        Ok(self.finish(root, config, made.history, &view.platform))
+        Ok(self.finish(root, config, history, &view.platform))
     }
 
     fn tests(&mut self, image: &Image, view: &View) -> Result<Vec<StepId>, Wrong> {

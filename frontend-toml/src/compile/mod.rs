@@ -7,6 +7,7 @@ mod copy;
 mod image;
 mod layers;
 mod mounts;
+mod order;
 mod source;
 mod step;
 

@@ -1,5 +1,7 @@
 //! Sources: folders, images, git repositories, files on web servers.
 
+use std::rc::Rc;
+
 use kiln_graph::{
     BlobDigest, ContextSource, GitSource, History, HistoryLine, HttpSource, ImageConfig, ImagePath,
     ImageRequest, LayerOrigin, Op, Platform, StepName,
@@ -173,8 +175,8 @@ impl Compiler<'_> {
         Ok(Made {
             step,
             platform: used_on.clone(),
-            config: ImageConfig::scratch(used_on),
-            history: Vec::new(),
+            config: Rc::new(ImageConfig::scratch(used_on)),
+            history: None,
         })
     }
 
@@ -196,9 +198,12 @@ impl Compiler<'_> {
             return self.plain(asked, &text, Op::Scratch, platform, platform);
         };
         let op = Op::Image(image.source.clone());
-        let config = image.config.clone();
+        let config = Rc::new(image.config.clone());
         let made = self.plain(asked, &text, op, platform, platform)?;
-        let history = config.history.iter().map(base_line).collect();
+        let mut history = None;
+        for line in &config.history {
+            history = self.line(history, base_line(line));
+        }
         Ok(Made {
             config,
             history,

@@ -60,11 +60,8 @@ impl<'a> Compiler<'a> {
     ) -> Result<Made, Wrong> {
         check_keys(own, step)?;
         let made = self.base(own, step, view)?;
-        if let Some(text) = &step.condition {
-            let holds = condition::holds(&text.value, &view.scope);
-            if !holds.map_err(|message| Wrong::at(&text.span, message))? {
-                return Ok(made);
-            }
+        if !is_wanted(step, view)? {
+            return Ok(made);
         }
         let mut needed = Vec::new();
         for other in &step.needs {
@@ -148,16 +145,26 @@ impl<'a> Compiler<'a> {
         })?;
         self.note(&stage, number, step);
         work.made.step = step;
-        work.made.history.push(HistoryLine {
+        let line = HistoryLine {
             created_by: format!("{stage}: {text}"),
             comment: "kiln.toml".to_owned(),
             author: String::new(),
             layer: LayerOrigin::Step(step),
             created: None,
             layer_name: None,
-        });
+        };
+        work.made.history = self.line(work.made.history, line);
         Ok(())
     }
+}
+
+/// Whether a step's condition holds.
+pub(super) fn is_wanted(step: &Step, view: &View) -> Result<bool, Wrong> {
+    let Some(text) = &step.condition else {
+        return Ok(true);
+    };
+    let holds = condition::holds(&text.value, &view.scope);
+    holds.map_err(|message| Wrong::at(&text.span, message))
 }
 
 fn has_command(step: &Step) -> bool {
