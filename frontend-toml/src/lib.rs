@@ -5,15 +5,20 @@
 //! image in it. Both are pure: what must be known of base images is asked for with
 //! [`Outcome::Needs`] and given at the next call, as with Dockerfiles.
 
+mod check;
 mod compile;
 mod condition;
 mod error;
+mod files;
 mod matrix;
 mod model;
+mod params;
 mod parse;
+mod pattern;
 mod suggest;
 mod template;
 mod text;
+mod time;
 
 pub use compile::{Compiled, LayerRule, Options, Outcome, compile};
 pub use error::TomlError;

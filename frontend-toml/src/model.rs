@@ -5,65 +5,73 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::text::Text;
+use crate::files::Files;
+use crate::text::{Name, Placed, Text};
 
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildFile {
     /// The language's version: 1.
-    pub version: u32,
+    pub version: Placed<u32>,
     /// Other files whose tables are added to this one's.
     #[serde(default)]
     pub include: Vec<Text>,
     /// What the file can be told with `--build-arg`.
     #[serde(default)]
-    pub params: BTreeMap<String, Param>,
+    pub params: BTreeMap<Name, Param>,
     /// Where files come from.
     #[serde(default)]
-    pub sources: BTreeMap<String, Source>,
+    pub sources: BTreeMap<Name, Source>,
     /// What is done.
     #[serde(default)]
-    pub steps: BTreeMap<String, Step>,
+    pub steps: BTreeMap<Name, Step>,
     /// Steps that must pass before an image is made, and leave nothing in it.
     #[serde(default)]
-    pub tests: BTreeMap<String, Step>,
+    pub tests: BTreeMap<Name, Step>,
     /// The images.
     #[serde(default)]
-    pub images: BTreeMap<String, Image>,
-    /// The name of the file that each table came from, for messages; the main one's is not there.
+    pub images: BTreeMap<Name, Image>,
+    /// What was read: the spans above are places in it.
     #[serde(skip)]
-    pub(crate) origins: BTreeMap<String, Origin>,
-    /// The main file.
-    #[serde(skip)]
-    pub(crate) main: Origin,
-}
-
-/// A file that was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) file: String,
-    pub(crate) text: String,
+    pub(crate) files: Files,
 }
 
 /// A parameter.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Param {
+    /// What its values are; as the default, or the first choice, unless given; else a string.
+    #[serde(rename = "type")]
+    pub kind: Option<ParamType>,
     /// Its value unless another is given; without one, it must be given.
-    #[serde(default)]
-    pub default: Option<Scalar>,
+    pub default: Option<Placed<Scalar>>,
     /// The values that it may have.
     #[serde(default)]
-    pub choices: Vec<Scalar>,
+    pub choices: Vec<Placed<Scalar>>,
     /// What it is for.
     #[serde(default)]
     pub description: String,
 }
 
+/// What a parameter's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ParamType {
+    /// A text.
+    String,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+}
+
 /// A value of a parameter.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a string, an integer, or true or false"
+)]
 pub enum Scalar {
     /// `true` or `false`.
     Truth(bool),
@@ -89,9 +97,12 @@ impl std::fmt::Display for Scalar {
 pub struct Source {
     /// A folder, from the build context on.
     pub context: Option<Text>,
+    /// Patterns of what alone is taken.
+    #[serde(default)]
+    pub include: Vec<Text>,
     /// Patterns of what is left out, as in `.dockerignore`.
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub exclude: Vec<Text>,
     /// An image's name.
     pub image: Option<Text>,
     /// A git repository's address.
@@ -103,6 +114,8 @@ pub struct Source {
     pub subdir: Option<Text>,
     /// A file's address.
     pub http: Option<Text>,
+    /// What the file is called; as the address says unless given.
+    pub file: Option<Text>,
     /// The file's digest, or the start of the commit's.
     pub checksum: Option<Text>,
 }
@@ -113,6 +126,9 @@ pub struct Source {
 pub struct Step {
     /// What it starts from: a step, a source, an image's name, or `scratch`.
     pub from: Option<Text>,
+    /// The platform of the image in `from`: `build` for what the builder runs on, or such as
+    /// `linux/arm64`; what is built for unless given.
+    pub platform: Option<Text>,
     /// Steps that must be done before.
     #[serde(default)]
     pub needs: Vec<Text>,
@@ -128,7 +144,7 @@ pub struct Step {
     pub script: Option<Script>,
     /// Variables of the command.
     #[serde(default)]
-    pub env: BTreeMap<String, Text>,
+    pub env: BTreeMap<Name, Text>,
     /// The working folder.
     pub workdir: Option<Text>,
     /// `USER[:GROUP]`.
@@ -146,7 +162,7 @@ pub struct Step {
     pub secrets: Vec<Secret>,
     /// SSH agents, for the time of the command.
     #[serde(default)]
-    pub ssh: Vec<String>,
+    pub ssh: Vec<Text>,
     /// How often a failing command is tried again.
     #[serde(default)]
     pub retry: u32,
@@ -156,7 +172,7 @@ pub struct Step {
     pub cache: Option<CacheUse>,
     /// The step is made once for each combination of these values.
     #[serde(default)]
-    pub matrix: BTreeMap<String, Vec<Scalar>>,
+    pub matrix: BTreeMap<Name, Vec<Placed<Scalar>>>,
 }
 
 /// A command.
@@ -171,7 +187,7 @@ pub enum Run {
 
 /// A command without its place: serde loses places inside of enums.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a text, or a list of texts")]
+#[serde(untagged, expecting = "expected a string, or a list of strings")]
 enum PlainRun {
     Shell(String),
     Words(Vec<String>),
@@ -241,7 +257,7 @@ pub struct Copy {
     pub mode: Option<Text>,
     /// Patterns of what is left out.
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub exclude: Vec<Text>,
 }
 
 /// A volume.
@@ -254,6 +270,8 @@ pub struct Cache {
     pub id: Option<Text>,
     /// `shared` (the default), `private` or `locked`.
     pub sharing: Option<SharingKind>,
+    /// `UID[:GID]` of a new volume's folder; the step's user where that is a number, else root.
+    pub owner: Option<Text>,
 }
 
 /// How several steps use a volume at once.
@@ -292,6 +310,8 @@ pub struct Secret {
     pub env: Option<Text>,
     /// Whether the step fails without it; it does unless this is false.
     pub required: Option<bool>,
+    /// `UID[:GID]` of the file; the step's user where that is a number, else root.
+    pub owner: Option<Text>,
 }
 
 /// An image.
@@ -308,10 +328,10 @@ pub struct Image {
     pub cmd: Option<Vec<Text>>,
     /// Variables of a container.
     #[serde(default)]
-    pub env: BTreeMap<String, Text>,
+    pub env: BTreeMap<Name, Text>,
     /// Labels.
     #[serde(default)]
-    pub labels: BTreeMap<String, Text>,
+    pub labels: BTreeMap<Name, Text>,
     /// `USER[:GROUP]`.
     pub user: Option<Text>,
     /// The working folder.
@@ -324,17 +344,41 @@ pub struct Image {
     pub volumes: Vec<Text>,
     /// The signal that stops a container.
     pub stop_signal: Option<Text>,
-    /// Layers by path, lowest first.
+    /// How it is found out whether a container is well.
+    pub healthcheck: Option<Healthcheck>,
+    /// Layers by step or by path, lowest first.
     #[serde(default)]
     pub layers: Vec<Layer>,
 }
 
-/// A layer of an image.
+/// How it is found out whether a container is well.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Healthcheck {
+    /// The command.
+    pub run: Run,
+    /// The time between two checks.
+    pub interval: Option<Text>,
+    /// After how long a check has failed.
+    pub timeout: Option<Text>,
+    /// How long a container may take to start.
+    pub start_period: Option<Text>,
+    /// The time between two checks while it starts.
+    pub start_interval: Option<Text>,
+    /// After how many failures in a row a container isn't well.
+    pub retries: Option<u32>,
+}
+
+/// A layer of an image: exactly one of `steps` and `paths`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
     /// Its name.
-    pub name: String,
+    pub name: Text,
+    /// The steps whose changes are in it.
+    #[serde(default)]
+    pub steps: Vec<Text>,
     /// Patterns of the paths in it.
-    pub paths: Vec<String>,
+    #[serde(default)]
+    pub paths: Vec<Text>,
 }

@@ -1,8 +1,11 @@
 //! From text to tables, strictly: unknown keys and wrong types are errors with their place.
 
-use crate::error::{TomlError, Wrong, locate};
-use crate::model::{BuildFile, Origin};
-use crate::suggest::did_you_mean;
+use crate::check;
+use crate::error::{TomlError, Wrong};
+use crate::files::Files;
+use crate::model::BuildFile;
+use crate::suggest::{did_you_mean, one_of};
+use crate::text::Name;
 
 /// Reads a file and those it includes. `file` is its name for messages; `read` gives the text of
 /// an included file, or says in words why not.
@@ -14,52 +17,69 @@ pub fn parse(
     text: &str,
     read: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<BuildFile, TomlError> {
-    let mut whole = parse_one(file, text)?;
+    let mut files = Files::default();
+    let result = whole(&mut files, file, text, read);
+    result
+        .map_err(|wrong| files.error(wrong))
+        .map(|whole| BuildFile { files, ..whole })
+}
+
+fn whole(
+    files: &mut Files,
+    file: &str,
+    text: &str,
+    read: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<BuildFile, Wrong> {
+    let mut whole = read_one(files, file, text)?;
     for include in whole.include.clone() {
-        let wrong = |message: String| Wrong::at(&include, message).in_file(file, text);
         let path = &include.value;
-        let included =
-            read(path).map_err(|reason| wrong(format!("cannot include {path}: {reason}")))?;
-        let other = parse_one(path, &included)?;
-        if !other.include.is_empty() {
-            return Err(wrong(format!(
-                "{path} includes other files: include them here"
-            )));
+        let wrong = |message: String| Wrong::at(&include.span, message);
+        if !check::is_inside(path) {
+            let why = "name a file in the build context";
+            return Err(wrong(format!("'{path}' may not be included: {why}")));
         }
-        merge(&mut whole, other).map_err(wrong)?;
+        let text = read(path).map_err(|why| wrong(format!("cannot include {path}: {why}")))?;
+        let other = read_one(files, path, &text)?;
+        if let Some(nested) = other.include.first() {
+            let message = format!("{path} is included itself: include this in {file} instead");
+            return Err(Wrong::at(&nested.span, message));
+        }
+        merge(files, &mut whole, other)?;
     }
+    check::names(files, &whole)?;
     Ok(whole)
 }
 
-fn parse_one(file: &str, text: &str) -> Result<BuildFile, TomlError> {
-    let mut parsed: BuildFile =
-        toml::from_str(text).map_err(|error| explained(file, text, &error))?;
-    if parsed.version != 1 {
+fn read_one(files: &mut Files, name: &str, text: &str) -> Result<BuildFile, Wrong> {
+    let placed = files.add(name, text);
+    let parsed: BuildFile = toml::from_str(&placed).map_err(|error| {
+        // A key that is missing from the file as a whole is missing from its first line.
+        let start = placed.len() - text.trim_start_matches('\u{feff}').len();
+        let span = error.span().unwrap_or_default();
+        let first = span.start.max(start);
+        // A table that lacks a key is shown by its first line.
+        let line = placed.get(first..).and_then(|rest| rest.find('\n'));
+        let end = line.map_or(span.end, |length| span.end.min(first + length));
+        Wrong::at(&(first..end.max(first + 1)), in_words(error.message()))
+    })?;
+    if parsed.version.value != 1 {
         let message = format!(
-            "version {} is not known: this kiln reads version 1",
-            parsed.version
+            "version {} is not known: this kiln reads version = 1",
+            parsed.version.value
         );
-        return Err(TomlError::whole(format!("{file}: {message}")));
+        return Err(Wrong::at(&parsed.version.span, message));
     }
-    parsed.main = Origin {
-        file: file.to_owned(),
-        text: text.to_owned(),
-    };
     Ok(parsed)
 }
 
 /// Adds the tables of an included file.
-fn merge(whole: &mut BuildFile, other: BuildFile) -> Result<(), String> {
-    let origin = other.main;
-    let twice =
-        |kind: &str, name: &str| format!("{}: {kind} '{name}' is there already", origin.file);
+fn merge(files: &Files, whole: &mut BuildFile, other: BuildFile) -> Result<(), Wrong> {
     macro_rules! take {
         ($($field:ident: $kind:literal),*) => {$(
             for (name, value) in other.$field {
-                if whole.$field.contains_key(&name) {
-                    return Err(twice($kind, &name));
+                if let Some((known, _)) = whole.$field.get_key_value(&name) {
+                    return Err(twice(files, $kind, &name, known));
                 }
-                whole.origins.insert(format!("{} {name}", $kind), origin.clone());
                 whole.$field.insert(name, value);
             }
         )*};
@@ -68,22 +88,61 @@ fn merge(whole: &mut BuildFile, other: BuildFile) -> Result<(), String> {
     Ok(())
 }
 
-/// The parser's message with its place, and the key that was probably meant.
-fn explained(file: &str, text: &str, error: &toml::de::Error) -> TomlError {
-    let message = error.message().to_owned();
-    TomlError {
-        message: format!("{message}{}", hint(&message)),
-        location: error.span().map(|span| locate(file, text, &span)),
+fn twice(files: &Files, kind: &str, name: &Name, known: &Name) -> Wrong {
+    let place = files.location(known.span());
+    let place = place.map_or_else(String::new, |place| format!(", at {place}"));
+    let message = format!("there is a {kind} '{name}' already{place}: rename one of them");
+    Wrong::at(name.span(), message)
+}
+
+/// What the TOML library says, in the words of this language.
+fn in_words(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let name = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.collect();
+    let hint = did_you_mean(name, known.iter().copied());
+    if message.starts_with("unknown field") {
+        return format!(
+            "there is no key '{name}' here{hint}; there are {}",
+            known.join(", ")
+        );
+    }
+    if message.starts_with("unknown variant") {
+        return format!("'{name}' is not known here{hint}: write {}", one_of(&known));
+    }
+    if message == "duplicate key" {
+        return "this key is there already: write it once".to_owned();
+    }
+    match (message.starts_with("missing field"), name) {
+        (true, "version") => {
+            "the language's version is missing: begin the file with version = 1".to_owned()
+        }
+        (true, name) => format!("the key '{name}' is missing here: add {name} = …"),
+        _ => plain_types(message),
     }
 }
 
-/// ``unknown field `a`, expected one of `b`, `c` ``: the known one nearest to `a`.
-fn hint(message: &str) -> String {
-    let mut names = message.split('`').skip(1).step_by(2);
-    match (message.starts_with("unknown"), names.next()) {
-        (true, Some(name)) => did_you_mean(name, names),
-        _ => String::new(),
-    }
+/// The types' names as TOML has them.
+fn plain_types(message: &str) -> String {
+    let Some((found, expected)) = message.split_once(", expected ") else {
+        return message.to_owned();
+    };
+    let Some(found) = found.strip_prefix("invalid ") else {
+        return message.to_owned();
+    };
+    let found = found.split_once(": ").map_or(found, |(_, found)| found);
+    let expected = match expected {
+        "u32" => "a whole number, 0 or more",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    format!(
+        "expected {expected}, not {}",
+        found.replace("sequence", "a list")
+    )
 }
 
 /// The language as a JSON schema, for editors.

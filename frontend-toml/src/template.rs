@@ -1,4 +1,4 @@
-//! `{{ params.NAME }}` in texts: names and nothing else.
+//! `{{ params.NAME }}` in texts: names, and texts in quotes for braces that are to stay.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,21 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(params: &BTreeMap<String, String>, platform: &Platform) -> Self {
+    /// The names that every step has: parameters, what is built for, what builds.
+    pub(crate) fn new(
+        params: &BTreeMap<String, String>,
+        platform: &Platform,
+        build_platform: &Platform,
+    ) -> Self {
         let mut values: BTreeMap<String, String> = params
             .iter()
             .map(|(name, value)| (format!("params.{name}"), value.clone()))
             .collect();
-        values.insert("platform.os".to_owned(), platform.os.clone());
-        values.insert("platform.arch".to_owned(), platform.architecture.clone());
-        values.insert("platform.variant".to_owned(), platform.variant.clone());
+        for (prefix, platform) in [("platform", platform), ("build", build_platform)] {
+            values.insert(format!("{prefix}.os"), platform.os.clone());
+            values.insert(format!("{prefix}.arch"), platform.architecture.clone());
+            values.insert(format!("{prefix}.variant"), platform.variant.clone());
+        }
         Self { values }
     }
 
@@ -36,11 +43,20 @@ impl Scope {
     pub(crate) fn get(&self, name: &str) -> Result<&str, String> {
         match self.values.get(name) {
             Some(value) => Ok(value),
-            None => {
-                let hint = did_you_mean(name, self.values.keys().map(String::as_str));
-                Err(format!("'{name}' is not known here{hint}"))
-            }
+            None => Err(self.unknown(name)),
         }
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let known = self.values.keys().map(String::as_str);
+        let hint = match did_you_mean(name, known) {
+            none if none.is_empty() => {
+                let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
+                format!("; known are {}", known.join(", "))
+            }
+            hint => hint,
+        };
+        format!("'{name}' is not known here{hint}")
     }
 
     /// A text with the names in it replaced.
@@ -49,14 +65,31 @@ impl Scope {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             out.push_str(before);
-            let (name, after) = after
-                .split_once("}}")
-                .ok_or("a '{{' has no '}}' after it")?;
-            out.push_str(self.get(name.trim())?);
+            let (name, after) = after.split_once("}}").ok_or(
+                "a '{{' has no '}}' after it; braces that are to stay are written {{ '{{' }}",
+            )?;
+            let name = name.trim();
+            out.push_str(unquoted(name).map_or_else(|| self.braced(name), Ok)?);
             rest = after;
         }
         Ok(out + rest)
     }
+
+    fn braced(&self, name: &str) -> Result<&str, String> {
+        let text = "; braces that are to stay are written {{ '{{' }}";
+        self.get(name).map_err(|message| match name.contains('.') {
+            true if !name.starts_with('.') => message,
+            _ => message + text,
+        })
+    }
+}
+
+/// What is between quotes.
+pub(crate) fn unquoted(text: &str) -> Option<&str> {
+    ['\'', '"'].into_iter().find_map(|quote| {
+        let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
+        (!inner.contains(quote)).then_some(inner)
+    })
 }
 
 #[cfg(test)]
@@ -66,16 +99,23 @@ mod tests {
     #[test]
     fn names_are_replaced_and_nothing_else() {
         let params = [("a".to_owned(), "1".to_owned())].into();
-        let scope = Scope::new(&params, &Platform::new("linux", "amd64", ""));
+        let (arm, amd) = (
+            Platform::new("linux", "arm64", ""),
+            Platform::new("linux", "amd64", ""),
+        );
+        let scope = Scope::new(&params, &arm, &amd);
         let scope = scope.with_matrix(&[("v".to_owned(), "x".to_owned())]);
         let cases = [
             ("plain", Ok("plain")),
+            ("{{ params.a }}-{{matrix.v}}", Ok("1-x")),
+            ("{{ platform.arch }} {{build.arch}}", Ok("arm64 amd64")),
+            ("${A} $(b) {c} }}", Ok("${A} $(b) {c} }}")),
+            ("{{ '{{' }}.Id}}", Ok("{{.Id}}")),
+            (r#"{{ "it's" }}"#, Ok("it's")),
             (
-                "{{ params.a }}-{{matrix.v}}-{{ platform.arch }}",
-                Ok("1-x-amd64"),
+                "{{ params.a",
+                Err("a '{{' has no '}}' after it; braces that are to stay are written {{ '{{' }}"),
             ),
-            ("${A} $(b) {c}", Ok("${A} $(b) {c}")),
-            ("{{ params.a", Err("a '{{' has no '}}' after it")),
             (
                 "{{ param.a }}",
                 Err("'param.a' is not known here (did you mean 'params.a'?)"),
@@ -84,6 +124,10 @@ mod tests {
         for (text, want) in cases {
             let got = scope.fill(text);
             assert_eq!(got.as_deref().map_err(String::as_str), want, "{text}");
+        }
+        for text in ["{{ }}", "{{.Id}}", "{{ 'a' 'b' }}"] {
+            let error = scope.fill(text).unwrap_err();
+            assert!(error.contains("{{ '{{' }}"), "{error}");
         }
     }
 }

@@ -1,21 +1,32 @@
 //! A golden error for every kind of mistake.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_frontend_toml::{ImageTable, Options, Outcome, compile, parse};
+use kiln_frontend_toml::{ImageTable, Options, Outcome, TomlError, compile, parse};
 use kiln_graph::Platform;
 
 const GOOD: &str = "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[images.i]\nfrom = 'a'\n";
+
+/// An error with its line.
+fn shown(error: &TomlError) -> String {
+    match &error.line {
+        Some(line) => format!("{error}\n| {line}"),
+        None => error.to_string(),
+    }
+}
 
 /// The error of a file, as it is shown.
 fn error(text: &str, target: Option<&str>) -> String {
     let include = |path: &str| match path {
         "steps.toml" => Ok("version = 1\n[steps.a]\nfrom = 'scratch'\n".to_owned()),
         "nested.toml" => Ok("version = 1\ninclude = ['x']\n".to_owned()),
+        "typo.toml" => Ok("version = 1\n\n[steps.b]\nform = 'scratch'\n".to_owned()),
+        "image.toml" => Ok("version = 1\n\n[images.i]\nfrom = 'scratc'\n".to_owned()),
+        "source.toml" => Ok("version = 1\n\n[sources.s]\ngit = '{{ params.x }}'\n".to_owned()),
         _ => Err("No such file".to_owned()),
     };
     let file = match parse("kiln.toml", text, &include) {
         Ok(file) => file,
-        Err(error) => return error.to_string(),
+        Err(error) => return shown(&error),
     };
     let options = Options {
         params: [("given".to_owned(), "1".to_owned())]
@@ -29,7 +40,7 @@ fn error(text: &str, target: Option<&str>) -> String {
         labels: std::collections::BTreeMap::new(),
     };
     match compile(&file, &options, &ImageTable::new()) {
-        Err(error) => error.to_string(),
+        Err(error) => shown(&error),
         Ok(Outcome::Done(_)) => "no error".to_owned(),
         Ok(Outcome::Needs(needs)) => format!("needs {}", needs[0].0.name),
     }
@@ -50,7 +61,10 @@ const CASES: &[(&str, &str)] = &[
     ("another version", "version = 2\n"),
     ("no version", "[steps.a]\n"),
     ("no images", "version = 1\n"),
-    ("several images", "version = 1\n[images.a]\n[images.b]\n"),
+    (
+        "several images",
+        "version = 1\n[images.a]\nfrom = 'scratch'\n[images.b]\nfrom = 'scratch'\n",
+    ),
     ("an image of nothing", "version = 1\n[images.a]\n"),
     (
         "an unknown step",
@@ -135,6 +149,181 @@ const CASES: &[(&str, &str)] = &[
     (
         "an unknown variant",
         "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { v = [1, 2] }\n[images.i]\nfrom = 'a@3'\n",
+    ),
+    ("a text for a list", "version = 1\n[steps.a]\nneeds = 'b'\n"),
+    ("a number for a text", "version = 1\n[steps.a]\nfrom = 1\n"),
+    ("a text for a table", "version = 1\n[steps]\na = 'x'\n"),
+    (
+        "a text for a truth",
+        "version = 1\n[steps.a]\nsecrets = [{ id = 'x', required = 'no' }]\n",
+    ),
+    (
+        "a number for a command",
+        "version = 1\n[steps.a]\nrun = 1\n",
+    ),
+    (
+        "a list for a value",
+        "version = 1\n[params.p]\ndefault = []\n",
+    ),
+    (
+        "a key that is missing",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\ncopy = [{ from = 'b' }]\n",
+    ),
+    (
+        "a key that is there twice",
+        "version = 1\n[steps.a]\nfrom = 'b'\nfrom = 'c'\n",
+    ),
+    (
+        "a name that is none",
+        "version = 1\n[steps.\"a b\"]\nfrom = 'scratch'\n",
+    ),
+    (
+        "a name of two things",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\n[sources.a]\ncontext = '.'\n",
+    ),
+    (
+        "a reserved name",
+        "version = 1\n[steps.scratch]\nfrom = 'x'\n",
+    ),
+    (
+        "a variable that is none",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nenv = { 'A=B' = 'c' }\n",
+    ),
+    (
+        "a matrix without values",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { v = [] }\n",
+    ),
+    (
+        "a matrix that makes too much",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { a = [1,2,3,4], b = [1,2,3,4], c = [1,2,3,4], d = [1,2,3,4], e = [1,2,3,4] }\n",
+    ),
+    (
+        "a matrix with a value twice",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { v = [1, '1'] }\n",
+    ),
+    (
+        "a matrix's step without a value",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nmatrix = { v = [1, 2] }\n[images.i]\nfrom = 'a'\n",
+    ),
+    (
+        "a matrix's name elsewhere",
+        "version = 1\n[steps.a]\nfrom = 'b'\nmatrix = { v = [1] }\n[steps.b]\nfrom = 'scratch'\nrun = '{{ matrix.v }}'\n",
+    ),
+    (
+        "a mistake in what isn't wanted",
+        "version = 1\n[steps.a]\nfrom = 'bb'\n[steps.b]\nfrom = 'scratch'\n[images.i]\nfrom = 'b'\n",
+    ),
+    (
+        "a step that needs itself",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nneeds = ['a']\nrun = 'x'\n",
+    ),
+    (
+        "a command's key without one",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nuser = 'me'\n",
+    ),
+    (
+        "braces of another language",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = \"docker inspect -f '{{.Id}}'\"\n",
+    ),
+    (
+        "a condition of another language",
+        "version = 1\n[params.n]\ndefault = 1\n[steps.a]\nfrom = 'scratch'\nif = 'params.n > 3'\n",
+    ),
+    (
+        "a platform that is none",
+        "version = 1\n[steps.a]\nfrom = 'x:1'\nplatform = 'arm64?'\n",
+    ),
+    (
+        "two platforms",
+        "version = 1\n[steps.a]\nfrom = 'x:1'\n[steps.b]\nfrom = 'a'\nplatform = 'linux/arm64'\n",
+    ),
+    (
+        "a default of another type",
+        "version = 1\n[params.p]\ntype = 'integer'\ndefault = 'x'\n",
+    ),
+    (
+        "a default that is no choice",
+        "version = 1\n[params.p]\ndefault = 'x'\nchoices = ['y', 'z']\n",
+    ),
+    (
+        "a choice of another type",
+        "version = 1\n[params.p]\ndefault = 'x'\nchoices = ['x', 1]\n",
+    ),
+    (
+        "a value of another type",
+        "version = 1\n[params.given]\ntype = 'boolean'\n# give\n",
+    ),
+    (
+        "a key of another source",
+        "version = 1\n[sources.s]\ngit = 'https://x.example'\nexclude = ['x']\n",
+    ),
+    (
+        "a folder outside",
+        "version = 1\n[sources.s]\ncontext = '../other'\n",
+    ),
+    (
+        "an include outside",
+        "version = 1\ninclude = ['/etc/passwd']\n",
+    ),
+    (
+        "a broken pattern",
+        "version = 1\n[sources.s]\ncontext = '.'\nexclude = ['a', '[b']\n",
+    ),
+    (
+        "a text in a folder",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\ncopy = [{ text = 'x', to = '/x/' }]\n",
+    ),
+    (
+        "paths of a text",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\ncopy = [{ text = 'x', paths = ['y'], to = '/x' }]\n",
+    ),
+    (
+        "an owner that is none",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\ncopy = [{ text = 'x', to = '/x', owner = 'a:' }]\n",
+    ),
+    (
+        "a mount's owner by name",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\ncaches = [{ target = '/c', owner = 'me' }]\n",
+    ),
+    (
+        "a script without interpreter",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nscript = { interpreter = [], text = 'x' }\n",
+    ),
+    (
+        "a port that is none",
+        "version = 1\n[images.i]\nfrom = 'scratch'\nexpose = ['http']\n",
+    ),
+    (
+        "a layer of nothing",
+        "version = 1\n[images.i]\nfrom = 'scratch'\n[[images.i.layers]]\nname = 'x'\n",
+    ),
+    (
+        "a layer that is there twice",
+        "version = 1\n[images.i]\nfrom = 'scratch'\n[[images.i.layers]]\nname = 'x'\npaths = ['a']\n[[images.i.layers]]\nname = 'x'\npaths = ['b']\n",
+    ),
+    (
+        "layers of both kinds",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[images.i]\nfrom = 'a'\n[[images.i.layers]]\nname = 'x'\nsteps = ['a']\n[[images.i.layers]]\nname = 'y'\npaths = ['b']\n",
+    ),
+    (
+        "a layer of another step",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[steps.b]\nfrom = 'scratch'\n[images.i]\nfrom = 'a'\n[[images.i.layers]]\nname = 'x'\nsteps = ['b']\n",
+    ),
+    (
+        "a layer with a gap",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[steps.b]\nfrom = 'a'\nrun = 'x'\n[steps.c]\nfrom = 'b'\nrun = 'x'\n[images.i]\nfrom = 'c'\n[[images.i.layers]]\nname = 'x'\nsteps = ['a', 'c']\n",
+    ),
+    (
+        "a mistake in an included file",
+        "version = 1\ninclude = ['typo.toml']\n",
+    ),
+    (
+        "an included image of nothing",
+        "version = 1\ninclude = ['image.toml']\n",
+    ),
+    (
+        "an included source with an unknown name",
+        "version = 1\ninclude = ['source.toml']\n",
     ),
 ];
 

@@ -1,174 +1,263 @@
 //! Sources: folders, images, git repositories, files on web servers.
 
+use std::rc::Rc;
+
 use kiln_graph::{
-    BlobDigest, ContextSource, GitSource, HistoryLine, HttpSource, ImageConfig, ImagePath,
+    BlobDigest, ContextSource, GitSource, History, HistoryLine, HttpSource, ImageConfig, ImagePath,
     ImageRequest, LayerOrigin, Op, Platform, StepName,
 };
 
-use super::{Compiler, Made, Stop};
+use super::compiler::{Compiler, Made, New, View};
+use crate::check;
 use crate::error::Wrong;
-use crate::matrix;
 use crate::model::Source;
+use crate::pattern;
 use crate::suggest::did_you_mean;
-use crate::text::Text;
+use crate::text::{Name, Text};
+
+/// The one kind that a source is.
+enum Kind<'s> {
+    Context(&'s Text),
+    Image(&'s Text),
+    Git(&'s Text),
+    Http(&'s Text),
+}
+
+impl<'s> Kind<'s> {
+    fn of(name: &Name, source: &'s Source) -> Result<Self, Wrong> {
+        let kinds = [
+            source.context.as_ref().map(Self::Context),
+            source.image.as_ref().map(Self::Image),
+            source.git.as_ref().map(Self::Git),
+            source.http.as_ref().map(Self::Http),
+        ];
+        let mut kinds = kinds.into_iter().flatten();
+        match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => kind.with_its_keys(name, source),
+            _ => {
+                let text = "needs exactly one of context, image, git and http";
+                let message = format!("the source '{name}' {text}");
+                Err(Wrong::at(name.span(), message))
+            }
+        }
+    }
+
+    /// Keys of other kinds would do nothing, which nobody wants who writes them.
+    fn with_its_keys(self, name: &Name, source: &Source) -> Result<Self, Wrong> {
+        let own: &[&str] = match self {
+            Self::Context(_) => &["include", "exclude"],
+            Self::Image(_) => &[],
+            Self::Git(_) => &["ref", "subdir", "checksum"],
+            Self::Http(_) => &["file", "checksum"],
+        };
+        let given = [
+            ("include", source.include.first()),
+            ("exclude", source.exclude.first()),
+            ("ref", source.reference.as_ref()),
+            ("subdir", source.subdir.as_ref()),
+            ("checksum", source.checksum.as_ref()),
+            ("file", source.file.as_ref()),
+        ];
+        let mut given = given
+            .into_iter()
+            .filter_map(|(key, text)| Some((key, text?)));
+        match given.find(|(key, _)| !own.contains(key)) {
+            None => Ok(self),
+            Some((key, text)) => {
+                let kind = self.shown();
+                let message =
+                    format!("'{key}' means nothing for {kind}, as '{name}' is: leave it out");
+                Err(Wrong::at(&text.span, message))
+            }
+        }
+    }
+
+    fn shown(&self) -> &'static str {
+        match self {
+            Self::Context(_) => "a folder",
+            Self::Image(_) => "an image",
+            Self::Git(_) => "a git repository",
+            Self::Http(_) => "a file on a web server",
+        }
+    }
+}
 
 impl Compiler<'_> {
     /// A source of the file, `scratch`, or an image by its name.
     pub(super) fn source_or_image(
         &mut self,
         asked: &Text,
-        name: &str,
+        wanted: &str,
+        view: &View,
         platform: &Platform,
-    ) -> Result<Made, Stop> {
-        self.at(asked);
-        if let Some(source) = self.file.sources.get(name) {
-            return self.source(asked, name, source, platform);
+    ) -> Result<Made, Wrong> {
+        if let Some((name, source)) = self.file.sources.get_key_value(wanted) {
+            // The matrix of whoever names it doesn't count in it.
+            let view = self.view(&view.platform);
+            return self.source(name, source, &view, platform);
         }
-        if name == "scratch" {
-            return self.plain(name, Op::Scratch, platform);
-        }
-        if let Some((base, _)) = name.split_once('@')
-            && let Some(step) = self
-                .file
-                .steps
-                .get(base)
-                .or_else(|| self.file.tests.get(base))
-        {
-            let all = matrix::combinations(&step.matrix);
-            let names: Vec<String> = all
-                .iter()
-                .map(|chosen| matrix::name(base, chosen))
-                .collect();
-            let text = format!(
-                "there is no '{name}': the step '{base}' makes {}",
-                names.join(", ")
-            );
-            return Err(Wrong::at(asked, text).into());
+        if wanted == "scratch" {
+            return self.plain(asked, wanted, Op::Scratch, platform, platform);
         }
         // A name without any of these is a slip rather than an image.
-        if !name.contains(['/', ':', '.', '@']) {
+        if !wanted.contains(['/', ':', '.', '@']) {
             let known = self.file.steps.keys().chain(self.file.sources.keys());
-            let hint = did_you_mean(name, known.map(String::as_str));
-            let text = format!(
-                "there is no step or source '{name}'{hint}; an image is named with its tag, such as '{name}:latest'"
-            );
-            return Err(Wrong::at(asked, text).into());
+            let known = known.map(Name::as_str).chain(["scratch"]);
+            let hint = did_you_mean(wanted, known);
+            let image = format!("an image is named with its tag, such as '{wanted}:latest'");
+            let message = format!("there is no step or source '{wanted}'{hint}; {image}");
+            return Err(Wrong::at(&asked.span, message));
         }
-        self.image_source(name, platform)
+        self.image_source(asked, wanted, platform)
     }
 
     fn source(
         &mut self,
-        asked: &Text,
-        name: &str,
+        name: &Name,
         source: &Source,
+        view: &View,
         platform: &Platform,
-    ) -> Result<Made, Stop> {
-        let kinds = [&source.context, &source.image, &source.git, &source.http];
-        if kinds.iter().filter(|kind| kind.is_some()).count() != 1 {
-            let text =
-                format!("the source '{name}' needs exactly one of context, image, git and http");
-            return Err(Wrong::at(asked, text).into());
-        }
-        let scope = self.scope(platform);
-        if let Some(image) = &source.image {
-            let image = self.fill(image, &scope)?;
-            return self.image_source(&image, platform);
-        }
-        let fill = |this: &Self, text: &Option<Text>| -> Result<String, Stop> {
-            text.as_ref()
-                .map_or(Ok(String::new()), |text| this.fill(text, &scope))
-        };
-        let op = if let Some(folder) = &source.context {
-            let folder = self.fill(folder, &scope)?;
-            let mut ignore = if folder == "." {
-                self.options.ignore.clone()
-            } else {
-                Vec::new()
-            };
-            ignore.extend(source.exclude.iter().cloned());
-            self.folders.insert(name.to_owned(), folder);
-            Op::Context(ContextSource {
-                name: name.to_owned(),
-                ignore,
-            })
-        } else if let Some(git) = &source.git {
-            let subdir = fill(self, &source.subdir)?;
-            Op::Git(GitSource {
-                remote: self.fill(git, &scope)?,
-                reference: fill(self, &source.reference)?,
-                subdir: ImagePath::new(subdir),
-                keep_git_dir: false,
-                checksum: Some(fill(self, &source.checksum)?).filter(|sum| !sum.is_empty()),
-                submodules: true,
-            })
-        } else {
-            Op::Http(HttpSource {
-                url: fill(self, &source.http)?,
-                checksum: self.checksum(source)?,
-                file_name: None,
-            })
+    ) -> Result<Made, Wrong> {
+        let (at, op) = match Kind::of(name, source)? {
+            Kind::Context(folder) => (folder, self.context(name, folder, source, view)?),
+            Kind::Image(image) => {
+                let wanted = view.fill(image)?;
+                return self.image_source(image, &wanted, platform);
+            }
+            Kind::Git(remote) => (remote, git(remote, source, view)?),
+            Kind::Http(url) => (url, http(url, source, view)?),
         };
         // Files are the same whatever platform the step that uses them runs on.
-        let platform = self.options.build_platform.clone();
-        self.plain(name, op, &platform)
+        let own = self.options.build_platform.clone();
+        self.plain(at, name.as_str(), op, &own, platform)
     }
 
-    fn checksum(&self, source: &Source) -> Result<Option<BlobDigest>, Stop> {
-        let Some(text) = &source.checksum else {
-            return Ok(None);
-        };
-        let digest = text.value.parse::<BlobDigest>();
-        digest
-            .map(Some)
-            .map_err(|error| Wrong::at(text, format!("checksum: {error}")).into())
+    fn context(
+        &mut self,
+        name: &Name,
+        folder: &Text,
+        source: &Source,
+        view: &View,
+    ) -> Result<Op, Wrong> {
+        let path = view.fill(folder)?;
+        if !check::is_inside(&path) {
+            let message = format!("'{path}' is outside of the build context: name a folder in it");
+            return Err(Wrong::at(&folder.span, message));
+        }
+        let mut ignore = pattern::only(&patterns(&source.include, view)?);
+        if ImagePath::new(&path).is_root() {
+            ignore.extend(self.options.ignore.iter().cloned());
+        }
+        ignore.extend(patterns(&source.exclude, view)?);
+        self.folders.insert(name.to_string(), path);
+        Ok(Op::Context(ContextSource {
+            name: name.to_string(),
+            ignore,
+        }))
     }
 
-    fn plain(&mut self, text: &str, op: Op, platform: &Platform) -> Result<Made, Stop> {
-        let step = self.add(op, Vec::new(), source_name(text), false, platform)?;
+    fn plain(
+        &mut self,
+        at: &Text,
+        text: &str,
+        op: Op,
+        platform: &Platform,
+        used_on: &Platform,
+    ) -> Result<Made, Wrong> {
+        let step = self.add(New {
+            op,
+            inputs: Vec::new(),
+            name: source_name(text),
+            no_cache: false,
+            platform,
+            at: &at.span,
+        })?;
         Ok(Made {
             step,
-            config: ImageConfig::scratch(platform),
-            history: Vec::new(),
+            platform: used_on.clone(),
+            config: Rc::new(ImageConfig::scratch(used_on)),
+            history: None,
         })
     }
 
-    fn image_source(&mut self, name: &str, platform: &Platform) -> Result<Made, Stop> {
+    /// An image; one that isn't known yet is noted, and empty until it is.
+    fn image_source(
+        &mut self,
+        asked: &Text,
+        name: &str,
+        platform: &Platform,
+    ) -> Result<Made, Wrong> {
         let request = ImageRequest {
             name: name.to_owned(),
             platform: platform.clone(),
         };
+        let text = format!("image {name}");
         let Some(image) = self.images.get(&request) else {
-            self.needs.insert(request, self.place.at.clone());
-            return Err(Stop::Needs);
+            let place = self.file.files.location(&asked.span);
+            self.needs.entry(request).or_insert(place);
+            return self.plain(asked, &text, Op::Scratch, platform, platform);
         };
-        let (source, config) = (image.source.clone(), image.config.clone());
-        let op = Op::Image(source);
-        let step = self.add(
-            op,
-            Vec::new(),
-            source_name(&format!("image {name}")),
-            false,
-            platform,
-        )?;
-        let line = |line: &kiln_graph::History| HistoryLine {
-            created_by: line.created_by.clone(),
-            comment: line.comment.clone(),
-            author: line.author.clone(),
-            layer: match line.empty_layer {
-                true => LayerOrigin::None,
-                false => LayerOrigin::Base,
-            },
-            created: line.created.clone(),
-            layer_name: None,
-        };
-        let history = config.history.iter().map(line).collect();
+        let op = Op::Image(image.source.clone());
+        let config = Rc::new(image.config.clone());
+        let made = self.plain(asked, &text, op, platform, platform)?;
+        let mut history = None;
+        for line in &config.history {
+            history = self.line(history, base_line(line));
+        }
         Ok(Made {
-            step,
             config,
             history,
+            ..made
         })
     }
+}
+
+fn base_line(line: &History) -> HistoryLine {
+    HistoryLine {
+        created_by: line.created_by.clone(),
+        comment: line.comment.clone(),
+        author: line.author.clone(),
+        layer: match line.empty_layer {
+            true => LayerOrigin::None,
+            false => LayerOrigin::Base,
+        },
+        created: line.created.clone(),
+        layer_name: None,
+    }
+}
+
+fn git(remote: &Text, source: &Source, view: &View) -> Result<Op, Wrong> {
+    let reference = view.fill_some(source.reference.as_ref())?;
+    let subdir = view.fill_some(source.subdir.as_ref())?;
+    Ok(Op::Git(GitSource {
+        remote: view.fill(remote)?,
+        reference: reference.unwrap_or_default(),
+        subdir: ImagePath::new(subdir.unwrap_or_default()),
+        keep_git_dir: false,
+        checksum: view.fill_some(source.checksum.as_ref())?,
+        submodules: true,
+    }))
+}
+
+fn http(url: &Text, source: &Source, view: &View) -> Result<Op, Wrong> {
+    let digest = |text: &Text| {
+        let read = view.fill(text)?.parse::<BlobDigest>();
+        read.map_err(|error| Wrong::at(&text.span, format!("checksum: {error}")))
+    };
+    Ok(Op::Http(HttpSource {
+        url: view.fill(url)?,
+        checksum: source.checksum.as_ref().map(digest).transpose()?,
+        file_name: view.fill_some(source.file.as_ref())?,
+    }))
+}
+
+/// A list of patterns, filled in and cleaned.
+pub(super) fn patterns(texts: &[Text], view: &View) -> Result<Vec<String>, Wrong> {
+    let one = |text: &Text| {
+        let filled = view.fill(text)?;
+        pattern::clean(&filled).map_err(|message| Wrong::at(&text.span, message))
+    };
+    texts.iter().map(one).collect()
 }
 
 fn source_name(text: &str) -> StepName {

@@ -1,0 +1,131 @@
+//! What can be said of a whole file without compiling it: names and matrices.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use crate::error::Wrong;
+use crate::files::Files;
+use crate::model::{BuildFile, Scalar};
+use crate::text::{Name, Placed};
+
+/// Every name is one, and stands for one thing only.
+pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
+    let mut known: BTreeMap<&Name, &str> = BTreeMap::new();
+    let all = file.sources.keys().map(|name| (name, "source"));
+    let all = all.chain(file.steps.keys().map(|name| (name, "step")));
+    let all = all.chain(file.tests.keys().map(|name| (name, "test")));
+    let all = all.chain(file.images.keys().map(|name| (name, "image")));
+    for (name, kind) in all {
+        check_name(name)?;
+        if name.as_str() == "scratch" {
+            let message = format!("'scratch' is the empty tree: give the {kind} another name");
+            return Err(Wrong::at(name.span(), message));
+        }
+        if let Some((first, other)) = known.get_key_value(name) {
+            let place = files.location(first.span());
+            let place = place.map_or_else(String::new, |place| format!(", at {place}"));
+            let message = format!(
+                "'{name}' is a {other} already{place}: a name stands for one thing, rename the {kind}"
+            );
+            return Err(Wrong::at(name.span(), message));
+        }
+        known.insert(name, kind);
+    }
+    for name in file.params.keys() {
+        check_name(name)?;
+    }
+    let steps = file.steps.values().chain(file.tests.values());
+    for step in steps {
+        matrix(&step.matrix)?;
+        step.env.keys().try_for_each(check_variable)?;
+    }
+    let images = file.images.values();
+    images
+        .flat_map(|image| image.env.keys())
+        .try_for_each(check_variable)
+}
+
+/// Names are typed on command lines, as in `--from NAME:2`, and stand in templates.
+fn check_name(name: &Name) -> Result<(), Wrong> {
+    let text = name.as_str();
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(fits) {
+        return Ok(());
+    }
+    let message = format!("'{text}' is no name: a letter, then letters, digits, '-' and '_'");
+    Err(Wrong::at(name.span(), message))
+}
+
+fn check_variable(name: &Name) -> Result<(), Wrong> {
+    let text = name.as_str();
+    if !text.is_empty() && !text.contains(['=', '\0']) {
+        return Ok(());
+    }
+    let message = format!("'{text}' is no variable's name: it may not be empty or have a '='");
+    Err(Wrong::at(name.span(), message))
+}
+
+/// How many steps a matrix may make: more are a slip, and would fill the memory.
+const MOST: usize = 1000;
+
+fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<(), Wrong> {
+    let mut count = 1_usize;
+    for (name, values) in matrix {
+        check_name(name)?;
+        if values.is_empty() {
+            let message = format!("the matrix has no values for '{name}': give at least one");
+            return Err(Wrong::at(name.span(), message));
+        }
+        count = count.saturating_mul(values.len());
+        if count > MOST {
+            let message = format!("the matrix makes more than {MOST} steps: take values out");
+            return Err(Wrong::at(name.span(), message));
+        }
+        for (number, value) in values.iter().enumerate() {
+            let shown = value.value.to_string();
+            if values[..number]
+                .iter()
+                .any(|other| other.value.to_string() == shown)
+            {
+                let message = format!("the matrix has '{shown}' twice: remove one");
+                return Err(Wrong::at(&value.span, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path stays in the build context: what is built is all that a file can name.
+pub(crate) fn is_inside(path: &str) -> bool {
+    let parts = Path::new(path).components();
+    let mut depth = 0_i32;
+    for part in parts {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir => depth -= 1,
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_the_context() {
+        let inside = [".", "", "a/b", "a/../b", "./a"];
+        let outside = ["/a", "..", "a/../..", "../context/a"];
+        for path in inside {
+            assert!(is_inside(path), "{path}");
+        }
+        for path in outside {
+            assert!(!is_inside(path), "{path}");
+        }
+    }
+}

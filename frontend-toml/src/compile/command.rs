@@ -1,0 +1,127 @@
+//! `run` and `script`: commands.
+
+use std::collections::BTreeMap;
+
+use kiln_graph::{Exec, FileAction, Files, ImagePath, Input, Network, Op, Security};
+
+use super::compiler::Compiler;
+use super::step::Work;
+use crate::error::Wrong;
+use crate::model::{NetworkKind, Run};
+use crate::text::Text;
+use crate::time;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where a script's text is mounted.
+pub(super) const SCRIPT: &str = "/dev/kiln-script";
+
+impl<'a> Compiler<'a> {
+    pub(super) fn command(&mut self, work: &mut Work<'a, '_>) -> Result<(), Wrong> {
+        let (args, shown, place) = words(work)?;
+        let folder = work.folder()?;
+        // The base's user and folder, before the working folder is a step of its own.
+        let mut others = Vec::new();
+        let mounts = self.mounts(work, &folder, &mut others)?;
+        let exec = Exec {
+            root: Input(0),
+            args,
+            env: env(work)?,
+            proxy: BTreeMap::new(),
+            cwd: folder.clone(),
+            user: work.user()?,
+            mounts,
+            network: match work.step.network {
+                Some(NetworkKind::None) => Network::None,
+                Some(NetworkKind::Host) => Network::Host,
+                None => Network::Default,
+            },
+            security: Security::Sandbox,
+            hostname: None,
+            extra_hosts: Vec::new(),
+            ulimits: BTreeMap::new(),
+            shm_size: None,
+            retries: work.step.retry,
+            timeout: work.step.timeout.as_ref().map(time::read).transpose()?,
+            accept_status: Vec::new(),
+        };
+        if let Some(text) = &work.step.workdir {
+            self.make_folder(work, &folder, text)?;
+        }
+        let mut inputs = vec![work.made.step];
+        inputs.extend(others);
+        inputs.extend(&work.needed);
+        self.advance(work, Op::Exec(Box::new(exec)), inputs, &shown, &place)
+    }
+
+    /// The working folder exists before the command runs.
+    fn make_folder(
+        &mut self,
+        work: &mut Work<'a, '_>,
+        path: &ImagePath,
+        at: &Text,
+    ) -> Result<(), Wrong> {
+        let op = Op::Files(Files {
+            base: Some(Input(0)),
+            actions: vec![FileAction::Directory {
+                path: path.clone(),
+                owner: None,
+                mode: 0o755,
+            }],
+        });
+        let inputs = vec![work.made.step];
+        self.advance(work, op, inputs, &format!("workdir {path}"), at)
+    }
+}
+
+/// The base image's variables, then the step's.
+fn env(work: &Work<'_, '_>) -> Result<Vec<(String, String)>, Wrong> {
+    let base = work.made.config.config.env.iter();
+    let mut env: Vec<(String, String)> = base
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    for (name, value) in &work.step.env {
+        env.retain(|(known, _)| known != name.as_str());
+        env.push((name.to_string(), work.view.fill(value)?));
+    }
+    if !env.iter().any(|(name, _)| name == "PATH") {
+        env.push(("PATH".to_owned(), PATH.to_owned()));
+    }
+    Ok(env)
+}
+
+/// The program with its arguments, a text for people, and the place in the file.
+fn words(work: &Work<'_, '_>) -> Result<(Vec<String>, String, Text), Wrong> {
+    let step = work.step;
+    let own = work.own.span();
+    match (&step.run, &step.script) {
+        (Some(Run::Shell(text)), None) => {
+            let line = work.view.fill(text)?;
+            let args = ["/bin/sh", "-c", &line].map(str::to_owned).to_vec();
+            Ok((args, line, text.clone()))
+        }
+        (Some(Run::Words(words)), None) => match words.first() {
+            Some(first) => {
+                let args = work.view.fill_all(words)?;
+                let shown = args.join(" ");
+                Ok((args, shown, first.clone()))
+            }
+            None => Err(Wrong::at(own, "run is an empty list: name a program")),
+        },
+        (None, Some(script)) if script.interpreter.is_empty() => {
+            let message = "the script has no interpreter: name one, such as [\"/bin/sh\", \"-e\"]";
+            Err(Wrong::at(&script.text.span, message))
+        }
+        (None, Some(script)) => {
+            let mut args = work.view.fill_all(&script.interpreter)?;
+            let shown = format!("script for {}", args.join(" "));
+            args.push(SCRIPT.to_owned());
+            Ok((args, shown, script.text.clone()))
+        }
+        _ => {
+            let message = format!("the step '{}' has run and script: keep one", work.own);
+            Err(Wrong::at(own, message))
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! What files are compiled to.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::collections::BTreeMap;
+
+use kiln_frontend_toml::{
+    BuildFile, Compiled, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile, parse,
+};
+use kiln_graph::{
+    BlobDigest, Format, ImageConfig, ImageSource, LayerOrigin, MountKind, Op, Platform, StepId,
+};
+
+fn platform(architecture: &str) -> Platform {
+    Platform::new("linux", architecture, "")
+}
+
+fn options() -> Options {
+    Options {
+        params: BTreeMap::new(),
+        target: None,
+        platforms: vec![platform("amd64")],
+        build_platform: platform("amd64"),
+        ignore: vec!["ignored".to_owned()],
+        labels: BTreeMap::new(),
+    }
+}
+
+fn read(text: &str) -> BuildFile {
+    let none = |_: &str| Err("there are no other files".to_owned());
+    parse("kiln.toml", &format!("version = 1\n{text}"), &none).unwrap()
+}
+
+fn image(request: &ImageRequest) -> ResolvedImage {
+    let mut config = ImageConfig::scratch(&request.platform);
+    config.config.env = vec!["BASE=1".to_owned()];
+    config.config.working_dir = "/base".to_owned();
+    config.config.user = "7".to_owned();
+    config.config.cmd = Some(vec!["sh".to_owned()]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    ResolvedImage {
+        source: ImageSource {
+            name: request.name.clone(),
+            manifest: digest.parse::<BlobDigest>().unwrap(),
+            layers: Vec::new(),
+        },
+        config,
+    }
+}
+
+/// Compiles, with whatever images are asked for; and how often some were.
+fn rounds(text: &str, options: &Options) -> (Compiled, Vec<Vec<String>>) {
+    let file = read(text);
+    let mut images = ImageTable::new();
+    let mut asked = Vec::new();
+    loop {
+        match compile(&file, options, &images).unwrap() {
+            Outcome::Done(compiled) => return (*compiled, asked),
+            Outcome::Needs(needs) => {
+                let shown =
+                    |request: &ImageRequest| format!("{} {}", request.name, request.platform);
+                asked.push(needs.iter().map(|(request, _)| shown(request)).collect());
+                for (request, location) in needs {
+                    assert!(location.is_some(), "{request:?}");
+                    images.insert(request.clone(), image(&request));
+                }
+            }
+        }
+    }
+}
+
+fn build(text: &str) -> Compiled {
+    rounds(text, &options()).0
+}
+
+fn ids(compiled: &Compiled) -> Vec<StepId> {
+    let roots: Vec<StepId> = compiled
+        .build
+        .targets
+        .iter()
+        .map(|target| target.root)
+        .collect();
+    compiled.build.graph.needed_for(&roots)
+}
+
+fn names(compiled: &Compiled) -> Vec<String> {
+    let graph = &compiled.build.graph;
+    let name = |id: StepId| graph.step(id).name.to_string();
+    ids(compiled).into_iter().map(name).collect()
+}
+
+fn ops(compiled: &Compiled) -> Vec<Op> {
+    let graph = &compiled.build.graph;
+    ids(compiled)
+        .into_iter()
+        .map(|id| graph.step(id).op.clone())
+        .collect()
+}
+
+const WHOLE: &str = r#"
+[params.profile]
+default = "release"
+choices = ["debug", "release"]
+
+[sources.code]
+context = "."
+include = ["/src/", "Cargo.*"]
+exclude = ["./src/tmp/"]
+
+[sources.notes]
+git = "https://git.example/notes"
+ref = "main"
+subdir = "docs"
+
+[sources.tool]
+http = "https://example.com/tool"
+checksum = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+file = "tool"
+
+[steps.lint]
+from = "rust:1"
+run = ["cargo", "clippy"]
+
+[steps.build]
+from = "rust:1"
+needs = ["lint"]
+workdir = "work"
+copy = [
+  { from = "code", to = "in/" },
+  { from = "notes", paths = ["a", "b"], to = "/notes", owner = "me:us", mode = "u+x", exclude = ["/x/"] },
+  { text = "{{ matrix.flavour }}\n", to = "flavour", owner = "3" },
+]
+run = "cargo build --profile {{ params.profile }} # {{ '{{' }}"
+env = { FLAVOUR = "{{ matrix.flavour }}" }
+caches = [{ target = "target", sharing = "locked" }]
+binds = [{ from = "tool", path = "tool", target = "/tool" }]
+secrets = [{ id = "token" }, { id = "key", env = "KEY", required = false, owner = "5:6" }]
+ssh = ["default"]
+retry = 2
+timeout = "10m"
+network = "none"
+matrix = { flavour = ["small", "large"] }
+
+[steps.final]
+from = "scratch"
+copy = [{ from = "build@small", paths = ["/out"], to = "/" }]
+
+[tests.smoke]
+from = "final"
+cache = "never"
+script = { interpreter = ["/bin/sh", "-e"], text = "true {{ matrix.n }}" }
+matrix = { n = [1, 2] }
+
+[images.app]
+from = "final"
+entrypoint = ["/out"]
+labels = { profile = "{{ params.profile }}" }
+expose = ["80", "53/udp"]
+healthcheck = { run = "true", interval = "30s", retries = 3 }
+"#;
+
+#[test]
+fn the_whole_language() {
+    let compiled = build(WHOLE);
+    let graph = &compiled.build.graph;
+    insta::assert_snapshot!(graph.render(&ids(&compiled), Format::Text));
+    let stages: Vec<&str> = compiled
+        .build
+        .stages
+        .iter()
+        .map(|stage| stage.name.as_str())
+        .collect();
+    insta::assert_json_snapshot!(
+        "ops",
+        (stages, ops(&compiled), &compiled.build.targets[0].config)
+    );
+}
+
+#[test]
+fn the_same_file_makes_the_same_graph() {
+    let shown = || {
+        let compiled = build(WHOLE);
+        let steps = ids(&compiled);
+        compiled.build.graph.render(&steps, Format::Json)
+    };
+    assert_eq!(shown(), shown());
+}
+
+#[test]
+fn images_are_asked_for_all_at_once() {
+    let mut wanted = options();
+    wanted.platforms = vec![platform("amd64"), platform("arm64")];
+    let text = "[steps.a]\nfrom = 'a:1'\n[steps.b]\nfrom = 'b:1'\ncopy = [{ from = 'a', to = '/' }]\n[steps.unused]\nfrom = 'c:1'\n[images.i]\nfrom = 'b'\n";
+    let (compiled, asked) = rounds(text, &wanted);
+    let want = [
+        "a:1 linux/amd64",
+        "a:1 linux/arm64",
+        "b:1 linux/amd64",
+        "b:1 linux/arm64",
+    ];
+    assert_eq!(asked, [want]);
+    assert_eq!(compiled.build.targets.len(), 2);
+}
+
+#[test]
+fn platforms_of_steps() {
+    let mut wanted = options();
+    wanted.platforms = vec![platform("arm64")];
+    let text = "[steps.cross]\nfrom = 'rust:1'\nplatform = 'build'\nrun = 'build for {{ platform.arch }} on {{ build.arch }}'\n[steps.more]\nfrom = 'cross'\nrun = 'more'\n[steps.final]\nfrom = 'run:1'\ncopy = [{ from = 'more', to = '/' }]\n[images.i]\nfrom = 'final'\n";
+    let (compiled, asked) = rounds(text, &wanted);
+    assert_eq!(asked, [["run:1 linux/arm64", "rust:1 linux/amd64"]]);
+    let graph = &compiled.build.graph;
+    let shown = |id: StepId| format!("{} {}", graph.step(id).platform, graph.step(id).name);
+    let shown: Vec<String> = ids(&compiled).into_iter().map(shown).collect();
+    assert_eq!(
+        shown,
+        [
+            "linux/amd64 image rust:1",
+            "linux/amd64 cross[1] build for arm64 on amd64",
+            "linux/amd64 more[1] more",
+            "linux/arm64 image run:1",
+            "linux/arm64 final[1] copy to /",
+        ]
+    );
+}
+
+#[test]
+fn the_base_image_counts_unless_something_else_is_said() {
+    let steps = [
+        ("", "/base", Some("7"), 7),
+        ("workdir = 'x'\nuser = 'me'\n", "/base/x", Some("me"), 0),
+        ("workdir = '/x'\nuser = '8:9'\n", "/x", Some("8:9"), 8),
+    ];
+    for (keys, cwd, user, owner) in steps {
+        let text = format!(
+            "[steps.a]\nfrom = 'x:1'\nrun = 'x'\nenv = {{ A = 'b' }}\nsecrets = [{{ id = 's' }}]\n{keys}[images.i]\nfrom = 'a'\n"
+        );
+        let compiled = build(&text);
+        let Some(Op::Exec(exec)) = ops(&compiled).pop() else {
+            panic!("{keys}: the last step is the command");
+        };
+        assert_eq!(exec.cwd.to_string(), cwd, "{keys}");
+        assert_eq!(exec.user.as_deref(), user, "{keys}");
+        let MountKind::Secret(secret) = &exec.mounts[0].kind else {
+            panic!("{keys}: a secret");
+        };
+        assert_eq!(secret.uid, owner, "{keys}");
+        let vars: Vec<&str> = exec.env.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(vars, ["BASE", "A", "PATH"], "{keys}");
+    }
+}
+
+#[test]
+fn conditions_and_parameters() {
+    let text = "[params.loud]\ndefault = false\n[params.level]\ntype = 'integer'\ndefault = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'a'\n[steps.b]\nfrom = 'a'\nif = 'params.loud && params.level == 7'\nrun = 'b'\n[images.i]\nfrom = 'b'\n";
+    let cases: [(&[(&str, &str)], usize); 3] = [
+        (&[], 2),
+        (&[("loud", "true")], 2),
+        (&[("loud", "true"), ("level", "007")], 3),
+    ];
+    for (given, count) in cases {
+        let mut wanted = options();
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        wanted.params = given.iter().map(pair).collect();
+        let (compiled, _) = rounds(text, &wanted);
+        assert_eq!(names(&compiled).len(), count, "{given:?}");
+    }
+}
+
+#[test]
+fn a_matrix_needed_without_a_variant_is_needed_whole() {
+    let text = "[steps.a]\nfrom = 'scratch'\nrun = 'a{{ matrix.v }}'\nmatrix = { v = [1, 2] }\n[steps.b]\nfrom = 'scratch'\nneeds = ['a']\nrun = 'b'\n[tests.t]\nfrom = 'b'\nrun = 't'\nmatrix = { v = [3, 4] }\n[images.i]\nfrom = 'b'\n";
+    let want = [
+        "scratch",
+        "a@1[1] a1",
+        "a@2[1] a2",
+        "b[1] b",
+        "t@3[1] t",
+        "t@4[1] t",
+        "i: tests passed",
+    ];
+    assert_eq!(names(&build(text)), want);
+    let one = text.replace("[images.i]\n", "[images.i]\ntests = ['t@4']\n");
+    let want: Vec<&str> = want
+        .into_iter()
+        .filter(|name| !name.starts_with("t@3"))
+        .collect();
+    assert_eq!(names(&build(&one)), want);
+}
+
+#[test]
+fn targets() {
+    let text = "[steps.a]\nfrom = 'scratch'\nrun = 'a'\nmatrix = { v = [1, 2] }\n[tests.t]\nfrom = 'a@2'\nrun = 't'\n[images.i]\nfrom = 'a@1'\n[images.j]\nfrom = 'a@2'\ntests = []\n";
+    let cases: [(&str, &[&str]); 4] = [
+        (
+            "i",
+            &[
+                "scratch",
+                "a@1[1] a",
+                "a@2[1] a",
+                "t[1] t",
+                "i: tests passed",
+            ],
+        ),
+        ("j", &["scratch", "a@2[1] a"]),
+        ("a@1", &["scratch", "a@1[1] a"]),
+        ("t", &["scratch", "a@2[1] a", "t[1] t"]),
+    ];
+    for (target, want) in cases {
+        let mut wanted = options();
+        wanted.target = Some(target.to_owned());
+        wanted.labels = [("l".to_owned(), "v".to_owned())].into();
+        let (compiled, _) = rounds(text, &wanted);
+        assert_eq!(names(&compiled), want, "{target}");
+        let config = &compiled.build.targets[0].config.config;
+        assert_eq!(config.labels["l"], "v", "{target}");
+    }
+}
+
+#[test]
+fn layers() {
+    let steps = "[steps.a]\nfrom = 'scratch'\ncopy = [{ text = '', to = 'x' }]\nrun = 'a'\n[steps.b]\nfrom = 'a'\nrun = 'b'\n[steps.c]\nfrom = 'b'\nif = 'false'\nrun = 'c'\n[images.i]\nfrom = 'c'\n";
+    let by_step = "[[images.i.layers]]\nname = 'one'\nsteps = ['a']\n[[images.i.layers]]\nname = 'two'\nsteps = ['b', 'c']\n";
+    let compiled = build(&format!("{steps}{by_step}"));
+    assert!(compiled.layers.is_empty());
+    let lines = compiled.build.targets[0].history.iter();
+    let own = lines.filter(|line| matches!(line.layer, LayerOrigin::Step(_)));
+    let own: Vec<Option<&str>> = own.map(|line| line.layer_name.as_deref()).collect();
+    assert_eq!(own, [Some("one"), Some("one"), Some("two")]);
+    let by_path = "[[images.i.layers]]\nname = 'p'\npaths = ['/usr/lib/', '**/*.so']\n";
+    let compiled = build(&format!("{steps}{by_path}"));
+    assert_eq!(compiled.layers.len(), 1);
+    assert_eq!(compiled.layers[0].paths, ["usr/lib", "**/*.so"]);
+}
+
+#[test]
+fn included_files_keep_their_places() {
+    let include = |path: &str| match path {
+        "lib.toml" => Ok("version = 1\n\n[steps.a]\nfrom = 'scratch'\nrun = 'a'\n".to_owned()),
+        _ => Err("No such file".to_owned()),
+    };
+    let text = "version = 1\ninclude = ['lib.toml']\n[steps.b]\nfrom = 'a'\nrun = 'b'\n[images.i]\nfrom = 'b'\n";
+    let file = parse("kiln.toml", text, &include).unwrap();
+    let Outcome::Done(compiled) = compile(&file, &options(), &ImageTable::new()).unwrap() else {
+        panic!("no images are needed");
+    };
+    let graph = &compiled.build.graph;
+    let places: Vec<String> = ids(&compiled)
+        .into_iter()
+        .filter_map(|id| graph.step(id).location.as_ref().map(ToString::to_string))
+        .collect();
+    assert_eq!(places, ["lib.toml:4:8", "lib.toml:5:7", "kiln.toml:5:7"]);
+}
+
+#[test]
+fn the_schema_is_as_strict_as_the_parser() {
+    let schema = kiln_frontend_toml::schema();
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["required"], serde_json::json!(["version"]));
+    let definitions = schema["$defs"].as_object().unwrap();
+    for (name, definition) in definitions {
+        let strict = definition["additionalProperties"] == false;
+        assert!(strict || definition["type"] != "object", "{name}");
+    }
+    let step = &definitions["Step"]["properties"];
+    assert_eq!(step["matrix"]["additionalProperties"]["type"], "array");
+    assert_eq!(step["if"]["type"], serde_json::json!(["string", "null"]));
+}
+
+#[test]
+fn the_example_of_the_readme() {
+    let readme = include_str!("../README.md");
+    let example = readme.split("```toml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let compiled = build(example.trim_start_matches("version = 1\n"));
+    assert!(names(&compiled).contains(&"app: tests passed".to_owned()));
+}
+
+#[test]
+fn long_chains() {
+    const LENGTH: usize = 3000;
+    let mut text = format!("[images.i]\nfrom = 's0000'\n[steps.s{LENGTH:04}]\nfrom = 'scratch'\n");
+    for number in 0..LENGTH {
+        let next = number + 1;
+        text += &format!("[steps.s{number:04}]\nfrom = 's{next:04}'\nrun = 'x'\n");
+    }
+    assert_eq!(names(&build(&text)).len(), LENGTH + 1);
+}
+
+#[test]
+fn broken_files_are_errors_with_a_place_and_never_panics() {
+    let whole = format!("version = 1\n{WHOLE}");
+    let none = |_: &str| Err("there are no other files".to_owned());
+    let lines: Vec<&str> = whole.lines().collect();
+    let without = |number: usize| {
+        let others = lines.iter().enumerate().filter(|(at, _)| *at != number);
+        others.map(|(_, line)| *line).collect::<Vec<_>>().join("\n")
+    };
+    let cut = (0..whole.len()).filter_map(|end| whole.get(..end).map(str::to_owned));
+    for text in cut.chain((0..lines.len()).map(without)) {
+        let parsed = parse("kiln.toml", &text, &none);
+        let result = parsed.and_then(|file| compile(&file, &options(), &ImageTable::new()));
+        if let Err(error) = result {
+            assert!(error.location.is_some(), "{error}\n{text}");
+            assert!(error.line.is_some(), "{error}\n{text}");
+        }
+    }
+}
