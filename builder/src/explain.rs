@@ -8,6 +8,8 @@ use kiln_graph::{Entry, ImagePath};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::size::seconds;
+
 /// How many files are named of each change.
 const MOST_FILES: usize = 20;
 
@@ -286,7 +288,6 @@ fn entries(store: &Store, record: &Record) -> Result<BTreeMap<ImagePath, Entry>,
 pub fn text(build: &BuildRecord, steps: &[Explained]) -> String {
     let (cached, all) = build.cached();
     let end = if build.ok { "succeeded" } else { "failed" };
-    let seconds = |millis: u64| format!("{}.{:01} s", millis / 1000, millis % 1000 / 100);
     let mut out = format!(
         "build {} of {} {end} in {}: {cached} of {all} steps had their results\n",
         build.id,

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_cache::{BuildRecord, BuiltStep, StepOutcome, Store};
+use kiln_cache::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 
 /// Notes events, and passes them on.
@@ -22,6 +22,8 @@ struct State {
     /// Which place in the record a step has.
     places: BTreeMap<StepRef, usize>,
     logs: BTreeMap<StepRef, File>,
+    /// When what is being transferred began, in milliseconds after the build did.
+    moving: BTreeMap<String, u64>,
 }
 
 impl Journal {
@@ -42,11 +44,14 @@ impl Journal {
             subject,
             title,
             steps: Vec::new(),
+            transfers: Vec::new(),
+            command: command(),
         };
         let state = State {
             record,
             places: BTreeMap::new(),
             logs: BTreeMap::new(),
+            moving: BTreeMap::new(),
         };
         Self {
             store,
@@ -102,6 +107,18 @@ impl Journal {
                     step.outcome = outcome_of(*outcome);
                 }
             }
+            Event::Used { step, cpu, memory } => {
+                if let Some(step) = state.step(*step) {
+                    step.cpu += millis(*cpu);
+                    step.memory = step.memory.max(*memory);
+                }
+            }
+            Event::Transfer {
+                name,
+                done,
+                finished,
+                ..
+            } => state.transfer(name, *done, *finished, now),
             _ => {}
         }
     }
@@ -128,6 +145,8 @@ impl State {
             began: 0,
             took: 0,
             log: 0,
+            cpu: 0,
+            memory: 0,
         };
         self.record.steps = steps.iter().map(built).collect();
     }
@@ -135,6 +154,19 @@ impl State {
     fn step(&mut self, step: StepRef) -> Option<&mut BuiltStep> {
         let place = self.places.get(&step)?;
         self.record.steps.get_mut(*place)
+    }
+
+    fn transfer(&mut self, name: &str, bytes: u64, finished: bool, now: u64) {
+        let began = *self.moving.entry(name.to_owned()).or_insert(now);
+        if finished {
+            self.moving.remove(name);
+            self.record.transfers.push(BuiltTransfer {
+                name: name.to_owned(),
+                began,
+                took: now - began,
+                bytes,
+            });
+        }
     }
 
     fn log(&mut self, store: &Store, step: StepRef, bytes: &[u8]) {
@@ -162,6 +194,17 @@ impl EventSink for Journal {
     fn event(&self, event: Event) {
         self.note(&event);
         self.next.event(event);
+    }
+}
+
+/// How this program was called.
+fn command() -> BuildCommand {
+    let words = std::env::args_os().skip(1);
+    BuildCommand {
+        folder: std::env::current_dir().unwrap_or_default(),
+        words: words
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
     }
 }
 

@@ -18,6 +18,7 @@ mod report;
 mod secret;
 mod select;
 mod size;
+mod summary;
 mod toml_file;
 
 pub use config::{Config, GcPolicy};

@@ -1,4 +1,4 @@
-//! Sizes and ages as people write them.
+//! Sizes and times as people write and read them.
 
 use std::time::Duration;
 
@@ -38,6 +38,14 @@ pub(crate) fn age(text: &str) -> Result<Duration, String> {
         _ => return Err(bad()),
     };
     Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+/// Milliseconds as people read them.
+pub(crate) fn seconds(millis: u64) -> String {
+    match millis {
+        0..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        60_000.. => format!("{}m {:02}s", millis / 60_000, millis % 60_000 / 1000),
+    }
 }
 
 #[cfg(test)]

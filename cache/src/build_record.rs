@@ -50,6 +50,34 @@ pub struct BuiltStep {
     pub took: u64,
     /// How many bytes it wrote to its log.
     pub log: u64,
+    /// Processor time of its commands, in milliseconds.
+    #[serde(default)]
+    pub cpu: u64,
+    /// The most memory that one of its processes had at once, in bytes.
+    #[serde(default)]
+    pub memory: u64,
+}
+
+/// Something that was transferred, compressed or written in a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltTransfer {
+    /// What.
+    pub name: String,
+    /// When it began, in milliseconds after the build did.
+    pub began: u64,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+    /// How many bytes it was.
+    pub bytes: u64,
+}
+
+/// How a build was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildCommand {
+    /// The folder it was called in.
+    pub folder: PathBuf,
+    /// The words after `kiln`.
+    pub words: Vec<String>,
 }
 
 /// A build.
@@ -71,6 +99,12 @@ pub struct BuildRecord {
     pub title: String,
     /// The steps, in the graph's order.
     pub steps: Vec<BuiltStep>,
+    /// What was fetched, sent and written.
+    #[serde(default)]
+    pub transfers: Vec<BuiltTransfer>,
+    /// How the build was asked for.
+    #[serde(default)]
+    pub command: BuildCommand,
 }
 
 impl BuildRecord {
@@ -158,6 +192,8 @@ mod tests {
             subject: String::new(),
             title: String::new(),
             steps: Vec::new(),
+            transfers: Vec::new(),
+            command: BuildCommand::default(),
         };
         for number in 0..KEPT + 3 {
             store.put_build(&build(number)).unwrap();

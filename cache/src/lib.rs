@@ -25,7 +25,7 @@ mod usage;
 mod volume;
 
 pub use blob::{Blob, BlobWriter};
-pub use build_record::{BuildRecord, BuiltStep, StepOutcome};
+pub use build_record::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 pub use error::StoreError;
 pub use fsck::{Damage, FsckReport};
 pub use gc::{PruneOptions, PruneReport};

@@ -36,10 +36,20 @@ pub enum Event {
         step: StepRef,
         /// How it went.
         outcome: Outcome,
-        /// How long it took; for a cached step, how long looking it up took.
+        /// How long it took since it was started; for a cached step, how long looking it up took.
         duration: Duration,
         /// What the step's result is filed under.
         key: Option<StepKey>,
+    },
+    /// A command of a step ended, and used this of the machine. One that is tried again has
+    /// several.
+    Used {
+        /// Which step.
+        step: StepRef,
+        /// Processor time of all its processes together.
+        cpu: Duration,
+        /// The most memory that one of its processes had at once, in bytes.
+        memory: u64,
     },
     /// Something is being transferred, compressed or written.
     Transfer {

@@ -252,7 +252,7 @@ fn finished(
     started: Instant,
     key: Option<StepKey>,
 ) {
-    let duration = started.elapsed();
+    let duration = shared.begun(id).unwrap_or(started).elapsed();
     shared.request.events.event(Event::Finished {
         step: id.into(),
         outcome,

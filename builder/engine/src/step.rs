@@ -1,8 +1,9 @@
 //! One step: its key, its record, or its execution.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{KeyParts, Record, Tree};
 use kiln_graph::{Files, Graph, ImagePath, Input, Op, Step, StepId, StepKey, TreeId};
@@ -30,6 +31,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) empty: TreeId,
     pub(crate) needs: ContextNeeds,
     pub(crate) slots: Slots,
+    /// When steps were started: after they waited for a slot or another build.
+    begun: Mutex<BTreeMap<StepId, Instant>>,
     pub(crate) warned: AtomicUsize,
     /// Whether overlayfs turned out not to work here.
     pub(crate) without_overlay: AtomicBool,
@@ -47,6 +50,7 @@ impl<'a> Shared<'a> {
             empty: engine.store.empty_tree()?.id(),
             needs: ContextNeeds::of(&request.build.graph),
             slots: Slots::new(request.jobs.max(1)),
+            begun: Mutex::default(),
             warned: AtomicUsize::new(0),
             without_overlay: AtomicBool::new(false),
         })
@@ -57,9 +61,18 @@ impl<'a> Shared<'a> {
     }
 
     pub(crate) fn started(&self, id: StepId) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.insert(id, Instant::now());
+        drop(begun);
         self.request
             .events
             .event(Event::Started { step: id.into() });
+    }
+
+    /// When a step was started, if it was.
+    pub(crate) fn begun(&self, id: StepId) -> Option<Instant> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.get(&id).copied()
     }
 
     /// Warns of something once in a build.
@@ -171,7 +184,7 @@ impl<'a> Shared<'a> {
             return Err(EngineError::Cancelled);
         }
         self.started(id);
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let tree = match &step.op {
             Op::Exec(exec) => self.execute(id, step, exec, inputs)?,
             Op::Files(files) => self.apply_files(step, files, inputs)?,

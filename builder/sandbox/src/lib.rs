@@ -28,5 +28,5 @@ pub use error::SandboxError;
 pub use identity::{Identity, enter_user_namespace};
 pub use init::{HELPER_NAME, NAME_SERVER, run_if_helper};
 pub use passwd::{NoSuchUser, User, resolve_user};
-pub use process::{Child, Exit, Finished, Killer, Output, Sandbox};
+pub use process::{Child, Exit, Finished, Killer, Output, Sandbox, Usage};
 pub use spec::{Mount, MountKind, Network, Root, Spec};

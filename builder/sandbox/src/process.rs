@@ -8,6 +8,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -61,6 +62,17 @@ pub struct Finished {
     /// Folders inside the root in which mount points were made and removed again: an overlay's
     /// upper folder may have unchanged copies of them.
     pub mount_parents: Vec<PathBuf>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What a process and all it started used of the machine (getrusage(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time, in user space and in the kernel together.
+    pub cpu: Duration,
+    /// The most memory that one process had at once, in bytes.
+    pub memory: u64,
 }
 
 /// What the helper reports, one line of JSON.

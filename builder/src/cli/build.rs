@@ -172,6 +172,9 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
         super::cache::export(engine, &solved, &targets, &*journal)
     });
     journal.finish(result.as_ref().err().map(ToString::to_string));
+    if !args.quiet && args.progress.is_for_people() {
+        say(&crate::summary::text(&journal.record()));
+    }
     if args.explain {
         let record = journal.record();
         let steps = crate::explain::explain(engine.store(), &record)?;

@@ -9,6 +9,7 @@ use kiln_graph::StageStep;
 
 use super::source::SourceArgs;
 use super::{Failed, print};
+use crate::size::seconds;
 use crate::{Engine, Error, Prepared, prepare, report};
 
 /// The flags of `kiln steps`.
@@ -117,7 +118,6 @@ fn table(rows: &[Row]) -> String {
         "STEP"
     );
     for row in rows {
-        let seconds = |millis: u64| format!("{}.{} s", millis / 1000, millis % 1000 / 100);
         let last = match (row.last, row.milliseconds) {
             (Some(StepOutcome::Ran), Some(took)) => format!("ran {}", seconds(took)),
             (Some(StepOutcome::Failed), _) => "failed".to_owned(),

@@ -25,7 +25,9 @@ pub(crate) fn run(args: &TimelineArgs) -> Result<(), Failed> {
     let (engine, _) = crate::open()?;
     let build = past::find(engine.store(), args.build.as_deref())?;
     // A script ends at the first `</script` in it, whatever that is part of.
-    let data = serde_json::json!(build).to_string().replace("</", "<\\/");
+    let critical = crate::summary::critical_path(&build);
+    let data = serde_json::json!({ "build": build, "critical": critical });
+    let data = data.to_string().replace("</", "<\\/");
     let page = PAGE.replace("\"BUILD\"", &data);
     std::fs::write(&args.output, page).map_err(|source| Error::File {
         what: format!("cannot write {}", args.output.display()),

@@ -24,6 +24,13 @@ pub(crate) enum Style {
     Rawjson,
 }
 
+impl Style {
+    /// Whether somebody reads it.
+    pub(crate) fn is_for_people(self) -> bool {
+        !matches!(self, Self::Quiet | Self::Rawjson)
+    }
+}
+
 /// A display on standard error.
 pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
     match style {

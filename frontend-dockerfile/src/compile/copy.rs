@@ -67,7 +67,7 @@ impl Compiler<'_> {
         for heredoc in &copy.heredocs {
             actions.push(self.write(state, at, &plan, heredoc)?);
         }
-        self.commit_copy(state, at, copy.link, &text, inputs, actions)
+        self.commit_copy(state, at, copy, &text, inputs, actions)
     }
 
     /// Warns of sources that `.dockerignore` keeps out.
@@ -126,27 +126,27 @@ impl Compiler<'_> {
         &mut self,
         state: &mut StageState,
         at: &Instruction,
-        link: bool,
+        copy: &Copy,
         text: &str,
         inputs: Vec<StepId>,
         actions: Vec<FileAction>,
     ) -> Result<(), Stop> {
         let platform = state.platform.clone();
         let location = Some(at.location.clone());
-        let base = if link { None } else { Some(Input(0)) };
+        let base = if copy.link { None } else { Some(Input(0)) };
         let op = Op::Files(Files { base, actions });
         let mut step = self.add(
             op,
             inputs,
-            state.step_name(text),
+            state.step_name(shown(copy, text)),
             location.clone(),
             &platform,
         )?;
-        if link {
+        if copy.link {
             let op = Op::Merge {
                 layers: vec![Input(0), Input(1)],
             };
-            let name = state.step_name(format!("LINK {text}"));
+            let name = state.step_name(format!("LINK {}", shown(copy, text)));
             step = self.add(op, vec![state.root, step], name, location, &platform)?;
         }
         state.advance(step, &at.location);
@@ -329,5 +329,13 @@ pub(crate) fn parse_owner(text: &str) -> Owner {
             user: user.to_owned(),
             group: group.map(str::to_owned),
         },
+    }
+}
+
+/// The instruction with the flag that readers of progress need.
+fn shown(copy: &Copy, text: &str) -> String {
+    match (&copy.from, text.split_once(' ')) {
+        (Some(from), Some((keyword, rest))) => format!("{keyword} --from={from} {rest}"),
+        _ => text.to_owned(),
     }
 }

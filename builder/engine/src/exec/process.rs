@@ -54,6 +54,11 @@ impl Shared<'_> {
             }
         }
         let finished = child.wait().map_err(failed)?;
+        self.request.events.event(Event::Used {
+            step: id.into(),
+            cpu: finished.usage.cpu,
+            memory: finished.usage.memory,
+        });
         let last = String::from_utf8_lossy(&last).into_owned();
         if finished.exit != Exit::Killed {
             return Ok((finished, last));

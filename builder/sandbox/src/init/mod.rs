@@ -10,6 +10,7 @@ mod outcome;
 mod overlay;
 mod root;
 mod target;
+mod usage;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
@@ -89,6 +90,7 @@ fn supervise(spec: &Spec, caller: &UnixStream) -> Result<Report, Failure> {
     Ok(Report::Finished(Finished {
         exit,
         mount_parents,
+        usage: usage::of_children(),
     }))
 }
 
