@@ -20,6 +20,7 @@ mod select;
 mod size;
 mod summary;
 mod toml_file;
+mod what_if;
 
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;

@@ -93,6 +93,60 @@ fn why_steps_ran() {
     assert_eq!(json["steps"].as_array().unwrap().len(), 6);
 }
 
+#[test]
+fn what_an_edit_would_run() {
+    let space = space();
+    space
+        .write("unused/x", "x")
+        .write(".dockerignore", "ignored\n");
+    _ = space.build(&["--build-arg", "X=1", "--no-cache"]).ok();
+    let fates = |file: &str| {
+        let args = ["explain", "--json", "--what-if", file];
+        let json = space.kiln(&args).ok().stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let steps = json.as_array().unwrap().iter();
+        let fate = |step: &serde_json::Value| step["fate"].as_str().unwrap().to_owned();
+        steps.map(fate).collect::<Vec<_>>()
+    };
+    let kept = ["kept", "kept", "kept", "kept", "kept", "kept"];
+    assert_eq!(fates("context/unused/x"), kept);
+    assert_eq!(fates("context/ignored"), kept);
+    let some = ["kept", "kept", "edited", "after", "after", "after"];
+    assert_eq!(fates("context/f"), some);
+    let text = space
+        .kiln(&["explain", "--what-if", "context/f"])
+        .ok()
+        .stdout;
+    assert!(text.contains("4 of 6 steps would run"), "{text}");
+    assert!(
+        text.contains("1[3] COPY f /w/f\n    it reads what is edited"),
+        "{text}"
+    );
+    let outside = space.kiln(&["explain", "--what-if", "elsewhere"]);
+    assert_eq!(outside.status, Some(2));
+    assert!(
+        outside
+            .stderr
+            .contains("it is in none of the build's contexts"),
+        "{}",
+        outside.stderr
+    );
+    _ = space
+        .write("f", "still good")
+        .build(&["--build-arg", "X=1"])
+        .ok();
+    assert_eq!(
+        fates("context/unused/x"),
+        kept,
+        "nothing was run, and now it is built"
+    );
+    space.write("f", "also good");
+    assert_eq!(
+        fates("context/unused/x"),
+        ["kept", "kept", "new", "new", "new", "new"]
+    );
+}
+
 fn shell(space: &Space, args: &[&str], input: &str) -> Run {
     let mut command = space.command(&[&["shell", "context"], args].concat());
     command
@@ -181,6 +235,53 @@ fn all_failures_when_asked_to_keep_going() {
     let run = space.build(&["--keep-going"]);
     assert!(run.stderr.contains("done-c"), "{}", run.stderr);
     run.fails_with(&["exit code: 3", "exit code: 4", "2 steps failed"]);
+}
+
+#[test]
+fn shells_complete_step_names() {
+    let space = space();
+    let script = space.kiln(&["completions", "bash"]).ok().stdout;
+    let complete = |line: &str| {
+        let ask = format!(
+            "{script}\nCOMP_LINE='{line}' COMP_POINT=${{#COMP_LINE}} COMP_WORDS=($COMP_LINE) COMP_CWORD=3\n\
+             _kiln_or_steps kiln\necho ${{COMPREPLY[*]}}"
+        );
+        let mut command = std::process::Command::new("bash");
+        let folder = kiln_tests::kiln_binary().parent().unwrap().to_owned();
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        command.args(["-c", &ask]).env("PATH", path);
+        command.current_dir(space.path("context"));
+        Run::of(&command.output().unwrap()).ok().stdout
+    };
+    let stages = complete("kiln build --from ");
+    assert!(stages.starts_with("base base:1 base:3 1 1:1"), "{stages}");
+    assert_eq!(complete("kiln build --until base:"), "1 3\n");
+}
+
+#[test]
+fn ci_services_fold_what_steps_wrote() {
+    let space = Space::new();
+    let file = format!("FROM {BUSYBOX} as x\nRUN echo ::error::no\nRUN exit 3\n");
+    space.write("Dockerfile", file);
+    let run = |variable: &str| {
+        let mut command = space.command(&["build", "context"]);
+        command.env(variable, "true");
+        command.env("GITHUB_WORKSPACE", space.path("."));
+        Run::of(&command.output().unwrap()).stderr
+    };
+    let hub = run("GITHUB_ACTIONS");
+    let parts = [
+        "::warning file=context/Dockerfile,line=1::",
+        "::group::#1 x[2] RUN echo ::error::no\n",
+        " ::error::no\n::endgroup::\n#1 DONE",
+        "::error file=context/Dockerfile,line=3::x[3] RUN exit 3: exit code: 3",
+    ];
+    for part in parts {
+        assert!(hub.contains(part), "{part} is not in {hub}");
+    }
+    assert!(!hub.contains("\n::error::no"), "{hub}");
+    let lab = run("GITLAB_CI");
+    assert!(lab.contains("[collapsed=true]\r\x1b[0K#"), "{lab}");
 }
 
 #[test]

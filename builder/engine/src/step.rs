@@ -223,7 +223,7 @@ impl<'a> Shared<'a> {
         Ok(record)
     }
 
-    fn recorded(
+    pub(crate) fn recorded(
         &self,
         step: &Step,
         inputs: &[StepResult],

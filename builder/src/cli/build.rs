@@ -14,7 +14,7 @@ use super::output::OutputSpec;
 use super::source::SourceArgs;
 use super::{Failed, print, say};
 use crate::journal::Journal;
-use crate::progress::{Style, display};
+use crate::progress::{Style, annotation, display};
 use crate::select::{select, with_consumers};
 use crate::{Config, DockerfileRequest, Error, Policy, Prepared, Secrets, prepare, report};
 
@@ -214,14 +214,24 @@ fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<(), Failed> {
         say(&format!("{} warning{plural} found:", warnings.len()));
         for warning in warnings {
             say(&report::warning(warning));
+            args.annotate("warning", warning.location.line, &warning.message);
         }
     }
     super::call::refuse_warnings(prepared)
 }
 
 impl BuildArgs {
+    /// The same build, with nothing run that need not be.
+    pub(super) fn unforced(&self) -> Self {
+        Self {
+            no_cache: false,
+            from: None,
+            ..self.clone()
+        }
+    }
+
     /// What the engine is asked for; secrets, events and the way to stop it are to be added.
-    fn engine_request(&self, prepared: &Prepared) -> Result<Request, Error> {
+    pub(super) fn engine_request(&self, prepared: &Prepared) -> Result<Request, Error> {
         let mut build = Request::new(prepared.compiled.build.clone());
         build.contexts.clone_from(&prepared.folders);
         build.no_cache = self.no_cache;
@@ -266,6 +276,11 @@ impl BuildArgs {
         let Some(location) = &failure.location else {
             return failed;
         };
+        self.annotate(
+            "error",
+            location.line,
+            &format!("{}: {}", failure.name, failure.how),
+        );
         if self.debug {
             say(&failed.text);
             let step = format!("@{}", location.line);
@@ -280,6 +295,17 @@ impl BuildArgs {
             location.line
         ));
         failed
+    }
+
+    /// Says something beside a line of the build file, where the CI service can show that.
+    fn annotate(&self, kind: &str, line: u32, message: &str) {
+        if self.quiet || self.progress.resolve() != Style::Github {
+            return;
+        }
+        let file = self.source.file_path();
+        let top = std::env::var_os("GITHUB_WORKSPACE").unwrap_or_default();
+        let file = file.strip_prefix(top).unwrap_or(&file).display();
+        say(&annotation(kind, &file.to_string(), line, message));
     }
 
     /// What is asked about the build file, if that is all that is wanted.

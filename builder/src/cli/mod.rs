@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod call;
 mod checks;
+mod completions;
 mod doctor;
 mod graph;
 mod image;
@@ -18,10 +19,11 @@ mod storage;
 mod timeline;
 mod volume;
 mod watch;
+mod what_if;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// Builds container images: fast, in parallel, without a daemon.
 #[derive(Parser, Debug)]
@@ -92,7 +94,8 @@ pub fn run() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Steps(args) => steps::run(&args),
-        Command::Explain(args) => past::explain(&args),
+        Command::Explain(args) if args.what_if.is_empty() => past::explain(&args),
+        Command::Explain(args) => what_if::run(&args),
         Command::Shell(args) => shell::run(&args),
         Command::Logs(args) => past::logs(&args),
         Command::History(args) => past::history(&args),
@@ -109,9 +112,7 @@ pub fn run() -> ExitCode {
         }
         Command::Init(args) => init::run(&args),
         Command::Completions { shell } => {
-            let mut out = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut out);
-            print(&String::from_utf8_lossy(&out));
+            completions::run(shell);
             Ok(())
         }
     };

@@ -1,5 +1,7 @@
 //! `kiln history`, `kiln explain` and `kiln logs`: what happened in builds.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use kiln_cache::{BuildRecord, StepOutcome, Store};
 use time::OffsetDateTime;
@@ -12,13 +14,16 @@ use crate::Error;
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// Only steps whose name has this in it
-    step: Option<String>,
+    pub(super) step: Option<String>,
     /// The build, as 'kiln history' names it (default: the last one)
     #[arg(long, value_name = "ID")]
-    build: Option<String>,
+    pub(super) build: Option<String>,
+    /// Say what an edit of these files would run, without building
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) what_if: Vec<PathBuf>,
     /// As JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// The flags of `kiln history`.

@@ -58,12 +58,7 @@ pub(crate) struct SourceArgs {
 impl SourceArgs {
     /// What identifies builds of the same file, context and target; and the same for people.
     pub(crate) fn subject(&self) -> (String, String) {
-        let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let context = whole(Path::new(&self.context));
-        let file = match &self.file {
-            Some(file) => whole(file),
-            None => context.join("Dockerfile"),
-        };
+        let (context, file) = (whole(Path::new(&self.context)), self.file_path());
         let target = self.target.as_deref().unwrap_or_default();
         let subject = format!("{}\n{}\n{target}", context.display(), file.display());
         let title = match target {
@@ -71,6 +66,16 @@ impl SourceArgs {
             target => format!("{} ({target})", file.display()),
         };
         (subject, title)
+    }
+
+    /// The build file.
+    pub(crate) fn file_path(&self) -> PathBuf {
+        let context = whole(Path::new(&self.context));
+        match &self.file {
+            Some(file) => whole(file),
+            None if context.join("kiln.toml").is_file() => context.join("kiln.toml"),
+            None => context.join("Dockerfile"),
+        }
     }
 
     /// What the frontend and the driver are told.
@@ -153,6 +158,10 @@ impl SourceArgs {
         }
         Ok(limits)
     }
+}
+
+fn whole(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn context_kind(

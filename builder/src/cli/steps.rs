@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use indicatif::HumanBytes;
 use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
-use kiln_graph::StageStep;
+use kiln_graph::{Build, StageStep};
 
 use super::source::SourceArgs;
 use super::{Failed, print};
@@ -20,6 +20,9 @@ pub(crate) struct StepsArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Only the names that --from and others take, one a line
+    #[arg(long, conflicts_with = "json")]
+    selectors: bool,
 }
 
 /// One step, and how it went in the last build.
@@ -42,6 +45,10 @@ pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),
     })?;
+    if args.selectors {
+        print(&selectors(&prepared.compiled.build));
+        return Ok(());
+    }
     let (subject, _) = args.source.subject();
     let builds = engine.store().builds()?;
     let last = builds.into_iter().find(|build| build.subject == subject);
@@ -52,6 +59,18 @@ pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
         print(&table(&rows));
     }
     Ok(())
+}
+
+/// Stages, and their steps.
+fn selectors(build: &Build) -> String {
+    let mut text = String::new();
+    for stage in &build.stages {
+        let steps = stage.steps.iter();
+        let steps = steps.map(|step| format!("{}:{}\n", stage.name, step.number));
+        text.push_str(&format!("{}\n", stage.name));
+        text.extend(steps);
+    }
+    text
 }
 
 fn rows(

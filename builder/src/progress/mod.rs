@@ -1,5 +1,6 @@
 //! Shows a build's events: as plain lines, or in place on a terminal.
 
+mod ci;
 mod plain;
 mod tty;
 
@@ -8,16 +9,23 @@ use std::sync::Arc;
 
 use kiln_engine::{Event, EventSink};
 
+pub(crate) use ci::annotation;
+use ci::{Ci, Service};
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Style {
-    /// In place on a terminal, plain elsewhere.
+    /// In place on a terminal, in a CI service's groups there, plain elsewhere.
     #[default]
     Auto,
     /// In place.
     Tty,
     /// Lines.
     Plain,
+    /// Lines, in groups that GitHub Actions folds.
+    Github,
+    /// Lines, in sections that GitLab CI folds.
+    Gitlab,
     /// Nothing.
     Quiet,
     /// One JSON object a line.
@@ -29,15 +37,27 @@ impl Style {
     pub(crate) fn is_for_people(self) -> bool {
         !matches!(self, Self::Quiet | Self::Rawjson)
     }
+
+    /// The style that is meant here.
+    pub(crate) fn resolve(self) -> Self {
+        match (self, Service::detect()) {
+            (Self::Auto, _) if std::io::stderr().is_terminal() => Self::Tty,
+            (Self::Auto, Some(Service::GitHub)) => Self::Github,
+            (Self::Auto, Some(Service::GitLab)) => Self::Gitlab,
+            (Self::Auto, None) => Self::Plain,
+            (chosen, _) => chosen,
+        }
+    }
 }
 
 /// A display on standard error.
 pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
-    match style {
+    match style.resolve() {
         Style::Quiet => Arc::new(|_| {}),
         Style::Rawjson => Arc::new(raw_json),
-        Style::Auto if std::io::stderr().is_terminal() => Arc::new(tty::Tty::new()),
         Style::Tty => Arc::new(tty::Tty::new()),
+        Style::Github => Arc::new(Ci::new(Service::GitHub)),
+        Style::Gitlab => Arc::new(Ci::new(Service::GitLab)),
         Style::Auto | Style::Plain => Arc::new(plain::Plain::default()),
     }
 }

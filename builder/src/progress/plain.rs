@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use kiln_engine::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 
+/// What is known of the steps.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     steps: BTreeMap<StepRef, Shown>,
     next: usize,
 }
@@ -36,7 +37,8 @@ impl EventSink for Plain {
 }
 
 impl State {
-    fn take(&mut self, event: Event) -> Vec<u8> {
+    /// The lines that tell of an event.
+    pub(super) fn take(&mut self, event: Event) -> Vec<u8> {
         match event {
             Event::Planned { steps } => {
                 for plan in steps {
@@ -84,7 +86,8 @@ impl State {
         self.next = next;
         shown.number = Some(next);
         shown.started = Instant::now();
-        format!("#{next} {}\n", shown.plan.name).into_bytes()
+        let name = shown.plan.name.replace('\n', "\n    ");
+        format!("#{next} {name}\n").into_bytes()
     }
 
     fn output(&mut self, step: StepRef, stream: Stream, bytes: &[u8]) -> Vec<u8> {
