@@ -12,6 +12,8 @@ mod error;
 pub mod explain;
 mod journal;
 mod open;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod policy;
 mod progress;
 mod report;

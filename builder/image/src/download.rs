@@ -1,6 +1,7 @@
 //! Fetches one file over HTTP or HTTPS.
 
 use std::io::Write;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::StatusCode;
@@ -8,6 +9,8 @@ use reqwest::header::{CONTENT_DISPOSITION, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
 
 use crate::{Client, ImageError};
 
+/// The most that a short answer may have, in bytes.
+const SHORT: usize = 1 << 20;
 /// How often a download is tried in all.
 const TRIES: u32 = 4;
 
@@ -59,25 +62,33 @@ impl Client {
     /// # Errors
     /// When there is no answer, or it is larger than a megabyte.
     pub fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<(u16, Vec<u8>), ImageError> {
-        let most = 1 << 20;
         self.runtime().block_on(async {
             let mut request = self.http().get(url);
             for (name, value) in headers {
                 request = request.header(*name, value);
             }
-            let answer = request.send().await.map_err(|error| broken(url, &error))?;
-            let status = answer.status().as_u16();
-            let mut body = answer.bytes_stream();
-            let mut bytes = Vec::new();
-            while let Some(chunk) = body.next().await {
-                bytes.extend_from_slice(&chunk.map_err(|error| broken(url, &error))?);
-                if bytes.len() > most {
-                    let reason = "the answer is larger than a megabyte".to_owned();
-                    let image = url.to_owned();
-                    return Err(ImageError::Document { image, reason });
-                }
+            short_answer(url, request).await
+        })
+    }
+
+    /// Sends a small document, with headers; the status and the answer. Sends it once, and waits
+    /// no longer than `within`.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is larger than a megabyte.
+    pub fn post(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<(u16, Vec<u8>), ImageError> {
+        self.runtime().block_on(async {
+            let mut request = self.http().post(url).body(body).timeout(within);
+            for (name, value) in headers {
+                request = request.header(name, value);
             }
-            Ok((status, bytes))
+            short_answer(url, request).await
         })
     }
 
@@ -136,6 +147,26 @@ impl Client {
         out.flush().map_err(fail)?;
         Ok(about)
     }
+}
+
+/// Sends a request whose answer is kept in memory.
+async fn short_answer(
+    url: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<(u16, Vec<u8>), ImageError> {
+    let answer = request.send().await.map_err(|error| broken(url, &error))?;
+    let status = answer.status().as_u16();
+    let mut body = answer.bytes_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| broken(url, &error))?);
+        if bytes.len() > SHORT {
+            let reason = "the answer is larger than a megabyte".to_owned();
+            let image = url.to_owned();
+            return Err(ImageError::Document { image, reason });
+        }
+    }
+    Ok((status, bytes))
 }
 
 /// The `filename` of a `Content-Disposition` header (RFC 6266), without folders.

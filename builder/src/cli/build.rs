@@ -110,6 +110,10 @@ pub(crate) struct BuildArgs {
     /// Build again whenever the context changes
     #[arg(long)]
     watch: bool,
+    /// Send what the build did to a collector of OpenTelemetry traces (OTLP over HTTP, JSON)
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
     /// Only check the build file: the same as --call check
     #[arg(long)]
     check: bool,
@@ -174,6 +178,12 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     journal.finish(result.as_ref().err().map(ToString::to_string));
     if !args.quiet && args.progress.is_for_people() {
         say(&crate::summary::text(&journal.record()));
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = &args.otlp_endpoint
+        && let Err(error) = crate::otlp::send(engine.client(), endpoint, &journal.record())
+    {
+        say(&format!("WARNING: the build's trace was not sent: {error}"));
     }
     if args.explain {
         let record = journal.record();
