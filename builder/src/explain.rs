@@ -128,10 +128,18 @@ fn reasons(
         None => None,
     };
     match (before, now) {
+        (None, _) if failed_before(step, earlier) => Ok(vec![Reason::FailedBefore]),
         (None, _) => Ok(vec![Reason::New]),
         (Some(before), Some(now)) => compare(store, &before, &now, &ran_before(build, step)),
         (Some(_), None) => Ok(vec![Reason::Asked]),
     }
+}
+
+/// Whether the step failed in the build before.
+fn failed_before(step: &BuiltStep, earlier: &[BuildRecord]) -> bool {
+    let steps = earlier.first().into_iter().flat_map(|build| &build.steps);
+    let mut same = steps.filter(|other| place(&other.name) == place(&step.name));
+    same.any(|other| other.outcome == StepOutcome::Failed)
 }
 
 /// The inputs of a step that ran, by their first lines.

@@ -43,7 +43,8 @@ pub(crate) fn age(text: &str) -> Result<Duration, String> {
 /// Milliseconds as people read them.
 pub(crate) fn seconds(millis: u64) -> String {
     match millis {
-        0..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        0..1000 => format!("{millis} ms"),
+        1000..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
         60_000.. => format!("{}m {:02}s", millis / 60_000, millis % 60_000 / 1000),
     }
 }

@@ -168,7 +168,12 @@ fn a_shell_where_it_failed_and_on_from_there() {
     let space = space();
     space.write("f", "bad");
     let failed = space.build(&[]);
-    failed.fails_with(&["exit code: 1", "kiln shell", "kiln build --from @8"]);
+    failed.fails_with(&[
+        "exit code: 1",
+        "kiln shell",
+        "kiln build --from @8",
+        "It had changed /partial\n",
+    ]);
     let run = shell(
         &space,
         &[],
@@ -187,6 +192,8 @@ fn a_shell_where_it_failed_and_on_from_there() {
     assert!(run.stdout.contains("one"), "{}", run.stdout);
     space.write("f", "good");
     _ = space.build(&["--from", "@8"]).ok();
+    let why = space.kiln(&["explain", "1[5]"]).ok().stdout;
+    assert!(why.contains("it failed in the build before"), "{why}");
     let run = shell(&space, &["--step", "1:6"], "ls /w\nexit\n").ok();
     assert!(
         !run.stdout.contains("mine"),

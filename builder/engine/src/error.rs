@@ -1,7 +1,7 @@
 //! Why a build failed, and who can mend it.
 
 use kiln_cache::StoreError;
-use kiln_graph::{Fault, Location};
+use kiln_graph::{Fault, ImagePath, Location, Manifest};
 use kiln_image::ImageError;
 use kiln_sandbox::SandboxError;
 
@@ -20,6 +20,34 @@ pub struct StepFailure {
     pub location: Option<Location>,
     /// The last lines it wrote.
     pub last_output: String,
+    /// What it had changed on disk.
+    pub changed: ChangedFiles,
+}
+
+/// Files that a failed step had changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangedFiles {
+    /// Some of them.
+    pub some: Vec<ImagePath>,
+    /// How many they are.
+    pub all: usize,
+}
+
+impl ChangedFiles {
+    /// How many are named.
+    const NAMED: usize = 5;
+
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let files = manifest
+            .entries()
+            .iter()
+            .filter(|entry| !entry.is_directory());
+        let some = files.clone().take(Self::NAMED);
+        Self {
+            some: some.map(|entry| entry.path.clone()).collect(),
+            all: files.count(),
+        }
+    }
 }
 
 /// A failed build.

@@ -38,7 +38,7 @@ mod view;
 pub use assemble::{Image, ImageOptions};
 pub use cancel::Cancel;
 pub use engine::{DefaultNetwork, Engine, Request};
-pub use error::{EngineError, StepFailure};
+pub use error::{ChangedFiles, EngineError, StepFailure};
 pub use event::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 pub use exec::Moment;
 pub use files::FilesError;

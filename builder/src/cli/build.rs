@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use kiln_engine::{
-    Cancel, DefaultNetwork, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
+    Cancel, ChangedFiles, DefaultNetwork, Engine, EngineError, Image, ImageOptions, LayerPlan,
+    Request, Solved,
 };
 use kiln_graph::{Build, HistoryLine, LayerOrigin};
 
@@ -216,6 +217,16 @@ fn failed(error: &Error, text: &str) -> Failed {
     }
 }
 
+/// What a failed step had changed, for people.
+fn changed(changed: &ChangedFiles) -> String {
+    let some: Vec<String> = changed.some.iter().map(ToString::to_string).collect();
+    match changed.all - some.len() {
+        _ if some.is_empty() => String::new(),
+        0 => format!("\nIt had changed {}", some.join(", ")),
+        more => format!("\nIt had changed {} and {more} more", some.join(", ")),
+    }
+}
+
 /// Shows the build file's warnings, which it may want to be errors.
 fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<(), Failed> {
     let warnings = &prepared.compiled.warnings;
@@ -300,6 +311,7 @@ impl BuildArgs {
             }
             return failed;
         }
+        failed.text.push_str(&changed(&failure.changed));
         failed.text.push_str(&format!(
             "\nkiln shell            opens a shell where it failed (with the same flags)\nkiln build --from @{}  goes on from this step",
             location.line

@@ -1,6 +1,7 @@
 //! Shows a build's events: as plain lines, or in place on a terminal.
 
 mod ci;
+mod last_lines;
 mod plain;
 mod tty;
 

@@ -18,7 +18,7 @@ use crate::leak::{Changed, Finder};
 use crate::snapshot::StepResult;
 use crate::step::Shared;
 use crate::view::View;
-use crate::{EngineError, StepFailure};
+use crate::{ChangedFiles, EngineError, StepFailure};
 use mounts::Held;
 pub use shell::Moment;
 
@@ -96,9 +96,18 @@ impl Shared<'_> {
         }
         let (staging, manifest) = self.changes(staging, started, &base, &finished)?;
         self.check_leaks(step, &held, &manifest, &staging, started)?;
+        let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
         let tree = self.engine.store.commit(staging, manifest)?;
-        ended.inspect_err(|_| self.keep_failed(id, &tree))?;
-        Ok(tree)
+        match ended {
+            Ok(()) => Ok(tree),
+            Err(mut error) => {
+                self.keep_failed(id, &tree);
+                if let EngineError::Step(failure) = &mut error {
+                    failure.changed = changed.unwrap_or_default();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Searches what a command that was given secrets leaves behind.
@@ -349,6 +358,7 @@ fn check(
         how,
         location: step.location.clone(),
         last_output: tail,
+        changed: ChangedFiles::default(),
     })))
 }
 

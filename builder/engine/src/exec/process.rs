@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::mask::{Hidden, Mask};
 use crate::step::Shared;
-use crate::{EngineError, Event, StepFailure, Stream};
+use crate::{ChangedFiles, EngineError, Event, StepFailure, Stream};
 
 /// How much of a failed step's output is shown again.
 const LAST_OUTPUT: usize = 16 * 1024;
@@ -95,6 +95,7 @@ fn late(step: &Step, exec: &Exec, after: Duration, last_output: String) -> Engin
         ),
         location: step.location.clone(),
         last_output,
+        changed: ChangedFiles::default(),
     }))
 }
 
