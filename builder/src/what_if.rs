@@ -92,7 +92,7 @@ pub(crate) fn text(steps: &[WhatIf]) -> String {
             Fate::New => "it has no result yet",
         };
         let name = step.name.lines().next().unwrap_or_default();
-        _ = writeln!(out, "{name}\n    {why} ({})", seconds(step.took));
+        _ = writeln!(out, "{name}\n    {why}");
     }
     out
 }

@@ -1,12 +1,12 @@
 //! Looks for secrets in what a step leaves behind: as they are, and in the encodings that
 //! programs store them in.
 
-use std::io::Read as _;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use kiln_graph::pattern::matches_deep;
 use kiln_graph::{Build, Entry, Manifest, Node, Op, Step, Timestamp};
@@ -15,8 +15,10 @@ use rayon::prelude::*;
 use crate::mask::Hidden;
 use crate::{EngineError, Request};
 
-/// How much of a file is searched at once.
-const CHUNK: usize = 1 << 20;
+/// How much of a file is searched at once, in bytes: what a processor's cache holds.
+const CHUNK: usize = 256 << 10;
+/// How much of a file one processor searches before another may take part, in bytes.
+const PIECE: u64 = 8 << 20;
 /// How much of each end of a long secret is looked for.
 const LONG_PIECE: usize = 512;
 
@@ -48,7 +50,11 @@ impl Finder {
             }
         }
         let longest = texts.iter().map(Vec::len).max()?;
-        let automaton = AhoCorasick::new(&texts).ok()?;
+        // Only for leftmost matches there is a vectorised search.
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostFirst)
+            .build(&texts)
+            .ok()?;
         Some(Self {
             automaton,
             patterns,
@@ -61,16 +67,25 @@ impl Finder {
         Some(&self.patterns[found.pattern().as_usize()])
     }
 
-    /// Searches a file; one that can't be read has nothing to hide.
+    /// Searches a file, its pieces side by side; one that can't be read has nothing to hide.
     fn file(&self, path: &Path) -> Option<&Hit> {
-        let mut file = std::fs::File::open(path).ok()?;
+        let file = File::open(path).ok()?;
+        let length = file.metadata().ok()?.len();
+        let pieces = (0..length.div_ceil(PIECE)).into_par_iter();
+        pieces.find_map_any(|piece| self.piece(&file, piece * PIECE))
+    }
+
+    /// Searches for what begins in one piece of a file.
+    fn piece(&self, file: &File, start: u64) -> Option<&Hit> {
+        let end = start + PIECE + self.longest as u64 - 1;
         let mut buffer = vec![0; CHUNK + self.longest];
-        let mut kept = 0;
-        loop {
-            let count = file.read(&mut buffer[kept..]).ok()?;
+        let (mut at, mut kept) = (start, 0);
+        while at < end {
+            let count = file.read_at(&mut buffer[kept..], at).ok()?;
             if count == 0 {
                 return None;
             }
+            at += count as u64;
             let filled = kept + count;
             if let Some(hit) = self.bytes(&buffer[..filled]) {
                 return Some(hit);
@@ -78,6 +93,7 @@ impl Finder {
             kept = filled.min(self.longest - 1);
             buffer.copy_within(filled - kept..filled, 0);
         }
+        None
     }
 
     /// Searches an entry of a tree whose files lie in `folder`; and says where it was, without
@@ -314,13 +330,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         let finder = finder("hunter2");
-        for at in [0, CHUNK - 3, CHUNK, 2 * CHUNK + 5] {
-            let mut bytes = vec![b'.'; 3 * CHUNK];
+        let (piece, length) = (8 << 20, (8 << 20) + 3 * CHUNK);
+        for at in [
+            0,
+            CHUNK - 3,
+            CHUNK,
+            2 * CHUNK + 5,
+            piece - 3,
+            piece,
+            length - 7,
+        ] {
+            let mut bytes = vec![b'.'; length];
             bytes[at..at + 7].copy_from_slice(b"hunter2");
             std::fs::write(&path, &bytes).unwrap();
             assert!(finder.file(&path).is_some(), "{at}");
         }
-        std::fs::write(&path, vec![b'.'; 3 * CHUNK]).unwrap();
+        std::fs::write(&path, vec![b'.'; length]).unwrap();
         assert!(finder.file(&path).is_none());
     }
 
