@@ -61,6 +61,7 @@ impl Store {
                 rename(&damage.path, &grave)?;
                 remove_tree(&grave);
             }
+            self.0.in_use.clear();
         }
         Ok(report)
     }

@@ -13,7 +13,9 @@ use crate::lock::Mode;
 use crate::staging::remove_tree;
 use crate::{Store, StoreError};
 
-/// Marks are settled once the oldest is this old: by then the kernel has written nearly all
+/// Its modification time is that of the first build's end after marks were last settled.
+const SINCE: &str = "pending-since";
+/// Marks are settled once they have waited for so long: by then the kernel has written nearly all
 /// (`vm.dirty_expire_centisecs` is 30 seconds), and syncing is cheap.
 const SETTLE_AFTER: Duration = Duration::from_secs(60);
 
@@ -88,25 +90,32 @@ impl Store {
     /// When the disk doesn't take it.
     pub fn settle(&self) -> Result<(), StoreError> {
         let folder = self.path("pending").join(self.boot());
-        let marks: Vec<_> = std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .collect();
-        let limit = SystemTime::now() - SETTLE_AFTER;
-        let made = |mark: &std::fs::DirEntry| mark.metadata().and_then(|m| m.modified()).ok();
-        if !marks
-            .iter()
-            .any(|mark| made(mark).is_some_and(|time| time < limit))
-        {
+        let marks = || std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        if marks().next().is_none() || !self.is_time_to_settle()? {
             return Ok(());
         }
+        let marks: Vec<_> = marks().collect();
         let root = std::fs::File::open(self.root()).context("open", self.root())?;
         rustix::fs::syncfs(&root).context("write to the disk", self.root())?;
         for mark in marks {
             _ = std::fs::remove_file(mark.path());
         }
+        _ = std::fs::remove_file(self.path(SINCE));
         Ok(())
+    }
+
+    /// Whether marks have been waiting for long. To look at each would take as long as there are
+    /// marks: one file says since when there are any.
+    fn is_time_to_settle(&self) -> Result<bool, StoreError> {
+        let since = self.path(SINCE);
+        let waits = std::fs::metadata(&since).and_then(|metadata| metadata.modified());
+        match waits {
+            Ok(time) => Ok(time < SystemTime::now() - SETTLE_AFTER),
+            Err(_) => {
+                std::fs::File::create(&since).context("create", &since)?;
+                Ok(false)
+            }
+        }
     }
 }
 
@@ -116,6 +125,26 @@ mod tests {
     use crate::Options;
     use crate::store::scratch_store;
     use kiln_graph::Digest;
+
+    #[test]
+    fn marks_go_once_they_have_waited() {
+        let (_folder, store) = scratch_store();
+        let marks = || {
+            let folder = store.path("pending").join(store.boot());
+            std::fs::read_dir(folder).unwrap().count()
+        };
+        store.put_memo("test", &Digest::of(b"kept"), &1).unwrap();
+        store.settle().unwrap();
+        store.settle().unwrap();
+        assert_eq!(marks(), 1);
+        let since = std::fs::File::create(store.path(SINCE)).unwrap();
+        since
+            .set_modified(SystemTime::now() - 2 * SETTLE_AFTER)
+            .unwrap();
+        store.settle().unwrap();
+        assert_eq!(marks(), 0);
+        assert!(!store.path(SINCE).exists());
+    }
 
     #[test]
     fn what_was_never_settled_is_dropped_after_a_reboot() {

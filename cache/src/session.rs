@@ -1,9 +1,12 @@
 //! Running builds, as the collector sees them: `sessions/<process>-<number>`, a file that its
 //! build holds locked and whose modification time is when the build began.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use kiln_graph::TreeId;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::error::Context as _;
@@ -13,7 +16,62 @@ use crate::{Store, StoreError};
 /// While it lives, nothing that was used since it began is collected.
 #[derive(Debug)]
 pub struct Session {
+    store: Store,
     _lock: Lock,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.store.0.in_use.end();
+    }
+}
+
+/// The trees that this process has touched since its latest session began: as long as one lives
+/// they are there, and need not be touched again.
+#[derive(Debug, Default)]
+pub(crate) struct InUse(Mutex<Touched>);
+
+#[derive(Debug, Default)]
+struct Touched {
+    sessions: usize,
+    trees: HashSet<TreeId>,
+}
+
+impl InUse {
+    fn lock(&self) -> MutexGuard<'_, Touched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        let mut touched = self.lock();
+        touched.sessions += 1;
+        // What was touched before is safe for no longer than the sessions before.
+        touched.trees.clear();
+    }
+
+    fn end(&self) {
+        let mut touched = self.lock();
+        touched.sessions -= 1;
+        if touched.sessions == 0 {
+            touched.trees.clear();
+        }
+    }
+
+    pub(crate) fn has(&self, id: &TreeId) -> bool {
+        self.lock().trees.contains(id)
+    }
+
+    pub(crate) fn add(&self, id: TreeId) {
+        let mut touched = self.lock();
+        if touched.sessions > 0 {
+            touched.trees.insert(id);
+        }
+    }
+
+    /// Forgets all: what was there may have been taken away as damaged.
+    pub(crate) fn clear(&self) {
+        self.lock().trees.clear();
+    }
 }
 
 impl Store {
@@ -26,8 +84,11 @@ impl Store {
         let path = self
             .path("sessions")
             .join(name.file_name().unwrap_or_default());
+        let lock = Lock::acquire(&path, Mode::Exclusive)?.removing();
+        self.0.in_use.begin();
         Ok(Session {
-            _lock: Lock::acquire(&path, Mode::Exclusive)?.removing(),
+            store: self.clone(),
+            _lock: lock,
         })
     }
 
@@ -64,4 +125,27 @@ pub(crate) fn touch(path: &Path) -> bool {
         },
     };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+
+    #[test]
+    fn trees_are_known_as_long_as_their_session_lives() {
+        let (_folder, store) = scratch_store();
+        let id = store.empty_tree().unwrap().id();
+        assert!(!store.0.in_use.has(&id), "no session");
+        let first = store.session().unwrap();
+        assert!(store.tree(&id).unwrap().is_some());
+        assert!(store.0.in_use.has(&id));
+        let second = store.session().unwrap();
+        assert!(!store.0.in_use.has(&id), "touched before the second began");
+        assert!(store.tree(&id).unwrap().is_some());
+        drop(first);
+        assert!(store.0.in_use.has(&id));
+        drop(second);
+        assert!(!store.0.in_use.has(&id));
+    }
 }

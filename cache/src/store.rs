@@ -37,6 +37,7 @@ use kiln_graph::{Digest, ImagePath, StepKey};
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
+use crate::session::InUse;
 use crate::tree::ManifestCache;
 use crate::{StoreError, pending, staging};
 
@@ -77,6 +78,7 @@ pub(crate) struct Inner {
     options: Options,
     boot: String,
     pub(crate) manifests: ManifestCache,
+    pub(crate) in_use: InUse,
     /// The folder for this process's stagings, once there is one.
     pub(crate) wide: OnceLock<PathBuf>,
 }
@@ -126,6 +128,7 @@ impl Store {
             options,
             boot,
             manifests,
+            in_use: InUse::default(),
             wide: OnceLock::new(),
         }));
         store.recover()?;

@@ -86,8 +86,15 @@ impl Store {
     /// # Errors
     /// When the store can't be read.
     pub fn tree(&self, id: &TreeId) -> Result<Option<Tree>, StoreError> {
+        if self.0.in_use.has(id) {
+            return Ok(Some(self.tree_at(*id)));
+        }
         let _kept = self.gc_lock(Mode::Shared)?;
-        Ok(self.touch_tree(id).then(|| self.tree_at(*id)))
+        let tree = self.touch_tree(id).then(|| self.tree_at(*id));
+        if tree.is_some() {
+            self.0.in_use.add(*id);
+        }
+        Ok(tree)
     }
 
     fn tree_at(&self, id: TreeId) -> Tree {
@@ -120,6 +127,7 @@ impl Store {
             self.move_tree(staging.folder(), &folder, &id)?;
         }
         self.0.manifests.put(id, Arc::new(manifest));
+        self.0.in_use.add(id);
         Ok(self.tree_at(id))
     }
 

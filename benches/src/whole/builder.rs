@@ -43,11 +43,21 @@ pub(crate) fn installed(kiln: &Path, place: &Path) -> Vec<Box<dyn Builder>> {
     if runs("buildctl", &["debug", "workers"]) {
         builders.push(Box::new(BuildKit));
     }
-    // Docker with buildx: its builder is BuildKit.
-    if runs("docker", &["version"]) && runs("docker", &["buildx", "version"]) {
+    if runs("docker", &["version"]) && docker_has_buildkit() {
         builders.push(Box::new(Docker));
     }
     builders
+}
+
+/// Whether `docker build` talks to the daemon's BuildKit: with buildx, or by itself before version
+/// 23 of the command.
+fn docker_has_buildkit() -> bool {
+    let mut command = Command::new("docker");
+    command.args(["version", "--format", "{{.Client.Version}}"]);
+    let output = command.output().map(|output| output.stdout);
+    let version = String::from_utf8(output.unwrap_or_default()).unwrap_or_default();
+    let major = version.split('.').next().and_then(|text| text.parse().ok());
+    major.is_some_and(|major: u32| major < 23) || runs("docker", &["buildx", "version"])
 }
 
 fn runs(program: &str, args: &[&str]) -> bool {
@@ -141,9 +151,14 @@ impl Builder for Docker {
 
     fn command(&self, context: &Path, workload: &Workload) -> Command {
         let mut command = Command::new("docker");
-        command
-            .env("DOCKER_BUILDKIT", "1")
-            .args(["build", "-q", "-t", "bench"]);
+        command.env("DOCKER_BUILDKIT", "1").args([
+            "build",
+            "-q",
+            "-t",
+            "bench",
+            "--network",
+            "host",
+        ]);
         if !workload.cached {
             command.arg("--no-cache");
         }
