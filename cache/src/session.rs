@@ -129,7 +129,6 @@ pub(crate) fn touch(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::store::scratch_store;
 
     #[test]
