@@ -148,7 +148,12 @@ fn what_an_edit_would_run() {
 }
 
 fn shell(space: &Space, args: &[&str], input: &str) -> Run {
-    let mut command = space.command(&[&["shell", "context"], args].concat());
+    typed(space, &[&["shell", "context"], args].concat(), input)
+}
+
+/// Runs kiln with something typed.
+fn typed(space: &Space, args: &[&str], input: &str) -> Run {
+    let mut command = space.command(args);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -199,6 +204,17 @@ fn a_shell_where_it_failed_and_on_from_there() {
         !run.stdout.contains("mine"),
         "what a shell changes is thrown away"
     );
+}
+
+#[test]
+fn a_shell_needs_no_flags_said_again() {
+    let space = Space::new();
+    let file = format!("FROM {BUSYBOX} AS a\nARG X=0\nRUN test $X = 1\nFROM a\nRUN true\n");
+    space.write("other", file);
+    let flags = ["-f", "context/other", "--target", "a", "--build-arg", "X=2"];
+    space.build(&flags).fails_with(&["exit code: 1"]);
+    let run = typed(&space, &["shell"], "echo \"<$X>\"\nexit\n").ok();
+    assert!(run.stdout.contains("<2>"), "{}", run.stdout);
 }
 
 #[test]

@@ -313,7 +313,7 @@ impl BuildArgs {
         }
         failed.text.push_str(&changed(&failure.changed));
         failed.text.push_str(&format!(
-            "\nkiln shell            opens a shell where it failed (with the same flags)\nkiln build --from @{}  goes on from this step",
+            "\nkiln shell            opens a shell where it failed\nkiln build --from @{}  goes on from this step",
             location.line
         ));
         failed

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Parser as _};
 use kiln_cache::{BuildRecord, StepOutcome, Store};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::{Failed, print};
+use super::build::BuildArgs;
+use super::{Cli, Command, Failed, print};
 use crate::Error;
 
 /// The flags of `kiln explain`.
@@ -59,6 +60,15 @@ pub(crate) fn find(store: &Store, id: Option<&str>) -> Result<BuildRecord, Error
             None => "no build is remembered yet".to_owned(),
         })
     })
+}
+
+/// The flags of a build, from the words after `kiln` that asked for it.
+pub(super) fn flags(words: &[String]) -> Option<Box<BuildArgs>> {
+    let words = std::iter::once("kiln").chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Build(build) => Some(build),
+        _ => None,
+    }
 }
 
 /// Runs `kiln explain`.

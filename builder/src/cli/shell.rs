@@ -12,8 +12,9 @@ use kiln_graph::StepId;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use super::build::BuildArgs;
 use super::source::SourceArgs;
-use super::{Failed, say};
+use super::{Failed, past, say};
 use crate::progress::{Style, display};
 use crate::{Engine, Error, Prepared, Secrets, prepare, report, select};
 
@@ -39,7 +40,9 @@ pub(crate) struct ShellArgs {
 
 /// Runs `kiln shell`.
 pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
-    let request = args.source.request()?;
+    let (engine, _) = crate::open()?;
+    let source = source(&engine, &args.source)?;
+    let request = source.request()?;
     let mut secrets = Secrets::default();
     for text in &args.secrets {
         secrets.add(text).map_err(Error::Usage)?;
@@ -47,14 +50,13 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
     for text in &args.ssh {
         secrets.add_agent(text).map_err(Error::Usage)?;
     }
-    let (engine, _) = crate::open()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),
     })?;
     let secrets = Arc::new(secrets);
     let (step, before) = (args.step.as_deref(), args.before);
-    let status = enter(&engine, &prepared, secrets, &args.source, step, before)?;
+    let status = enter(&engine, &prepared, secrets, &source, step, before)?;
     match u8::try_from(status) {
         Ok(0) => Ok(()),
         other => Err(Failed {
@@ -62,6 +64,19 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
             status: other.unwrap_or(1),
         }),
     }
+}
+
+/// What is built: without flags, the same as the last build that was run in this folder.
+fn source(engine: &Engine, given: &SourceArgs) -> Result<SourceArgs, Error> {
+    let is_given = |build: Box<BuildArgs>| build.source != *given;
+    if past::flags(&["build".to_owned()]).is_some_and(is_given) {
+        return Ok(given.clone());
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut builds = engine.store().builds()?.into_iter();
+    let last = builds.find(|build| build.command.folder == here);
+    let last = last.and_then(|build| past::flags(&build.command.words));
+    Ok(last.map_or_else(|| given.clone(), |build| build.source))
 }
 
 /// Opens a shell where a step failed.

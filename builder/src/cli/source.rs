@@ -10,7 +10,7 @@ use kiln_graph::{Build, Platform};
 use crate::{ContextFrom, DockerfileRequest, Error};
 
 /// What is built, and with what.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceArgs {
     /// The build context: a folder, a git repository, a tar archive on a web server, or - for
     /// standard input

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Parser as _;
 use kiln_cache::{BuildCommand, Store};
 
 use super::build::BuildArgs;
 use super::past::ExplainArgs;
-use super::{Cli, Command, Failed, past, print};
+use super::{Failed, past, print};
 use crate::what_if::{WhatIf, edits, text};
 use crate::{Error, prepare, report};
 
@@ -47,11 +46,8 @@ fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
         ),
         source,
     })?;
-    let words = std::iter::once("kiln".to_owned()).chain(words);
-    match Cli::try_parse_from(words).map(|cli| cli.command) {
-        Ok(Command::Build(build)) => Ok(Box::new(build.unforced())),
-        _ => Err(lost().into()),
-    }
+    let build = past::flags(&words).ok_or_else(lost)?;
+    Ok(Box::new(build.unforced()))
 }
 
 /// Files by their whole path; they need not be there.
