@@ -64,6 +64,8 @@ pub(crate) struct Fetched {
     pub(crate) folder: PathBuf,
     /// The build file's text, when the context is nothing else.
     pub(crate) text: Option<String>,
+    /// When it was made, for contexts that say so, in seconds since 1970.
+    pub(crate) time: Option<i64>,
     /// Keeps the folder from being collected.
     pub(crate) kept: Option<Solved>,
 }
@@ -78,6 +80,7 @@ pub(crate) fn fetch(
         ContextFrom::Folder(folder) => Ok(Fetched {
             folder: folder.clone(),
             text: None,
+            time: None,
             kept: None,
         }),
         ContextFrom::Stdin => from_stdin(engine, events),
@@ -99,7 +102,7 @@ fn from_stdin(engine: &Engine, events: &Arc<dyn EventSink>) -> Result<Fetched, E
             name: "stdin".to_owned(),
             ignore: Vec::new(),
         });
-        as_context(engine, &file, source, Some(&scratch), events)
+        as_context(engine, &file, source, Some(&scratch), None, events)
     });
     _ = std::fs::remove_dir_all(&scratch);
     fetched
@@ -113,11 +116,12 @@ fn from_remote(
     let source = read_remote(address, None, false).map_err(Error::Usage)?;
     let is_git = matches!(source, Op::Git(_));
     let (solved, root) = solve(engine, address, source.clone(), None, false, events)?;
-    let folder = solved.folder(root)?;
+    let (folder, time) = (solved.folder(root)?, solved.latest_time(root)?);
     if is_git {
         return Ok(Fetched {
             folder,
             text: None,
+            time,
             kept: Some(solved),
         });
     }
@@ -125,15 +129,17 @@ fn from_remote(
         .ok()
         .and_then(|mut names| names.next()?.ok());
     let file = only.map_or_else(|| folder.clone(), |entry| entry.path());
-    as_context(engine, &file, source, None, events)
+    as_context(engine, &file, source, None, time, events)
 }
 
-/// An archive is unpacked; anything else is a Dockerfile that needs no files.
+/// An archive is unpacked; anything else is a Dockerfile that needs no files. `time` is when the
+/// file was made; of an archive without it, the latest time in it counts.
 fn as_context(
     engine: &Engine,
     file: &Path,
     source: Op,
     scratch: Option<&Path>,
+    time: Option<i64>,
     events: &Arc<dyn EventSink>,
 ) -> Result<Fetched, Error> {
     if is_tar(file) {
@@ -141,6 +147,7 @@ fn as_context(
         return Ok(Fetched {
             folder: solved.folder(root)?,
             text: None,
+            time: time.or(solved.latest_time(root)?),
             kept: Some(solved),
         });
     }
@@ -149,6 +156,7 @@ fn as_context(
     Ok(Fetched {
         folder: solved.folder(root)?,
         text: Some(text),
+        time,
         kept: Some(solved),
     })
 }

@@ -71,6 +71,8 @@ struct Contexts {
     folders: BTreeMap<String, PathBuf>,
     /// The build file's text, when the main context is nothing else.
     text: Option<String>,
+    /// When the main context was made, if that is known.
+    time: Option<i64>,
     kept: Vec<Solved>,
 }
 
@@ -93,11 +95,12 @@ pub fn prepare(
             (path, text)
         }
     };
-    let options = fill_options(request, &contexts, &main, &path).map_err(plain)?;
+    let mut options = fill_options(request, &contexts, &main, &path).map_err(plain)?;
     if path
         .extension()
         .is_some_and(|extension| extension == "toml")
     {
+        fix_epoch(&mut options, None, contexts.time);
         let read = toml_file::read(engine, request, &options, &main, &text);
         let (compiled, layers, folders) = read.map_err(|error| Box::new((error, text.clone())))?;
         return Ok(Prepared {
@@ -114,6 +117,7 @@ pub fn prepare(
     let file = parse(&options.file_name, &text)
         .map_err(Error::from)
         .map_err(located)?;
+    fix_epoch(&mut options, Some(&file), contexts.time);
     let ask = |image: &ImageRequest| ask(engine, request, image);
     let compiled = compile_with_images(&ask, &file, &options).map_err(located)?;
     Ok(Prepared {
@@ -133,6 +137,7 @@ fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, E
     let mut all = Contexts {
         folders: BTreeMap::new(),
         text: None,
+        time: None,
         kept: Vec::new(),
     };
     let main = ("context".to_owned(), &request.context);
@@ -143,7 +148,7 @@ fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, E
     for (name, from) in std::iter::once(main).chain(named) {
         let fetched = fetch(engine, from, events)?;
         if name == "context" {
-            all.text = fetched.text;
+            (all.text, all.time) = (fetched.text, fetched.time);
         }
         all.folders.insert(name, fetched.folder);
         all.kept.extend(fetched.kept);
@@ -171,6 +176,21 @@ fn fill_options(
             .insert(name.clone(), ignore_list(folder, &own)?);
     }
     Ok(options)
+}
+
+/// Makes `SOURCE_DATE_EPOCH` a number, wherever it is given: `context` is the time of the main
+/// context, and says nothing when that is a folder
+/// (<https://github.com/moby/buildkit/pull/6602>).
+fn fix_epoch(options: &mut Options, file: Option<&Dockerfile>, context: Option<i64>) {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = options.build_args.get(NAME).cloned();
+    let value = given.or_else(|| file?.global_arg(NAME).map(str::to_owned));
+    let value = match value.as_deref() {
+        None => return,
+        Some("context") => context.map_or_else(String::new, |time| time.to_string()),
+        Some(value) => value.to_owned(),
+    };
+    options.build_args.insert(NAME.to_owned(), value);
 }
 
 /// Finds an image out.

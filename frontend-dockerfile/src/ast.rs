@@ -21,6 +21,20 @@ pub struct Dockerfile {
     pub text: Arc<str>,
 }
 
+impl Dockerfile {
+    /// The default, as it is written, of an argument that is declared before the first FROM.
+    #[must_use]
+    pub fn global_arg(&self, name: &str) -> Option<&str> {
+        let before = self.instructions.iter();
+        let args = before.map_while(|instruction| match &instruction.kind {
+            Kind::Arg(args) => Some(args),
+            _ => None,
+        });
+        let named = args.flatten().filter(|(known, _)| known == name);
+        named.last()?.1.as_deref()
+    }
+}
+
 /// A comment line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comment {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use kiln_tests::{Run, Space, Web};
+use kiln_tests::{Run, Space, Web, run};
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -181,4 +181,46 @@ fn contexts_that_are_not_folders() {
         ),
     );
     assert_eq!(names(build(&repo)), "x");
+}
+
+/// When an image was made, as its configuration says.
+fn created(space: &Space, args: &[&str]) -> String {
+    let archive = space.path("image.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    _ = space.kiln(&[&["build", "-o", &output], args].concat()).ok();
+    let image = format!("oci-archive:{}", archive.display());
+    let config = run("skopeo", &["inspect", "--config", &image]).ok().stdout;
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["created"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_date_of_the_context() {
+    let (space, web) = space();
+    let dated = "GIT_AUTHOR_DATE='2020-02-02T02:02:02Z' GIT_COMMITTER_DATE='2020-02-02T02:02:02Z'";
+    let script = format!(
+        "mkdir srv/work; cd srv/work; printf 'FROM scratch\\nCOPY . /\\n' > Dockerfile; {GIT} init -q; git add .
+         {dated} {GIT} commit -qm one; cd ..; {GIT} clone -q --bare work repo.git; git -C repo.git update-server-info
+         touch -d 2019-09-09T09:09:09Z work/Dockerfile; tar cf c.tar -C work Dockerfile; touch -d 2018-08-08T08:08:08Z c.tar"
+    );
+    shell(&space.path(""), &script);
+    let of_context = ["--build-arg", "SOURCE_DATE_EPOCH=context"];
+    let created_of = |context: &str| created(&space, &[&of_context[..], &[context]].concat());
+    assert_eq!(created_of(&web.url("repo.git")), "2020-02-02T02:02:02Z");
+    assert_eq!(created_of(&web.url("c.tar")), "2018-08-08T08:08:08Z");
+    let text = "ARG SOURCE_DATE_EPOCH=1600000000\nFROM scratch\nCOPY f /\n";
+    space.write("Dockerfile", text).write("f", "f");
+    assert_eq!(created(&space, &["context"]), "2020-09-13T12:26:40Z");
+    let folder = created_of("context");
+    assert!(folder.as_str() > "2026", "a folder has no date: {folder}");
+    let archive = std::fs::read(space.path("srv/c.tar")).unwrap();
+    let output = format!("type=oci,dest={}", space.path("image.tar").display());
+    let args = [&["build", "-", "-o", &output], &of_context[..]].concat();
+    _ = with_stdin(&space, &args, &archive).ok();
+    let image = format!("oci-archive:{}", space.path("image.tar").display());
+    let config = run("skopeo", &["inspect", "--config", &image]).ok().stdout;
+    assert!(
+        config.contains("\"created\": \"2019-09-09T09:09:09Z\""),
+        "{config}"
+    );
 }

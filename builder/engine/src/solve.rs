@@ -55,6 +55,22 @@ impl Solved {
         }
     }
 
+    /// The latest modification time among the files of a step whose result is one tree, in seconds
+    /// since 1970; nothing when it has none.
+    ///
+    /// # Errors
+    /// When the step's result is more than one tree, or is gone.
+    pub fn latest_time(&self, step: StepId) -> Result<Option<i64>, EngineError> {
+        let snapshot = self.snapshot(step)?;
+        let [crate::snapshot::LayerRef::Tree(id)] = snapshot.layers() else {
+            return Err(no_folder());
+        };
+        let tree = self.engine.store.tree(id)?.ok_or_else(no_folder)?;
+        let manifest = tree.manifest()?;
+        let times = manifest.entries().iter().map(|entry| entry.mtime.seconds);
+        Ok(times.max().filter(|seconds| *seconds > 0))
+    }
+
     /// A folder of the store for a file that is needed for a moment; the caller removes it.
     ///
     /// # Errors

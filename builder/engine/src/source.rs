@@ -125,7 +125,7 @@ impl Shared<'_> {
     pub(crate) fn git(&self, step: &Step, source: &GitSource) -> Result<Done, EngineError> {
         let git = Git { step, source };
         let commit = git.resolve()?;
-        let flags = format!("{} {}", source.keep_git_dir, source.submodules);
+        let flags = format!("{} {} dated", source.keep_git_dir, source.submodules);
         let key = memo_key(&[&source.remote, &commit, &source.subdir.to_string(), &flags]);
         if let Some(id) = self.engine.store.memo::<TreeId>("git", &key)?
             && let Some(tree) = self.engine.store.tree(&id)?
@@ -133,7 +133,7 @@ impl Shared<'_> {
             return Ok(self.tree_done(&tree, Outcome::Cached));
         }
         let (checkout, staging) = (self.engine.store.staging()?, self.engine.store.staging()?);
-        git.check_out(checkout.fs(), &commit)?;
+        let commit_time = git.check_out(checkout.fs(), &commit)?;
         let wanted = source.subdir.under(checkout.fs());
         if !wanted.is_dir() {
             return Err(git.fail(format!("commit {commit} has no folder {}", source.subdir)));
@@ -144,6 +144,8 @@ impl Shared<'_> {
                 what: "the checkout".to_owned(),
                 source,
             })?;
+        let fail = |error| git.fail(error);
+        date_all(staging.fs(), commit_time).map_err(fail)?;
         let root_owns = |_: &ImagePath, _, _| (0, 0);
         let (xattrs, started) = (
             self.engine.store.xattrs(),
@@ -322,7 +324,8 @@ impl Git<'_> {
         Ok(())
     }
 
-    fn check_out(&self, folder: &Path, commit: &str) -> Result<(), EngineError> {
+    /// Brings a commit's files here; when it was made, in seconds since 1970.
+    fn check_out(&self, folder: &Path, commit: &str) -> Result<i64, EngineError> {
         self.run(folder, &["init", "-q"])?;
         self.run(folder, &["remote", "add", "origin", &self.source.remote])?;
         if self
@@ -332,14 +335,37 @@ impl Git<'_> {
             self.run(folder, &["fetch", "-q", "--tags", "origin"])?;
         }
         self.run(folder, &["checkout", "-q", commit])?;
+        let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
         if self.source.submodules && folder.join(".gitmodules").exists() {
             self.submodules(folder)?;
         }
         if !self.source.keep_git_dir {
             remove_git_dirs(folder).map_err(|error| self.fail(error))?;
         }
-        Ok(())
+        let bad = |error| self.fail(format!("git gives no time for {commit}: {error}"));
+        time.trim().parse().map_err(bad)
     }
+}
+
+/// Gives everything in a checkout the commit's time, which is the same wherever it is fetched.
+fn date_all(folder: &Path, seconds: i64) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            date_all(&entry.path(), seconds)?;
+        }
+        let time = rustix::fs::Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, entry.path(), &times, flags)?;
+    }
+    Ok(())
 }
 
 /// Removes `.git` of the checkout and of its submodules.

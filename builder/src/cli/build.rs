@@ -17,7 +17,7 @@ use super::{Failed, print, say};
 use crate::journal::Journal;
 use crate::progress::{Style, annotation, display};
 use crate::select::{select, with_consumers};
-use crate::{Config, DockerfileRequest, Error, Policy, Prepared, Secrets, prepare, report};
+use crate::{Config, Error, Policy, Prepared, Secrets, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -138,7 +138,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     let mut request = args.source.request()?;
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
-    let mut options = args.image_options(&request)?;
+    let mut options = args.image_options()?;
     let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
     let policy = args.policy.as_deref().map(Policy::read).transpose()?;
     let events = display(if args.quiet {
@@ -154,6 +154,8 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
         return super::call::answer(call, &prepared);
     }
     show_warnings(args, &prepared)?;
+    let epoch = prepared.options.build_args.get("SOURCE_DATE_EPOCH");
+    options.epoch = epoch.and_then(|text| text.parse().ok());
     if !prepared.layers.is_empty() && options.plan == LayerPlan::default() {
         options.plan = LayerPlan::Paths(prepared.layers.clone());
     }
@@ -368,16 +370,10 @@ impl BuildArgs {
         Ok(secrets)
     }
 
-    fn image_options(&self, request: &DockerfileRequest) -> Result<ImageOptions, Error> {
+    fn image_options(&self) -> Result<ImageOptions, Error> {
         let plan = super::layers::plan(&self.layers)?;
-        let epoch = request
-            .options
-            .build_args
-            .get("SOURCE_DATE_EPOCH")
-            .and_then(|text| text.parse().ok());
         Ok(ImageOptions {
             plan,
-            epoch,
             annotations: super::source::pairs("--annotation", &self.annotations, '=')?
                 .into_iter()
                 .collect(),
