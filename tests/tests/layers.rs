@@ -224,3 +224,28 @@ fn steps_that_differ_when_run_again_are_named() {
     let failed = space.build(&["--verify-reproducible"]);
     failed.fails_with(&["0[3] RUN cat", "content     /id"]);
 }
+
+#[test]
+fn times_are_rewritten_unless_they_are_to_be_kept() {
+    let space = space();
+    let time = |args: &[&str]| {
+        let out = space.path("t.tar").display().to_string();
+        let mut command = space.command(&["build", "context"]);
+        let rest = args
+            .last()
+            .map_or("", |last| last.strip_prefix("-o ").unwrap_or(""));
+        let flags = args.iter().filter(|flag| !flag.starts_with("-o "));
+        command
+            .args(flags)
+            .arg("-o")
+            .arg(format!("type=tar,dest={out}{rest}"));
+        command.env("SOURCE_DATE_EPOCH", "1000000000");
+        assert!(command.status().unwrap().success());
+        run("tar", &["tvf", &out, "--utc", "three"]).ok().stdout
+    };
+    assert!(time(&[]).contains("2001-09-09 01:46"));
+    assert!(!time(&["--rewrite-timestamp=false"]).contains("2001-"));
+    assert!(!time(&["-o ,rewrite-timestamp=false"]).contains("2001-"));
+    let both = ["--rewrite-timestamp=false", "-o ,rewrite-timestamp=true"];
+    assert!(time(&both).contains("2001-09-09 01:46"));
+}

@@ -27,8 +27,10 @@ pub struct ImageOptions {
     pub force_compression: bool,
     /// Which changes go into which layer.
     pub plan: LayerPlan,
-    /// `SOURCE_DATE_EPOCH` in seconds: no time in the image is later.
+    /// `SOURCE_DATE_EPOCH` in seconds: when the image was made.
     pub epoch: Option<i64>,
+    /// Files keep times that are later than the epoch; otherwise they get the epoch's.
+    pub keep_late_times: bool,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
@@ -118,7 +120,7 @@ impl Solved {
         if let PlannedLayer::Stack { layers, .. } = layer
             && let [LayerRef::Distant(distant)] = &layers[..]
             && distant.tree.layer.media_type == options.codec.media_type()
-            && options.epoch.is_none()
+            && options.latest().is_none()
         {
             return Ok(ImageBlob {
                 blob: distant.tree.layer.clone(),
@@ -143,7 +145,7 @@ impl Solved {
         content: &LayerContent,
         options: &ImageOptions,
     ) -> Result<LayerBlob, EngineError> {
-        let latest = options.epoch.map(|seconds| Timestamp { seconds, nanos: 0 });
+        let latest = options.latest();
         let fail = |source| EngineError::Output {
             what: "a layer".to_owned(),
             source,
@@ -255,6 +257,13 @@ impl Image {
 }
 
 impl ImageOptions {
+    /// The latest time that files in new layers may have.
+    #[must_use]
+    pub fn latest(&self) -> Option<Timestamp> {
+        let epoch = self.epoch.filter(|_| !self.keep_late_times);
+        epoch.map(|seconds| Timestamp { seconds, nanos: 0 })
+    }
+
     /// Whether a layer of the base image is to be compressed anew.
     fn must_recode(&self, media_type: &str) -> bool {
         self.force_compression && oci_media_type(media_type) != self.codec.media_type()
@@ -281,8 +290,8 @@ fn blob_key(content: &Digest, options: &ImageOptions) -> Digest {
     let mut out = Encoder::new("kiln-layer-blob", 2);
     out.digest(content);
     out.str(&options.codec.cache_key())
-        .option(options.epoch, |out, epoch| {
-            out.i64(epoch);
+        .option(options.latest(), |out, latest| {
+            out.i64(latest.seconds);
         });
     out.finish()
 }

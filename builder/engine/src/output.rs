@@ -272,13 +272,13 @@ pub fn with_prefix(files: &[OutputEntry], prefix: &str) -> Vec<OutputEntry> {
     moved
 }
 
-/// Writes files as a tar.
+/// Writes files as a tar, none with a time later than `latest`.
 ///
 /// # Errors
 /// When a file can't be read or `out` can't be written.
 pub fn write_root_tar(
     files: &[OutputEntry],
-    epoch: Option<i64>,
+    latest: Option<Timestamp>,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let (entries, hosts): (Vec<Entry>, Vec<&PathBuf>) = files
@@ -291,7 +291,6 @@ pub fn write_root_tar(
         Some(path) => std::fs::File::open(path),
         None => Err(std::io::ErrorKind::NotFound.into()),
     };
-    let latest = epoch.map(|seconds| Timestamp { seconds, nanos: 0 });
     write_tar(&entries, &source, out, &EncodeOptions { latest })
 }
 

@@ -81,6 +81,9 @@ pub(crate) struct BuildArgs {
     /// Take only results signed by this public key (repeatable)
     #[arg(long, value_name = "KEY")]
     cache_trust: Vec<String>,
+    /// With SOURCE_DATE_EPOCH, give no file in new layers a later time
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
+    rewrite_timestamp: bool,
     /// Annotate the image's manifest (repeatable)
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     annotations: Vec<String>,
@@ -374,6 +377,7 @@ impl BuildArgs {
         let plan = super::layers::plan(&self.layers)?;
         Ok(ImageOptions {
             plan,
+            keep_late_times: !self.rewrite_timestamp,
             annotations: super::source::pairs("--annotation", &self.annotations, '=')?
                 .into_iter()
                 .collect(),

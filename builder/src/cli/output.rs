@@ -8,7 +8,7 @@ use std::str::FromStr;
 use kiln_engine::{
     EngineError, EventSink, Image, ImageOptions, OutputEntry, Solved, write_folder, write_root_tar,
 };
-use kiln_graph::Platform;
+use kiln_graph::{Platform, Timestamp};
 use kiln_image::layer::Codec;
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
 
@@ -34,6 +34,8 @@ pub(crate) struct OutputSpec {
     name: Option<String>,
     codec: Option<Codec>,
     force_compression: bool,
+    /// Whether files get no time later than `SOURCE_DATE_EPOCH`; unless it is said, as the build.
+    rewrite_times: Option<bool>,
     push: bool,
 }
 
@@ -45,6 +47,7 @@ impl OutputSpec {
             name: None,
             codec: None,
             force_compression: false,
+            rewrite_times: None,
             push: false,
         }
     }
@@ -55,6 +58,17 @@ impl OutputSpec {
 
     pub(crate) fn daemon() -> Self {
         Self::of(Form::Daemon)
+    }
+
+    /// How images for this output are made.
+    fn options(&self, build: &ImageOptions) -> ImageOptions {
+        let rewrites = self.rewrite_times.unwrap_or(!build.keep_late_times);
+        ImageOptions {
+            codec: self.codec.unwrap_or(build.codec),
+            force_compression: self.force_compression,
+            keep_late_times: !rewrites,
+            ..build.clone()
+        }
     }
 
     fn wants_image(&self) -> bool {
@@ -87,7 +101,8 @@ impl FromStr for OutputSpec {
                 "compression" => compression = Some(value),
                 "compression-level" => level = value.parse().ok(),
                 "force-compression" => spec.force_compression = value == "true",
-                "oci-mediatypes" | "registry.insecure" | "rewrite-timestamp" | "tar" => {}
+                "rewrite-timestamp" => spec.rewrite_times = Some(value != "false"),
+                "oci-mediatypes" | "registry.insecure" | "tar" => {}
                 other => {
                     return Err(format!(
                         "-o {text}: unknown key '{other}': use type, dest, name, push, compression, compression-level or force-compression"
@@ -141,15 +156,11 @@ pub(crate) fn write(
     let names = names.collect::<Result<Vec<Reference>, _>>()?;
     let mut images = Vec::new();
     for output in outputs {
+        let own = output.options(options);
         if output.wants_image() {
-            let own = ImageOptions {
-                codec: output.codec.unwrap_or(options.codec),
-                force_compression: output.force_compression,
-                ..options.clone()
-            };
             images = make(solved, &own, events)?;
         }
-        one(solved, output, &names, &images, options, events)?;
+        one(solved, output, &names, &images, &own, events)?;
     }
     let registry_only =
         !outputs.is_empty() && outputs.iter().all(|output| output.form == Form::Registry);
@@ -204,7 +215,7 @@ fn one(
         Form::Daemon => load(solved, images, &texts, events),
         Form::Tar => {
             let files = all_files(solved, events)?;
-            to_file(dest, |out| write_tars(&files, options.epoch, out))
+            to_file(dest, |out| write_tars(&files, options.latest(), out))
         }
         Form::Local => {
             for (platform, files) in all_files(solved, events)? {
@@ -258,15 +269,19 @@ fn all_files(solved: &Solved, events: &dyn EventSink) -> Result<Files, Error> {
     Ok(all)
 }
 
-fn write_tars(files: &Files, epoch: Option<i64>, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_tars(
+    files: &Files,
+    latest: Option<Timestamp>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     let mut merged = Vec::new();
     for (prefix, files) in files {
         let Some(prefix) = prefix else {
-            return write_root_tar(files, epoch, out);
+            return write_root_tar(files, latest, out);
         };
         merged.extend(kiln_engine::with_prefix(files, prefix));
     }
-    write_root_tar(&merged, epoch, out)
+    write_root_tar(&merged, latest, out)
 }
 
 fn fail(path: &Path, source: std::io::Error) -> Error {
