@@ -3,6 +3,7 @@
 //! A first line `kiln-memo 1 <blake3 of the rest>`, then JSON. A file that doesn't pass its
 //! checksum counts as missing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_graph::{BlobDigest, Digest, TreeId};
@@ -25,6 +26,9 @@ pub struct LayerBlob {
     pub diff_id: BlobDigest,
     /// The blob's media type.
     pub media_type: String,
+    /// What its descriptor says besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Store {

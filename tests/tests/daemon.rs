@@ -38,11 +38,7 @@ impl Daemon {
             .unwrap();
         let daemon = Self { process, folder };
         let started = Instant::now();
-        while !daemon
-            .docker(&["version"])
-            .status
-            .is_some_and(|status| status == 0)
-        {
+        while daemon.docker(&["version"]).status != Some(0) {
             let log = std::fs::read_to_string(daemon.folder.join("log")).unwrap();
             assert!(started.elapsed() < Duration::from_mins(1), "{log}");
             std::thread::sleep(Duration::from_millis(100));

@@ -111,6 +111,7 @@ impl Solved {
                 size: layer.size,
                 diff_id: layer.diff_id,
                 media_type: oci_media_type(&layer.media_type),
+                annotations: BTreeMap::new(),
             };
             return Ok(ImageBlob {
                 blob,
@@ -120,6 +121,7 @@ impl Solved {
         if let PlannedLayer::Stack { layers, .. } = layer
             && let [LayerRef::Distant(distant)] = &layers[..]
             && distant.tree.layer.media_type == options.codec.media_type()
+            && !options.codec.is_seekable()
             && options.latest().is_none()
         {
             return Ok(ImageBlob {
@@ -169,6 +171,7 @@ impl Solved {
             size: encoded.size,
             diff_id: encoded.diff_id,
             media_type: options.codec.media_type().to_owned(),
+            annotations: encoded.annotations,
         })
     }
 
@@ -221,8 +224,13 @@ impl Solved {
         let store = &self.engine.store;
         let stored = store.put_blob(&config)?;
         let config_descriptor = describe(media_type::CONFIG, stored.digest, stored.size);
-        let layer =
-            |layer: &ImageBlob| describe(&layer.blob.media_type, layer.blob.blob, layer.blob.size);
+        let layer = |layer: &ImageBlob| {
+            let LayerBlob { blob, size, .. } = layer.blob;
+            Descriptor {
+                annotations: layer.blob.annotations.clone(),
+                ..describe(&layer.blob.media_type, blob, size)
+            }
+        };
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
@@ -266,7 +274,8 @@ impl ImageOptions {
 
     /// Whether a layer of the base image is to be compressed anew.
     fn must_recode(&self, media_type: &str) -> bool {
-        self.force_compression && oci_media_type(media_type) != self.codec.media_type()
+        let is_another = oci_media_type(media_type) != self.codec.media_type();
+        self.force_compression && (is_another || self.codec.is_seekable())
     }
 }
 

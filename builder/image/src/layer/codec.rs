@@ -13,6 +13,10 @@ pub enum Codec {
     Gzip(u32),
     /// zstd, level 1 to 22.
     Zstd(i32),
+    /// gzip, each file by itself, with a table of contents that says where (see `estargz`).
+    EStargz(u32),
+    /// zstd, each file by itself, with a table of contents that says where (see `zstd_chunked`).
+    ZstdChunked(i32),
     /// None.
     Uncompressed,
 }
@@ -21,7 +25,7 @@ pub enum Codec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCodec {
     /// The name is unknown.
-    #[error("unknown compression '{0}': use gzip, zstd or uncompressed")]
+    #[error("unknown compression '{0}': use gzip, zstd, estargz, zstd:chunked or uncompressed")]
     Name(String),
     /// The level is out of range.
     #[error("compression {name} has no level {level}: use {from} to {to}")]
@@ -44,7 +48,7 @@ impl Default for Codec {
 }
 
 impl Codec {
-    /// A codec by name (`gzip`, `zstd`, `uncompressed`) and level.
+    /// A codec by name (`gzip`, `zstd`, `estargz`, `zstd:chunked`, `uncompressed`) and level.
     ///
     /// # Errors
     /// When there is no such codec or level.
@@ -66,6 +70,8 @@ impl Codec {
         Ok(match name {
             "gzip" => Self::Gzip(check("gzip", 6, 0, 9)?.unsigned_abs()),
             "zstd" => Self::Zstd(check("zstd", 3, 1, 22)?),
+            "estargz" => Self::EStargz(check("estargz", 6, 0, 9)?.unsigned_abs()),
+            "zstd:chunked" | "zstdchunked" => Self::ZstdChunked(check("zstd:chunked", 3, 1, 22)?),
             "uncompressed" => Self::Uncompressed,
             other => return Err(BadCodec::Name(other.to_owned())),
         })
@@ -75,10 +81,16 @@ impl Codec {
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {
-            Self::Gzip(_) => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd(_) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::Gzip(_) | Self::EStargz(_) => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd(_) | Self::ZstdChunked(_) => "application/vnd.oci.image.layer.v1.tar+zstd",
             Self::Uncompressed => "application/vnd.oci.image.layer.v1.tar",
         }
+    }
+
+    /// Whether single files can be fetched out of a layer.
+    #[must_use]
+    pub fn is_seekable(self) -> bool {
+        matches!(self, Self::EStargz(_) | Self::ZstdChunked(_))
     }
 
     /// All that decides the bytes of a blob besides the tree.
@@ -93,6 +105,8 @@ impl fmt::Display for Codec {
         match self {
             Self::Gzip(level) => write!(f, "gzip:{level}"),
             Self::Zstd(level) => write!(f, "zstd:{level}"),
+            Self::EStargz(level) => write!(f, "estargz:{level}"),
+            Self::ZstdChunked(level) => write!(f, "zstd:chunked:{level}"),
             Self::Uncompressed => f.write_str("uncompressed"),
         }
     }

@@ -3,6 +3,9 @@
 //! The stream is cut into blocks of fixed size, each compressed by itself on rayon's pool and
 //! written in order. gzip: one member whose deflate blocks end on byte boundaries; zstd: one frame
 //! a block, which the format allows to follow each other. At most a few blocks are in memory.
+//!
+//! For codecs that are seekable every block is a whole member or frame, cut where the producer says,
+//! and its place is told.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,6 +16,9 @@ use super::Codec;
 
 const GZIP_BLOCK: usize = 1 << 20;
 const ZSTD_BLOCK: usize = 4 << 20;
+/// The most of one file that is compressed as one piece, in bytes: what other writers of eStargz cut
+/// by, and a fair size for a request.
+const SEEKABLE_BLOCK: usize = 4 << 20;
 const PLAIN_BLOCK: usize = 1 << 20;
 /// gzip header without name or time (RFC 1952), "unknown" operating system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -26,19 +32,28 @@ struct Block {
     crc: Option<Crc>,
 }
 
+/// Where the compressed bytes of a block are, in the order the blocks were cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
 /// The writing end: give it bytes, then finish it.
 pub(crate) struct Compressor {
     codec: Codec,
     block: Vec<u8>,
     queue: SyncSender<Receiver<Block>>,
+    /// How many blocks were cut.
+    cuts: usize,
 }
 
-/// Compresses what `produce` writes, into `out`.
+/// Compresses what `produce` writes, into `out`; and says where each block is.
 pub(crate) fn compress<T: Send>(
     codec: Codec,
     out: impl Write + Send,
     produce: impl FnOnce(&mut Compressor) -> io::Result<T>,
-) -> io::Result<T> {
+) -> io::Result<(T, Vec<Span>)> {
     let ahead = rayon::current_num_threads() * 2;
     let (queue, blocks) = sync_channel(ahead);
     std::thread::scope(|scope| {
@@ -47,6 +62,7 @@ pub(crate) fn compress<T: Send>(
             codec,
             block: Vec::new(),
             queue,
+            cuts: 0,
         };
         let produced = produce(&mut compressor);
         if produced.is_ok() {
@@ -56,7 +72,8 @@ pub(crate) fn compress<T: Send>(
         let written = writing
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
-        written.and(produced)
+        let spans = written?;
+        Ok((produced?, spans))
     })
 }
 
@@ -64,7 +81,8 @@ fn write_blocks(
     codec: Codec,
     blocks: &Receiver<Receiver<Block>>,
     mut out: impl Write,
-) -> io::Result<()> {
+) -> io::Result<Vec<Span>> {
+    let (mut spans, mut end) = (Vec::new(), 0);
     let gzip = matches!(codec, Codec::Gzip(_));
     let mut crc = Crc::new();
     if gzip {
@@ -75,6 +93,11 @@ fn write_blocks(
             .recv()
             .map_err(|_| io::Error::other("a compressor panicked"))?;
         out.write_all(&block.bytes)?;
+        let start = end;
+        end += block.bytes.len() as u64;
+        if codec.is_seekable() {
+            spans.push(Span { start, end });
+        }
         if let Some(part) = block.crc {
             crc.combine(&part);
         }
@@ -84,7 +107,8 @@ fn write_blocks(
         out.write_all(&crc.sum().to_le_bytes())?;
         out.write_all(&crc.amount().to_le_bytes())?;
     }
-    out.flush()
+    out.flush()?;
+    Ok(spans)
 }
 
 impl Compressor {
@@ -92,20 +116,24 @@ impl Compressor {
         match self.codec {
             Codec::Gzip(_) => GZIP_BLOCK,
             Codec::Zstd(_) => ZSTD_BLOCK,
+            Codec::EStargz(_) | Codec::ZstdChunked(_) => SEEKABLE_BLOCK,
             Codec::Uncompressed => PLAIN_BLOCK,
         }
     }
 
-    fn cut(&mut self) {
+    /// Ends a block; how many there are now.
+    pub(crate) fn cut(&mut self) -> usize {
         if self.block.is_empty() {
-            return;
+            return self.cuts;
         }
+        self.cuts += 1;
         let plain = std::mem::take(&mut self.block);
         let (send, receive) = sync_channel(1);
         let codec = self.codec;
         rayon::spawn(move || _ = send.send(compress_block(codec, plain)));
         // When the writer has failed nobody takes the block; its error is the one reported.
         _ = self.queue.send(receive);
+        self.cuts
     }
 }
 
@@ -136,7 +164,11 @@ fn compress_block(codec: Codec, plain: Vec<u8>) -> Block {
                 crc: Some(crc),
             }
         }
-        Codec::Zstd(level) => {
+        Codec::EStargz(level) => Block {
+            bytes: gzip_member(&plain, level),
+            crc: None,
+        },
+        Codec::Zstd(level) | Codec::ZstdChunked(level) => {
             let packed = zstd::bulk::compress(&plain, level);
             // Compressing into memory of the right size can't fail; an empty block would be
             // noticed by whoever checks the layer's digest.
@@ -150,6 +182,18 @@ fn compress_block(codec: Codec, plain: Vec<u8>) -> Block {
             crc: None,
         },
     }
+}
+
+/// A whole gzip member (RFC 1952).
+pub(crate) fn gzip_member(plain: &[u8], level: u32) -> Vec<u8> {
+    let mut crc = Crc::new();
+    crc.update(plain);
+    let mut out = GZIP_HEADER.to_vec();
+    out.extend(deflate(plain, level));
+    out.extend(DEFLATE_END);
+    out.extend(crc.sum().to_le_bytes());
+    out.extend(crc.amount().to_le_bytes());
+    out
 }
 
 /// Deflates runs of like pieces: trying to compress noise costs most of the time and gains nothing.

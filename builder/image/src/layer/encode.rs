@@ -43,7 +43,42 @@ pub struct Encoded {
     pub size: u64,
     /// Digest of the uncompressed tar.
     pub diff_id: BlobDigest,
+    /// What the layer's descriptor must say for its files to be found.
+    pub annotations: BTreeMap<String, String>,
 }
+
+/// Takes a tar, and is told where its parts begin and end.
+pub(crate) trait Parts: Write {
+    /// An entry's header comes next.
+    fn header(&mut self, _header: &Header<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The content of the file whose header was the last comes next.
+    fn content_begins(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The content is all there.
+    fn content_ends(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A tar as a stream of bytes.
+struct Plain<'a>(&'a mut dyn Write);
+
+impl Write for Plain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Parts for Plain<'_> {}
 
 /// Writes a layer: entries sorted by path, compressed with `codec`.
 ///
@@ -56,32 +91,47 @@ pub fn encode(
     out: impl Write + Send,
     options: &EncodeOptions,
 ) -> io::Result<Encoded> {
-    let mut blob = Counting {
-        inner: out,
-        hash: Sha256::new(),
-        size: 0,
-    };
-    let diff_id = compress(codec, &mut blob, |stream| {
-        let mut plain = Counting {
-            inner: stream,
-            hash: Sha256::new(),
-            size: 0,
-        };
+    if codec.is_seekable() {
+        return super::seekable::encode(entries, source, codec, out, options);
+    }
+    let mut blob = Counting::new(out);
+    let (diff_id, _) = compress(codec, &mut blob, |stream| {
+        let mut plain = Counting::new(stream);
         write_tar(entries, source, &mut plain, options)?;
-        Ok(BlobDigest::from_sha256(plain.hash.finalize().into()))
+        Ok(plain.finish().0)
     })?;
-    let digest = BlobDigest::from_sha256(blob.hash.finalize().into());
+    let (blob, size) = blob.finish();
     Ok(Encoded {
-        blob: digest,
-        size: blob.size,
+        blob,
+        size,
         diff_id,
+        annotations: BTreeMap::new(),
     })
 }
 
-struct Counting<W> {
-    inner: W,
+/// Digests and counts what passes through.
+pub(crate) struct Counting<W> {
+    pub(crate) inner: W,
     hash: Sha256,
-    size: u64,
+    pub(crate) size: u64,
+}
+
+impl<W> Counting<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hash: Sha256::new(),
+            size: 0,
+        }
+    }
+
+    /// The digest, and the number of bytes.
+    pub(crate) fn finish(self) -> (BlobDigest, u64) {
+        (
+            BlobDigest::from_sha256(self.hash.finalize().into()),
+            self.size,
+        )
+    }
 }
 
 impl<W: Write> Write for Counting<W> {
@@ -107,6 +157,20 @@ pub fn write_tar(
     out: &mut dyn Write,
     options: &EncodeOptions,
 ) -> io::Result<()> {
+    write_parts(entries, source, &mut Plain(out), options)?;
+    out.write_all(&TAR_END)
+}
+
+/// The two blocks after the last entry.
+pub(crate) const TAR_END: [u8; BLOCK * 2] = [0; BLOCK * 2];
+
+/// Writes the entries of a tar, without its end.
+pub(crate) fn write_parts(
+    entries: &[Entry],
+    source: &dyn ContentSource,
+    out: &mut dyn Parts,
+    options: &EncodeOptions,
+) -> io::Result<()> {
     let mut buffer = vec![0; 256 * 1024];
     let by_path: BTreeMap<&ImagePath, &Entry> = entries
         .iter()
@@ -116,14 +180,14 @@ pub fn write_tar(
     for entry in entries {
         write_entry(entry, &by_path, source, out, options, &mut buffer)?;
     }
-    out.write_all(&[0; BLOCK * 2])
+    Ok(())
 }
 
 fn write_entry(
     entry: &Entry,
     by_path: &BTreeMap<&ImagePath, &Entry>,
     source: &dyn ContentSource,
-    out: &mut dyn Write,
+    out: &mut dyn Parts,
     options: &EncodeOptions,
     buffer: &mut [u8],
 ) -> io::Result<()> {
@@ -154,6 +218,7 @@ fn write_entry(
         _ => None,
     };
     header.entry = linked.unwrap_or(entry);
+    out.header(&header)?;
     out.write_all(&header.encode())?;
     if let Node::File { size, .. } = entry.node {
         copy_content(&mut source.open(entry)?, size, entry, out, buffer)?;
@@ -165,7 +230,7 @@ fn write_entry(
 }
 
 /// The mark stands directly behind its folder, before everything in it.
-fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Write) -> io::Result<()> {
+fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Parts) -> io::Result<()> {
     let path = folder.path.join(".wh..wh..opq");
     let mark = Entry {
         mode: 0,
@@ -181,6 +246,7 @@ fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Write) -> io::Re
         entry: &mark,
         mtime,
     };
+    out.header(&header)?;
     out.write_all(&header.encode())
 }
 
@@ -215,10 +281,13 @@ fn copy_content(
     file: &mut File,
     size: u64,
     entry: &Entry,
-    out: &mut dyn Write,
+    out: &mut dyn Parts,
     buffer: &mut [u8],
 ) -> io::Result<()> {
     let mut left = size;
+    if size > 0 {
+        out.content_begins()?;
+    }
     while left > 0 {
         let want = buffer
             .len()
@@ -230,6 +299,9 @@ fn copy_content(
         }
         out.write_all(&buffer[..count])?;
         left -= count as u64;
+    }
+    if size > 0 {
+        out.content_ends()?;
     }
     let padding = size.next_multiple_of(BLOCK as u64) - size;
     out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])

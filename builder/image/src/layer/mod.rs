@@ -4,9 +4,14 @@ mod codec;
 mod compress;
 mod decompress;
 mod encode;
+mod estargz;
 mod header;
+mod seekable;
 mod sniff;
+mod tar_split;
+mod toc;
 mod unpack;
+mod zstd_chunked;
 
 pub use codec::{BadCodec, Codec};
 pub use decompress::decompressed;
