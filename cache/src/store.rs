@@ -121,6 +121,7 @@ impl Store {
     pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
         check_version(root)?;
         let root = root.canonicalize().context("open the store", root)?;
+        make_private(&root)?;
         let boot = pending::boot_id();
         let manifests = ManifestCache::default();
         let store = Self(Arc::new(Inner {
@@ -256,8 +257,21 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Lets nobody else in: trees hold what images bring, setuid programs and device nodes too.
+fn make_private(root: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let about = std::fs::metadata(root).context("look at", root)?;
+    let mode = about.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let private = std::fs::Permissions::from_mode(mode & 0o700);
+    std::fs::set_permissions(root, private).context("make private", root)
+}
+
 fn create(root: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(root).context("create the store", root)?;
+    make_private(root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
         let folder = root.join(part);
         std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
@@ -277,6 +291,17 @@ pub(crate) fn scratch_store() -> (tempfile::TempDir, Store) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_looks_into_a_store() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_folder, store) = scratch_store();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(store.root()), 0o700);
+        std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Store::open(store.root(), Options::default()).is_ok());
+        assert_eq!(mode(store.root()), 0o700, "older stores, too");
+    }
 
     #[test]
     fn only_stores_of_known_formats_are_opened() {

@@ -13,7 +13,7 @@ mod sign;
 use std::io::Write;
 use std::path::Path;
 
-use kiln_graph::{BlobDigest, Manifest, StepKey, TreeId};
+use kiln_graph::{BlobDigest, Entry, Manifest, Node, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
 use crate::LayerBlob;
@@ -96,8 +96,72 @@ pub fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
     crate::manifest_file::write(manifest)
 }
 
-/// The manifest in its stored form, when it is the one of `tree`.
+/// The manifest in its stored form, when it is the one of `tree`, and one that files can have:
+/// nothing lies below what is no folder (a stranger's link would lead there), and hard links name
+/// files.
 #[must_use]
 pub fn read_manifest(bytes: &[u8], tree: &TreeId) -> Option<Manifest> {
-    crate::manifest_file::read(bytes).filter(|manifest| manifest.id() == *tree)
+    crate::manifest_file::read(bytes)
+        .filter(|manifest| manifest.id() == *tree && can_be_files(manifest))
+}
+
+fn can_be_files(manifest: &Manifest) -> bool {
+    let mut no_folder: Option<&Entry> = None;
+    manifest.entries().iter().all(|entry| {
+        let below = no_folder.is_some_and(|above| entry.path.starts_with(&above.path));
+        if !entry.is_directory() {
+            no_folder = Some(entry);
+        }
+        let links_well = match &entry.node {
+            Node::HardLink { to } => manifest
+                .get(to)
+                .is_some_and(|first| matches!(first.node, Node::File { .. })),
+            _ => true,
+        };
+        !below && links_well && (entry.is_directory() || !entry.path.is_root())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_graph::Digest;
+
+    #[test]
+    fn manifests_that_no_files_can_have_are_damaged() {
+        let entry = |path: &str, node: Node| Entry {
+            node,
+            ..Entry::directory(path.into())
+        };
+        let link = || Node::Symlink {
+            target: b"/etc".to_vec(),
+        };
+        let file = || Node::File {
+            size: 0,
+            digest: Digest::of(b""),
+        };
+        let hard = |to: &str| Node::HardLink { to: to.into() };
+        let folder = Node::Directory { opaque: false };
+        let cases = [
+            (
+                vec![entry("/a", folder.clone()), entry("/a/b", file())],
+                true,
+            ),
+            (vec![entry("/a", file()), entry("/b", hard("/a"))], true),
+            (vec![entry("/a", link()), entry("/a/passwd", file())], false),
+            (vec![entry("/a", link()), entry("/a/b/c", folder)], false),
+            (vec![entry("/a", file()), entry("/a/x", file())], false),
+            (vec![entry("/a", link()), entry("/b", hard("/a"))], false),
+            (
+                vec![entry("/a", link()), entry("/b", hard("/a/shadow"))],
+                false,
+            ),
+            (vec![entry("/", link())], false),
+        ];
+        for (entries, sound) in cases {
+            let manifest = Manifest::new(entries);
+            let read = read_manifest(&manifest_bytes(&manifest), &manifest.id());
+            assert_eq!(read.is_some(), sound, "{manifest:?}");
+        }
+    }
 }

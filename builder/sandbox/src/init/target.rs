@@ -4,7 +4,9 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::fail::{Context as _, Failure};
@@ -51,6 +53,20 @@ impl Targets {
             Ok(found) => Ok(found),
             Err(Errno::NOENT) => self.make(path, shape).with_context(what),
             Err(error) => Err(error).with_context(what),
+        }
+    }
+
+    /// The folder at `path`, made when missing. What shows the machine is never mounted where an
+    /// image's link leads: what is to be masked in it would then not be where it is looked for.
+    pub(crate) fn open_plain(&mut self, path: &Path) -> Result<OwnedFd, Failure> {
+        let name = path.strip_prefix("/").unwrap_or(path);
+        match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_dir() => {
+                let what = format!("make the mount point {}", path.display());
+                let reason = "in the image it is a link or a file, and must be a folder";
+                Err(Failure::new(what, reason))
+            }
+            _ => self.open(path, Shape::Folder),
         }
     }
 
