@@ -126,6 +126,52 @@ fn can_be_files(manifest: &Manifest) -> bool {
 mod tests {
     use super::*;
     use kiln_graph::Digest;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What a hostile cache can send for an entry.
+        #[test]
+        fn no_entry_panics(
+            pieces in prop::collection::vec(prop::sample::select(PIECES), 0..12), noise in "\\PC{0,9}",
+        ) {
+            let text = pieces.concat() + &noise;
+            for trust in [CacheTrust::default(), trusting()] {
+                if let Ok(opened) = trust.open("step-1", text.as_bytes()) {
+                    _ = serde_json::from_slice::<RemoteRecord>(&opened);
+                }
+            }
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\"signed\":",
+        "\"{}\"",
+        "\"by\":",
+        "\"signature\":",
+        "\"3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29\"",
+        "\"00\"",
+        "\"key\":",
+        "\"output\":[",
+        "\"tree\":",
+        "\"size\":18446744073709551615",
+        "null",
+        "-1",
+        "1e999",
+    ];
+
+    fn trusting() -> CacheTrust {
+        let mut trust = CacheTrust::default();
+        let key = CacheSigner::new(&"00".repeat(32)).unwrap().public_key();
+        trust.add(&key).unwrap();
+        trust
+    }
 
     #[test]
     fn manifests_that_no_files_can_have_are_damaged() {
