@@ -136,8 +136,30 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     run_once(&engine, args, &cancel_on_signals())
 }
 
-/// Builds once.
+/// Builds once; once more when that showed damage in the store, which is removed before.
 pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
+    match attempt(engine, args, cancel) {
+        Err(failed) if failed.may_be_damage && args.source.can_be_read_again() => {
+            let found = engine.store().fsck(true)?.damaged;
+            if found.is_empty() {
+                return Err(failed);
+            }
+            say(&failed.text);
+            for damage in &found {
+                say(&format!(
+                    "removed {}: {}",
+                    damage.path.display(),
+                    damage.reason
+                ));
+            }
+            say("building again what was damaged in the store");
+            attempt(engine, args, cancel)
+        }
+        done => done,
+    }
+}
+
+fn attempt(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
@@ -219,6 +241,7 @@ fn failed(error: &Error, text: &str) -> Failed {
     Failed {
         text: report::error(error, text),
         status: error.exit_status(),
+        may_be_damage: error.may_be_damage(),
     }
 }
 

@@ -130,6 +130,7 @@ fn check(json: bool, prepared: &Prepared, source: &str) -> Result<(), Failed> {
             warnings.len()
         ),
         status: 1,
+        may_be_damage: false,
     })
 }
 
@@ -145,7 +146,11 @@ pub(crate) fn refuse_warnings(prepared: &Prepared) -> Result<(), Failed> {
         "ERROR: lint violation found for rules: {}",
         rules.join(", ")
     );
-    Err(Failed { text, status: 1 })
+    Err(Failed {
+        text,
+        status: 1,
+        may_be_damage: false,
+    })
 }
 
 fn check_json(prepared: &Prepared, source: &str) -> serde_json::Value {

@@ -73,7 +73,11 @@ pub(crate) fn fsck(repair: bool) -> Result<(), Failed> {
                 "{count} of {} things are damaged: run 'kiln fsck --repair'",
                 report.checked
             );
-            return Err(Failed { text, status: 1 });
+            return Err(Failed {
+                text,
+                status: 1,
+                may_be_damage: false,
+            });
         }
     };
     print(&format!("{end}\n"));

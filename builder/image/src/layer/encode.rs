@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use kiln_graph::{BlobDigest, Entry, ImagePath, Node, Timestamp};
+use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Node, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::Codec;
@@ -155,8 +155,11 @@ fn write_entry(
     };
     header.entry = linked.unwrap_or(entry);
     out.write_all(&header.encode())?;
-    if let Node::File { size, .. } = entry.node {
-        copy_content(&mut source.open(entry)?, size, entry, out, buffer)?;
+    if let Node::File { size, digest } = entry.node {
+        let actual = copy_content(&mut source.open(entry)?, size, entry, out, buffer)?;
+        if actual != digest {
+            return Err(ContentChanged(entry.path.to_string()).into());
+        }
     }
     if entry.node == (Node::Directory { opaque: true }) {
         write_opaque(entry, header.mtime, out)?;
@@ -217,7 +220,8 @@ fn copy_content(
     entry: &Entry,
     out: &mut dyn Write,
     buffer: &mut [u8],
-) -> io::Result<()> {
+) -> io::Result<Digest> {
+    let mut hash = blake3::Hasher::new();
     let mut left = size;
     while left > 0 {
         let want = buffer
@@ -225,12 +229,34 @@ fn copy_content(
             .min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = file.read(&mut buffer[..want])?;
         if count == 0 {
-            let text = format!("{} became shorter while it was read", entry.path);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            return Err(ContentChanged(entry.path.to_string()).into());
         }
+        hash.update(&buffer[..count]);
         out.write_all(&buffer[..count])?;
         left -= count as u64;
     }
     let padding = size.next_multiple_of(BLOCK as u64) - size;
-    out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
+    out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])?;
+    Ok(hash.finalize().into())
+}
+
+/// A stored file is not what it was when it was stored: a disk or memory has failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the content of {0} changed in the store: 'kiln fsck --repair' removes what is damaged, so that it is made again"
+)]
+pub struct ContentChanged(pub String);
+
+impl From<ContentChanged> for io::Error {
+    fn from(changed: ContentChanged) -> Self {
+        Self::new(io::ErrorKind::InvalidData, changed)
+    }
+}
+
+impl ContentChanged {
+    /// Whether this is why something could not be read.
+    #[must_use]
+    pub fn is_cause_of(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
 }

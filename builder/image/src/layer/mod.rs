@@ -10,6 +10,6 @@ mod unpack;
 
 pub use codec::{BadCodec, Codec};
 pub use decompress::decompressed;
-pub use encode::{ContentSource, EncodeOptions, Encoded, encode, write_tar};
+pub use encode::{ContentChanged, ContentSource, EncodeOptions, Encoded, encode, write_tar};
 pub use sniff::is_tar;
 pub use unpack::{UnpackOptions, Unpacked, unpack};
