@@ -257,6 +257,15 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Whether a folder without a version is neither empty, nor a new file system, nor a store whose
+/// making was interrupted: then nothing in it, not even its mode, is touched.
+fn holds_other_things(root: &Path) -> bool {
+    let own = ["tmp", "locks", "sessions", "pending", "lost+found"];
+    let names = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut names = names.map(|entry| entry.file_name());
+    names.any(|name| !own.iter().any(|own| name == *own))
+}
+
 /// Lets nobody else in: trees hold what images bring, setuid programs and device nodes too.
 fn make_private(root: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -271,6 +280,12 @@ fn make_private(root: &Path) -> Result<(), StoreError> {
 
 fn create(root: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(root).context("create the store", root)?;
+    if holds_other_things(root) {
+        return Err(StoreError::NotAStore {
+            path: root.to_owned(),
+            found: "nothing, for it is not there, and the folder holds other things".to_owned(),
+        });
+    }
     make_private(root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
         let folder = root.join(part);
@@ -321,6 +336,12 @@ mod tests {
             ),
             "{error}"
         );
+        let other = folder.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("file"), "mine").unwrap();
+        let error = Store::open(&other, Options::default()).unwrap_err();
+        assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+        assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
         std::fs::write(root.join("version"), "else").unwrap();
         let error = Store::open(&root, Options::default()).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");

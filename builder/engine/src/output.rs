@@ -309,7 +309,11 @@ pub fn write_root_tar(
         Some(path) => std::fs::File::open(path),
         None => Err(std::io::ErrorKind::NotFound.into()),
     };
-    write_tar(&entries, &source, out, &EncodeOptions { latest })
+    let options = EncodeOptions {
+        latest,
+        ..EncodeOptions::default()
+    };
+    write_tar(&entries, &source, out, &options)
 }
 
 /// Writes files into a folder, which is made when missing.

@@ -32,6 +32,21 @@ impl<F: Fn(&Entry) -> io::Result<File> + Sync> ContentSource for F {
 pub struct EncodeOptions {
     /// Times later than this are written as this (`SOURCE_DATE_EPOCH`).
     pub latest: Option<Timestamp>,
+    /// Files that were written since then are taken to be what was hashed when they were: this
+    /// spares a fresh build from hashing all again. All others are compared with their digests.
+    pub fresh_since: Option<Timestamp>,
+}
+
+impl EncodeOptions {
+    fn trusts(&self, file: &File) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        let Some(since) = self.fresh_since else {
+            return Ok(false);
+        };
+        let about = file.metadata()?;
+        let changed = (about.ctime(), about.ctime_nsec());
+        Ok(changed >= (since.seconds, since.nanos.into()))
+    }
 }
 
 /// A written layer.
@@ -156,8 +171,10 @@ fn write_entry(
     header.entry = linked.unwrap_or(entry);
     out.write_all(&header.encode())?;
     if let Node::File { size, digest } = entry.node {
-        let actual = copy_content(&mut source.open(entry)?, size, entry, out, buffer)?;
-        if actual != digest {
+        let mut file = source.open(entry)?;
+        let mut hash = (!options.trusts(&file)?).then(blake3::Hasher::new);
+        copy_content(&mut file, size, entry, out, buffer, hash.as_mut())?;
+        if hash.is_some_and(|hash| Digest::from(hash.finalize()) != digest) {
             return Err(ContentChanged(entry.path.to_string()).into());
         }
     }
@@ -220,8 +237,8 @@ fn copy_content(
     entry: &Entry,
     out: &mut dyn Write,
     buffer: &mut [u8],
-) -> io::Result<Digest> {
-    let mut hash = blake3::Hasher::new();
+    mut hash: Option<&mut blake3::Hasher>,
+) -> io::Result<()> {
     let mut left = size;
     while left > 0 {
         let want = buffer
@@ -231,13 +248,14 @@ fn copy_content(
         if count == 0 {
             return Err(ContentChanged(entry.path.to_string()).into());
         }
-        hash.update(&buffer[..count]);
+        if let Some(hash) = &mut hash {
+            hash.update(&buffer[..count]);
+        }
         out.write_all(&buffer[..count])?;
         left -= count as u64;
     }
     let padding = size.next_multiple_of(BLOCK as u64) - size;
-    out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])?;
-    Ok(hash.finalize().into())
+    out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
 }
 
 /// A stored file is not what it was when it was stored: a disk or memory has failed.
