@@ -442,3 +442,77 @@ fn rootless_users_hold_a_step_as_well() {
         );
     }
 }
+
+#[test]
+fn all_capabilities_need_the_users_word() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN --security=insecure grep CapEff /proc/self/status\n"),
+    );
+    space.build(&[]).fails_with(&["--allow security.insecure"]);
+    _ = space.build(&["--allow", "security.insecure"]).ok();
+}
+
+/// An image's configuration is a stranger's text like any other.
+#[test]
+fn odd_configurations_end_in_words() {
+    let config = |lines: &str| format!("config.setdefault('config', {{}}).update({lines})");
+    for lines in [
+        "{'User': '../../x', 'WorkingDir': '/'}",
+        "{'User': '4294967296', 'WorkingDir': '/'}",
+        "{'User': '0:0:0\\n', 'WorkingDir': '/'}",
+        "{'WorkingDir': '../../../..'}",
+        "{'WorkingDir': '/a\\u0000b'}",
+        "{'WorkingDir': '/' + 'x' * 5000}",
+        "{'Env': ['A\\u0000=b', '=', 'NOVALUE', 'PATH=' + ':' * 100000]}",
+        "{'Env': ['LD_PRELOAD=/evil.so', 'PATH=relative']}",
+        "{'Shell': [], 'OnBuild': ['FROM scratch', 'RUN \\u001b[2J']}",
+        "{'Labels': {'\\u001b]0;x\\u0007': '\\u001b[2J'}}",
+        "{'Healthcheck': {'Interval': -1}, 'StopSignal': '\\u0000'}",
+    ] {
+        let space = Space::new();
+        let image = space.image(&config(lines));
+        space.write(
+            "Dockerfile",
+            format!("FROM {image}\nRUN true\nCOPY Dockerfile b\n"),
+        );
+        let done = space.build(&["-t", "odd"]);
+        let said = format!(
+            "{}{}",
+            done.stderr,
+            space.kiln(&["image", "inspect", "odd"]).stderr
+        );
+        assert!(
+            !said.contains("panicked") && !said.contains("bug in kiln"),
+            "{lines}: {said}"
+        );
+        assert!(
+            !said.contains(['\u{7}', '\u{0}']) && !said.contains("\u{1b}[2J"),
+            "{lines}: {said:?}"
+        );
+        assert!(
+            done.status == Some(0) || done.status == Some(1),
+            "{lines}: {said}"
+        );
+    }
+}
+
+/// Links in an image where kiln mounts its own files: into the root, or to nothing.
+#[test]
+fn mounted_files_may_be_links() {
+    for lines in [
+        "add('etc/resolv.conf', LINK, linkname='../run/resolve/stub.conf')",
+        "add('etc/hosts', LINK, linkname='/etc/hosts-elsewhere')",
+        "add('etc/resolv.conf', LINK, linkname='/etc/passwd')",
+    ] {
+        let space = Space::new();
+        let image = space.image(lines);
+        let seen = output(
+            &space,
+            &image,
+            "RUN grep -c localhost /etc/hosts > /out && cat /etc/resolv.conf >/dev/null",
+        );
+        assert!(seen.trim() != "0", "{lines}: {seen}");
+    }
+}
