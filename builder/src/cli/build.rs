@@ -1,5 +1,6 @@
 //! `kiln build`.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -138,8 +139,9 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
 
 /// Builds once; once more when that showed damage in the store, which is removed before.
 pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
-    match attempt(engine, args, cancel) {
-        Err(failed) if failed.may_be_damage && args.source.can_be_read_again() => {
+    let damage = Cell::new(false);
+    match attempt(engine, args, cancel, &damage) {
+        Err(failed) if damage.get() && args.source.can_be_read_again() => {
             let found = engine.store().fsck(true)?.damaged;
             if found.is_empty() {
                 return Err(failed);
@@ -153,13 +155,19 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
                 ));
             }
             say("building again what was damaged in the store");
-            attempt(engine, args, cancel)
+            attempt(engine, args, cancel, &damage)
         }
         done => done,
     }
 }
 
-fn attempt(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
+/// `damage` is told whether something in the store may be damaged.
+fn attempt(
+    engine: &Engine,
+    args: &BuildArgs,
+    cancel: &Cancel,
+    damage: &Cell<bool>,
+) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
@@ -174,7 +182,10 @@ fn attempt(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Fai
     request.events = Some(events.clone());
     let call = args.call()?;
     request.assume_images = call.is_some();
-    let prepared = prepare(engine, &request).map_err(|at| failed(&at.0, &at.1))?;
+    let prepared = prepare(engine, &request).map_err(|at| {
+        damage.set(at.0.may_be_damage());
+        failed(&at.0, &at.1)
+    })?;
     if let Some(call) = call {
         return super::call::answer(call, &prepared);
     }
@@ -218,7 +229,10 @@ fn attempt(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Fai
         let steps = crate::explain::explain(engine.store(), &record)?;
         say(&crate::explain::text(&record, &steps));
     }
-    result.map_err(|error| args.failure(engine, &prepared, secrets, &error))?;
+    result.map_err(|error| {
+        damage.set(error.may_be_damage());
+        args.failure(engine, &prepared, secrets, &error)
+    })?;
     if let Some(policy) = Config::load()?.gc.options()? {
         engine.store().prune_by_policy(&policy)?;
     }
@@ -241,7 +255,6 @@ fn failed(error: &Error, text: &str) -> Failed {
     Failed {
         text: report::error(error, text),
         status: error.exit_status(),
-        may_be_damage: error.may_be_damage(),
     }
 }
 

@@ -130,7 +130,6 @@ fn check(json: bool, prepared: &Prepared, source: &str) -> Result<(), Failed> {
             warnings.len()
         ),
         status: 1,
-        may_be_damage: false,
     })
 }
 
@@ -146,11 +145,7 @@ pub(crate) fn refuse_warnings(prepared: &Prepared) -> Result<(), Failed> {
         "ERROR: lint violation found for rules: {}",
         rules.join(", ")
     );
-    Err(Failed {
-        text,
-        status: 1,
-        may_be_damage: false,
-    })
+    Err(Failed { text, status: 1 })
 }
 
 fn check_json(prepared: &Prepared, source: &str) -> serde_json::Value {

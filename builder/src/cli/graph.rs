@@ -36,7 +36,6 @@ pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),
-        may_be_damage: false,
     })?;
     let build = &prepared.compiled.build;
     let targets: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();

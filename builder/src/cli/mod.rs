@@ -129,8 +129,6 @@ pub fn run() -> ExitCode {
 struct Failed {
     text: String,
     status: u8,
-    /// Whether something in the store may be damaged.
-    may_be_damage: bool,
 }
 
 impl<E: Into<crate::Error>> From<E> for Failed {
@@ -139,7 +137,6 @@ impl<E: Into<crate::Error>> From<E> for Failed {
         Self {
             text: crate::report::error(&error, ""),
             status: error.exit_status(),
-            may_be_damage: error.may_be_damage(),
         }
     }
 }

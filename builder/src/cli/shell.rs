@@ -53,7 +53,6 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),
-        may_be_damage: false,
     })?;
     let secrets = Arc::new(secrets);
     let (step, before) = (args.step.as_deref(), args.before);
@@ -63,7 +62,6 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
         other => Err(Failed {
             text: format!("the shell ended with status {status}"),
             status: other.unwrap_or(1),
-            may_be_damage: false,
         }),
     }
 }

@@ -44,7 +44,6 @@ pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),
-        may_be_damage: false,
     })?;
     if args.selectors {
         print(&selectors(&prepared.compiled.build));

@@ -74,11 +74,7 @@ pub(crate) fn fsck(repair: bool) -> Result<(), Failed> {
                 "{count} of {} things are damaged: run 'kiln fsck --repair'",
                 report.checked
             );
-            return Err(Failed {
-                text,
-                status: 1,
-                may_be_damage: false,
-            });
+            return Err(Failed { text, status: 1 });
         }
     };
     print(&format!("{end}\n"));
