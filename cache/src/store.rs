@@ -281,6 +281,10 @@ fn make_private(root: &Path) -> Result<(), StoreError> {
 fn create(root: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(root).context("create the store", root)?;
     if holds_other_things(root) {
+        // Another process may have made the store meanwhile: its version comes before all else.
+        if root.join("version").exists() {
+            return check_version(root);
+        }
         return Err(StoreError::NotAStore {
             path: root.to_owned(),
             found: "nothing, for it is not there, and the folder holds other things".to_owned(),
