@@ -516,3 +516,33 @@ fn mounted_files_may_be_links() {
         assert!(seen.trim() != "0", "{lines}: {seen}");
     }
 }
+
+/// What is looked through after a step, in its tree and in cache volumes, may be of any depth.
+#[test]
+fn deep_folders_do_not_end_the_builder() {
+    let space = Space::new();
+    std::fs::write(space.path("token"), "a-token-of-some-length").unwrap();
+    let deep = "d=/v; for n in $(seq 1 40); do d=$d/a/a/a/a/a/a/a/a/a/a; done; mkdir -p $d; touch $d/file; cp -r /v/a /deep";
+    space.write(
+        "Dockerfile",
+        format!(
+            "FROM {BUSYBOX}\nRUN --mount=type=cache,target=/v --mount=type=secret,id=token {deep}\n"
+        ),
+    );
+    let secret = format!("id=token,src={}", space.path("token").display());
+    let output = format!("type=oci,dest={}", space.path("out.tar").display());
+    _ = space.build(&["--secret", &secret, "-o", &output]).ok();
+    // Deeper than a path can say.
+    let deeper = "for n in $(seq 1 3000); do mkdir -p aaaaaaaaaa && cd aaaaaaaaaa || exit 0; done";
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nWORKDIR /d\nRUN {deeper}\n"),
+    );
+    let failed = space.build(&[]);
+    assert_eq!(failed.status, Some(1), "{}", failed.stderr);
+    assert!(failed.stderr.contains("too long"), "{}", failed.stderr);
+    _ = space.kiln(&["prune", "--all", "--force"]).ok();
+    let left = kiln_tests::run("du", &["-s", &space.path("store").display().to_string()]).stdout;
+    let left: u64 = left.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(left < 4096, "{left} KiB are left");
+}

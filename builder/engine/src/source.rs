@@ -385,14 +385,17 @@ fn date_all(folder: &Path, seconds: i64) -> std::io::Result<()> {
 
 /// Removes `.git` of the checkout and of its submodules.
 fn remove_git_dirs(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let is_folder = entry.file_type()?.is_dir();
-        match (entry.file_name() == ".git", is_folder) {
-            (true, true) => std::fs::remove_dir_all(entry.path())?,
-            (true, false) => std::fs::remove_file(entry.path())?,
-            (false, true) => remove_git_dirs(&entry.path())?,
-            (false, false) => {}
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let is_folder = entry.file_type()?.is_dir();
+            match (entry.file_name() == ".git", is_folder) {
+                (true, true) => std::fs::remove_dir_all(entry.path())?,
+                (true, false) => std::fs::remove_file(entry.path())?,
+                (false, true) => open.push(entry.path()),
+                (false, false) => {}
+            }
         }
     }
     Ok(())
