@@ -148,7 +148,7 @@ fn encode_with(bencher: Bencher<'_, '_>, codec: Codec) {
     let source = |entry: &Entry| File::open(entry.path.under(folder.path()));
     bencher.counter(BytesCount::new(FILES * SIZE)).bench(|| {
         let out = tempfile::tempfile().unwrap();
-        let options = EncodeOptions { latest: None };
+        let options = EncodeOptions::default();
         encode(manifest.entries(), &source, codec, out, &options).unwrap()
     });
 }
@@ -176,7 +176,7 @@ fn unpack_a_layer(bencher: Bencher<'_, '_>) {
     let manifest = manifest();
     let source = |entry: &Entry| File::open(entry.path.under(&files));
     let layer = folder.path().join("layer");
-    let options = EncodeOptions { latest: None };
+    let options = EncodeOptions::default();
     let out = File::create(&layer).unwrap();
     _ = encode(manifest.entries(), &source, Codec::Gzip(6), out, &options).unwrap();
     bencher

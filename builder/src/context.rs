@@ -163,20 +163,21 @@ fn as_context(
 
 /// Reads a build file.
 pub(crate) fn read_text(file: &Path) -> Result<String, Error> {
+    if file != Path::new("-") {
+        return text_of(file, std::fs::read(file));
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    text_of(file, read.map(|_| bytes))
+}
+
+/// A build file's text from its bytes.
+pub(crate) fn text_of(file: &Path, read: std::io::Result<Vec<u8>>) -> Result<String, Error> {
     let fail = |source| Error::File {
         what: format!("cannot read {}", file.display()),
         source,
     };
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        _ = std::io::stdin()
-            .lock()
-            .read_to_end(&mut bytes)
-            .map_err(fail)?;
-    } else {
-        bytes = std::fs::read(file).map_err(fail)?;
-    }
-    String::from_utf8(bytes)
+    String::from_utf8(read.map_err(fail)?)
         .map_err(|error| fail(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
 }
 

@@ -12,7 +12,7 @@ use kiln_frontend_dockerfile::{
 };
 use kiln_graph::ImageSource;
 
-use crate::context::{ContextFrom, fetch, read_text};
+use crate::context::{ContextFrom, fetch, read_text, text_of};
 use crate::toml_file;
 use crate::{Error, PathRule};
 
@@ -91,7 +91,7 @@ pub fn prepare(
         Some(text) => (main.join("Dockerfile"), text.clone()),
         None => {
             let path = find_file(request, &main).map_err(plain)?;
-            let text = read_text(&path).map_err(plain)?;
+            let text = read_build_file(request, &main, &path).map_err(plain)?;
             (path, text)
         }
     };
@@ -313,6 +313,21 @@ pub fn build_dockerfile(
     Ok(engine.solve(request)?)
 }
 
+/// A file that the user named is read wherever it leads; any other only inside of the context.
+fn read_build_file(
+    request: &DockerfileRequest,
+    context: &Path,
+    path: &Path,
+) -> Result<String, Error> {
+    let is_here = matches!(request.context, ContextFrom::Folder(_));
+    match path.strip_prefix(context) {
+        Ok(inside) if request.file.is_none() || !is_here => {
+            text_of(path, crate::inside::read(context, inside))
+        }
+        _ => read_text(path),
+    }
+}
+
 fn find_file(request: &DockerfileRequest, context: &Path) -> Result<PathBuf, Error> {
     if let Some(file) = &request.file {
         let is_here = matches!(request.context, ContextFrom::Folder(_));
@@ -349,7 +364,11 @@ fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Error> {
     let mut own = file.as_os_str().to_owned();
     own.push(".dockerignore");
     for path in [PathBuf::from(own), context.join(".dockerignore")] {
-        match std::fs::read(&path) {
+        let read = match path.strip_prefix(context) {
+            Ok(inside) => crate::inside::read(context, inside),
+            Err(_) => std::fs::read(&path),
+        };
+        match read {
             Ok(bytes) => return Ok(read_ignore_file(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}

@@ -74,6 +74,17 @@ impl Error {
         }
     }
 
+    /// Whether something in the store may be damaged.
+    #[must_use]
+    pub fn may_be_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.may_be_damage(),
+            Self::Store(StoreError::Damaged(_) | StoreError::WrongDigest { .. }) => true,
+            Self::File { source, .. } => kiln_image::layer::ContentChanged::is_cause_of(source),
+            _ => false,
+        }
+    }
+
     /// Where the build file asks for what failed.
     #[must_use]
     pub fn location(&self) -> Option<&Location> {

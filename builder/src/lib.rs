@@ -10,6 +10,7 @@ mod context;
 mod dockerfile;
 mod error;
 pub mod explain;
+mod inside;
 mod journal;
 mod open;
 #[cfg(feature = "otlp")]
@@ -21,6 +22,7 @@ mod secret;
 mod select;
 mod size;
 mod summary;
+mod terminal;
 mod toml_file;
 mod what_if;
 

@@ -23,8 +23,9 @@ pub(crate) fn read(
     text: &str,
 ) -> Result<Read, Error> {
     let include = |path: &str| {
-        let path = context.join(path);
-        std::fs::read_to_string(&path).map_err(|error| error.to_string())
+        let bytes = crate::inside::read(context, Path::new(path));
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        String::from_utf8(bytes).map_err(|error| error.to_string())
     };
     let file = toml_frontend::parse(&options.file_name, text, &include)?;
     let told = toml_frontend::Options {
@@ -53,7 +54,11 @@ fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Err
     let mut folders = BTreeMap::new();
     for (name, folder) in compiled.folders {
         let path = context.join(&folder);
-        if !path.is_dir() {
+        let is_inside = |path: &PathBuf| {
+            let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
+            Some(path.is_dir() && path.starts_with(context))
+        };
+        if is_inside(&path) != Some(true) {
             let text = format!("the source '{name}': there is no folder {folder} in the context");
             return Err(toml_frontend::TomlError::whole(text).into());
         }

@@ -1,7 +1,7 @@
 //! Blobs: `blobs/sha256/<2 hex>/<hex>`: compressed layers, manifests, configurations.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
@@ -21,6 +21,21 @@ pub struct Blob {
     pub size: u64,
     /// Where it lies. Never to be written to.
     pub path: PathBuf,
+}
+
+impl Blob {
+    /// Reads all of it and compares it with its digest.
+    ///
+    /// # Errors
+    /// When it is something else, or can't be read.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let actual = sha256_of(&self.path).context("read", &self.path)?;
+        if actual == self.digest {
+            return Ok(());
+        }
+        let expected = self.digest;
+        Err(StoreError::WrongDigest { expected, actual })
+    }
 }
 
 /// Takes a blob's bytes and finds its digest; dropped before it is committed, it leaves nothing.
@@ -63,6 +78,18 @@ impl BlobWriter {
 impl Drop for BlobWriter {
     fn drop(&mut self) {
         _ = std::fs::remove_file(&self.path);
+    }
+}
+
+pub(crate) fn sha256_of(path: &Path) -> io::Result<BlobDigest> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(BlobDigest::from_sha256(hash.finalize().into())),
+            count => hash.update(&buffer[..count]),
+        }
     }
 }
 

@@ -1,18 +1,14 @@
 //! Looks for damage: every stored thing against the digest it is named by.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use kiln_graph::{Digest, Entry, ImagePath, Node, TreeId};
 use rayon::prelude::*;
-use sha2::{Digest as _, Sha256};
 
+use crate::blob::sha256_of;
 use crate::lock::Mode;
 use crate::staging::{remove_tree, rename};
 use crate::{Kind, Store, StoreError, UsageItem};
-
-const CHUNK: usize = 1 << 20;
 
 /// Something that is not what its name says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +46,12 @@ impl Store {
                 reason,
             })
         };
+        let (names, bad_names) = self.image_damage();
+        let mut damaged: Vec<Damage> = items.par_iter().filter_map(damage).collect();
+        damaged.extend(bad_names);
         let report = FsckReport {
-            checked: items.len(),
-            damaged: items.par_iter().filter_map(damage).collect(),
+            checked: items.len() + names,
+            damaged,
         };
         if repair {
             let _alone = self.gc_lock(Mode::Exclusive)?;
@@ -64,6 +63,25 @@ impl Store {
             self.0.in_use.clear();
         }
         Ok(report)
+    }
+
+    /// The number of names of images, and those that can't be read.
+    fn image_damage(&self) -> (usize, Vec<Damage>) {
+        let entries = std::fs::read_dir(self.path("images"));
+        let paths: Vec<PathBuf> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        let whole = |path: &PathBuf| matches!(crate::memo::read_checked(path), Ok(Some(_)));
+        let damage = |path: &PathBuf| Damage {
+            kind: Kind::Record,
+            path: path.clone(),
+            reason: "its checksum is wrong: the image has lost this name, tag it again".to_owned(),
+        };
+        let damaged = paths.iter().filter(|path| !whole(path)).map(damage);
+        (paths.len(), damaged.collect())
     }
 
     fn problem(&self, item: &UsageItem) -> Option<String> {
@@ -128,21 +146,9 @@ fn blake3_of(path: &Path) -> Option<Digest> {
 fn blob_problem(item: &UsageItem) -> Option<String> {
     let actual = sha256_of(&item.path);
     match actual {
-        Ok(actual) if actual == item.name => None,
+        Ok(actual) if actual.hex() == item.name => None,
         Ok(_) => Some("its content changed".to_owned()),
         Err(error) => Some(error.to_string()),
-    }
-}
-
-fn sha256_of(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
 
+use crate::cost::goes_at;
 use crate::lock::Mode;
 use crate::staging::{remove_dead, remove_tree, rename};
 use crate::usage::last_used;
@@ -21,9 +22,10 @@ pub struct PruneOptions {
     pub all: bool,
     /// What was not used for this long.
     pub older_than: Option<Duration>,
-    /// The least recently used, until no more than this many bytes are left.
+    /// The least worth keeping, until no more than this many bytes are left: what was not used for
+    /// long, later what is slow to make again for its size.
     pub keep_storage: Option<u64>,
-    /// The least recently used, until this many bytes are free on the store's disk.
+    /// The least worth keeping, until this many bytes are free on the store's disk.
     pub min_free: Option<u64>,
     /// Only say what would go.
     pub dry_run: bool,
@@ -37,6 +39,17 @@ pub struct PruneReport {
 }
 
 impl PruneReport {
+    /// How long it took to make the things, each step counted once; at least that long it would
+    /// take again.
+    #[must_use]
+    pub fn cost(&self) -> Duration {
+        let mut steps = HashSet::new();
+        let costs = self.items.iter().filter_map(|item| item.cost.as_ref());
+        let fresh =
+            costs.filter(|cost| cost.step.is_none() || steps.insert((&cost.step, cost.time)));
+        fresh.map(|cost| cost.time).sum()
+    }
+
     /// The disk space freed, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -68,11 +81,13 @@ impl Store {
     }
 
     fn victims(&self, options: &PruneOptions) -> Result<Vec<UsageItem>, StoreError> {
-        let mut items = self.usage()?.items;
-        let total: u64 = items.iter().map(|item| item.bytes).sum();
+        let usage = self.usage()?;
+        let total = usage.total();
+        let mut items = usage.items;
+        self.add_costs(&mut items);
         let (in_use, needed) = (self.oldest_session()?, self.image_blobs()?);
         items.retain(|item| item.last_used < in_use && !needed.contains(&item.name));
-        items.sort_by_key(|item| item.last_used);
+        items.sort_by_cached_key(goes_at);
         if options.all {
             return Ok(items);
         }
@@ -234,5 +249,63 @@ mod tests {
         store.prune(&PruneOptions::default()).unwrap();
         assert!(store.tree(&tree.id()).unwrap().is_some());
         assert_eq!(store.blob(&garbage.digest).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_quick_to_make_again_goes_first() {
+        let (_folder, store) = scratch_store();
+        let make = |name: &str, seconds: u64| {
+            let staging = store.staging().unwrap();
+            std::fs::write(staging.fs().join("file"), vec![b'x'; 200_000]).unwrap();
+            let entry = kiln_graph::Entry {
+                node: kiln_graph::Node::File {
+                    size: 200_000,
+                    digest: Digest::of(&[b'x'; 200_000]),
+                },
+                ..kiln_graph::Entry::directory(format!("/{name}").as_str().into())
+            };
+            let tree = store.commit(staging, kiln_graph::Manifest::new(vec![entry]));
+            let digest = Digest::of(name.as_bytes());
+            let record = crate::Record {
+                key: kiln_graph::StepKey(digest),
+                output: vec![tree.unwrap().id()],
+                parts: crate::KeyParts {
+                    definition: kiln_graph::DefinitionDigest(digest),
+                    operation: serde_json::Value::Null,
+                    inputs: Vec::new(),
+                },
+                name: name.to_owned(),
+                location: None,
+                duration: Duration::from_secs(seconds),
+                created: 0,
+            };
+            store.put_record(&record).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            record.output[0]
+        };
+        // The slow one was used longest ago.
+        let (slow, quick) = (make("slow", 600), make("quick", 1));
+        let options = PruneOptions {
+            keep_storage: Some(store.usage().unwrap().total() - 100_000),
+            ..PruneOptions::default()
+        };
+        let dry = PruneOptions {
+            dry_run: true,
+            ..options
+        };
+        let planned = store.prune(&dry).unwrap();
+        assert!(store.tree(&quick).unwrap().is_some(), "nothing went yet");
+        assert!(
+            planned.cost() >= Duration::from_secs(1) && planned.cost() < Duration::from_secs(9)
+        );
+        let steps = planned
+            .items
+            .iter()
+            .filter_map(|item| item.cost.clone()?.step);
+        assert!(steps.into_iter().all(|step| step == "quick"));
+        std::thread::sleep(Duration::from_millis(20));
+        store.prune(&options).unwrap();
+        assert!(store.tree(&slow).unwrap().is_some());
+        assert!(store.tree(&quick).unwrap().is_none());
     }
 }

@@ -5,6 +5,7 @@
 
 mod blob;
 mod build_record;
+mod cost;
 mod error;
 mod fsck;
 mod gc;
@@ -26,6 +27,7 @@ mod volume;
 
 pub use blob::{Blob, BlobWriter};
 pub use build_record::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
+pub use cost::Cost;
 pub use error::StoreError;
 pub use fsck::{Damage, FsckReport};
 pub use gc::{PruneOptions, PruneReport};

@@ -229,6 +229,24 @@ mod tests {
             prop_assert_eq!(read(&write(&manifest)), Some(manifest));
         }
 
+        /// What a hostile cache can send: a right checksum over anything.
+        #[test]
+        fn nothing_panics(
+            entries in vec(entry(), 0..4), at: prop::sample::Index, bytes in vec(any::<u8>(), 0..12),
+        ) {
+            let mut content = write(&Manifest::new(entries));
+            content.truncate(content.len() - 32);
+            let at = at.index(content.len());
+            let end = content.len().min(at + bytes.len());
+            content.splice(at..end, bytes);
+            let sum = Digest::of(&content);
+            content.extend_from_slice(sum.as_bytes());
+            if let Some(manifest) = read(&content) {
+                let again = write(&manifest);
+                _ = crate::remote::read_manifest(&again, &manifest.id());
+            }
+        }
+
         #[test]
         fn damage_is_noticed(entries in vec(entry(), 1..5), at: prop::sample::Index, bit in 0u32..8) {
             let mut bytes = write(&Manifest::new(entries));

@@ -185,8 +185,20 @@ fn remove_dead_in(folder: &Path) -> Result<(), StoreError> {
 /// Removes a file or folder with all below, subfolders in parallel; what can't be removed stays
 /// for the next time.
 pub(crate) fn remove_tree(path: &Path) {
+    remove_below(path, 0);
+}
+
+/// Deeper folders are taken apart instead of descended into: a step can make them deeper than any
+/// stack, and their paths longer than the system takes.
+const DEEPEST: u32 = 64;
+const LONGEST_PATH: usize = 2048;
+
+fn remove_below(path: &Path, depth: u32) {
     if std::fs::remove_file(path).is_ok() || std::fs::remove_dir(path).is_ok() {
         return;
+    }
+    if depth > DEEPEST || path.as_os_str().len() > LONGEST_PATH {
+        return take_apart(path);
     }
     make_writable(path);
     let Ok(entries) = std::fs::read_dir(path) else {
@@ -196,8 +208,32 @@ pub(crate) fn remove_tree(path: &Path) {
     entries
         .par_iter()
         .with_min_len(32)
-        .for_each(|entry| remove_tree(entry));
+        .for_each(|entry| remove_below(entry, depth + 1));
     _ = std::fs::remove_dir(path);
+}
+
+/// Removes a folder by moving each folder in it beside it.
+fn take_apart(path: &Path) {
+    let mut open = vec![path.to_owned()];
+    let mut moved: u64 = 0;
+    while let Some(folder) = open.pop() {
+        make_writable(&folder);
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if std::fs::remove_file(entry.path()).is_ok() {
+                continue;
+            }
+            moved += 1;
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(format!("~{moved}"));
+            if std::fs::rename(entry.path(), &beside).is_ok() {
+                open.push(beside.into());
+            }
+        }
+        _ = std::fs::remove_dir(&folder);
+    }
 }
 
 fn make_writable(folder: &Path) {
@@ -214,6 +250,24 @@ fn make_writable(folder: &Path) {
 mod tests {
     use super::*;
     use crate::store::scratch_store;
+
+    #[test]
+    fn folders_deeper_than_paths_can_be_are_removed() {
+        use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("top");
+        std::fs::create_dir(&top).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = openat(CWD, &top, flags, Mode::empty()).unwrap();
+        let name = "a-folder-of-a-hostile-step";
+        for _ in 0..3000 {
+            mkdirat(&at, name, Mode::RWXU).unwrap();
+            at = openat(&at, name, flags, Mode::empty()).unwrap();
+        }
+        drop(at);
+        remove_tree(&top);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn only_what_the_dead_left_is_removed() {

@@ -121,6 +121,7 @@ impl Store {
     pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
         check_version(root)?;
         let root = root.canonicalize().context("open the store", root)?;
+        make_private(&root)?;
         let boot = pending::boot_id();
         let manifests = ManifestCache::default();
         let store = Self(Arc::new(Inner {
@@ -256,8 +257,40 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Whether a folder without a version is neither empty, nor a new file system, nor a store whose
+/// making was interrupted: then nothing in it, not even its mode, is touched.
+fn holds_other_things(root: &Path) -> bool {
+    let own = ["tmp", "locks", "sessions", "pending", "lost+found"];
+    let names = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut names = names.map(|entry| entry.file_name());
+    names.any(|name| !own.iter().any(|own| name == *own))
+}
+
+/// Lets nobody else in: trees hold what images bring, setuid programs and device nodes too.
+fn make_private(root: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let about = std::fs::metadata(root).context("look at", root)?;
+    let mode = about.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let private = std::fs::Permissions::from_mode(mode & 0o700);
+    std::fs::set_permissions(root, private).context("make private", root)
+}
+
 fn create(root: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(root).context("create the store", root)?;
+    if holds_other_things(root) {
+        // Another process may have made the store meanwhile: its version comes before all else.
+        if root.join("version").exists() {
+            return check_version(root);
+        }
+        return Err(StoreError::NotAStore {
+            path: root.to_owned(),
+            found: "nothing, for it is not there, and the folder holds other things".to_owned(),
+        });
+    }
+    make_private(root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
         let folder = root.join(part);
         std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
@@ -279,6 +312,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nobody_else_looks_into_a_store() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_folder, store) = scratch_store();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(store.root()), 0o700);
+        std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Store::open(store.root(), Options::default()).is_ok());
+        assert_eq!(mode(store.root()), 0o700, "older stores, too");
+    }
+
+    #[test]
     fn only_stores_of_known_formats_are_opened() {
         let (folder, store) = scratch_store();
         let root = store.root().to_owned();
@@ -296,6 +340,12 @@ mod tests {
             ),
             "{error}"
         );
+        let other = folder.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("file"), "mine").unwrap();
+        let error = Store::open(&other, Options::default()).unwrap_err();
+        assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+        assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
         std::fs::write(root.join("version"), "else").unwrap();
         let error = Store::open(&root, Options::default()).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use rayon::prelude::*;
 
+use crate::cost::Cost;
 use crate::{Store, StoreError};
 
 /// A kind of stored thing.
@@ -49,6 +50,12 @@ impl Kind {
         }
     }
 
+    /// Its name, for people.
+    #[must_use]
+    pub fn singular(self) -> &'static str {
+        self.plural().trim_end_matches('s')
+    }
+
     /// Its name in the plural, for people.
     #[must_use]
     pub fn plural(self) -> &'static str {
@@ -76,6 +83,8 @@ pub struct UsageItem {
     pub bytes: u64,
     /// When it was last used.
     pub last_used: SystemTime,
+    /// What it would cost to have it again; only looked up where things are to go.
+    pub cost: Option<Cost>,
 }
 
 /// All stored things, by kind and name.
@@ -83,6 +92,9 @@ pub struct UsageItem {
 pub struct Usage {
     /// The things.
     pub items: Vec<UsageItem>,
+    /// The disk space, in bytes, of all else in the store's folder: folders, locks, what is being
+    /// made, the memory of scanned folders, the names of images.
+    pub other: u64,
 }
 
 impl Usage {
@@ -98,10 +110,10 @@ impl Usage {
         self.of(kind).count()
     }
 
-    /// The disk space of all things, in bytes.
+    /// The disk space of the whole store, in bytes.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.items.iter().map(|item| item.bytes).sum()
+        self.items.iter().map(|item| item.bytes).sum::<u64>() + self.other
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = &UsageItem> {
@@ -130,12 +142,15 @@ impl Store {
         }
         let measured: Vec<Measured> = places.par_iter().map(|(_, path)| measure(path)).collect();
         let mut seen = HashSet::new();
+        let items: HashSet<&Path> = places.iter().map(|(_, path)| path.as_path()).collect();
+        let other = measure_all(self.root(), &items);
         let items = places.into_iter().zip(measured);
-        Ok(Usage {
-            items: items
-                .map(|((kind, path), m)| item(kind, path, &m, &mut seen))
-                .collect(),
-        })
+        let items = items
+            .map(|((kind, path), m)| item(kind, path, &m, &mut seen))
+            .collect();
+        let other = other.blocks.iter().filter(|(id, _)| seen.insert(*id));
+        let other = other.map(|(_, bytes)| bytes).sum();
+        Ok(Usage { items, other })
     }
 }
 
@@ -159,6 +174,7 @@ fn item(
         path,
         bytes,
         last_used,
+        cost: None,
     }
 }
 
@@ -182,14 +198,73 @@ fn list(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
 }
 
 fn measure(path: &Path) -> Measured {
+    measure_all(path, &HashSet::new())
+}
+
+/// What lies at and below a path, but for some paths.
+fn measure_all(path: &Path, but: &HashSet<&Path>) -> Measured {
     let mut blocks = Vec::new();
-    if let Ok(metadata) = std::fs::symlink_metadata(path) {
-        blocks.push(((metadata.dev(), metadata.ino()), metadata.blocks() * 512));
-        if metadata.is_dir() {
-            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-                blocks.extend(measure(&entry.path()).blocks);
-            }
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        let Ok(about) = std::fs::symlink_metadata(&path) else {
+            continue;
+        };
+        blocks.push(((about.dev(), about.ino()), about.blocks() * 512));
+        if about.is_dir() {
+            let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+            let paths = entries.map(|entry| entry.path());
+            open.extend(paths.filter(|path| !but.contains(path.as_path())));
         }
     }
     Measured { blocks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch_store;
+    use kiln_graph::{Digest, Entry, Manifest, Node};
+
+    /// `du` counts blocks that several names share once, as the disk does.
+    #[test]
+    fn all_that_the_disk_uses_and_nothing_twice() {
+        let (_folder, store) = scratch_store();
+        let mut first: Option<PathBuf> = None;
+        for number in 0..3 {
+            let staging = store.staging().unwrap();
+            let shared = staging.fs().join("shared");
+            match &first {
+                None => std::fs::write(&shared, vec![7; 300_000]).unwrap(),
+                Some(first) => std::fs::hard_link(first, &shared).unwrap(),
+            }
+            std::fs::write(staging.fs().join("own"), vec![number; 5000]).unwrap();
+            let file = |name: &str, bytes: &[u8]| Entry {
+                node: Node::File {
+                    size: bytes.len() as u64,
+                    digest: Digest::of(bytes),
+                },
+                ..Entry::directory(name.into())
+            };
+            let entries = vec![
+                file("/own", &[number; 5000]),
+                file("/shared", &[7; 300_000]),
+            ];
+            let tree = store.commit(staging, Manifest::new(entries)).unwrap();
+            first = Some(tree.fs().join("shared"));
+        }
+        store.put_blob(&[1; 70_000]).unwrap();
+        store
+            .put_memo("test", &Digest::of(b"key"), &"fact")
+            .unwrap();
+        let usage = store.usage().unwrap();
+        let du = std::process::Command::new("du")
+            .args(["-s", "-B1"])
+            .arg(store.root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(du.stdout).unwrap();
+        let said: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
+        assert_eq!(usage.total(), said);
+        assert!(usage.bytes(Kind::Tree) < 400_000);
+    }
 }

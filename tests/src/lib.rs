@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod layer;
 mod web;
 
 use std::ffi::OsStr;

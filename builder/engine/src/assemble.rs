@@ -158,7 +158,10 @@ impl Solved {
             &|entry: &Entry| content.open(entry),
             options.codec,
             file,
-            &EncodeOptions { latest },
+            &EncodeOptions {
+                latest,
+                fresh_since: Some(self.started),
+            },
         );
         let encoded = encoded
             .inspect_err(|_| _ = std::fs::remove_file(&path))

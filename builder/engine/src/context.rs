@@ -13,7 +13,7 @@ use kiln_graph::{
 use rayon::prelude::*;
 
 use crate::engine::Engine;
-use crate::files::FilesError;
+use crate::files::{FilesError, unchanged};
 use crate::snapshot::{Folder, StepResult};
 use crate::step::{Done, Shared};
 use crate::{EngineError, Outcome};
@@ -258,7 +258,8 @@ fn import_entries(
                     std::os::unix::ffi::OsStrExt::from_bytes(points_to);
                 std::os::unix::fs::symlink(points_to, &target)
             }
-            Node::File { .. } => share(&source, &target, Sharing::ContentOnly),
+            Node::File { .. } => share(&source, &target, Sharing::ContentOnly)
+                .and_then(|()| unchanged(entry, &source)),
             _ => Ok(()),
         };
         done.map_err(|e| fail(entry, e))

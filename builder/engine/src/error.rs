@@ -148,6 +148,24 @@ impl EngineError {
         }
     }
 
+    /// Whether something stored may be damaged: then [`kiln_cache::Store::fsck`] removes it, and
+    /// building again makes it again.
+    #[must_use]
+    pub fn may_be_damage(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Damaged(_) | StoreError::WrongDigest { .. }) => true,
+            Self::Output { source, .. } | Self::Image(ImageError::Io { source, .. }) => {
+                use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+                matches!(
+                    source.kind(),
+                    InvalidData | InvalidInput | Other | UnexpectedEof
+                )
+            }
+            Self::Several(errors) => errors.iter().any(Self::may_be_damage),
+            _ => false,
+        }
+    }
+
     /// Where the build file asks for what failed.
     #[must_use]
     pub fn location(&self) -> Option<&Location> {

@@ -42,6 +42,7 @@ impl Shared<'_> {
             give_away: self.engine.gives_away(),
             previous: self.previous_copy(step)?,
             now: now(),
+            store: self.engine.store.root(),
         };
         let applied = apply(files, &around).map_err(|source| EngineError::Files {
             location: step.location.clone(),

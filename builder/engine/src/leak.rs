@@ -149,16 +149,12 @@ impl Finder {
 
     /// Searches the files of a folder that changed since `started`.
     fn folder(&self, folder: &Path, started: Timestamp) -> Option<(String, &Hit)> {
-        let entries: Vec<PathBuf> = std::fs::read_dir(folder)
-            .ok()?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect();
-        entries.par_iter().find_map_any(|path| {
+        below(folder).par_iter().find_map_any(|path| {
             let about = std::fs::symlink_metadata(path).ok()?;
-            if about.is_dir() {
-                return self.folder(path, started);
-            }
             let name = path.file_name().unwrap_or_default();
+            if about.is_dir() {
+                return None;
+            }
             let is_new = about.ctime() >= started.seconds;
             let hit = self.bytes(name.as_bytes()).or_else(|| {
                 (about.is_file() && is_new)
@@ -168,6 +164,21 @@ impl Finder {
             hit.map(|hit| (name.to_string_lossy().into_owned(), hit))
         })
     }
+}
+
+/// All that lies below a folder, which a step may have made deeper than any stack.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+            all.push(entry.path());
+        }
+    }
+    all
 }
 
 /// What a step changed.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::ImageRecord;
 use kiln_graph::{Entry, Node, Target, Timestamp};
-use kiln_image::layer::{EncodeOptions, write_tar};
+use kiln_image::layer::{ContentChanged, EncodeOptions, write_tar};
 use kiln_image::{
     ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
 };
@@ -208,7 +208,25 @@ impl Solved {
                 finished: true,
             });
         };
-        Ok(self.engine.client.push(to, &image, &tell)?)
+        let pushed = self.engine.client.push(to, &image, &tell);
+        // A registry takes no blob that isn't what its digest says. Looking costs a while, so only
+        // then whether it was ours that was damaged.
+        pushed.map_err(|error| match self.damaged_blob(images) {
+            Some(damage) => damage.into(),
+            None => error.into(),
+        })
+    }
+
+    /// The first blob of images that is not what its digest says.
+    fn damaged_blob(&self, images: &[Image]) -> Option<kiln_cache::StoreError> {
+        let blobs = images.iter().flat_map(|image| {
+            let layers = image.layers.iter().map(|layer| layer.blob.blob);
+            layers.chain([image.config_descriptor.digest])
+        });
+        blobs.into_iter().find_map(|digest| {
+            let blob = self.engine.store.blob(&digest).ok()??;
+            blob.check().err()
+        })
     }
 
     fn push_layer<'a>(
@@ -291,7 +309,11 @@ pub fn write_root_tar(
         Some(path) => std::fs::File::open(path),
         None => Err(std::io::ErrorKind::NotFound.into()),
     };
-    write_tar(&entries, &source, out, &EncodeOptions { latest })
+    let options = EncodeOptions {
+        latest,
+        ..EncodeOptions::default()
+    };
+    write_tar(&entries, &source, out, &options)
 }
 
 /// Writes files into a folder, which is made when missing.
@@ -306,9 +328,19 @@ pub fn write_folder(files: &[OutputEntry], folder: &Path) -> std::io::Result<()>
             _ = std::fs::remove_file(&target);
         }
         match &entry.node {
-            Node::Directory { .. } => std::fs::create_dir_all(&target)?,
-            Node::File { .. } => {
+            Node::Directory { .. } => {
+                // What an earlier build left there must not lead this one elsewhere.
+                if std::fs::symlink_metadata(&target).is_ok_and(|about| about.is_symlink()) {
+                    std::fs::remove_file(&target)?;
+                }
+                std::fs::create_dir_all(&target)?;
+            }
+            Node::File { digest, .. } => {
                 kiln_cache::share(host, &target, kiln_cache::Sharing::ContentOnly)?;
+                let actual = kiln_cache::scan::upper::digest_of(&target, &entry.path);
+                if actual.ok() != Some(*digest) {
+                    return Err(ContentChanged(entry.path.to_string()).into());
+                }
             }
             Node::HardLink { to } => std::fs::hard_link(to.under(folder), &target)?,
             Node::Symlink { target: points_to } => {

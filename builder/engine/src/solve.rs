@@ -21,6 +21,8 @@ pub struct Solved {
     pub(crate) results: BTreeMap<StepId, StepResult>,
     /// What the results of keyed steps are filed under.
     pub(crate) keys: BTreeMap<StepId, StepKey>,
+    /// When the build began.
+    pub(crate) started: kiln_graph::Timestamp,
     /// Keeps what was used from being collected while outputs are made.
     _session: Session,
 }
@@ -93,6 +95,7 @@ impl Engine {
     /// # Errors
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
+        let started = crate::exec::now();
         let roots = request.build.targets.iter().map(|target| target.root);
         let targets: Vec<StepId> = roots.collect();
         let mut request = request;
@@ -111,6 +114,7 @@ impl Engine {
             build: request.build,
             results: answers.results,
             keys: answers.keys,
+            started,
             _session: session,
         })
     }

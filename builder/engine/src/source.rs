@@ -134,10 +134,9 @@ impl Shared<'_> {
         }
         let (checkout, staging) = (self.engine.store.staging()?, self.engine.store.staging()?);
         let commit_time = git.check_out(checkout.fs(), &commit)?;
-        let wanted = source.subdir.under(checkout.fs());
-        if !wanted.is_dir() {
+        let Some(wanted) = folder_in(checkout.fs(), &source.subdir) else {
             return Err(git.fail(format!("commit {commit} has no folder {}", source.subdir)));
-        }
+        };
         std::fs::remove_dir(staging.fs())
             .and_then(|()| std::fs::rename(&wanted, staging.fs()))
             .map_err(|source| EngineError::Output {
@@ -166,6 +165,13 @@ impl Shared<'_> {
         self.engine.store.put_memo("git", &key, &tree.id())?;
         Ok(self.tree_done(&tree, Outcome::Ran))
     }
+}
+
+/// A folder of a checkout. A repository's links may lead anywhere, and are not followed out of it.
+fn folder_in(checkout: &Path, subdir: &ImagePath) -> Option<std::path::PathBuf> {
+    let checkout = checkout.canonicalize().ok()?;
+    let wanted = subdir.under(&checkout).canonicalize().ok()?;
+    (wanted.is_dir() && wanted.starts_with(&checkout)).then_some(wanted)
 }
 
 fn memo_key(parts: &[&str]) -> Digest {
@@ -250,6 +256,9 @@ impl Git<'_> {
             "advice.detachedHead=false",
             "-c",
             "safe.directory=*",
+            // Runs any command.
+            "-c",
+            "protocol.ext.allow=never",
         ]);
         command
             .args(args)
@@ -269,6 +278,9 @@ impl Git<'_> {
 
     /// The commit that the reference stands for now.
     fn resolve(&self) -> Result<String, EngineError> {
+        if self.source.reference.starts_with('-') {
+            return Err(self.fail("a branch, tag or commit does not begin with '-'"));
+        }
         let wanted = match self.source.reference.as_str() {
             "" => "HEAD",
             reference => reference,
@@ -327,7 +339,10 @@ impl Git<'_> {
     /// Brings a commit's files here; when it was made, in seconds since 1970.
     fn check_out(&self, folder: &Path, commit: &str) -> Result<i64, EngineError> {
         self.run(folder, &["init", "-q"])?;
-        self.run(folder, &["remote", "add", "origin", &self.source.remote])?;
+        self.run(
+            folder,
+            &["remote", "add", "--", "origin", &self.source.remote],
+        )?;
         if self
             .run(folder, &["fetch", "-q", "--depth", "1", "origin", commit])
             .is_err()
@@ -370,14 +385,17 @@ fn date_all(folder: &Path, seconds: i64) -> std::io::Result<()> {
 
 /// Removes `.git` of the checkout and of its submodules.
 fn remove_git_dirs(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let is_folder = entry.file_type()?.is_dir();
-        match (entry.file_name() == ".git", is_folder) {
-            (true, true) => std::fs::remove_dir_all(entry.path())?,
-            (true, false) => std::fs::remove_file(entry.path())?,
-            (false, true) => remove_git_dirs(&entry.path())?,
-            (false, false) => {}
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let is_folder = entry.file_type()?.is_dir();
+            match (entry.file_name() == ".git", is_folder) {
+                (true, true) => std::fs::remove_dir_all(entry.path())?,
+                (true, false) => std::fs::remove_file(entry.path())?,
+                (false, true) => open.push(entry.path()),
+                (false, false) => {}
+            }
         }
     }
     Ok(())

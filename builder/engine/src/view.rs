@@ -18,6 +18,9 @@ pub(crate) struct Layer {
 /// More links than this in one path are a loop.
 const MOST_LINKS: u32 = 255;
 
+/// No `/etc/passwd` of an honest image is larger.
+const MOST_TEXT: u64 = 16 << 20;
+
 /// The merged files of a stack, lowest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
@@ -229,12 +232,15 @@ impl View {
         stack
     }
 
-    /// A small text file, such as `/etc/passwd`; empty when there is none.
+    /// A small text file, such as `/etc/passwd`; empty when there is none, or when it is something
+    /// else: a pipe, a device, a link that goes in circles, a very large file.
     pub(crate) fn text(&self, path: &str) -> String {
         let path = self.resolve(&ImagePath::new(path), true);
-        let file = self.get(&path).map(|found| self.host_path(&found));
+        let file = self.get(&path).filter(|found| {
+            matches!(&self.linked(found).node, Node::File { size, .. } if *size <= MOST_TEXT)
+        });
         let bytes = file
-            .and_then(|file| std::fs::read(file).ok())
+            .and_then(|file| std::fs::read(self.host_path(&file)).ok())
             .unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }

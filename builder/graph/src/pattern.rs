@@ -30,24 +30,49 @@ pub fn matches(pattern: &str, path: &[u8]) -> Result<bool, BadPattern> {
 
 /// `None`: the pattern can't be read.
 fn glob(pattern: &[u8], text: &[u8]) -> Option<bool> {
-    let Some((&first, rest)) = pattern.split_first() else {
-        return Some(text.is_empty());
-    };
+    check(pattern)?;
+    Some(fits(pattern, text))
+}
+
+/// As `*` doesn't cross `/`, only the last one met can take more: no pattern makes this slow.
+fn fits(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    let mut last = None;
+    loop {
+        if let Some((b'*', rest)) = pattern.split_first() {
+            last = Some((rest, text));
+            pattern = rest;
+        } else if let Some(rest) = one(pattern, text) {
+            (pattern, text) = rest;
+        } else if pattern.is_empty() && text.is_empty() {
+            return true;
+        } else {
+            let Some((rest, from)) = last else {
+                return false;
+            };
+            let Some((_, tail)) = from.split_first().filter(|(c, _)| **c != b'/') else {
+                return false;
+            };
+            last = Some((rest, tail));
+            (pattern, text) = (rest, tail);
+        }
+    }
+}
+
+/// What is left when the pattern's first element takes the text's first character.
+fn one<'p, 't>(pattern: &'p [u8], text: &'t [u8]) -> Option<(&'p [u8], &'t [u8])> {
+    let (&first, rest) = pattern.split_first()?;
+    let (&c, tail) = text.split_first()?;
     match first {
-        b'*' => star(rest, text),
-        b'?' => match text.split_first() {
-            Some((&c, tail)) if c != b'/' => glob(rest, skip_char(c, tail)),
-            _ => check(rest),
-        },
+        b'?' => (c != b'/').then(|| (rest, skip_char(c, tail))),
         b'[' => {
             let (class, rest) = Class::parse(rest)?;
-            match text.split_first() {
-                Some((&c, tail)) if c != b'/' && class.contains(c) => glob(rest, tail),
-                _ => check(rest),
-            }
+            (c != b'/' && class.contains(c)).then_some((rest, tail))
         }
-        b'\\' => literal(*rest.first()?, &rest[1..], text),
-        other => literal(other, rest, text),
+        b'\\' => {
+            let (&escaped, rest) = rest.split_first()?;
+            (escaped == c).then_some((rest, tail))
+        }
+        literal => (literal == c).then_some((rest, tail)),
     }
 }
 
@@ -60,23 +85,6 @@ fn skip_char(first: u8, tail: &[u8]) -> &[u8] {
         _ => 0,
     };
     &tail[more.min(tail.len())..]
-}
-
-fn star(rest: &[u8], text: &[u8]) -> Option<bool> {
-    let end = text.iter().position(|&c| c == b'/').unwrap_or(text.len());
-    for taken in 0..=end {
-        if glob(rest, &text[taken..])? {
-            return Some(true);
-        }
-    }
-    Some(false)
-}
-
-fn literal(c: u8, rest: &[u8], text: &[u8]) -> Option<bool> {
-    match text.split_first() {
-        Some((&first, tail)) if first == c => glob(rest, tail),
-        _ => check(rest),
-    }
 }
 
 /// No match, but the rest of the pattern must still be readable.
@@ -219,22 +227,34 @@ impl Pattern {
     }
 }
 
-/// `**` stands for any number of components; as the last part, for at least one.
+/// `**` stands for any number of components; as the last part, for at least one. Only the last one
+/// met can take more.
 fn match_parts(parts: &[String], path: &[&[u8]]) -> bool {
-    match (parts.split_first(), path.split_first()) {
-        (None, None) => true,
-        (Some((part, [])), Some(_)) if part == "**" => true,
-        (Some((part, rest)), _) if part == "**" && !rest.is_empty() => {
-            match_parts(rest, path)
-                || path
-                    .split_first()
-                    .is_some_and(|(_, tail)| match_parts(parts, tail))
+    let (mut part, mut at) = (0, 0);
+    let mut last = None;
+    while at < path.len() {
+        match parts.get(part) {
+            Some(deep) if deep == "**" => {
+                part += 1;
+                if part == parts.len() {
+                    return true;
+                }
+                last = Some((part, at));
+            }
+            Some(name) if glob(name.as_bytes(), path[at]) == Some(true) => {
+                part += 1;
+                at += 1;
+            }
+            _ => {
+                let Some((from, taken)) = last else {
+                    return false;
+                };
+                last = Some((from, taken + 1));
+                (part, at) = (from, taken + 1);
+            }
         }
-        (Some((part, rest)), Some((name, tail))) => {
-            glob(part.as_bytes(), name) == Some(true) && match_parts(rest, tail)
-        }
-        _ => false,
     }
+    part == parts.len()
 }
 
 /// Whether a pattern that may hold `**` matches a whole path.
@@ -248,6 +268,7 @@ pub fn matches_deep(pattern: &str, path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn wildcards_as_in_filepath_match() {
@@ -307,5 +328,99 @@ mod tests {
         let matcher = Matcher::new(&["*", "!d/k"]).unwrap();
         assert!(matcher.may_include_below(b"d"));
         assert!(!matcher.may_include_below(b"e"));
+    }
+
+    /// The rules as they are said, which take exponential time.
+    mod reference {
+        use super::super::{Class, check, skip_char};
+
+        pub(super) fn slow_glob(pattern: &[u8], text: &[u8]) -> Option<bool> {
+            let Some((&first, rest)) = pattern.split_first() else {
+                return Some(text.is_empty());
+            };
+            match first {
+                b'*' => star(rest, text),
+                b'?' => match text.split_first() {
+                    Some((&c, tail)) if c != b'/' => slow_glob(rest, skip_char(c, tail)),
+                    _ => check(rest),
+                },
+                b'[' => {
+                    let (class, rest) = Class::parse(rest)?;
+                    match text.split_first() {
+                        Some((&c, tail)) if c != b'/' && class.contains(c) => slow_glob(rest, tail),
+                        _ => check(rest),
+                    }
+                }
+                b'\\' => literal(*rest.first()?, &rest[1..], text),
+                other => literal(other, rest, text),
+            }
+        }
+
+        fn star(rest: &[u8], text: &[u8]) -> Option<bool> {
+            let end = text.iter().position(|&c| c == b'/').unwrap_or(text.len());
+            for taken in 0..=end {
+                if slow_glob(rest, &text[taken..])? {
+                    return Some(true);
+                }
+            }
+            Some(false)
+        }
+
+        fn literal(c: u8, rest: &[u8], text: &[u8]) -> Option<bool> {
+            match text.split_first() {
+                Some((&first, tail)) if first == c => slow_glob(rest, tail),
+                _ => check(rest),
+            }
+        }
+
+        pub(super) fn slow_parts(parts: &[String], path: &[&[u8]]) -> bool {
+            match (parts.split_first(), path.split_first()) {
+                (None, None) => true,
+                (Some((part, [])), Some(_)) if part == "**" => true,
+                (Some((part, rest)), _) if part == "**" && !rest.is_empty() => {
+                    slow_parts(rest, path)
+                        || path
+                            .split_first()
+                            .is_some_and(|(_, tail)| slow_parts(parts, tail))
+                }
+                (Some((part, rest)), Some((name, tail))) => {
+                    slow_glob(part.as_bytes(), name) == Some(true) && slow_parts(rest, tail)
+                }
+                _ => false,
+            }
+        }
+    }
+
+    /// `PROPTEST_CASES` makes this a fuzzer that runs as long as one likes.
+    fn cases() -> u32 {
+        let given = std::env::var("PROPTEST_CASES").ok();
+        given.and_then(|text| text.parse().ok()).unwrap_or(2_000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn wildcards_mean_what_is_said(pattern in "[ab*?/\\[\\]\\\\^é-]{0,9}", text in "[ab/é]{0,9}") {
+            let want = reference::slow_glob(pattern.as_bytes(), text.as_bytes());
+            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), want);
+        }
+
+        #[test]
+        fn deep_wildcards_mean_what_is_said(pattern in "(a|b|[*]|[*][*])(/(a|b|[*]|[*][*])){0,5}", text in "(a|b)(/(a|b)){0,5}") {
+            let parts: Vec<String> = pattern.split('/').map(str::to_owned).collect();
+            let path: Vec<&[u8]> = text.as_bytes().split(|&b| b == b'/').collect();
+            prop_assert_eq!(match_parts(&parts, &path), reference::slow_parts(&parts, &path));
+        }
+    }
+
+    #[test]
+    fn no_pattern_is_slow_or_deep() {
+        let (name, stars) = (vec![b'a'; 255], "*a".repeat(40) + "b");
+        assert_eq!(matches(&stars, &name), Ok(false));
+        let deep = vec!["a"; 300].join("/");
+        let pattern = "**/a/".repeat(60) + "b";
+        assert!(!matches_deep(&pattern, deep.as_bytes()));
+        assert_eq!(matches(&"a".repeat(5_000_000), b"a"), Ok(false));
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::document::{Descriptor, Index, media_type};
+use crate::layer::ContentChanged;
 
 const BLOCK: u64 = 512;
 
@@ -112,7 +113,7 @@ fn write_layout(image: &ArchiveImage, tar: &mut Tar<'_>) -> io::Result<()> {
             }
             ArchiveBlob::File { path, digest, size } => {
                 if written.insert(*digest) {
-                    tar.copy(&format!("blobs/sha256/{}", digest.hex()), path, *size)?;
+                    tar.copy(*digest, path, *size)?;
                 }
             }
         }
@@ -146,21 +147,24 @@ impl Tar<'_> {
         self.pad(bytes.len() as u64)
     }
 
-    fn copy(&mut self, name: &str, path: &PathBuf, size: u64) -> io::Result<()> {
-        self.header(name, size)?;
+    /// Copies a blob, and checks that it still is what its name says.
+    fn copy(&mut self, digest: BlobDigest, path: &PathBuf, size: u64) -> io::Result<()> {
+        self.header(&format!("blobs/sha256/{}", digest.hex()), size)?;
+        let mut hash = Sha256::new();
         let mut file = std::fs::File::open(path)?;
         let mut buffer = vec![0; 1 << 20];
         let mut left = size;
         while left > 0 {
             let count = io::Read::read(&mut file, &mut buffer)?;
             if count == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("{} is too short", path.display()),
-                ));
+                return Err(ContentChanged(format!("blob {digest}")).into());
             }
+            hash.update(&buffer[..count]);
             self.0.write_all(&buffer[..count])?;
             left = left.saturating_sub(count as u64);
+        }
+        if BlobDigest::from_sha256(hash.finalize().into()) != digest {
+            return Err(ContentChanged(format!("blob {digest}")).into());
         }
         self.pad(size)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
+use crate::client::limited;
 use crate::credentials::{self, Credentials};
 
 /// What a registry asks for.
@@ -13,6 +14,21 @@ pub(crate) enum Challenge {
     Basic,
     Bearer(BTreeMap<String, String>),
 }
+
+impl Challenge {
+    /// Whether what answers it doesn't go over the network for all to read.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Basic => true,
+            Self::Bearer(parameters) => parameters
+                .get("realm")
+                .is_none_or(|realm| realm.to_ascii_lowercase().starts_with("https://")),
+        }
+    }
+}
+
+/// Tokens are no larger, in bytes.
+const MOST_TOKEN: usize = 1 << 20;
 
 /// The first challenge that can be answered.
 pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
@@ -96,7 +112,10 @@ pub(crate) async fn answer(
             if !answer.status().is_success() {
                 return Ok(None);
             }
-            let token: Token = answer.json().await?;
+            let bytes = limited(answer, MOST_TOKEN).await?.unwrap_or_default();
+            let Ok(token) = serde_json::from_slice::<Token>(&bytes) else {
+                return Ok(None);
+            };
             let token = if token.token.is_empty() {
                 token.access_token
             } else {
@@ -135,6 +154,8 @@ mod tests {
         };
         assert_eq!(parameters["realm"], "https://a/t");
         assert_eq!(parameters["scope"], "repository:x:pull,push");
+        assert!(parse("Bearer realm=\"https://a/t\"").is_some_and(|it| it.is_encrypted()));
+        assert!(parse("Bearer realm=\"http://a/t\"").is_some_and(|it| !it.is_encrypted()));
         assert_eq!(parse("Basic realm=x"), Some(Challenge::Basic));
         assert_eq!(parse("Negotiate"), None);
     }

@@ -29,6 +29,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Manifests and configurations are no larger (distribution specification, "Pushing manifests").
 const MOST_DOCUMENT: usize = 8 << 20;
 
+/// More redirections than this are a loop.
+const MOST_REDIRECTS: usize = 10;
+/// What is read of an answer that is shown to people.
+const MOST_REFUSAL: usize = 4 << 10;
+
 /// What a client is told.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
@@ -140,6 +145,9 @@ impl Client {
         self.0.plain_http.get_or_init(|| {
             let stay = |attempt: redirect::Attempt<'_>| match attempt.url().scheme() {
                 "https" => attempt.stop(),
+                _ if attempt.previous().len() > MOST_REDIRECTS => {
+                    attempt.error("it redirects again and again")
+                }
                 _ => attempt.follow(),
             };
             let builder = plain_builder().redirect(redirect::Policy::custom(stay));
@@ -320,18 +328,13 @@ impl Client {
         headers: &[(&'static str, String)],
     ) -> Result<Vec<u8>, ImageError> {
         let answer = self.send_anywhere(reference, path, headers).await?;
-        let bytes = answer
-            .bytes()
+        let bytes = limited(answer, MOST_DOCUMENT)
             .await
             .map_err(|error| unreachable(reference, &error))?;
-        if bytes.len() > MOST_DOCUMENT {
-            let reason = "a document is larger than any manifest may be".to_owned();
-            return Err(ImageError::Document {
-                image: reference.to_string(),
-                reason,
-            });
-        }
-        Ok(bytes.to_vec())
+        bytes.ok_or_else(|| ImageError::Document {
+            image: reference.to_string(),
+            reason: "a document is larger than any manifest may be".to_owned(),
+        })
     }
 
     /// Fetches a blob of an image; `progress` is told the bytes so far. The digest is the
@@ -488,7 +491,7 @@ impl Client {
             let tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
             tokens.get(&token_name(reference, ask.write)).cloned()
         };
-        if let Some(token) = token.filter(|_| !ask.anonymous) {
+        if let Some(token) = token.filter(|_| !ask.anonymous && self.is_home(reference, &ask.url)) {
             request = request.header(AUTHORIZATION, token);
         }
         if let Some(body) = ask.body
@@ -497,6 +500,16 @@ impl Client {
             request = request.body(body);
         }
         request.send().await
+    }
+
+    /// Whether an address is at the registry itself, spoken to as safely as it is.
+    fn is_home(&self, reference: &Reference, url: &str) -> bool {
+        let place = |url: &str| {
+            let url = reqwest::Url::parse(url).ok()?;
+            let port = url.port_or_known_default();
+            Some((url.scheme().to_owned(), url.host_str()?.to_owned(), port))
+        };
+        place(url).is_some_and(|at| Some(at) == place(&self.home(reference)))
     }
 
     async fn log_in(
@@ -510,7 +523,15 @@ impl Client {
             host: reference.host.clone(),
             status: 401,
         };
+        // Whoever a registry redirects to has no right to its credentials.
+        let asked = refused.url();
+        if !self.is_home(reference, asked.as_str()) {
+            return Err(denied());
+        }
         let challenge = challenge(refused.headers()).ok_or_else(denied)?;
+        if asked.scheme() == "https" && !challenge.is_encrypted() {
+            return Err(denied());
+        }
         let actions = if write { "pull,push" } else { "pull" };
         let scope = format!("repository:{}:{actions}", reference.repository);
         let header = answer(self.http(), &reference.host, &challenge, &scope).await;
@@ -653,6 +674,31 @@ pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> Imag
     }
 }
 
+/// An answer's body; `None` when it is longer than `most` bytes, whatever it said before.
+pub(crate) async fn limited(answer: Response, most: usize) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = answer.bytes_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() > most {
+            return Ok(None);
+        }
+    }
+    Ok(Some(bytes))
+}
+
+/// What an answer's body begins with.
+async fn beginning(answer: Response, most: usize) -> Vec<u8> {
+    let mut body = answer.bytes_stream();
+    let mut bytes = Vec::new();
+    while bytes.len() < most
+        && let Some(Ok(chunk)) = body.next().await
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes
+}
+
 async fn refusal(reference: &Reference, answer: Response) -> ImageError {
     let (image, host) = (reference.to_string(), reference.host.clone());
     let status = answer.status().as_u16();
@@ -664,8 +710,8 @@ async fn refusal(reference: &Reference, answer: Response) -> ImageError {
         },
         404 => ImageError::NotFound { image, host },
         _ => {
-            let body = answer.text().await.unwrap_or_default();
-            let body = body.chars().take(500).collect();
+            let body = beginning(answer, MOST_REFUSAL).await;
+            let body = String::from_utf8_lossy(&body).chars().take(500).collect();
             ImageError::Answer {
                 image,
                 host,

@@ -16,6 +16,8 @@ use crate::{Descriptor, ImageError, Manifest, media_type};
 const NAME: &str = "org.opencontainers.image.ref.name";
 /// Where containerd and Docker keep the whole name.
 const FULL_NAME: &str = "io.containerd.image.name";
+/// As in registries, in bytes.
+const MOST_DOCUMENT: u64 = 8 << 20;
 const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Where the files are.
@@ -237,7 +239,13 @@ impl Layout {
 
     fn file(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.reader(path)?.read_to_end(&mut bytes)?;
+        _ = self
+            .reader(path)?
+            .take(MOST_DOCUMENT + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_DOCUMENT {
+            return Err(io::Error::other("it is larger than any manifest may be"));
+        }
         Ok(bytes)
     }
 

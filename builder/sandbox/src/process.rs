@@ -2,24 +2,36 @@
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::init::HELPER_NAME;
+use crate::init::{HELPER_NAME, make_read_only};
 use crate::{SandboxError, Spec};
 
 /// Starts processes.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     helper: PathBuf,
+    sealed: Arc<OnceLock<Option<OwnedFd>>>,
+}
+
+/// The helper through a mount that can't be written through: a step that is made to execute
+/// `/proc/self/exe` holds the helper's file, and root could write to it (CVE-2019-5736).
+fn seal(helper: &Path) -> Option<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let sealed = open_tree(CWD, helper, flags).ok()?;
+    make_read_only(&sealed).ok()?;
+    Some(sealed)
 }
 
 /// Where a process's output goes.
@@ -94,13 +106,17 @@ impl Sandbox {
     pub fn of_this_program() -> Self {
         Self {
             helper: PathBuf::from("/proc/self/exe"),
+            sealed: Arc::default(),
         }
     }
 
     /// Sandboxes made by another program that calls [`run_if_helper`](crate::run_if_helper).
     #[must_use]
     pub fn of_program(helper: PathBuf) -> Self {
-        Self { helper }
+        Self {
+            helper,
+            sealed: Arc::default(),
+        }
     }
 
     /// Starts a process.
@@ -109,7 +125,12 @@ impl Sandbox {
     /// When the helper can't be started. What it then can't do is told by [`Child::wait`].
     pub fn spawn(&self, spec: &Spec, output: Output) -> Result<Child, SandboxError> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = Command::new(&self.helper);
+        let sealed = self.sealed.get_or_init(|| seal(&self.helper));
+        let helper = match sealed {
+            Some(sealed) => PathBuf::from(format!("/proc/self/fd/{}", sealed.as_raw_fd())),
+            None => self.helper.clone(),
+        };
+        let mut command = Command::new(helper);
         command
             .arg0(HELPER_NAME)
             .env_clear()

@@ -1,5 +1,6 @@
 //! `kiln build`.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -136,8 +137,37 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     run_once(&engine, args, &cancel_on_signals())
 }
 
-/// Builds once.
+/// Builds once; once more when that showed damage in the store, which is removed before.
 pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
+    let damage = Cell::new(false);
+    match attempt(engine, args, cancel, &damage) {
+        Err(failed) if damage.get() && args.source.can_be_read_again() => {
+            let found = engine.store().fsck(true)?.damaged;
+            if found.is_empty() {
+                return Err(failed);
+            }
+            say(&failed.text);
+            for damage in &found {
+                say(&format!(
+                    "removed {}: {}",
+                    damage.path.display(),
+                    damage.reason
+                ));
+            }
+            say("building again what was damaged in the store");
+            attempt(engine, args, cancel, &damage)
+        }
+        done => done,
+    }
+}
+
+/// `damage` is told whether something in the store may be damaged.
+fn attempt(
+    engine: &Engine,
+    args: &BuildArgs,
+    cancel: &Cancel,
+    damage: &Cell<bool>,
+) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     let outputs = args.outputs()?;
     let secrets = Arc::new(args.secrets()?);
@@ -152,7 +182,10 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     request.events = Some(events.clone());
     let call = args.call()?;
     request.assume_images = call.is_some();
-    let prepared = prepare(engine, &request).map_err(|at| failed(&at.0, &at.1))?;
+    let prepared = prepare(engine, &request).map_err(|at| {
+        damage.set(at.0.may_be_damage());
+        failed(&at.0, &at.1)
+    })?;
     if let Some(call) = call {
         return super::call::answer(call, &prepared);
     }
@@ -196,7 +229,10 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
         let steps = crate::explain::explain(engine.store(), &record)?;
         say(&crate::explain::text(&record, &steps));
     }
-    result.map_err(|error| args.failure(engine, &prepared, secrets, &error))?;
+    result.map_err(|error| {
+        damage.set(error.may_be_damage());
+        args.failure(engine, &prepared, secrets, &error)
+    })?;
     if let Some(policy) = Config::load()?.gc.options()? {
         engine.store().prune_by_policy(&policy)?;
     }

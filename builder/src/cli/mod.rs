@@ -144,11 +144,17 @@ impl<E: Into<crate::Error>> From<E> for Failed {
 /// Writes a line to standard error.
 fn say(text: &str) {
     use std::io::Write as _;
+    let text = crate::terminal::shown(text);
     _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Writes what was asked for to standard output.
+/// Writes what was asked for to standard output: as it is, but to a terminal.
 fn print(text: &str) {
-    use std::io::Write as _;
-    _ = std::io::stdout().lock().write_all(text.as_bytes());
+    use std::io::{IsTerminal as _, Write as _};
+    let mut out = std::io::stdout().lock();
+    let text = match out.is_terminal() {
+        true => crate::terminal::shown(text),
+        false => text.into(),
+    };
+    _ = out.write_all(text.as_bytes());
 }

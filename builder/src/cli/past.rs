@@ -124,6 +124,24 @@ pub(crate) fn when(millis: u64) -> String {
         .unwrap_or_default()
 }
 
+/// Writes a log to standard output: as it is, but to a terminal.
+fn print_log(mut file: std::fs::File) -> std::io::Result<()> {
+    use std::io::{BufRead as _, IsTerminal as _, Read as _};
+    if !std::io::stdout().is_terminal() {
+        return std::io::copy(&mut file, &mut std::io::stdout().lock()).map(drop);
+    }
+    let mut lines = std::io::BufReader::new(file);
+    let mut line = Vec::new();
+    while (&mut lines).take(MOST_LINE).read_until(b'\n', &mut line)? > 0 {
+        print(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    Ok(())
+}
+
+/// A longer line is printed in parts.
+const MOST_LINE: u64 = 64 * 1024;
+
 /// Runs `kiln logs`.
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
     let (engine, _) = crate::open()?;
@@ -140,11 +158,11 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
             step.name.lines().next().unwrap_or_default()
         ));
         let path = engine.store().step_log(&build.id, number)?;
-        let mut file = std::fs::File::open(&path).map_err(|source| Error::File {
+        let file = std::fs::File::open(&path).map_err(|source| Error::File {
             what: format!("cannot read {}", path.display()),
             source,
         })?;
-        _ = std::io::copy(&mut file, &mut std::io::stdout().lock());
+        _ = print_log(file);
     }
     let ran = |step: &kiln_cache::BuiltStep| step.outcome == StepOutcome::Ran;
     if count == 0 && !wanted.is_empty() && !build.steps.iter().any(ran) {

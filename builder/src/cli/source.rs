@@ -56,6 +56,11 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// Whether nothing comes from standard input, which gives its bytes only once.
+    pub(crate) fn can_be_read_again(&self) -> bool {
+        self.context != "-" && self.file.as_deref() != Some(Path::new("-"))
+    }
+
     /// What identifies builds of the same file, context and target; and the same for people.
     pub(crate) fn subject(&self) -> (String, String) {
         let (context, file) = (whole(Path::new(&self.context)), self.file_path());

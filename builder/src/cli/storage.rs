@@ -1,8 +1,8 @@
 //! `kiln du` and `kiln prune`.
 
 use clap::Args;
-use indicatif::HumanBytes;
-use kiln_cache::{Kind, PruneOptions};
+use indicatif::{HumanBytes, HumanDuration};
+use kiln_cache::{Kind, PruneOptions, UsageItem};
 
 use super::{Failed, print, say};
 use crate::Error;
@@ -44,6 +44,7 @@ pub(crate) fn du() -> Result<(), Failed> {
             HumanBytes(usage.bytes(kind))
         );
     }
+    text += &format!("{:<8} {:>7}  {}\n", "other", "", HumanBytes(usage.other));
     text += &format!(
         "{:<8} {:>7}  {}\n",
         "total",
@@ -94,13 +95,41 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
         return Ok(());
     }
     let report = engine.store().prune(&options)?;
+    if args.dry_run {
+        print(&listed(&report.items));
+    }
     let verb = if args.dry_run { "would free" } else { "freed" };
     print(&format!(
-        "{verb} {} in {} items\n",
+        "{verb} {} in {} items; making them took {}\n",
         HumanBytes(report.bytes()),
-        report.items.len()
+        report.items.len(),
+        seconds(report.cost())
     ));
     Ok(())
+}
+
+/// A line for each thing: its kind, size, when it was last used, what it would cost, and who
+/// makes it.
+fn listed(items: &[UsageItem]) -> String {
+    let line = |item: &UsageItem| {
+        let age = item.last_used.elapsed().unwrap_or_default();
+        let cost = item.cost.as_ref();
+        let step = cost.and_then(|cost| cost.step.as_deref());
+        let step = step.and_then(|name| name.lines().next());
+        let what = step.map_or_else(|| item.name.chars().take(12).collect(), str::to_owned);
+        format!(
+            "{:<8} {:>12}  used {} ago  {:>8}  {what}\n",
+            item.kind.singular(),
+            HumanBytes(item.bytes).to_string(),
+            HumanDuration(age),
+            cost.map_or_else(|| "?".to_owned(), |cost| seconds(cost.time)),
+        )
+    };
+    items.iter().map(line).collect()
+}
+
+fn seconds(time: std::time::Duration) -> String {
+    format!("{:.1}s", time.as_secs_f64())
 }
 
 /// Asks on a terminal; elsewhere the command itself is the answer.

@@ -283,7 +283,7 @@ mod tests {
         #1 DONE 1.0s
         ::group::#2 s[1] RUN 1
             more
-        #2 TIME a ::set-env::y
+        #2 TIME ::set-env::y
         #2 TIME ::set-env::x
         ::endgroup::
         #2 ERROR

@@ -65,7 +65,8 @@ fn visible(bytes: &[u8]) -> String {
 
 /// Text without what would move the cursor or change the terminal.
 pub(super) fn readable(text: &str) -> String {
-    let text = console::strip_ansi_codes(text);
+    let text = crate::terminal::shown(text);
+    let text = console::strip_ansi_codes(&text);
     let text = text.replace('\t', "    ");
     text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -7,6 +7,11 @@ use std::time::Instant;
 
 use kiln_engine::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 
+use crate::terminal::{last_of_line, shown};
+
+/// A longer line is shown in parts: what has no end must not fill the memory.
+const MOST_LINE: usize = 64 * 1024;
+
 /// What is known of the steps.
 #[derive(Default)]
 pub(super) struct State {
@@ -69,8 +74,8 @@ impl State {
                 done,
                 finished: true,
                 ..
-            } => format!("{name}: {}\n", super::tty::size(done)).into_bytes(),
-            Event::Warning { message } => format!("WARNING: {message}\n").into_bytes(),
+            } => format!("{}: {}\n", shown(&name), super::tty::size(done)).into_bytes(),
+            Event::Warning { message } => format!("WARNING: {}\n", shown(&message)).into_bytes(),
             _ => Vec::new(),
         }
     }
@@ -86,8 +91,8 @@ impl State {
         self.next = next;
         shown.number = Some(next);
         shown.started = Instant::now();
-        let name = shown.plan.name.replace('\n', "\n    ");
-        format!("#{next} {name}\n").into_bytes()
+        let name = shown.plan.name.replace('\r', " ").replace('\n', "\n    ");
+        format!("#{next} {}\n", crate::terminal::shown(&name)).into_bytes()
     }
 
     fn output(&mut self, step: StepRef, stream: Stream, bytes: &[u8]) -> Vec<u8> {
@@ -96,10 +101,12 @@ impl State {
         };
         let open = &mut shown.open[usize::from(stream == Stream::Stderr)];
         open.extend_from_slice(bytes);
-        let Some(end) = open.iter().rposition(|&b| b == b'\n') else {
-            return Vec::new();
+        let end = match open.iter().rposition(|&b| b == b'\n') {
+            Some(end) => end + 1,
+            None if open.len() > MOST_LINE => open.len(),
+            None => return Vec::new(),
         };
-        let rest = open.split_off(end + 1);
+        let rest = open.split_off(end);
         let whole = std::mem::replace(open, rest);
         let (number, seconds) = (
             shown.number.unwrap_or(0),
@@ -107,8 +114,7 @@ impl State {
         );
         let mut text = Vec::new();
         for line in whole.split_inclusive(|&b| b == b'\n') {
-            text.extend_from_slice(format!("#{number} {seconds:.3} ").as_bytes());
-            text.extend_from_slice(line);
+            text.extend_from_slice(numbered(number, seconds, line).as_bytes());
         }
         text
     }
@@ -129,9 +135,8 @@ impl State {
         let number = shown.number.unwrap_or(0);
         for open in &mut shown.open {
             if !open.is_empty() {
-                text.extend_from_slice(format!("#{number} {seconds:.3} ").as_bytes());
-                text.append(open);
-                text.push(b'\n');
+                let line = std::mem::take(open);
+                text.extend_from_slice(numbered(number, seconds, &line).as_bytes());
             }
         }
         let end = match outcome {
@@ -143,4 +148,11 @@ impl State {
         text.extend_from_slice(end.as_bytes());
         text
     }
+}
+
+/// One line of output as it is shown.
+fn numbered(number: usize, seconds: f64, line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    let line = last_of_line(line.strip_suffix('\n').unwrap_or(&line));
+    format!("#{number} {seconds:.3} {}\n", shown(line))
 }

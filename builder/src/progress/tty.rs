@@ -9,7 +9,7 @@ use console::{Term, style, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 
-use super::last_lines::LastLines;
+use super::last_lines::{LastLines, readable};
 
 /// How many lines of a step's output are shown at most.
 const MOST_LINES: usize = 4;
@@ -206,7 +206,7 @@ impl Tty {
             "  {{prefix:{}!}} {{wide_bar:.cyan/dim}} {{bytes:>10}}/{{total_bytes:>10}} {{bytes_per_sec:>12}} {{eta:>4}}",
             columns() / 3
         )));
-        bar.set_prefix(name.to_owned());
+        bar.set_prefix(readable(name));
         state.transfers.insert(name.to_owned(), bar.clone());
         self.sum_up(state);
         self.screen.insert_from_back(1, bar).set_position(done);
@@ -235,7 +235,7 @@ impl Named {
     /// The name's first line.
     fn line(&self) -> String {
         let line = self.name.lines().next().unwrap_or_default();
-        super::last_lines::readable(line)
+        readable(line)
     }
 }
 
@@ -297,6 +297,7 @@ impl EventSink for Tty {
                 finished,
             } => self.transfer(&mut state, &name, done, total, finished),
             Event::Warning { message } => {
+                let message = crate::terminal::shown(&message);
                 let line = format!("{} {message}", style("warning:").yellow().for_stderr());
                 _ = self.screen.println(line);
             }

@@ -13,7 +13,7 @@ mod sign;
 use std::io::Write;
 use std::path::Path;
 
-use kiln_graph::{BlobDigest, Manifest, StepKey, TreeId};
+use kiln_graph::{BlobDigest, Entry, Manifest, Node, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
 use crate::LayerBlob;
@@ -96,8 +96,118 @@ pub fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
     crate::manifest_file::write(manifest)
 }
 
-/// The manifest in its stored form, when it is the one of `tree`.
+/// The manifest in its stored form, when it is the one of `tree`, and one that files can have:
+/// nothing lies below what is no folder (a stranger's link would lead there), and hard links name
+/// files.
 #[must_use]
 pub fn read_manifest(bytes: &[u8], tree: &TreeId) -> Option<Manifest> {
-    crate::manifest_file::read(bytes).filter(|manifest| manifest.id() == *tree)
+    crate::manifest_file::read(bytes)
+        .filter(|manifest| manifest.id() == *tree && can_be_files(manifest))
+}
+
+fn can_be_files(manifest: &Manifest) -> bool {
+    let mut no_folder: Option<&Entry> = None;
+    manifest.entries().iter().all(|entry| {
+        let below = no_folder.is_some_and(|above| entry.path.starts_with(&above.path));
+        if !entry.is_directory() {
+            no_folder = Some(entry);
+        }
+        let links_well = match &entry.node {
+            Node::HardLink { to } => manifest
+                .get(to)
+                .is_some_and(|first| matches!(first.node, Node::File { .. })),
+            _ => true,
+        };
+        !below && links_well && (entry.is_directory() || !entry.path.is_root())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_graph::Digest;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What a hostile cache can send for an entry.
+        #[test]
+        fn no_entry_panics(
+            pieces in prop::collection::vec(prop::sample::select(PIECES), 0..12), noise in "\\PC{0,9}",
+        ) {
+            let text = pieces.concat() + &noise;
+            for trust in [CacheTrust::default(), trusting()] {
+                if let Ok(opened) = trust.open("step-1", text.as_bytes()) {
+                    _ = serde_json::from_slice::<RemoteRecord>(&opened);
+                }
+            }
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\"signed\":",
+        "\"{}\"",
+        "\"by\":",
+        "\"signature\":",
+        "\"3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29\"",
+        "\"00\"",
+        "\"key\":",
+        "\"output\":[",
+        "\"tree\":",
+        "\"size\":18446744073709551615",
+        "null",
+        "-1",
+        "1e999",
+    ];
+
+    fn trusting() -> CacheTrust {
+        let mut trust = CacheTrust::default();
+        let key = CacheSigner::new(&"00".repeat(32)).unwrap().public_key();
+        trust.add(&key).unwrap();
+        trust
+    }
+
+    #[test]
+    fn manifests_that_no_files_can_have_are_damaged() {
+        let entry = |path: &str, node: Node| Entry {
+            node,
+            ..Entry::directory(path.into())
+        };
+        let link = || Node::Symlink {
+            target: b"/etc".to_vec(),
+        };
+        let file = || Node::File {
+            size: 0,
+            digest: Digest::of(b""),
+        };
+        let hard = |to: &str| Node::HardLink { to: to.into() };
+        let folder = Node::Directory { opaque: false };
+        let cases = [
+            (
+                vec![entry("/a", folder.clone()), entry("/a/b", file())],
+                true,
+            ),
+            (vec![entry("/a", file()), entry("/b", hard("/a"))], true),
+            (vec![entry("/a", link()), entry("/a/passwd", file())], false),
+            (vec![entry("/a", link()), entry("/a/b/c", folder)], false),
+            (vec![entry("/a", file()), entry("/a/x", file())], false),
+            (vec![entry("/a", link()), entry("/b", hard("/a"))], false),
+            (
+                vec![entry("/a", link()), entry("/b", hard("/a/shadow"))],
+                false,
+            ),
+            (vec![entry("/", link())], false),
+        ];
+        for (entries, sound) in cases {
+            let manifest = Manifest::new(entries);
+            let read = read_manifest(&manifest_bytes(&manifest), &manifest.id());
+            assert_eq!(read.is_some(), sound, "{manifest:?}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Walks a folder in parallel, one thread a subfolder.
+//! Walks a folder in parallel: the folders of a level beside each other.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -36,57 +36,66 @@ pub(crate) struct Found {
 pub(crate) type Filter<'a> = &'a (dyn Fn(&ImagePath, bool) -> Decision + Sync);
 
 /// Calls `visit` for everything below `folder` that `filter` takes, in no particular order, and
-/// collects what it returns.
+/// collects what it returns. Goes down level by level: a stranger's folders may be deeper than any
+/// stack.
 pub(crate) fn walk<T: Send>(
     folder: &Path,
     at: &ImagePath,
     filter: Filter<'_>,
-    visit: &(dyn Fn(Found) -> Result<Option<T>, StoreError> + Sync),
+    visit: Visit<'_, T>,
 ) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::new();
+    let mut level = vec![(folder.to_owned(), at.clone())];
+    while !level.is_empty() {
+        let open = |(host, path): (PathBuf, ImagePath)| one_folder(&host, &path, filter, visit);
+        // A folder is work enough for a thread.
+        let opened: Vec<Opened<T>> = level.into_par_iter().map(open).collect::<Result<_, _>>()?;
+        level = Vec::new();
+        for folder in opened {
+            all.extend(folder.visited);
+            level.extend(folder.below);
+        }
+    }
+    Ok(all)
+}
+
+type Visit<'a, T> = &'a (dyn Fn(Found) -> Result<Option<T>, StoreError> + Sync);
+
+/// What visits in one folder gave, and the folders in it.
+struct Opened<T> {
+    visited: Vec<T>,
+    below: Vec<(PathBuf, ImagePath)>,
+}
+
+fn one_folder<T: Send>(
+    host: &Path,
+    path: &ImagePath,
+    filter: Filter<'_>,
+    visit: Visit<'_, T>,
+) -> Result<Opened<T>, StoreError> {
     let is_folder = |found: &Found| found.kind == FileType::Directory;
     let (folders, files): (Vec<Found>, Vec<Found>) =
-        list(folder, at)?.into_iter().partition(is_folder);
-    let visit_one = |found| one(found, filter, visit);
-    // A folder is work enough for a thread, a file isn't.
-    let (below, all) = rayon::join(
-        || collect(folders.into_par_iter().map(visit_one)),
-        || {
-            collect(
-                files
-                    .into_par_iter()
-                    .with_min_len(FILES_AT_ONCE)
-                    .map(visit_one),
-            )
-        },
-    );
-    let mut all = all?;
-    all.extend(below?);
-    Ok(all)
-}
-
-fn collect<T: Send>(
-    parts: impl ParallelIterator<Item = Result<Vec<T>, StoreError>>,
-) -> Result<Vec<T>, StoreError> {
-    let parts: Vec<Vec<T>> = parts.collect::<Result<_, _>>()?;
-    Ok(parts.into_iter().flatten().collect())
-}
-
-fn one<T: Send>(
-    found: Found,
-    filter: Filter<'_>,
-    visit: &(dyn Fn(Found) -> Result<Option<T>, StoreError> + Sync),
-) -> Result<Vec<T>, StoreError> {
-    let is_directory = found.kind == FileType::Directory;
-    let decision = filter(&found.path, is_directory);
-    let (host, path) = (found.host.clone(), found.path.clone());
-    let mut all = Vec::new();
-    if decision == Decision::Take {
-        all.extend(visit(found)?);
+        list(host, path)?.into_iter().partition(is_folder);
+    let one = |found: Found| match filter(&found.path, false) {
+        Decision::Take => visit(found),
+        Decision::Skip | Decision::SkipAll => Ok(None),
+    };
+    let visited = files.into_par_iter().with_min_len(FILES_AT_ONCE).map(one);
+    let visited: Vec<Option<T>> = visited.collect::<Result<_, _>>()?;
+    let mut opened = Opened {
+        visited: visited.into_iter().flatten().collect(),
+        below: Vec::new(),
+    };
+    for found in folders {
+        let decision = filter(&found.path, true);
+        if decision != Decision::SkipAll {
+            opened.below.push((found.host.clone(), found.path.clone()));
+        }
+        if decision == Decision::Take {
+            opened.visited.extend(visit(found)?);
+        }
     }
-    if is_directory && decision != Decision::SkipAll {
-        all.extend(walk(&host, &path, filter, visit)?);
-    }
-    Ok(all)
+    Ok(opened)
 }
 
 fn list(folder: &Path, at: &ImagePath) -> Result<Vec<Found>, StoreError> {

@@ -15,7 +15,7 @@ use crate::copied::copy_out;
 use crate::mask::{Hidden, SHORTEST};
 use crate::snapshot::StepResult;
 use crate::step::Shared;
-use crate::view::{Layer, View};
+use crate::view::{Found, Layer, View};
 
 /// Mounts, and the variables that speak of them.
 pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
@@ -153,6 +153,11 @@ impl Shared<'_> {
         };
         let path = view.resolve(source, true);
         let found = view.get(&path);
+        let is_link = |found: &Found<'_>| matches!(found.entry.node, Node::Symlink { .. });
+        if found.as_ref().is_some_and(is_link) {
+            let text = format!("bind mount: \"{source}\": too many levels of symbolic links");
+            return Err(missing(step, text));
+        }
         if let Some(found) = found.filter(|found| !found.entry.is_directory()) {
             return Ok(kiln_sandbox::MountKind::Bind {
                 source: view.host_path(&found),

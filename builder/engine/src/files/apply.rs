@@ -30,6 +30,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) previous: Option<Layer>,
     /// The time that new things get.
     pub(crate) now: Timestamp,
+    /// The store's folder: what lies in it doesn't change.
+    pub(crate) store: &'a Path,
 }
 
 /// What an operation made.
@@ -371,7 +373,26 @@ fn bring_one(job: &Job, around: &Surroundings<'_>) -> std::io::Result<()> {
         return Ok(());
     }
     share(&job.from, &job.to, Sharing::ContentOnly)?;
+    if !job.from.starts_with(around.store) {
+        unchanged(&job.entry, &job.from)?;
+    }
     set_attributes(&job.entry, &job.to, around.give_away)
+}
+
+/// Whether a user's file still is what was hashed before it was copied.
+pub(crate) fn unchanged(entry: &Entry, from: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let about = std::fs::symlink_metadata(from)?;
+    let size = match &entry.node {
+        Node::File { size, .. } => *size,
+        _ => about.len(),
+    };
+    let time = (entry.mtime.seconds, i64::from(entry.mtime.nanos));
+    if about.is_file() && about.len() == size && (about.mtime(), about.mtime_nsec()) == time {
+        return Ok(());
+    }
+    let text = "it changed while it was read: build again when nothing writes to it";
+    Err(std::io::Error::other(text))
 }
 
 /// The same file, all attributes included, in an earlier result.
@@ -392,6 +413,9 @@ fn unpack(
     let Some(found) = source.get(&selected.root) else {
         return Ok(false);
     };
+    if !matches!(source.linked(&found).node, Node::File { .. }) {
+        return Ok(false);
+    }
     let host = source.host_path(&found);
     let scratch = tempfile::tempdir_in(
         place

@@ -4,7 +4,7 @@ mod apply;
 mod place;
 mod select;
 
-pub(crate) use apply::{Surroundings, apply};
+pub(crate) use apply::{Surroundings, apply, unchanged};
 pub(crate) use place::{make_whiteout, set_attributes};
 pub(crate) use select::{Selected, digest, select};
 

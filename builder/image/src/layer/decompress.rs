@@ -10,6 +10,9 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BZIP2_MAGIC: [u8; 3] = *b"BZh";
 const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
+/// What unpacking an xz stream may take, in KiB: eight times what `xz -9` asks for.
+const MOST_XZ_MEMORY: u32 = 512 << 10;
+
 /// The uncompressed bytes of gzip (any number of members), zstd (any number of frames), bzip2, xz
 /// or plain data, told apart by their first bytes.
 ///
@@ -25,7 +28,11 @@ pub fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
     } else if start.starts_with(&BZIP2_MAGIC) {
         Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(reader)))
     } else if start.starts_with(&XZ_MAGIC) {
-        Ok(Box::new(lzma_rust2::XzReader::new(reader, true)))
+        Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(
+            reader,
+            true,
+            MOST_XZ_MEMORY,
+        )))
     } else {
         Ok(Box::new(reader))
     }
@@ -85,5 +92,23 @@ impl Read for Ahead {
         buffer[..count].copy_from_slice(&self.current[self.position..self.position + count]);
         self.position += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `hello` by `xz`, but with a header that asks for a dictionary of 4 GiB.
+    const GREEDY: &str = "fd377a585a0000016922de360200210128000000e6a011b301000568656c6c6f0a00000020303a3600011a06c5eac8799042990d010000000001595a";
+
+    #[test]
+    fn memory_is_not_given_to_whoever_asks() {
+        let bytes = hex::decode(GREEDY).unwrap();
+        let mut plain = Vec::new();
+        let error = decompressed(&*bytes)
+            .and_then(|mut reader| reader.read_to_end(&mut plain))
+            .unwrap_err();
+        assert!(error.to_string().contains("memory"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use kiln_graph::{BlobDigest, Entry, ImagePath, Node, Timestamp};
+use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Node, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::Codec;
@@ -32,6 +32,21 @@ impl<F: Fn(&Entry) -> io::Result<File> + Sync> ContentSource for F {
 pub struct EncodeOptions {
     /// Times later than this are written as this (`SOURCE_DATE_EPOCH`).
     pub latest: Option<Timestamp>,
+    /// Files that were written since then are taken to be what was hashed when they were: this
+    /// spares a fresh build from hashing all again. All others are compared with their digests.
+    pub fresh_since: Option<Timestamp>,
+}
+
+impl EncodeOptions {
+    fn trusts(&self, file: &File) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        let Some(since) = self.fresh_since else {
+            return Ok(false);
+        };
+        let about = file.metadata()?;
+        let changed = (about.ctime(), about.ctime_nsec());
+        Ok(changed >= (since.seconds, since.nanos.into()))
+    }
 }
 
 /// A written layer.
@@ -220,8 +235,13 @@ fn write_entry(
     header.entry = linked.unwrap_or(entry);
     out.header(&header)?;
     out.write_all(&header.encode())?;
-    if let Node::File { size, .. } = entry.node {
-        copy_content(&mut source.open(entry)?, size, entry, out, buffer)?;
+    if let Node::File { size, digest } = entry.node {
+        let mut file = source.open(entry)?;
+        let mut hash = (!options.trusts(&file)?).then(blake3::Hasher::new);
+        copy_content(&mut file, size, entry, out, buffer, hash.as_mut())?;
+        if hash.is_some_and(|hash| Digest::from(hash.finalize()) != digest) {
+            return Err(ContentChanged(entry.path.to_string()).into());
+        }
     }
     if entry.node == (Node::Directory { opaque: true }) {
         write_opaque(entry, header.mtime, out)?;
@@ -283,6 +303,7 @@ fn copy_content(
     entry: &Entry,
     out: &mut dyn Parts,
     buffer: &mut [u8],
+    mut hash: Option<&mut blake3::Hasher>,
 ) -> io::Result<()> {
     let mut left = size;
     if size > 0 {
@@ -294,8 +315,10 @@ fn copy_content(
             .min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = file.read(&mut buffer[..want])?;
         if count == 0 {
-            let text = format!("{} became shorter while it was read", entry.path);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            return Err(ContentChanged(entry.path.to_string()).into());
+        }
+        if let Some(hash) = &mut hash {
+            hash.update(&buffer[..count]);
         }
         out.write_all(&buffer[..count])?;
         left -= count as u64;
@@ -305,4 +328,28 @@ fn copy_content(
     }
     let padding = size.next_multiple_of(BLOCK as u64) - size;
     out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
+}
+
+/// A stored file is not what it was when it was stored: a disk or memory has failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the content of {0} changed in the store: 'kiln fsck --repair' removes what is damaged, so that it is made again"
+)]
+pub struct ContentChanged(pub String);
+
+impl From<ContentChanged> for io::Error {
+    fn from(changed: ContentChanged) -> Self {
+        Self::new(io::ErrorKind::InvalidData, changed)
+    }
+}
+
+impl ContentChanged {
+    /// Whether this is why something could not be read.
+    #[must_use]
+    pub fn is_cause_of(error: &io::Error) -> bool {
+        let inner = error.get_ref();
+        inner
+            .and_then(|inner| inner.downcast_ref::<Self>())
+            .is_some()
+    }
 }

@@ -15,6 +15,6 @@ mod zstd_chunked;
 
 pub use codec::{BadCodec, Codec};
 pub use decompress::decompressed;
-pub use encode::{ContentSource, EncodeOptions, Encoded, encode, write_tar};
+pub use encode::{ContentChanged, ContentSource, EncodeOptions, Encoded, encode, write_tar};
 pub use sniff::is_tar;
 pub use unpack::{UnpackOptions, Unpacked, unpack};

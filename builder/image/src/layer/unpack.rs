@@ -5,9 +5,10 @@
 //! inside the layer only. Whiteouts (`.wh.NAME`, `.wh..wh..opq`; OCI image specification,
 //! layer.md) become overlayfs's.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::Path;
 
@@ -54,12 +55,14 @@ pub fn unpack(
             Ok(plain) => pump(plain, &send),
             Err(error) => _ = send.send(Err(error)),
         });
+        let headers = Cell::new(None);
         let mut stream = HashingReader {
             inner: ahead,
             hash: Sha256::new(),
+            headers: &headers,
         };
         let mut unpacker = Unpacker::new(folder, options);
-        unpacker.read_all(&mut stream)?;
+        unpacker.read_all(&mut stream, &headers)?;
         io::copy(&mut stream, &mut io::sink())?;
         let diff_id = BlobDigest::from_sha256(stream.hash.finalize().into());
         let implied = std::mem::take(&mut unpacker.implied);
@@ -71,15 +74,26 @@ pub fn unpack(
     })
 }
 
-struct HashingReader<R> {
+struct HashingReader<'a, R> {
     inner: R,
     hash: Sha256,
+    /// How much of an entry's header has been read, while one is.
+    headers: &'a Cell<Option<u64>>,
 }
 
-impl<R: Read> Read for HashingReader<R> {
+/// What comes before one entry's content (its header, PAX records, long names, a map of holes) is
+/// read into memory: a few compressed bytes must not fill it.
+const MOST_HEADERS: u64 = 4 << 20;
+
+impl<R: Read> Read for HashingReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hash.update(&buffer[..count]);
+        let read = self.headers.get().map(|read| read + count as u64);
+        self.headers.set(read);
+        if read > Some(MOST_HEADERS) {
+            return Err(invalid("an entry's header is larger than 4 MiB"));
+        }
         Ok(count)
     }
 }
@@ -104,17 +118,23 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn read_all(&mut self, stream: &mut impl Read) -> io::Result<()> {
+    fn read_all(&mut self, stream: &mut impl Read, headers: &Cell<Option<u64>>) -> io::Result<()> {
         let mut archive = tar::Archive::new(stream);
-        for entry in archive.entries()? {
+        let mut entries = archive.entries()?;
+        loop {
+            headers.set(Some(0));
+            let entry = entries.next();
+            headers.set(None);
+            let Some(entry) = entry else { return Ok(()) };
             let mut entry = entry?;
             let name = entry.path_bytes().into_owned();
             self.one(&mut entry, &name).map_err(|error| {
                 let name = String::from_utf8_lossy(&name);
                 io::Error::new(error.kind(), format!("entry '{name}': {error}"))
             })?;
+            // Content that nobody asked for is no part of the next header.
+            io::copy(&mut entry, &mut io::sink())?;
         }
-        Ok(())
     }
 
     fn one(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> io::Result<()> {
@@ -129,7 +149,12 @@ impl<'a> Unpacker<'a> {
             return self.make_opaque(&parent);
         }
         if let Some(hidden) = file_name.strip_prefix(b".wh.") {
-            return self.whiteout(parent.join(hidden));
+            return match hidden {
+                b"" | b"." | b".." => Err(invalid("is a whiteout of no name")),
+                // What aufs kept for itself.
+                hidden if hidden.starts_with(b".wh.") => Ok(()),
+                hidden => self.whiteout(parent.join(hidden)),
+            };
         }
         let meta = attributes(entry, parent.join(file_name))?;
         self.place(entry, meta, kind)
@@ -162,6 +187,8 @@ impl<'a> Unpacker<'a> {
             }
             EntryType::Link => return self.hard_link(&link_name(entry)?, meta.path),
             EntryType::Fifo => Node::Fifo,
+            // Overlayfs would take the device for a whiteout.
+            EntryType::Char if device()? == (0, 0) => return self.whiteout(meta.path),
             EntryType::Char => device().map(|(major, minor)| Node::CharDevice { major, minor })?,
             EntryType::Block => {
                 device().map(|(major, minor)| Node::BlockDevice { major, minor })?
@@ -354,6 +381,10 @@ fn set_time(host: &Path, time: Timestamp) -> io::Result<()> {
     )?)
 }
 
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
+}
+
 fn os(bytes: &[u8]) -> &std::ffi::OsStr {
     std::os::unix::ffi::OsStrExt::from_bytes(bytes)
 }
@@ -394,9 +425,15 @@ fn write_file(reader: &mut impl Read, host: &Path) -> io::Result<Node> {
             break;
         }
         hash.update(&buffer[..count]);
-        file.write_all(&buffer[..count])?;
         size += count as u64;
+        // A few bytes can unpack to terabytes of zeros.
+        if buffer[..count].iter().all(|byte| *byte == 0) {
+            file.seek(SeekFrom::Current(count as i64))?;
+        } else {
+            file.write_all(&buffer[..count])?;
+        }
     }
+    file.set_len(size)?;
     Ok(Node::File {
         size,
         digest: Digest::from(hash.finalize()),
@@ -404,6 +441,8 @@ fn write_file(reader: &mut impl Read, host: &Path) -> io::Result<Node> {
 }
 
 const XATTR: &str = "SCHILY.xattr.";
+/// Attributes by which overlayfs is told to show other files: none of a layer's business.
+const OVERLAY: [&str; 2] = ["trusted.overlay.", "user.overlay."];
 
 /// The entry's attributes; its node is a folder's for now.
 fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Result<Entry> {
@@ -428,7 +467,9 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Res
             "uid" => meta.uid = text.parse().unwrap_or(meta.uid),
             "gid" => meta.gid = text.parse().unwrap_or(meta.gid),
             _ => {
-                if let Some(name) = key.strip_prefix(XATTR) {
+                if let Some(name) = key.strip_prefix(XATTR)
+                    && !OVERLAY.iter().any(|own| name.starts_with(own))
+                {
                     meta.xattrs
                         .insert(name.into(), record.value_bytes().to_vec());
                 }
@@ -449,7 +490,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     let (seconds, nanos): (i64, u32) = (whole.parse().ok()?, digits.parse().ok()?);
     if whole.starts_with('-') && nanos > 0 {
         return Some(Timestamp {
-            seconds: seconds - 1,
+            seconds: seconds.checked_sub(1)?,
             nanos: 1_000_000_000 - nanos,
         });
     }

@@ -96,6 +96,8 @@ fn prepare(spec: &Spec) -> Result<(), (String, io::Error)> {
     umask(Mode::from_raw_mode(0o022));
     step("set resource limits", limits(&spec.limits))?;
     let folder = std::env::set_current_dir(&spec.cwd);
+    // A folder outside of the root (by a descriptor in /proc/self/fd) has no path.
+    let folder = folder.and_then(|()| std::env::current_dir().map(drop));
     step(
         &format!("change to the working folder {}", spec.cwd.display()),
         folder,

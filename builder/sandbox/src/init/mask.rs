@@ -10,43 +10,37 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use super::fail::{Context as _, Failure};
 use super::mount::{attach, make_read_only, new_file_system};
 
-const HIDDEN: &[&str] = &[
-    "proc/acpi",
-    "proc/asound",
-    "proc/interrupts",
-    "proc/kcore",
-    "proc/keys",
-    "proc/latency_stats",
-    "proc/sched_debug",
-    "proc/scsi",
-    "proc/timer_list",
-    "proc/timer_stats",
-    "sys/devices/virtual/powercap",
-    "sys/firmware",
+const HIDDEN_IN_PROC: &[&str] = &[
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
 ];
+const HIDDEN_IN_SYS: &[&str] = &["devices/virtual/powercap", "firmware"];
+const READ_ONLY_IN_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-const READ_ONLY: &[&str] = &[
-    "proc/bus",
-    "proc/fs",
-    "proc/irq",
-    "proc/sys",
-    "proc/sysrq-trigger",
-];
-
-/// Masks paths below `root`, where `/proc`, `/sys` and `/dev` are mounted already.
-pub(crate) fn mask(root: &OwnedFd) -> Result<(), Failure> {
-    for path in HIDDEN {
-        hide(root, path).with_context(|| format!("mask /{path}"))?;
+/// Masks paths of the mounted `/proc` and `/sys`; `dev` is the mounted `/dev`.
+pub(crate) fn mask(proc: &OwnedFd, sys: &OwnedFd, dev: &OwnedFd) -> Result<(), Failure> {
+    for (folder, name, paths) in [(proc, "proc", HIDDEN_IN_PROC), (sys, "sys", HIDDEN_IN_SYS)] {
+        for path in paths {
+            hide(folder, path, dev).with_context(|| format!("mask /{name}/{path}"))?;
+        }
     }
-    for path in READ_ONLY {
-        freeze(root, path).with_context(|| format!("protect /{path}"))?;
+    for path in READ_ONLY_IN_PROC {
+        freeze(proc, path).with_context(|| format!("protect /proc/{path}"))?;
     }
     Ok(())
 }
 
-fn find(root: &OwnedFd, path: &str) -> Option<OwnedFd> {
+fn find(folder: &OwnedFd, path: &str) -> Option<OwnedFd> {
     openat(
-        root,
+        folder,
         Path::new(path),
         OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
@@ -54,29 +48,29 @@ fn find(root: &OwnedFd, path: &str) -> Option<OwnedFd> {
     .ok()
 }
 
-fn hide(root: &OwnedFd, path: &str) -> std::io::Result<()> {
-    let Some(place) = find(root, path) else {
+fn hide(folder: &OwnedFd, path: &str, dev: &OwnedFd) -> std::io::Result<()> {
+    let Some(place) = find(folder, path) else {
         return Ok(());
     };
     let stat = rustix::fs::fstat(&place)?;
     let cover = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         new_file_system("tmpfs", &[], MountAttrFlags::MOUNT_ATTR_RDONLY)?
     } else {
-        copy_of(root, "dev/null")?
+        copy_of(dev, "null")?
     };
     Ok(attach(cover, place)?)
 }
 
-fn freeze(root: &OwnedFd, path: &str) -> std::io::Result<()> {
-    let Some(place) = find(root, path) else {
+fn freeze(folder: &OwnedFd, path: &str) -> std::io::Result<()> {
+    let Some(place) = find(folder, path) else {
         return Ok(());
     };
-    let cover = copy_of(root, path)?;
+    let cover = copy_of(folder, path)?;
     make_read_only(&cover)?;
     Ok(attach(cover, place)?)
 }
 
-fn copy_of(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+fn copy_of(folder: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(root, path, flags)
+    open_tree(folder, path, flags)
 }

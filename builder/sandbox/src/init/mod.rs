@@ -28,6 +28,7 @@ use crate::process::{Finished, Report};
 use crate::spec::Network;
 use command::Started;
 use fail::{Context as _, Failure};
+pub(crate) use mount::make_read_only;
 pub use network::NAME_SERVER;
 
 /// The name under which a program is executed again to be the helper.
@@ -45,6 +46,9 @@ pub fn run_if_helper() {
 }
 
 fn helper() -> Result<(), ()> {
+    // What the caller's own caller left open is no business of a step's.
+    // SAFETY: nothing here owns a descriptor yet but the standard ones.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     // SAFETY: descriptor 0 is the socket that the caller gave, and nothing else owns it.
     let channel = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
     let mut line = Zeroizing::new(String::new());

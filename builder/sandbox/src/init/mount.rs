@@ -14,6 +14,7 @@ use rustix::mount::{
 use super::fail::{Context as _, Failure, check};
 use super::overlay;
 use super::target::{Shape, Targets};
+use crate::Spec;
 use crate::spec::{Mount, MountKind};
 
 /// Moves a detached mount onto a mount point.
@@ -40,7 +41,8 @@ pub(crate) fn new_file_system(
 pub(crate) fn clone_of(source: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     open_tree(CWD, source, flags)
 }
 
@@ -54,9 +56,19 @@ struct MountAttr {
 
 /// Makes a detached mount, and all below it, read-only.
 pub(crate) fn make_read_only(mount: &OwnedFd) -> std::io::Result<()> {
+    restrict(mount, libc::MOUNT_ATTR_RDONLY)
+}
+
+/// Makes device nodes in a mount, and in all below it, mere names: a step may make them (there is
+/// no control group that would forbid to open them), and a layer may bring them.
+pub(crate) fn without_devices(mount: &OwnedFd) -> std::io::Result<()> {
+    restrict(mount, libc::MOUNT_ATTR_NODEV)
+}
+
+fn restrict(mount: &OwnedFd, set: u64) -> std::io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let attributes = MountAttr {
-        set: libc::MOUNT_ATTR_RDONLY,
+        set,
         clear: 0,
         propagation: 0,
         userns_fd: 0,
@@ -78,11 +90,8 @@ pub(crate) fn make_read_only(mount: &OwnedFd) -> std::io::Result<()> {
 }
 
 /// Mounts one of the specification's mounts.
-pub(crate) fn mount(
-    mount: &Mount,
-    targets: &mut Targets,
-    in_user_namespace: bool,
-) -> Result<(), Failure> {
+pub(crate) fn mount(mount: &Mount, targets: &mut Targets, spec: &Spec) -> Result<(), Failure> {
+    let in_user_namespace = spec.in_user_namespace;
     let what = || format!("mount on {}", mount.target.display());
     let (detached, shape) = match &mount.kind {
         MountKind::Bind { source, read_only } => bind(source, *read_only)?,
@@ -115,13 +124,22 @@ pub(crate) fn mount(
             (file(content, *mode, owner).with_context(what)?, Shape::File)
         }
     };
+    if !spec.insecure {
+        without_devices(&detached).with_context(what)?;
+    }
     let target = targets.open(&mount.target, shape)?;
     attach(detached, target).with_context(what)
 }
 
 fn bind(source: &Path, read_only: bool) -> Result<(OwnedFd, Shape), Failure> {
     let what = || format!("bind {}", source.display());
-    let shape = match std::fs::metadata(source).with_context(what)?.is_dir() {
+    // The caller has followed the links of an image inside of it; one that is left would be
+    // followed on the host.
+    let about = std::fs::symlink_metadata(source).with_context(what)?;
+    if about.is_symlink() {
+        return Err(Failure::new(what(), "it is a symbolic link"));
+    }
+    let shape = match about.is_dir() {
         true => Shape::Folder,
         false => Shape::File,
     };

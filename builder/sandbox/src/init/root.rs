@@ -8,8 +8,8 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{pivot_root, umask};
 
 use super::fail::{Context as _, Failure, check};
-use super::mount::{attach, clone_of, make_read_only, new_file_system};
-use super::target::{Shape, Targets};
+use super::mount::{attach, clone_of, make_read_only, new_file_system, without_devices};
+use super::target::Targets;
 use super::{device, mask, mount, overlay};
 use crate::Spec;
 use crate::spec::{Network, Root};
@@ -18,6 +18,14 @@ use crate::spec::{Network, Root};
 pub(crate) struct Prepared {
     targets: Targets,
     proc: OwnedFd,
+    system: System,
+}
+
+/// Mounts that show the machine. What is masked in them is found from them, not by a path that an
+/// image could bend.
+struct System {
+    sys: OwnedFd,
+    dev: OwnedFd,
 }
 
 /// Mounts the root with everything in it but `/proc`.
@@ -29,13 +37,17 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
         bring_loopback_up().context("bring up the loopback interface")?;
     }
     let mut targets = Targets::new(mount_root(spec)?);
-    let proc = targets.open(Path::new("/proc"), Shape::Folder)?;
-    mount_system(spec, &mut targets)?;
+    let proc = targets.open_plain(Path::new("/proc"))?;
+    let system = mount_system(spec, &mut targets)?;
     for wanted in &spec.mounts {
-        mount::mount(wanted, &mut targets, spec.in_user_namespace)?;
+        mount::mount(wanted, &mut targets, spec)?;
     }
     umask(before);
-    Ok(Prepared { targets, proc })
+    Ok(Prepared {
+        targets,
+        proc,
+        system,
+    })
 }
 
 impl Prepared {
@@ -48,9 +60,9 @@ impl Prepared {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let proc = new_file_system("proc", &[], quiet).context("mount /proc")?;
-        attach(proc, &self.proc).context("mount /proc")?;
+        attach(&proc, &self.proc).context("mount /proc")?;
         if !insecure {
-            mask::mask(self.targets.root())?;
+            mask::mask(&proc, &self.system.sys, &self.system.dev)?;
         }
         enter(self.targets.root()).context("enter the root")
     }
@@ -87,6 +99,9 @@ fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
         }
         Root::Folder(folder) => (clone_of(folder).context("open the root")?, folder),
     };
+    if !spec.insecure {
+        without_devices(&mount).context("forbid devices in the root")?;
+    }
     attach(&mount, open_path(place).context("open the root")?).context("mount the root")?;
     Ok(mount)
 }
@@ -100,11 +115,15 @@ fn open_path(path: &Path) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-fn mount_system(spec: &Spec, targets: &mut Targets) -> Result<(), Failure> {
-    let place = targets.open(Path::new("/sys"), Shape::Folder)?;
-    attach(system(spec.insecure).context("mount /sys")?, place).context("mount /sys")?;
-    let place = targets.open(Path::new("/dev"), Shape::Folder)?;
-    device::mount(&place, spec.shm_size)
+fn mount_system(spec: &Spec, targets: &mut Targets) -> Result<System, Failure> {
+    let place = targets.open_plain(Path::new("/sys"))?;
+    let sys = system(spec.insecure).context("mount /sys")?;
+    attach(&sys, place).context("mount /sys")?;
+    let nodes = device::nodes(&targets.open_plain(Path::new("/dev"))?)?;
+    // Over the nodes, which so can't be reached but by those that are put into it.
+    let place = targets.open_plain(Path::new("/dev"))?;
+    let dev = device::mount(&place, &nodes, spec)?;
+    Ok(System { sys, dev })
 }
 
 /// `/sys`; a user namespace that doesn't own the network can only show the host's.

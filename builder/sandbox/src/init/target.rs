@@ -1,10 +1,14 @@
 //! Mount points inside the root: found without ever leaving it, made when missing, removed
 //! afterwards.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::fail::{Context as _, Failure};
@@ -54,6 +58,20 @@ impl Targets {
         }
     }
 
+    /// The folder at `path`, made when missing. What shows the machine is never mounted where an
+    /// image's link leads: what is to be masked in it would then not be where it is looked for.
+    pub(crate) fn open_plain(&mut self, path: &Path) -> Result<OwnedFd, Failure> {
+        let name = path.strip_prefix("/").unwrap_or(path);
+        match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_dir() => {
+                let what = format!("make the mount point {}", path.display());
+                let reason = "in the image it is a link or a file, and must be a folder";
+                Err(Failure::new(what, reason))
+            }
+            _ => self.open(path, Shape::Folder),
+        }
+    }
+
     fn lookup(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let inside = path.strip_prefix("/").unwrap_or(path);
         let inside = if inside.as_os_str().is_empty() {
@@ -72,6 +90,17 @@ impl Targets {
     }
 
     fn make(&mut self, path: &Path, shape: Shape) -> rustix::io::Result<OwnedFd> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            match self.make_or_follow(&path, shape)? {
+                Made::Here(made) => return Ok(made),
+                Made::Elsewhere(target) => path = target,
+            }
+        }
+        Err(Errno::LOOP)
+    }
+
+    fn make_or_follow(&mut self, path: &Path, shape: Shape) -> rustix::io::Result<Made> {
         let mut parent = self.lookup(Path::new("/"))?;
         let mut so_far = PathBuf::from("/");
         let names: Vec<_> = path
@@ -79,10 +108,16 @@ impl Targets {
             .filter(|c| matches!(c, Component::Normal(_)))
             .collect();
         for (at, name) in names.iter().enumerate() {
+            let folder = so_far.clone();
             so_far.push(name);
             parent = match self.lookup(&so_far) {
                 Ok(there) => there,
                 Err(Errno::NOENT) => {
+                    if let Ok(target) = readlinkat(&parent, name.as_os_str(), Vec::new()) {
+                        let rest: PathBuf = names[at + 1..].iter().collect();
+                        let target = OsStr::from_bytes(target.as_bytes());
+                        return Ok(Made::Elsewhere(plain(&folder.join(target).join(rest))));
+                    }
                     let last = at + 1 == names.len();
                     let shape = if last { shape } else { Shape::Folder };
                     self.make_one(parent, name.as_os_str().as_ref(), shape, &so_far)?
@@ -90,7 +125,7 @@ impl Targets {
                 Err(error) => return Err(error),
             };
         }
-        Ok(parent)
+        Ok(Made::Here(parent))
     }
 
     fn make_one(
@@ -127,6 +162,28 @@ impl Targets {
         }
         self.parents
     }
+}
+
+/// A mount point, or where a link to nothing says that it is.
+enum Made {
+    Here(OwnedFd),
+    Elsewhere(PathBuf),
+}
+
+/// More links than this are a loop.
+const MOST_LINKS: u32 = 40;
+
+/// A path without `..`, which stops at the root.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => _ = plain.pop(),
+            _ => {}
+        }
+    }
+    plain
 }
 
 fn is_empty(parent: &OwnedFd, name: &Path) -> bool {
