@@ -104,9 +104,7 @@ impl Store {
 
     /// A path in `tmp/` that nobody else uses.
     pub(crate) fn temp_path(&self) -> PathBuf {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let (pid, start) = own_process();
-        self.path("tmp").join(format!("{pid}-{start}-{number}"))
+        self.path("tmp").join(temp_name())
     }
 
     /// Puts bytes at a path at once: nobody sees half of them.
@@ -161,6 +159,13 @@ fn spread(folder: &Path) {
     {
         _ = rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::TOPDIR);
     }
+}
+
+/// A name in `tmp/` that no other has, and that says whose it is.
+pub(crate) fn temp_name() -> String {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let (pid, start) = own_process();
+    format!("{pid}-{start}-{number}")
 }
 
 /// Removes what dead processes left in `tmp/` and `wide/`.

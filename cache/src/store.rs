@@ -295,7 +295,7 @@ fn create(root: &Path) -> Result<(), StoreError> {
         let folder = root.join(part);
         std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
     }
-    let aside = root.join(format!("tmp/version-{}", std::process::id()));
+    let aside = root.join("tmp").join(staging::temp_name());
     std::fs::write(&aside, format!("{VERSION_PREFIX}{VERSION}\n")).context("write", &aside)?;
     std::fs::rename(&aside, root.join("version")).context("write", root)
 }
