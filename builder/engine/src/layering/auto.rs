@@ -1,40 +1,35 @@
 //! Layers of things that change together, so that the next version of an image shares as many of
 //! them as possible.
 //!
-//! What was added is cut into units: a package of dpkg or apk, a package folder of a language,
-//! else a folder. Packages are spread over the layers by a hash of their names, so that the same
-//! package lands in the same layer on any machine and an update touches only its own layer;
-//! everything else goes on top. What changed in most of the builds that the store remembers moves
-//! to the top as well, and stays there.
+//! What was added is cut into units: a package of the distribution or of a language, else a file of
+//! the system's or the application's. From the bottom: the distribution's packages, what no package
+//! lists of it, packages of languages, the application. Packages are spread over their layers by a
+//! hash of their names, so that the same package lands in the same layer on any machine and an
+//! update touches only its own layer. What changed in most of the builds that the store remembers
+//! moves to the top as well, and stays there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 
 use kiln_graph::encode::Encoder;
-use kiln_graph::{Digest, Entry, ImagePath, Node, Target};
+use kiln_graph::{Digest, ImagePath, Target};
 use serde::{Deserialize, Serialize};
 
+use super::package::{Packages, Unit};
 use super::{LayerContent, PlannedLayer, split};
 use crate::EngineError;
 use crate::solve::Solved;
 
-/// Folders in which each entry is a package of its own.
-const PACKAGE_FOLDERS: &[&str] = &["site-packages", "dist-packages", "node_modules", "gems"];
 /// After how many builds it is known what changes often.
 const ENOUGH_BUILDS: u32 = 3;
-
-/// Something that changes as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
-    Package(String),
-    Other,
-}
 
 /// What is remembered of the units of one image.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Remembered {
     builds: u32,
     units: BTreeMap<String, Seen>,
+    /// What once changed too often to lie below: moving it back would change two layers.
+    #[serde(default)]
+    restless: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,8 +39,26 @@ struct Seen {
 }
 
 impl Remembered {
-    fn note(&mut self, name: &str, content: Digest) {
-        match self.units.get_mut(name) {
+    /// Notes a build that has these units, unless it is the same as the one before.
+    fn note(&mut self, units: BTreeMap<String, Digest>) {
+        let seen = |(name, content): (&String, &Digest)| {
+            let known = self.units.get(name);
+            known.is_some_and(|seen| seen.content == *content)
+        };
+        if self.builds > 0 && units.iter().all(seen) {
+            return;
+        }
+        self.builds += 1;
+        for (name, content) in units {
+            self.note_unit(name, content);
+        }
+        let often = |seen: &Seen| self.builds >= ENOUGH_BUILDS && seen.changes * 2 > self.builds;
+        let restless = self.units.iter().filter(|(_, seen)| often(seen));
+        self.restless.extend(restless.map(|(name, _)| name.clone()));
+    }
+
+    fn note_unit(&mut self, name: String, content: Digest) {
+        match self.units.get_mut(&name) {
             Some(seen) if seen.content == content => {}
             Some(seen) => {
                 seen.changes += 1;
@@ -56,16 +69,59 @@ impl Remembered {
                     content,
                     changes: 0,
                 };
-                _ = self.units.insert(name.to_owned(), seen);
+                _ = self.units.insert(name, seen);
             }
         }
     }
+}
 
-    /// What changed in more than half of the builds.
-    fn restless(&self) -> BTreeSet<&str> {
-        let often = |seen: &Seen| self.builds >= ENOUGH_BUILDS && seen.changes * 2 > self.builds;
-        let units = self.units.iter().filter(|(_, seen)| often(seen));
-        units.map(|(name, _)| name.as_str()).collect()
+/// Which layers there are, from the bottom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    /// Layers of the distribution's packages.
+    system: usize,
+    /// Layers of the system's other files: one, or none when there are too few layers.
+    files: usize,
+    /// Layers of languages' packages.
+    languages: usize,
+}
+
+impl Layout {
+    fn of(most: usize) -> Self {
+        let below = most.max(2) - 1;
+        let files = usize::from(below >= 3);
+        let languages = (below - files) / 2;
+        Self {
+            system: below - files - languages,
+            files,
+            languages,
+        }
+    }
+
+    fn top(self) -> usize {
+        self.system + self.files + self.languages
+    }
+
+    fn layer(self, unit: &Unit, restless: &BTreeSet<String>) -> usize {
+        match unit {
+            Unit::System(name) | Unit::Language(name) if restless.contains(name) => self.top(),
+            Unit::System(name) => bucket(name, self.system),
+            Unit::Language(name) if self.languages > 0 => {
+                self.system + self.files + bucket(name, self.languages)
+            }
+            Unit::Language(name) => bucket(name, self.system),
+            Unit::SystemFile if self.files > 0 => self.system,
+            Unit::SystemFile | Unit::Application => self.top(),
+        }
+    }
+
+    fn names(self) -> Vec<String> {
+        let numbered = |what: &'static str, count| (1..=count).map(move |n| format!("{what} {n}"));
+        let mut names: Vec<String> = numbered("packages", self.system).collect();
+        names.extend((0..self.files).map(|_| "system files".to_owned()));
+        names.extend(numbered("dependencies", self.languages));
+        names.push("application".to_owned());
+        names
     }
 }
 
@@ -84,32 +140,22 @@ impl Solved {
             .iter()
             .filter(|entry| !entry.is_directory())
         {
-            if let Unit::Package(name) = packages.unit(&entry.path) {
+            if let Unit::System(name) | Unit::Language(name) = packages.unit(&entry.path) {
                 let new = || Encoder::new("kiln-unit", 1);
                 let out = encoders.entry(name).or_insert_with(new);
                 out.path(&entry.path);
                 entry.encode_attributes(out);
             }
         }
-        let key = self.auto_key(target);
-        let store = &self.engine.store;
-        let mut remembered = store
-            .memo::<Remembered>("auto-layers", &key)?
-            .unwrap_or_default();
-        remembered.builds += 1;
-        for (name, out) in encoders {
-            remembered.note(&name, out.finish());
-        }
+        let digests = encoders.into_iter().map(|(name, out)| (name, out.finish()));
+        let (key, store) = (self.auto_key(target), &self.engine.store);
+        let remembered = store.memo::<Remembered>("auto-layers", &key)?;
+        let mut remembered = remembered.unwrap_or_default();
+        remembered.note(digests.collect());
         store.put_memo("auto-layers", &key, &remembered)?;
-        let restless = remembered.restless();
-        let top = most.max(2) - 1;
-        let layer_of = |path: &ImagePath| match packages.unit(path) {
-            Unit::Package(name) if !restless.contains(name.as_str()) => bucket(&name, top),
-            _ => top,
-        };
-        let mut names: Vec<String> = (1..=top).map(|n| format!("packages {n}")).collect();
-        names.push("the rest".to_owned());
-        Ok(split::by(content, &names, layer_of))
+        let layout = Layout::of(most);
+        let layer_of = |path: &ImagePath| layout.layer(&packages.unit(path), &remembered.restless);
+        Ok(split::by(content, &layout.names(), layer_of))
     }
 
     /// Names an image across its versions: the place in the build file that it is made by.
@@ -128,145 +174,43 @@ fn bucket(name: &str, count: usize) -> usize {
     usize::from(Digest::of(name.as_bytes()).as_bytes()[0]) % count.max(1)
 }
 
-/// Which package files belong to, as far as the databases in the tree say.
-struct Packages {
-    owners: BTreeMap<ImagePath, String>,
-}
-
-impl Packages {
-    fn find(content: &LayerContent) -> Self {
-        let mut owners = BTreeMap::new();
-        for entry in content.entries() {
-            let path = entry.path.to_string();
-            if let Some(name) = dpkg_list(&path) {
-                let text = text(content, entry);
-                let own = |line: &str| (ImagePath::new(line), format!("dpkg {name}"));
-                owners.extend(text.lines().map(own));
-            } else if path == "/lib/apk/db/installed" {
-                owners.extend(apk_owners(&text(content, entry)));
-            }
-        }
-        Self { owners }
-    }
-
-    fn unit(&self, path: &ImagePath) -> Unit {
-        let text = path.to_string();
-        if let Some(name) = dpkg_info(&text) {
-            return Unit::Package(format!("dpkg {name}"));
-        }
-        if let Some(name) = self.owners.get(path) {
-            return Unit::Package(name.clone());
-        }
-        folder_package(&text).map_or(Unit::Other, Unit::Package)
-    }
-}
-
-fn text(content: &LayerContent, entry: &Entry) -> String {
-    let mut bytes = Vec::new();
-    if let (Node::File { .. }, Ok(mut file)) = (&entry.node, content.open(entry)) {
-        _ = file.read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The package whose files `/var/lib/dpkg/info/NAME.list` lists.
-fn dpkg_list(path: &str) -> Option<&str> {
-    dpkg_info(path).filter(|_| path.ends_with(".list"))
-}
-
-/// The package that a file of dpkg's own belongs to; `NAME:ARCH` without the architecture.
-fn dpkg_info(path: &str) -> Option<&str> {
-    let file = path.strip_prefix("/var/lib/dpkg/info/")?;
-    let (name, _) = file.rsplit_once('.')?;
-    Some(name.split(':').next().unwrap_or(name))
-}
-
-/// apk's database: `P:` names a package, `F:` a folder, `R:` a file in it.
-fn apk_owners(text: &str) -> Vec<(ImagePath, String)> {
-    let (mut package, mut folder) = (String::new(), String::new());
-    let mut owners = Vec::new();
-    for line in text.lines() {
-        match line.split_once(':') {
-            Some(("P", name)) => package = format!("apk {name}"),
-            Some(("F", path)) => folder = format!("/{path}"),
-            Some(("R", file)) => {
-                owners.push((ImagePath::new(format!("{folder}/{file}")), package.clone()));
-            }
-            _ => {}
-        }
-    }
-    owners
-}
-
-/// `site-packages/NAME`, `node_modules/@SCOPE/NAME`, `registry/src/INDEX/CRATE`.
-fn folder_package(path: &str) -> Option<String> {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if let Some(at) = parts
-        .windows(2)
-        .position(|pair| pair == ["registry", "src"])
-    {
-        return parts.get(at + 3).map(|name| format!("crate {name}"));
-    }
-    let at = parts
-        .iter()
-        .position(|part| PACKAGE_FOLDERS.contains(part))?;
-    let (folder, name) = (parts[at], parts.get(at + 1)?);
-    if name.starts_with('@') {
-        return parts
-            .get(at + 2)
-            .map(|own| format!("{folder} {name}/{own}"));
-    }
-    // `NAME-1.0.dist-info` changes with `NAME`.
-    let name = match name.strip_suffix(".dist-info") {
-        Some(name) => name.split('-').next().unwrap_or(name),
-        None => name.trim_end_matches(".py"),
-    };
-    Some(format!("{folder} {}", name.to_lowercase()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn packages_by_their_paths() {
-        let cases = [
-            (
-                "/usr/lib/python3/dist-packages/Yaml/x.py",
-                "dist-packages yaml",
-            ),
-            (
-                "/v/lib/python3.11/site-packages/flask-3.0.dist-info/RECORD",
-                "site-packages flask",
-            ),
-            ("/app/node_modules/@a/b/index.js", "node_modules @a/b"),
-            ("/app/node_modules/c/node_modules/d/x", "node_modules c"),
-            (
-                "/root/.cargo/registry/src/index-1/serde-1.0/lib.rs",
-                "crate serde-1.0",
-            ),
-        ];
-        for (path, want) in cases {
-            assert_eq!(folder_package(path).as_deref(), Some(want));
+    fn what_changes_most_of_the_time_is_restless_and_stays_so() {
+        let mut remembered = Remembered::default();
+        let mut note = |restless: u8| {
+            let units = [
+                ("calm", Digest::of(b"same")),
+                ("restless", Digest::of(&[restless])),
+            ];
+            remembered.note(units.map(|(name, digest)| (name.to_owned(), digest)).into());
+            remembered.restless.clone()
+        };
+        assert!(note(0).is_empty() && note(1).is_empty());
+        let only = BTreeSet::from(["restless".to_owned()]);
+        for build in [2, 3, 3, 3, 3, 3] {
+            assert_eq!(note(build), only, "{build}");
         }
-        assert_eq!(folder_package("/app/src/main.py"), None);
         assert_eq!(
-            dpkg_info("/var/lib/dpkg/info/libc6:amd64.md5sums"),
-            Some("libc6")
+            remembered.builds, 4,
+            "builds that change nothing don't count"
         );
-        let owners = apk_owners("P:musl\nF:lib\nR:libc.so\n\nP:zlib\nF:usr/lib\nR:z.so\n");
-        assert_eq!(owners[0], ("/lib/libc.so".into(), "apk musl".into()));
-        assert_eq!(owners[1], ("/usr/lib/z.so".into(), "apk zlib".into()));
     }
 
     #[test]
-    fn what_changes_most_of_the_time_is_restless() {
-        let mut remembered = Remembered::default();
-        for build in 0..4u8 {
-            remembered.builds += 1;
-            remembered.note("calm", Digest::of(b"same"));
-            remembered.note("restless", Digest::of(&[build]));
+    fn the_application_is_on_top() {
+        for most in 1..12 {
+            let layout = Layout::of(most);
+            assert_eq!(layout.names().len(), most.max(2));
+            assert_eq!(
+                layout.layer(&Unit::Application, &BTreeSet::new()),
+                layout.top()
+            );
+            let package = Unit::Language("site-packages flask".to_owned());
+            assert!(layout.layer(&package, &BTreeSet::new()) < layout.top());
         }
-        assert_eq!(remembered.restless(), BTreeSet::from(["restless"]));
     }
 }

@@ -4,6 +4,7 @@
 mod auto;
 mod content;
 mod history;
+mod package;
 mod split;
 
 use std::ops::Range;
