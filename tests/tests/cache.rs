@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Run, Space};
+use kiln_tests::{BUSYBOX, KEY, Run, S3, SECRET, Space};
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -91,6 +91,90 @@ fn in_a_registry() {
     let name = format!("127.0.0.1:5000/cache-{}:main", std::process::id());
     let to = format!("type=registry,ref={name},mode=max");
     shared_between_stores(&space, &to, &name);
+}
+
+/// A bucket as BuildKit's users write it.
+fn bucket(server: &S3, secret: &str) -> String {
+    format!(
+        "type=s3,region=eu-central-1,bucket=bucket,prefix=app/,name=main,endpoint_url={},use_path_style=true,access_key_id={KEY},secret_access_key={secret}",
+        server.endpoint()
+    )
+}
+
+#[test]
+fn in_a_bucket() {
+    let space = space();
+    let server = S3::start(&space.path("s3"));
+    let from = bucket(&server, SECRET);
+    shared_between_stores(&space, &format!("{from},mode=max"), &from);
+}
+
+#[test]
+fn credentials_from_a_profile() {
+    let space = space();
+    let server = S3::start(&space.path("s3"));
+    let keys = format!("[ci]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(space.path("credentials"), keys).unwrap();
+    let config = format!(
+        "[profile ci]\nregion = eu-west-1\nendpoint_url = {}\n",
+        server.endpoint()
+    );
+    std::fs::write(space.path("config"), config).unwrap();
+    let run = |profile: &str| {
+        let to = "s3://bucket/profile,mode=max";
+        let mut command = space.command(&["build", "context", "--cache-to", to]);
+        command.env("AWS_PROFILE", profile);
+        command.env("AWS_SHARED_CREDENTIALS_FILE", space.path("credentials"));
+        command.env("AWS_CONFIG_FILE", space.path("config"));
+        Run::of(&command.output().unwrap()).ok().stderr
+    };
+    let missing = run("none");
+    assert!(missing.contains("no file has this profile"), "{missing}");
+    let found = run("ci");
+    assert!(found.contains(" new results"), "{found}");
+    assert!(server.object("profile/entries").is_dir());
+}
+
+#[test]
+fn a_bucket_that_fails_never_fails_a_build() {
+    let space = space();
+    let server = S3::start(&space.path("s3"));
+    let from = bucket(&server, SECRET);
+    let (first, _) = build(
+        &space,
+        "store-a",
+        &["--cache-to", &format!("{from},mode=max")],
+    );
+    let wrong = bucket(&server, "guessed");
+    let (_, run) = build(
+        &space,
+        "store-b",
+        &["--cache-from", &wrong, "--cache-to", &wrong],
+    );
+    for part in [
+        "is not used: s3://bucket/app: access is refused",
+        "are not shared",
+    ] {
+        assert!(run.stderr.contains(part), "{}", run.stderr);
+    }
+    assert!(!run.stderr.contains("guessed"), "{}", run.stderr);
+    let blobs = server.object("app/blobs/sha256");
+    let each = |how: &dyn Fn(&Path)| {
+        for entry in std::fs::read_dir(&blobs).unwrap() {
+            how(&entry.unwrap().path());
+        }
+    };
+    each(&|path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+    let (fresh, run) = build(&space, "store-c", &["--cache-from", &from]);
+    assert_ne!(fresh, first);
+    assert!(run.stderr.contains("can't be used"), "{}", run.stderr);
+    each(&|path| std::fs::remove_file(path).unwrap());
+    let (fresh, run) = build(&space, "store-d", &["--cache-from", &from]);
+    assert_ne!(fresh, first);
+    assert!(run.stderr.contains("is missing"), "{}", run.stderr);
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::{ImageError, Reference};
 
 /// How many blobs are sent at once.
 const AT_ONCE: usize = 5;
+/// How often an image is sent again when others send the same blobs at once.
+const AGAIN: u32 = 3;
 
 /// A blob to be sent, if the registry doesn't have it.
 pub struct PushBlob<'a> {
@@ -57,25 +59,40 @@ impl Client {
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
         self.runtime().block_on(async {
-            let send = |blob| self.push_blob(reference, blob, progress);
-            stream::iter(&image.blobs)
-                .map(send)
-                .buffer_unordered(AT_ONCE)
-                .try_collect::<()>()
-                .await?;
-            for (bytes, media_type) in &image.manifests {
-                let digest = crate::archive::digest_of(bytes).to_string();
-                self.push_manifest(reference, &digest, bytes, media_type)
-                    .await?;
+            for attempt in 0..AGAIN {
+                match self.push_once(reference, image, progress).await {
+                    Err(error) if is_race(&error) => self.wait(attempt, None).await,
+                    other => return other,
+                }
             }
-            let (bytes, media_type) = &image.top;
-            let name = match &reference.tag {
-                Some(tag) => tag.clone(),
-                None => crate::archive::digest_of(bytes).to_string(),
-            };
-            self.push_manifest(reference, &name, bytes, media_type)
-                .await
+            self.push_once(reference, image, progress).await
         })
+    }
+
+    async fn push_once(
+        &self,
+        reference: &Reference,
+        image: &PushImage<'_>,
+        progress: &(dyn Fn(&BlobDigest, u64) + Sync),
+    ) -> Result<(), ImageError> {
+        let send = |blob| self.push_blob(reference, blob, progress);
+        stream::iter(&image.blobs)
+            .map(send)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        for (bytes, media_type) in &image.manifests {
+            let digest = crate::archive::digest_of(bytes).to_string();
+            self.push_manifest(reference, &digest, bytes, media_type)
+                .await?;
+        }
+        let (bytes, media_type) = &image.top;
+        let name = match &reference.tag {
+            Some(tag) => tag.clone(),
+            None => crate::archive::digest_of(bytes).to_string(),
+        };
+        self.push_manifest(reference, &name, bytes, media_type)
+            .await
     }
 
     async fn push_manifest(
@@ -158,6 +175,12 @@ impl Client {
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
     }
+}
+
+/// Whether a registry doesn't find a blob that it has just said it has: so does Docker's for a
+/// moment while another sends the same one.
+fn is_race(error: &ImageError) -> bool {
+    matches!(error, ImageError::Answer { body, .. } if body.contains("BLOB_UNKNOWN"))
 }
 
 /// Where to send a blob: the `Location` of the answer, which may be relative.

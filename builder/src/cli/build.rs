@@ -69,11 +69,12 @@ pub(crate) struct BuildArgs {
     /// Run every step twice, and name the files that differ
     #[arg(long)]
     verify_reproducible: bool,
-    /// Take results from a cache: type=local,src=FOLDER or type=registry,ref=NAME (repeatable)
+    /// Take results from a cache: type=local,src=FOLDER, type=registry,ref=NAME,
+    /// type=s3,bucket=NAME,… or s3://BUCKET/PREFIX (repeatable)
     #[arg(long, value_name = "SPEC")]
     cache_from: Vec<String>,
-    /// Share results: type=local,dest=FOLDER or type=registry,ref=NAME, with mode=min|max and
-    /// ignore-error=false (repeatable)
+    /// Share results: type=local,dest=FOLDER, type=registry,ref=NAME or type=s3,bucket=NAME,… with
+    /// mode=min|max and ignore-error=false (repeatable)
     #[arg(long, value_name = "SPEC")]
     cache_to: Vec<String>,
     /// Sign what is shared with the key in this file (64 hexadecimal digits)

@@ -1,32 +1,22 @@
 //! `--cache-from` and `--cache-to`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::HumanBytes;
-use kiln_cache::remote::{CacheSigner, CacheTrust, FolderRemote, Remote};
-use kiln_engine::{CacheMode, CacheSource, Engine, EventSink, RegistryRemote, Solved, Volumes};
+use kiln_cache::remote::{CacheSigner, CacheTrust, FolderRemote, Remote, S3Remote};
+use kiln_engine::{CacheSource, Engine, EventSink, RegistryRemote, Solved, Volumes};
 use kiln_graph::{MountKind, Op};
-use kiln_image::Reference;
 
+use super::cache_spec::{Place, Spec, read};
 use super::say;
 use crate::Error;
-
-/// Where a remote is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
-    Folder(PathBuf),
-    Registry(Reference),
-}
 
 /// One `--cache-to`.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    place: Place,
-    mode: CacheMode,
-    ignore_error: bool,
-    volumes: Volumes,
+    spec: Spec,
     signer: Option<CacheSigner>,
 }
 
@@ -37,6 +27,7 @@ fn open(place: &Place, engine: &Engine) -> Arc<dyn Remote> {
             engine.client().clone(),
             reference.clone(),
         )),
+        Place::S3(settings) => Arc::new(S3Remote::new(settings.clone())),
     }
 }
 
@@ -52,9 +43,9 @@ pub(crate) fn sources(
         trust.add(key).map_err(wrong)?;
     }
     let source = |spec: &String| {
-        let target = read("--cache-from", spec)?;
-        let mut source = CacheSource::new(open(&target.place, engine), trust.clone());
-        source.volumes = target.volumes;
+        let spec = read("--cache-from", spec)?;
+        let mut source = CacheSource::new(open(&spec.place, engine), trust.clone());
+        source.volumes = spec.volumes;
         Ok(source)
     };
     specs.iter().map(source).collect()
@@ -65,8 +56,8 @@ pub(crate) fn targets(specs: &[String], key: Option<&Path>) -> Result<Vec<Target
     let signer = key.map(signer).transpose()?;
     let target = |spec: &String| {
         Ok(Target {
+            spec: read("--cache-to", spec)?,
             signer: signer.clone(),
-            ..read("--cache-to", spec)?
         })
     };
     specs.iter().map(target).collect()
@@ -78,58 +69,6 @@ fn signer(path: &Path) -> Result<CacheSigner, Error> {
         source,
     })?;
     CacheSigner::new(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
-}
-
-/// `type=local,src=FOLDER`, `type=registry,ref=NAME`, or a name alone.
-fn read(flag: &str, spec: &str) -> Result<Target, Error> {
-    let wrong = |reason: String| Error::Usage(format!("{flag} {spec}: {reason}"));
-    let name = |text: &str| {
-        let reference = text.parse::<Reference>();
-        reference
-            .map(Place::Registry)
-            .map_err(|error| wrong(error.to_string()))
-    };
-    let (mut kind, mut place) = (None, None);
-    let mut target = Target {
-        place: Place::Folder(PathBuf::new()),
-        mode: CacheMode::Min,
-        ignore_error: true,
-        volumes: Volumes::None,
-        signer: None,
-    };
-    for field in spec.split(',') {
-        match field.split_once('=') {
-            None => place = Some(name(field)?),
-            Some(("type", "local" | "registry")) => kind = Some(field),
-            Some(("type", other)) => {
-                return Err(wrong(format!("type '{other}': use local or registry")));
-            }
-            Some(("src" | "dest", folder)) => place = Some(Place::Folder(folder.into())),
-            Some(("ref", text)) => place = Some(name(text)?),
-            Some(("mode", "min")) => target.mode = CacheMode::Min,
-            Some(("mode", "max")) => target.mode = CacheMode::Max,
-            Some(("ignore-error", value)) => target.ignore_error = value != "false",
-            Some(("volumes", "all")) => target.volumes = Volumes::All,
-            Some(("volumes", names)) => {
-                let names = names.split('+').map(str::to_owned);
-                target.volumes = Volumes::Named(names.collect());
-            }
-            Some((key, _)) => {
-                return Err(wrong(format!(
-                    "unknown key '{key}': use type, src, dest, ref, mode, volumes or ignore-error"
-                )));
-            }
-        }
-    }
-    let fits = |place: &Place| match kind {
-        Some("type=local") => matches!(place, Place::Folder(_)),
-        Some(_) => matches!(place, Place::Registry(_)),
-        None => true,
-    };
-    target.place = place
-        .filter(fits)
-        .ok_or_else(|| wrong("write type=local,src=FOLDER or type=registry,ref=NAME".to_owned()))?;
-    Ok(target)
 }
 
 /// A place as people write it: a spec, a folder, or an image's name.
@@ -167,9 +106,13 @@ pub(crate) fn export(
     targets: &[Target],
     events: &dyn EventSink,
 ) -> Result<(), Error> {
-    for target in targets {
+    for Target {
+        spec: target,
+        signer,
+    } in targets
+    {
         let remote = open(&target.place, engine);
-        let signer = target.signer.as_ref();
+        let signer = signer.as_ref();
         match solved.export_cache(&*remote, target.mode, signer, events) {
             Ok(sent) => say(&format!(
                 "cache {}: {} new results, {} sent",
@@ -197,32 +140,4 @@ pub(crate) fn export(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn specs() {
-        let place = |spec| read("--cache-to", spec).map(|target| target.place).ok();
-        assert_eq!(place("type=local,dest=a"), Some(Place::Folder("a".into())));
-        let registry = place("type=registry,ref=r.example/a:b");
-        assert!(matches!(registry, Some(Place::Registry(_))));
-        assert_eq!(place("r.example/a:b"), registry);
-        assert_eq!(
-            read("--cache-to", "type=local,dest=a,mode=max")
-                .unwrap()
-                .mode,
-            CacheMode::Max
-        );
-        for wrong in [
-            "type=local",
-            "type=gha",
-            "type=registry,dest=a",
-            "type=local,to=a",
-        ] {
-            assert!(read("--cache-to", wrong).is_err(), "{wrong}");
-        }
-    }
 }

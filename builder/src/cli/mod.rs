@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod cache_spec;
 mod call;
 mod checks;
 mod completions;

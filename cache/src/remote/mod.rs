@@ -8,6 +8,7 @@
 //! write at once lose nothing of each other's.
 
 mod folder;
+mod s3;
 mod sign;
 
 use std::io::Write;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::LayerBlob;
 pub use folder::FolderRemote;
+pub use s3::{S3Keys, S3Remote, S3Settings};
 pub use sign::{CacheSigner, CacheTrust, SignatureError};
 
 /// A place that stores share what they have with.

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use kiln_cache::remote::{Remote, RemoteBlob};
-use kiln_graph::BlobDigest;
+use kiln_graph::{BlobDigest, Digest};
 use kiln_image::{
     Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
 };
@@ -14,6 +14,9 @@ const ENTRY: &str = "dev.kiln.cache.entry";
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const BLOB_TYPE: &str = "application/vnd.kiln.cache.blob";
+/// In characters (OCI distribution specification, "Pulling manifests"); a prefix that leaves no
+/// room for a name is hashed.
+const LONGEST_TAG: usize = 128;
 
 /// A repository that stores share.
 #[derive(Clone, Debug)]
@@ -29,11 +32,17 @@ impl RegistryRemote {
         Self { client, reference }
     }
 
-    /// A tag has at most 128 characters, so long names are hashed.
     fn tagged(&self, name: &str) -> Reference {
         let prefix = self.reference.tag.clone().unwrap_or_default();
+        let tag = format!("{prefix}-{name}");
         let mut reference = self.reference.clone();
-        reference.tag = Some(format!("{prefix}-{name}"));
+        reference.tag = Some(match tag.len() > LONGEST_TAG {
+            true => format!(
+                "{}-{name}",
+                &Digest::of(prefix.as_bytes()).to_string()[..32]
+            ),
+            false => tag,
+        });
         reference.digest = None;
         reference
     }
