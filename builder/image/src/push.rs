@@ -158,7 +158,8 @@ impl Client {
         let location = upload_url(reference, started)?;
         let join = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{join}digest={}", blob.digest);
-        let path = (blob.file)()?;
+        // It may have to be fetched by this very client, which blocks.
+        let path = tokio::task::block_in_place(&blob.file)?;
         let body = || -> std::io::Result<reqwest::Body> {
             let file = tokio::fs::File::from_std(std::fs::File::open(&path)?);
             Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(

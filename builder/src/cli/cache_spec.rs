@@ -15,9 +15,19 @@ pub(super) enum Place {
     Folder(PathBuf),
     Registry(Reference),
     S3(S3Settings),
+    /// In an image.
+    Inline(Reference),
 }
 
-/// One `--cache-from` or `--cache-to`.
+/// What is wanted by a spec.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    Place(Box<Spec>),
+    /// That the image which is built carries its cache.
+    Inline,
+}
+
+/// A remote, and what goes there.
 #[derive(Clone, Debug)]
 pub(super) struct Spec {
     pub(super) place: Place,
@@ -55,11 +65,11 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads `type=KIND,KEY=VALUE,…`, or an image's name or `s3://BUCKET/PREFIX` for short.
-pub(super) fn read(flag: &str, spec: &str) -> Result<Spec, Error> {
+pub(super) fn read(flag: &str, spec: &str) -> Result<Wanted, Error> {
     parse(spec).map_err(|reason| Error::Usage(format!("{flag} {}: {reason}", hidden(spec))))
 }
 
-fn parse(spec: &str) -> Result<Spec, String> {
+fn parse(spec: &str) -> Result<Wanted, String> {
     let mut place = None;
     let mut fields = Fields(BTreeMap::new());
     for field in spec.split(',') {
@@ -68,11 +78,15 @@ fn parse(spec: &str) -> Result<Spec, String> {
             None => place = Some(short(field)?),
         }
     }
-    let place = match (place, fields.take("type")) {
+    let kind = fields.take("type");
+    if kind == Some("inline") && !fields.0.contains_key("ref") {
+        return inline(fields);
+    }
+    let place = match (place, kind) {
         (Some(place), None) => place,
         (None, Some(kind)) => place_of(kind, &mut fields)?,
         _ => {
-            return Err("write type=local|registry|s3, a name or s3://BUCKET".to_owned());
+            return Err("write type=local|registry|s3|inline, a name or s3://BUCKET".to_owned());
         }
     };
     let mode = match fields.take("mode") {
@@ -87,7 +101,19 @@ fn parse(spec: &str) -> Result<Spec, String> {
         volumes: volumes(fields.take("volumes")),
     };
     match fields.0.keys().next() {
-        None => Ok(spec),
+        None => Ok(Wanted::Place(Box::new(spec))),
+        Some(key) => Err(format!("'{key}' is not known here")),
+    }
+}
+
+fn inline(mut fields: Fields<'_>) -> Result<Wanted, String> {
+    if let Some(mode) = fields.take("mode").filter(|mode| *mode != "min") {
+        return Err(format!(
+            "an image carries only its own steps: mode={mode} is not possible"
+        ));
+    }
+    match fields.0.keys().next() {
+        None => Ok(Wanted::Inline),
         Some(key) => Err(format!("'{key}' is not known here")),
     }
 }
@@ -113,8 +139,9 @@ fn place_of(kind: &str, fields: &mut Fields<'_>) -> Result<Place, String> {
             Ok(Place::Folder(folder.into()))
         }
         "registry" => reference(fields.needed("ref")?).map(Place::Registry),
+        "inline" => reference(fields.needed("ref")?).map(Place::Inline),
         "s3" => s3(fields).map(Place::S3),
-        other => Err(format!("type '{other}': use local, registry or s3")),
+        other => Err(format!("type '{other}': use local, registry, s3 or inline")),
     }
 }
 
@@ -164,12 +191,18 @@ mod tests {
 
     #[test]
     fn places() {
-        let place = |spec| parse(spec).map(|spec| spec.place);
+        let place = |spec| match parse(spec) {
+            Ok(Wanted::Place(spec)) => Ok(spec.place),
+            Ok(Wanted::Inline) => Err("inline".to_owned()),
+            Err(reason) => Err(reason),
+        };
         assert_eq!(place("type=local,dest=a"), Ok(Place::Folder("a".into())));
         let registry = place("type=registry,ref=r.example/a:b");
         assert!(matches!(registry, Ok(Place::Registry(_))));
         assert_eq!(place("r.example/a:b"), registry);
         let bucket = |settings| Ok(Place::S3(settings));
+        assert_eq!(place("type=inline"), Err("inline".to_owned()));
+        assert!(matches!(place("type=inline,ref=a"), Ok(Place::Inline(_))));
         assert_eq!(
             place("s3://b/p"),
             bucket(S3Settings {
@@ -199,7 +232,10 @@ mod tests {
 
     #[test]
     fn other_fields() {
-        let spec = parse("r.example/a,mode=max,ignore-error=false,volumes=a+b").unwrap();
+        let parsed = parse("r.example/a,mode=max,ignore-error=false,volumes=a+b");
+        let Ok(Wanted::Place(spec)) = parsed else {
+            panic!("{parsed:?}");
+        };
         assert_eq!((spec.mode, spec.ignore_error), (CacheMode::Max, false));
         assert!(spec.volumes.has("b") && !spec.volumes.has("c"));
     }
@@ -216,6 +252,8 @@ mod tests {
             ("type=s3,bucket=b,use_path_style=x", "true or false"),
             ("s3://", "s3://BUCKET/PREFIX"),
             ("mode=max", "write type="),
+            ("type=inline,mode=max", "only its own steps"),
+            ("type=inline,dest=a", "'dest' is not known"),
         ] {
             let error = parse(spec).unwrap_err();
             assert!(error.contains(reason), "{spec}: {error}");

@@ -53,6 +53,10 @@ impl Remote for RegistryRemote {
         self.reference.to_string()
     }
 
+    fn repository(&self) -> Option<String> {
+        Some(self.reference.to_string())
+    }
+
     fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
         let bytes = match self.client.manifest_bytes(&self.tagged(name)) {
             Ok(bytes) => bytes,
