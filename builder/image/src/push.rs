@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
 
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, Rights};
 use crate::{ImageError, Reference};
 
 /// How many blobs are sent at once.
@@ -109,7 +109,7 @@ impl Client {
         );
         ask.headers
             .push((CONTENT_TYPE.as_str(), media_type.to_owned()));
-        ask.write = true;
+        ask.rights = Rights::Push;
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
     }
@@ -122,7 +122,7 @@ impl Client {
     ) -> Result<(), ImageError> {
         let base = self.home(reference);
         let mut head = Ask::new(Method::HEAD, format!("{base}/blobs/{}", blob.digest));
-        head.write = true;
+        head.rights = Rights::Push;
         match self.send(reference, &head).await {
             Ok(_) => {
                 progress(&blob.digest, 0);
@@ -140,7 +140,7 @@ impl Client {
         start
             .headers
             .push((CONTENT_LENGTH.as_str(), "0".to_owned()));
-        start.write = true;
+        start.rights = Rights::Push;
         let started = self.send(reference, &start).await?;
         if started.status() != StatusCode::CREATED {
             self.upload(reference, blob, &started).await?;
@@ -172,7 +172,7 @@ impl Client {
             .push((CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()));
         ask.headers
             .push((CONTENT_LENGTH.as_str(), blob.size.to_string()));
-        ask.write = true;
+        ask.rights = Rights::Push;
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
     }
