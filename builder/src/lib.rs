@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod dockerfile;
 mod error;
+mod expire;
 pub mod explain;
 mod inside;
 mod journal;
@@ -30,10 +31,11 @@ pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;
+pub use expire::{ExpireRules, Expired, expire};
 pub use kiln_engine::{
-    CacheMode, CacheSource, Cancel, DefaultNetwork, Engine, EngineError, Event, EventSink, Image,
-    ImageOptions, LayerPlan, Moment, NoSecrets, PathRule, RegistryRemote, Request, SecretProvider,
-    SecretValue, Solved,
+    CacheMode, CacheSource, CacheTarget, Cancel, DefaultNetwork, Engine, EngineError, Event,
+    EventSink, Image, ImageOptions, LayerPlan, Moment, NoSecrets, PathRule, RegistryRemote,
+    Request, SecretProvider, SecretValue, Solved,
 };
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_frontend_toml as toml_frontend;

@@ -8,12 +8,16 @@
 )]
 
 mod layer;
+mod registry;
+mod s3;
 mod web;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub use registry::Registry;
+pub use s3::{KEY, S3, SECRET};
 pub use web::{Script, Web};
 
 /// The base image that `scripts/setup-tests` serves.

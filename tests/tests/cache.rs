@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Run, Space};
+use kiln_tests::{BUSYBOX, KEY, Run, S3, SECRET, Space, Web};
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -33,10 +33,14 @@ fn build(space: &Space, store: &str, args: &[&str]) -> (String, Run) {
     let out = space.path("out");
     _ = std::fs::remove_dir_all(&out);
     let output = format!("type=local,dest={}", out.display());
-    let mut command = space.command(&["build", "context", "--progress", "plain", "-o", &output]);
-    command.args(args).env("KILN_ROOT", space.path(store));
-    let run = Run::of(&command.output().unwrap()).ok();
+    let run = build_in(space, store, &[args, &["-o", &output]].concat());
     (read(out.join("copy")), run)
+}
+
+fn build_in(space: &Space, store: &str, args: &[&str]) -> Run {
+    let mut command = space.command(&["build", "context", "--progress", "plain"]);
+    command.args(args).env("KILN_ROOT", space.path(store));
+    Run::of(&command.output().unwrap()).ok()
 }
 
 fn shared_between_stores(space: &Space, to: &str, from: &str) {
@@ -91,6 +95,90 @@ fn in_a_registry() {
     let name = format!("127.0.0.1:5000/cache-{}:main", std::process::id());
     let to = format!("type=registry,ref={name},mode=max");
     shared_between_stores(&space, &to, &name);
+}
+
+/// A bucket as BuildKit's users write it.
+fn bucket(server: &S3, secret: &str) -> String {
+    format!(
+        "type=s3,region=eu-central-1,bucket=bucket,prefix=app/,name=main,endpoint_url={},use_path_style=true,access_key_id={KEY},secret_access_key={secret}",
+        server.endpoint()
+    )
+}
+
+#[test]
+fn in_a_bucket() {
+    let space = space();
+    let server = S3::start(&space.path("s3"));
+    let from = bucket(&server, SECRET);
+    shared_between_stores(&space, &format!("{from},mode=max"), &from);
+}
+
+#[test]
+fn credentials_from_a_profile() {
+    let space = space();
+    let server = S3::start(&space.path("s3"));
+    let keys = format!("[ci]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(space.path("credentials"), keys).unwrap();
+    let config = format!(
+        "[profile ci]\nregion = eu-west-1\nendpoint_url = {}\n",
+        server.endpoint()
+    );
+    std::fs::write(space.path("config"), config).unwrap();
+    let run = |profile: &str| {
+        let to = "s3://bucket/profile,mode=max";
+        let mut command = space.command(&["build", "context", "--cache-to", to]);
+        command.env("AWS_PROFILE", profile);
+        command.env("AWS_SHARED_CREDENTIALS_FILE", space.path("credentials"));
+        command.env("AWS_CONFIG_FILE", space.path("config"));
+        Run::of(&command.output().unwrap()).ok().stderr
+    };
+    let missing = run("none");
+    assert!(missing.contains("no file has this profile"), "{missing}");
+    let found = run("ci");
+    assert!(found.contains(" new results"), "{found}");
+    assert!(server.object("profile/entries").is_dir());
+}
+
+#[test]
+fn a_bucket_that_fails_never_fails_a_build() {
+    let space = space();
+    let server = S3::start(&space.path("s3"));
+    let from = bucket(&server, SECRET);
+    let (first, _) = build(
+        &space,
+        "store-a",
+        &["--cache-to", &format!("{from},mode=max")],
+    );
+    let wrong = bucket(&server, "guessed");
+    let (_, run) = build(
+        &space,
+        "store-b",
+        &["--cache-from", &wrong, "--cache-to", &wrong],
+    );
+    for part in [
+        "is not used: s3://bucket/app: access is refused",
+        "are not shared",
+    ] {
+        assert!(run.stderr.contains(part), "{}", run.stderr);
+    }
+    assert!(!run.stderr.contains("guessed"), "{}", run.stderr);
+    let blobs = server.object("app/blobs/sha256");
+    let each = |how: &dyn Fn(&Path)| {
+        for entry in std::fs::read_dir(&blobs).unwrap() {
+            how(&entry.unwrap().path());
+        }
+    };
+    each(&|path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+    let (fresh, run) = build(&space, "store-c", &["--cache-from", &from]);
+    assert_ne!(fresh, first);
+    assert!(run.stderr.contains("can't be used"), "{}", run.stderr);
+    each(&|path| std::fs::remove_file(path).unwrap());
+    let (fresh, run) = build(&space, "store-d", &["--cache-from", &from]);
+    assert_ne!(fresh, first);
+    assert!(run.stderr.contains("is missing"), "{}", run.stderr);
 }
 
 #[test]
@@ -174,4 +262,191 @@ fn a_damaged_or_missing_cache_never_fails_a_build() {
             "type=local,dest=/proc/none,ignore-error=false",
         ])
         .fails_with(&["/proc/none"]);
+}
+
+#[test]
+fn results_are_sent_while_the_build_goes_on() {
+    let space = Space::new();
+    let cache = space.path("cache");
+    std::fs::create_dir_all(cache.join("entries")).unwrap();
+    let web = Web::serve(&cache);
+    let wait = format!(
+        "n=0; until wget -qO- {} | grep step-; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done",
+        web.url("entries/")
+    );
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo first > /first\nRUN {wait}\nRUN false\n"),
+    );
+    // The second step ends when the first one's result is there; the third one fails.
+    let to = format!("type=local,dest={}", cache.display());
+    let failed = space.build(&["--cache-to", &to]);
+    failed.fails_with(&["RUN false"]);
+}
+
+#[test]
+fn processes_that_share_at_once_lose_nothing() {
+    let space = Space::new();
+    let server = S3::start(&space.path("s3"));
+    let registry = format!("127.0.0.1:5000/writers-{}:main", std::process::id());
+    let folder = format!("type=local,dest={}", space.path("cache").display());
+    for (place, to) in [folder, registry, bucket(&server, SECRET)]
+        .iter()
+        .enumerate()
+    {
+        let start = |number: usize| {
+            let name = format!("Dockerfile.{number}");
+            let text = format!(
+                "FROM {BUSYBOX}\nRUN head -c 500000 /dev/zero > /same\nRUN echo {number} > /copy; cat /proc/sys/kernel/random/uuid >> /copy\n"
+            );
+            space.write(&name, text);
+            let file = format!("context/{name}");
+            let to = format!("{to},mode=max");
+            let mut command = space.command(&["build", "context", "-f", &file, "--cache-to", &to]);
+            command.args(["-o", &format!("type=local,dest=out-{place}-{number}")]);
+            command.env("KILN_ROOT", space.path(format!("store-{place}-{number}")));
+            command
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let children: Vec<_> = (0..6).map(start).collect();
+        for child in children {
+            let run = Run::of(&child.wait_with_output().unwrap()).ok();
+            assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+        }
+        for number in 0..6 {
+            let file = format!("context/Dockerfile.{number}");
+            let fresh = format!("fresh-{place}");
+            let (copy, _) = build(&space, &fresh, &["-f", &file, "--cache-from", to]);
+            let first = read(space.path(format!("out-{place}-{number}/copy")));
+            assert_eq!(copy, first, "{to}");
+        }
+    }
+}
+
+/// Pushes an image that carries its cache, and gives its name.
+fn pushed(space: &Space, store: &str, args: &[&str]) -> String {
+    let name = format!("127.0.0.1:5000/inline-{}-{store}:v1", std::process::id());
+    let push = ["--push", "-t", &name, "--cache-to", "type=inline"];
+    let mut command = space.command(&["build", "context", "--progress", "plain"]);
+    command
+        .args(push)
+        .args(args)
+        .env("KILN_ROOT", space.path(store));
+    let run = Run::of(&command.output().unwrap()).ok();
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    name
+}
+
+fn unpacking(space: &Space) {
+    space.write("Dockerfile", format!("FROM {BUSYBOX}
+RUN mkdir -p /a/b && echo 1 > /a/b/c && touch -d @1000 /a/b/c && cat /proc/sys/kernel/random/uuid > /out
+WORKDIR /work
+COPY f .
+RUN rm /a/b/c; cat /out f > /copy; ln /copy /link; mkfifo /fifo; true
+RUN true
+"));
+}
+
+#[test]
+fn in_the_image_itself() {
+    let space = space();
+    unpacking(&space);
+    let name = pushed(&space, "store-a", &[]);
+    let (first, _) = build(&space, "store-a", &[]);
+    for (store, from) in [
+        ("store-b", name.clone()),
+        ("store-c", format!("type=registry,ref={name}")),
+        ("store-d", format!("type=inline,ref={name}")),
+    ] {
+        let (second, run) = build(&space, store, &["--cache-from", &from]);
+        assert_eq!(second, first, "no step ran again");
+        assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    }
+    // A step more on top of what was taken, pushed with its cache, for the next one.
+    let text = read(space.path("context/Dockerfile"));
+    space.write("Dockerfile", format!("{text}RUN cat /copy >> /more\n"));
+    let grown = pushed(&space, "store-e", &["--cache-from", &name]);
+    let (third, _) = build(&space, "store-f", &["--cache-from", &grown]);
+    assert_eq!(third, first);
+    // An image on top of one that carries a cache carries only its own.
+    space.write("Dockerfile", format!("FROM {name}\nRUN echo top > /top\n"));
+    let top = pushed(&space, "store-g", &[]);
+    let host = kiln_graph::Platform::host();
+    let image = kiln_image::Client::default().resolve(&top, &host).unwrap();
+    assert_eq!(image.config.inline_cache.len(), 1);
+}
+
+/// The kibibytes of a store's blobs.
+fn blobs(space: &Space, store: &str) -> u64 {
+    let folders = std::fs::read_dir(space.path(store).join("blobs/sha256")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
+    sizes.sum::<u64>() / 1024
+}
+
+#[test]
+fn a_pushed_image_is_put_together_in_the_registry() {
+    let space = space();
+    let steps = "RUN head -c 3000000 /dev/urandom > /big\nRUN cp /big /copy\n";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{steps}"));
+    let (name, folder) = (pushed(&space, "there", &[]), space.path("cache"));
+    let to = format!("type=local,dest={}", folder.display());
+    let other = format!("type=local,src={}", folder.display());
+    _ = space
+        .command(&["build", "context", "--cache-to", &to])
+        .env("KILN_ROOT", space.path("there"))
+        .output();
+    _ = pushed(&space, "mounted", &["--cache-from", &name]);
+    assert!(blobs(&space, "mounted") < 1000, "nothing was fetched");
+    // From elsewhere the layers come while the image is sent.
+    _ = pushed(&space, "fetched", &["--cache-from", &other]);
+    let fetched = blobs(&space, "fetched");
+    assert!(fetched > 5000, "{fetched}");
+}
+
+#[test]
+fn an_image_carries_signed_entries() {
+    let space = space();
+    unpacking(&space);
+    std::fs::write(space.path("key"), "11".repeat(32)).unwrap();
+    let key = space.path("key").display().to_string();
+    let name = pushed(&space, "signed-a", &["--cache-sign-key", &key]);
+    let (first, _) = build(&space, "signed-a", &[]);
+    let public = "d04ab232742bb4ab3a1368bd4615e4e6d0224ab71a016baf8520a332c9778737";
+    let other = "a09aa5f47a6759802ff955f8dc2d2a14a5c99d23be97f864127ff9383455a4f0";
+    let from = |store: &str, trusted: &str| {
+        build(
+            &space,
+            store,
+            &["--cache-from", &name, "--cache-trust", trusted],
+        )
+    };
+    assert_eq!(from("signed-b", public).0, first);
+    let (fresh, run) = from("signed-c", other);
+    assert_ne!(fresh, first);
+    assert!(
+        run.stderr.contains("is not signed by a trusted key"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn steps_without_a_layer_of_their_own_are_said() {
+    let space = space();
+    unpacking(&space);
+    let name = format!("127.0.0.1:5000/inline-{}-squashed:v1", std::process::id());
+    let args = [
+        "--push",
+        "-t",
+        &name,
+        "--cache-to",
+        "type=inline",
+        "--layers",
+        "squash",
+    ];
+    let run = space.build(&args).ok();
+    assert!(run.stderr.contains("carries no cache of"), "{}", run.stderr);
 }

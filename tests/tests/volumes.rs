@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use kiln_tests::{BUSYBOX, Run, Space};
+use kiln_tests::{BUSYBOX, Run, S3, Space};
 
 fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
@@ -41,14 +41,17 @@ fn a_volume_travels_and_a_second_time_only_its_change() {
     let fill = "mkdir -p /v/d; head -c 20000000 /dev/urandom > /v/big; echo hello > /v/f; ln /v/f /v/hard; ln -s f /v/link; chmod 4711 /v/f; touch -d @12345 /v/f; chown 7:8 /v/d; echo > /out";
     _ = step(&space, "a", "", fill, &[]);
     let (before, _) = step(&space, "a", "", LIST, &[]);
+    let server = S3::start(&space.path("s3"));
     let kiln = |store: &str, args: &[&str]| {
         let mut command = space.command(args);
         command.env("KILN_ROOT", space.path(store));
+        command.envs(server.variables());
         Run::of(&command.output().unwrap())
     };
     let folder = space.path("remote").display().to_string();
     let name = format!("127.0.0.1:5000/volumes-{}:x", std::process::id());
-    for remote in [&folder, &name] {
+    let bucket = "s3://bucket/volumes".to_owned();
+    for remote in [&folder, &name, &bucket] {
         let sent = kiln("a", &["volume", "export", "v", remote]).ok().stdout;
         assert!(
             sent.contains("19.07 MiB,") && sent.contains(" MiB sent"),

@@ -12,8 +12,9 @@ use kiln_image::{Descriptor, Manifest, media_type};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::engine::Engine;
 use crate::layering::{LayerContent, LayerPlan, PlannedLayer};
-use crate::remote::Distant;
+use crate::remote::{Distant, InlineCache};
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::solve::Solved;
 use crate::{EngineError, EventSink, parallel};
@@ -33,6 +34,8 @@ pub struct ImageOptions {
     pub keep_late_times: bool,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Whether it carries the cache of its own steps.
+    pub inline: Option<InlineCache>,
 }
 
 /// A layer of a finished image.
@@ -79,8 +82,11 @@ impl Solved {
     ) -> Result<Image, EngineError> {
         let snapshot = self.snapshot(target.root)?;
         let (layers, history) = self.plan(target, &snapshot, &options.plan, events)?;
-        let blobs = parallel::map(&layers, |layer| self.layer_blob(layer, options, events))?;
-        let config = self.config(target, &blobs, history, options)?;
+        let blobs = parallel::map(&layers, |layer| {
+            self.engine.layer_blob(layer, options, self.started, events)
+        })?;
+        let mut config = self.config(target, &blobs, history, options)?;
+        config.inline_cache = self.inline_cache(&layers, &blobs, options, events)?;
         self.manifest(&config, blobs, options)
     }
 
@@ -94,88 +100,6 @@ impl Solved {
             }
             None => Ok(Snapshot::scratch()),
         }
-    }
-
-    pub(crate) fn layer_blob(
-        &self,
-        layer: &PlannedLayer,
-        options: &ImageOptions,
-        events: &dyn EventSink,
-    ) -> Result<ImageBlob, EngineError> {
-        if let PlannedLayer::Stack { layers, .. } = layer
-            && let [LayerRef::Image { layer, image }] = &layers[..]
-            && !options.must_recode(&layer.media_type)
-        {
-            let blob = LayerBlob {
-                blob: layer.blob,
-                size: layer.size,
-                diff_id: layer.diff_id,
-                media_type: oci_media_type(&layer.media_type),
-                annotations: BTreeMap::new(),
-            };
-            return Ok(ImageBlob {
-                blob,
-                from: Some(BlobOrigin::Image(layer.clone(), image.to_string())),
-            });
-        }
-        if let PlannedLayer::Stack { layers, .. } = layer
-            && let [LayerRef::Distant(distant)] = &layers[..]
-            && distant.tree.layer.media_type == options.codec.media_type()
-            && !options.codec.is_seekable()
-            && options.latest().is_none()
-        {
-            return Ok(ImageBlob {
-                blob: distant.tree.layer.clone(),
-                from: Some(BlobOrigin::Remote(distant.clone())),
-            });
-        }
-        let content = self.content(layer, events)?;
-        let key = blob_key(&content.key, options);
-        let store = &self.engine.store;
-        if let Some(blob) = store.memo::<LayerBlob>("layer-blob", &key)?
-            && store.blob(&blob.blob)?.is_some()
-        {
-            return Ok(ImageBlob { blob, from: None });
-        }
-        let blob = self.encode(&content, options)?;
-        store.put_memo("layer-blob", &key, &blob)?;
-        Ok(ImageBlob { blob, from: None })
-    }
-
-    fn encode(
-        &self,
-        content: &LayerContent,
-        options: &ImageOptions,
-    ) -> Result<LayerBlob, EngineError> {
-        let latest = options.latest();
-        let fail = |source| EngineError::Output {
-            what: "a layer".to_owned(),
-            source,
-        };
-        let (path, file) = self.engine.store.temp_file()?;
-        let encoded = encode(
-            content.entries(),
-            &|entry: &Entry| content.open(entry),
-            options.codec,
-            file,
-            &EncodeOptions {
-                latest,
-                fresh_since: Some(self.started),
-            },
-        );
-        let encoded = encoded
-            .inspect_err(|_| _ = std::fs::remove_file(&path))
-            .map_err(fail)?;
-        self.engine
-            .store
-            .adopt_blob(&path, encoded.blob, encoded.size)?;
-        Ok(LayerBlob {
-            blob: encoded.blob,
-            size: encoded.size,
-            diff_id: encoded.diff_id,
-            media_type: options.codec.media_type().to_owned(),
-            annotations: encoded.annotations,
-        })
     }
 
     fn config(
@@ -251,6 +175,91 @@ impl Solved {
             descriptor,
             config_descriptor,
             layers,
+        })
+    }
+}
+
+impl Engine {
+    /// A layer as a blob: made once, and kept. Files written since `since` are known to be whole.
+    pub(crate) fn layer_blob(
+        &self,
+        layer: &PlannedLayer,
+        options: &ImageOptions,
+        since: Timestamp,
+        events: &dyn EventSink,
+    ) -> Result<ImageBlob, EngineError> {
+        if let PlannedLayer::Stack { layers, .. } = layer
+            && let [LayerRef::Image { layer, image }] = &layers[..]
+            && !options.must_recode(&layer.media_type)
+        {
+            let blob = LayerBlob {
+                blob: layer.blob,
+                size: layer.size,
+                diff_id: layer.diff_id,
+                media_type: oci_media_type(&layer.media_type),
+                annotations: BTreeMap::new(),
+            };
+            return Ok(ImageBlob {
+                blob,
+                from: Some(BlobOrigin::Image(layer.clone(), image.to_string())),
+            });
+        }
+        if let PlannedLayer::Stack { layers, .. } = layer
+            && let [LayerRef::Distant(distant)] = &layers[..]
+            && distant.tree.layer.media_type == options.codec.media_type()
+            && !options.codec.is_seekable()
+            && options.latest().is_none()
+        {
+            return Ok(ImageBlob {
+                blob: distant.tree.layer.clone(),
+                from: Some(BlobOrigin::Remote(distant.clone())),
+            });
+        }
+        let content = self.content(layer, events)?;
+        let key = blob_key(&content.key, options);
+        let store = &self.store;
+        if let Some(blob) = store.memo::<LayerBlob>("layer-blob", &key)?
+            && store.blob(&blob.blob)?.is_some()
+        {
+            return Ok(ImageBlob { blob, from: None });
+        }
+        let blob = self.encode(&content, options, since)?;
+        store.put_memo("layer-blob", &key, &blob)?;
+        Ok(ImageBlob { blob, from: None })
+    }
+
+    fn encode(
+        &self,
+        content: &LayerContent,
+        options: &ImageOptions,
+        since: Timestamp,
+    ) -> Result<LayerBlob, EngineError> {
+        let latest = options.latest();
+        let fail = |source| EngineError::Output {
+            what: "a layer".to_owned(),
+            source,
+        };
+        let (path, file) = self.store.temp_file()?;
+        let encoded = encode(
+            content.entries(),
+            &|entry: &Entry| content.open(entry),
+            options.codec,
+            file,
+            &EncodeOptions {
+                latest,
+                fresh_since: Some(since),
+            },
+        );
+        let encoded = encoded
+            .inspect_err(|_| _ = std::fs::remove_file(&path))
+            .map_err(fail)?;
+        self.store.adopt_blob(&path, encoded.blob, encoded.size)?;
+        Ok(LayerBlob {
+            blob: encoded.blob,
+            size: encoded.size,
+            diff_id: encoded.diff_id,
+            media_type: options.codec.media_type().to_owned(),
+            annotations: encoded.annotations,
         })
     }
 }

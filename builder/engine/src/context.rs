@@ -120,7 +120,7 @@ impl Shared<'_> {
         Ok(Done {
             result: StepResult::Folder(Arc::new(folder)),
             outcome: Outcome::Ran,
-            key: None,
+            filed: None,
         })
     }
 

@@ -9,7 +9,7 @@ use kiln_graph::{Build, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Identity, Sandbox};
 
-use crate::remote::CacheSource;
+use crate::remote::{CacheSource, CacheTarget};
 use crate::snapshot::{LayerRef, Snapshot};
 use crate::{Cancel, EngineError, EventSink, SecretProvider};
 
@@ -121,6 +121,8 @@ pub struct Request {
     pub keep_going: bool,
     /// Remotes that results are taken from, asked in order.
     pub cache_from: Vec<CacheSource>,
+    /// Remotes that results are sent to, each as soon as it is there.
+    pub cache_to: Vec<CacheTarget>,
     /// How many steps run at once.
     pub jobs: usize,
     /// The network of steps that don't say which they want.
@@ -150,6 +152,7 @@ impl Request {
             fresh: BTreeSet::new(),
             keep_going: false,
             cache_from: Vec::new(),
+            cache_to: Vec::new(),
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),

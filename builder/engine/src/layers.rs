@@ -116,7 +116,9 @@ impl Shared<'_> {
                 && self.engine.store.tree(&distant.tree.tree)?.is_none()
             {
                 return Ok(Layer {
-                    manifest: Arc::new(self.engine.distant_manifest(distant)?),
+                    manifest: self
+                        .engine
+                        .distant_manifest(distant, &*self.request.events)?,
                     root: std::path::PathBuf::new(),
                 });
             }

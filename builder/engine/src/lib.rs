@@ -47,7 +47,10 @@ pub use inspect::{Difference, ImageReport, LayerReport};
 pub use layering::{LayerPlan, PathRule};
 pub use output::{OutputEntry, with_prefix, write_folder, write_root_tar};
 pub use rebase::Rebase;
-pub use remote::{CacheMode, CacheSource, Exported, RegistryRemote, VolumeTransfer, Volumes};
+pub use remote::{
+    CacheMode, CacheSource, CacheTarget, Exported, InlineCache, InlineRemote, RegistryRemote,
+    VolumeTransfer, Volumes,
+};
 pub use reproduce::Unreproducible;
 pub use secrets::{NoSecrets, SecretProvider, SecretValue};
 pub use solve::Solved;

@@ -241,7 +241,10 @@ impl Solved {
         };
         let mount_from = match &layer.from {
             Some(BlobOrigin::Image(_, image)) => same_host(image),
-            Some(BlobOrigin::Remote(_)) | None => None,
+            Some(BlobOrigin::Remote(distant)) => {
+                distant.repository().and_then(|image| same_host(&image))
+            }
+            None => None,
         };
         let (digest, size) = (layer.blob.blob, layer.blob.size);
         let layer = layer.clone();

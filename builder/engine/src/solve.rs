@@ -8,6 +8,7 @@ use kiln_cache::Session;
 use kiln_graph::{Build, Graph, StepId, StepKey};
 
 use crate::engine::{Engine, Request};
+use crate::remote::Exports;
 use crate::schedule::Schedule;
 use crate::snapshot::StepResult;
 use crate::step::{Done, Shared};
@@ -23,6 +24,7 @@ pub struct Solved {
     pub(crate) keys: BTreeMap<StepId, StepKey>,
     /// When the build began.
     pub(crate) started: kiln_graph::Timestamp,
+    pub(crate) exports: Exports,
     /// Keeps what was used from being collected while outputs are made.
     _session: Session,
 }
@@ -115,6 +117,7 @@ impl Engine {
             results: answers.results,
             keys: answers.keys,
             started,
+            exports: answers.exports,
             _session: session,
         })
     }
@@ -132,7 +135,8 @@ impl Engine {
             steps: plan(&request.build.graph, &schedule),
         });
         let shared = Shared::new(self, request)?;
-        let answers = run_all(&shared, &mut schedule)?;
+        let mut answers = run_all(&shared, &mut schedule)?;
+        answers.exports = shared.exports;
         self.store.settle()?;
         Ok((answers, session))
     }
@@ -161,6 +165,7 @@ fn plan(graph: &Graph, schedule: &Schedule) -> Vec<PlannedStep> {
 pub(crate) struct Answers {
     pub(crate) results: BTreeMap<StepId, StepResult>,
     pub(crate) keys: BTreeMap<StepId, StepKey>,
+    exports: Exports,
 }
 
 type Answer = (StepId, Result<Done, EngineError>, Instant);
@@ -224,8 +229,14 @@ impl Progress {
         let (id, answer, started) = answer;
         match answer {
             Ok(done) => {
-                finished(shared, id, done.outcome, started, done.key);
-                self.answers.keys.extend(done.key.map(|key| (id, key)));
+                let key = done.filed.as_ref().map(|filed| filed.key);
+                finished(shared, id, done.outcome, started, key);
+                self.answers.keys.extend(key.map(|key| (id, key)));
+                if let Some(filed) = done.filed {
+                    shared
+                        .exports
+                        .offer(id, &shared.graph().step(id).name, &filed);
+                }
                 self.answers.results.insert(id, done.result);
                 schedule.done(&shared.request.build.graph, id);
             }

@@ -117,7 +117,7 @@ impl Shared<'_> {
         Done {
             result: StepResult::Snapshot(snapshot),
             outcome,
-            key: None,
+            filed: None,
         }
     }
 

@@ -11,6 +11,7 @@ use kiln_graph::{Files, Graph, ImagePath, Input, Op, Step, StepId, StepKey, Tree
 use crate::cancel::{Cancel, HookGuard};
 use crate::context::ContextNeeds;
 use crate::engine::{Engine, Request};
+use crate::remote::Exports;
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::{EngineError, Event, Outcome, key};
 
@@ -18,7 +19,16 @@ use crate::{EngineError, Event, Outcome, key};
 pub(crate) struct Done {
     pub(crate) result: StepResult,
     pub(crate) outcome: Outcome,
-    pub(crate) key: Option<StepKey>,
+    /// For steps whose results have keys.
+    pub(crate) filed: Option<Filed>,
+}
+
+/// A step's own part of its result, and what it is filed under.
+#[derive(Clone, Debug)]
+pub(crate) struct Filed {
+    pub(crate) key: StepKey,
+    /// What the step adds to what it is built on.
+    pub(crate) added: Vec<LayerRef>,
 }
 
 /// What all steps of a build share.
@@ -36,6 +46,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) warned: AtomicUsize,
     /// Whether overlayfs turned out not to work here.
     pub(crate) without_overlay: AtomicBool,
+    pub(crate) exports: Exports,
 }
 
 impl<'a> Shared<'a> {
@@ -53,6 +64,7 @@ impl<'a> Shared<'a> {
             begun: Mutex::default(),
             warned: AtomicUsize::new(0),
             without_overlay: AtomicBool::new(false),
+            exports: Exports::start(engine, request),
         })
     }
 
@@ -251,7 +263,10 @@ impl<'a> Shared<'a> {
         Ok(Done {
             result: StepResult::Snapshot(base.with(added, self.empty)),
             outcome: Outcome::Cached,
-            key: Some(key),
+            filed: Some(Filed {
+                key,
+                added: added.to_vec(),
+            }),
         })
     }
 
@@ -274,7 +289,7 @@ fn ready(result: StepResult) -> Done {
     Done {
         result,
         outcome: Outcome::Cached,
-        key: None,
+        filed: None,
     }
 }
 

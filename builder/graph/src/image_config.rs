@@ -146,6 +146,13 @@ pub struct ImageConfig {
     pub rootfs: RootFs,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub history: Vec<History>,
+    /// Steps' results that the image carries for later builds, by the names of their entries.
+    #[serde(
+        rename = "dev.kiln.cache.v1",
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "nullable"
+    )]
+    pub inline_cache: BTreeMap<String, String>,
 }
 
 impl ImageConfig {

@@ -60,7 +60,7 @@ struct Inner {
     runtime: OnceLock<tokio::runtime::Runtime>,
     http: OnceLock<reqwest::Client>,
     plain_http: OnceLock<reqwest::Client>,
-    /// `Authorization` headers by registry, repository and whether they allow writing.
+    /// `Authorization` headers by registry, repository and rights.
     tokens: Mutex<HashMap<String, String>>,
     /// Archives that were fetched from the Docker daemon, by name.
     saved: Mutex<HashMap<String, Arc<NamedTempFile>>>,
@@ -76,13 +76,33 @@ impl Default for Client {
     }
 }
 
+/// What a request needs to be allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rights {
+    #[default]
+    Pull,
+    Push,
+    Delete,
+}
+
+impl Rights {
+    /// In the words of Docker's registry token specification.
+    fn actions(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+            Self::Delete => "pull,delete",
+        }
+    }
+}
+
 /// One request to a registry, to be tried several times.
 pub(crate) struct Ask<'a> {
     pub(crate) method: Method,
     pub(crate) url: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<&'a (dyn Fn() -> std::io::Result<reqwest::Body> + Sync)>,
-    pub(crate) write: bool,
+    pub(crate) rights: Rights,
     /// Whether credentials are kept back: for mirrors, which have no right to them.
     pub(crate) anonymous: bool,
 }
@@ -94,7 +114,7 @@ impl Ask<'_> {
             url,
             headers: Vec::new(),
             body: None,
-            write: false,
+            rights: Rights::Pull,
             anonymous: false,
         }
     }
@@ -446,7 +466,7 @@ impl Client {
             let status = answer.status();
             if status == StatusCode::UNAUTHORIZED && !refreshed {
                 refreshed = true;
-                self.log_in(reference, &answer, ask.write).await?;
+                self.log_in(reference, &answer, ask.rights).await?;
                 continue;
             }
             if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
@@ -489,7 +509,7 @@ impl Client {
         }
         let token = {
             let tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.get(&token_name(reference, ask.write)).cloned()
+            tokens.get(&token_name(reference, ask.rights)).cloned()
         };
         if let Some(token) = token.filter(|_| !ask.anonymous && self.is_home(reference, &ask.url)) {
             request = request.header(AUTHORIZATION, token);
@@ -516,7 +536,7 @@ impl Client {
         &self,
         reference: &Reference,
         refused: &Response,
-        write: bool,
+        rights: Rights,
     ) -> Result<(), ImageError> {
         let denied = || ImageError::Denied {
             image: reference.to_string(),
@@ -532,14 +552,13 @@ impl Client {
         if asked.scheme() == "https" && !challenge.is_encrypted() {
             return Err(denied());
         }
-        let actions = if write { "pull,push" } else { "pull" };
-        let scope = format!("repository:{}:{actions}", reference.repository);
+        let scope = format!("repository:{}:{}", reference.repository, rights.actions());
         let header = answer(self.http(), &reference.host, &challenge, &scope).await;
         let header = header
             .map_err(|error| unreachable(reference, &error))?
             .ok_or_else(denied)?;
         let mut tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.insert(token_name(reference, write), header);
+        tokens.insert(token_name(reference, rights), header);
         Ok(())
     }
 }
@@ -569,8 +588,13 @@ fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
     reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
 }
 
-fn token_name(reference: &Reference, write: bool) -> String {
-    format!("{} {} {write}", reference.host, reference.repository)
+fn token_name(reference: &Reference, rights: Rights) -> String {
+    format!(
+        "{} {} {}",
+        reference.host,
+        reference.repository,
+        rights.actions()
+    )
 }
 
 fn retry_after(answer: &Response) -> Option<Duration> {

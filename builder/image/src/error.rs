@@ -55,6 +55,16 @@ pub enum ImageError {
         /// The beginning of what it said.
         body: String,
     },
+    /// The server never deletes.
+    #[error(
+        "{image}: {host} allows no deletion; Docker's registry does with REGISTRY_STORAGE_DELETE_ENABLED=true"
+    )]
+    NoDeletion {
+        /// What was to be deleted.
+        image: String,
+        /// The server.
+        host: String,
+    },
     /// What came is not what was asked for.
     #[error(
         "{image}: the content of {what} is {actual}, but {expected} was expected: it was damaged on the way, or the server is not to be trusted"

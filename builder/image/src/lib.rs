@@ -14,6 +14,7 @@ mod layout;
 mod push;
 mod reference;
 mod registry;
+mod repository;
 
 pub use archive::{ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive};
 pub use client::{Client, ClientOptions, Resolved};
@@ -25,3 +26,4 @@ pub use image_name::ImageName;
 pub use push::{PushBlob, PushImage};
 pub use reference::{BadReference, Reference};
 pub use registry::{Registries, RegistrySettings};
+pub use repository::TaggedManifest;

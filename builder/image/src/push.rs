@@ -8,11 +8,13 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
 
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, Rights};
 use crate::{ImageError, Reference};
 
 /// How many blobs are sent at once.
 const AT_ONCE: usize = 5;
+/// How often an image is sent again when others send the same blobs at once.
+const AGAIN: u32 = 3;
 
 /// A blob to be sent, if the registry doesn't have it.
 pub struct PushBlob<'a> {
@@ -57,25 +59,40 @@ impl Client {
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
         self.runtime().block_on(async {
-            let send = |blob| self.push_blob(reference, blob, progress);
-            stream::iter(&image.blobs)
-                .map(send)
-                .buffer_unordered(AT_ONCE)
-                .try_collect::<()>()
-                .await?;
-            for (bytes, media_type) in &image.manifests {
-                let digest = crate::archive::digest_of(bytes).to_string();
-                self.push_manifest(reference, &digest, bytes, media_type)
-                    .await?;
+            for attempt in 0..AGAIN {
+                match self.push_once(reference, image, progress).await {
+                    Err(error) if is_race(&error) => self.wait(attempt, None).await,
+                    other => return other,
+                }
             }
-            let (bytes, media_type) = &image.top;
-            let name = match &reference.tag {
-                Some(tag) => tag.clone(),
-                None => crate::archive::digest_of(bytes).to_string(),
-            };
-            self.push_manifest(reference, &name, bytes, media_type)
-                .await
+            self.push_once(reference, image, progress).await
         })
+    }
+
+    async fn push_once(
+        &self,
+        reference: &Reference,
+        image: &PushImage<'_>,
+        progress: &(dyn Fn(&BlobDigest, u64) + Sync),
+    ) -> Result<(), ImageError> {
+        let send = |blob| self.push_blob(reference, blob, progress);
+        stream::iter(&image.blobs)
+            .map(send)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        for (bytes, media_type) in &image.manifests {
+            let digest = crate::archive::digest_of(bytes).to_string();
+            self.push_manifest(reference, &digest, bytes, media_type)
+                .await?;
+        }
+        let (bytes, media_type) = &image.top;
+        let name = match &reference.tag {
+            Some(tag) => tag.clone(),
+            None => crate::archive::digest_of(bytes).to_string(),
+        };
+        self.push_manifest(reference, &name, bytes, media_type)
+            .await
     }
 
     async fn push_manifest(
@@ -92,7 +109,7 @@ impl Client {
         );
         ask.headers
             .push((CONTENT_TYPE.as_str(), media_type.to_owned()));
-        ask.write = true;
+        ask.rights = Rights::Push;
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
     }
@@ -105,7 +122,7 @@ impl Client {
     ) -> Result<(), ImageError> {
         let base = self.home(reference);
         let mut head = Ask::new(Method::HEAD, format!("{base}/blobs/{}", blob.digest));
-        head.write = true;
+        head.rights = Rights::Push;
         match self.send(reference, &head).await {
             Ok(_) => {
                 progress(&blob.digest, 0);
@@ -123,7 +140,7 @@ impl Client {
         start
             .headers
             .push((CONTENT_LENGTH.as_str(), "0".to_owned()));
-        start.write = true;
+        start.rights = Rights::Push;
         let started = self.send(reference, &start).await?;
         if started.status() != StatusCode::CREATED {
             self.upload(reference, blob, &started).await?;
@@ -141,7 +158,8 @@ impl Client {
         let location = upload_url(reference, started)?;
         let join = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{join}digest={}", blob.digest);
-        let path = (blob.file)()?;
+        // It may have to be fetched by this very client, which blocks.
+        let path = tokio::task::block_in_place(&blob.file)?;
         let body = || -> std::io::Result<reqwest::Body> {
             let file = tokio::fs::File::from_std(std::fs::File::open(&path)?);
             Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
@@ -154,10 +172,16 @@ impl Client {
             .push((CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()));
         ask.headers
             .push((CONTENT_LENGTH.as_str(), blob.size.to_string()));
-        ask.write = true;
+        ask.rights = Rights::Push;
         ask.body = Some(&body);
         self.send(reference, &ask).await.map(drop)
     }
+}
+
+/// Whether a registry doesn't find a blob that it has just said it has: so does Docker's for a
+/// moment while another sends the same one.
+fn is_race(error: &ImageError) -> bool {
+    matches!(error, ImageError::Answer { body, .. } if body.contains("BLOB_UNKNOWN"))
 }
 
 /// Where to send a blob: the `Location` of the answer, which may be relative.

@@ -69,11 +69,12 @@ pub(crate) struct BuildArgs {
     /// Run every step twice, and name the files that differ
     #[arg(long)]
     verify_reproducible: bool,
-    /// Take results from a cache: type=local,src=FOLDER or type=registry,ref=NAME (repeatable)
+    /// Take results from a cache: type=local,src=FOLDER, type=registry,ref=NAME,
+    /// type=s3,bucket=NAME,…, s3://BUCKET/PREFIX or type=inline,ref=IMAGE (repeatable)
     #[arg(long, value_name = "SPEC")]
     cache_from: Vec<String>,
-    /// Share results: type=local,dest=FOLDER or type=registry,ref=NAME, with mode=min|max and
-    /// ignore-error=false (repeatable)
+    /// Share results: type=local,dest=FOLDER, type=registry,ref=NAME or type=s3,bucket=NAME,… with
+    /// mode=min|max and ignore-error=false; or type=inline, in the image itself (repeatable)
     #[arg(long, value_name = "SPEC")]
     cache_to: Vec<String>,
     /// Sign what is shared with the key in this file (64 hexadecimal digits)
@@ -173,6 +174,7 @@ fn attempt(
     let secrets = Arc::new(args.secrets()?);
     let mut options = args.image_options()?;
     let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
+    options.inline.clone_from(&targets.inline);
     let policy = args.policy.as_deref().map(Policy::read).transpose()?;
     let events = display(if args.quiet {
         Style::Quiet
@@ -203,17 +205,21 @@ fn attempt(
     build.cancel = cancel.clone();
     build.cache_from = super::cache::sources(engine, &args.cache_from, &args.cache_trust)?;
     let again = args.verify_reproducible.then(|| build.clone());
-    let result = engine.solve(build).map_err(Error::from).and_then(|solved| {
-        if let Some(again) = again {
-            super::checks::reproducible(engine, &solved, again)?;
-        }
-        if let Some(policy) = &policy {
-            super::checks::policy(policy, &solved, &options, &*journal)?;
-        }
-        let images = super::output::write(&solved, &outputs, &args.tags, &options, &*journal)?;
-        args.write_ids(&solved, &images)?;
-        super::cache::export(engine, &solved, &targets, &*journal)
-    });
+    build.cache_to = super::cache::cache_to(engine, &targets);
+    let result = engine
+        .solve(build)
+        .map_err(Error::from)
+        .and_then(|mut solved| {
+            if let Some(again) = again {
+                super::checks::reproducible(engine, &solved, again)?;
+            }
+            if let Some(policy) = &policy {
+                super::checks::policy(policy, &solved, &options, &*journal)?;
+            }
+            let images = super::output::write(&solved, &outputs, &args.tags, &options, &*journal)?;
+            args.write_ids(&solved, &images)?;
+            super::cache::finish(engine, &mut solved, &targets)
+        });
     journal.finish(result.as_ref().err().map(ToString::to_string));
     if !args.quiet && args.progress.is_for_people() {
         say(&crate::summary::text(&journal.record()));

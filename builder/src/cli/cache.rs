@@ -1,46 +1,48 @@
 //! `--cache-from` and `--cache-to`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::HumanBytes;
-use kiln_cache::remote::{CacheSigner, CacheTrust, FolderRemote, Remote};
-use kiln_engine::{CacheMode, CacheSource, Engine, EventSink, RegistryRemote, Solved, Volumes};
+use kiln_cache::remote::{CacheSigner, CacheTrust, FolderRemote, Remote, S3Remote};
+use kiln_engine::{
+    CacheSource, CacheTarget, Engine, EngineError, InlineCache, InlineRemote, RegistryRemote,
+    Solved, Volumes,
+};
 use kiln_graph::{MountKind, Op};
-use kiln_image::Reference;
 
+use super::cache_spec::{Place, Spec, Wanted, read};
 use super::say;
 use crate::Error;
-
-/// Where a remote is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
-    Folder(PathBuf),
-    Registry(Reference),
-}
 
 /// One `--cache-to`.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    place: Place,
-    mode: CacheMode,
-    ignore_error: bool,
-    volumes: Volumes,
+    spec: Spec,
     signer: Option<CacheSigner>,
 }
 
+/// All of `--cache-to`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets {
+    remotes: Vec<Target>,
+    /// Whether the image carries a cache itself.
+    pub(crate) inline: Option<InlineCache>,
+}
+
 fn open(place: &Place, engine: &Engine) -> Arc<dyn Remote> {
+    let client = || engine.client().clone();
     match place {
         Place::Folder(folder) => Arc::new(FolderRemote::new(folder.clone())),
-        Place::Registry(reference) => Arc::new(RegistryRemote::new(
-            engine.client().clone(),
-            reference.clone(),
-        )),
+        Place::Registry(name) => Arc::new(RegistryRemote::new(client(), name.clone())),
+        Place::S3(settings) => Arc::new(S3Remote::new(settings.clone())),
+        Place::Inline(name) => Arc::new(InlineRemote::new(client(), name.clone())),
     }
 }
 
-/// What `--cache-from` names.
+/// What `--cache-from` names. A name in a registry is looked up as a cache, then as an image that
+/// carries one.
 pub(crate) fn sources(
     engine: &Engine,
     specs: &[String],
@@ -51,25 +53,44 @@ pub(crate) fn sources(
         let wrong = |error| Error::Usage(format!("--cache-trust {key}: {error}"));
         trust.add(key).map_err(wrong)?;
     }
-    let source = |spec: &String| {
-        let target = read("--cache-from", spec)?;
-        let mut source = CacheSource::new(open(&target.place, engine), trust.clone());
-        source.volumes = target.volumes;
-        Ok(source)
-    };
-    specs.iter().map(source).collect()
+    let mut sources = Vec::new();
+    for text in specs {
+        let Wanted::Place(spec) = read("--cache-from", text)? else {
+            let text = format!("--cache-from {text}: ref=IMAGE is missing");
+            return Err(Error::Usage(text));
+        };
+        let mut source = CacheSource::new(open(&spec.place, engine), trust.clone());
+        source.volumes = spec.volumes;
+        sources.push(source);
+        if let Place::Registry(name) = spec.place {
+            let image = Place::Inline(name);
+            sources.push(CacheSource::new(open(&image, engine), trust.clone()));
+        }
+    }
+    Ok(sources)
 }
 
 /// What `--cache-to` names.
-pub(crate) fn targets(specs: &[String], key: Option<&Path>) -> Result<Vec<Target>, Error> {
+pub(crate) fn targets(specs: &[String], key: Option<&Path>) -> Result<Targets, Error> {
     let signer = key.map(signer).transpose()?;
-    let target = |spec: &String| {
-        Ok(Target {
-            signer: signer.clone(),
-            ..read("--cache-to", spec)?
-        })
-    };
-    specs.iter().map(target).collect()
+    let mut targets = Targets::default();
+    for text in specs {
+        let signer = signer.clone();
+        match read("--cache-to", text)? {
+            Wanted::Inline => targets.inline = Some(InlineCache { signer }),
+            Wanted::Place(spec) if matches!(spec.place, Place::Inline(_)) => {
+                let text = format!(
+                    "--cache-to {text}: the image that is built carries it, so there is no ref="
+                );
+                return Err(Error::Usage(text));
+            }
+            Wanted::Place(spec) => targets.remotes.push(Target {
+                spec: *spec,
+                signer,
+            }),
+        }
+    }
+    Ok(targets)
 }
 
 fn signer(path: &Path) -> Result<CacheSigner, Error> {
@@ -78,58 +99,6 @@ fn signer(path: &Path) -> Result<CacheSigner, Error> {
         source,
     })?;
     CacheSigner::new(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
-}
-
-/// `type=local,src=FOLDER`, `type=registry,ref=NAME`, or a name alone.
-fn read(flag: &str, spec: &str) -> Result<Target, Error> {
-    let wrong = |reason: String| Error::Usage(format!("{flag} {spec}: {reason}"));
-    let name = |text: &str| {
-        let reference = text.parse::<Reference>();
-        reference
-            .map(Place::Registry)
-            .map_err(|error| wrong(error.to_string()))
-    };
-    let (mut kind, mut place) = (None, None);
-    let mut target = Target {
-        place: Place::Folder(PathBuf::new()),
-        mode: CacheMode::Min,
-        ignore_error: true,
-        volumes: Volumes::None,
-        signer: None,
-    };
-    for field in spec.split(',') {
-        match field.split_once('=') {
-            None => place = Some(name(field)?),
-            Some(("type", "local" | "registry")) => kind = Some(field),
-            Some(("type", other)) => {
-                return Err(wrong(format!("type '{other}': use local or registry")));
-            }
-            Some(("src" | "dest", folder)) => place = Some(Place::Folder(folder.into())),
-            Some(("ref", text)) => place = Some(name(text)?),
-            Some(("mode", "min")) => target.mode = CacheMode::Min,
-            Some(("mode", "max")) => target.mode = CacheMode::Max,
-            Some(("ignore-error", value)) => target.ignore_error = value != "false",
-            Some(("volumes", "all")) => target.volumes = Volumes::All,
-            Some(("volumes", names)) => {
-                let names = names.split('+').map(str::to_owned);
-                target.volumes = Volumes::Named(names.collect());
-            }
-            Some((key, _)) => {
-                return Err(wrong(format!(
-                    "unknown key '{key}': use type, src, dest, ref, mode, volumes or ignore-error"
-                )));
-            }
-        }
-    }
-    let fits = |place: &Place| match kind {
-        Some("type=local") => matches!(place, Place::Folder(_)),
-        Some(_) => matches!(place, Place::Registry(_)),
-        None => true,
-    };
-    target.place = place
-        .filter(fits)
-        .ok_or_else(|| wrong("write type=local,src=FOLDER or type=registry,ref=NAME".to_owned()))?;
-    Ok(target)
 }
 
 /// A place as people write it: a spec, a folder, or an image's name.
@@ -143,7 +112,10 @@ pub(crate) fn spec(text: &str) -> String {
 
 /// The remote at a place.
 pub(crate) fn place(engine: &Engine, text: &str) -> Result<Arc<dyn Remote>, Error> {
-    Ok(open(&read("volume", &spec(text))?.place, engine))
+    match read("volume", &spec(text))? {
+        Wanted::Place(spec) => Ok(open(&spec.place, engine)),
+        Wanted::Inline => Err(Error::Usage("an image carries no volumes".to_owned())),
+    }
 }
 
 /// The volumes that a build's steps keep, of those that are wanted.
@@ -160,69 +132,49 @@ fn volumes_of<'a>(solved: &'a Solved, wanted: &Volumes) -> BTreeSet<&'a str> {
     names.filter(|name| wanted.has(name)).collect()
 }
 
-/// Sends what the remotes lack. A good build never fails by it, unless the user wants that.
-pub(crate) fn export(
-    engine: &Engine,
-    solved: &Solved,
-    targets: &[Target],
-    events: &dyn EventSink,
-) -> Result<(), Error> {
-    for target in targets {
-        let remote = open(&target.place, engine);
-        let signer = target.signer.as_ref();
-        match solved.export_cache(&*remote, target.mode, signer, events) {
-            Ok(sent) => say(&format!(
-                "cache {}: {} new results, {} sent",
+/// The remotes that the steps' results are sent to while the build goes on.
+pub(crate) fn cache_to(engine: &Engine, targets: &Targets) -> Vec<CacheTarget> {
+    let target = |target: &Target| CacheTarget {
+        remote: open(&target.spec.place, engine),
+        mode: target.spec.mode,
+        signer: target.signer.clone(),
+    };
+    targets.remotes.iter().map(target).collect()
+}
+
+/// Waits until the remotes have what they lacked. A good build never fails by it, unless the user
+/// wants that.
+pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) -> Result<(), Error> {
+    let exported = solved.exported();
+    for (target, sent) in targets.remotes.iter().zip(exported) {
+        let remote = open(&target.spec.place, engine);
+        let done = sent.map(|sent| {
+            let bytes = HumanBytes(sent.bytes);
+            say(&format!(
+                "cache {}: {} new results, {bytes} sent",
                 remote.name(),
-                sent.steps,
-                HumanBytes(sent.bytes)
-            )),
-            Err(error) if target.ignore_error => {
-                say(&format!(
-                    "WARNING: the build's results are not shared: {error}"
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        for name in volumes_of(solved, &target.volumes) {
-            match engine.export_volume(name, &*remote, signer) {
-                Ok(sent) => say(&format!("volume {name}: {} sent", HumanBytes(sent.sent))),
-                Err(error) if target.ignore_error => {
-                    say(&format!(
-                        "WARNING: the volume {name} is not shared: {error}"
-                    ));
-                }
-                Err(error) => return Err(error.into()),
-            }
+                sent.steps
+            ));
+        });
+        tolerated(target, "the build's results are", done)?;
+        for name in volumes_of(solved, &target.spec.volumes) {
+            let sent = engine.export_volume(name, &*remote, target.signer.as_ref());
+            let done = sent.map(|sent| {
+                say(&format!("volume {name}: {} sent", HumanBytes(sent.sent)));
+            });
+            tolerated(target, &format!("the volume {name} is"), done)?;
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn specs() {
-        let place = |spec| read("--cache-to", spec).map(|target| target.place).ok();
-        assert_eq!(place("type=local,dest=a"), Some(Place::Folder("a".into())));
-        let registry = place("type=registry,ref=r.example/a:b");
-        assert!(matches!(registry, Some(Place::Registry(_))));
-        assert_eq!(place("r.example/a:b"), registry);
-        assert_eq!(
-            read("--cache-to", "type=local,dest=a,mode=max")
-                .unwrap()
-                .mode,
-            CacheMode::Max
-        );
-        for wrong in [
-            "type=local",
-            "type=gha",
-            "type=registry,dest=a",
-            "type=local,to=a",
-        ] {
-            assert!(read("--cache-to", wrong).is_err(), "{wrong}");
+/// A failure of a remote, made a warning where it may be one.
+fn tolerated(target: &Target, what: &str, done: Result<(), EngineError>) -> Result<(), Error> {
+    match done {
+        Err(error) if target.spec.ignore_error => {
+            say(&format!("WARNING: {what} not shared: {error}"));
+            Ok(())
         }
+        other => Ok(other?),
     }
 }

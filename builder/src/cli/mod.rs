@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod cache_spec;
 mod call;
 mod checks;
 mod completions;
@@ -12,6 +13,7 @@ mod init;
 mod layers;
 mod output;
 mod past;
+mod registry;
 mod shell;
 mod source;
 mod steps;
@@ -57,6 +59,9 @@ enum Command {
     /// Work with the caches that steps keep
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
+    /// Work with what lies in registries
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Look for damage in the store
     Fsck {
         /// Remove what is damaged: it is made or fetched again when it is needed
@@ -102,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Timeline(args) => timeline::run(&args),
         Command::Image(command) => image::run(&command),
         Command::Volume(command) => volume::run(&command),
+        Command::Registry(command) => registry::run(&command),
         Command::Fsck { repair } => storage::fsck(repair),
         Command::Du => storage::du(),
         Command::Prune(args) => storage::prune(&args),

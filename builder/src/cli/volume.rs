@@ -27,18 +27,18 @@ pub(crate) enum VolumeCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Send a volume to a folder or a registry: what isn't there yet
+    /// Send a volume to a folder, a registry or a bucket: what isn't there yet
     Export {
         /// The volume
         name: String,
-        /// type=local,dest=FOLDER, type=registry,ref=NAME, a folder or an image's name
+        /// A folder, an image's name, s3://BUCKET/PREFIX, or a place as --cache-to has it
         dest: String,
     },
     /// Replace a volume by one that was exported
     Import {
         /// The volume
         name: String,
-        /// type=local,src=FOLDER, type=registry,ref=NAME, a folder or an image's name
+        /// A folder, an image's name, s3://BUCKET/PREFIX, or a place as --cache-from has it
         source: String,
     },
 }

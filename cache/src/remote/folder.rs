@@ -1,7 +1,9 @@
 //! A remote in a folder: `entries/<name>` and `blobs/sha256/<hex>`, each written aside and
 //! renamed, so that any number of builds may write at once.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
@@ -29,15 +31,20 @@ impl FolderRemote {
         format!("{}: {error}", self.folder.display())
     }
 
-    /// Makes a file visible at once.
-    fn place(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    /// Makes a file visible at once. Its name aside is random: other machines may write here too.
+    fn place(
+        path: &Path,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent)?;
-        let unique = format!(".{}-{:?}", std::process::id(), std::thread::current().id());
-        let aside = parent.join(unique);
-        fill(&aside)
-            .and_then(|()| std::fs::rename(&aside, path))
-            .inspect_err(|_| _ = std::fs::remove_file(&aside))
+        let mut aside = tempfile::Builder::new()
+            .prefix(".kiln-")
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(parent)?;
+        fill(aside.as_file_mut())?;
+        aside.persist(path)?;
+        Ok(())
     }
 }
 
@@ -60,19 +67,19 @@ impl Remote for FolderRemote {
             let path = self.blob_path(&blob.digest);
             let there = std::fs::metadata(&path).is_ok_and(|about| about.len() == blob.size);
             if !there {
-                Self::place(&path, |aside| std::fs::copy(blob.path, aside).map(drop))
-                    .map_err(|error| self.fail(&error))?;
+                let copy =
+                    |aside: &mut File| std::io::copy(&mut File::open(blob.path)?, aside).map(drop);
+                Self::place(&path, copy).map_err(|error| self.fail(&error))?;
                 sent += blob.size;
             }
         }
         let path = self.folder.join("entries").join(name);
-        Self::place(&path, |aside| std::fs::write(aside, entry))
-            .map_err(|error| self.fail(&error))?;
+        Self::place(&path, |aside| aside.write_all(entry)).map_err(|error| self.fail(&error))?;
         Ok(sent + entry.len() as u64)
     }
 
     fn blob(&self, digest: &BlobDigest, _size: u64, out: &mut dyn Write) -> Result<(), String> {
-        std::fs::File::open(self.blob_path(digest))
+        File::open(self.blob_path(digest))
             .and_then(|mut file| std::io::copy(&mut file, &mut { out }))
             .map(drop)
             .map_err(|error| self.fail(&error))

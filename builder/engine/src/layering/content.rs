@@ -8,9 +8,9 @@ use std::sync::Arc;
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Digest, Entry, ImagePath, Manifest};
 
+use crate::engine::Engine;
 use crate::layers::view_of;
 use crate::snapshot::{LayerRef, Snapshot};
-use crate::solve::Solved;
 use crate::{EngineError, EventSink};
 
 /// A layer to be made.
@@ -23,6 +23,13 @@ pub(crate) enum PlannedLayer {
     },
     /// Some of the files of a stack.
     Part { name: String, content: LayerContent },
+}
+
+impl PlannedLayer {
+    /// Whether it is this layer as it is, and nothing else.
+    pub(crate) fn is_only(&self, layer: &LayerRef) -> bool {
+        matches!(self, Self::Stack { layers, .. } if layers == std::slice::from_ref(layer))
+    }
 }
 
 /// Entries in path order, and where their files lie.
@@ -83,7 +90,7 @@ impl LayerContent {
     }
 }
 
-impl Solved {
+impl Engine {
     /// What a planned layer holds.
     pub(crate) fn content(
         &self,
@@ -94,9 +101,7 @@ impl Solved {
             PlannedLayer::Part { content, .. } => return Ok(content.clone()),
             PlannedLayer::Stack { layers, over_base } => (layers, *over_base),
         };
-        let trees = self
-            .engine
-            .trees(&Snapshot::new(layers.clone(), None), events)?;
+        let trees = self.trees(&Snapshot::new(layers.clone(), None), events)?;
         if let [only] = &trees[..] {
             return Ok(LayerContent {
                 key: only.id().0,

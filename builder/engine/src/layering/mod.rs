@@ -92,7 +92,7 @@ impl Solved {
         plan: &LayerPlan,
         events: &dyn EventSink,
     ) -> Result<Vec<PlannedLayer>, EngineError> {
-        let content = self.content(rest, events)?;
+        let content = self.engine.content(rest, events)?;
         match plan {
             LayerPlan::Paths(rules) => Ok(split::by_rules(&content, rules)),
             LayerPlan::Auto(most) => self.auto(target, &content, *most),

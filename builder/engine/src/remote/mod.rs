@@ -2,6 +2,7 @@
 //! only when a step that runs needs them, sends what the other side lacks.
 
 mod export;
+mod inline;
 mod registry;
 mod volume;
 
@@ -9,16 +10,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln_cache::remote::{CacheTrust, Remote, RemoteRecord, RemoteTree, read_manifest};
+use kiln_cache::remote::{
+    CacheTrust, Remote, RemoteManifest, RemoteRecord, RemoteTree, read_manifest,
+};
 use kiln_cache::{Blob, Tree};
-use kiln_graph::{BlobDigest, Manifest, StepKey};
-use kiln_image::layer::{UnpackOptions, unpack};
+use kiln_graph::{BlobDigest, Entry, Manifest, StepKey};
+use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
 
 use crate::engine::Engine;
 use crate::snapshot::LayerRef;
 use crate::step::Shared;
 use crate::{EngineError, Event, EventSink};
-pub use export::{CacheMode, Exported};
+pub(crate) use export::Exports;
+pub use export::{CacheMode, CacheTarget, Exported};
+pub use inline::{InlineCache, InlineRemote};
 pub use registry::RegistryRemote;
 pub use volume::VolumeTransfer;
 
@@ -100,6 +105,13 @@ pub(crate) struct Distant {
     source: CacheSource,
 }
 
+impl Distant {
+    /// See [`Remote::repository`].
+    pub(crate) fn repository(&self) -> Option<String> {
+        self.source.remote.repository()
+    }
+}
+
 impl PartialEq for Distant {
     fn eq(&self, other: &Self) -> bool {
         self.tree == other.tree
@@ -154,12 +166,24 @@ impl Shared<'_> {
 }
 
 impl Engine {
-    /// The manifest of a tree on a remote; its files stay there.
-    pub(crate) fn distant_manifest(&self, distant: &Distant) -> Result<Manifest, EngineError> {
+    /// The manifest of a tree on a remote; its files stay there, unless it is in their layer.
+    pub(crate) fn distant_manifest(
+        &self,
+        distant: &Distant,
+        events: &dyn EventSink,
+    ) -> Result<Arc<Manifest>, EngineError> {
         let tree = &distant.tree;
-        let blob = self.distant_blob(distant, &tree.manifest, tree.manifest_size, &|_| {})?;
+        let RemoteManifest::Blob {
+            manifest,
+            manifest_size,
+        } = &tree.manifest
+        else {
+            return Ok(self.distant_tree(distant, events)?.manifest()?);
+        };
+        let blob = self.distant_blob(distant, manifest, *manifest_size, &|_| {})?;
         let bytes = std::fs::read(&blob.path).unwrap_or_default();
         read_manifest(&bytes, &tree.tree)
+            .map(Arc::new)
             .ok_or_else(|| broken(distant, "its manifest is another tree's"))
     }
 
@@ -178,7 +202,6 @@ impl Engine {
         if let Some(tree) = self.store.tree(&id)? {
             return Ok(tree);
         }
-        let manifest = self.distant_manifest(distant)?;
         let blob = self.distant_layer(distant, events)?;
         let staging = self.store.staging()?;
         let options = UnpackOptions {
@@ -188,16 +211,41 @@ impl Engine {
         let unpacked = std::fs::File::open(&blob.path)
             .and_then(|file| unpack(file, staging.fs(), &options))
             .map_err(|error| broken(distant, &error.to_string()))?;
-        // A tar doesn't say which times count, and has folders that nobody spoke of.
-        let spoken = unpacked.manifest.entries().iter().filter_map(|entry| {
-            let mut entry = entry.clone();
-            entry.mtime_counts = manifest.get(&entry.path)?.mtime_counts;
-            Some(entry)
-        });
-        if spoken.collect::<Manifest>().id() != id {
-            return Err(broken(distant, "its files are not what its manifest says"));
-        }
+        let manifest = self.unpacked_manifest(distant, &unpacked, events)?;
         Ok(self.store.commit(staging, manifest)?)
+    }
+
+    /// The manifest of an unpacked layer, when it is the tree's. A tar doesn't say which times
+    /// count, and has folders that nobody spoke of.
+    fn unpacked_manifest(
+        &self,
+        distant: &Distant,
+        unpacked: &Unpacked,
+        events: &dyn EventSink,
+    ) -> Result<Manifest, EngineError> {
+        let entries = unpacked.manifest.entries().iter();
+        let (known, seen) = match &distant.tree.manifest {
+            RemoteManifest::Blob { .. } => {
+                let known = self.distant_manifest(distant, events)?;
+                let spoken = entries.filter_map(|entry| {
+                    let mut entry = entry.clone();
+                    entry.mtime_counts = known.get(&entry.path)?.mtime_counts;
+                    Some(entry)
+                });
+                let seen = spoken.collect::<Manifest>();
+                ((*known).clone(), seen)
+            }
+            RemoteManifest::Layer { counts } => {
+                let spoken = entries.filter(|entry| !unpacked.implied.contains(&entry.path));
+                let spoken: Vec<Entry> = spoken.cloned().collect();
+                let seen = RemoteManifest::with_counts(&spoken, counts);
+                (seen.clone(), seen)
+            }
+        };
+        match seen.id() == distant.tree.tree {
+            true => Ok(known),
+            false => Err(broken(distant, "its files are not what its manifest says")),
+        }
     }
 
     /// The blob with a tree's files.

@@ -1,19 +1,26 @@
 //! A remote in a registry: each entry is a tag of one repository, an OCI manifest that carries
 //! the entry as an annotation and names its blobs as layers, so that the registry keeps them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use kiln_cache::remote::{Remote, RemoteBlob};
-use kiln_graph::BlobDigest;
+use kiln_graph::{BlobDigest, Digest};
 use kiln_image::{
     Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
 };
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const ENTRY: &str = "dev.kiln.cache.entry";
+const CREATED: &str = "org.opencontainers.image.created";
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const BLOB_TYPE: &str = "application/vnd.kiln.cache.blob";
+/// In characters (OCI distribution specification, "Pulling manifests"); a prefix that leaves no
+/// room for a name is hashed.
+const LONGEST_TAG: usize = 128;
 
 /// A repository that stores share.
 #[derive(Clone, Debug)]
@@ -29,11 +36,17 @@ impl RegistryRemote {
         Self { client, reference }
     }
 
-    /// A tag has at most 128 characters, so long names are hashed.
     fn tagged(&self, name: &str) -> Reference {
         let prefix = self.reference.tag.clone().unwrap_or_default();
+        let tag = format!("{prefix}-{name}");
         let mut reference = self.reference.clone();
-        reference.tag = Some(format!("{prefix}-{name}"));
+        reference.tag = Some(match tag.len() > LONGEST_TAG {
+            true => format!(
+                "{}-{name}",
+                &Digest::of(prefix.as_bytes()).to_string()[..32]
+            ),
+            false => tag,
+        });
         reference.digest = None;
         reference
     }
@@ -42,6 +55,10 @@ impl RegistryRemote {
 impl Remote for RegistryRemote {
     fn name(&self) -> String {
         self.reference.to_string()
+    }
+
+    fn repository(&self) -> Option<String> {
+        Some(self.reference.to_string())
     }
 
     fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
@@ -71,11 +88,7 @@ impl Remote for RegistryRemote {
             media_type: media_type::MANIFEST.to_owned(),
             config: describe(EMPTY_TYPE, &config),
             layers: blobs.iter().map(|blob| describe(BLOB_TYPE, blob)).collect(),
-            annotations: [(
-                ENTRY.to_owned(),
-                String::from_utf8_lossy(entry).into_owned(),
-            )]
-            .into(),
+            annotations: annotations(entry),
         };
         let bytes = serde_json::to_vec(&manifest).map_err(|error| error.to_string())?;
         let sent = std::sync::atomic::AtomicU64::new(bytes.len() as u64);
@@ -101,13 +114,25 @@ impl Remote for RegistryRemote {
     }
 }
 
+/// The entry, and when it was written, for those who clean up.
+fn annotations(entry: &[u8]) -> BTreeMap<String, String> {
+    let entry = String::from_utf8_lossy(entry).into_owned();
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0);
+    let now = now.ok().and_then(|now| now.format(&Rfc3339).ok());
+    let created = now.map(|now| (CREATED.to_owned(), now));
+    created
+        .into_iter()
+        .chain([(ENTRY.to_owned(), entry)])
+        .collect()
+}
+
 fn describe(media_type: &str, blob: &RemoteBlob<'_>) -> Descriptor {
     Descriptor {
         media_type: media_type.to_owned(),
         digest: blob.digest,
         size: blob.size,
         platform: None,
-        annotations: std::collections::BTreeMap::new(),
+        annotations: BTreeMap::new(),
     }
 }
 

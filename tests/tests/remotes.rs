@@ -1,0 +1,207 @@
+//! What every kind of remote must do: folders, registries and buckets alike.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::path::Path;
+
+use kiln_cache::remote::{FolderRemote, Remote, RemoteBlob, S3Keys, S3Remote, S3Settings};
+use kiln_engine::RegistryRemote;
+use kiln_graph::BlobDigest;
+use kiln_image::Client;
+use kiln_tests::{KEY, S3, SECRET};
+use sha2::{Digest as _, Sha256};
+
+fn digest_of(content: &[u8]) -> BlobDigest {
+    BlobDigest::from_sha256(Sha256::digest(content).into())
+}
+
+/// A file with some content, as a blob.
+struct File(tempfile::NamedTempFile, Vec<u8>);
+
+impl File {
+    fn new(content: Vec<u8>) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &content).unwrap();
+        Self(file, content)
+    }
+
+    fn blob(&self) -> RemoteBlob<'_> {
+        RemoteBlob {
+            digest: digest_of(&self.1),
+            size: self.1.len() as u64,
+            path: self.0.path(),
+        }
+    }
+}
+
+/// Bytes that are another for each seed.
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_add(1);
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+fn fetched(remote: &dyn Remote, content: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let size = content.len() as u64;
+    remote.blob(&digest_of(content), size, &mut out)?;
+    Ok(out)
+}
+
+/// `open` opens the same place each time, as another process does.
+fn conforms(open: &(dyn Fn() -> Box<dyn Remote> + Sync)) {
+    let remote = open();
+    let seed = u64::from(std::process::id());
+    let long = format!("volume-{}", "a".repeat(64));
+    for name in ["step-1", &long] {
+        assert_eq!(remote.entry(name), Ok(None));
+        assert!(remote.put(name, b"{\"v\":1}", &[]).unwrap() >= 7);
+        assert_eq!(open().entry(name), Ok(Some(b"{\"v\":1}".to_vec())));
+        remote.put(name, b"{\"v\":2}", &[]).unwrap();
+        assert_eq!(
+            open().entry(name),
+            Ok(Some(b"{\"v\":2}".to_vec())),
+            "the later one counts"
+        );
+    }
+    // A small blob, one that goes in parts, an empty one.
+    let files = [bytes(seed, 1000), bytes(seed + 1, 20 << 20), Vec::new()].map(File::new);
+    let blobs: Vec<RemoteBlob<'_>> = files.iter().map(File::blob).collect();
+    assert!(remote.put("step-2", b"{}", &blobs).unwrap() > 20 << 20);
+    let again = open().put("step-3", b"{}", &blobs).unwrap();
+    assert!(again < 5000, "{again} bytes were sent again");
+    for file in &files {
+        assert!(fetched(&*open(), &file.1).unwrap() == file.1);
+    }
+    assert!(fetched(&*remote, b"never sent").is_err());
+    writers_lose_nothing(open, seed);
+}
+
+/// Sixteen writers at once: half of them the same entry, all of them one shared blob.
+fn writers_lose_nothing(open: &(dyn Fn() -> Box<dyn Remote> + Sync), seed: u64) {
+    let shared = File::new(bytes(seed + 2, 300_000));
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            let shared = &shared;
+            scope.spawn(move || {
+                let own = File::new(bytes(seed + 10 + number, 5000));
+                let name = format!("step-own-{number}");
+                let blobs = [shared.blob(), own.blob()];
+                open().put(&name, name.as_bytes(), &blobs).unwrap();
+                open()
+                    .put("step-same", b"{\"same\":true}", &blobs[..1])
+                    .unwrap();
+            });
+        }
+    });
+    for number in 0..16 {
+        let name = format!("step-own-{number}");
+        assert_eq!(open().entry(&name), Ok(Some(name.clone().into_bytes())));
+        let own = bytes(seed + 10 + number, 5000);
+        assert_eq!(fetched(&*open(), &own), Ok(own.clone()));
+    }
+    assert_eq!(
+        open().entry("step-same"),
+        Ok(Some(b"{\"same\":true}".to_vec()))
+    );
+    assert!(fetched(&*open(), &shared.1).unwrap() == shared.1);
+}
+
+#[test]
+fn a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    conforms(&|| Box::new(FolderRemote::new(folder.path().join("cache"))));
+    let left: Vec<_> = ["entries", "blobs/sha256"]
+        .iter()
+        .flat_map(|part| std::fs::read_dir(folder.path().join("cache").join(part)).unwrap())
+        .filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes()[0] == b'.')
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_registry() {
+    let name = format!("127.0.0.1:5000/remotes-{}:main", std::process::id());
+    conforms(&|| {
+        Box::new(RegistryRemote::new(
+            Client::default(),
+            name.parse().unwrap(),
+        ))
+    });
+}
+
+#[test]
+fn a_registry_with_a_tag_as_long_as_may_be() {
+    let name = format!(
+        "127.0.0.1:5000/remotes-{}:{}",
+        std::process::id(),
+        "t".repeat(128)
+    );
+    let remote = RegistryRemote::new(Client::default(), name.parse().unwrap());
+    let entry = format!("volume-{}", "b".repeat(64));
+    remote.put(&entry, b"{}", &[]).unwrap();
+    assert_eq!(remote.entry(&entry), Ok(Some(b"{}".to_vec())));
+}
+
+fn settings(server: &S3, prefix: &str) -> S3Settings {
+    S3Settings {
+        bucket: "bucket".to_owned(),
+        prefix: prefix.to_owned(),
+        endpoint: Some(server.endpoint()),
+        region: Some("eu-central-1".to_owned()),
+        keys: Some(S3Keys {
+            id: KEY.to_owned(),
+            secret: SECRET.to_owned(),
+            token: None,
+        }),
+        ..S3Settings::default()
+    }
+}
+
+fn exists(path: impl AsRef<Path>) -> bool {
+    path.as_ref().exists()
+}
+
+#[test]
+fn a_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = S3::start(folder.path());
+    conforms(&|| Box::new(S3Remote::new(settings(&server, "team/app/"))));
+    assert!(exists(server.object("team/app/entries/step-1")));
+    let named = S3Settings {
+        name: Some("other".to_owned()),
+        ..settings(&server, "team/app")
+    };
+    let named = S3Remote::new(named);
+    assert_eq!(named.entry("step-1"), Ok(None), "entries are kept apart");
+    assert!(fetched(&named, &[]).is_ok(), "blobs are not");
+}
+
+#[test]
+fn a_bucket_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = S3::start(folder.path());
+    let error = |change: &dyn Fn(&mut S3Settings)| {
+        let mut settings = settings(&server, "");
+        change(&mut settings);
+        S3Remote::new(settings).entry("step-1").unwrap_err()
+    };
+    let keys = |id: &str, secret: &str| {
+        Some(S3Keys {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+            token: None,
+        })
+    };
+    let secret = error(&|settings| settings.keys = keys(KEY, "wrong"));
+    assert!(secret.contains("SignatureDoesNotMatch"), "{secret}");
+    assert!(secret.contains("check the credentials"), "{secret}");
+    let id = error(&|settings| settings.keys = keys("unknown", SECRET));
+    assert!(id.contains("check the credentials"), "{id}");
+    let endpoint = error(&|settings| settings.endpoint = Some("host:1".to_owned()));
+    assert!(endpoint.contains("http://"), "{endpoint}");
+}
