@@ -175,6 +175,50 @@ fn a_killed_step_leaves_a_volume_that_works() {
 }
 
 #[test]
+fn killed_transfers_leave_what_the_next_one_can_use() {
+    let space = Space::new();
+    let fill = "mkdir -p /v/d; head -c 40000000 /dev/urandom > /v/big; echo hello > /v/f; ln -s f /v/link; touch -d @12345 /v/f; echo > /out";
+    _ = step(&space, "a", "", fill, &[]);
+    let (before, _) = step(&space, "a", "", LIST, &[]);
+    let remote = space.path("remote").display().to_string();
+    let start = |store: &str, what: &str| {
+        let mut command = space.command(&["volume", what, "v", &remote]);
+        command.env("KILN_ROOT", space.path(store));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let killed = |store: &str, what: &str, delay: u64| {
+        let mut transfer = start(store, what);
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        _ = transfer.kill();
+        _ = transfer.wait().unwrap();
+    };
+    let whole = |store: &str, what: &str| {
+        _ = Run::of(&start(store, what).wait_with_output().unwrap()).ok();
+    };
+    for delay in [4, 12, 30, 60, 110, 180] {
+        killed("a", "export", delay);
+    }
+    whole("a", "export");
+    for delay in [4, 12, 30, 60, 110, 180] {
+        killed("b", "import", delay);
+    }
+    whole("b", "import");
+    let (after, _) = step(&space, "b", "", LIST, &[]);
+    assert_eq!(after, before);
+    for store in ["a", "b"] {
+        let mut command = space.command(&["fsck"]);
+        command.env("KILN_ROOT", space.path(store));
+        let checked = Run::of(&command.output().unwrap()).ok().stdout;
+        assert!(checked.contains("no damage"), "{checked}");
+        let left: Vec<_> = std::fs::read_dir(space.path(store).join("tmp"))
+            .unwrap()
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn damage_is_found_and_mended() {
     let space = Space::new();
     let file = format!("FROM {BUSYBOX}\nRUN echo kept > /kept\n");
