@@ -77,6 +77,7 @@ fn hello() -> Result<Build, kiln::graph::GraphError> {
         graph,
         targets,
         stages: Vec::new(),
+        volume_files: std::collections::BTreeMap::new(),
     })
 }
 

@@ -92,6 +92,31 @@ impl Store {
         self.volume_folder(name).join("0").exists()
     }
 
+    /// The volume of this name, or of this name with a key (`NAME@KEY`), that was used last.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn newest_volume(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let is_of = |info: &VolumeInfo| {
+            let rest = info.name.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+        };
+        let found = self.volumes()?.into_iter().filter(is_of);
+        Ok(found
+            .max_by_key(|info| info.last_used)
+            .map(|info| info.name))
+    }
+
+    /// Keeps others from looking for the same volume, and so from filling it twice.
+    ///
+    /// # Errors
+    /// When the lock's file can't be used.
+    pub fn lock_volume_search(&self, name: &str) -> Result<Lock, StoreError> {
+        let digest = Digest::of(name.as_bytes());
+        let path = self.path("locks/volume").join(format!("{digest}-search"));
+        Lock::acquire(&path, Mode::Exclusive)
+    }
+
     /// Makes a folder the content of a volume, in place of what it had.
     ///
     /// # Errors

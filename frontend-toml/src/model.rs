@@ -272,6 +272,9 @@ pub struct Cache {
     pub sharing: Option<SharingKind>,
     /// `UID[:GID]` of a new volume's folder; the step's user where that is a number, else root.
     pub owner: Option<Text>,
+    /// A file of the context, such as a lock file: each version of it has a volume of its own, which
+    /// begins as the newest of the others.
+    pub key: Option<Text>,
 }
 
 /// How several steps use a volume at once.

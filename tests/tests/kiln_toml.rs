@@ -160,3 +160,26 @@ fn init_writes_a_file_that_says_what_it_will_do() {
     let failed: Run = nothing.kiln(&["init", "context"]);
     assert_eq!(failed.status, Some(2));
 }
+
+#[test]
+fn a_volume_is_tied_to_a_lock_file() {
+    let space = space(
+        r#"
+version = 1
+[steps.count]
+from = "BUSYBOX"
+caches = [{ target = "/v", id = "counted", key = "lock" }]
+run = "echo x >> /v/n; wc -l < /v/n > /out"
+[images.app]
+from = "count"
+"#,
+    );
+    let seen = |lock: &str| {
+        space.write("lock", lock);
+        read(space.build_files(&["--no-cache"]).join("out"))
+    };
+    assert_eq!(
+        [seen("1"), seen("1"), seen("2"), seen("1")],
+        ["1\n", "2\n", "3\n", "3\n"]
+    );
+}

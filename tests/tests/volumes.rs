@@ -219,6 +219,46 @@ fn killed_transfers_leave_what_the_next_one_can_use() {
 }
 
 #[test]
+fn a_volume_follows_a_lock_file() {
+    let space = Space::new();
+    let tied = ["--volume-key", "id=v,file=lock"];
+    let count = "echo x >> /v/n; wc -l < /v/n > /out";
+    let seen = |store: &str, lock: &str, more: &[&str]| {
+        space.write("lock", lock);
+        step(&space, store, "", count, &[&tied[..], more].concat()).0
+    };
+    assert_eq!(seen("a", "one", &[]), "1\n");
+    assert_eq!(seen("a", "one", &[]), "2\n");
+    assert_eq!(seen("a", "two", &[]), "3\n", "another begins as the newest");
+    assert_eq!(
+        seen("a", "one", &[]),
+        "3\n",
+        "the exact one goes before the newest"
+    );
+    let remote = space.path("remote").display().to_string();
+    let to = format!("type=local,dest={remote},volumes=all");
+    let from = format!("type=local,src={remote},volumes=all");
+    assert_eq!(seen("a", "one", &["--cache-to", &to]), "4\n");
+    assert_eq!(seen("a", "two", &["--cache-to", &to]), "4\n");
+    assert_eq!(seen("a", "two", &["--cache-to", &to]), "5\n");
+    assert_eq!(seen("b", "one", &["--cache-from", &from]), "5\n", "exact");
+    assert_eq!(seen("c", "new", &["--cache-from", &from]), "6\n", "newest");
+    let names = space
+        .command(&["volume", "ls"])
+        .env("KILN_ROOT", space.path("a"))
+        .output();
+    let names = Run::of(&names.unwrap()).ok().stdout;
+    assert_eq!(names.matches("  v@").count(), 2, "{names}");
+    let wrong = space.build(&["--volume-key", "id=v,file=../lock"]);
+    assert_eq!(wrong.status, Some(1), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("which the volume v is tied to"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
 fn damage_is_found_and_mended() {
     let space = Space::new();
     let file = format!("FROM {BUSYBOX}\nRUN echo kept > /kept\n");

@@ -123,6 +123,9 @@ pub struct Request {
     pub cache_from: Vec<CacheSource>,
     /// Remotes that results are sent to, each as soon as it is there.
     pub cache_to: Vec<CacheTarget>,
+    /// What cache volumes are tied to, by the volumes' names: a volume with another key is another
+    /// one, which begins as a copy of the newest of the name.
+    pub volume_keys: BTreeMap<String, String>,
     /// How many steps run at once.
     pub jobs: usize,
     /// The network of steps that don't say which they want.
@@ -153,6 +156,7 @@ impl Request {
             keep_going: false,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            volume_keys: BTreeMap::new(),
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),

@@ -34,6 +34,7 @@ mod source;
 mod step;
 mod stored;
 mod view;
+mod volume_key;
 
 pub use assemble::{Image, ImageOptions};
 pub use cancel::Cancel;
@@ -54,3 +55,4 @@ pub use remote::{
 pub use reproduce::Unreproducible;
 pub use secrets::{NoSecrets, SecretProvider, SecretValue};
 pub use solve::Solved;
+pub use volume_key::keyed_volume;

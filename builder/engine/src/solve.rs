@@ -19,6 +19,7 @@ use crate::{EngineError, Event, Outcome, PlannedStep};
 pub struct Solved {
     pub(crate) engine: Engine,
     pub(crate) build: Build,
+    volume_keys: BTreeMap<String, String>,
     pub(crate) results: BTreeMap<StepId, StepResult>,
     /// What the results of keyed steps are filed under.
     pub(crate) keys: BTreeMap<StepId, StepKey>,
@@ -30,6 +31,12 @@ pub struct Solved {
 }
 
 impl Solved {
+    /// The name that a cache volume has with what it is tied to.
+    #[must_use]
+    pub fn volume_name(&self, id: &str) -> String {
+        crate::keyed_volume(id, self.volume_keys.get(id).map(String::as_str))
+    }
+
     /// The build that was solved.
     #[must_use]
     pub fn build(&self) -> &Build {
@@ -113,6 +120,7 @@ impl Engine {
         };
         Ok(Solved {
             engine: self.clone(),
+            volume_keys: request.volume_keys,
             build: request.build,
             results: answers.results,
             keys: answers.keys,

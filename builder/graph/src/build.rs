@@ -1,5 +1,7 @@
 //! What a frontend makes of a build file: the graph, and the images wanted from it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Graph, ImageConfig, Platform, StepId};
@@ -13,6 +15,8 @@ pub struct Build {
     pub targets: Vec<Target>,
     /// The build file's stages (or kiln.toml's steps) in order, needed by a target or not.
     pub stages: Vec<Stage>,
+    /// Files of the main context that cache volumes are tied to, by the volumes' names.
+    pub volume_files: BTreeMap<String, String>,
 }
 
 /// One image wanted from a graph.

@@ -1,7 +1,8 @@
 //! `kiln build`.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,7 +10,7 @@ use kiln_engine::{
     Cancel, ChangedFiles, DefaultNetwork, Engine, EngineError, Image, ImageOptions, LayerPlan,
     Request, Solved,
 };
-use kiln_graph::{Build, HistoryLine, LayerOrigin};
+use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
 
 use super::call::Call;
 use super::output::OutputSpec;
@@ -264,6 +265,21 @@ fn failed(error: &Error, text: &str) -> Failed {
     }
 }
 
+/// What volumes are tied to: the digests of their files.
+fn volume_keys(request: &Request) -> Result<BTreeMap<String, String>, Error> {
+    let context = request.contexts.get("context");
+    let context = context.map_or_else(|| PathBuf::from("."), Clone::clone);
+    let key = |(id, file): (&String, &String)| {
+        let bytes = crate::inside::read(&context, Path::new(file));
+        let bytes = bytes.map_err(|source| Error::File {
+            what: format!("cannot read {file}, which the volume {id} is tied to"),
+            source,
+        })?;
+        Ok((id.clone(), Digest::of(&bytes).short()))
+    };
+    request.build.volume_files.iter().map(key).collect()
+}
+
 /// What a failed step had changed, for people.
 fn changed(changed: &ChangedFiles) -> String {
     let some: Vec<String> = changed.some.iter().map(ToString::to_string).collect();
@@ -315,6 +331,8 @@ impl BuildArgs {
                 return Err(Error::Usage(text));
             }
         };
+        build.build.volume_files.extend(self.source.volume_files()?);
+        build.volume_keys = volume_keys(&build)?;
         let target = self.source.target.as_deref();
         if let Some(step) = &self.from {
             let steps = select(&build.build, target, step)?;

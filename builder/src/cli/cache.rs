@@ -158,7 +158,13 @@ pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) ->
         });
         tolerated(target, "the build's results are", done)?;
         for name in volumes_of(solved, &target.spec.volumes) {
-            let sent = engine.export_volume(name, &*remote, target.signer.as_ref());
+            let own = solved.volume_name(name);
+            let signer = target.signer.as_ref();
+            let mut sent = engine.export_volume(&own, &*remote, signer);
+            if own != name {
+                // The newest is found by its name alone; its pieces are there already.
+                sent = sent.and(engine.export_volume_as(&own, name, &*remote, signer));
+            }
             let done = sent.map(|sent| {
                 say(&format!("volume {name}: {} sent", HumanBytes(sent.sent)));
             });

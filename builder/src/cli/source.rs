@@ -47,6 +47,10 @@ pub(crate) struct SourceArgs {
     /// Size of /dev/shm in steps
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<u64>,
+    /// Tie a cache volume to a file of the context: id=NAME,file=PATH; with another content it is
+    /// another volume, which begins as the newest of the name (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    volume_key: Vec<String>,
     /// Ask registries even for base images that the store has under the name
     #[arg(long)]
     pull: bool,
@@ -147,6 +151,23 @@ impl SourceArgs {
             .iter()
             .filter(move |name| !is_stage(name));
         steps.map(String::as_str)
+    }
+
+    /// The files that volumes are tied to, by the volumes' names.
+    pub(crate) fn volume_files(&self) -> Result<BTreeMap<String, String>, Error> {
+        let read = |text: &String| {
+            let mut fields = BTreeMap::new();
+            for field in text.split(',') {
+                fields.extend(field.split_once('='));
+            }
+            match (fields.remove("id"), fields.remove("file"), fields.len()) {
+                (Some(id), Some(file), 0) => Ok((id.to_owned(), file.to_owned())),
+                _ => Err(Error::Usage(format!(
+                    "--volume-key {text}: write id=NAME,file=PATH"
+                ))),
+            }
+        };
+        self.volume_key.iter().map(read).collect()
     }
 
     fn limits(&self) -> Result<BTreeMap<String, (u64, u64)>, Error> {

@@ -89,6 +89,7 @@ fn compile_file(
         graph: compiler.graph,
         targets,
         stages,
+        volume_files: BTreeMap::new(),
     };
     Ok(Outcome::Done(Box::new(Compiled {
         build,

@@ -86,6 +86,8 @@ pub(super) struct Compiler<'a> {
     pub(super) needs: BTreeMap<ImageRequest, Option<Location>>,
     pub(super) stages: Vec<Stage>,
     pub(super) folders: BTreeMap<String, String>,
+    /// The files that volumes are tied to, by the volumes' names.
+    pub(super) volume_files: BTreeMap<String, String>,
     pub(super) layers: Vec<LayerRule>,
     pub(super) done: BTreeMap<Key, Made>,
     lines: Vec<Line>,
@@ -107,6 +109,7 @@ impl<'a> Compiler<'a> {
             needs: BTreeMap::new(),
             stages: Vec::new(),
             folders: BTreeMap::new(),
+            volume_files: BTreeMap::new(),
             layers: Vec::new(),
             done: BTreeMap::new(),
             lines: Vec::new(),

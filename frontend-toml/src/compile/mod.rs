@@ -96,6 +96,7 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
             graph: compiler.graph,
             targets,
             stages: compiler.stages,
+            volume_files: compiler.volume_files,
         },
         layers: compiler.layers,
         folders: compiler.folders,

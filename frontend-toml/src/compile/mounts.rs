@@ -30,7 +30,12 @@ impl<'a> Compiler<'a> {
             mounts.push(mount(&ImagePath::new(SCRIPT), kind));
         }
         for cache in &step.caches {
-            mounts.push(volume(work, folder, cache)?);
+            let made = volume(work, folder, cache)?;
+            if let (Some(key), MountKind::Cache(volume)) = (&cache.key, &made.kind) {
+                let file = work.view.fill(key)?;
+                self.volume_files.insert(volume.id.clone(), file);
+            }
+            mounts.push(made);
         }
         for bind in &step.binds {
             others.push(self.named(&bind.from, work.view)?.step);

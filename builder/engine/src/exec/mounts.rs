@@ -238,10 +238,8 @@ impl Shared<'_> {
             Sharing::Private => VolumeSharing::Private,
             Sharing::Locked => VolumeSharing::Locked,
         };
-        if !self.request.cache_from.is_empty() && !self.engine.store.has_volume(&cache.id) {
-            self.fetch_volume(&cache.id);
-        }
-        let volume = self.engine.store.volume(&cache.id, sharing)?;
+        let name = self.find_volume(&cache.id)?;
+        let volume = self.engine.store.volume(&name, sharing)?;
         let folder = volume.path().to_owned();
         let output = |source| EngineError::Output {
             what: format!("cache volume {}", cache.id),

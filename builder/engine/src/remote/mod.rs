@@ -26,6 +26,7 @@ pub use export::{CacheMode, CacheTarget, Exported};
 pub use inline::{InlineCache, InlineRemote};
 pub use registry::RegistryRemote;
 pub use volume::VolumeTransfer;
+pub(crate) use volume::own_entry;
 
 /// A remote that builds take results from.
 #[derive(Clone)]
@@ -153,10 +154,10 @@ impl Shared<'_> {
 
 impl Shared<'_> {
     /// Brings a volume here that a step wants and that isn't there, if a remote has it.
-    pub(crate) fn fetch_volume(&self, name: &str) {
+    pub(crate) fn fetch_volume(&self, id: &str, theirs: &str, name: &str) {
         let sources = self.request.cache_from.iter();
-        for source in sources.filter(|source| source.volumes.has(name)) {
-            match self.engine.import_volume(name, source) {
+        for source in sources.filter(|source| source.volumes.has(id)) {
+            match self.engine.import_volume_as(theirs, name, source) {
                 Ok(Some(_)) => return,
                 Ok(None) => {}
                 Err(error) => self.warn(&format!("the volume {name} starts empty: {error}")),

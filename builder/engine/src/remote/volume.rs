@@ -68,20 +68,34 @@ impl Engine {
         remote: &dyn Remote,
         signer: Option<&CacheSigner>,
     ) -> Result<VolumeTransfer, EngineError> {
+        self.export_volume_as(name, name, remote, signer)
+    }
+
+    /// Sends a volume to a remote under another name.
+    ///
+    /// # Errors
+    /// As [`Self::export_volume`].
+    pub fn export_volume_as(
+        &self,
+        name: &str,
+        theirs: &str,
+        remote: &dyn Remote,
+        signer: Option<&CacheSigner>,
+    ) -> Result<VolumeTransfer, EngineError> {
         let fail = |reason| failed(remote, reason);
         let volume = self.store.volume(name, VolumeSharing::Shared)?;
         let manifest = self.scan_volume(volume.path())?;
         let pieces = self.cut(volume.path(), &manifest)?;
         let stored = self.store.put_blob(&manifest_bytes(&manifest))?;
         let about = RemoteVolume {
-            name: name.to_owned(),
+            name: theirs.to_owned(),
             root: own_entry(volume.path()).map_err(|error| fail(error.to_string()))?,
             tree: manifest.id(),
             manifest: stored.digest,
             manifest_size: stored.size,
             chunks: pieces.iter().map(|(chunk, _)| *chunk).collect(),
         };
-        let entry = entry_name(name);
+        let entry = entry_name(theirs);
         let text = serde_json::to_string(&about).unwrap_or_default();
         let bytes = signer.map_or_else(
             || text.clone().into_bytes(),
@@ -106,7 +120,7 @@ impl Engine {
         Ok(VolumeTransfer { plain, sent })
     }
 
-    fn scan_volume(&self, folder: &Path) -> Result<Manifest, EngineError> {
+    pub(crate) fn scan_volume(&self, folder: &Path) -> Result<Manifest, EngineError> {
         let keep = |_: &ImagePath, uid, gid| (uid, gid);
         // Build tools decide by times: all of them count.
         let started = Timestamp {
@@ -156,9 +170,19 @@ impl Engine {
         name: &str,
         source: &CacheSource,
     ) -> Result<Option<VolumeTransfer>, EngineError> {
+        self.import_volume_as(name, name, source)
+    }
+
+    /// Replaces a volume by one that has another name on the remote.
+    pub(crate) fn import_volume_as(
+        &self,
+        theirs: &str,
+        name: &str,
+        source: &CacheSource,
+    ) -> Result<Option<VolumeTransfer>, EngineError> {
         let remote = &*source.remote;
         let fail = |reason: String| failed(remote, reason);
-        let entry = entry_name(name);
+        let entry = entry_name(theirs);
         let Some(text) = remote.entry(&entry).map_err(fail)? else {
             return Ok(None);
         };
@@ -211,7 +235,7 @@ impl Engine {
 }
 
 /// The attributes of a volume's own folder, which its manifest has no entry for.
-fn own_entry(folder: &Path) -> io::Result<Entry> {
+pub(crate) fn own_entry(folder: &Path) -> io::Result<Entry> {
     use std::os::unix::fs::MetadataExt as _;
     let about = std::fs::metadata(folder)?;
     Ok(Entry {
