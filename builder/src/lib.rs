@@ -25,6 +25,7 @@ mod size;
 mod summary;
 mod terminal;
 mod toml_file;
+mod untag;
 mod what_if;
 
 pub use config::{Config, GcPolicy};

@@ -297,3 +297,34 @@ fn the_store_keeps_to_its_policy() {
     let line = total.lines().last().unwrap();
     assert!(!line.contains("11.") && !line.contains("12."), "{total}");
 }
+
+#[test]
+fn names_of_images_expire() {
+    let space = Space::new();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo kept\n"));
+    for tag in ["app:1", "app:2", "other:1"] {
+        _ = space.build(&["-t", tag]).ok();
+        // Names are dated by the second.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+    let would = space
+        .kiln(&["prune", "--keep-images", "1", "--dry-run"])
+        .ok()
+        .stdout;
+    assert!(
+        would.contains("app:1\n") && !would.contains("app:2"),
+        "{would}"
+    );
+    _ = space.kiln(&["prune", "--keep-images", "1"]).ok();
+    let images = space.kiln(&["image", "ls"]).ok().stdout;
+    assert!(
+        images.contains("app:2") && images.contains("other:1"),
+        "{images}"
+    );
+    assert!(!images.contains("app:1"), "{images}");
+    _ = space
+        .kiln(&["prune", "--images-older-than", "1s", "--filter", "until=1h"])
+        .ok();
+    assert!(!space.kiln(&["image", "ls"]).ok().stdout.contains("app:2"));
+    assert_eq!(space.kiln(&["prune", "--filter", "x=y"]).status, Some(2));
+}

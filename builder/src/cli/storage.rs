@@ -7,6 +7,7 @@ use kiln_cache::{Kind, PruneOptions, UsageItem};
 use super::{Failed, print, say};
 use crate::Error;
 use crate::size::{age, parse};
+use crate::untag::{UntagRules, untag};
 
 /// The flags of `kiln prune`.
 #[derive(Args, Debug)]
@@ -23,6 +24,15 @@ pub(crate) struct PruneArgs {
     /// The least recently used, until this much is free on the store's disk
     #[arg(long, value_name = "SIZE")]
     min_free: Option<String>,
+    /// Of the images in the store, keep the names of so many of each repository, the latest
+    #[arg(long, value_name = "N")]
+    keep_images: Option<usize>,
+    /// Of the images in the store, keep the names that are younger than this
+    #[arg(long, value_name = "AGE")]
+    images_older_than: Option<String>,
+    /// until=AGE: the same as --older-than
+    #[arg(long, value_name = "FILTER", conflicts_with = "older_than")]
+    filter: Option<String>,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
@@ -83,9 +93,10 @@ pub(crate) fn fsck(repair: bool) -> Result<(), Failed> {
 
 /// Runs `kiln prune`.
 pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
+    let until = flag("--filter", args.filter.as_deref(), until)?;
     let options = PruneOptions {
         all: args.all,
-        older_than: flag("--older-than", args.older_than.as_deref(), age)?,
+        older_than: flag("--older-than", args.older_than.as_deref(), age)?.or(until),
         keep_storage: flag("--keep-storage", args.keep_storage.as_deref(), parse)?,
         min_free: flag("--min-free", args.min_free.as_deref(), parse)?,
         dry_run: args.dry_run,
@@ -93,6 +104,9 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let (engine, _) = crate::open()?;
     if !args.force && !args.dry_run && !confirmed(args) {
         return Ok(());
+    }
+    for name in untag(engine.store(), args.images()?, args.dry_run)? {
+        print(&format!("image    {name}\n"));
     }
     let report = engine.store().prune(&options)?;
     if args.dry_run {
@@ -106,6 +120,30 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
         seconds(report.cost())
     ));
     Ok(())
+}
+
+impl PruneArgs {
+    /// Which names of images go.
+    fn images(&self) -> Result<UntagRules, Error> {
+        let text = self.images_older_than.as_deref();
+        let before = flag("--images-older-than", text, age)?.map(|age| {
+            let then = std::time::SystemTime::now().checked_sub(age);
+            let since = then.and_then(|then| then.duration_since(std::time::UNIX_EPOCH).ok());
+            since.unwrap_or_default().as_secs()
+        });
+        Ok(UntagRules {
+            keep: self.keep_images,
+            before,
+        })
+    }
+}
+
+/// `until=24h`, the filter that other builders have.
+fn until(text: &str) -> Result<std::time::Duration, String> {
+    match text.split_once('=') {
+        Some(("until", value)) => age(value),
+        _ => Err(format!("'{text}': the only filter is until=AGE")),
+    }
 }
 
 /// A line for each thing: its kind, size, when it was last used, what it would cost, and who
