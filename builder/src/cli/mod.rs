@@ -6,6 +6,7 @@ mod cache_spec;
 mod call;
 mod checks;
 mod completions;
+mod convert;
 mod doctor;
 mod graph;
 mod image;
@@ -78,6 +79,8 @@ enum Command {
     Schema,
     /// Write a kiln.toml for the application in a folder
     Init(init::InitArgs),
+    /// Write a Dockerfile as a kiln.toml
+    Convert(convert::ConvertArgs),
     /// Print a script that completes kiln's commands in a shell
     Completions {
         /// The shell
@@ -117,6 +120,7 @@ pub fn run() -> ExitCode {
             Ok(())
         }
         Command::Init(args) => init::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Completions { shell } => {
             completions::run(shell);
             Ok(())

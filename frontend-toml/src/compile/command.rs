@@ -8,7 +8,7 @@ use super::compiler::Compiler;
 use super::step::Work;
 use crate::error::Wrong;
 use crate::model::{NetworkKind, Run};
-use crate::text::Text;
+use crate::text::{Name, Text};
 use crate::time;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -81,7 +81,7 @@ fn env(work: &Work<'_, '_>) -> Result<Vec<(String, String)>, Wrong> {
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    for (name, value) in &work.step.env {
+    for (name, value) in in_order(&work.step.env) {
         env.retain(|(known, _)| known != name.as_str());
         env.push((name.to_string(), work.view.fill(value)?));
     }
@@ -89,6 +89,13 @@ fn env(work: &Work<'_, '_>) -> Result<Vec<(String, String)>, Wrong> {
         env.push(("PATH".to_owned(), PATH.to_owned()));
     }
     Ok(env)
+}
+
+/// Variables in the order in which they are written.
+pub(super) fn in_order(env: &BTreeMap<Name, Text>) -> Vec<(&Name, &Text)> {
+    let mut pairs: Vec<_> = env.iter().collect();
+    pairs.sort_by_key(|(name, _)| name.span().start);
+    pairs
 }
 
 /// The program with its arguments, a text for people, and the place in the file.
