@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_frontend_dockerfile::ast::{Dockerfile, From, Kind};
-use kiln_graph::{FileAction, Graph, ImageTable, Input, Op, Platform, RunConfig, Step, StepId};
+use kiln_graph::{
+    FileAction, Graph, ImagePath, ImageTable, Input, Op, Platform, RunConfig, Step, StepId,
+};
 
 use super::params::Params;
 use super::step::Written;
@@ -66,6 +68,17 @@ impl<'a> Converter<'a> {
                 Op::Exec(exec) => self.exec(id, exec),
                 Op::Files(files) => match files.base {
                     Some(base) if !self.is_merged(id, base) => {
+                        if let [
+                            FileAction::Directory {
+                                path,
+                                owner: None,
+                                mode: 0o755,
+                            },
+                        ] = &files.actions[..]
+                        {
+                            self.folder(id, base, path);
+                            continue;
+                        }
                         self.files(id, graph.input(id, base), files, id);
                     }
                     _ => {}
@@ -75,6 +88,13 @@ impl<'a> Converter<'a> {
                 Op::Diff { .. } => {}
             }
         }
+    }
+
+    /// WORKDIR.
+    fn folder(&mut self, id: StepId, base: Input, path: &ImagePath) {
+        let mut step = self.start(id, self.graph.input(id, base));
+        step.add("workdir", quote(&path.to_string()));
+        self.finish(id, step);
     }
 
     /// The order of the Dockerfile.

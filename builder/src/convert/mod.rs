@@ -60,6 +60,7 @@ pub fn convert(engine: &Engine, options: &Options, text: &str) -> Result<Convert
             &format!("# by hand: kiln doesn't read this file: {error}\n"),
         );
     }
+    let text = toml_frontend::format(&text).unwrap_or(text);
     let marks = text.lines().filter(|line| line.starts_with("# by hand: "));
     let marks = marks.count();
     Ok(Converted { text, marks })

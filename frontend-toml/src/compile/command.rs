@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{Exec, FileAction, Files, ImagePath, Input, Network, Op, Security};
+use kiln_graph::{Exec, FileAction, Files, ImagePath, Input, Network, Op, Security, StepId};
 
 use super::compiler::Compiler;
 use super::step::Work;
@@ -54,13 +54,37 @@ impl<'a> Compiler<'a> {
         self.advance(work, Op::Exec(Box::new(exec)), inputs, &shown, &place)
     }
 
+    /// Whether a step before has made a folder.
+    fn is_made(&self, mut step: StepId, folder: &ImagePath) -> bool {
+        loop {
+            let below = match &self.graph.step(step).op {
+                Op::Exec(exec) => Some(exec.root),
+                Op::Files(files) => {
+                    let is_it = |action: &FileAction| matches!(action, FileAction::Directory { path, .. } if path == folder);
+                    if files.actions.iter().any(is_it) {
+                        return true;
+                    }
+                    files.base
+                }
+                _ => None,
+            };
+            match below {
+                Some(input) => step = self.graph.input(step, input),
+                None => return false,
+            }
+        }
+    }
+
     /// The working folder exists before the command runs.
-    fn make_folder(
+    pub(super) fn make_folder(
         &mut self,
         work: &mut Work<'a, '_>,
         path: &ImagePath,
         at: &Text,
     ) -> Result<(), Wrong> {
+        if self.is_made(work.made.step, path) {
+            return Ok(());
+        }
         let op = Op::Files(Files {
             base: Some(Input(0)),
             actions: vec![FileAction::Directory {
