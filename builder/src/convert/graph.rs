@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_frontend_dockerfile::ast::{Dockerfile, From, Kind};
 use kiln_graph::{
-    FileAction, Graph, ImagePath, ImageTable, Input, Op, Platform, RunConfig, Step, StepId,
+    FileAction, Files, Graph, ImagePath, ImageTable, Input, Op, Platform, RunConfig, Step, StepId,
 };
 
 use super::params::Params;
@@ -115,6 +115,9 @@ impl<'a> Converter<'a> {
             let own = graph.input(id, *layer);
             if let Op::Files(files) = &graph.step(own).op {
                 self.files(id, root, files, own);
+                if let Some(step) = self.steps.last_mut().filter(|_| makes_folders(files)) {
+                    step.mark("--link: folders on the way that are there stay as they are");
+                }
                 root = id;
             }
         }
@@ -165,10 +168,11 @@ impl<'a> Converter<'a> {
         };
         let from = self.names.get(&root).cloned().unwrap_or_default();
         step.add("from", quote(&from));
-        if let Some(platform) = self.platform(self.bottom(root)) {
-            if self.names.get(&self.bottom(root)) == Some(&from) {
-                step.add("platform", quote(&platform));
-            }
+        let bottom = self.bottom(root);
+        if let Some(platform) = self.platform(bottom)
+            && self.names.get(&bottom) == Some(&from)
+        {
+            step.add("platform", quote(&platform));
         }
         step
     }
@@ -303,4 +307,15 @@ impl<'a> Converter<'a> {
         let own: &Platform = &step.platform;
         (!is_target).then(|| own.to_string())
     }
+}
+
+/// Whether folders are made for what is copied.
+fn makes_folders(files: &Files) -> bool {
+    files.actions.iter().any(|action| match action {
+        FileAction::Copy(copy) => {
+            copy.to_directory && !copy.dest.is_root() || copy.dest.components().count() > 1
+        }
+        FileAction::Write { dest, .. } => dest.components().count() > 1,
+        _ => false,
+    })
 }
