@@ -215,6 +215,27 @@ fn compile_with_images(
     }
 }
 
+/// Compiles a Dockerfile, and keeps what was found out about base images.
+pub(crate) fn compile_noting_images(
+    engine: &Engine,
+    request: &DockerfileRequest,
+    file: &Dockerfile,
+    options: &Options,
+    images: &mut ImageTable,
+) -> Result<Compiled, Error> {
+    loop {
+        match compile(file, options, images)? {
+            Outcome::Done(compiled) => return Ok(*compiled),
+            Outcome::Needs(requests) => {
+                let ask = |image: &ImageRequest| ask(engine, request, image);
+                for (request, image) in resolve_all(&ask, requests) {
+                    images.insert(request, image?);
+                }
+            }
+        }
+    }
+}
+
 pub(crate) type Resolutions = Vec<(ImageRequest, Result<ResolvedImage, Error>)>;
 
 /// Asks for all images at once.

@@ -7,6 +7,7 @@
 pub mod cli;
 mod config;
 mod context;
+pub mod convert;
 mod dockerfile;
 mod error;
 mod expire;

@@ -10,6 +10,7 @@ mod compile;
 mod condition;
 mod error;
 mod files;
+mod format;
 mod matrix;
 mod model;
 mod params;
@@ -22,6 +23,7 @@ mod time;
 
 pub use compile::{Compiled, LayerRule, Options, Outcome, compile};
 pub use error::TomlError;
+pub use format::format;
 pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
 pub use model::BuildFile;
 pub use parse::{parse, schema};

@@ -6,7 +6,9 @@ mod cache_spec;
 mod call;
 mod checks;
 mod completions;
+mod convert;
 mod doctor;
+mod fmt;
 mod graph;
 mod image;
 mod init;
@@ -78,6 +80,10 @@ enum Command {
     Schema,
     /// Write a kiln.toml for the application in a folder
     Init(init::InitArgs),
+    /// Lay a kiln.toml out
+    Fmt(fmt::FmtArgs),
+    /// Write a Dockerfile as a kiln.toml
+    Convert(convert::ConvertArgs),
     /// Print a script that completes kiln's commands in a shell
     Completions {
         /// The shell
@@ -117,6 +123,8 @@ pub fn run() -> ExitCode {
             Ok(())
         }
         Command::Init(args) => init::run(&args),
+        Command::Fmt(args) => fmt::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Completions { shell } => {
             completions::run(shell);
             Ok(())

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{Exec, FileAction, Files, ImagePath, Input, Network, Op, Security};
+use kiln_graph::{Exec, FileAction, Files, ImagePath, Input, Network, Op, Security, StepId};
 
 use super::compiler::Compiler;
 use super::step::Work;
 use crate::error::Wrong;
 use crate::model::{NetworkKind, Run};
-use crate::text::Text;
+use crate::text::{Name, Text};
 use crate::time;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -54,13 +54,37 @@ impl<'a> Compiler<'a> {
         self.advance(work, Op::Exec(Box::new(exec)), inputs, &shown, &place)
     }
 
+    /// Whether a step before has made a folder.
+    fn is_made(&self, mut step: StepId, folder: &ImagePath) -> bool {
+        loop {
+            let below = match &self.graph.step(step).op {
+                Op::Exec(exec) => Some(exec.root),
+                Op::Files(files) => {
+                    let is_it = |action: &FileAction| matches!(action, FileAction::Directory { path, .. } if path == folder);
+                    if files.actions.iter().any(is_it) {
+                        return true;
+                    }
+                    files.base
+                }
+                _ => None,
+            };
+            match below {
+                Some(input) => step = self.graph.input(step, input),
+                None => return false,
+            }
+        }
+    }
+
     /// The working folder exists before the command runs.
-    fn make_folder(
+    pub(super) fn make_folder(
         &mut self,
         work: &mut Work<'a, '_>,
         path: &ImagePath,
         at: &Text,
     ) -> Result<(), Wrong> {
+        if self.is_made(work.made.step, path) {
+            return Ok(());
+        }
         let op = Op::Files(Files {
             base: Some(Input(0)),
             actions: vec![FileAction::Directory {
@@ -81,7 +105,7 @@ fn env(work: &Work<'_, '_>) -> Result<Vec<(String, String)>, Wrong> {
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    for (name, value) in &work.step.env {
+    for (name, value) in in_order(&work.step.env) {
         env.retain(|(known, _)| known != name.as_str());
         env.push((name.to_string(), work.view.fill(value)?));
     }
@@ -89,6 +113,13 @@ fn env(work: &Work<'_, '_>) -> Result<Vec<(String, String)>, Wrong> {
         env.push(("PATH".to_owned(), PATH.to_owned()));
     }
     Ok(env)
+}
+
+/// Variables in the order in which they are written.
+pub(super) fn in_order(env: &BTreeMap<Name, Text>) -> Vec<(&Name, &Text)> {
+    let mut pairs: Vec<_> = env.iter().collect();
+    pairs.sort_by_key(|(name, _)| name.span().start);
+    pairs
 }
 
 /// The program with its arguments, a text for people, and the place in the file.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kiln_graph::{Empty, Healthcheck, ImageConfig};
 
+use super::command::in_order;
 use super::compiler::View;
 use crate::error::Wrong;
 use crate::model::{self, Image, Run};
@@ -16,7 +17,7 @@ pub(super) fn configure(
     view: &View,
 ) -> Result<ImageConfig, Wrong> {
     let config = &mut whole.config;
-    for (name, value) in &image.env {
+    for (name, value) in in_order(&image.env) {
         let start = format!("{name}=");
         config.env.retain(|pair| !pair.starts_with(&start));
         config.env.push(start + &view.fill(value)?);

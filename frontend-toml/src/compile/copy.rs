@@ -9,6 +9,8 @@ use crate::error::Wrong;
 use crate::model::Copy;
 use crate::text::Text;
 
+const ROOT: Owner = Owner::Ids { uid: 0, gid: 0 };
+
 impl<'a> Compiler<'a> {
     /// All copies of a step, which are one change.
     pub(super) fn copies(&mut self, work: &mut Work<'a, '_>) -> Result<(), Wrong> {
@@ -55,7 +57,7 @@ impl<'a> Compiler<'a> {
                 paths
             },
             dest: work.folder()?.resolve(dest),
-            owner: Some(owner(work, copy)?),
+            owner: owner(work, copy)?,
             chmod: chmod(work, copy)?,
             parents: false,
             exclude: patterns(&copy.exclude, work.view)?,
@@ -81,7 +83,7 @@ fn written(work: &Work<'_, '_>, copy: &Copy, text: &Text) -> Result<FileAction, 
         name: String::new(),
         content: work.view.fill(text)?.into_bytes(),
         mode: mode.map_or(0o644, |mode| mode.apply(0o644, false)),
-        owner: Some(owner(work, copy)?),
+        owner: owner(work, copy)?.or(Some(ROOT)),
     })
 }
 
@@ -93,13 +95,17 @@ fn chmod(work: &Work<'_, '_>, copy: &Copy) -> Result<Option<Chmod>, Wrong> {
     copy.mode.as_ref().map(read).transpose()
 }
 
-fn owner(work: &Work<'_, '_>, copy: &Copy) -> Result<Owner, Wrong> {
+/// The owner; `None` for the one that the files have.
+fn owner(work: &Work<'_, '_>, copy: &Copy) -> Result<Option<Owner>, Wrong> {
     let Some(text) = &copy.owner else {
-        return Ok(Owner::Ids { uid: 0, gid: 0 });
+        return Ok(Some(ROOT));
     };
     let filled = work.view.fill(text)?;
+    if filled == "keep" {
+        return Ok(None);
+    }
     if let Some((uid, gid)) = ids(&filled) {
-        return Ok(Owner::Ids { uid, gid });
+        return Ok(Some(Owner::Ids { uid, gid }));
     }
     let (user, group) = filled
         .split_once(':')
@@ -108,10 +114,10 @@ fn owner(work: &Work<'_, '_>, copy: &Copy) -> Result<Owner, Wrong> {
         let message = format!("'{filled}' is no owner: write USER or USER:GROUP");
         return Err(Wrong::at(&text.span, message));
     }
-    Ok(Owner::Names {
+    Ok(Some(Owner::Names {
         user: user.to_owned(),
         group: group.map(str::to_owned),
-    })
+    }))
 }
 
 /// `UID[:GID]`; a number alone is the group's, too.

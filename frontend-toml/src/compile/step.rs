@@ -71,7 +71,7 @@ impl<'a> Compiler<'a> {
         }
         let parts = [
             !step.copy.is_empty(),
-            has_command(step) && step.workdir.is_some(),
+            (has_command(step) || step.copy.is_empty()) && step.workdir.is_some(),
             has_command(step),
         ];
         let mut work = Work {
@@ -89,6 +89,9 @@ impl<'a> Compiler<'a> {
         }
         if has_command(step) {
             self.command(&mut work)?;
+        } else if let (Some(text), true) = (&step.workdir, step.copy.is_empty()) {
+            let folder = work.folder()?;
+            self.make_folder(&mut work, &folder, text)?;
         }
         Ok(work.made)
     }
@@ -186,7 +189,6 @@ fn check_keys(own: &Name, step: &Step) -> Result<(), Wrong> {
         ("ssh", !step.ssh.is_empty()),
         ("retry", step.retry > 0),
         ("timeout", step.timeout.is_some()),
-        ("workdir", step.workdir.is_some() && step.copy.is_empty()),
         ("needs", !step.needs.is_empty() && step.copy.is_empty()),
     ];
     let useless = of_command.iter().find(|(_, given)| *given);
