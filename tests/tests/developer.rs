@@ -261,6 +261,28 @@ fn all_failures_when_asked_to_keep_going() {
 }
 
 #[test]
+fn events_as_json_have_a_version() {
+    let space = Space::new();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo said\n"));
+    let run = space
+        .kiln(&["build", "context", "--progress", "rawjson"])
+        .ok();
+    let lines = run
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let events: Vec<serde_json::Value> = lines.collect();
+    assert_eq!(
+        events[0],
+        serde_json::json!({ "event": "version", "version": 1 })
+    );
+    let said =
+        |event: &&serde_json::Value| event["event"] == "output" && event["bytes"] == "said\n";
+    assert_eq!(events.iter().filter(said).count(), 1);
+    assert!(events.iter().any(|event| event["event"] == "used"));
+}
+
+#[test]
 fn shells_complete_step_names() {
     let space = space();
     let script = space.kiln(&["completions", "bash"]).ok().stdout;

@@ -1,9 +1,18 @@
 //! What happens during a build, as it happens: all that a progress display needs.
+//!
+//! As JSON (`--progress rawjson`), version 1: one object a line on standard error. The first is
+//! `{"event":"version","version":1}`; each other one has the name of its kind as `event` and the
+//! fields of [`Event`]: times are `{"secs":S,"nanos":N}`, steps are numbers, a step's output is text
+//! in which bytes that are no UTF-8 are replaced. New kinds and fields may come without a new
+//! version; what is there keeps its meaning.
 
 use std::time::Duration;
 
 use kiln_graph::{Location, StepId, StepKey};
 use serde::Serialize;
+
+/// The version of events as JSON.
+pub const EVENTS_VERSION: u32 = 1;
 
 /// One thing that happened. Events of one step come in order; those of several are interleaved.
 #[derive(Clone, Debug, Serialize)]

@@ -40,7 +40,7 @@ pub use assemble::{Image, ImageOptions};
 pub use cancel::Cancel;
 pub use engine::{DefaultNetwork, Engine, Request};
 pub use error::{ChangedFiles, EngineError, StepFailure};
-pub use event::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
+pub use event::{EVENTS_VERSION, Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 pub use exec::Moment;
 pub use files::FilesError;
 pub use forecast::{Edits, Fate, Forecast};

@@ -12,6 +12,8 @@ use crate::client::{Ask, Client, Rights, unreachable};
 use crate::document::{Document, Manifest, media_type};
 use crate::{ImageError, Reference};
 
+/// No repository has more tags; a list that never ends must.
+const MOST_TAGS: usize = 1_000_000;
 /// How many tags are looked at once.
 const AT_ONCE: usize = 8;
 /// The annotation for a manifest's time (OCI image specification, annotations.md).
@@ -87,6 +89,11 @@ impl Client {
         let mut tags = Vec::new();
         let mut next = Some(format!("{}/tags/list?n=1000", self.home(repository)));
         while let Some(url) = next {
+            if tags.len() > MOST_TAGS {
+                let reason = format!("its list of tags is longer than {MOST_TAGS}");
+                let image = repository.to_string();
+                return Err(ImageError::Document { image, reason });
+            }
             let ask = Ask::new(Method::GET, url);
             let answer = self.send(repository, &ask).await?;
             next = next_page(&answer);
@@ -94,7 +101,11 @@ impl Client {
                 .json()
                 .await
                 .map_err(|error| unreachable(repository, &error))?;
-            tags.extend(page.tags.into_iter().flatten());
+            let own = page.tags.unwrap_or_default();
+            if own.is_empty() {
+                break;
+            }
+            tags.extend(own);
         }
         Ok(tags)
     }

@@ -8,7 +8,7 @@ mod tty;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use kiln_engine::{Event, EventSink};
+use kiln_engine::{EVENTS_VERSION, Event, EventSink};
 
 pub(crate) use ci::annotation;
 use ci::{Ci, Service};
@@ -55,7 +55,10 @@ impl Style {
 pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
     match style.resolve() {
         Style::Quiet => Arc::new(|_| {}),
-        Style::Rawjson => Arc::new(raw_json),
+        Style::Rawjson => {
+            line(&serde_json::json!({ "event": "version", "version": EVENTS_VERSION }));
+            Arc::new(raw_json)
+        }
         Style::Tty => Arc::new(tty::Tty::new()),
         Style::Github => Arc::new(Ci::new(Service::GitHub)),
         Style::Gitlab => Arc::new(Ci::new(Service::GitLab)),
@@ -65,8 +68,12 @@ pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
 
 #[expect(clippy::needless_pass_by_value, reason = "a sink takes events")]
 fn raw_json(event: Event) {
+    line(&event);
+}
+
+fn line(value: &impl serde::Serialize) {
     use std::io::Write as _;
-    if let Ok(line) = serde_json::to_string(&event) {
-        _ = writeln!(std::io::stderr().lock(), "{line}");
+    if let Ok(text) = serde_json::to_string(value) {
+        _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 }

@@ -1,10 +1,12 @@
 //! A remote in a folder: `entries/<name>` and `blobs/sha256/<hex>`, each written aside and
 //! renamed, so that any number of builds may write at once.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use kiln_graph::BlobDigest;
 
@@ -14,13 +16,22 @@ use super::{Remote, RemoteBlob};
 #[derive(Clone, Debug)]
 pub struct FolderRemote {
     folder: PathBuf,
+    swept: Arc<Once>,
 }
+
+/// What begins with this is being written, or was when its writer was killed.
+const ASIDE: &str = ".kiln-";
+/// After this time nobody writes it any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl FolderRemote {
     /// The remote in a folder, which is made when something is written.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self {
+            folder,
+            swept: Arc::new(Once::new()),
+        }
     }
 
     fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
@@ -31,6 +42,20 @@ impl FolderRemote {
         format!("{}: {error}", self.folder.display())
     }
 
+    /// Removes what killed writers left, once.
+    fn sweep(&self) {
+        self.swept.call_once(|| {
+            for part in ["entries", "blobs/sha256"] {
+                let entries = std::fs::read_dir(self.folder.join(part));
+                for entry in entries.into_iter().flatten().flatten() {
+                    if is_abandoned(&entry) {
+                        _ = std::fs::remove_file(entry.path());
+                    }
+                }
+            }
+        });
+    }
+
     /// Makes a file visible at once. Its name aside is random: other machines may write here too.
     fn place(
         path: &Path,
@@ -39,13 +64,22 @@ impl FolderRemote {
         let parent = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent)?;
         let mut aside = tempfile::Builder::new()
-            .prefix(".kiln-")
+            .prefix(ASIDE)
             .permissions(std::fs::Permissions::from_mode(0o666))
             .tempfile_in(parent)?;
         fill(aside.as_file_mut())?;
         aside.persist(path)?;
         Ok(())
     }
+}
+
+fn is_abandoned(entry: &DirEntry) -> bool {
+    let is_aside = entry
+        .file_name()
+        .as_encoded_bytes()
+        .starts_with(ASIDE.as_bytes());
+    let written = || entry.metadata().and_then(|about| about.modified()).ok();
+    is_aside && written().is_some_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))
 }
 
 impl Remote for FolderRemote {
@@ -62,6 +96,7 @@ impl Remote for FolderRemote {
     }
 
     fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+        self.sweep();
         let mut sent = 0;
         for blob in blobs {
             let path = self.blob_path(&blob.digest);
@@ -110,5 +145,24 @@ mod tests {
         let mut out = Vec::new();
         remote.blob(&digest, 7, &mut out).unwrap();
         assert_eq!(out, b"content");
+    }
+
+    #[test]
+    fn what_killed_writers_left_goes_after_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = folder.path().join("entries");
+        std::fs::create_dir(&entries).unwrap();
+        for (name, age) in [(".kiln-old", 2), (".kiln-new", 0), ("old", 2)] {
+            let file = File::create(entries.join(name)).unwrap();
+            let age = ABANDONED * age;
+            file.set_modified(std::time::SystemTime::now() - age)
+                .unwrap();
+        }
+        let remote = FolderRemote::new(folder.path().to_owned());
+        assert_eq!(remote.put("a", b"1", &[]), Ok(1));
+        let names = std::fs::read_dir(&entries).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".kiln-new", "a", "old"]);
     }
 }
