@@ -54,7 +54,7 @@ fn hello() -> Result<Build, kiln::graph::GraphError> {
         name,
         location: None,
         platform: platform.clone(),
-        no_cache: false,
+        reuse: kiln_graph::Reuse::Always,
     };
     let mut graph = Graph::new();
     let root = graph.add(step, Vec::new())?;

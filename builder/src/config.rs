@@ -55,13 +55,13 @@ impl GcPolicy {
             return Ok(None);
         }
         let wrong = |reason| Error::Usage(format!("kiln.conf, [gc]: {reason}"));
-        let size = |text: &Option<String>| text.as_deref().map(crate::size::parse).transpose();
+        let size = |text: &Option<String>| text.as_deref().map(kiln_graph::parse_size).transpose();
         Ok(Some(PruneOptions {
             all: false,
             older_than: self
                 .keep
                 .as_deref()
-                .map(crate::size::age)
+                .map(crate::age::age)
                 .transpose()
                 .map_err(wrong)?,
             keep_storage: size(&self.max_storage).map_err(wrong)?,

@@ -228,7 +228,7 @@ fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<Ste
         name,
         location: None,
         platform: Platform::host(),
-        no_cache: false,
+        reuse: kiln_graph::Reuse::Always,
     };
     let added = build.graph.add(step, inputs);
     added.map_err(|error| Error::Usage(format!("{error}; this is a bug in kiln")))

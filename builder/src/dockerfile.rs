@@ -14,7 +14,7 @@ use kiln_graph::ImageSource;
 
 use crate::context::{ContextFrom, fetch, read_text, text_of};
 use crate::toml_file;
-use crate::{Error, PathRule};
+use crate::{Error, PathRule, Policy, Texts};
 
 /// A Dockerfile to be built.
 #[derive(Clone, Default)]
@@ -50,8 +50,8 @@ impl std::fmt::Debug for DockerfileRequest {
 /// A Dockerfile that has been read, with all that the frontend needs.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The file's text.
-    pub text: String,
+    /// The file's text, and those it includes.
+    pub texts: Texts,
     /// The syntax tree, when the file is a Dockerfile.
     pub file: Option<Dockerfile>,
     /// What the frontend was told.
@@ -60,6 +60,8 @@ pub struct Prepared {
     pub compiled: Compiled,
     /// Layers by path, when the file says which.
     pub layers: Vec<PathRule>,
+    /// What the image must keep to, when the file says.
+    pub policy: Option<Policy>,
     /// All folders by name.
     pub folders: BTreeMap<String, PathBuf>,
     /// Contexts that were fetched, for as long as the build needs them.
@@ -83,8 +85,8 @@ struct Contexts {
 pub fn prepare(
     engine: &Engine,
     request: &DockerfileRequest,
-) -> Result<Prepared, Box<(Error, String)>> {
-    let plain = |error: Error| Box::new((error, String::new()));
+) -> Result<Prepared, Box<(Error, Texts)>> {
+    let plain = |error: Error| Box::new((error, Texts::default()));
     let contexts = fetch_all(engine, request).map_err(plain)?;
     let main = contexts.folders["context"].clone();
     let (path, text) = match &contexts.text {
@@ -101,19 +103,21 @@ pub fn prepare(
         .is_some_and(|extension| extension == "toml")
     {
         fix_epoch(&mut options, None, contexts.time);
-        let read = toml_file::read(engine, request, &options, &main, &text);
-        let (compiled, layers, folders) = read.map_err(|error| Box::new((error, text.clone())))?;
+        let mut texts = Texts::of(text);
+        let read = toml_file::read(engine, request, &options, &main, &mut texts);
+        let read = read.map_err(|error| Box::new((error, texts.clone())))?;
         return Ok(Prepared {
-            text,
+            texts,
             file: None,
             options,
-            compiled,
-            layers,
-            folders: contexts.folders.into_iter().chain(folders).collect(),
+            compiled: read.compiled,
+            layers: read.layers,
+            policy: read.policy,
+            folders: contexts.folders.into_iter().chain(read.folders).collect(),
             _kept: contexts.kept,
         });
     }
-    let located = |error: Error| Box::new((error, text.clone()));
+    let located = |error: Error| Box::new((error, Texts::of(text.as_str())));
     let file = parse(&options.file_name, &text)
         .map_err(Error::from)
         .map_err(located)?;
@@ -121,11 +125,12 @@ pub fn prepare(
     let ask = |image: &ImageRequest| ask(engine, request, image);
     let compiled = compile_with_images(&ask, &file, &options).map_err(located)?;
     Ok(Prepared {
-        text,
+        texts: Texts::of(text),
         file: Some(file),
         options,
         compiled,
         layers: Vec::new(),
+        policy: None,
         folders: contexts.folders,
         _kept: contexts.kept,
     })

@@ -8,7 +8,7 @@ use kiln_graph::{Entry, ImagePath};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::size::seconds;
+use crate::age::seconds;
 
 /// How many files are named of each change.
 const MOST_FILES: usize = 20;

@@ -4,6 +4,7 @@
 //! [`build_dockerfile`] goes from a Dockerfile to a solved build. Call [`run_if_helper`] first
 //! thing in `main`, then [`open`] an engine.
 
+mod age;
 pub mod cli;
 mod config;
 mod context;
@@ -22,9 +23,9 @@ mod progress;
 mod report;
 mod secret;
 mod select;
-mod size;
 mod summary;
 mod terminal;
+mod texts;
 mod toml_file;
 mod untag;
 mod what_if;
@@ -47,3 +48,4 @@ pub use open::{open, open_at};
 pub use policy::Policy;
 pub use secret::{SecretSource, Secrets};
 pub use select::{select, with_consumers};
+pub use texts::Texts;

@@ -25,9 +25,12 @@ pub struct Policy {
     /// Whether it only warns.
     #[serde(default)]
     pub warn: bool,
-    max_size: Option<String>,
-    max_layer_size: Option<String>,
-    max_duplicates: Option<String>,
+    #[serde(default, deserialize_with = "size")]
+    max_size: Option<u64>,
+    #[serde(default, deserialize_with = "size")]
+    max_layer_size: Option<u64>,
+    #[serde(default, deserialize_with = "size")]
+    max_duplicates: Option<u64>,
     #[serde(default)]
     forbid: Vec<String>,
 }
@@ -43,16 +46,7 @@ impl Policy {
             source,
         })?;
         let wrong = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
-        let policy: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        let sizes = [
-            &policy.max_size,
-            &policy.max_layer_size,
-            &policy.max_duplicates,
-        ];
-        for size in sizes.into_iter().flatten() {
-            _ = crate::size::parse(size).map_err(wrong)?;
-        }
-        Ok(policy)
+        toml::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
 
     /// What an image breaks, in words.
@@ -68,19 +62,9 @@ impl Policy {
     ) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         let sizes = image.layer_sizes();
-        over(
-            &mut found,
-            "the image",
-            sizes.iter().sum(),
-            self.max_size.as_deref(),
-        );
+        over(&mut found, "the image", sizes.iter().sum(), self.max_size);
         let largest = sizes.iter().max().copied().unwrap_or(0);
-        over(
-            &mut found,
-            "a layer",
-            largest,
-            self.max_layer_size.as_deref(),
-        );
+        over(&mut found, "a layer", largest, self.max_layer_size);
         if self.forbid.is_empty() && self.max_duplicates.is_none() {
             return Ok(found);
         }
@@ -92,18 +76,37 @@ impl Policy {
             &mut found,
             "files that ship more than once",
             duplicates(&files),
-            self.max_duplicates.as_deref(),
+            self.max_duplicates,
         );
         Ok(found)
     }
 }
 
-fn over(found: &mut Vec<String>, what: &str, bytes: u64, limit: Option<&str>) {
-    let most = limit.and_then(|limit| crate::size::parse(limit).ok());
-    if let (Some(most), Some(limit)) = (most, limit)
-        && bytes > most
-    {
-        let size = indicatif::HumanBytes(bytes);
+impl From<kiln_frontend_toml::Policy> for Policy {
+    fn from(policy: kiln_frontend_toml::Policy) -> Self {
+        Self {
+            warn: policy.warn,
+            max_size: policy.max_size,
+            max_layer_size: policy.max_layer_size,
+            max_duplicates: policy.max_duplicates,
+            forbid: policy.forbid,
+        }
+    }
+}
+
+/// A size as people write it.
+fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let size = kiln_graph::parse_size(&text);
+    size.map(Some).map_err(serde::de::Error::custom)
+}
+
+fn over(found: &mut Vec<String>, what: &str, bytes: u64, limit: Option<u64>) {
+    if let Some(limit) = limit.filter(|limit| bytes > *limit) {
+        let (size, limit) = (
+            indicatif::DecimalBytes(bytes),
+            indicatif::DecimalBytes(limit),
+        );
         found.push(format!("{what}: {size} is over the limit of {limit}"));
     }
 }

@@ -6,13 +6,13 @@ use kiln_engine::EngineError;
 use kiln_frontend_dockerfile::Diagnostic;
 use kiln_graph::{Fault, Location};
 
-use crate::Error;
+use crate::{Error, Texts};
 
 /// How many lines are shown before and after the ones an error is about.
 const AROUND: usize = 2;
 
 /// An error as it is shown on standard error.
-pub(crate) fn error(error: &Error, text: &str) -> String {
+pub(crate) fn error(error: &Error, texts: &Texts) -> String {
     let mut out = String::new();
     if let Error::Engine(EngineError::Step(failure)) = error
         && !failure.last_output.is_empty()
@@ -25,7 +25,7 @@ pub(crate) fn error(error: &Error, text: &str) -> String {
         );
     }
     if let Some(location) = error.location() {
-        out.push_str(&excerpt(location, text));
+        out.push_str(&excerpt(location, texts.at(location)));
     }
     _ = write!(out, "ERROR: {error}");
     if error.fault() == Fault::Kiln {

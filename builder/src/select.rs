@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kiln_graph::{Build, Graph, Stage, StageStep, StepId};
+use kiln_graph::{Build, Graph, Location, Stage, StageStep, StepId};
 
 use crate::Error;
 
@@ -19,6 +19,18 @@ pub fn select(build: &Build, target: Option<&str>, selector: &str) -> Result<Vec
         return Err(unknown(build, selector));
     }
     Ok(found)
+}
+
+/// What selects the step at a location: its line, or its stage and number when it is in an
+/// included file.
+pub(crate) fn selector(build: &Build, location: &Location) -> String {
+    let stages = build.stages.iter();
+    let mut steps = stages.flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
+    let is_it = |step: &StageStep| build.graph.step(step.step).location.as_ref() == Some(location);
+    match steps.find(|(_, step)| step.line == 0 && is_it(step)) {
+        Some((stage, step)) => format!("{}:{}", stage.name, step.number),
+        None => format!("@{}", location.line),
+    }
 }
 
 /// Steps, and all that are made from them.

@@ -2,7 +2,7 @@
 
 use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
 
-use crate::size::seconds;
+use crate::age::seconds;
 
 /// How many steps of the critical path are named.
 const NAMED: usize = 4;

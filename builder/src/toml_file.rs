@@ -1,18 +1,27 @@
 //! From a folder with a kiln.toml to a compiled build.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_engine::Engine;
-use kiln_frontend_dockerfile::{Compiled, Options};
-use kiln_frontend_toml as toml_frontend;
+use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
+use kiln_frontend_toml::{self as toml_frontend, NamedContext};
 use kiln_graph::{ImageRequest, ImageTable};
 
 use crate::dockerfile::{ask, resolve_all};
-use crate::{DockerfileRequest, Error, PathRule};
+use crate::{DockerfileRequest, Error, PathRule, Policy, Texts};
 
-/// The build, its layers by path, and the folders it names.
-type Read = (Compiled, Vec<PathRule>, BTreeMap<String, PathBuf>);
+/// What a kiln.toml says.
+pub(crate) struct Read {
+    pub(crate) compiled: Compiled,
+    /// The image's layers by path.
+    pub(crate) layers: Vec<PathRule>,
+    /// What the image must keep to.
+    pub(crate) policy: Option<Policy>,
+    /// The folders that the graph names.
+    pub(crate) folders: BTreeMap<String, PathBuf>,
+}
 
 /// Compiles a kiln.toml, asking about base images.
 pub(crate) fn read(
@@ -20,14 +29,21 @@ pub(crate) fn read(
     request: &DockerfileRequest,
     options: &Options,
     context: &Path,
-    text: &str,
+    texts: &mut Texts,
 ) -> Result<Read, Error> {
+    let included = RefCell::new(Vec::new());
     let include = |path: &str| {
         let bytes = crate::inside::read(context, Path::new(path));
         let bytes = bytes.map_err(|error| error.to_string())?;
-        String::from_utf8(bytes).map_err(|error| error.to_string())
+        let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+        included.borrow_mut().push((path.to_owned(), text.clone()));
+        Ok(text)
     };
-    let file = toml_frontend::parse(&options.file_name, text, &include)?;
+    let file = toml_frontend::parse(&options.file_name, texts.main(), &include);
+    for (name, text) in included.take() {
+        texts.include(&name, &text);
+    }
+    let file = file?;
     let told = toml_frontend::Options {
         params: options.build_args.clone(),
         target: options.target.clone(),
@@ -35,6 +51,15 @@ pub(crate) fn read(
         build_platform: options.build_platform.clone(),
         ignore: options.ignore.get("context").cloned().unwrap_or_default(),
         labels: options.labels.clone(),
+        contexts: options
+            .contexts
+            .iter()
+            .map(|given| named(given, options))
+            .collect(),
+        no_cache_filter: options.no_cache_filter.clone(),
+        extra_hosts: options.extra_hosts.clone(),
+        ulimits: options.ulimits.clone(),
+        shm_size: options.shm_size,
     };
     let mut images = ImageTable::new();
     loop {
@@ -48,6 +73,17 @@ pub(crate) fn read(
             toml_frontend::Outcome::Done(compiled) => return finish(*compiled, context),
         }
     }
+}
+
+fn named((name, kind): (&String, &ContextKind), options: &Options) -> (String, NamedContext) {
+    let context = match kind {
+        ContextKind::Local => {
+            NamedContext::Folder(options.ignore.get(name).cloned().unwrap_or_default())
+        }
+        ContextKind::Image(image) => NamedContext::Image(image.clone()),
+        ContextKind::Target(step) => NamedContext::Step(step.clone()),
+    };
+    (name.clone(), context)
 }
 
 fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Error> {
@@ -69,11 +105,17 @@ fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Err
         paths: rule.paths,
     };
     let layers = compiled.layers.into_iter().map(rule).collect();
+    let policy = compiled.policy.map(Policy::from);
     let compiled = Compiled {
         build: compiled.build,
         warnings: Vec::new(),
         warnings_are_errors: false,
         used_stages: Vec::new(),
     };
-    Ok((compiled, layers, folders))
+    Ok(Read {
+        compiled,
+        layers,
+        policy,
+        folders,
+    })
 }

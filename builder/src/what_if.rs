@@ -9,7 +9,7 @@ use kiln_graph::{Graph, ImagePath};
 use serde::Serialize;
 
 use crate::Error;
-use crate::size::seconds;
+use crate::age::seconds;
 
 /// What would become of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -48,6 +48,12 @@ impl Files {
         self.0.iter().rev().find(|file| file.start <= span.start)
     }
 
+    /// Whether a location is in the file that includes the others.
+    pub(crate) fn is_main(&self, location: &Location) -> bool {
+        let main = self.0.first();
+        main.is_some_and(|file| file.name == location.file.as_ref())
+    }
+
     /// The lines and the column of some bytes.
     pub(crate) fn location(&self, span: &Range<usize>) -> Option<Location> {
         let file = self.file(span)?;

@@ -21,7 +21,7 @@ mod template;
 mod text;
 mod time;
 
-pub use compile::{Compiled, LayerRule, Options, Outcome, compile};
+pub use compile::{Compiled, LayerRule, NamedContext, Options, Outcome, Policy, compile};
 pub use error::TomlError;
 pub use format::format;
 pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};

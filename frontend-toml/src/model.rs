@@ -149,8 +149,19 @@ pub struct Step {
     pub workdir: Option<Text>,
     /// `USER[:GROUP]`.
     pub user: Option<Text>,
-    /// `host` or `none`.
+    /// `host`, `sandbox` or `none`.
     pub network: Option<NetworkKind>,
+    /// Lines of `/etc/hosts`: names and addresses.
+    #[serde(default)]
+    pub hosts: BTreeMap<Name, Text>,
+    /// Resource limits, by name as in `ulimit`.
+    #[serde(default)]
+    pub limits: BTreeMap<Name, Placed<Limit>>,
+    /// The size of `/dev/shm`: `128MB`.
+    pub shm_size: Option<Text>,
+    /// Folders in memory, for the time of the command.
+    #[serde(default)]
+    pub tmpfs: Vec<Tmpfs>,
     /// Volumes that outlive the build.
     #[serde(default)]
     pub caches: Vec<Cache>,
@@ -168,8 +179,9 @@ pub struct Step {
     pub retry: u32,
     /// After how long the command is killed: `90s`, `10m`, `1h`.
     pub timeout: Option<Text>,
-    /// `always` (the default) uses a stored result; `never` runs the step every time.
-    pub cache: Option<CacheUse>,
+    /// Which stored result is used: `always` (the default) any, `never` none, or one that isn't
+    /// older than a time, such as `7d`.
+    pub cache: Option<Text>,
     /// The step is made once for each combination of these values.
     #[serde(default)]
     pub matrix: BTreeMap<Name, Vec<Placed<Scalar>>>,
@@ -218,14 +230,27 @@ pub struct Script {
     pub text: Text,
 }
 
-/// When a stored result is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheUse {
-    /// Whenever there is one.
-    Always,
-    /// Never.
-    Never,
+/// A resource limit.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a number, or a string such as \"SOFT:HARD\" or \"unlimited\""
+)]
+pub enum Limit {
+    /// Both the soft and the hard one.
+    Number(u64),
+    /// `SOFT:HARD`, or `unlimited`.
+    Text(String),
+}
+
+/// A folder in memory.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tmpfs {
+    /// Where it is mounted.
+    pub target: Text,
+    /// How much it may hold: `64MB`.
+    pub size: Option<Text>,
 }
 
 /// What a command can reach.
@@ -234,6 +259,8 @@ pub enum CacheUse {
 pub enum NetworkKind {
     /// The host's network.
     Host,
+    /// A network of its own, from which the host's is reached but not the host itself.
+    Sandbox,
     /// Nothing.
     None,
 }
@@ -352,6 +379,26 @@ pub struct Image {
     /// Layers by step or by path, lowest first.
     #[serde(default)]
     pub layers: Vec<Layer>,
+    /// What it must keep to.
+    pub policy: Option<Policy>,
+}
+
+/// What an image must keep to, or no image is made.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whether it only warns.
+    #[serde(default)]
+    pub warn: bool,
+    /// The most that all its layers may have, compressed: `300MB`.
+    pub max_size: Option<Text>,
+    /// The most that a layer may have, compressed.
+    pub max_layer_size: Option<Text>,
+    /// The most that files may have which are there more than once.
+    pub max_duplicates: Option<Text>,
+    /// Patterns of paths that must not be there.
+    #[serde(default)]
+    pub forbid: Vec<Text>,
 }
 
 /// How it is found out whether a container is well.

@@ -7,14 +7,32 @@ use crate::model::{BuildFile, Param, ParamType, Scalar};
 use crate::suggest::{did_you_mean, one_of};
 use crate::text::Name;
 
+/// Proxies that commands are told of, as `docker build` knows them.
+pub(crate) const PROXIES: &[&str] = &[
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// What can be given without being a parameter of the file.
+fn is_builders_own(name: &str) -> bool {
+    name == "SOURCE_DATE_EPOCH" || PROXIES.contains(&name)
+}
+
 /// Every parameter's value: the one given, or the default.
 pub(crate) fn values(
     file: &BuildFile,
     given: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Wrong> {
     for name in given.keys() {
-        // This one is the builder's own.
-        if !file.params.contains_key(name.as_str()) && name != "SOURCE_DATE_EPOCH" {
+        if !file.params.contains_key(name.as_str()) && !is_builders_own(name) {
             let hint = did_you_mean(name, file.params.keys().map(Name::as_str));
             let message = format!("there is no parameter '{name}'{hint}");
             return Err(Wrong::whole(message));

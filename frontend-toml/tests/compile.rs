@@ -1,10 +1,9 @@
 //! What files are compiled to.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::collections::BTreeMap;
-
 use kiln_frontend_toml::{
-    BuildFile, Compiled, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile, parse,
+    BuildFile, Compiled, ImageRequest, ImageTable, NamedContext, Options, Outcome, ResolvedImage,
+    compile, parse,
 };
 use kiln_graph::{
     BlobDigest, Format, ImageConfig, ImageSource, LayerOrigin, MountKind, Op, Platform, StepId,
@@ -16,12 +15,10 @@ fn platform(architecture: &str) -> Platform {
 
 fn options() -> Options {
     Options {
-        params: BTreeMap::new(),
-        target: None,
         platforms: vec![platform("amd64")],
         build_platform: platform("amd64"),
         ignore: vec!["ignored".to_owned()],
-        labels: BTreeMap::new(),
+        ..Options::default()
     }
 }
 
@@ -404,4 +401,92 @@ fn broken_files_are_errors_with_a_place_and_never_panics() {
             assert!(error.line.is_some(), "{error}\n{text}");
         }
     }
+}
+
+#[test]
+fn limits_hosts_and_memory() {
+    let text = "[steps.a]\nfrom = 'scratch'\nrun = 'x'\nlimits = { nofile = '64:unlimited', nproc = 9 }\nhosts = { db = '10.0.0.1' }\nshm_size = '128MiB'\ntmpfs = [{ target = '/t', size = '1MB' }]\nnetwork = 'sandbox'\ncache = '7d'\n[images.i]\nfrom = 'a'\npolicy = { max_size = '10MB', forbid = ['/tmp/**'] }\n";
+    let options = Options {
+        extra_hosts: vec![("web".to_owned(), "10.0.0.2".to_owned())],
+        ulimits: [("nproc", (1, 1)), ("core", (0, 0))]
+            .map(|(name, limit)| (name.to_owned(), limit))
+            .into(),
+        params: [("HTTP_PROXY".to_owned(), "http://proxy".to_owned())].into(),
+        ..options()
+    };
+    let compiled = rounds(text, &options).0;
+    let graph = &compiled.build.graph;
+    let step = graph.step(compiled.build.targets[0].root);
+    let Op::Exec(exec) = &step.op else {
+        panic!("{step:?}");
+    };
+    let limits: Vec<_> = exec
+        .ulimits
+        .iter()
+        .map(|(name, (soft, hard))| (name.as_str(), *soft, *hard))
+        .collect();
+    assert_eq!(
+        limits,
+        [("core", 0, 0), ("nofile", 64, u64::MAX), ("nproc", 9, 9)]
+    );
+    let hosts: Vec<&str> = exec
+        .extra_hosts
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(hosts, ["web", "db"]);
+    assert_eq!(exec.shm_size, Some(128 << 20));
+    assert_eq!(exec.network, kiln_graph::Network::Sandbox);
+    assert_eq!(
+        exec.mounts[0].kind,
+        kiln_graph::MountKind::Tmpfs {
+            size: Some(1_000_000)
+        }
+    );
+    assert_eq!(exec.proxy["HTTP_PROXY"], "http://proxy");
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    assert_eq!(step.reuse, kiln_graph::Reuse::Within(week));
+    let policy = compiled.policy.unwrap();
+    assert_eq!(
+        (policy.max_size, policy.forbid),
+        (Some(10_000_000), vec!["tmp/**".to_owned()])
+    );
+}
+
+#[test]
+fn named_contexts_stand_for_sources_and_images() {
+    let text = "[sources.code]\ncontext = 'src'\n[steps.a]\nfrom = 'example.org/base:1'\ncopy = [{ from = 'code', to = '/' }]\n[steps.b]\nfrom = 'a'\nrun = 'x'\n[images.i]\nfrom = 'b'\n";
+    let contexts = [
+        ("code", NamedContext::Folder(vec!["*.o".to_owned()])),
+        (
+            "example.org/base:1",
+            NamedContext::Image("example.org/other:2".to_owned()),
+        ),
+    ];
+    let options = Options {
+        contexts: contexts
+            .map(|(name, context)| (name.to_owned(), context))
+            .into(),
+        no_cache_filter: vec!["b".to_owned()],
+        ..options()
+    };
+    let (compiled, asked) = rounds(text, &options);
+    assert_eq!(asked, [["example.org/other:2 linux/amd64"]]);
+    let context = ops(&compiled).into_iter().find_map(|op| match op {
+        Op::Context(context) => Some(context),
+        _ => None,
+    });
+    assert_eq!(context.unwrap().ignore, ["*.o"]);
+    assert!(compiled.folders.is_empty());
+    let root = compiled.build.targets[0].root;
+    assert_eq!(
+        compiled.build.graph.step(root).reuse,
+        kiln_graph::Reuse::Never
+    );
+    let slip = Options {
+        contexts: [("cod".to_owned(), NamedContext::Step("b".to_owned()))].into(),
+        ..options
+    };
+    let error = compile(&read(text), &slip, &ImageTable::new()).unwrap_err();
+    assert!(error.message.contains("did you mean 'code'"), "{error}");
 }

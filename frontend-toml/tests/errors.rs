@@ -36,8 +36,7 @@ fn error(text: &str, target: Option<&str>) -> String {
         target: target.map(str::to_owned),
         platforms: vec![Platform::new("linux", "amd64", "")],
         build_platform: Platform::new("linux", "amd64", ""),
-        ignore: Vec::new(),
-        labels: std::collections::BTreeMap::new(),
+        ..Options::default()
     };
     match compile(&file, &options, &ImageTable::new()) {
         Err(error) => shown(&error),
@@ -312,6 +311,42 @@ const CASES: &[(&str, &str)] = &[
     (
         "a layer with a gap",
         "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[steps.b]\nfrom = 'a'\nrun = 'x'\n[steps.c]\nfrom = 'b'\nrun = 'x'\n[images.i]\nfrom = 'c'\n[[images.i.layers]]\nname = 'x'\nsteps = ['a', 'c']\n",
+    ),
+    (
+        "an unknown limit",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nlimits = { nofiles = 5 }\n",
+    ),
+    (
+        "a limit that is none",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nlimits = { nofile = 'many' }\n",
+    ),
+    (
+        "a limit of another type",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nlimits = { nofile = [5] }\n",
+    ),
+    (
+        "a soft limit over the hard one",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nlimits = { nofile = '5:4' }\n",
+    ),
+    (
+        "a host without an address",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nhosts = { db = 'localhost' }\n",
+    ),
+    (
+        "a size that is none",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nshm_size = 'big'\n",
+    ),
+    (
+        "a use of the cache that is none",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\ncache = 'sometimes'\n",
+    ),
+    (
+        "a budget that is none",
+        "version = 1\n[images.i]\nfrom = 'scratch'\npolicy = { max_size = '1 furlong' }\n",
+    ),
+    (
+        "an unknown budget",
+        "version = 1\n[images.i]\nfrom = 'scratch'\npolicy = { max-size = '1GB' }\n",
     ),
     (
         "a mistake in an included file",

@@ -69,7 +69,7 @@ fn options() -> Options {
         platforms: Vec::new(),
         build_platform: Platform::host(),
         ignore: Vec::new(),
-        labels: std::collections::BTreeMap::new(),
+        ..Options::default()
     }
 }
 

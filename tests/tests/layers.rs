@@ -193,7 +193,7 @@ fn budgets_and_rules() {
         space.build(&["--policy", &space.path("policy.toml").display().to_string()])
     };
     policy("forbid = ['root/.cache/**']\nmax-size = '1kB'\n").fails_with(&[
-        "over the limit of 1kB",
+        "over the limit of 1.00 kB",
         "/root/.cache/x",
         "forbidden",
     ]);

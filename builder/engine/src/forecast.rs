@@ -110,7 +110,7 @@ impl Shared<'_> {
             return Ok((new(id), None));
         };
         let result = self.recorded(step, &plain, &record)?.result;
-        let fresh = self.request.no_cache || step.no_cache || self.request.fresh.contains(&id);
+        let fresh = !self.usable(id, step).allows(record.created);
         let fate = match () {
             () if fresh => Fate::Always,
             () if now != then => Fate::Edited,

@@ -82,7 +82,7 @@ mod tests {
             name,
             location: None,
             platform: Platform::host(),
-            no_cache: false,
+            reuse: kiln_graph::Reuse::Always,
         }
     }
 

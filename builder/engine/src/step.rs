@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{KeyParts, Record, Tree};
-use kiln_graph::{Files, Graph, ImagePath, Input, Op, Step, StepId, StepKey, TreeId};
+use kiln_graph::{Files, Graph, ImagePath, Input, Op, Reuse, Step, StepId, StepKey, TreeId};
 
 use crate::cancel::{Cancel, HookGuard};
 use crate::context::ContextNeeds;
@@ -29,6 +29,32 @@ pub(crate) struct Filed {
     pub(crate) key: StepKey,
     /// What the step adds to what it is built on.
     pub(crate) added: Vec<LayerRef>,
+    /// How long the step ran, in milliseconds; 0 when it isn't known.
+    pub(crate) took: u64,
+    /// When it ended, in seconds since 1970; 0 when it isn't known.
+    pub(crate) created: u64,
+}
+
+/// Which stored results a step may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Usable {
+    /// All.
+    Any,
+    /// Those made at this time or later, in seconds since 1970.
+    Since(u64),
+    /// None.
+    None,
+}
+
+impl Usable {
+    /// Whether one that was made then may be used.
+    pub(crate) fn allows(self, created: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Since(time) => created >= time,
+            Self::None => false,
+        }
+    }
 }
 
 /// What all steps of a build share.
@@ -180,16 +206,16 @@ impl<'a> Shared<'a> {
     ) -> Result<Done, EngineError> {
         let parts = key::parts(self, id, inputs)?;
         let key = key::of(step, &parts);
-        let fresh = self.request.no_cache || step.no_cache || self.request.fresh.contains(&id);
-        if !fresh && let Some(record) = self.engine.store.record(&key)? {
+        let usable = self.usable(id, step);
+        if let Some(record) = self.usable_record(&key, usable)? {
             return self.recorded(step, inputs, &record);
         }
         let _alone = self.engine.store.lock_step(&key)?;
-        if !fresh && let Some(record) = self.engine.store.record(&key)? {
+        if let Some(record) = self.usable_record(&key, usable)? {
             return self.recorded(step, inputs, &record);
         }
-        if !fresh && let Some(layers) = self.distant(&key) {
-            return self.done(step, inputs, &layers, key);
+        if let Some(filed) = self.distant(&key, usable) {
+            return self.done(step, inputs, filed);
         }
         let _slot = self.slots.take();
         if self.cancel.is_cancelled() {
@@ -210,6 +236,26 @@ impl<'a> Shared<'a> {
         })
     }
 
+    /// Which stored results the author and the user want a step to use.
+    pub(crate) fn usable(&self, id: StepId, step: &Step) -> Usable {
+        if self.request.no_cache || self.request.fresh.contains(&id) {
+            return Usable::None;
+        }
+        match step.reuse {
+            Reuse::Always => Usable::Any,
+            Reuse::Within(age) => Usable::Since(now().saturating_sub(age.as_secs())),
+            Reuse::Never => Usable::None,
+        }
+    }
+
+    fn usable_record(&self, key: &StepKey, usable: Usable) -> Result<Option<Record>, EngineError> {
+        if matches!(usable, Usable::None) {
+            return Ok(None);
+        }
+        let record = self.engine.store.record(key)?;
+        Ok(record.filter(|record| usable.allows(record.created)))
+    }
+
     fn file(
         &self,
         key: StepKey,
@@ -218,9 +264,6 @@ impl<'a> Shared<'a> {
         tree: &Tree,
         duration: Duration,
     ) -> Result<Record, EngineError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let record = Record {
             key,
             output: vec![tree.id()],
@@ -228,7 +271,7 @@ impl<'a> Shared<'a> {
             name: step.name.to_string(),
             location: step.location.clone(),
             duration,
-            created: now.as_secs(),
+            created: now(),
         };
         self.engine.store.put_record(&record)?;
         self.remember_copy(step, tree)?;
@@ -241,18 +284,17 @@ impl<'a> Shared<'a> {
         inputs: &[StepResult],
         record: &Record,
     ) -> Result<Done, EngineError> {
-        let added: Vec<LayerRef> = record.output.iter().copied().map(LayerRef::Tree).collect();
-        self.done(step, inputs, &added, record.key)
+        let filed = Filed {
+            key: record.key,
+            added: record.output.iter().copied().map(LayerRef::Tree).collect(),
+            took: u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX),
+            created: record.created,
+        };
+        self.done(step, inputs, filed)
     }
 
     /// A step's result: what it is built on, and what it adds.
-    fn done(
-        &self,
-        step: &Step,
-        inputs: &[StepResult],
-        added: &[LayerRef],
-        key: StepKey,
-    ) -> Result<Done, EngineError> {
+    fn done(&self, step: &Step, inputs: &[StepResult], filed: Filed) -> Result<Done, EngineError> {
         let base = match &step.op {
             Op::Exec(exec) => self.snapshot(&inputs[exec.root.index()])?,
             Op::Files(Files {
@@ -261,12 +303,9 @@ impl<'a> Shared<'a> {
             _ => Snapshot::scratch(),
         };
         Ok(Done {
-            result: StepResult::Snapshot(base.with(added, self.empty)),
+            result: StepResult::Snapshot(base.with(&filed.added, self.empty)),
             outcome: Outcome::Cached,
-            filed: Some(Filed {
-                key,
-                added: added.to_vec(),
-            }),
+            filed: Some(filed),
         })
     }
 
@@ -283,6 +322,12 @@ impl<'a> Shared<'a> {
             }
         }
     }
+}
+
+/// In seconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 fn ready(result: StepResult) -> Done {

@@ -205,7 +205,7 @@ mod tests {
             name,
             location: None,
             platform: Platform::new("linux", "amd64", ""),
-            no_cache: false,
+            reuse: crate::Reuse::Always,
         }
     }
 

@@ -23,6 +23,7 @@ mod op_encode;
 pub mod pattern;
 mod platform;
 mod render;
+mod size;
 mod step;
 mod tree;
 
@@ -43,5 +44,6 @@ pub use op::{
 };
 pub use platform::{BadPlatform, Platform};
 pub use render::Format;
-pub use step::{Step, StepName};
+pub use size::parse_size;
+pub use step::{Reuse, Step, StepName};
 pub use tree::{Entry, Manifest, Node, Timestamp};

@@ -162,6 +162,8 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+    /// A network of its own, from which the host's is reached but not the host itself.
+    Sandbox,
 }
 
 /// Confinement of a command.

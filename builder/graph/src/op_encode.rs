@@ -77,6 +77,7 @@ fn encode_exec(exec: &Exec, out: &mut Encoder) {
         Network::Default => 0,
         Network::Host => 1,
         Network::None => 2,
+        Network::Sandbox => 3,
     });
     out.bool(exec.security == Security::Insecure);
     out.option(exec.hostname.as_ref(), |out, name| {

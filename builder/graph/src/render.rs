@@ -169,7 +169,7 @@ mod tests {
             },
             location: None,
             platform: Platform::new("linux", "amd64", ""),
-            no_cache: false,
+            reuse: crate::Reuse::Always,
         };
         let mut graph = Graph::new();
         let base = graph

@@ -1,6 +1,7 @@
 //! A step: one vertex of the graph.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,26 @@ pub struct Step {
     pub location: Option<Location>,
     /// What it runs on.
     pub platform: Platform,
-    /// Whether the author wants it run every time (`--no-cache-filter`, `cache = "never"`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_cache: bool,
+    /// When a stored result is used.
+    #[serde(default, skip_serializing_if = "Reuse::is_always")]
+    pub reuse: Reuse,
+}
+
+/// When a step's stored result is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reuse {
+    /// Whenever there is one.
+    #[default]
+    Always,
+    /// As long as it isn't older than this (`cache = "7d"`).
+    Within(Duration),
+    /// Never (`--no-cache-filter`, `cache = "never"`).
+    Never,
+}
+
+impl Reuse {
+    fn is_always(&self) -> bool {
+        *self == Self::Always
+    }
 }

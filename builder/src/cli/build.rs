@@ -18,8 +18,8 @@ use super::source::SourceArgs;
 use super::{Failed, print, say};
 use crate::journal::Journal;
 use crate::progress::{Style, annotation, display};
-use crate::select::{select, with_consumers};
-use crate::{Config, Error, Policy, Prepared, Secrets, prepare, report};
+use crate::select::{select, selector, with_consumers};
+use crate::{Config, Error, Policy, Prepared, Secrets, Texts, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -214,7 +214,7 @@ fn attempt(
             if let Some(again) = again {
                 super::checks::reproducible(engine, &solved, again)?;
             }
-            if let Some(policy) = &policy {
+            for policy in policy.iter().chain(&prepared.policy) {
                 super::checks::policy(policy, &solved, &options, &*journal)?;
             }
             let images = super::output::write(&solved, &outputs, &args.tags, &options, &*journal)?;
@@ -258,9 +258,9 @@ fn stop_after(build: &mut Build, target: Option<&str>, step: &str) -> Result<(),
     Ok(())
 }
 
-fn failed(error: &Error, text: &str) -> Failed {
+fn failed(error: &Error, texts: &Texts) -> Failed {
     Failed {
-        text: report::error(error, text),
+        text: report::error(error, texts),
         status: error.exit_status(),
     }
 }
@@ -355,7 +355,7 @@ impl BuildArgs {
         secrets: Arc<Secrets>,
         error: &Error,
     ) -> Failed {
-        let mut failed = failed(error, &prepared.text);
+        let mut failed = failed(error, &prepared.texts);
         let Error::Engine(EngineError::Step(failure)) = error else {
             return failed;
         };
@@ -369,7 +369,7 @@ impl BuildArgs {
         );
         if self.debug {
             say(&failed.text);
-            let step = format!("@{}", location.line);
+            let step = selector(&prepared.compiled.build, location);
             match super::shell::open(engine, prepared, secrets, &self.source, Some(&step)) {
                 Ok(_) => failed.text = "the build failed".to_owned(),
                 Err(shell) => failed.text = shell.text,
@@ -378,8 +378,8 @@ impl BuildArgs {
         }
         failed.text.push_str(&changed(&failure.changed));
         failed.text.push_str(&format!(
-            "\nkiln shell            opens a shell where it failed\nkiln build --from @{}  goes on from this step",
-            location.line
+            "\nkiln shell            opens a shell where it failed\nkiln build --from {}  goes on from this step",
+            selector(&prepared.compiled.build, location)
         ));
         failed
     }

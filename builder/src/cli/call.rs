@@ -73,7 +73,7 @@ pub(crate) fn answer(call: Call, prepared: &Prepared) -> Result<(), Failed> {
             "--call is for Dockerfiles; 'kiln steps' and 'kiln graph' show what a kiln.toml does";
         return Err(Error::Usage(text.to_owned()).into());
     };
-    let source = base64::engine::general_purpose::STANDARD.encode(&prepared.text);
+    let source = base64::engine::general_purpose::STANDARD.encode(prepared.texts.main());
     match call.method {
         Method::Check => return check(call.json, prepared, &source),
         Method::Outline => {
@@ -109,7 +109,7 @@ fn check(json: bool, prepared: &Prepared, source: &str) -> Result<(), Failed> {
         print(&format!("{:#}\n", check_json(prepared, source)));
     } else {
         for warning in warnings {
-            print(&check_text(warning, &prepared.text));
+            print(&check_text(warning, prepared.texts.main()));
         }
         if warnings.is_empty() {
             print("Check complete, no warnings found.\n");

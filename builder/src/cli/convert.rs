@@ -7,7 +7,7 @@ use kiln_frontend_dockerfile::Options;
 
 use super::{Failed, print, say};
 use crate::convert::convert;
-use crate::{Error, report};
+use crate::{Error, Texts, report};
 
 /// The flags of `kiln convert`.
 #[derive(Args, Debug)]
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
     };
     let (engine, _) = crate::open()?;
     let converted = convert(&engine, &options, &text).map_err(|error| Failed {
-        text: report::error(&error, &text),
+        text: report::error(&error, &Texts::of(text.as_str())),
         status: error.exit_status(),
     })?;
     match &args.output {

@@ -149,7 +149,7 @@ impl<E: Into<crate::Error>> From<E> for Failed {
     fn from(error: E) -> Self {
         let error = error.into();
         Self {
-            text: crate::report::error(&error, ""),
+            text: crate::report::error(&error, &crate::Texts::default()),
             status: error.exit_status(),
         }
     }

@@ -78,7 +78,7 @@ impl PruneArgs {
             let wrong = |error| Error::Usage(format!("--tags {pattern}: {error}"));
             kiln_graph::pattern::matches(pattern, b"").map_err(wrong)?;
         }
-        let age = self.older_than.as_deref().map(crate::size::age).transpose();
+        let age = self.older_than.as_deref().map(crate::age::age).transpose();
         let age = age.map_err(|reason| Error::Usage(format!("--older-than: {reason}")))?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.unwrap_or_default();

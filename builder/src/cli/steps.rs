@@ -9,7 +9,7 @@ use kiln_graph::{Build, StageStep};
 
 use super::source::SourceArgs;
 use super::{Failed, print};
-use crate::size::seconds;
+use crate::age::seconds;
 use crate::{Engine, Error, Prepared, prepare, report};
 
 /// The flags of `kiln steps`.
@@ -104,7 +104,17 @@ fn rows(
 
 /// The instruction as it stands in the file, its first line.
 fn instruction(prepared: &Prepared, step: &StageStep) -> String {
-    let line = prepared.text.lines().nth(step.line as usize - 1);
+    let location = prepared
+        .compiled
+        .build
+        .graph
+        .step(step.step)
+        .location
+        .as_ref();
+    let line = location.and_then(|at| {
+        let number = (at.line as usize).checked_sub(1)?;
+        prepared.texts.at(at).lines().nth(number)
+    });
     line.unwrap_or_default().trim().to_owned()
 }
 

@@ -6,7 +6,9 @@ use kiln_cache::{Kind, PruneOptions, UsageItem};
 
 use super::{Failed, print, say};
 use crate::Error;
-use crate::size::{age, parse};
+use kiln_graph::parse_size;
+
+use crate::age::age;
 use crate::untag::{UntagRules, untag};
 
 /// The flags of `kiln prune`.
@@ -97,8 +99,8 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let options = PruneOptions {
         all: args.all,
         older_than: flag("--older-than", args.older_than.as_deref(), age)?.or(until),
-        keep_storage: flag("--keep-storage", args.keep_storage.as_deref(), parse)?,
-        min_free: flag("--min-free", args.min_free.as_deref(), parse)?,
+        keep_storage: flag("--keep-storage", args.keep_storage.as_deref(), parse_size)?,
+        min_free: flag("--min-free", args.min_free.as_deref(), parse_size)?,
         dry_run: args.dry_run,
     };
     let (engine, _) = crate::open()?;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_frontend_dockerfile::ast::{Dockerfile, From, Kind};
 use kiln_graph::{
-    FileAction, Files, Graph, ImagePath, ImageTable, Input, Op, Platform, RunConfig, Step, StepId,
+    FileAction, Files, Graph, ImagePath, ImageTable, Input, Op, Platform, Reuse, RunConfig, Step,
+    StepId,
 };
 
 use super::params::Params;
@@ -178,7 +179,7 @@ impl<'a> Converter<'a> {
     }
 
     pub(super) fn finish(&mut self, id: StepId, mut step: Written) {
-        if self.graph.step(id).no_cache {
+        if self.graph.step(id).reuse == Reuse::Never {
             step.add("cache", quote("never"));
         }
         self.name(id, step.name.clone());

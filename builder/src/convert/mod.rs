@@ -11,8 +11,6 @@ mod source;
 mod step;
 mod text;
 
-use std::collections::BTreeMap;
-
 use kiln_engine::Engine;
 use kiln_frontend_dockerfile::ast::{Dockerfile, Kind};
 use kiln_frontend_dockerfile::{Compiled, ImageTable, Options, parse};
@@ -141,12 +139,9 @@ fn unused_stages(file: &Dockerfile, compiled: &Compiled) -> Vec<String> {
 fn unreadable(text: &str, options: &Options) -> Option<String> {
     let none = |_: &str| Err(String::new());
     let told = toml_frontend::Options {
-        params: BTreeMap::new(),
-        target: None,
         platforms: options.platforms.clone(),
         build_platform: options.build_platform.clone(),
-        ignore: Vec::new(),
-        labels: BTreeMap::new(),
+        ..toml_frontend::Options::default()
     };
     let file = match toml_frontend::parse("kiln.toml", text, &none) {
         Ok(file) => file,

@@ -10,8 +10,8 @@ type Pairs = Vec<(String, String)>;
 
 /// Writes what is there for the time of a command.
 pub(super) fn write(all: &mut Converter<'_>, id: StepId, exec: &Exec, step: &mut Written) {
-    let (mut caches, mut secrets, mut binds, mut agents) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut caches, mut secrets, mut binds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut folders, mut agents) = (Vec::new(), Vec::new());
     let ids = user_ids(exec.user.as_deref());
     for mount in &exec.mounts {
         match &mount.kind {
@@ -41,11 +41,17 @@ pub(super) fn write(all: &mut Converter<'_>, id: StepId, exec: &Exec, step: &mut
                 }
                 agents.push(agent.id.clone());
             }
-            MountKind::Tmpfs { .. } => step.mark("tmpfs mounts aren't in the language"),
+            MountKind::Tmpfs { size } => folders.push(tmpfs(mount, *size)),
             MountKind::Inline { .. } => {}
         }
     }
-    for (key, tables) in [("caches", caches), ("binds", binds), ("secrets", secrets)] {
+    let all = [
+        ("caches", caches),
+        ("binds", binds),
+        ("secrets", secrets),
+        ("tmpfs", folders),
+    ];
+    for (key, tables) in all {
         if !tables.is_empty() {
             let tables: Vec<String> = tables.iter().map(|pairs| table(pairs)).collect();
             step.add(key, format!("[{}]", tables.join(", ")));
@@ -54,6 +60,12 @@ pub(super) fn write(all: &mut Converter<'_>, id: StepId, exec: &Exec, step: &mut
     if !agents.is_empty() {
         step.add("ssh", list(&agents));
     }
+}
+
+fn tmpfs(mount: &Mount, size: Option<u64>) -> Pairs {
+    let size = size.map(|size| ("size".to_owned(), quote(&size.to_string())));
+    let target = ("target".to_owned(), quote(&mount.target.to_string()));
+    std::iter::once(target).chain(size).collect()
 }
 
 /// A here-document with an interpreter.

@@ -71,6 +71,7 @@ impl Converter<'_> {
         match exec.network {
             Network::None => step.add("network", quote("none")),
             Network::Host => step.add("network", quote("host")),
+            Network::Sandbox => step.add("network", quote("sandbox")),
             Network::Default => {}
         }
         if exec.security == Security::Insecure {

@@ -134,8 +134,11 @@ pub struct RemoteRecord {
     pub key: StepKey,
     /// The step's name.
     pub name: String,
-    /// How long the step ran, in milliseconds.
+    /// How long the step ran, in milliseconds; 0 when it isn't known.
     pub took: u64,
+    /// When it ended, in seconds since 1970; 0 when it isn't known.
+    #[serde(default)]
+    pub created: u64,
     /// The trees that the step added, lowest first.
     pub output: Vec<RemoteTree>,
 }

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_graph::{
-    Build, ContextSource, Graph, ImageRequest, ImageTable, Location, Op, Platform, Step, StepId,
-    StepName, Target,
+    Build, ContextSource, Graph, ImageRequest, ImageTable, Location, Op, Platform, Reuse, Step,
+    StepId, StepName, Target,
 };
 
 use crate::ast::{Dockerfile, Instruction, Kind};
@@ -245,15 +245,17 @@ impl<'a> Compiler<'a> {
         platform: &Platform,
     ) -> Result<StepId, Stop> {
         let filtered = &self.options.no_cache_filter;
-        let no_cache = filtered
-            .iter()
-            .any(|stage| stage.eq_ignore_ascii_case(&name.stage));
+        let is_own = |stage: &String| stage.eq_ignore_ascii_case(&name.stage);
+        let reuse = match filtered.iter().any(is_own) {
+            true => Reuse::Never,
+            false => Reuse::Always,
+        };
         let step = Step {
             op,
             name,
             location,
             platform: platform.clone(),
-            no_cache,
+            reuse,
         };
         self.graph.add(step, inputs).map_err(|error| {
             DockerfileError::whole(format!("{error}; this is a bug in kiln")).into()

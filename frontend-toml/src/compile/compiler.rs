@@ -1,15 +1,15 @@
 //! The graph while it grows, and what names in the file mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
 use kiln_graph::{
-    Graph, HistoryLine, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform, Stage,
-    StageStep, Step, StepId, StepName,
+    Graph, HistoryLine, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform, Reuse,
+    Stage, StageStep, Step, StepId, StepName,
 };
 
-use super::{LayerRule, Options};
+use super::{LayerRule, Options, Policy};
 use crate::error::Wrong;
 use crate::matrix::{self, Combination};
 use crate::model::{self, BuildFile};
@@ -66,7 +66,7 @@ pub(super) struct New<'n> {
     pub(super) op: Op,
     pub(super) inputs: Vec<StepId>,
     pub(super) name: StepName,
-    pub(super) no_cache: bool,
+    pub(super) reuse: Reuse,
     pub(super) platform: &'n Platform,
     pub(super) at: &'n Range<usize>,
 }
@@ -89,6 +89,10 @@ pub(super) struct Compiler<'a> {
     /// The files that volumes are tied to, by the volumes' names.
     pub(super) volume_files: BTreeMap<String, String>,
     pub(super) layers: Vec<LayerRule>,
+    /// What the image must keep to.
+    pub(super) policy: Option<Policy>,
+    /// The named contexts of the command line that something was taken from.
+    pub(super) used_contexts: BTreeSet<String>,
     pub(super) done: BTreeMap<Key, Made>,
     lines: Vec<Line>,
 }
@@ -111,6 +115,8 @@ impl<'a> Compiler<'a> {
             folders: BTreeMap::new(),
             volume_files: BTreeMap::new(),
             layers: Vec::new(),
+            policy: None,
+            used_contexts: BTreeSet::new(),
             done: BTreeMap::new(),
             lines: Vec::new(),
         }
@@ -150,7 +156,7 @@ impl<'a> Compiler<'a> {
             name: new.name,
             location: self.file.files.location(new.at),
             platform: new.platform.clone(),
-            no_cache: new.no_cache,
+            reuse: new.reuse,
         };
         let added = self.graph.add(step, new.inputs);
         added.map_err(|error| Wrong::at(new.at, format!("{error}; this is a bug in kiln")))
@@ -234,9 +240,11 @@ impl<'a> Compiler<'a> {
         lines
     }
 
-    /// Notes a step of the author's, so that it can be selected.
+    /// Notes a step of the author's, so that it can be selected. Lines are the main file's: a step
+    /// of an included one has none.
     pub(super) fn note(&mut self, stage: &str, number: u32, step: StepId) {
         let at = self.graph.step(step).location.as_ref();
+        let at = at.filter(|at| self.file.files.is_main(at));
         let (line, end_line) = at.map_or((0, 0), |at| (at.line, at.end_line));
         let own = StageStep {
             number,

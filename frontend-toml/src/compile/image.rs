@@ -2,6 +2,7 @@
 
 use kiln_graph::{HistoryLine, ImageConfig, Input, Op, Platform, RootFs, StepId, StepName, Target};
 
+use super::Policy;
 use super::compiler::{Compiler, New, View};
 use crate::error::{NOWHERE, Wrong};
 use crate::model::Image;
@@ -78,6 +79,8 @@ impl<'a> Compiler<'a> {
         let config = super::config::configure(image, (*made.config).clone(), view)?;
         let mut history = self.history(made.history);
         self.layers = self.layer_rules(image, view, &mut history)?;
+        let policy = image.policy.as_ref();
+        self.policy = policy.map(|policy| Policy::of(policy, view)).transpose()?;
         let tests = self.tests(image, view)?;
         let root = match tests.is_empty() {
             true => made.step,
@@ -128,7 +131,7 @@ impl<'a> Compiler<'a> {
             },
             inputs: std::iter::once(root).chain(tests).collect(),
             name: own,
-            no_cache: false,
+            reuse: kiln_graph::Reuse::Always,
             platform,
             at: name.span(),
         })

@@ -6,8 +6,10 @@ mod config;
 mod copy;
 mod image;
 mod layers;
+mod limits;
 mod mounts;
 mod order;
+mod policy;
 mod source;
 mod step;
 
@@ -19,6 +21,7 @@ use crate::error::{TomlError, Wrong};
 use crate::model::BuildFile;
 use crate::params;
 use compiler::Compiler;
+pub use policy::Policy;
 
 /// What a compilation is told besides the file.
 #[derive(Clone, Debug)]
@@ -35,6 +38,45 @@ pub struct Options {
     pub ignore: Vec<String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--build-context`: what stands for a source, or for an image, of the name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--no-cache-filter`: steps to run whatever is stored.
+    pub no_cache_filter: Vec<String>,
+    /// `--add-host`: names and addresses.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--ulimit`, by name: soft and hard.
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            params: BTreeMap::new(),
+            target: None,
+            platforms: vec![Platform::host()],
+            build_platform: Platform::host(),
+            ignore: Vec::new(),
+            labels: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            no_cache_filter: Vec::new(),
+            extra_hosts: Vec::new(),
+            ulimits: BTreeMap::new(),
+            shm_size: None,
+        }
+    }
+}
+
+/// A named context of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder, and its ignore patterns.
+    Folder(Vec<String>),
+    /// An image's name.
+    Image(String),
+    /// Another step.
+    Step(String),
 }
 
 /// What came of a compilation.
@@ -53,6 +95,8 @@ pub struct Compiled {
     pub build: Build,
     /// The image's layers by path, if the file says.
     pub layers: Vec<LayerRule>,
+    /// What the image must keep to, if the file says.
+    pub policy: Option<Policy>,
     /// The folders of the context that the graph names, from the context on.
     pub folders: BTreeMap<String, String>,
 }
@@ -82,7 +126,9 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
     let params = params::values(file, &options.params)?;
     // Mistakes in what isn't wanted now are found now: they'd be old and strange later.
     let nothing = ImageTable::new();
-    Compiler::new(file, options, &nothing, &params).everything()?;
+    let mut all = Compiler::new(file, options, &nothing, &params);
+    all.everything()?;
+    all.check_contexts()?;
     let mut compiler = Compiler::new(file, options, images, &params);
     let mut targets = Vec::new();
     for platform in &options.platforms {
@@ -99,6 +145,7 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
             volume_files: compiler.volume_files,
         },
         layers: compiler.layers,
+        policy: compiler.policy,
         folders: compiler.folders,
     })))
 }

@@ -6,9 +6,10 @@ use kiln_graph::{CacheMount, ImagePath, Mount, MountKind, SecretMount, Sharing, 
 use super::command::SCRIPT;
 use super::compiler::Compiler;
 use super::copy::ids;
+use super::limits;
 use super::step::Work;
 use crate::error::Wrong;
-use crate::model::{Cache, Secret, SharingKind};
+use crate::model::{Cache, Secret, SharingKind, Tmpfs};
 use crate::text::Text;
 
 impl<'a> Compiler<'a> {
@@ -49,6 +50,9 @@ impl<'a> Compiler<'a> {
         }
         for secret in &step.secrets {
             mounts.push(secret_mount(work, folder, secret)?);
+        }
+        for folder_in_memory in &step.tmpfs {
+            mounts.push(tmpfs(work, folder, folder_in_memory)?);
         }
         for (number, id) in step.ssh.iter().enumerate() {
             mounts.push(agent(work, number, id)?);
@@ -96,6 +100,13 @@ fn secret_mount(work: &Work<'_, '_>, folder: &ImagePath, secret: &Secret) -> Res
         gid,
     });
     Ok(mount(&target, kind))
+}
+
+fn tmpfs(work: &Work<'_, '_>, folder: &ImagePath, tmpfs: &Tmpfs) -> Result<Mount, Wrong> {
+    let size = tmpfs.size.as_ref();
+    let size = size.map(|text| limits::size(text, work.view)).transpose()?;
+    let target = folder.resolve(work.view.fill(&tmpfs.target)?);
+    Ok(mount(&target, MountKind::Tmpfs { size }))
 }
 
 fn agent(work: &Work<'_, '_>, number: usize, id: &Text) -> Result<Mount, Wrong> {

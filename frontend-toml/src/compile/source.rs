@@ -7,6 +7,7 @@ use kiln_graph::{
     ImageRequest, LayerOrigin, Op, Platform, StepName,
 };
 
+use super::NamedContext;
 use super::compiler::{Compiler, Made, New, View};
 use crate::check;
 use crate::error::Wrong;
@@ -91,6 +92,9 @@ impl Compiler<'_> {
         view: &View,
         platform: &Platform,
     ) -> Result<Made, Wrong> {
+        if let Some((name, context)) = self.options.contexts.get_key_value(wanted) {
+            return self.replaced(asked, name, context, view, platform);
+        }
         if let Some((name, source)) = self.file.sources.get_key_value(wanted) {
             // The matrix of whoever names it doesn't count in it.
             let view = self.view(&view.platform);
@@ -109,6 +113,53 @@ impl Compiler<'_> {
             return Err(Wrong::at(&asked.span, message));
         }
         self.image_source(asked, wanted, platform)
+    }
+
+    /// What the command line wants in place of a source or an image.
+    fn replaced(
+        &mut self,
+        asked: &Text,
+        name: &str,
+        context: &NamedContext,
+        view: &View,
+        platform: &Platform,
+    ) -> Result<Made, Wrong> {
+        self.used_contexts.insert(name.to_owned());
+        match context {
+            NamedContext::Folder(ignore) => {
+                let op = Op::Context(ContextSource {
+                    name: name.to_owned(),
+                    ignore: ignore.clone(),
+                });
+                let own = self.options.build_platform.clone();
+                self.plain(asked, name, op, &own, platform)
+            }
+            NamedContext::Image(image) => self.image_source(asked, image, platform),
+            NamedContext::Step(step) => {
+                let step = Text {
+                    value: step.clone(),
+                    span: asked.span.clone(),
+                };
+                self.named_on(&step, view, platform)
+            }
+        }
+    }
+
+    /// A named context that stands for nothing is a slip.
+    pub(super) fn check_contexts(&self) -> Result<(), Wrong> {
+        let given = self.options.contexts.keys();
+        let Some(useless) = given
+            .clone()
+            .find(|name| !self.used_contexts.contains(*name))
+        else {
+            return Ok(());
+        };
+        let known = self.file.sources.keys().map(Name::as_str);
+        let hint = did_you_mean(useless, known);
+        let message = format!(
+            "--build-context {useless}: the file has no source of this name and no step from such an image{hint}"
+        );
+        Err(Wrong::whole(message))
     }
 
     fn source(
@@ -168,7 +219,7 @@ impl Compiler<'_> {
             op,
             inputs: Vec::new(),
             name: source_name(text),
-            no_cache: false,
+            reuse: kiln_graph::Reuse::Always,
             platform,
             at: &at.span,
         })?;

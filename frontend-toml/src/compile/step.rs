@@ -1,12 +1,15 @@
 //! Steps: files are copied, then a command is run.
 
-use kiln_graph::{HistoryLine, ImagePath, Input, LayerOrigin, Op, Platform, StepId, StepName};
+use kiln_graph::{
+    HistoryLine, ImagePath, Input, LayerOrigin, Op, Platform, Reuse, StepId, StepName,
+};
 
 use super::compiler::{Compiler, Made, New, View};
 use crate::condition;
 use crate::error::Wrong;
-use crate::model::{CacheUse, Step};
+use crate::model::Step;
 use crate::text::{Name, Text};
+use crate::time;
 
 /// A step while it is compiled.
 pub(super) struct Work<'a, 'v> {
@@ -118,6 +121,17 @@ impl<'a> Compiler<'a> {
         Err(Wrong::at(&text.span, message))
     }
 
+    /// When a step's stored result is used.
+    fn reuse(&self, work: &Work<'_, '_>) -> Result<Reuse, Wrong> {
+        let filtered = &self.options.no_cache_filter;
+        let is_own = |name: &String| *name == work.name || name == work.own.as_str();
+        match &work.step.cache {
+            _ if filtered.iter().any(is_own) => Ok(Reuse::Never),
+            Some(text) => time::reuse(text),
+            None => Ok(Reuse::Always),
+        }
+    }
+
     fn platform(&self, text: &Text, view: &View) -> Result<Platform, Wrong> {
         match view.fill(text)?.as_str() {
             "build" => Ok(self.options.build_platform.clone()),
@@ -142,7 +156,7 @@ impl<'a> Compiler<'a> {
             op,
             inputs,
             name,
-            no_cache: work.step.cache == Some(CacheUse::Never),
+            reuse: self.reuse(work)?,
             platform: &work.made.platform,
             at: &at.span,
         })?;
@@ -189,6 +203,10 @@ fn check_keys(own: &Name, step: &Step) -> Result<(), Wrong> {
         ("ssh", !step.ssh.is_empty()),
         ("retry", step.retry > 0),
         ("timeout", step.timeout.is_some()),
+        ("hosts", !step.hosts.is_empty()),
+        ("limits", !step.limits.is_empty()),
+        ("shm_size", step.shm_size.is_some()),
+        ("tmpfs", !step.tmpfs.is_empty()),
         ("needs", !step.needs.is_empty() && step.copy.is_empty()),
     ];
     let useless = of_command.iter().find(|(_, given)| *given);

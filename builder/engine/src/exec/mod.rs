@@ -172,7 +172,9 @@ impl Shared<'_> {
             (Network::None, _) | (Network::Default, DefaultNetwork::None) => {
                 kiln_sandbox::Network::None
             }
-            (Network::Default, DefaultNetwork::Sandbox) => kiln_sandbox::Network::Sandbox,
+            (Network::Sandbox, _) | (Network::Default, DefaultNetwork::Sandbox) => {
+                kiln_sandbox::Network::Sandbox
+            }
             _ => kiln_sandbox::Network::Host,
         };
         let text = |target: &str, content: String| Mount {

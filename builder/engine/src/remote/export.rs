@@ -249,7 +249,8 @@ impl Engine {
         let record = RemoteRecord {
             key: job.filed.key,
             name: job.name.clone(),
-            took: 0,
+            took: job.filed.took,
+            created: job.filed.created,
             output,
         };
         let entry = record.signed(target.signer.as_ref());

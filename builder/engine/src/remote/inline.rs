@@ -63,6 +63,7 @@ impl Solved {
                 key: *key,
                 name: self.build.graph.step(id).name.to_string(),
                 took: 0,
+                created: 0,
                 output,
             };
             let entry = record.signed(wanted.signer.as_ref());

@@ -19,7 +19,7 @@ use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
 
 use crate::engine::Engine;
 use crate::snapshot::LayerRef;
-use crate::step::Shared;
+use crate::step::{Filed, Shared, Usable};
 use crate::{EngineError, Event, EventSink};
 pub(crate) use export::Exports;
 pub use export::{CacheMode, CacheTarget, Exported};
@@ -122,23 +122,31 @@ impl PartialEq for Distant {
 impl Eq for Distant {}
 
 impl Shared<'_> {
-    /// The layers that a step adds, as far as a remote knows.
-    pub(crate) fn distant(&self, key: &StepKey) -> Option<Vec<LayerRef>> {
+    /// What a step gave elsewhere, as far as a remote knows.
+    pub(crate) fn distant(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
+        if matches!(usable, Usable::None) {
+            return None;
+        }
         for source in &self.request.cache_from {
             if source.broken.load(Ordering::Relaxed) {
                 continue;
             }
             match source.record(key) {
-                Ok(None) => {}
-                Ok(Some(record)) => {
+                Ok(Some(record)) if usable.allows(record.created) => {
                     let layer = |tree| {
                         LayerRef::Distant(Arc::new(Distant {
                             tree,
                             source: source.clone(),
                         }))
                     };
-                    return Some(record.output.into_iter().map(layer).collect());
+                    return Some(Filed {
+                        key: *key,
+                        added: record.output.into_iter().map(layer).collect(),
+                        took: record.took,
+                        created: record.created,
+                    });
                 }
+                Ok(_) => {}
                 Err(reason) => {
                     source.broken.store(true, Ordering::Relaxed);
                     self.warn(&format!(
