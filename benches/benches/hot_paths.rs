@@ -135,6 +135,7 @@ fn look_a_step_up(bencher: Bencher<'_, '_>) {
             location: None,
             duration: std::time::Duration::ZERO,
             created: 0,
+            stdout: None,
         };
         store.put_record(&record).unwrap();
     }

@@ -36,7 +36,13 @@ pub struct DockerfileRequest {
     pub assume_images: bool,
     /// Is told what happens while contexts are fetched.
     pub events: Option<Arc<dyn EventSink>>,
+    /// Prepares the builds of steps that run while the file is read, for what they write: gives
+    /// them secrets, say.
+    pub configure: Option<Arc<Configure>>,
 }
+
+/// Prepares a build.
+pub type Configure = dyn Fn(&mut Request) -> Result<(), Error> + Send + Sync;
 
 impl std::fmt::Debug for DockerfileRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -114,7 +120,7 @@ pub fn prepare(
             layers: read.layers,
             policy: read.policy,
             folders: contexts.folders.into_iter().chain(read.folders).collect(),
-            _kept: contexts.kept,
+            _kept: contexts.kept.into_iter().chain(read.kept).collect(),
         });
     }
     let located = |error: Error| Box::new((error, Texts::of(text.as_str())));

@@ -32,7 +32,7 @@ mod what_if;
 
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
-pub use dockerfile::{DockerfileRequest, Prepared, build_dockerfile, prepare};
+pub use dockerfile::{Configure, DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;
 pub use expire::{ExpireRules, Expired, expire};
 pub use kiln_engine::{

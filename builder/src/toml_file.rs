@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kiln_engine::Engine;
+use kiln_engine::{Engine, Request, Solved};
 use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
-use kiln_frontend_toml::{self as toml_frontend, NamedContext};
+use kiln_frontend_toml::{
+    self as toml_frontend, NamedContext, ValueRequest, ValueSteps, ValueTable,
+};
 use kiln_graph::{ImageRequest, ImageTable};
 
 use crate::dockerfile::{ask, resolve_all};
@@ -21,6 +23,8 @@ pub(crate) struct Read {
     pub(crate) policy: Option<Policy>,
     /// The folders that the graph names.
     pub(crate) folders: BTreeMap<String, PathBuf>,
+    /// What was run to read it, for as long as the build needs it.
+    pub(crate) kept: Vec<Solved>,
 }
 
 /// Compiles a kiln.toml, asking about base images.
@@ -44,7 +48,7 @@ pub(crate) fn read(
         texts.include(&name, &text);
     }
     let file = file?;
-    let told = toml_frontend::Options {
+    let mut told = toml_frontend::Options {
         params: options.build_args.clone(),
         target: options.target.clone(),
         platforms: options.platforms.clone(),
@@ -60,7 +64,9 @@ pub(crate) fn read(
         extra_hosts: options.extra_hosts.clone(),
         ulimits: options.ulimits.clone(),
         shm_size: options.shm_size,
+        values: ValueTable::new(),
     };
+    let mut kept = Vec::new();
     let mut images = ImageTable::new();
     loop {
         match toml_frontend::compile(&file, &told, &images)? {
@@ -70,7 +76,21 @@ pub(crate) fn read(
                     images.insert(image, found?);
                 }
             }
-            toml_frontend::Outcome::Done(compiled) => return finish(*compiled, context),
+            toml_frontend::Outcome::Values(steps) if request.assume_images => {
+                let name =
+                    |wanted: &ValueRequest| format!("{{{{ steps.{}.stdout }}}}", wanted.step);
+                let assumed = steps
+                    .wanted
+                    .into_iter()
+                    .map(|(wanted, _)| (name(&wanted), wanted));
+                told.values
+                    .extend(assumed.map(|(name, wanted)| (wanted, name)));
+            }
+            toml_frontend::Outcome::Values(steps) => {
+                let solved = values(engine, request, *steps, context, &mut told.values)?;
+                kept.push(solved);
+            }
+            toml_frontend::Outcome::Done(compiled) => return finish(*compiled, context, kept),
         }
     }
 }
@@ -86,9 +106,41 @@ fn named((name, kind): (&String, &ContextKind), options: &Options) -> (String, N
     (name.clone(), context)
 }
 
-fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Error> {
+/// Runs steps for what they write.
+fn values(
+    engine: &Engine,
+    request: &DockerfileRequest,
+    steps: ValueSteps,
+    context: &Path,
+    values: &mut ValueTable,
+) -> Result<Solved, Error> {
+    let mut build = Request::new(steps.build);
+    build.contexts = folders(steps.folders, context)?;
+    build
+        .contexts
+        .insert("context".to_owned(), context.to_owned());
+    build.outputs = steps.wanted.iter().map(|(_, step)| *step).collect();
+    if let Some(events) = &request.events {
+        build.events = events.clone();
+    }
+    if let Some(configure) = &request.configure {
+        configure(&mut build)?;
+    }
+    let solved = engine.solve(build)?;
+    for (wanted, step) in steps.wanted {
+        let written = solved.written(step).unwrap_or_default().to_owned();
+        values.insert(wanted, written);
+    }
+    Ok(solved)
+}
+
+/// The folders of the context that sources name.
+fn folders(
+    named: BTreeMap<String, String>,
+    context: &Path,
+) -> Result<BTreeMap<String, PathBuf>, Error> {
     let mut folders = BTreeMap::new();
-    for (name, folder) in compiled.folders {
+    for (name, folder) in named {
         let path = context.join(&folder);
         let is_inside = |path: &PathBuf| {
             let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
@@ -100,6 +152,15 @@ fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Err
         }
         folders.insert(name, path);
     }
+    Ok(folders)
+}
+
+fn finish(
+    compiled: toml_frontend::Compiled,
+    context: &Path,
+    kept: Vec<Solved>,
+) -> Result<Read, Error> {
+    let folders = folders(compiled.folders, context)?;
     let rule = |rule: toml_frontend::LayerRule| PathRule {
         name: rule.name,
         paths: rule.paths,
@@ -117,5 +178,6 @@ fn finish(compiled: toml_frontend::Compiled, context: &Path) -> Result<Read, Err
         layers,
         policy,
         folders,
+        kept,
     })
 }

@@ -278,6 +278,7 @@ mod tests {
                 location: None,
                 duration: Duration::from_secs(seconds),
                 created: 0,
+                stdout: None,
             };
             store.put_record(&record).unwrap();
             std::thread::sleep(Duration::from_millis(20));

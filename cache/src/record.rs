@@ -50,6 +50,9 @@ pub struct Record {
     pub duration: Duration,
     /// When it ended, in seconds since 1970.
     pub created: u64,
+    /// What it wrote to its standard output, when somebody wanted to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
 }
 
 impl Store {

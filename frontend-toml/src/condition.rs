@@ -1,10 +1,10 @@
 //! `if`: names and texts compared with `==` and `!=`, joined by `&&` and `||` (which binds less),
 //! negated by `!`, grouped by parentheses; a name alone holds when it is `true`.
 
-use crate::template::Scope;
+use crate::template::{Scope, Unfilled};
 
 /// Whether a condition holds. All of it is looked at, so that a wrong name is never hidden.
-pub(crate) fn holds(text: &str, scope: &Scope) -> Result<bool, String> {
+pub(crate) fn holds(text: &str, scope: &Scope<'_>) -> Result<bool, Unfilled> {
     let mut reader = Reader {
         tokens: tokens(text)?,
         at: 0,
@@ -13,7 +13,7 @@ pub(crate) fn holds(text: &str, scope: &Scope) -> Result<bool, String> {
     let held = reader.either()?;
     match reader.next() {
         None => Ok(held),
-        Some(token) => Err(format!("{} is too much here", token.shown())),
+        Some(token) => Err(format!("{} is too much here", token.shown()).into()),
     }
 }
 
@@ -60,7 +60,7 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
 }
 
 fn word(text: &str) -> Result<(Token, usize), String> {
-    let outside = |c: char| !(c.is_alphanumeric() || "._-".contains(c));
+    let outside = |c: char| !(c.is_alphanumeric() || "._-@,".contains(c));
     match text.find(outside).unwrap_or(text.len()) {
         0 => Err(format!(
             "'{}' is not known in conditions, which have ==, !=, &&, ||, ! and parentheses",
@@ -73,7 +73,7 @@ fn word(text: &str) -> Result<(Token, usize), String> {
 struct Reader<'a> {
     tokens: Vec<Token>,
     at: usize,
-    scope: &'a Scope,
+    scope: &'a Scope<'a>,
 }
 
 impl Reader<'_> {
@@ -89,7 +89,7 @@ impl Reader<'_> {
         found
     }
 
-    fn either(&mut self) -> Result<bool, String> {
+    fn either(&mut self) -> Result<bool, Unfilled> {
         let mut held = self.all()?;
         while self.take("||") {
             held |= self.all()?;
@@ -97,7 +97,7 @@ impl Reader<'_> {
         Ok(held)
     }
 
-    fn all(&mut self) -> Result<bool, String> {
+    fn all(&mut self) -> Result<bool, Unfilled> {
         let mut held = self.one()?;
         while self.take("&&") {
             held &= self.one()?;
@@ -105,7 +105,7 @@ impl Reader<'_> {
         Ok(held)
     }
 
-    fn one(&mut self) -> Result<bool, String> {
+    fn one(&mut self) -> Result<bool, Unfilled> {
         if self.take("!") {
             return Ok(!self.one()?);
         }
@@ -113,13 +113,13 @@ impl Reader<'_> {
             let held = self.either()?;
             return match self.take(")") {
                 true => Ok(held),
-                false => Err("a '(' has no ')' after it".to_owned()),
+                false => Err("a '(' has no ')' after it".into()),
             };
         }
         self.comparison()
     }
 
-    fn comparison(&mut self) -> Result<bool, String> {
+    fn comparison(&mut self) -> Result<bool, Unfilled> {
         let start = self.tokens.get(self.at).cloned();
         let left = self.operand()?;
         if self.take("==") {
@@ -134,23 +134,25 @@ impl Reader<'_> {
             (value, start) => Err(format!(
                 "{} is '{value}', neither true nor false: compare it with == or !=",
                 start.map_or_else(String::new, |start| start.shown())
-            )),
+            )
+            .into()),
         }
     }
 
-    fn operand(&mut self) -> Result<String, String> {
+    fn operand(&mut self) -> Result<String, Unfilled> {
         match self.next() {
             Some(Token::Quoted(text)) => Ok(text),
             Some(Token::Word(word)) => match word.as_str() {
                 "true" | "false" => Ok(word),
                 number if number.parse::<i64>().is_ok() => Ok(word),
-                name => self.scope.get(name).map(str::to_owned),
+                name => self.scope.get(name),
             },
             Some(token @ Token::Sign(_)) => Err(format!(
                 "a name or a text in quotes is missing before {}",
                 token.shown()
-            )),
-            None => Err("a name or a text in quotes is missing at the end".to_owned()),
+            )
+            .into()),
+            None => Err("a name or a text in quotes is missing at the end".into()),
         }
     }
 }
@@ -158,9 +160,13 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::rc::Rc;
+
     use kiln_graph::Platform;
 
-    fn scope() -> Scope {
+    use crate::value::Values;
+
+    fn check(text: &str) -> Result<bool, Unfilled> {
         let pairs = [
             ("profile", "debug"),
             ("on", "true"),
@@ -171,7 +177,9 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
         let arm = Platform::new("linux", "arm64", "");
-        Scope::new(&params, &arm, &arm)
+        let (file, known) = (crate::template::empty_file(), crate::ValueTable::new());
+        let values = Rc::new(Values::new(&file, &known));
+        holds(text, &Scope::new(&params, &arm, &arm, values))
     }
 
     #[test]
@@ -191,7 +199,7 @@ mod tests {
             ("params.odd == 'a||b == c'", true),
         ];
         for (text, want) in cases {
-            assert_eq!(holds(text, &scope()), Ok(want), "{text}");
+            assert_eq!(check(text), Ok(want), "{text}");
         }
     }
 
@@ -209,7 +217,7 @@ mod tests {
             ("params.n < 3", "'<' is not known in conditions"),
         ];
         for (text, want) in cases {
-            let error = holds(text, &scope()).unwrap_err();
+            let error = format!("{:?}", check(text).unwrap_err());
             assert!(error.contains(want), "{text}: {error}");
         }
     }

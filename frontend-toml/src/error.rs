@@ -43,14 +43,26 @@ impl TomlError {
 pub(crate) struct Wrong {
     pub(crate) message: String,
     pub(crate) span: Option<Range<usize>>,
+    /// Nothing is wrong, but the output of a step must be known first.
+    pub(crate) waits: bool,
 }
 
 impl Wrong {
+    /// The output of a step must be known first.
+    pub(crate) fn waits() -> Self {
+        Self {
+            message: "the output of a step isn't known; this is a bug in kiln".to_owned(),
+            span: None,
+            waits: true,
+        }
+    }
+
     pub(crate) fn at(span: &Range<usize>, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             // What the command line names is at no place.
             span: Some(span.clone()).filter(|span| *span != NOWHERE),
+            waits: false,
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! [`parse`] gives the file as it is written; [`compile()`] makes a [`kiln_graph::Build`] of one
 //! image in it. Both are pure: what must be known of base images is asked for with
-//! [`Outcome::Needs`] and given at the next call, as with Dockerfiles.
+//! [`Outcome::Needs`] and given at the next call, as with Dockerfiles; so are the outputs of steps that
+//! texts name, with [`Outcome::Values`].
 
 mod check;
 mod compile;
@@ -20,10 +21,14 @@ mod suggest;
 mod template;
 mod text;
 mod time;
+mod value;
 
-pub use compile::{Compiled, LayerRule, NamedContext, Options, Outcome, Policy, compile};
+pub use compile::{
+    Compiled, LayerRule, NamedContext, Options, Outcome, Policy, ValueSteps, compile,
+};
 pub use error::TomlError;
 pub use format::format;
 pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
 pub use model::BuildFile;
 pub use parse::{parse, schema};
+pub use value::{ValueRequest, ValueTable};

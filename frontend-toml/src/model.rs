@@ -182,6 +182,8 @@ pub struct Step {
     /// Which stored result is used: `always` (the default) any, `never` none, or one that isn't
     /// older than a time, such as `7d`.
     pub cache: Option<Text>,
+    /// What its standard output is, where `{{ steps.NAME.stdout }}` is used; a string unless given.
+    pub output: Option<ParamType>,
     /// The step is made once for each combination of these values.
     #[serde(default)]
     pub matrix: BTreeMap<Name, Vec<Placed<Scalar>>>,

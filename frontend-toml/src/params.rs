@@ -99,12 +99,7 @@ fn kind(param: &Param) -> ParamType {
 
 /// What the command line says, as the file would say it.
 fn read(name: &Name, kind: ParamType, given: &str) -> Result<String, Wrong> {
-    let read = match kind {
-        ParamType::String => Some(given.to_owned()),
-        ParamType::Integer => given.parse::<i64>().ok().map(|number| number.to_string()),
-        ParamType::Boolean => given.parse::<bool>().ok().map(|truth| truth.to_string()),
-    };
-    read.ok_or_else(|| {
+    kind.read(given).ok_or_else(|| {
         let message = format!("{name}={given}: it must be {}", kind.shown());
         Wrong::at(name.span(), message)
     })
@@ -121,7 +116,16 @@ impl Scalar {
 }
 
 impl ParamType {
-    fn shown(self) -> &'static str {
+    /// A value of this type, as the file would say it.
+    pub(crate) fn read(self, given: &str) -> Option<String> {
+        match self {
+            Self::String => Some(given.to_owned()),
+            Self::Integer => given.parse::<i64>().ok().map(|number| number.to_string()),
+            Self::Boolean => given.parse::<bool>().ok().map(|truth| truth.to_string()),
+        }
+    }
+
+    pub(crate) fn shown(self) -> &'static str {
         match self {
             Self::String => "a string",
             Self::Integer => "an integer",

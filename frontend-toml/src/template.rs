@@ -1,57 +1,88 @@
 //! `{{ params.NAME }}` in texts: names, and texts in quotes for braces that are to stay.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use kiln_graph::Platform;
 
 use crate::suggest::did_you_mean;
+use crate::value::Values;
 
-/// What names stand for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Scope {
-    values: BTreeMap<String, String>,
+/// Why a name can't be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfilled {
+    /// In words.
+    Wrong(String),
+    /// It stands for the output of a step that hasn't run yet.
+    Waits,
 }
 
-impl Scope {
+impl From<String> for Unfilled {
+    fn from(message: String) -> Self {
+        Self::Wrong(message)
+    }
+}
+
+impl From<&str> for Unfilled {
+    fn from(message: &str) -> Self {
+        Self::Wrong(message.to_owned())
+    }
+}
+
+/// What names stand for.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope<'a> {
+    texts: BTreeMap<String, String>,
+    values: Rc<Values<'a>>,
+    platform: Platform,
+}
+
+impl<'a> Scope<'a> {
     /// The names that every step has: parameters, what is built for, what builds.
     pub(crate) fn new(
         params: &BTreeMap<String, String>,
         platform: &Platform,
         build_platform: &Platform,
+        values: Rc<Values<'a>>,
     ) -> Self {
-        let mut values: BTreeMap<String, String> = params
+        let mut texts: BTreeMap<String, String> = params
             .iter()
             .map(|(name, value)| (format!("params.{name}"), value.clone()))
             .collect();
         for (prefix, platform) in [("platform", platform), ("build", build_platform)] {
-            values.insert(format!("{prefix}.os"), platform.os.clone());
-            values.insert(format!("{prefix}.arch"), platform.architecture.clone());
-            values.insert(format!("{prefix}.variant"), platform.variant.clone());
+            texts.insert(format!("{prefix}.os"), platform.os.clone());
+            texts.insert(format!("{prefix}.arch"), platform.architecture.clone());
+            texts.insert(format!("{prefix}.variant"), platform.variant.clone());
         }
-        Self { values }
+        Self {
+            texts,
+            values,
+            platform: platform.clone(),
+        }
     }
 
     /// This scope with the values of one combination of a matrix.
     pub(crate) fn with_matrix(&self, chosen: &[(String, String)]) -> Self {
         let mut scope = self.clone();
         for (name, value) in chosen {
-            scope.values.insert(format!("matrix.{name}"), value.clone());
+            scope.texts.insert(format!("matrix.{name}"), value.clone());
         }
         scope
     }
 
-    pub(crate) fn get(&self, name: &str) -> Result<&str, String> {
-        match self.values.get(name) {
-            Some(value) => Ok(value),
-            None => Err(self.unknown(name)),
+    pub(crate) fn get(&self, name: &str) -> Result<String, Unfilled> {
+        if let Some(text) = self.texts.get(name) {
+            return Ok(text.clone());
         }
+        let written = self.values.get(name, &self.platform);
+        written.unwrap_or_else(|| Err(self.unknown(name).into()))
     }
 
     fn unknown(&self, name: &str) -> String {
-        let known = self.values.keys().map(String::as_str);
+        let known = self.texts.keys().map(String::as_str);
         let hint = match did_you_mean(name, known) {
             none if none.is_empty() => {
-                let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
+                let known: Vec<&str> = self.texts.keys().map(String::as_str).collect();
                 format!("; known are {}", known.join(", "))
             }
             hint => hint,
@@ -60,8 +91,9 @@ impl Scope {
     }
 
     /// A text with the names in it replaced.
-    pub(crate) fn fill(&self, text: &str) -> Result<String, String> {
+    pub(crate) fn fill(&self, text: &str) -> Result<String, Unfilled> {
         let mut out = String::new();
+        let mut waits = false;
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             out.push_str(before);
@@ -69,17 +101,27 @@ impl Scope {
                 "a '{{' has no '}}' after it; braces that are to stay are written {{ '{{' }}",
             )?;
             let name = name.trim();
-            out.push_str(unquoted(name).map_or_else(|| self.braced(name), Ok)?);
+            match unquoted(name).map_or_else(|| self.braced(name), |text| Ok(text.to_owned())) {
+                Ok(text) => out.push_str(&text),
+                // The others of the text are asked for as well, so that all run at once.
+                Err(Unfilled::Waits) => waits = true,
+                Err(wrong) => return Err(wrong),
+            }
             rest = after;
         }
-        Ok(out + rest)
+        match waits {
+            true => Err(Unfilled::Waits),
+            false => Ok(out + rest),
+        }
     }
 
-    fn braced(&self, name: &str) -> Result<&str, String> {
+    fn braced(&self, name: &str) -> Result<String, Unfilled> {
         let text = "; braces that are to stay are written {{ '{{' }}";
-        self.get(name).map_err(|message| match name.contains('.') {
-            true if !name.starts_with('.') => message,
-            _ => message + text,
+        self.get(name).map_err(|error| match error {
+            Unfilled::Wrong(message) if !name.contains('.') || name.starts_with('.') => {
+                (message + text).into()
+            }
+            other => other,
         })
     }
 }
@@ -90,6 +132,13 @@ pub(crate) fn unquoted(text: &str) -> Option<&str> {
         let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
         (!inner.contains(quote)).then_some(inner)
     })
+}
+
+/// A file with nothing in it.
+#[cfg(test)]
+pub(crate) fn empty_file() -> crate::BuildFile {
+    let none = |_: &str| Err(String::new());
+    crate::parse("kiln.toml", "version = 1\n", &none).unwrap()
 }
 
 #[cfg(test)]
@@ -103,7 +152,9 @@ mod tests {
             Platform::new("linux", "arm64", ""),
             Platform::new("linux", "amd64", ""),
         );
-        let scope = Scope::new(&params, &arm, &amd);
+        let (file, known) = (empty_file(), crate::ValueTable::new());
+        let values = Rc::new(Values::new(&file, &known));
+        let scope = Scope::new(&params, &arm, &amd, values);
         let scope = scope.with_matrix(&[("v".to_owned(), "x".to_owned())]);
         let cases = [
             ("plain", Ok("plain")),
@@ -123,10 +174,14 @@ mod tests {
         ];
         for (text, want) in cases {
             let got = scope.fill(text);
-            assert_eq!(got.as_deref().map_err(String::as_str), want, "{text}");
+            assert_eq!(
+                got.as_deref(),
+                want.map_err(Unfilled::from).as_ref().map(|text| *text),
+                "{text}"
+            );
         }
         for text in ["{{ }}", "{{.Id}}", "{{ 'a' 'b' }}"] {
-            let error = scope.fill(text).unwrap_err();
+            let error = format!("{:?}", scope.fill(text).unwrap_err());
             assert!(error.contains("{{ '{{' }}"), "{error}");
         }
     }

@@ -3,7 +3,7 @@
 
 use kiln_frontend_toml::{
     BuildFile, Compiled, ImageRequest, ImageTable, NamedContext, Options, Outcome, ResolvedImage,
-    compile, parse,
+    ValueRequest, compile, parse,
 };
 use kiln_graph::{
     BlobDigest, Format, ImageConfig, ImageSource, LayerOrigin, MountKind, Op, Platform, StepId,
@@ -52,6 +52,7 @@ fn rounds(text: &str, options: &Options) -> (Compiled, Vec<Vec<String>>) {
     loop {
         match compile(&file, options, &images).unwrap() {
             Outcome::Done(compiled) => return (*compiled, asked),
+            Outcome::Values(steps) => panic!("{:?}", steps.wanted),
             Outcome::Needs(needs) => {
                 let shown =
                     |request: &ImageRequest| format!("{} {}", request.name, request.platform);
@@ -439,7 +440,7 @@ fn limits_hosts_and_memory() {
     assert_eq!(exec.network, kiln_graph::Network::Sandbox);
     assert_eq!(
         exec.mounts[0].kind,
-        kiln_graph::MountKind::Tmpfs {
+        MountKind::Tmpfs {
             size: Some(1_000_000)
         }
     );
@@ -489,4 +490,63 @@ fn named_contexts_stand_for_sources_and_images() {
     };
     let error = compile(&read(text), &slip, &ImageTable::new()).unwrap_err();
     assert!(error.message.contains("did you mean 'code'"), "{error}");
+}
+
+#[test]
+fn outputs_are_asked_for_in_rounds_and_all_at_once() {
+    let text = "[steps.version]\nfrom = 'example.org/base:1'\nrun = 'git describe'\n[steps.count]\nfrom = 'scratch'\nrun = 'count'\noutput = 'integer'\n[steps.name]\nfrom = 'scratch'\nrun = 'name {{ steps.version.stdout }}'\n[steps.a]\nfrom = 'scratch'\nif = \"steps.name.stdout == 'v1-name'\"\nrun = 'x {{ steps.count.stdout }} {{ steps.version.stdout }}'\n[steps.b]\nfrom = 'a'\nrun = 'y'\n[images.i]\nfrom = 'b'\nlabels = { version = '{{ steps.version.stdout }}' }\n";
+    let file = read(text);
+    let mut options = options();
+    let mut images = ImageTable::new();
+    let mut rounds = Vec::new();
+    let compiled = loop {
+        match compile(&file, &options, &images).unwrap() {
+            Outcome::Done(compiled) => break compiled,
+            Outcome::Needs(needs) => {
+                rounds.push("images".to_owned());
+                images.extend(
+                    needs
+                        .into_iter()
+                        .map(|(request, _)| (request.clone(), image(&request))),
+                );
+            }
+            Outcome::Values(steps) => {
+                let names: Vec<&str> = steps
+                    .wanted
+                    .iter()
+                    .map(|(wanted, _)| wanted.step.as_str())
+                    .collect();
+                rounds.push(names.join(" "));
+                assert_eq!(steps.build.targets.len(), names.len());
+                for (wanted, step) in &steps.wanted {
+                    assert!(matches!(steps.build.graph.step(*step).op, Op::Exec(_)));
+                    let written = match wanted.step.as_str() {
+                        "version" => "v1\n",
+                        "count" => "+03\n\n",
+                        _ => "v1-name",
+                    };
+                    options.values.insert(wanted.clone(), written.to_owned());
+                }
+            }
+        }
+    };
+    assert_eq!(rounds, ["images", "version", "name", "count"]);
+    let root = compiled.build.targets[0].root;
+    let graph = &compiled.build.graph;
+    let a = graph.inputs(root)[0];
+    assert_eq!(graph.step(a).name.text, "x 3 v1");
+    assert_eq!(
+        compiled.build.targets[0].config.config.labels["version"],
+        "v1"
+    );
+    let count = ValueRequest {
+        step: "count".to_owned(),
+        platform: platform("amd64"),
+    };
+    options.values.insert(count, "many".to_owned());
+    let error = compile(&file, &options, &images).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "kiln.toml:15:7: the output of the step 'count' must be an integer, but is 'many'"
+    );
 }

@@ -41,6 +41,7 @@ fn error(text: &str, target: Option<&str>) -> String {
     match compile(&file, &options, &ImageTable::new()) {
         Err(error) => shown(&error),
         Ok(Outcome::Done(_)) => "no error".to_owned(),
+        Ok(Outcome::Values(steps)) => format!("runs {}", steps.wanted[0].0.step),
         Ok(Outcome::Needs(needs)) => format!("needs {}", needs[0].0.name),
     }
 }
@@ -311,6 +312,34 @@ const CASES: &[(&str, &str)] = &[
     (
         "a layer with a gap",
         "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[steps.b]\nfrom = 'a'\nrun = 'x'\n[steps.c]\nfrom = 'b'\nrun = 'x'\n[images.i]\nfrom = 'c'\n[[images.i.layers]]\nname = 'x'\nsteps = ['a', 'c']\n",
+    ),
+    (
+        "a value of an unknown step",
+        "version = 1\n[steps.version]\nfrom = 'scratch'\nrun = 'x'\n[steps.a]\nfrom = 'scratch'\nrun = '{{ steps.versoin.stdout }}'\n",
+    ),
+    (
+        "a value that no step has",
+        "version = 1\n[steps.v]\nfrom = 'scratch'\nrun = 'x'\n[steps.a]\nfrom = 'scratch'\nrun = '{{ steps.v.stderr }}'\n",
+    ),
+    (
+        "a value of a step that runs nothing",
+        "version = 1\n[steps.v]\nfrom = 'scratch'\n[steps.a]\nfrom = 'scratch'\nrun = '{{ steps.v.stdout }}'\n",
+    ),
+    (
+        "a value of a matrix as a whole",
+        "version = 1\n[steps.v]\nfrom = 'scratch'\nrun = 'x'\nmatrix = { n = [1, 2] }\n[steps.a]\nfrom = 'scratch'\nrun = '{{ steps.v.stdout }}'\n",
+    ),
+    (
+        "a value that needs itself",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = '{{ steps.b.stdout }}'\n[steps.b]\nfrom = 'scratch'\nrun = '{{ steps.a.stdout }}'\n[images.i]\nfrom = 'a'\n",
+    ),
+    (
+        "a value of a step that is left out",
+        "version = 1\n[steps.v]\nfrom = 'scratch'\nif = 'false'\nrun = 'x'\n[steps.a]\nfrom = 'scratch'\nrun = '{{ steps.v.stdout }}'\n[images.i]\nfrom = 'a'\n",
+    ),
+    (
+        "an output of a step that runs nothing",
+        "version = 1\n[steps.v]\nfrom = 'scratch'\noutput = 'integer'\n",
     ),
     (
         "an unknown limit",

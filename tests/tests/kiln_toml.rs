@@ -183,3 +183,89 @@ from = "count"
         ["1\n", "2\n", "3\n", "3\n"]
     );
 }
+
+#[test]
+fn what_a_step_writes_is_a_value() {
+    let space = space(
+        r#"
+version = 1
+[sources.code]
+context = "."
+include = ["VERSION"]
+[steps.version]
+from = "BUSYBOX"
+copy = [{ from = "code", to = "/src/" }]
+run = "echo looked >&2; cat /src/VERSION; cat /run/secrets/token"
+secrets = [{ id = "token" }]
+[steps.app]
+from = "BUSYBOX"
+run = "echo '{{ steps.version.stdout }}' > /version"
+[images.i]
+from = "app"
+labels = { version = "{{ steps.version.stdout }}" }
+"#,
+    );
+    space.write("VERSION", "1.2");
+    std::fs::write(space.path("token"), "hunter2").unwrap();
+    let secret = ["--secret", "id=token,src=token"];
+    let out = space.build_files(&secret);
+    assert_eq!(
+        read(out.join("version")),
+        "1.2***\n",
+        "secrets stay hidden"
+    );
+    let first = space.build(&[&secret[..], &["-t", "valued"]].concat()).ok();
+    assert!(!first.stderr.contains("looked\n"), "{}", first.stderr);
+    let shown = space.kiln(&["image", "inspect", "valued"]).ok().stdout;
+    assert!(shown.contains("\"version\": \"1.2***\""), "{shown}");
+    space.write("VERSION", "1.3");
+    let out = space.build_files(&secret);
+    assert_eq!(read(out.join("version")), "1.3***\n");
+    let graph = space.kiln(&["graph", "--offline", "context"]).ok().stdout;
+    assert!(graph.contains("{{ steps.version.stdout }}"), "{graph}");
+}
+
+#[test]
+fn a_result_may_be_too_old() {
+    let text = "version = 1\n[steps.a]\nfrom = 'BUSYBOX'\nrun = 'echo ran >&2'\ncache = 'AGE'\n[images.i]\nfrom = 'a'\n";
+    let space = space(&text.replace("AGE", "1h"));
+    let ran = |run: Run| run.ok().stderr.contains("ran\n");
+    assert!(ran(space.build(&[])));
+    assert!(!ran(space.build(&[])), "an hour hasn't passed");
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    space.write(
+        "kiln.toml",
+        text.replace("AGE", "1s").replace("BUSYBOX", BUSYBOX),
+    );
+    assert!(ran(space.build(&[])), "it is older than a second");
+}
+
+#[test]
+fn limits_hosts_memory_and_budgets_count() {
+    let text = "version = 1\n[steps.a]\nfrom = 'BUSYBOX'\nrun = 'ulimit -n; cat /etc/hosts; df -k /dev/shm /t | tail -2; false'\nlimits = { nofile = 123 }\nhosts = { db = '10.0.0.1' }\nshm_size = '2MiB'\ntmpfs = [{ target = '/t', size = '1MiB' }]\n[images.i]\nfrom = 'a'\n";
+    let space = space(text);
+    space.build(&["--add-host", "web:10.0.0.2"]).fails_with(&[
+        "123",
+        "10.0.0.1\tdb",
+        "10.0.0.2\tweb",
+        " 2048 ",
+        " 1024 ",
+    ]);
+    let text = "version = 1\n[steps.a]\nfrom = 'BUSYBOX'\nrun = 'echo x > /junk'\n[images.i]\nfrom = 'a'\npolicy = { forbid = ['/junk'] }\n";
+    space.write("kiln.toml", text.replace("BUSYBOX", BUSYBOX));
+    space.build(&[]).fails_with(&["/junk is forbidden"]);
+}
+
+#[test]
+fn mistakes_in_included_files_are_shown_there() {
+    let space = space("version = 1\ninclude = ['more.toml']\n[images.i]\nfrom = 'a'\n");
+    let text = "version = 1\n\n\n[steps.a]\nfrom = 'BUSYBOX'\nrun = 'exit 3'\n";
+    space.write("more.toml", text.replace("BUSYBOX", BUSYBOX));
+    space
+        .build(&[])
+        .fails_with(&["more.toml:6", "run = 'exit 3'", "kiln build --from a:1"]);
+    space.write("more.toml", text.replace("run", "runs"));
+    space
+        .build(&[])
+        .fails_with(&["more.toml:6", "runs = 'exit 3'"]);
+}

@@ -126,6 +126,8 @@ pub struct Request {
     /// What cache volumes are tied to, by the volumes' names: a volume with another key is another
     /// one, which begins as a copy of the newest of the name.
     pub volume_keys: BTreeMap<String, String>,
+    /// Steps whose standard output somebody wants to know: see [`crate::Solved::written`].
+    pub outputs: BTreeSet<StepId>,
     /// How many steps run at once.
     pub jobs: usize,
     /// The network of steps that don't say which they want.
@@ -157,6 +159,7 @@ impl Request {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             volume_keys: BTreeMap::new(),
+            outputs: BTreeSet::new(),
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),

@@ -110,7 +110,9 @@ impl Shared<'_> {
             return Ok((new(id), None));
         };
         let result = self.recorded(step, &plain, &record)?.result;
-        let fresh = !self.usable(id, step).allows(record.created);
+        let fresh = !self
+            .usable(id, step)
+            .allows(record.created, record.stdout.is_some());
         let fate = match () {
             () if fresh => Fate::Always,
             () if now != then => Fate::Edited,

@@ -23,6 +23,8 @@ pub struct Solved {
     pub(crate) results: BTreeMap<StepId, StepResult>,
     /// What the results of keyed steps are filed under.
     pub(crate) keys: BTreeMap<StepId, StepKey>,
+    /// What steps wrote that the request wanted to know.
+    pub(crate) outputs: BTreeMap<StepId, String>,
     /// When the build began.
     pub(crate) started: kiln_graph::Timestamp,
     pub(crate) exports: Exports,
@@ -35,6 +37,12 @@ impl Solved {
     #[must_use]
     pub fn volume_name(&self, id: &str) -> String {
         crate::keyed_volume(id, self.volume_keys.get(id).map(String::as_str))
+    }
+
+    /// What a step of [`Request::outputs`] wrote to its standard output, with secrets masked.
+    #[must_use]
+    pub fn written(&self, step: StepId) -> Option<&str> {
+        self.outputs.get(&step).map(String::as_str)
     }
 
     /// The build that was solved.
@@ -124,6 +132,7 @@ impl Engine {
             build: request.build,
             results: answers.results,
             keys: answers.keys,
+            outputs: answers.outputs,
             started,
             exports: answers.exports,
             _session: session,
@@ -173,6 +182,7 @@ fn plan(graph: &Graph, schedule: &Schedule) -> Vec<PlannedStep> {
 pub(crate) struct Answers {
     pub(crate) results: BTreeMap<StepId, StepResult>,
     pub(crate) keys: BTreeMap<StepId, StepKey>,
+    outputs: BTreeMap<StepId, String>,
     exports: Exports,
 }
 
@@ -241,6 +251,8 @@ impl Progress {
                 finished(shared, id, done.outcome, started, key);
                 self.answers.keys.extend(key.map(|key| (id, key)));
                 if let Some(filed) = done.filed {
+                    let written = filed.stdout.clone().map(|text| (id, text));
+                    self.answers.outputs.extend(written);
                     shared
                         .exports
                         .offer(id, &shared.graph().step(id).name, &filed);

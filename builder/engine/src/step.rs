@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_cache::{KeyParts, Record, Tree};
+use kiln_cache::Record;
 use kiln_graph::{Files, Graph, ImagePath, Input, Op, Reuse, Step, StepId, StepKey, TreeId};
 
 use crate::cancel::{Cancel, HookGuard};
@@ -33,27 +33,28 @@ pub(crate) struct Filed {
     pub(crate) took: u64,
     /// When it ended, in seconds since 1970; 0 when it isn't known.
     pub(crate) created: u64,
+    /// What it wrote to its standard output, if that was kept.
+    pub(crate) stdout: Option<String>,
 }
 
 /// Which stored results a step may use.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Usable {
-    /// All.
-    Any,
-    /// Those made at this time or later, in seconds since 1970.
-    Since(u64),
-    /// None.
-    None,
+pub(crate) struct Usable {
+    /// Those made at this time or later, in seconds since 1970; `None`: none at all.
+    since: Option<u64>,
+    /// Whether what the step wrote must be known.
+    with_output: bool,
 }
 
 impl Usable {
-    /// Whether one that was made then may be used.
-    pub(crate) fn allows(self, created: u64) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Since(time) => created >= time,
-            Self::None => false,
-        }
+    pub(crate) fn is_none(self) -> bool {
+        self.since.is_none()
+    }
+
+    /// Whether one that was made then may be used, with or without what the step wrote.
+    pub(crate) fn allows(self, created: u64, output: bool) -> bool {
+        let is_new = self.since.is_some_and(|since| created >= since);
+        is_new && (output || !self.with_output)
     }
 }
 
@@ -73,6 +74,8 @@ pub(crate) struct Shared<'a> {
     /// Whether overlayfs turned out not to work here.
     pub(crate) without_overlay: AtomicBool,
     pub(crate) exports: Exports,
+    /// What steps wrote that somebody wants to know.
+    pub(crate) outputs: Mutex<BTreeMap<StepId, String>>,
 }
 
 impl<'a> Shared<'a> {
@@ -91,6 +94,7 @@ impl<'a> Shared<'a> {
             warned: AtomicUsize::new(0),
             without_overlay: AtomicBool::new(false),
             exports: Exports::start(engine, request),
+            outputs: Mutex::default(),
         })
     }
 
@@ -228,7 +232,18 @@ impl<'a> Shared<'a> {
             Op::Files(files) => self.apply_files(step, files, inputs)?,
             _ => return Err(EngineError::Cancelled),
         };
-        let record = self.file(key, step, parts, &tree, began.elapsed())?;
+        let record = Record {
+            key,
+            output: vec![tree.id()],
+            parts,
+            name: step.name.to_string(),
+            location: step.location.clone(),
+            duration: began.elapsed(),
+            created: now(),
+            stdout: self.written(id),
+        };
+        self.engine.store.put_record(&record)?;
+        self.remember_copy(step, &tree)?;
         let done = self.recorded(step, inputs, &record)?;
         Ok(Done {
             outcome: Outcome::Ran,
@@ -238,44 +253,30 @@ impl<'a> Shared<'a> {
 
     /// Which stored results the author and the user want a step to use.
     pub(crate) fn usable(&self, id: StepId, step: &Step) -> Usable {
-        if self.request.no_cache || self.request.fresh.contains(&id) {
-            return Usable::None;
-        }
-        match step.reuse {
-            Reuse::Always => Usable::Any,
-            Reuse::Within(age) => Usable::Since(now().saturating_sub(age.as_secs())),
-            Reuse::Never => Usable::None,
+        let since = match step.reuse {
+            _ if self.request.no_cache || self.request.fresh.contains(&id) => None,
+            Reuse::Always => Some(0),
+            Reuse::Within(age) => Some(now().saturating_sub(age.as_secs())),
+            Reuse::Never => None,
+        };
+        Usable {
+            since,
+            with_output: self.request.outputs.contains(&id),
         }
     }
 
     fn usable_record(&self, key: &StepKey, usable: Usable) -> Result<Option<Record>, EngineError> {
-        if matches!(usable, Usable::None) {
+        if usable.is_none() {
             return Ok(None);
         }
         let record = self.engine.store.record(key)?;
-        Ok(record.filter(|record| usable.allows(record.created)))
+        Ok(record.filter(|record| usable.allows(record.created, record.stdout.is_some())))
     }
 
-    fn file(
-        &self,
-        key: StepKey,
-        step: &Step,
-        parts: KeyParts,
-        tree: &Tree,
-        duration: Duration,
-    ) -> Result<Record, EngineError> {
-        let record = Record {
-            key,
-            output: vec![tree.id()],
-            parts,
-            name: step.name.to_string(),
-            location: step.location.clone(),
-            duration,
-            created: now(),
-        };
-        self.engine.store.put_record(&record)?;
-        self.remember_copy(step, tree)?;
-        Ok(record)
+    /// What a step that has just run wrote, if somebody wants to know.
+    fn written(&self, id: StepId) -> Option<String> {
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.remove(&id)
     }
 
     pub(crate) fn recorded(
@@ -289,6 +290,7 @@ impl<'a> Shared<'a> {
             added: record.output.iter().copied().map(LayerRef::Tree).collect(),
             took: u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX),
             created: record.created,
+            stdout: record.stdout.clone(),
         };
         self.done(step, inputs, filed)
     }

@@ -19,7 +19,7 @@ use super::{Failed, print, say};
 use crate::journal::Journal;
 use crate::progress::{Style, annotation, display};
 use crate::select::{select, selector, with_consumers};
-use crate::{Config, Error, Policy, Prepared, Secrets, Texts, prepare, report};
+use crate::{Config, Configure, Error, Policy, Prepared, Secrets, Texts, prepare, report};
 
 /// The flags of `kiln build`, named as `docker build` names them.
 #[derive(Args, Debug, Clone)]
@@ -185,6 +185,8 @@ fn attempt(
     request.events = Some(events.clone());
     let call = args.call()?;
     request.assume_images = call.is_some();
+    let configure = args.configurer(engine, &secrets, cancel)?;
+    request.configure = Some(configure.clone());
     let prepared = prepare(engine, &request).map_err(|at| {
         damage.set(at.0.may_be_damage());
         failed(&at.0, &at.1)
@@ -201,10 +203,8 @@ fn attempt(
     let (subject, title) = args.source.subject();
     let journal = Arc::new(Journal::new(engine.store().clone(), events, subject, title));
     let mut build = args.engine_request(&prepared)?;
-    build.secrets = secrets.clone();
+    configure(&mut build)?;
     build.events = journal.clone();
-    build.cancel = cancel.clone();
-    build.cache_from = super::cache::sources(engine, &args.cache_from, &args.cache_trust)?;
     let again = args.verify_reproducible.then(|| build.clone());
     build.cache_to = super::cache::cache_to(engine, &targets);
     let result = engine
@@ -318,6 +318,41 @@ impl BuildArgs {
     pub(super) fn engine_request(&self, prepared: &Prepared) -> Result<Request, Error> {
         let mut build = Request::new(prepared.compiled.build.clone());
         build.contexts.clone_from(&prepared.folders);
+        self.settle(&mut build)?;
+        let target = self.source.target.as_deref();
+        if let Some(step) = &self.from {
+            let steps = select(&build.build, target, step)?;
+            build.fresh = with_consumers(&build.build.graph, &steps);
+        }
+        for step in self.source.fresh_steps(&build.build) {
+            build.fresh.extend(select(&build.build, target, step)?);
+        }
+        if let Some(step) = &self.until {
+            stop_after(&mut build.build, target, step)?;
+        }
+        Ok(build)
+    }
+
+    /// What gives every build of this command its settings, secrets and caches.
+    fn configurer(
+        &self,
+        engine: &Engine,
+        secrets: &Arc<Secrets>,
+        cancel: &Cancel,
+    ) -> Result<Arc<Configure>, Error> {
+        let (args, secrets, cancel) = (self.clone(), secrets.clone(), cancel.clone());
+        let sources = super::cache::sources(engine, &self.cache_from, &self.cache_trust)?;
+        Ok(Arc::new(move |build| {
+            args.settle(build)?;
+            build.secrets = secrets.clone();
+            build.cancel = cancel.clone();
+            build.cache_from.clone_from(&sources);
+            Ok(())
+        }))
+    }
+
+    /// The settings that don't depend on the build.
+    fn settle(&self, build: &mut Request) -> Result<(), Error> {
         build.no_cache = self.no_cache;
         build.keep_going = self.keep_going;
         build.jobs = self.jobs.unwrap_or(build.jobs);
@@ -332,19 +367,8 @@ impl BuildArgs {
             }
         };
         build.build.volume_files.extend(self.source.volume_files()?);
-        build.volume_keys = volume_keys(&build)?;
-        let target = self.source.target.as_deref();
-        if let Some(step) = &self.from {
-            let steps = select(&build.build, target, step)?;
-            build.fresh = with_consumers(&build.build.graph, &steps);
-        }
-        for step in self.source.fresh_steps(&build.build) {
-            build.fresh.extend(select(&build.build, target, step)?);
-        }
-        if let Some(step) = &self.until {
-            stop_after(&mut build.build, target, step)?;
-        }
-        Ok(build)
+        build.volume_keys = volume_keys(build)?;
+        Ok(())
     }
 
     /// A failure as it is shown, with what can be done now.

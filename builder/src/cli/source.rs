@@ -135,6 +135,7 @@ impl SourceArgs {
             pull: self.pull,
             assume_images: false,
             events: None,
+            configure: None,
         })
     }
 

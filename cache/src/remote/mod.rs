@@ -139,6 +139,9 @@ pub struct RemoteRecord {
     /// When it ended, in seconds since 1970; 0 when it isn't known.
     #[serde(default)]
     pub created: u64,
+    /// What it wrote to its standard output, when somebody wanted to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
     /// The trees that the step added, lowest first.
     pub output: Vec<RemoteTree>,
 }

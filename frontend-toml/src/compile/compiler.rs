@@ -13,8 +13,9 @@ use super::{LayerRule, Options, Policy};
 use crate::error::Wrong;
 use crate::matrix::{self, Combination};
 use crate::model::{self, BuildFile};
-use crate::template::Scope;
+use crate::template::{Scope, Unfilled};
 use crate::text::{Name, Text};
+use crate::value::Values;
 
 /// A step or source that is done.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub(super) struct Made {
     pub(super) config: Rc<ImageConfig>,
     /// The last line of the history so far.
     pub(super) history: Option<LineId>,
+    /// Whether it, or something it needs, waits for a value and isn't right yet.
+    pub(super) waits: bool,
 }
 
 /// A line of a history, and the one before it: steps made from one another share their lines.
@@ -40,16 +43,16 @@ pub(super) struct LineId(usize);
 
 /// What something is compiled for: the platform of the image wanted, and what names stand for.
 #[derive(Clone)]
-pub(super) struct View {
+pub(super) struct View<'a> {
     pub(super) platform: Platform,
-    pub(super) scope: Scope,
+    pub(super) scope: Scope<'a>,
 }
 
-impl View {
+impl View<'_> {
     /// A text with names filled in.
     pub(super) fn fill(&self, text: &Text) -> Result<String, Wrong> {
         let filled = self.scope.fill(&text.value);
-        filled.map_err(|message| Wrong::at(&text.span, message))
+        filled.map_err(|error| unfilled(text, error))
     }
 
     pub(super) fn fill_all(&self, texts: &[Text]) -> Result<Vec<String>, Wrong> {
@@ -58,6 +61,22 @@ impl View {
 
     pub(super) fn fill_some(&self, text: Option<&Text>) -> Result<Option<String>, Wrong> {
         text.map(|text| self.fill(text)).transpose()
+    }
+}
+
+/// A text that can't be filled in, or not yet.
+pub(super) fn unfilled(text: &Text, error: Unfilled) -> Wrong {
+    match error {
+        Unfilled::Wrong(message) => Wrong::at(&text.span, message),
+        Unfilled::Waits => Wrong::waits(),
+    }
+}
+
+/// What was asked for alone to find mistakes may wait.
+fn unless_waiting<T>(made: Result<T, Wrong>) -> Result<(), Wrong> {
+    match made {
+        Err(wrong) if !wrong.waits => Err(wrong),
+        _ => Ok(()),
     }
 }
 
@@ -94,6 +113,9 @@ pub(super) struct Compiler<'a> {
     /// The named contexts of the command line that something was taken from.
     pub(super) used_contexts: BTreeSet<String>,
     pub(super) done: BTreeMap<Key, Made>,
+    pub(super) values: Rc<Values<'a>>,
+    /// Whether something that waits has been named since the last step was begun.
+    pub(super) met_waiting: bool,
     lines: Vec<Line>,
 }
 
@@ -118,6 +140,8 @@ impl<'a> Compiler<'a> {
             policy: None,
             used_contexts: BTreeSet::new(),
             done: BTreeMap::new(),
+            values: Rc::new(Values::new(file, &options.values)),
+            met_waiting: false,
             lines: Vec::new(),
         }
     }
@@ -134,19 +158,24 @@ impl<'a> Compiler<'a> {
                 }
             }
             for source in file.sources.keys() {
-                self.named(source.text(), &view)?;
+                unless_waiting(self.named(source.text(), &view))?;
             }
             for (name, image) in &file.images {
-                self.whole_image(name, image, &view)?;
+                unless_waiting(self.whole_image(name, image, &view))?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn view(&self, platform: &Platform) -> View {
+    pub(super) fn view(&self, platform: &Platform) -> View<'a> {
         View {
             platform: platform.clone(),
-            scope: Scope::new(self.params, platform, &self.options.build_platform),
+            scope: Scope::new(
+                self.params,
+                platform,
+                &self.options.build_platform,
+                self.values.clone(),
+            ),
         }
     }
 
@@ -163,7 +192,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// What a name in `from` means: a step, a source, `scratch`, or an image.
-    pub(super) fn named(&mut self, name: &Text, view: &View) -> Result<Made, Wrong> {
+    pub(super) fn named(&mut self, name: &Text, view: &View<'_>) -> Result<Made, Wrong> {
         self.named_on(name, view, &view.platform)
     }
 
@@ -171,7 +200,18 @@ impl<'a> Compiler<'a> {
     pub(super) fn named_on(
         &mut self,
         name: &Text,
-        view: &View,
+        view: &View<'_>,
+        image_platform: &Platform,
+    ) -> Result<Made, Wrong> {
+        let made = self.find(name, view, image_platform)?;
+        self.met_waiting |= made.waits;
+        Ok(made)
+    }
+
+    fn find(
+        &mut self,
+        name: &Text,
+        view: &View<'_>,
         image_platform: &Platform,
     ) -> Result<Made, Wrong> {
         let wanted = view.fill(name)?;
@@ -209,7 +249,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// All variants of a step that is named without one; whatever else is named, itself.
-    pub(super) fn variants(&self, name: &Text, view: &View) -> Result<Vec<Text>, Wrong> {
+    pub(super) fn variants(&self, name: &Text, view: &View<'_>) -> Result<Vec<Text>, Wrong> {
         let wanted = view.fill(name)?;
         let names = match self.step_called(&wanted) {
             Some((_, step)) => matrix::names(&wanted, &step.matrix),

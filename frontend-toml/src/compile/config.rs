@@ -14,7 +14,7 @@ use crate::time;
 pub(super) fn configure(
     image: &Image,
     mut whole: ImageConfig,
-    view: &View,
+    view: &View<'_>,
 ) -> Result<ImageConfig, Wrong> {
     let config = &mut whole.config;
     for (name, value) in in_order(&image.env) {
@@ -56,7 +56,7 @@ pub(super) fn configure(
 }
 
 /// `8080` or `53/udp`.
-fn port(text: &Text, view: &View) -> Result<String, Wrong> {
+fn port(text: &Text, view: &View<'_>) -> Result<String, Wrong> {
     let filled = view.fill(text)?;
     let (number, kind) = filled.split_once('/').unwrap_or((&filled, "tcp"));
     match (number.parse::<u16>(), kind) {
@@ -68,7 +68,7 @@ fn port(text: &Text, view: &View) -> Result<String, Wrong> {
     }
 }
 
-fn healthcheck(check: &model::Healthcheck, view: &View) -> Result<Healthcheck, Wrong> {
+fn healthcheck(check: &model::Healthcheck, view: &View<'_>) -> Result<Healthcheck, Wrong> {
     let (kind, words) = match &check.run {
         Run::Shell(text) => ("CMD-SHELL", vec![view.fill(text)?]),
         Run::Words(words) => ("CMD", view.fill_all(words)?),

@@ -68,7 +68,7 @@ impl<'a> Compiler<'a> {
         &mut self,
         name: &Name,
         image: &'a Image,
-        view: &View,
+        view: &View<'_>,
     ) -> Result<Target, Wrong> {
         let from = image.from.as_ref().ok_or_else(|| {
             let what = "give from = \"STEP\"";
@@ -89,7 +89,7 @@ impl<'a> Compiler<'a> {
         Ok(self.finish(root, config, history, &view.platform))
     }
 
-    fn tests(&mut self, image: &Image, view: &View) -> Result<Vec<StepId>, Wrong> {
+    fn tests(&mut self, image: &Image, view: &View<'_>) -> Result<Vec<StepId>, Wrong> {
         let file = self.file;
         let wanted: Vec<&Text> = match &image.tests {
             Some(tests) => tests.iter().collect(),

@@ -15,7 +15,7 @@ impl Compiler<'_> {
     pub(super) fn layer_rules(
         &self,
         image: &Image,
-        view: &View,
+        view: &View<'_>,
         history: &mut [HistoryLine],
     ) -> Result<Vec<LayerRule>, Wrong> {
         check(&image.layers)?;
@@ -40,7 +40,7 @@ impl Compiler<'_> {
         &self,
         layer: &Layer,
         step: &Text,
-        view: &View,
+        view: &View<'_>,
         history: &mut [HistoryLine],
     ) -> Result<(), Wrong> {
         let wanted = view.fill(step)?;

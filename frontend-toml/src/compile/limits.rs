@@ -109,7 +109,7 @@ fn pair(limit: &Placed<Limit>) -> Result<(u64, u64), Wrong> {
 }
 
 /// A size in bytes.
-pub(super) fn size(text: &Text, view: &View) -> Result<u64, Wrong> {
+pub(super) fn size(text: &Text, view: &View<'_>) -> Result<u64, Wrong> {
     let read = kiln_graph::parse_size(&view.fill(text)?);
     read.map_err(|message| Wrong::at(&text.span, message))
 }

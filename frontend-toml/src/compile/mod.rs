@@ -12,6 +12,7 @@ mod order;
 mod policy;
 mod source;
 mod step;
+mod value;
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,10 @@ use kiln_graph::{Build, ImageRequest, ImageTable, Location, Platform};
 use crate::error::{TomlError, Wrong};
 use crate::model::BuildFile;
 use crate::params;
+use crate::value::ValueTable;
 use compiler::Compiler;
 pub use policy::Policy;
+pub use value::ValueSteps;
 
 /// What a compilation is told besides the file.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct Options {
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// `--shm-size`, in bytes.
     pub shm_size: Option<u64>,
+    /// What steps have written, as far as it is known.
+    pub values: ValueTable,
 }
 
 impl Default for Options {
@@ -64,6 +69,7 @@ impl Default for Options {
             extra_hosts: Vec::new(),
             ulimits: BTreeMap::new(),
             shm_size: None,
+            values: ValueTable::new(),
         }
     }
 }
@@ -86,6 +92,8 @@ pub enum Outcome {
     Done(Box<Compiled>),
     /// These images must be known first; and where each is asked for.
     Needs(Vec<(ImageRequest, Option<Location>)>),
+    /// What these steps write must be known first.
+    Values(Box<ValueSteps>),
 }
 
 /// A compiled file.
@@ -132,10 +140,17 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
     let mut compiler = Compiler::new(file, options, images, &params);
     let mut targets = Vec::new();
     for platform in &options.platforms {
-        targets.push(compiler.target(platform)?);
+        match compiler.target(platform) {
+            Err(wrong) if wrong.waits => {}
+            target => targets.push(target?),
+        }
     }
+    let wanted = compiler.value_steps()?;
     if !compiler.needs.is_empty() {
         return Ok(Outcome::Needs(compiler.needs.into_iter().collect()));
+    }
+    if !wanted.is_empty() {
+        return Ok(Outcome::Values(Box::new(compiler.to_run(wanted))));
     }
     Ok(Outcome::Done(Box::new(Compiled {
         build: Build {

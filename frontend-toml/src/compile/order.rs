@@ -14,7 +14,7 @@ struct Open<'a> {
     key: Key,
     own: &'a Name,
     step: &'a Step,
-    view: View,
+    view: View<'a>,
     /// What it names and hasn't been looked at, last first.
     asks: Vec<Text>,
 }
@@ -56,7 +56,11 @@ impl<'a> Compiler<'a> {
             let Some(asked) = asks.pop() else {
                 return Ok(None);
             };
-            let wanted = view.fill(&asked)?;
+            let wanted = match view.fill(&asked) {
+                // The step itself will wait.
+                Err(wrong) if wrong.waits => continue,
+                wanted => wanted?,
+            };
             let Some(found) = self.step_of(&asked, &wanted)? else {
                 continue;
             };
@@ -76,14 +80,10 @@ impl<'a> Compiler<'a> {
     fn open(&self, key: Key, (own, step, chosen): Found<'a>) -> Result<Open<'a>, Wrong> {
         let mut view = self.view(&key.1);
         view.scope = view.scope.with_matrix(&chosen);
-        let mut asks: Vec<Text> = step.from.iter().cloned().collect();
-        if is_wanted(step, &view)? {
-            for other in &step.needs {
-                asks.extend(self.variants(other, &view)?);
-            }
-            asks.extend(step.copy.iter().filter_map(|copy| copy.from.clone()));
-            asks.extend(step.binds.iter().map(|bind| bind.from.clone()));
-        }
+        let mut asks = match self.asks(step, &view) {
+            Err(wrong) if wrong.waits => Vec::new(),
+            asks => asks?,
+        };
         asks.reverse();
         Ok(Open {
             key,
@@ -95,7 +95,22 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn innermost<'o>(open: &'o mut [Open<'_>]) -> Option<(&'o mut Vec<Text>, &'o View)> {
+impl Compiler<'_> {
+    /// What a step names.
+    fn asks(&self, step: &Step, view: &View<'_>) -> Result<Vec<Text>, Wrong> {
+        let mut asks: Vec<Text> = step.from.iter().cloned().collect();
+        if is_wanted(step, view)? {
+            for other in &step.needs {
+                asks.extend(self.variants(other, view)?);
+            }
+            asks.extend(step.copy.iter().filter_map(|copy| copy.from.clone()));
+            asks.extend(step.binds.iter().map(|bind| bind.from.clone()));
+        }
+        Ok(asks)
+    }
+}
+
+fn innermost<'o>(open: &'o mut [Open<'_>]) -> Option<(&'o mut Vec<Text>, &'o View<'o>)> {
     let last = open.last_mut()?;
     Some((&mut last.asks, &last.view))
 }

@@ -23,7 +23,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub(super) fn of(policy: &model::Policy, view: &View) -> Result<Self, Wrong> {
+    pub(super) fn of(policy: &model::Policy, view: &View<'_>) -> Result<Self, Wrong> {
         let bytes = |text: &Option<Text>| text.as_ref().map(|text| size(text, view)).transpose();
         Ok(Self {
             warn: policy.warn,

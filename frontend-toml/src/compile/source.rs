@@ -89,7 +89,7 @@ impl Compiler<'_> {
         &mut self,
         asked: &Text,
         wanted: &str,
-        view: &View,
+        view: &View<'_>,
         platform: &Platform,
     ) -> Result<Made, Wrong> {
         if let Some((name, context)) = self.options.contexts.get_key_value(wanted) {
@@ -121,7 +121,7 @@ impl Compiler<'_> {
         asked: &Text,
         name: &str,
         context: &NamedContext,
-        view: &View,
+        view: &View<'_>,
         platform: &Platform,
     ) -> Result<Made, Wrong> {
         self.used_contexts.insert(name.to_owned());
@@ -166,7 +166,7 @@ impl Compiler<'_> {
         &mut self,
         name: &Name,
         source: &Source,
-        view: &View,
+        view: &View<'_>,
         platform: &Platform,
     ) -> Result<Made, Wrong> {
         let (at, op) = match Kind::of(name, source)? {
@@ -188,7 +188,7 @@ impl Compiler<'_> {
         name: &Name,
         folder: &Text,
         source: &Source,
-        view: &View,
+        view: &View<'_>,
     ) -> Result<Op, Wrong> {
         let path = view.fill(folder)?;
         if !check::is_inside(&path) {
@@ -207,7 +207,7 @@ impl Compiler<'_> {
         }))
     }
 
-    fn plain(
+    pub(super) fn plain(
         &mut self,
         at: &Text,
         text: &str,
@@ -228,6 +228,7 @@ impl Compiler<'_> {
             platform: used_on.clone(),
             config: Rc::new(ImageConfig::scratch(used_on)),
             history: None,
+            waits: false,
         })
     }
 
@@ -277,7 +278,7 @@ fn base_line(line: &History) -> HistoryLine {
     }
 }
 
-fn git(remote: &Text, source: &Source, view: &View) -> Result<Op, Wrong> {
+fn git(remote: &Text, source: &Source, view: &View<'_>) -> Result<Op, Wrong> {
     let reference = view.fill_some(source.reference.as_ref())?;
     let subdir = view.fill_some(source.subdir.as_ref())?;
     Ok(Op::Git(GitSource {
@@ -290,7 +291,7 @@ fn git(remote: &Text, source: &Source, view: &View) -> Result<Op, Wrong> {
     }))
 }
 
-fn http(url: &Text, source: &Source, view: &View) -> Result<Op, Wrong> {
+fn http(url: &Text, source: &Source, view: &View<'_>) -> Result<Op, Wrong> {
     let digest = |text: &Text| {
         let read = view.fill(text)?.parse::<BlobDigest>();
         read.map_err(|error| Wrong::at(&text.span, format!("checksum: {error}")))
@@ -303,7 +304,7 @@ fn http(url: &Text, source: &Source, view: &View) -> Result<Op, Wrong> {
 }
 
 /// A list of patterns, filled in and cleaned.
-pub(super) fn patterns(texts: &[Text], view: &View) -> Result<Vec<String>, Wrong> {
+pub(super) fn patterns(texts: &[Text], view: &View<'_>) -> Result<Vec<String>, Wrong> {
     let one = |text: &Text| {
         let filled = view.fill(text)?;
         pattern::clean(&filled).map_err(|message| Wrong::at(&text.span, message))

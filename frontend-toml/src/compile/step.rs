@@ -4,7 +4,7 @@ use kiln_graph::{
     HistoryLine, ImagePath, Input, LayerOrigin, Op, Platform, Reuse, StepId, StepName,
 };
 
-use super::compiler::{Compiler, Made, New, View};
+use super::compiler::{Compiler, Made, New, View, unfilled};
 use crate::condition;
 use crate::error::Wrong;
 use crate::model::Step;
@@ -17,7 +17,7 @@ pub(super) struct Work<'a, 'v> {
     pub(super) name: String,
     pub(super) own: &'a Name,
     pub(super) step: &'a Step,
-    pub(super) view: &'v View,
+    pub(super) view: &'v View<'v>,
     /// What must be done before.
     pub(super) needed: Vec<StepId>,
     pub(super) made: Made,
@@ -54,12 +54,38 @@ impl Work<'_, '_> {
 }
 
 impl<'a> Compiler<'a> {
+    /// Compiles a step whose inputs are done. One that needs a value which isn't known yet is
+    /// stood for by nothing at all.
     pub(super) fn step(
         &mut self,
         name: &str,
         own: &'a Name,
         step: &'a Step,
-        view: &View,
+        view: &View<'_>,
+    ) -> Result<Made, Wrong> {
+        self.met_waiting = false;
+        match self.known_step(name, own, step, view) {
+            Err(wrong) if wrong.waits => {
+                let platform = &view.platform;
+                let nothing = self.plain(own.text(), name, Op::Scratch, platform, platform)?;
+                Ok(Made {
+                    waits: true,
+                    ..nothing
+                })
+            }
+            made => made.map(|made| Made {
+                waits: self.met_waiting,
+                ..made
+            }),
+        }
+    }
+
+    fn known_step(
+        &mut self,
+        name: &str,
+        own: &'a Name,
+        step: &'a Step,
+        view: &View<'_>,
     ) -> Result<Made, Wrong> {
         check_keys(own, step)?;
         let made = self.base(own, step, view)?;
@@ -100,7 +126,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// What a step starts from.
-    fn base(&mut self, own: &Name, step: &Step, view: &View) -> Result<Made, Wrong> {
+    fn base(&mut self, own: &Name, step: &Step, view: &View<'_>) -> Result<Made, Wrong> {
         let from = step.from.as_ref().ok_or_else(|| {
             let what = "give from = \"STEP\", an image's name, or from = \"scratch\"";
             let message = format!("the step '{own}' doesn't say what it starts from: {what}");
@@ -132,7 +158,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn platform(&self, text: &Text, view: &View) -> Result<Platform, Wrong> {
+    fn platform(&self, text: &Text, view: &View<'_>) -> Result<Platform, Wrong> {
         match view.fill(text)?.as_str() {
             "build" => Ok(self.options.build_platform.clone()),
             other => other
@@ -176,12 +202,12 @@ impl<'a> Compiler<'a> {
 }
 
 /// Whether a step's condition holds.
-pub(super) fn is_wanted(step: &Step, view: &View) -> Result<bool, Wrong> {
+pub(super) fn is_wanted(step: &Step, view: &View<'_>) -> Result<bool, Wrong> {
     let Some(text) = &step.condition else {
         return Ok(true);
     };
     let holds = condition::holds(&text.value, &view.scope);
-    holds.map_err(|message| Wrong::at(&text.span, message))
+    holds.map_err(|error| unfilled(text, error))
 }
 
 fn has_command(step: &Step) -> bool {
@@ -207,6 +233,7 @@ fn check_keys(own: &Name, step: &Step) -> Result<(), Wrong> {
         ("limits", !step.limits.is_empty()),
         ("shm_size", step.shm_size.is_some()),
         ("tmpfs", !step.tmpfs.is_empty()),
+        ("output", step.output.is_some()),
         ("needs", !step.needs.is_empty() && step.copy.is_empty()),
     ];
     let useless = of_command.iter().find(|(_, given)| *given);

@@ -1,19 +1,22 @@
 //! Runs a command to its end.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kiln_graph::{Exec, Step, StepId};
 use kiln_sandbox::{Exit, Finished, Killer, Output, Spec};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::missing;
 use crate::mask::{Hidden, Mask};
 use crate::step::Shared;
 use crate::{ChangedFiles, EngineError, Event, StepFailure, Stream};
 
+/// The most that a step may write whose output is used as a value, in bytes.
+const MOST_WRITTEN: usize = 64 * 1024;
 /// How much of a failed step's output is shown again.
 const LAST_OUTPUT: usize = 16 * 1024;
 
@@ -43,9 +46,16 @@ impl Shared<'_> {
             .timeout
             .map(|limit| Limit::start(limit, child.killer()));
         let mut last = Vec::new();
+        let mut written = Vec::new();
+        let wanted = self.request.outputs.contains(&id);
         let mut mask = Mask::new(secrets);
         if let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) {
-            let mut show = |stream, bytes: Vec<u8>| self.tell(id, stream, bytes, &mut last);
+            let mut show = |stream, bytes: Vec<u8>| {
+                if wanted && stream == Stream::Stdout && written.len() <= MOST_WRITTEN {
+                    written.extend_from_slice(&bytes);
+                }
+                self.tell(id, stream, bytes, &mut last);
+            };
             pump(stdout, stderr, &mut |stream, bytes| {
                 show(stream, mask.pass(stream, bytes));
             });
@@ -59,6 +69,9 @@ impl Shared<'_> {
             cpu: finished.usage.cpu,
             memory: finished.usage.memory,
         });
+        if wanted && finished.exit == Exit::Code(0) {
+            self.note_written(id, step, written)?;
+        }
         let last = String::from_utf8_lossy(&last).into_owned();
         if finished.exit != Exit::Killed {
             return Ok((finished, last));
@@ -67,6 +80,21 @@ impl Shared<'_> {
             Some(limit) => Err(late(step, exec, limit.after, last)),
             None => Err(EngineError::Cancelled),
         }
+    }
+
+    /// Keeps what a step wrote, for texts of the build file that name it.
+    fn note_written(&self, id: StepId, step: &Step, bytes: Vec<u8>) -> Result<(), EngineError> {
+        let unfit = |what| {
+            let message = format!("{}: its output is used as a value, but {what}", step.name);
+            missing(step, message)
+        };
+        if bytes.len() > MOST_WRITTEN {
+            return Err(unfit("is longer than 64 KiB: write less"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| unfit("isn't UTF-8"))?;
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.insert(id, text);
+        Ok(())
     }
 
     fn tell(&self, id: StepId, stream: Stream, bytes: Vec<u8>, last: &mut Vec<u8>) {

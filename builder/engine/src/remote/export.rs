@@ -251,6 +251,7 @@ impl Engine {
             name: job.name.clone(),
             took: job.filed.took,
             created: job.filed.created,
+            stdout: job.filed.stdout.clone(),
             output,
         };
         let entry = record.signed(target.signer.as_ref());

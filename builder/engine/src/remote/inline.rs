@@ -64,6 +64,7 @@ impl Solved {
                 name: self.build.graph.step(id).name.to_string(),
                 took: 0,
                 created: 0,
+                stdout: self.outputs.get(&id).cloned(),
                 output,
             };
             let entry = record.signed(wanted.signer.as_ref());

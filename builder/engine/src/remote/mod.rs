@@ -124,7 +124,7 @@ impl Eq for Distant {}
 impl Shared<'_> {
     /// What a step gave elsewhere, as far as a remote knows.
     pub(crate) fn distant(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
-        if matches!(usable, Usable::None) {
+        if usable.is_none() {
             return None;
         }
         for source in &self.request.cache_from {
@@ -132,7 +132,7 @@ impl Shared<'_> {
                 continue;
             }
             match source.record(key) {
-                Ok(Some(record)) if usable.allows(record.created) => {
+                Ok(Some(record)) if usable.allows(record.created, record.stdout.is_some()) => {
                     let layer = |tree| {
                         LayerRef::Distant(Arc::new(Distant {
                             tree,
@@ -144,6 +144,7 @@ impl Shared<'_> {
                         added: record.output.into_iter().map(layer).collect(),
                         took: record.took,
                         created: record.created,
+                        stdout: record.stdout,
                     });
                 }
                 Ok(_) => {}
