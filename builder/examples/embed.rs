@@ -78,6 +78,7 @@ fn hello() -> Result<Build, kiln::graph::GraphError> {
         targets,
         stages: Vec::new(),
         volume_files: std::collections::BTreeMap::new(),
+        exports: Vec::new(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What can be said of a whole file without compiling it: names and matrices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use crate::error::Wrong;
@@ -35,6 +35,7 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
         check_name(name)?;
     }
     let steps = file.steps.values().chain(file.tests.values());
+    exports(file)?;
     for step in steps {
         matrix(&step.matrix)?;
         step.env.keys().try_for_each(check_variable)?;
@@ -45,15 +46,34 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
         .try_for_each(check_variable)
 }
 
+/// Exports are told apart by their names alone.
+fn exports(file: &BuildFile) -> Result<(), Wrong> {
+    let mut known = BTreeSet::new();
+    let steps = file.steps.values().chain(file.tests.values());
+    for export in steps.flat_map(|step| &step.exports) {
+        let name = &export.name;
+        spelled(&name.value).map_err(|message| Wrong::at(&name.span, message))?;
+        if !known.insert(&name.value) {
+            let message = format!("there is an export '{}' already: rename this", name.value);
+            return Err(Wrong::at(&name.span, message));
+        }
+    }
+    Ok(())
+}
+
 /// Names are typed on command lines, as in `--from NAME:2`, and stand in templates.
 fn check_name(name: &Name) -> Result<(), Wrong> {
-    let text = name.as_str();
+    spelled(name.as_str()).map_err(|message| Wrong::at(name.span(), message))
+}
+
+fn spelled(text: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(fits) {
         return Ok(());
     }
-    let message = format!("'{text}' is no name: a letter, then letters, digits, '-' and '_'");
-    Err(Wrong::at(name.span(), message))
+    Err(format!(
+        "'{text}' is no name: a letter, then letters, digits, '-' and '_'"
+    ))
 }
 
 fn check_variable(name: &Name) -> Result<(), Wrong> {

@@ -182,6 +182,9 @@ pub struct Step {
     /// Which stored result is used: `always` (the default) any, `never` none, or one that isn't
     /// older than a time, such as `7d`.
     pub cache: Option<Text>,
+    /// Files that `--export` takes out of it, also when it fails.
+    #[serde(default)]
+    pub exports: Vec<Export>,
     /// What its standard output is, where `{{ steps.NAME.stdout }}` is used; a string unless given.
     pub output: Option<ParamType>,
     /// The step is made once for each combination of these values.
@@ -328,6 +331,16 @@ pub struct Bind {
     pub path: Option<Text>,
     /// Where it is mounted.
     pub target: Text,
+}
+
+/// Files that can be taken out of a step.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// What the command line calls them.
+    pub name: Text,
+    /// The file or folder.
+    pub path: Text,
 }
 
 /// A secret.

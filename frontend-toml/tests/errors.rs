@@ -342,6 +342,10 @@ const CASES: &[(&str, &str)] = &[
         "version = 1\n[steps.v]\nfrom = 'scratch'\noutput = 'integer'\n",
     ),
     (
+        "an export that is there twice",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nexports = [{ name = 'x', path = '/' }]\n[tests.b]\nfrom = 'a'\nexports = [{ name = 'x', path = '/' }]\n",
+    ),
+    (
         "an unknown limit",
         "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\nlimits = { nofiles = 5 }\n",
     ),

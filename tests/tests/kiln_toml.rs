@@ -209,11 +209,7 @@ labels = { version = "{{ steps.version.stdout }}" }
     std::fs::write(space.path("token"), "hunter2").unwrap();
     let secret = ["--secret", "id=token,src=token"];
     let out = space.build_files(&secret);
-    assert_eq!(
-        read(out.join("version")),
-        "1.2***\n",
-        "secrets stay hidden"
-    );
+    assert_eq!(read(out.join("version")), "1.2***\n", "secrets stay hidden");
     let first = space.build(&[&secret[..], &["-t", "valued"]].concat()).ok();
     assert!(!first.stderr.contains("looked\n"), "{}", first.stderr);
     let shown = space.kiln(&["image", "inspect", "valued"]).ok().stdout;
@@ -268,4 +264,55 @@ fn mistakes_in_included_files_are_shown_there() {
     space
         .build(&[])
         .fails_with(&["more.toml:6", "runs = 'exit 3'"]);
+}
+
+const EXPORTS: &str = r#"
+version = 1
+[steps.app]
+from = "BUSYBOX"
+run = "echo app > /app"
+[tests.unit]
+from = "app"
+cache = "never"
+workdir = "/work"
+run = "mkdir -p reports/deep; echo unit > reports/deep/unit.xml; ln reports/deep/unit.xml reports/same; echo ran-unit >&2"
+exports = [{ name = "unit", path = "reports" }]
+[tests.e2e]
+from = "app"
+needs = ["unit"]
+run = "echo log > /log; echo e2e > /e2e.xml; exit STATUS"
+exports = [{ name = "log", path = "/log" }, { name = "missing", path = "/none" }]
+[images.i]
+from = "app"
+"#;
+
+#[test]
+fn files_are_taken_out_of_steps_also_when_they_fail() {
+    let space = space(&EXPORTS.replace("STATUS", "1"));
+    let failed = space.build(&[]);
+    failed.fails_with(&["kiln build --export DIR  takes out of it: log, missing"]);
+    let failed = space.build(&["--export", "out", "--export", "log=logs"]);
+    failed.fails_with(&[
+        "nothing to export as missing: there is no /none",
+        "exit code: 1",
+    ]);
+    let runs = failed.stderr.matches("ran-unit\n").count();
+    assert_eq!(runs, 1, "what passed isn't run again: {}", failed.stderr);
+    assert_eq!(read(space.path("out/unit/deep/unit.xml")), "unit\n");
+    assert_eq!(read(space.path("out/unit/same")), "unit\n");
+    assert_eq!(read(space.path("logs/log")), "log\n");
+    assert!(!space.path("out/e2e.xml").exists() && !space.path("out/missing").exists());
+    space.write(
+        "kiln.toml",
+        EXPORTS.replace("STATUS", "0").replace("BUSYBOX", BUSYBOX),
+    );
+    _ = space.build(&["--export", "log=passed"]).ok();
+    assert_eq!(read(space.path("passed/log")), "log\n");
+    let slip = space.build(&["--export", "logs=out"]);
+    assert_eq!(slip.status, Some(2));
+    assert!(
+        slip.stderr.contains("there are unit, log, missing"),
+        "{}",
+        slip.stderr
+    );
 }

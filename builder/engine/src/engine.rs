@@ -117,6 +117,8 @@ pub struct Request {
     pub no_cache: bool,
     /// Steps to run whatever is stored.
     pub fresh: BTreeSet<StepId>,
+    /// Use stored results whatever the steps say of their age.
+    pub any_age: bool,
     /// After a failure, run what doesn't depend on it.
     pub keep_going: bool,
     /// Remotes that results are taken from, asked in order.
@@ -155,6 +157,7 @@ impl Request {
             contexts: BTreeMap::new(),
             no_cache: false,
             fresh: BTreeSet::new(),
+            any_age: false,
             keep_going: false,
             cache_from: Vec::new(),
             cache_to: Vec::new(),

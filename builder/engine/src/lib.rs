@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod event;
 mod exec;
+mod extract;
 mod file_step;
 mod files;
 mod forecast;

@@ -255,6 +255,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn usable(&self, id: StepId, step: &Step) -> Usable {
         let since = match step.reuse {
             _ if self.request.no_cache || self.request.fresh.contains(&id) => None,
+            _ if self.request.any_age => Some(0),
             Reuse::Always => Some(0),
             Reuse::Within(age) => Some(now().saturating_sub(age.as_secs())),
             Reuse::Never => None,

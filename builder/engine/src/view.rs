@@ -148,10 +148,13 @@ impl View {
 
     /// Everything that is visible, as one tree with nothing below it.
     pub(crate) fn flatten(&self) -> Vec<(Entry, PathBuf)> {
-        let visible = self.below(&ImagePath::root());
-        let visible: Vec<(Found<'_>, bool)> =
-            visible.into_iter().map(|found| (found, false)).collect();
-        self.as_one_tree(&visible)
+        self.one_tree_below(&ImagePath::root())
+    }
+
+    /// What is visible at and below a path, as one tree.
+    pub(crate) fn one_tree_below(&self, path: &ImagePath) -> Vec<(Entry, PathBuf)> {
+        let visible = self.below(path).into_iter();
+        self.as_one_tree(&visible.map(|found| (found, false)).collect::<Vec<_>>())
     }
 
     /// Entries of several layers as those of one tree, each with whether it hides what is below

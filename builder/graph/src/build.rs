@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Graph, ImageConfig, Platform, StepId};
+use crate::{Graph, ImageConfig, ImagePath, Platform, StepId};
 
 /// A compiled build file.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,19 @@ pub struct Build {
     pub stages: Vec<Stage>,
     /// Files of the main context that cache volumes are tied to, by the volumes' names.
     pub volume_files: BTreeMap<String, String>,
+    /// Files that can be taken out of steps, whether or not these succeed.
+    pub exports: Vec<Export>,
+}
+
+/// Files that can be taken out of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// What people call them.
+    pub name: String,
+    /// The step.
+    pub step: StepId,
+    /// A file or folder in it.
+    pub path: ImagePath,
 }
 
 /// One image wanted from a graph.

@@ -29,7 +29,7 @@ mod tree;
 
 pub use base_image::{ImageRequest, ImageTable, ResolvedImage};
 pub use blob_digest::{BadBlobDigest, BlobDigest};
-pub use build::{Build, HistoryLine, LayerOrigin, Stage, StageStep, Target};
+pub use build::{Build, Export, HistoryLine, LayerOrigin, Stage, StageStep, Target};
 pub use chmod::{BadMode, Chmod};
 pub use digest::{BadDigest, ContentDigest, DefinitionDigest, Digest, StepKey, TreeId};
 pub use fault::Fault;

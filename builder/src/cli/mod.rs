@@ -1,6 +1,7 @@
 //! The command line.
 
 mod build;
+mod build_args;
 mod cache;
 mod cache_spec;
 mod call;
@@ -8,6 +9,7 @@ mod checks;
 mod completions;
 mod convert;
 mod doctor;
+mod export;
 mod fmt;
 mod graph;
 mod image;
@@ -17,6 +19,7 @@ mod output;
 mod past;
 mod registry;
 mod shell;
+mod signals;
 mod source;
 mod steps;
 mod storage;

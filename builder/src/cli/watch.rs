@@ -7,7 +7,8 @@ use std::time::Duration;
 use kiln_engine::{Cancel, Engine};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
-use super::build::{BuildArgs, cancel_on_signals, run_once};
+use super::build::{BuildArgs, run_once};
+use super::signals::cancel_on_signals;
 use super::{Failed, say};
 use crate::{ContextFrom, Error};
 

@@ -90,6 +90,7 @@ fn compile_file(
         targets,
         stages,
         volume_files: BTreeMap::new(),
+        exports: Vec::new(),
     };
     Ok(Outcome::Done(Box::new(Compiled {
         build,

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use kiln_graph::{
-    Graph, HistoryLine, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform, Reuse,
-    Stage, StageStep, Step, StepId, StepName,
+    Export, Graph, HistoryLine, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform,
+    Reuse, Stage, StageStep, Step, StepId, StepName,
 };
 
 use super::{LayerRule, Options, Policy};
@@ -107,6 +107,7 @@ pub(super) struct Compiler<'a> {
     pub(super) folders: BTreeMap<String, String>,
     /// The files that volumes are tied to, by the volumes' names.
     pub(super) volume_files: BTreeMap<String, String>,
+    pub(super) exports: Vec<Export>,
     pub(super) layers: Vec<LayerRule>,
     /// What the image must keep to.
     pub(super) policy: Option<Policy>,
@@ -136,6 +137,7 @@ impl<'a> Compiler<'a> {
             stages: Vec::new(),
             folders: BTreeMap::new(),
             volume_files: BTreeMap::new(),
+            exports: Vec::new(),
             layers: Vec::new(),
             policy: None,
             used_contexts: BTreeSet::new(),

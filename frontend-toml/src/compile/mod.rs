@@ -150,7 +150,7 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
         return Ok(Outcome::Needs(compiler.needs.into_iter().collect()));
     }
     if !wanted.is_empty() {
-        return Ok(Outcome::Values(Box::new(compiler.to_run(wanted))));
+        return Ok(Outcome::Values(Box::new(compiler.into_value_steps(wanted))));
     }
     Ok(Outcome::Done(Box::new(Compiled {
         build: Build {
@@ -158,6 +158,7 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
             targets,
             stages: compiler.stages,
             volume_files: compiler.volume_files,
+            exports: compiler.exports,
         },
         layers: compiler.layers,
         policy: compiler.policy,

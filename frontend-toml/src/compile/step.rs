@@ -1,7 +1,7 @@
 //! Steps: files are copied, then a command is run.
 
 use kiln_graph::{
-    HistoryLine, ImagePath, Input, LayerOrigin, Op, Platform, Reuse, StepId, StepName,
+    Export, HistoryLine, ImagePath, Input, LayerOrigin, Op, Platform, Reuse, StepId, StepName,
 };
 
 use super::compiler::{Compiler, Made, New, View, unfilled};
@@ -122,7 +122,22 @@ impl<'a> Compiler<'a> {
             let folder = work.folder()?;
             self.make_folder(&mut work, &folder, text)?;
         }
+        self.exports(&work)?;
         Ok(work.made)
+    }
+
+    /// Notes what can be taken out of a step.
+    fn exports(&mut self, work: &Work<'_, '_>) -> Result<(), Wrong> {
+        for export in &work.step.exports {
+            let variant = work.name.split_once('@').map(|(_, values)| values);
+            let name = &export.name.value;
+            self.exports.push(Export {
+                name: variant.map_or_else(|| name.clone(), |values| format!("{name}@{values}")),
+                step: work.made.step,
+                path: work.folder()?.resolve(work.view.fill(&export.path)?),
+            });
+        }
+        Ok(())
     }
 
     /// What a step starts from.

@@ -80,7 +80,7 @@ impl Compiler<'_> {
     }
 
     /// A build of these steps.
-    pub(super) fn to_run(self, wanted: Vec<(ValueRequest, StepId)>) -> ValueSteps {
+    pub(super) fn into_value_steps(self, wanted: Vec<(ValueRequest, StepId)>) -> ValueSteps {
         let target = |(request, step): &(ValueRequest, StepId)| Target {
             platform: request.platform.clone(),
             root: *step,
@@ -93,6 +93,7 @@ impl Compiler<'_> {
                 graph: self.graph,
                 stages: self.stages,
                 volume_files: self.volume_files,
+                exports: Vec::new(),
             },
             wanted,
             folders: self.folders,

@@ -9,7 +9,7 @@ use super::mounts::Held;
 use crate::EngineError;
 use crate::engine::{Engine, Request};
 use crate::layers::view_of;
-use crate::snapshot::{LayerRef, Snapshot, StepResult};
+use crate::snapshot::{Snapshot, StepResult};
 use crate::step::Shared;
 use crate::view::View;
 
@@ -33,7 +33,11 @@ impl Engine {
         Ok(self.failed_tree(request, step)?.is_some())
     }
 
-    fn failed_tree(&self, request: &Request, step: StepId) -> Result<Option<TreeId>, EngineError> {
+    pub(crate) fn failed_tree(
+        &self,
+        request: &Request,
+        step: StepId,
+    ) -> Result<Option<TreeId>, EngineError> {
         let name = request.build.graph.definition(step).0;
         let id = self.store.memo::<TreeId>("failed", &name)?;
         Ok(match id {
@@ -67,43 +71,22 @@ impl Engine {
             .filter_map(|input| results.get(input).cloned())
             .collect();
         let shared = Shared::new(self, request)?;
-        let (exec, base) = shared.surroundings(step);
-        let mut root = match (moment, results.get(&step)) {
-            (Moment::After, Some(result)) => shared.snapshot(result)?,
-            _ => base.map_or(Ok(Snapshot::scratch()), |base| {
-                shared.snapshot(&inputs[base.index()])
-            })?,
-        };
-        if moment == Moment::Failed {
-            let tree = self
-                .failed_tree(request, step)?
-                .ok_or_else(|| EngineError::Missing {
-                    message: "what the failed step left behind is no longer there: build again"
-                        .to_owned(),
-                    location: graph.step(step).location.clone(),
-                })?;
-            root = root.with(&[LayerRef::Tree(tree)], shared.empty);
-        }
+        let root = shared.state(step, moment, &results)?;
+        let exec = shared.surroundings(step);
         shared.interact(step, exec, &inputs, &root, terminal)
     }
 }
 
 impl Shared<'_> {
-    /// A command in the surroundings of a step, and the input that is its root: for a step that
-    /// runs none, the variables of the nearest one built on it.
-    fn surroundings(&self, step: StepId) -> (Exec, Option<Input>) {
-        match &self.graph().step(step).op {
-            Op::Exec(exec) => ((**exec).clone(), Some(exec.root)),
-            op => {
-                let base = match op {
-                    Op::Files(files) => files.base,
-                    _ => None,
-                };
-                let mut exec = self.next_command(step).unwrap_or_else(bare_command);
-                exec.mounts.clear();
-                (exec, base)
-            }
+    /// A command in the surroundings of a step: for a step that runs none, with the variables of
+    /// the nearest one built on it.
+    fn surroundings(&self, step: StepId) -> Exec {
+        if let Op::Exec(exec) = &self.graph().step(step).op {
+            return (**exec).clone();
         }
+        let mut exec = self.next_command(step).unwrap_or_else(bare_command);
+        exec.mounts.clear();
+        exec
     }
 
     fn next_command(&self, step: StepId) -> Option<Exec> {
