@@ -10,8 +10,8 @@ use std::sync::Arc;
 use kiln_engine::{Engine, EventSink, Request, Solved};
 use kiln_frontend_dockerfile::{is_remote, read_remote};
 use kiln_graph::{
-    Build, ContextSource, CopyFiles, FileAction, Files, ImagePath, Input, Op, Owner, Platform,
-    Step, StepId, StepName, Target,
+    Build, ContextSource, CopyFiles, FileAction, Files, GitSource, ImagePath, Input, Op, Owner,
+    Platform, Step, StepId, StepName, Target,
 };
 use kiln_image::layer::is_tar;
 
@@ -130,6 +130,26 @@ fn from_remote(
         .and_then(|mut names| names.next()?.ok());
     let file = only.map_or_else(|| folder.clone(), |entry| entry.path());
     as_context(engine, &file, source, None, time, events)
+}
+
+/// Brings a commit of a repository here: its files, for as long as the build is kept.
+pub(crate) fn fetch_commit(
+    engine: &Engine,
+    remote: &str,
+    commit: &str,
+    events: &Arc<dyn EventSink>,
+) -> Result<(Solved, PathBuf), Error> {
+    let source = Op::Git(GitSource {
+        remote: remote.to_owned(),
+        reference: commit.to_owned(),
+        subdir: ImagePath::root(),
+        keep_git_dir: false,
+        checksum: Some(commit.to_owned()),
+        submodules: false,
+    });
+    let (solved, root) = solve(engine, remote, source, None, false, events)?;
+    let folder = solved.folder(root)?;
+    Ok((solved, folder))
 }
 
 /// An archive is unpacked; anything else is a Dockerfile that needs no files. `time` is when the

@@ -45,6 +45,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Something that can change isn't locked, though it must be.
+    #[error("{what} isn't in the lock: run 'kiln lock', or build without --locked")]
+    NotLocked {
+        /// What.
+        what: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
     /// An image breaks its policy.
     #[error("the image breaks its policy:\n  {}", .0.join("\n  "))]
     Policy(Vec<String>),
@@ -68,9 +76,11 @@ impl Error {
             Self::Image(error) => error.fault(),
             Self::BaseImage { source, .. } => source.fault(),
             Self::Sandbox(_) => Fault::Environment,
-            Self::File { .. } | Self::Policy(_) | Self::NotReproducible(_) | Self::Usage(_) => {
-                Fault::User
-            }
+            Self::File { .. }
+            | Self::NotLocked { .. }
+            | Self::Policy(_)
+            | Self::NotReproducible(_)
+            | Self::Usage(_) => Fault::User,
         }
     }
 
@@ -92,7 +102,9 @@ impl Error {
             Self::Dockerfile(error) => error.location.as_ref(),
             Self::Toml(error) => error.location.as_ref(),
             Self::Engine(error) => error.location(),
-            Self::BaseImage { location, .. } => location.as_ref(),
+            Self::BaseImage { location, .. } | Self::NotLocked { location, .. } => {
+                location.as_ref()
+            }
             _ => None,
         }
     }

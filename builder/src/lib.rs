@@ -5,20 +5,23 @@
 //! thing in `main`, then [`open`] an engine.
 
 mod age;
+mod base_image;
+mod build_file;
 pub mod cli;
 mod config;
 mod context;
 pub mod convert;
-mod dockerfile;
 mod error;
 mod expire;
 pub mod explain;
 mod inside;
 mod journal;
+mod lock;
 mod open;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod policy;
+mod prepare;
 mod progress;
 mod report;
 mod secret;
@@ -32,7 +35,6 @@ mod what_if;
 
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
-pub use dockerfile::{Configure, DockerfileRequest, Prepared, build_dockerfile, prepare};
 pub use error::Error;
 pub use expire::{ExpireRules, Expired, expire};
 pub use kiln_engine::{
@@ -46,6 +48,7 @@ pub use kiln_graph as graph;
 pub use kiln_sandbox::{Identity, run_if_helper};
 pub use open::{open, open_at};
 pub use policy::Policy;
+pub use prepare::{Configure, DockerfileRequest, Locking, Prepared, build_dockerfile, prepare};
 pub use secret::{SecretSource, Secrets};
 pub use select::{select, with_consumers};
 pub use texts::Texts;

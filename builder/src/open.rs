@@ -1,10 +1,12 @@
 //! Opens an engine for the user who runs this program.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kiln_cache::{Options, OverlayXattrs, Store};
 use kiln_engine::Engine;
-use kiln_image::{Client, ClientOptions};
+use kiln_graph::BlobDigest;
+use kiln_image::{Client, ClientOptions, Documents};
 use kiln_sandbox::{Identity, Sandbox, enter_user_namespace};
 
 use crate::{Config, Error};
@@ -33,12 +35,29 @@ pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
     let config = Config::load()?;
     let store = Store::open(root, Options { xattrs })?;
     Ok(Engine::new(
-        store,
+        store.clone(),
         Sandbox::of_this_program(),
         Client::new(ClientOptions {
             registries: config.registries,
+            documents: Some(Arc::new(StoredDocuments(store.clone()))),
             ..ClientOptions::default()
         }),
         identity,
     ))
+}
+
+/// Manifests and configurations, kept as blobs.
+#[derive(Debug)]
+struct StoredDocuments(Store);
+
+impl Documents for StoredDocuments {
+    fn get(&self, digest: &BlobDigest) -> Option<Vec<u8>> {
+        let blob = self.0.blob(digest).ok()??;
+        std::fs::read(blob.path).ok()
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        // Whatever keeps it from being written is said by the build, which writes more.
+        _ = self.0.put_blob(bytes);
+    }
 }

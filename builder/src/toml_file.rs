@@ -3,15 +3,17 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use kiln_engine::{Engine, Request, Solved};
+use kiln_engine::{Engine, EventSink, Request, Solved};
 use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
 use kiln_frontend_toml::{
-    self as toml_frontend, NamedContext, ValueRequest, ValueSteps, ValueTable,
+    self as toml_frontend, Included, NamedContext, ValueRequest, ValueSteps, ValueTable,
 };
-use kiln_graph::{ImageRequest, ImageTable};
+use kiln_graph::ImageTable;
 
-use crate::dockerfile::{ask, resolve_all};
+use crate::base_image::BaseImages;
+use crate::context::fetch_commit;
 use crate::{DockerfileRequest, Error, PathRule, Policy, Texts};
 
 /// What a kiln.toml says.
@@ -24,23 +26,27 @@ pub(crate) struct Read {
     /// The folders that the graph names.
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// What was run to read it, for as long as the build needs it.
-    pub(crate) kept: Vec<Solved>,
+    pub(crate) kept: Vec<Arc<Solved>>,
 }
 
 /// Compiles a kiln.toml, asking about base images.
 pub(crate) fn read(
-    engine: &Engine,
+    base: &BaseImages<'_>,
     request: &DockerfileRequest,
     options: &Options,
     context: &Path,
     texts: &mut Texts,
 ) -> Result<Read, Error> {
+    let includes = Includes {
+        engine: base.engine,
+        context,
+        events: request.events(),
+        kept: RefCell::default(),
+    };
     let included = RefCell::new(Vec::new());
-    let include = |path: &str| {
-        let bytes = crate::inside::read(context, Path::new(path));
-        let bytes = bytes.map_err(|error| error.to_string())?;
-        let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
-        included.borrow_mut().push((path.to_owned(), text.clone()));
+    let include = |file: &Included<'_>| {
+        let text = includes.read(file)?;
+        included.borrow_mut().push((file.to_string(), text.clone()));
         Ok(text)
     };
     let file = toml_frontend::parse(&options.file_name, texts.main(), &include);
@@ -66,15 +72,12 @@ pub(crate) fn read(
         shm_size: options.shm_size,
         values: ValueTable::new(),
     };
-    let mut kept = Vec::new();
+    let mut kept = includes.kept.take();
     let mut images = ImageTable::new();
     loop {
         match toml_frontend::compile(&file, &told, &images)? {
             toml_frontend::Outcome::Needs(requests) => {
-                let ask = |image: &ImageRequest| ask(engine, request, image);
-                for (image, found) in resolve_all(&ask, requests) {
-                    images.insert(image, found?);
-                }
+                base.add_to(&mut images, requests)?;
             }
             toml_frontend::Outcome::Values(steps) if request.assume_images => {
                 let name =
@@ -87,11 +90,61 @@ pub(crate) fn read(
                     .extend(assumed.map(|(name, wanted)| (wanted, name)));
             }
             toml_frontend::Outcome::Values(steps) => {
-                let solved = values(engine, request, *steps, context, &mut told.values)?;
-                kept.push(solved);
+                let solved = values(base, request, *steps, context, &mut told.values)?;
+                kept.push(Arc::new(solved));
             }
             toml_frontend::Outcome::Done(compiled) => return finish(*compiled, context, kept),
         }
+    }
+}
+
+/// The images of a kiln.toml, as targets.
+pub(crate) fn images(
+    engine: &Engine,
+    request: &DockerfileRequest,
+    options: &Options,
+    context: &Path,
+    text: &str,
+) -> Result<Vec<Option<String>>, Error> {
+    let includes = Includes {
+        engine,
+        context,
+        events: request.events(),
+        kept: RefCell::default(),
+    };
+    let include = |file: &Included<'_>| includes.read(file);
+    let file = toml_frontend::parse(&options.file_name, text, &include)?;
+    let names = file.image_names();
+    Ok(names.map(|name| Some(name.to_owned())).collect())
+}
+
+/// Reads included files.
+struct Includes<'a> {
+    engine: &'a Engine,
+    context: &'a Path,
+    events: Arc<dyn EventSink>,
+    /// The repositories that were fetched.
+    kept: RefCell<Vec<Arc<Solved>>>,
+}
+
+impl Includes<'_> {
+    fn read(&self, file: &Included<'_>) -> Result<String, String> {
+        let bytes = match file {
+            Included::File(path) => crate::inside::read(self.context, Path::new(path)),
+            Included::Git {
+                remote,
+                commit,
+                path,
+            } => {
+                let (engine, events) = (self.engine, &self.events);
+                let fetched = fetch_commit(engine, remote, commit, events);
+                let (solved, folder) = fetched.map_err(|error| error.to_string())?;
+                self.kept.borrow_mut().push(Arc::new(solved));
+                crate::inside::read(&folder, Path::new(path))
+            }
+        };
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        String::from_utf8(bytes).map_err(|error| error.to_string())
     }
 }
 
@@ -108,7 +161,7 @@ fn named((name, kind): (&String, &ContextKind), options: &Options) -> (String, N
 
 /// Runs steps for what they write.
 fn values(
-    engine: &Engine,
+    base: &BaseImages<'_>,
     request: &DockerfileRequest,
     steps: ValueSteps,
     context: &Path,
@@ -126,7 +179,8 @@ fn values(
     if let Some(configure) = &request.configure {
         configure(&mut build)?;
     }
-    let solved = engine.solve(build)?;
+    base.locker.settle(base.engine, &mut build)?;
+    let solved = base.engine.solve(build)?;
     for (wanted, step) in steps.wanted {
         let written = solved.written(step).unwrap_or_default().to_owned();
         values.insert(wanted, written);
@@ -158,7 +212,7 @@ fn folders(
 fn finish(
     compiled: toml_frontend::Compiled,
     context: &Path,
-    kept: Vec<Solved>,
+    kept: Vec<Arc<Solved>>,
 ) -> Result<Read, Error> {
     let folders = folders(compiled.folders, context)?;
     let rule = |rule: toml_frontend::LayerRule| PathRule {

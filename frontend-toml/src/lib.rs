@@ -30,5 +30,5 @@ pub use error::TomlError;
 pub use format::format;
 pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
 pub use model::BuildFile;
-pub use parse::{parse, schema};
+pub use parse::{Included, ReadIncluded, parse, schema};
 pub use value::{ValueRequest, ValueTable};

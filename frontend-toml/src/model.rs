@@ -16,7 +16,7 @@ pub struct BuildFile {
     pub version: Placed<u32>,
     /// Other files whose tables are added to this one's.
     #[serde(default)]
-    pub include: Vec<Text>,
+    pub include: Vec<Placed<Include>>,
     /// What the file can be told with `--build-arg`.
     #[serde(default)]
     pub params: BTreeMap<Name, Param>,
@@ -35,6 +35,61 @@ pub struct BuildFile {
     /// What was read: the spans above are places in it.
     #[serde(skip)]
     pub(crate) files: Files,
+}
+
+/// Another file.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Include {
+    /// A path in the context.
+    File(String),
+    /// A file of a git repository.
+    Git(GitInclude),
+}
+
+/// A file of a git repository, at a commit.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GitInclude {
+    /// The repository's address.
+    pub git: Text,
+    /// The commit, in full.
+    pub commit: Text,
+    /// The file's path in the repository.
+    pub path: Text,
+}
+
+impl<'de> Deserialize<'de> for Include {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IncludeVisitor)
+    }
+}
+
+/// An untagged enum would lose places, and say nothing of unknown keys.
+struct IncludeVisitor;
+
+impl<'de> serde::de::Visitor<'de> for IncludeVisitor {
+    type Value = Include;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a path, or a table with git, commit and path")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Include, E> {
+        Ok(Include::File(text.to_owned()))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Include, A::Error> {
+        let deserializer = serde::de::value::MapAccessDeserializer::new(map);
+        GitInclude::deserialize(deserializer).map(Include::Git)
+    }
+}
+
+impl BuildFile {
+    /// The names of its images.
+    pub fn image_names(&self) -> impl Iterator<Item = &str> {
+        self.images.keys().map(Name::as_str)
+    }
 }
 
 /// A parameter.

@@ -1,22 +1,52 @@
 //! From text to tables, strictly: unknown keys and wrong types are errors with their place.
 
+use std::fmt;
+
 use crate::check;
 use crate::error::{TomlError, Wrong};
 use crate::files::Files;
-use crate::model::BuildFile;
+use crate::model::{BuildFile, Include};
 use crate::suggest::{did_you_mean, one_of};
-use crate::text::Name;
+use crate::text::{Name, Placed};
 
-/// Reads a file and those it includes. `file` is its name for messages; `read` gives the text of
-/// an included file, or says in words why not.
+/// Gives the text of an included file, or says in words why not.
+pub type ReadIncluded<'a> = dyn Fn(&Included<'_>) -> Result<String, String> + 'a;
+
+/// A file to be included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Included<'a> {
+    /// A path in the context.
+    File(&'a str),
+    /// A file of a git repository.
+    Git {
+        /// The repository's address.
+        remote: &'a str,
+        /// The commit, in full.
+        commit: &'a str,
+        /// The file's path in it.
+        path: &'a str,
+    },
+}
+
+impl fmt::Display for Included<'_> {
+    /// As messages name the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(path),
+            Self::Git {
+                remote,
+                commit,
+                path,
+            } => write!(f, "{remote}#{}:{path}", commit.get(..12).unwrap_or(commit)),
+        }
+    }
+}
+
+/// Reads a file and those it includes. `file` is its name for messages.
 ///
 /// # Errors
 /// When a file isn't one, names something twice, or can't be read.
-pub fn parse(
-    file: &str,
-    text: &str,
-    read: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<BuildFile, TomlError> {
+pub fn parse(file: &str, text: &str, read: &ReadIncluded<'_>) -> Result<BuildFile, TomlError> {
     let mut files = Files::default();
     let result = whole(&mut files, file, text, read);
     result
@@ -28,26 +58,51 @@ fn whole(
     files: &mut Files,
     file: &str,
     text: &str,
-    read: &dyn Fn(&str) -> Result<String, String>,
+    read: &ReadIncluded<'_>,
 ) -> Result<BuildFile, Wrong> {
     let mut whole = read_one(files, file, text)?;
     for include in whole.include.clone() {
-        let path = &include.value;
-        let wrong = |message: String| Wrong::at(&include.span, message);
-        if !check::is_inside(path) {
-            let why = "name a file in the build context";
-            return Err(wrong(format!("'{path}' may not be included: {why}")));
-        }
-        let text = read(path).map_err(|why| wrong(format!("cannot include {path}: {why}")))?;
-        let other = read_one(files, path, &text)?;
+        let from = included(&include)?;
+        let text = read(&from)
+            .map_err(|why| Wrong::at(&include.span, format!("cannot include {from}: {why}")))?;
+        let other = read_one(files, &from.to_string(), &text)?;
         if let Some(nested) = other.include.first() {
-            let message = format!("{path} is included itself: include this in {file} instead");
+            let message = format!("{from} is included itself: include this in {file} instead");
             return Err(Wrong::at(&nested.span, message));
         }
         merge(files, &mut whole, other)?;
     }
     check::names(files, &whole)?;
     Ok(whole)
+}
+
+/// What an entry of `include` names.
+fn included(include: &Placed<Include>) -> Result<Included<'_>, Wrong> {
+    let git = match &include.value {
+        Include::File(path) if check::is_inside(path) => return Ok(Included::File(path)),
+        Include::File(path) => {
+            let why = "name a file in the build context";
+            let message = format!("'{path}' may not be included: {why}");
+            return Err(Wrong::at(&include.span, message));
+        }
+        Include::Git(git) => git,
+    };
+    let commit = &git.commit.value;
+    if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let message = format!(
+            "'{commit}' is no whole commit: a branch or tag can change, so write its 40 digits"
+        );
+        return Err(Wrong::at(&git.commit.span, message));
+    }
+    if !check::is_inside(&git.path.value) {
+        let message = format!("'{}' is no path in the repository", git.path.value);
+        return Err(Wrong::at(&git.path.span, message));
+    }
+    Ok(Included::Git {
+        remote: &git.git.value,
+        commit,
+        path: &git.path.value,
+    })
 }
 
 fn read_one(files: &mut Files, name: &str, text: &str) -> Result<BuildFile, Wrong> {

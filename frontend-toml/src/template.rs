@@ -137,7 +137,7 @@ pub(crate) fn unquoted(text: &str) -> Option<&str> {
 /// A file with nothing in it.
 #[cfg(test)]
 pub(crate) fn empty_file() -> crate::BuildFile {
-    let none = |_: &str| Err(String::new());
+    let none = |_: &crate::Included<'_>| Err(String::new());
     crate::parse("kiln.toml", "version = 1\n", &none).unwrap()
 }
 

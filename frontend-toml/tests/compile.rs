@@ -23,7 +23,7 @@ fn options() -> Options {
 }
 
 fn read(text: &str) -> BuildFile {
-    let none = |_: &str| Err("there are no other files".to_owned());
+    let none = |_: &kiln_frontend_toml::Included<'_>| Err("there are no other files".to_owned());
     parse("kiln.toml", &format!("version = 1\n{text}"), &none).unwrap()
 }
 
@@ -332,7 +332,7 @@ fn layers() {
 
 #[test]
 fn included_files_keep_their_places() {
-    let include = |path: &str| match path {
+    let include = |path: &kiln_frontend_toml::Included<'_>| match path.to_string().as_str() {
         "lib.toml" => Ok("version = 1\n\n[steps.a]\nfrom = 'scratch'\nrun = 'a'\n".to_owned()),
         _ => Err("No such file".to_owned()),
     };
@@ -387,7 +387,7 @@ fn long_chains() {
 #[test]
 fn broken_files_are_errors_with_a_place_and_never_panics() {
     let whole = format!("version = 1\n{WHOLE}");
-    let none = |_: &str| Err("there are no other files".to_owned());
+    let none = |_: &kiln_frontend_toml::Included<'_>| Err("there are no other files".to_owned());
     let lines: Vec<&str> = whole.lines().collect();
     let without = |number: usize| {
         let others = lines.iter().enumerate().filter(|(at, _)| *at != number);

@@ -1,7 +1,7 @@
 //! A golden error for every kind of mistake.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_frontend_toml::{ImageTable, Options, Outcome, TomlError, compile, parse};
+use kiln_frontend_toml::{ImageTable, Included, Options, Outcome, TomlError, compile, parse};
 use kiln_graph::Platform;
 
 const GOOD: &str = "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[images.i]\nfrom = 'a'\n";
@@ -16,7 +16,7 @@ fn shown(error: &TomlError) -> String {
 
 /// The error of a file, as it is shown.
 fn error(text: &str, target: Option<&str>) -> String {
-    let include = |path: &str| match path {
+    let include = |file: &Included<'_>| match file.to_string().as_str() {
         "steps.toml" => Ok("version = 1\n[steps.a]\nfrom = 'scratch'\n".to_owned()),
         "nested.toml" => Ok("version = 1\ninclude = ['x']\n".to_owned()),
         "typo.toml" => Ok("version = 1\n\n[steps.b]\nform = 'scratch'\n".to_owned()),
@@ -344,6 +344,23 @@ const CASES: &[(&str, &str)] = &[
     (
         "an export that is there twice",
         "version = 1\n[steps.a]\nfrom = 'scratch'\nexports = [{ name = 'x', path = '/' }]\n[tests.b]\nfrom = 'a'\nexports = [{ name = 'x', path = '/' }]\n",
+    ),
+    (
+        "an included branch",
+        "version = 1\ninclude = [{ git = 'https://git.example/steps', commit = 'main', path = 'a.toml' }]\n",
+    ),
+    (
+        "an included path outside of the repository",
+        "version = 1\ninclude = [{ git = 'https://git.example/steps', commit = '0123456789012345678901234567890123456789', path = '../a.toml' }]\n",
+    ),
+    (
+        "an included repository with an unknown key",
+        "version = 1\ninclude = [{ git = 'https://git.example/steps', ref = 'main' }]\n",
+    ),
+    ("an include of another type", "version = 1\ninclude = [5]\n"),
+    (
+        "an included file that isn't there",
+        "version = 1\ninclude = [{ git = 'https://git.example/steps', commit = '0123456789012345678901234567890123456789', path = 'a.toml' }]\n",
     ),
     (
         "an unknown limit",

@@ -74,7 +74,7 @@ fn options() -> Options {
 }
 
 fn try_out(text: &str, other: &str) {
-    let include = |_: &str| Ok(other.to_owned());
+    let include = |_: &kiln_frontend_toml::Included<'_>| Ok(other.to_owned());
     if let Ok(file) = parse("kiln.toml", text, &include) {
         _ = compile(&file, &options(), &ImageTable::new());
     }

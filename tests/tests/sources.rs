@@ -224,3 +224,32 @@ fn the_date_of_the_context() {
         "{config}"
     );
 }
+
+#[test]
+fn a_step_library_from_git() {
+    let (space, web) = space();
+    let library = "version = 1\n[params.greeting]\ndefault = 'hello'\n[steps.greet]\nfrom = 'scratch'\ncopy = [{ text = '{{ params.greeting }}', to = '/greeting' }]\n";
+    std::fs::write(space.path("library.toml"), library).unwrap();
+    let script = format!(
+        "mkdir srv/work; cd srv/work; {GIT} init -q; cp ../../library.toml .; {GIT} add .; {GIT} commit -qm one
+         cd ..; {GIT} clone -q --bare work lib.git; git -C lib.git update-server-info; git -C work rev-parse HEAD"
+    );
+    let commit = shell(&space.path(""), &script);
+    let file = format!(
+        "version = 1\ninclude = [{{ git = '{}', commit = '{}', path = 'library.toml' }}]\n[images.i]\nfrom = 'greet'\n",
+        web.url("lib.git"),
+        commit.trim()
+    );
+    space.write("kiln.toml", &file);
+    let greeting = |args: &[&str]| read(space.build_files(args).join("greeting"));
+    assert_eq!(greeting(&[]), "hello");
+    drop(web);
+    assert_eq!(
+        greeting(&["--build-arg", "greeting=hi"]),
+        "hi",
+        "it isn't fetched again"
+    );
+    space.write("kiln.toml", file.replace("library.toml", "none.toml"));
+    let run = space.build(&[]);
+    run.fails_with(&["cannot include", "none.toml", "No such file", "kiln.toml:2"]);
+}

@@ -9,6 +9,7 @@ use kiln_graph::{Build, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Identity, Sandbox};
 
+use crate::pin::Pins;
 use crate::remote::{CacheSource, CacheTarget};
 use crate::snapshot::{LayerRef, Snapshot};
 use crate::{Cancel, EngineError, EventSink, SecretProvider};
@@ -130,6 +131,8 @@ pub struct Request {
     pub volume_keys: BTreeMap<String, String>,
     /// Steps whose standard output somebody wants to know: see [`crate::Solved::written`].
     pub outputs: BTreeSet<StepId>,
+    /// What branches, tags and addresses are taken to stand for.
+    pub pins: Pins,
     /// How many steps run at once.
     pub jobs: usize,
     /// The network of steps that don't say which they want.
@@ -163,6 +166,7 @@ impl Request {
             cache_to: Vec::new(),
             volume_keys: BTreeMap::new(),
             outputs: BTreeSet::new(),
+            pins: Pins::default(),
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
             secrets: Arc::new(crate::NoSecrets),

@@ -24,6 +24,7 @@ mod mask;
 mod merged;
 mod output;
 mod parallel;
+mod pin;
 mod rebase;
 mod remote;
 mod reproduce;
@@ -48,6 +49,7 @@ pub use forecast::{Edits, Fate, Forecast};
 pub use inspect::{Difference, ImageReport, LayerReport};
 pub use layering::{LayerPlan, PathRule};
 pub use output::{OutputEntry, with_prefix, write_folder, write_root_tar};
+pub use pin::{Pin, Pins};
 pub use rebase::Rebase;
 pub use remote::{
     CacheMode, CacheSource, CacheTarget, Exported, InlineCache, InlineRemote, RegistryRemote,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use kiln_cache::scan::upper::{self, UpperOptions};
-use kiln_cache::{Staging, Tree};
+use kiln_cache::{Staging, Store, Tree};
 use kiln_graph::encode::Encoder;
 use kiln_graph::{
     BlobDigest, Digest, Entry, GitSource, HttpSource, ImagePath, Manifest, Node, Step, Timestamp,
@@ -22,22 +22,31 @@ use crate::{EngineError, Outcome};
 
 /// What is remembered of a download.
 #[derive(Serialize, Deserialize)]
-struct Known {
+pub(crate) struct Known {
     etag: Option<String>,
     tree: TreeId,
+    /// The file's digest; older stores don't say.
+    #[serde(default)]
+    pub(crate) sum: Option<BlobDigest>,
+}
+
+/// What is remembered of a download.
+pub(crate) fn known_download(
+    store: &Store,
+    source: &HttpSource,
+) -> Result<Option<Known>, EngineError> {
+    Ok(store.memo("http", &download_key(&source.url, source.checksum))?)
+}
+
+fn download_key(url: &str, checksum: Option<BlobDigest>) -> Digest {
+    let checksum = checksum.map(|sum| sum.to_string());
+    memo_key(&[url, &checksum.unwrap_or_default()])
 }
 
 impl Shared<'_> {
     /// Fetches a file, unless the server says it is still what the store has.
     pub(crate) fn http(&self, step: &Step, source: &HttpSource) -> Result<Done, EngineError> {
-        let key = memo_key(&[
-            &source.url,
-            &source
-                .checksum
-                .map(|sum| sum.to_string())
-                .unwrap_or_default(),
-        ]);
-        let known = self.engine.store.memo::<Known>("http", &key)?;
+        let known = known_download(&self.engine.store, source)?;
         let there = match &known {
             Some(known) => self.engine.store.tree(&known.tree)?,
             None => None,
@@ -58,7 +67,7 @@ impl Shared<'_> {
         if let (true, Some(tree)) = (about.unchanged, &there) {
             return Ok(self.tree_done(tree, Outcome::Cached));
         }
-        check_sum(&file, source, step)?;
+        let sum = check_sum(&file, source, step)?;
         let name = source
             .file_name
             .clone()
@@ -70,14 +79,16 @@ impl Shared<'_> {
             .and_then(http_date)
             .unwrap_or_default();
         let tree = self.one_file(staging, &file, &name, changed)?;
-        self.engine.store.put_memo(
-            "http",
-            &key,
-            &Known {
-                etag: about.etag,
-                tree: tree.id(),
-            },
-        )?;
+        let known = Known {
+            etag: about.etag,
+            tree: tree.id(),
+            sum: Some(sum),
+        };
+        // Whoever demands this digest from now on need not fetch it again.
+        for checksum in [source.checksum, Some(sum)] {
+            let key = download_key(&source.url, checksum);
+            self.engine.store.put_memo("http", &key, &known)?;
+        }
         Ok(self.tree_done(&tree, Outcome::Ran))
     }
 
@@ -182,10 +193,8 @@ fn memo_key(parts: &[&str]) -> Digest {
     out.finish()
 }
 
-fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<(), EngineError> {
-    let Some(expected) = source.checksum else {
-        return Ok(());
-    };
+/// The digest of what came, which is the one demanded, if one is.
+fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest, EngineError> {
     let fail = |error| EngineError::Output {
         what: source.url.clone(),
         source: error,
@@ -201,16 +210,16 @@ fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<(), Engine
         hash.update(&buffer[..count]);
     }
     let actual = BlobDigest::from_sha256(hash.finalize().into());
-    if actual == expected {
-        return Ok(());
+    match source.checksum.filter(|expected| *expected != actual) {
+        None => Ok(actual),
+        Some(expected) => Err(EngineError::Missing {
+            message: format!(
+                "{}: digest mismatch: {actual} came, {expected} was demanded by --checksum or kiln.lock",
+                source.url
+            ),
+            location: step.location.clone(),
+        }),
     }
-    Err(EngineError::Missing {
-        message: format!(
-            "{}: digest mismatch: {actual} came, {expected} was demanded by --checksum",
-            source.url
-        ),
-        location: step.location.clone(),
-    })
 }
 
 fn url_name(url: &str) -> String {
@@ -236,9 +245,9 @@ fn http_date(text: &str) -> Option<Timestamp> {
 }
 
 /// The `git` command: it knows the user's credentials and every transport.
-struct Git<'a> {
-    step: &'a Step,
-    source: &'a GitSource,
+pub(crate) struct Git<'a> {
+    pub(crate) step: &'a Step,
+    pub(crate) source: &'a GitSource,
 }
 
 impl Git<'_> {
@@ -277,7 +286,7 @@ impl Git<'_> {
     }
 
     /// The commit that the reference stands for now.
-    fn resolve(&self) -> Result<String, EngineError> {
+    pub(crate) fn resolve(&self) -> Result<String, EngineError> {
         if self.source.reference.starts_with('-') {
             return Err(self.fail("a branch, tag or commit does not begin with '-'"));
         }

@@ -158,11 +158,11 @@ impl<'a> Shared<'a> {
             Op::Exec(_) | Op::Files(_) => self.look_up_or_execute(id, step, inputs),
             Op::Http(source) => {
                 self.started(id);
-                self.http(step, source)
+                self.http(step, &self.request.pins.http(source))
             }
             Op::Git(source) => {
                 self.started(id);
-                self.git(step, source)
+                self.git(step, &self.request.pins.git(source))
             }
             Op::Diff { lower, upper } => self.diff(&inputs[lower.index()], &inputs[upper.index()]),
         }

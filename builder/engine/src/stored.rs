@@ -48,6 +48,7 @@ impl Engine {
             }
         }
         Ok(Some(Resolved {
+            named: Some(record.digest),
             manifest: digest,
             config,
             layers,

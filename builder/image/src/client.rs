@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
+use kiln_graph::BlobDigest;
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, redirect};
 use sha2::{Digest as _, Sha256};
@@ -17,10 +17,10 @@ use tempfile::NamedTempFile;
 
 use crate::auth::{answer, challenge};
 use crate::daemon::save_from_daemon;
-use crate::document::{Document, Manifest, choose, media_type};
+use crate::document::media_type;
 use crate::layout::Layout;
 use crate::registry::{self, Registries, RegistrySettings};
-use crate::{ImageError, ImageName, Reference};
+use crate::{Documents, ImageError, ImageName, Reference};
 
 /// How often a request is tried in all.
 const TRIES: u32 = 5;
@@ -41,17 +41,8 @@ pub struct ClientOptions {
     pub first_wait: Duration,
     /// How registries are spoken to.
     pub registries: Registries,
-}
-
-/// What a name stands for on one platform.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// Digest of the image's manifest.
-    pub manifest: BlobDigest,
-    /// The configuration.
-    pub config: ImageConfig,
-    /// The layers, lowest first.
-    pub layers: Vec<ImageLayer>,
+    /// Keeps what was fetched.
+    pub documents: Option<Arc<dyn Documents>>,
 }
 
 #[derive(Debug)]
@@ -175,27 +166,6 @@ impl Client {
         })
     }
 
-    /// What a name stands for on a platform.
-    ///
-    /// # Errors
-    /// When it can't be had or understood.
-    pub fn resolve(&self, name: &str, platform: &Platform) -> Result<Resolved, ImageError> {
-        match name.parse()? {
-            ImageName::Registry(reference) => self
-                .runtime()
-                .block_on(self.resolve_remote(&reference, platform)),
-            ImageName::Layout { folder, tag } => {
-                Layout::open(&folder)?.resolve(tag.as_deref(), platform)
-            }
-            ImageName::Archive { file, tag } => {
-                Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)
-            }
-            ImageName::Daemon(name) => {
-                Layout::open_tar(self.saved(&name)?.path())?.resolve(None, platform)
-            }
-        }
-    }
-
     /// A manifest's bytes, whatever kind of manifest it is.
     ///
     /// # Errors
@@ -215,7 +185,7 @@ impl Client {
     }
 
     /// An image of the Docker daemon's as an archive, fetched once.
-    fn saved(&self, name: &str) -> Result<Arc<NamedTempFile>, ImageError> {
+    pub(crate) fn saved(&self, name: &str) -> Result<Arc<NamedTempFile>, ImageError> {
         let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = saved.get(name) {
             return Ok(file.clone());
@@ -230,36 +200,8 @@ impl Client {
         Ok(file)
     }
 
-    async fn resolve_remote(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<Resolved, ImageError> {
-        let image = reference.to_string();
-        let (mut digest, mut bytes) = self.manifest(reference, &reference.manifest_name()).await?;
-        let unreadable = |reason| ImageError::Document {
-            image: image.clone(),
-            reason,
-        };
-        let manifest = match Document::read(&bytes).map_err(unreadable)? {
-            Document::Manifest(manifest) => manifest,
-            Document::Index(index) => {
-                let chosen = choose(&index, platform).ok_or_else(|| ImageError::NoPlatform {
-                    image: image.clone(),
-                    wanted: platform.to_string(),
-                    available: available(&index),
-                })?;
-                (digest, bytes) = self.manifest(reference, &chosen.digest.to_string()).await?;
-                match Document::read(&bytes).map_err(unreadable)? {
-                    Document::Manifest(manifest) => manifest,
-                    Document::Index(_) => {
-                        return Err(unreadable("its index holds another index".to_owned()));
-                    }
-                }
-            }
-        };
-        let config = self.small_blob(reference, &manifest.config.digest).await?;
-        build_resolved(&image, digest, &manifest, &config)
+    pub(crate) fn documents(&self) -> Option<&dyn Documents> {
+        self.0.options.documents.as_deref()
     }
 
     /// A manifest with its digest, checked when the name is one.
@@ -285,26 +227,6 @@ impl Client {
             return Err(wrong_digest(reference, "its manifest", expected, actual));
         }
         Ok((actual, bytes))
-    }
-
-    async fn small_blob(
-        &self,
-        reference: &Reference,
-        digest: &BlobDigest,
-    ) -> Result<Vec<u8>, ImageError> {
-        let bytes = self
-            .document(reference, &format!("blobs/{digest}"), &[])
-            .await?;
-        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
-        if actual != *digest {
-            return Err(wrong_digest(
-                reference,
-                "its configuration",
-                *digest,
-                actual,
-            ));
-        }
-        Ok(bytes)
     }
 
     /// Asks mirrors first; what they can't give, the registry itself is asked for.
@@ -341,7 +263,7 @@ impl Client {
         registry::home(&self.0.options.registries, reference)
     }
 
-    async fn document(
+    pub(crate) async fn document(
         &self,
         reference: &Reference,
         path: &str,
@@ -631,52 +553,7 @@ async fn copy_body(
     Ok(())
 }
 
-pub(crate) fn build_resolved(
-    image: &str,
-    digest: BlobDigest,
-    manifest: &Manifest,
-    config: &[u8],
-) -> Result<Resolved, ImageError> {
-    let fail = |reason| ImageError::Document {
-        image: image.to_owned(),
-        reason,
-    };
-    let config: ImageConfig = serde_json::from_slice(config)
-        .map_err(|error| fail(format!("its configuration can't be understood: {error}")))?;
-    let ids = &config.rootfs.diff_ids;
-    if ids.len() != manifest.layers.len() {
-        return Err(fail(format!(
-            "its configuration names {} layers, its manifest {}",
-            ids.len(),
-            manifest.layers.len()
-        )));
-    }
-    let layer = |(layer, diff_id): (&crate::Descriptor, &BlobDigest)| ImageLayer {
-        blob: layer.digest,
-        size: layer.size,
-        media_type: layer.media_type.clone(),
-        diff_id: *diff_id,
-    };
-    let layers = manifest.layers.iter().zip(ids).map(layer).collect();
-    Ok(Resolved {
-        manifest: digest,
-        config,
-        layers,
-    })
-}
-
-pub(crate) fn available(index: &crate::Index) -> String {
-    let names = index
-        .manifests
-        .iter()
-        .filter(|image| !image.is_attestation());
-    names
-        .filter_map(|image| Some(image.runs_on()?.to_string()))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn wrong_digest(
+pub(crate) fn wrong_digest(
     reference: &Reference,
     what: &str,
     expected: BlobDigest,

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use kiln_graph::{BlobDigest, ImageConfig, Platform};
 use serde::Deserialize;
 
-use crate::client::{Resolved, available, build_resolved};
 use crate::document::{Document, Index, choose};
+use crate::resolve::{Resolved, available, build_resolved};
 use crate::{Descriptor, ImageError, Manifest, media_type};
 
 const NAME: &str = "org.opencontainers.image.ref.name";

@@ -140,8 +140,7 @@ impl BuildArgs {
 
     /// What the engine is asked for; secrets, events and the way to stop it are to be added.
     pub(super) fn engine_request(&self, prepared: &Prepared) -> Result<Request, Error> {
-        let mut build = Request::new(prepared.compiled.build.clone());
-        build.contexts.clone_from(&prepared.folders);
+        let mut build = prepared.request();
         self.settle(&mut build)?;
         let target = self.source.target.as_deref();
         if let Some(step) = &self.from {

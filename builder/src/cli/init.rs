@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn every_template_is_a_kiln_toml() {
         for kind in KINDS {
-            let none = |_: &str| Err(String::new());
+            let none = |_: &kiln_frontend_toml::Included<'_>| Err(String::new());
             let file = kiln_frontend_toml::parse(kind.file, kind.template, &none).unwrap();
             assert_eq!(file.images.len(), 1, "{}", kind.file);
         }

@@ -15,6 +15,7 @@ mod graph;
 mod image;
 mod init;
 mod layers;
+mod lock;
 mod output;
 mod past;
 mod registry;
@@ -87,6 +88,8 @@ enum Command {
     Fmt(fmt::FmtArgs),
     /// Write a Dockerfile as a kiln.toml
     Convert(convert::ConvertArgs),
+    /// Pin what the mutable names in a build file stand for: images, branches, files
+    Lock(Box<lock::LockArgs>),
     /// Print a script that completes kiln's commands in a shell
     Completions {
         /// The shell
@@ -127,6 +130,7 @@ pub fn run() -> ExitCode {
         }
         Command::Init(args) => init::run(&args),
         Command::Fmt(args) => fmt::run(&args),
+        Command::Lock(args) => lock::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Completions { shell } => {
             completions::run(shell);

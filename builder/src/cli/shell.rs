@@ -98,8 +98,7 @@ fn enter(
     step: Option<&str>,
     before: bool,
 ) -> Result<i32, Failed> {
-    let mut request = Request::new(prepared.compiled.build.clone());
-    request.contexts.clone_from(&prepared.folders);
+    let mut request = prepared.request();
     request.secrets = secrets;
     request.events = display(Style::Auto);
     let target = source.target.as_deref();

@@ -7,7 +7,7 @@ use clap::Args;
 use kiln_frontend_dockerfile::{ContextKind, Options};
 use kiln_graph::{Build, Platform};
 
-use crate::{ContextFrom, DockerfileRequest, Error};
+use crate::{ContextFrom, DockerfileRequest, Error, Locking};
 
 /// What is built, and with what.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,12 @@ pub(crate) struct SourceArgs {
     /// another volume, which begins as the newest of the name (repeatable)
     #[arg(long, value_name = "SPEC")]
     volume_key: Vec<String>,
+    /// Fail when something that can change isn't in the lock (kiln lock)
+    #[arg(long, conflicts_with = "no_lock")]
+    locked: bool,
+    /// Don't use the lock
+    #[arg(long)]
+    no_lock: bool,
     /// Ask registries even for base images that the store has under the name
     #[arg(long)]
     pull: bool,
@@ -136,6 +142,11 @@ impl SourceArgs {
             assume_images: false,
             events: None,
             configure: None,
+            locking: match (self.locked, self.no_lock) {
+                (true, _) => Locking::Required,
+                (_, true) => Locking::Off,
+                _ => Locking::IfThere,
+            },
         })
     }
 

@@ -16,8 +16,9 @@ use kiln_frontend_dockerfile::ast::{Dockerfile, Kind};
 use kiln_frontend_dockerfile::{Compiled, ImageTable, Options, parse};
 use kiln_frontend_toml as toml_frontend;
 
-use crate::dockerfile::compile_noting_images;
-use crate::{DockerfileRequest, Error};
+use crate::Error;
+use crate::base_image::BaseImages;
+use crate::lock::Locker;
 use graph::Converter;
 use image::Image;
 use params::Params;
@@ -37,7 +38,13 @@ pub struct Converted {
 /// When the Dockerfile can't be read or compiled, or a base image can't be had.
 pub fn convert(engine: &Engine, options: &Options, text: &str) -> Result<Converted, Error> {
     let file = parse(&options.file_name, text)?;
-    let request = DockerfileRequest::default();
+    let locker = Locker::default();
+    let base = BaseImages {
+        engine,
+        pull: false,
+        assume: false,
+        locker: &locker,
+    };
     let mut images = ImageTable::new();
     let mut compile = |params: &Params| {
         let mut options = options.clone();
@@ -47,7 +54,7 @@ pub fn convert(engine: &Engine, options: &Options, text: &str) -> Result<Convert
                 .entry(name.clone())
                 .or_insert_with(|| value.clone());
         }
-        compile_noting_images(engine, &request, &file, &options, &mut images)
+        base.compile(&file, &options, &mut images)
     };
     let (params, compiled) = with_placeholders(Params::of(&file), &mut compile)?;
     let mut text = write(&file, &params, &compiled, &images);
@@ -137,7 +144,7 @@ fn unused_stages(file: &Dockerfile, compiled: &Compiled) -> Vec<String> {
 
 /// Why kiln doesn't read a file, if it doesn't.
 fn unreadable(text: &str, options: &Options) -> Option<String> {
-    let none = |_: &str| Err(String::new());
+    let none = |_: &toml_frontend::Included<'_>| Err(String::new());
     let told = toml_frontend::Options {
         platforms: options.platforms.clone(),
         build_platform: options.build_platform.clone(),

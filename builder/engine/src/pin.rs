@@ -1,0 +1,74 @@
+//! What mutable sources are taken to be: commits for branches and tags, digests for files.
+
+use std::collections::BTreeMap;
+
+use kiln_graph::{BlobDigest, GitSource, HttpSource, Op, StepId};
+
+use crate::EngineError;
+use crate::engine::{Engine, Request};
+use crate::source::{Git, known_download};
+
+/// Commits and digests by what they stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// Commits by repository and branch or tag (empty: the default branch).
+    pub git: BTreeMap<(String, String), String>,
+    /// Digests by address.
+    pub http: BTreeMap<String, BlobDigest>,
+}
+
+/// What a source stands for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// The commit of a branch or tag.
+    Commit(String),
+    /// The digest of a file.
+    Checksum(BlobDigest),
+}
+
+impl Pins {
+    /// A source at the commit that is known for it.
+    pub(crate) fn git(&self, source: &GitSource) -> GitSource {
+        let key = (source.remote.clone(), source.reference.clone());
+        let mut source = source.clone();
+        if let Some(commit) = self.git.get(&key) {
+            source.reference.clone_from(commit);
+        }
+        source
+    }
+
+    /// A source with the digest that is known for it.
+    pub(crate) fn http(&self, source: &HttpSource) -> HttpSource {
+        let pinned = self.http.get(&source.url).copied();
+        HttpSource {
+            checksum: source.checksum.or(pinned),
+            ..source.clone()
+        }
+    }
+}
+
+impl Engine {
+    /// What a git or HTTP source of a build stands for now; files are fetched for it. Nothing for
+    /// other steps.
+    ///
+    /// # Errors
+    /// When it can't be asked for.
+    pub fn pin(&self, request: &Request, step: StepId) -> Result<Option<Pin>, EngineError> {
+        let about = request.build.graph.step(step);
+        match &about.op {
+            Op::Git(source) => {
+                let git = Git {
+                    step: about,
+                    source,
+                };
+                git.resolve().map(Pin::Commit).map(Some)
+            }
+            Op::Http(source) => {
+                _ = self.solve_steps(request, &[step])?;
+                let known = known_download(&self.store, source)?;
+                Ok(known.and_then(|known| known.sum).map(Pin::Checksum))
+            }
+            _ => Ok(None),
+        }
+    }
+}

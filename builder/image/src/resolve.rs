@@ -1,0 +1,171 @@
+//! What names of images stand for.
+
+use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
+use sha2::{Digest as _, Sha256};
+
+use crate::client::wrong_digest;
+use crate::document::{Document, Manifest, choose};
+use crate::layout::Layout;
+use crate::{Client, ImageError, ImageName, Reference};
+
+/// What a name stands for on one platform.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// What the name itself stands for: the manifest, or an index that has it. `None` for images
+    /// that are in no registry.
+    pub named: Option<BlobDigest>,
+    /// Digest of the image's manifest.
+    pub manifest: BlobDigest,
+    /// The configuration.
+    pub config: ImageConfig,
+    /// The layers, lowest first.
+    pub layers: Vec<ImageLayer>,
+}
+
+impl Client {
+    /// What a name stands for on a platform.
+    ///
+    /// # Errors
+    /// When it can't be had or understood.
+    pub fn resolve(&self, name: &str, platform: &Platform) -> Result<Resolved, ImageError> {
+        match name.parse()? {
+            ImageName::Registry(reference) => self
+                .runtime()
+                .block_on(self.resolve_remote(&reference, platform)),
+            ImageName::Layout { folder, tag } => {
+                Layout::open(&folder)?.resolve(tag.as_deref(), platform)
+            }
+            ImageName::Archive { file, tag } => {
+                Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)
+            }
+            ImageName::Daemon(name) => {
+                Layout::open_tar(self.saved(&name)?.path())?.resolve(None, platform)
+            }
+        }
+    }
+
+    async fn resolve_remote(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Resolved, ImageError> {
+        let image = reference.to_string();
+        let (named, mut bytes) = self.kept_manifest(reference).await?;
+        let mut digest = named;
+        let unreadable = |reason| ImageError::Document {
+            image: image.clone(),
+            reason,
+        };
+        let manifest = match Document::read(&bytes).map_err(unreadable)? {
+            Document::Manifest(manifest) => manifest,
+            Document::Index(index) => {
+                let chosen = choose(&index, platform).ok_or_else(|| ImageError::NoPlatform {
+                    image: image.clone(),
+                    wanted: platform.to_string(),
+                    available: available(&index),
+                })?;
+                let pinned = Reference {
+                    digest: Some(chosen.digest),
+                    ..reference.clone()
+                };
+                (digest, bytes) = self.kept_manifest(&pinned).await?;
+                match Document::read(&bytes).map_err(unreadable)? {
+                    Document::Manifest(manifest) => manifest,
+                    Document::Index(_) => {
+                        return Err(unreadable("its index holds another index".to_owned()));
+                    }
+                }
+            }
+        };
+        let config = self.small_blob(reference, &manifest.config.digest).await?;
+        Ok(Resolved {
+            named: Some(named),
+            ..build_resolved(&image, digest, &manifest, &config)?
+        })
+    }
+
+    /// A manifest; one that is named by its digest and was fetched before isn't asked for.
+    async fn kept_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Result<(BlobDigest, Vec<u8>), ImageError> {
+        if let Some(digest) = &reference.digest
+            && let Some(bytes) = self.kept(digest)
+        {
+            return Ok((*digest, bytes));
+        }
+        let found = self.manifest(reference, &reference.manifest_name()).await?;
+        self.keep(&found.1);
+        Ok(found)
+    }
+
+    async fn small_blob(
+        &self,
+        reference: &Reference,
+        digest: &BlobDigest,
+    ) -> Result<Vec<u8>, ImageError> {
+        if let Some(bytes) = self.kept(digest) {
+            return Ok(bytes);
+        }
+        let bytes = self
+            .document(reference, &format!("blobs/{digest}"), &[])
+            .await?;
+        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
+        if actual != *digest {
+            return Err(wrong_digest(
+                reference,
+                "its configuration",
+                *digest,
+                actual,
+            ));
+        }
+        self.keep(&bytes);
+        Ok(bytes)
+    }
+}
+
+pub(crate) fn build_resolved(
+    image: &str,
+    digest: BlobDigest,
+    manifest: &Manifest,
+    config: &[u8],
+) -> Result<Resolved, ImageError> {
+    let fail = |reason| ImageError::Document {
+        image: image.to_owned(),
+        reason,
+    };
+    let config: ImageConfig = serde_json::from_slice(config)
+        .map_err(|error| fail(format!("its configuration can't be understood: {error}")))?;
+    let ids = &config.rootfs.diff_ids;
+    if ids.len() != manifest.layers.len() {
+        return Err(fail(format!(
+            "its configuration names {} layers, its manifest {}",
+            ids.len(),
+            manifest.layers.len()
+        )));
+    }
+    let layer = |(layer, diff_id): (&crate::Descriptor, &BlobDigest)| ImageLayer {
+        blob: layer.digest,
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+        diff_id: *diff_id,
+    };
+    let layers = manifest.layers.iter().zip(ids).map(layer).collect();
+    Ok(Resolved {
+        named: None,
+        manifest: digest,
+        config,
+        layers,
+    })
+}
+
+pub(crate) fn available(index: &crate::Index) -> String {
+    let names = index
+        .manifests
+        .iter()
+        .filter(|image| !image.is_attestation());
+    names
+        .filter_map(|image| Some(image.runs_on()?.to_string()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

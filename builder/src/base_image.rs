@@ -1,0 +1,140 @@
+//! Base images: what their names in a build file stand for.
+
+use kiln_engine::Engine;
+use kiln_frontend_dockerfile::ast::Dockerfile;
+use kiln_frontend_dockerfile::{
+    Compiled, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile,
+};
+use kiln_graph::{BlobDigest, ImageConfig, ImageSource, Location};
+use kiln_image::{ImageError, Resolved};
+
+use crate::Error;
+use crate::lock::{Locker, is_mutable};
+
+/// Finds base images out.
+pub(crate) struct BaseImages<'a> {
+    pub(crate) engine: &'a Engine,
+    /// Ask registries even for images that the store has under the name.
+    pub(crate) pull: bool,
+    /// Ask nobody: take all images to be empty.
+    pub(crate) assume: bool,
+    pub(crate) locker: &'a Locker,
+}
+
+type Asked = Vec<(ImageRequest, Option<Location>)>;
+
+impl BaseImages<'_> {
+    /// Asks for all images at once.
+    ///
+    /// # Errors
+    /// When one can't be had, or isn't locked and has to be.
+    pub(crate) fn add_to(&self, images: &mut ImageTable, requests: Asked) -> Result<(), Error> {
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let start = |(request, location): (ImageRequest, Option<Location>)| {
+                scope.spawn(move || {
+                    let image = self.ask(&request, location);
+                    (request, image)
+                })
+            };
+            let asked: Vec<_> = requests.into_iter().map(start).collect();
+            let ended = asked.into_iter();
+            ended.filter_map(|thread| thread.join().ok()).collect()
+        });
+        for (request, image) in answers {
+            images.insert(request, image?);
+        }
+        Ok(())
+    }
+
+    /// Compiles a Dockerfile, asking for what it needs; `images` keeps what is found out.
+    ///
+    /// # Errors
+    /// When it has a mistake, or an image can't be had.
+    pub(crate) fn compile(
+        &self,
+        file: &Dockerfile,
+        options: &Options,
+        images: &mut ImageTable,
+    ) -> Result<Compiled, Error> {
+        loop {
+            match compile(file, options, images)? {
+                Outcome::Done(compiled) => return Ok(*compiled),
+                Outcome::Needs(requests) => self.add_to(images, requests)?,
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        request: &ImageRequest,
+        location: Option<Location>,
+    ) -> Result<ResolvedImage, Error> {
+        if self.assume {
+            return Ok(assumed(request));
+        }
+        let locked = self.locker.image(&request.name);
+        if locked.is_none() && self.locker.is_required() && is_mutable(&request.name) {
+            let what = format!("the image {}", request.name);
+            return Err(Error::NotLocked { what, location });
+        }
+        let found = self.find(request, locked);
+        let found = found.map_err(|source| Error::BaseImage {
+            source: Box::new(source),
+            location,
+        })?;
+        if let (None, Some(named)) = (locked, found.named) {
+            self.locker.note_image(&request.name, named);
+        }
+        let source = ImageSource {
+            name: match locked {
+                Some(digest) => pinned(&request.name, digest),
+                None => request.name.clone(),
+            },
+            manifest: found.manifest,
+            layers: found.layers,
+        };
+        Ok(ResolvedImage {
+            source,
+            config: found.config,
+        })
+    }
+
+    fn find(
+        &self,
+        request: &ImageRequest,
+        locked: Option<BlobDigest>,
+    ) -> Result<Resolved, ImageError> {
+        let wanted = |found: &Resolved| match locked {
+            Some(digest) => found.named == Some(digest),
+            None => !self.pull,
+        };
+        if let Some(found) = self.stored(request).filter(wanted) {
+            return Ok(found);
+        }
+        let name = match locked {
+            Some(digest) => pinned(&request.name, digest),
+            None => request.name.clone(),
+        };
+        self.engine.client().resolve(&name, &request.platform)
+    }
+
+    /// An image that was built or loaded under this name, when everything it needs is here.
+    fn stored(&self, request: &ImageRequest) -> Option<Resolved> {
+        let found = self.engine.stored_image(&request.name, &request.platform);
+        found.ok()?
+    }
+}
+
+fn pinned(name: &str, digest: BlobDigest) -> String {
+    format!("{name}@{digest}")
+}
+
+fn assumed(request: &ImageRequest) -> ResolvedImage {
+    let source = ImageSource {
+        name: request.name.clone(),
+        manifest: BlobDigest::from_sha256([0; 32]),
+        layers: Vec::new(),
+    };
+    let config = ImageConfig::scratch(&request.platform);
+    ResolvedImage { source, config }
+}

@@ -1,0 +1,78 @@
+//! Finds and reads the build file of a context, and its ignore list.
+
+use std::path::{Path, PathBuf};
+
+use kiln_frontend_dockerfile::{DockerfileError, read_ignore_file};
+
+use crate::context::{read_text, text_of};
+use crate::{ContextFrom, DockerfileRequest, Error};
+
+/// A file that the user named is read wherever it leads; any other only inside of the context.
+pub(crate) fn read(
+    request: &DockerfileRequest,
+    context: &Path,
+    path: &Path,
+) -> Result<String, Error> {
+    let is_here = matches!(request.context, ContextFrom::Folder(_));
+    match path.strip_prefix(context) {
+        Ok(inside) if request.file.is_none() || !is_here => {
+            text_of(path, crate::inside::read(context, inside))
+        }
+        _ => read_text(path),
+    }
+}
+
+pub(crate) fn find(request: &DockerfileRequest, context: &Path) -> Result<PathBuf, Error> {
+    if let Some(file) = &request.file {
+        let is_here = matches!(request.context, ContextFrom::Folder(_));
+        if !is_here && file != Path::new("-") {
+            return Ok(context.join(file));
+        }
+        let lower = file.with_file_name("dockerfile");
+        let fall_back = file.ends_with("Dockerfile") && !file.exists() && lower.exists();
+        return Ok(if fall_back { lower } else { file.clone() });
+    }
+    if !context.is_dir() {
+        let text = format!("the build context {} is no folder", context.display());
+        return Err(DockerfileError::whole(text)
+            .with_help("give the folder that holds the Dockerfile")
+            .into());
+    }
+    let candidates = ["kiln.toml", "Dockerfile", "dockerfile"].map(|name| context.join(name));
+    candidates
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| {
+            let text = format!(
+                "failed to read dockerfile: there is no Dockerfile or kiln.toml in {}",
+                context.display()
+            );
+            DockerfileError::whole(text)
+                .with_help("give another file with -f")
+                .into()
+        })
+}
+
+/// The ignore file named after the build file, else the context's own.
+pub(crate) fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Error> {
+    let mut own = file.as_os_str().to_owned();
+    own.push(".dockerignore");
+    for path in [PathBuf::from(own), context.join(".dockerignore")] {
+        let read = match path.strip_prefix(context) {
+            Ok(inside) => crate::inside::read(context, inside),
+            Err(_) => std::fs::read(&path),
+        };
+        match read {
+            Ok(bytes) => return Ok(read_ignore_file(&String::from_utf8_lossy(&bytes))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+            Err(source) => {
+                return Err(Error::File {
+                    what: format!("cannot read {}", path.display()),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,109 @@
+//! What differs between two locks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Lock;
+
+/// One entry that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// An image's name, a repository with its branch or tag, a file's address.
+    name: String,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => {
+                write!(f, "{name}  {} -> {}", short(before), short(after))
+            }
+            (None, Some(after)) => write!(f, "{name}  new: {}", short(after)),
+            (Some(_), None) => write!(f, "{name}  no longer used"),
+            (None, None) => f.write_str(name),
+        }
+    }
+}
+
+/// All that differs, by kind and name.
+pub(crate) fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
+    let (before, after) = (entries(before), entries(after));
+    let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
+    names.sort();
+    names.dedup();
+    let change = |name: &String| Change {
+        name: name.clone(),
+        before: before.get(name).cloned(),
+        after: after.get(name).cloned(),
+    };
+    let all = names.into_iter().map(change);
+    all.filter(|change| change.before != change.after).collect()
+}
+
+impl Lock {
+    /// Leaves an entry out, or all of them when the name is empty.
+    ///
+    /// # Errors
+    /// In words, when there is no such entry.
+    pub(crate) fn forget(&mut self, name: &str) -> Result<(), String> {
+        if name.is_empty() {
+            *self = Self::default();
+            return Ok(());
+        }
+        if !entries(self).contains_key(name) {
+            let known: Vec<String> = entries(self).into_keys().collect();
+            let known = known.join(", ");
+            return Err(format!(
+                "--update {name}: there is no such entry in the lock, but {known}"
+            ));
+        }
+        self.images.remove(name);
+        self.sources.http.remove(name);
+        let git = &mut self.sources.git;
+        git.retain(|(remote, reference), _| shown(remote, reference) != name);
+        Ok(())
+    }
+
+    /// Adds entries that aren't there.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (name, digest) in other.images {
+            self.images.entry(name).or_insert(digest);
+        }
+        for (name, commit) in other.sources.git {
+            self.sources.git.entry(name).or_insert(commit);
+        }
+        for (url, checksum) in other.sources.http {
+            self.sources.http.entry(url).or_insert(checksum);
+        }
+    }
+}
+
+/// A branch or tag of a repository; the repository alone stands for its default branch.
+fn shown(remote: &str, reference: &str) -> String {
+    match reference {
+        "" => remote.to_owned(),
+        reference => format!("{remote}#{reference}"),
+    }
+}
+
+fn entries(lock: &Lock) -> BTreeMap<String, String> {
+    let images = lock.images.iter();
+    let images = images.map(|(name, digest)| (name.clone(), digest.to_string()));
+    let git = lock.sources.git.iter();
+    let git = git.map(|((remote, name), commit)| (shown(remote, name), commit.clone()));
+    let http = lock.sources.http.iter();
+    let http = http.map(|(url, sum)| (url.clone(), sum.to_string()));
+    images.chain(git).chain(http).collect()
+}
+
+/// The beginning of a digest or commit.
+fn short(digest: &str) -> &str {
+    let end = match digest.starts_with("sha256:") {
+        true => 19,
+        false => 12,
+    };
+    digest.get(..end).unwrap_or(digest)
+}
