@@ -316,3 +316,32 @@ fn files_are_taken_out_of_steps_also_when_they_fail() {
         slip.stderr
     );
 }
+
+#[test]
+fn the_examples_are_files_of_this_language() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let toolchain = tempfile::tempdir().unwrap();
+    let toolchain = format!("toolchain={}", toolchain.path().display());
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("node-app", &[], "tests passed"),
+        ("python-app", &[], "tests passed"),
+        ("rust-app", &["--build-context", &toolchain], "cargo build"),
+        ("variants", &["--target", "plain"], "app@plain"),
+        (
+            "variants",
+            &["--target", "debug"],
+            "install -qy --no-install-recommends strace",
+        ),
+    ];
+    let space = Space::new();
+    for (name, args, part) in cases {
+        let folder = examples.join(name);
+        let folder = folder.to_str().unwrap();
+        let graph = space
+            .kiln(&[&["graph", "--offline", folder], args].concat())
+            .ok();
+        assert!(graph.stdout.contains(part), "{name}: {}", graph.stdout);
+        let file = format!("{folder}/kiln.toml");
+        _ = space.kiln(&["fmt", "--check", &file]).ok();
+    }
+}
