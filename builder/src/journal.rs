@@ -98,12 +98,16 @@ impl Journal {
                 outcome,
                 duration,
                 key,
+                trees,
+                layers,
             } => {
                 state.logs.remove(step);
                 if let Some(step) = state.step(*step) {
                     step.took = millis(*duration);
                     step.began = now.saturating_sub(step.took);
                     step.key = *key;
+                    step.trees.clone_from(trees);
+                    step.layers.clone_from(layers);
                     step.outcome = outcome_of(*outcome);
                 }
             }
@@ -142,6 +146,8 @@ impl State {
                 .collect(),
             outcome: StepOutcome::Waiting,
             key: None,
+            trees: Vec::new(),
+            layers: Vec::new(),
             began: 0,
             took: 0,
             log: 0,

@@ -96,6 +96,8 @@ mod tests {
             inputs: inputs.to_vec(),
             outcome,
             key: None,
+            trees: Vec::new(),
+            layers: Vec::new(),
             began: 0,
             took,
             log: 0,

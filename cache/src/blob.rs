@@ -94,7 +94,7 @@ pub(crate) fn sha256_of(path: &Path) -> io::Result<BlobDigest> {
 }
 
 impl Store {
-    fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
+    pub(crate) fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
         self.sharded("blobs/sha256", &digest.hex())
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use kiln_graph::{Location, StepKey};
+use kiln_graph::{BlobDigest, Location, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
@@ -44,6 +44,12 @@ pub struct BuiltStep {
     pub outcome: StepOutcome,
     /// What its result is filed under.
     pub key: Option<StepKey>,
+    /// The trees that it added or fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<TreeId>,
+    /// The layers of a base image: digests of the uncompressed tars.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<BlobDigest>,
     /// When it began, in milliseconds after the build did.
     pub began: u64,
     /// How long it took, in milliseconds.

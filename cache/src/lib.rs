@@ -3,6 +3,7 @@
 //! A [`Store`] is one folder that any number of processes use at once. See its module for the
 //! format and for what holds it together.
 
+mod attribution;
 mod blob;
 mod build_record;
 mod cost;
@@ -25,6 +26,7 @@ mod tree;
 mod usage;
 mod volume;
 
+pub use attribution::{Attribution, Share};
 pub use blob::{Blob, BlobWriter};
 pub use build_record::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 pub use cost::Cost;

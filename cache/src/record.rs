@@ -56,7 +56,7 @@ pub struct Record {
 }
 
 impl Store {
-    fn record_path(&self, key: &StepKey) -> PathBuf {
+    pub(crate) fn record_path(&self, key: &StepKey) -> PathBuf {
         self.sharded("records", &key.to_string())
     }
 

@@ -30,6 +30,7 @@
 //!   running session began.
 //! - A damaged or missing record is a cache miss, never a failure.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -296,7 +297,13 @@ fn create(root: &Path) -> Result<(), StoreError> {
         std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
     }
     let aside = root.join("tmp").join(staging::temp_name());
-    std::fs::write(&aside, format!("{VERSION_PREFIX}{VERSION}\n")).context("write", &aside)?;
+    // Nothing marks the version as unsettled, and without it the folder is no store.
+    std::fs::File::create(&aside)
+        .and_then(|mut file| {
+            file.write_all(format!("{VERSION_PREFIX}{VERSION}\n").as_bytes())?;
+            file.sync_all()
+        })
+        .context("write", &aside)?;
     std::fs::rename(&aside, root.join("version")).context("write", root)
 }
 

@@ -77,7 +77,7 @@ impl Tree {
 }
 
 impl Store {
-    fn tree_folder(&self, id: &TreeId) -> PathBuf {
+    pub(crate) fn tree_folder(&self, id: &TreeId) -> PathBuf {
         self.sharded("trees", &id.to_string())
     }
 

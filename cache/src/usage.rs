@@ -121,9 +121,9 @@ impl Usage {
     }
 }
 
-struct Measured {
+pub(crate) struct Measured {
     /// Device, inode and bytes of every file and folder.
-    blocks: Vec<((u64, u64), u64)>,
+    pub(crate) blocks: Vec<((u64, u64), u64)>,
 }
 
 impl Store {
@@ -202,7 +202,7 @@ fn measure(path: &Path) -> Measured {
 }
 
 /// What lies at and below a path, but for some paths.
-fn measure_all(path: &Path, but: &HashSet<&Path>) -> Measured {
+pub(crate) fn measure_all(path: &Path, but: &HashSet<&Path>) -> Measured {
     let mut blocks = Vec::new();
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {

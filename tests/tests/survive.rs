@@ -1,9 +1,8 @@
-//! The store survives: full disks, kills at any instant, many builds and prunes at once.
+//! The store survives: full disks, many builds and prunes at once.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use kiln_tests::{BUSYBOX, Space, run};
 
@@ -71,50 +70,6 @@ fn a_full_disk_is_said_and_nothing_breaks() {
         );
         _ = space.build(&["-o", &output]).ok();
     }
-}
-
-#[test]
-fn killed_at_any_instant() {
-    let space = Space::new();
-    let steps: String = (0..6)
-        .map(|n| format!("RUN head -c 300000 /dev/zero > /f{n}; echo {n} >> /list\n"))
-        .collect();
-    let text = format!("FROM {BUSYBOX}\nCOPY . /context\n{steps}");
-    for number in 0..40 {
-        space.write(&format!("files/{number}"), number.to_string());
-    }
-    // A linear congruential generator (Knuth's constants): the same instants in every run.
-    let mut seed: u64 = 42;
-    for round in 0..25 {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        space.write("Dockerfile", format!("{text}RUN echo {round} > /round\n"));
-        let mut child = space
-            .command(&["build", "context", "-t", "killed"])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis((seed >> 33) % 120));
-        child.kill().unwrap();
-        _ = child.wait().unwrap();
-        let checked = space.kiln(&["fsck"]);
-        assert_eq!(
-            checked.status,
-            Some(0),
-            "{round}: {}{}",
-            checked.stdout,
-            checked.stderr
-        );
-    }
-    let out = space.build_files(&[]);
-    assert_eq!(read(out.join("list")), "0\n1\n2\n3\n4\n5\n");
-    assert_eq!(read(out.join("context/files/39")), "39");
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(
-        !mounts.contains(&space.path("store").display().to_string()),
-        "{mounts}"
-    );
 }
 
 #[test]

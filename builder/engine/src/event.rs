@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use kiln_graph::{Location, StepId, StepKey};
+use kiln_graph::{BlobDigest, Location, StepId, StepKey, TreeId};
 use serde::Serialize;
 
 /// The version of events as JSON.
@@ -49,6 +49,10 @@ pub enum Event {
         duration: Duration,
         /// What the step's result is filed under.
         key: Option<StepKey>,
+        /// The trees that it added or fetched.
+        trees: Vec<TreeId>,
+        /// The layers of a base image: digests of the uncompressed tars.
+        layers: Vec<BlobDigest>,
     },
     /// A command of a step ended, and used this of the machine. One that is tried again has
     /// several.

@@ -5,12 +5,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use kiln_cache::Session;
-use kiln_graph::{Build, Graph, StepId, StepKey};
+use kiln_graph::{BlobDigest, Build, Graph, StepId, StepKey, TreeId};
 
 use crate::engine::{Engine, Request};
 use crate::remote::Exports;
 use crate::schedule::Schedule;
-use crate::snapshot::StepResult;
+use crate::snapshot::{LayerRef, StepResult};
 use crate::step::{Done, Shared};
 use crate::{EngineError, Event, Outcome, PlannedStep};
 
@@ -65,7 +65,7 @@ impl Solved {
     pub fn folder(&self, step: StepId) -> Result<std::path::PathBuf, EngineError> {
         let snapshot = self.snapshot(step)?;
         match snapshot.layers() {
-            [crate::snapshot::LayerRef::Tree(id)] => match self.engine.store.tree(id)? {
+            [LayerRef::Tree(id)] => match self.engine.store.tree(id)? {
                 Some(tree) => Ok(tree.fs()),
                 None => Err(no_folder()),
             },
@@ -81,7 +81,7 @@ impl Solved {
     /// When the step's result is more than one tree, or is gone.
     pub fn latest_time(&self, step: StepId) -> Result<Option<i64>, EngineError> {
         let snapshot = self.snapshot(step)?;
-        let [crate::snapshot::LayerRef::Tree(id)] = snapshot.layers() else {
+        let [LayerRef::Tree(id)] = snapshot.layers() else {
             return Err(no_folder());
         };
         let tree = self.engine.store.tree(id)?.ok_or_else(no_folder)?;
@@ -248,7 +248,7 @@ impl Progress {
         match answer {
             Ok(done) => {
                 let key = done.filed.as_ref().map(|filed| filed.key);
-                finished(shared, id, done.outcome, started, key);
+                finished(shared, id, started, Ended::of(&done));
                 self.answers.keys.extend(key.map(|key| (id, key)));
                 if let Some(filed) = done.filed {
                     let written = filed.stdout.clone().map(|text| (id, text));
@@ -270,7 +270,7 @@ impl Progress {
             true => Outcome::Cancelled,
             false => Outcome::Failed,
         };
-        finished(shared, id, outcome, started, None);
+        finished(shared, id, started, Ended::without_result(outcome));
         if !shared.request.keep_going {
             shared.cancel.cancel();
         }
@@ -296,18 +296,51 @@ fn inputs_of(graph: &Graph, id: StepId, results: &BTreeMap<StepId, StepResult>) 
         .collect()
 }
 
-fn finished(
-    shared: &Shared<'_>,
-    id: StepId,
+/// How a step ended, and what it has in the store.
+struct Ended {
     outcome: Outcome,
-    started: Instant,
     key: Option<StepKey>,
-) {
+    trees: Vec<TreeId>,
+    layers: Vec<BlobDigest>,
+}
+
+impl Ended {
+    fn without_result(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            key: None,
+            trees: Vec::new(),
+            layers: Vec::new(),
+        }
+    }
+
+    fn of(done: &Done) -> Self {
+        let own = match (&done.filed, &done.result) {
+            (Some(filed), _) => &filed.added[..],
+            (None, StepResult::Snapshot(snapshot)) => snapshot.layers(),
+            (None, StepResult::Folder(_)) => &[],
+        };
+        let mut ended = Self::without_result(done.outcome);
+        ended.key = done.filed.as_ref().map(|filed| filed.key);
+        for layer in own {
+            match layer {
+                LayerRef::Tree(id) => ended.trees.push(*id),
+                LayerRef::Image { layer, .. } => ended.layers.push(layer.diff_id),
+                LayerRef::Distant(distant) => ended.trees.push(distant.tree.tree),
+            }
+        }
+        ended
+    }
+}
+
+fn finished(shared: &Shared<'_>, id: StepId, started: Instant, ended: Ended) {
     let duration = shared.begun(id).unwrap_or(started).elapsed();
     shared.request.events.event(Event::Finished {
         step: id.into(),
-        outcome,
+        outcome: ended.outcome,
         duration,
-        key,
+        key: ended.key,
+        trees: ended.trees,
+        layers: ended.layers,
     });
 }

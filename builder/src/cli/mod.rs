@@ -75,7 +75,11 @@ enum Command {
         repair: bool,
     },
     /// Show what the store holds
-    Du,
+    Du {
+        /// By build, of those that are remembered
+        #[arg(long)]
+        builds: bool,
+    },
     /// Remove what is no longer wanted from the store
     Prune(storage::PruneArgs),
     /// Say what this machine allows, and what to install
@@ -121,7 +125,8 @@ pub fn run() -> ExitCode {
         Command::Volume(command) => volume::run(&command),
         Command::Registry(command) => registry::run(&command),
         Command::Fsck { repair } => storage::fsck(repair),
-        Command::Du => storage::du(),
+        Command::Du { builds: true } => storage::du_by_build(),
+        Command::Du { builds: false } => storage::du(),
         Command::Prune(args) => storage::prune(&args),
         Command::Doctor => doctor::run(),
         Command::Schema => {

@@ -1,5 +1,7 @@
 //! `kiln du` and `kiln prune`.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 use kiln_cache::{Kind, PruneOptions, UsageItem};
@@ -63,6 +65,35 @@ pub(crate) fn du() -> Result<(), Failed> {
         usage.items.len(),
         HumanBytes(usage.total())
     );
+    print(&text);
+    Ok(())
+}
+
+/// Runs `kiln du --builds`.
+pub(crate) fn du_by_build() -> Result<(), Failed> {
+    let (engine, _) = crate::open()?;
+    let store = engine.store();
+    let mut seen = HashSet::new();
+    let latest = store.builds()?.into_iter();
+    let latest = latest.filter(|build| seen.insert(build.subject.clone()));
+    let (mut names, mut users) = (Vec::new(), Vec::new());
+    for build in latest {
+        users.push(store.paths_of_build(&build)?);
+        names.push(build.title);
+    }
+    let (images, volumes) = store.paths_of_images_and_volumes()?;
+    users.extend([images, volumes]);
+    names.extend(["images that have names", "cache volumes"].map(str::to_owned));
+    let found = store.attribute(&users)?;
+    let row = |uses: &str, alone: &str, name: &str| format!("{uses:>12} {alone:>12}  {name}\n");
+    let size = |bytes: u64| HumanBytes(bytes).to_string();
+    let mut text = row("uses", "alone", "");
+    for (name, share) in names.iter().zip(&found.shares) {
+        text += &row(&size(share.uses), &size(share.alone), name);
+    }
+    let rest = size(found.rest);
+    text += &row(&rest, &rest, "everything else");
+    text += &row(&size(found.total), "", "total");
     print(&text);
     Ok(())
 }

@@ -262,6 +262,8 @@ mod tests {
             outcome,
             duration: Duration::from_secs(1),
             key: None,
+            trees: Vec::new(),
+            layers: Vec::new(),
         }
     }
 
