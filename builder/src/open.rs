@@ -33,7 +33,7 @@ pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
         false => OverlayXattrs::Trusted,
     };
     let config = Config::load()?;
-    let store = Store::open(root, Options { xattrs })?;
+    let store = Store::open(root, Options { xattrs, notice })?;
     Ok(Engine::new(
         store.clone(),
         Sandbox::of_this_program(),
@@ -44,6 +44,10 @@ pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
         }),
         identity,
     ))
+}
+
+fn notice(text: &str) {
+    crate::cli::say(text);
 }
 
 /// Manifests and configurations, kept as blobs.

@@ -39,7 +39,7 @@ impl Store {
     pub fn fsck(&self, repair: bool) -> Result<FsckReport, StoreError> {
         let items = self.usage()?.items;
         let damage = |item: &UsageItem| {
-            let reason = self.problem(item)?;
+            let reason = problem(item.kind, &item.path)?;
             Some(Damage {
                 kind: item.kind,
                 path: item.path.clone(),
@@ -83,35 +83,39 @@ impl Store {
         let damaged = paths.iter().filter(|path| !whole(path)).map(damage);
         (paths.len(), damaged.collect())
     }
+}
 
-    fn problem(&self, item: &UsageItem) -> Option<String> {
-        match item.kind {
-            Kind::Tree => self.tree_problem(item),
-            Kind::Blob => blob_problem(item),
-            Kind::Record | Kind::Memo => match crate::memo::read_checked(&item.path) {
-                Ok(Some(_)) => None,
-                Ok(None) => Some("its checksum is wrong".to_owned()),
-                Err(error) => Some(error.to_string()),
-            },
-            // What steps keep in volumes, and wrote to logs, has no digest.
-            Kind::Volume | Kind::Log => None,
-        }
+/// What is wrong with a stored thing, in words.
+pub(crate) fn problem(kind: Kind, path: &Path) -> Option<String> {
+    match kind {
+        Kind::Tree => tree_problem(path),
+        Kind::Blob => blob_problem(path),
+        Kind::Record | Kind::Memo => match crate::memo::read_checked(path) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("its checksum is wrong".to_owned()),
+            Err(error) => Some(error.to_string()),
+        },
+        // What steps keep in volumes, and wrote to logs, has no digest.
+        Kind::Volume | Kind::Log => None,
     }
+}
 
-    fn tree_problem(&self, item: &UsageItem) -> Option<String> {
-        let Ok(id) = item.name.parse::<Digest>() else {
-            return Some("its name is no digest".to_owned());
-        };
-        let bytes = std::fs::read(item.path.join("manifest")).unwrap_or_default();
-        let Some(manifest) = crate::remote::read_manifest(&bytes, &TreeId(id)) else {
-            return Some("its manifest is damaged".to_owned());
-        };
-        let fs = item.path.join("fs");
-        manifest
-            .entries()
-            .iter()
-            .find_map(|entry| entry_problem(entry, &fs))
-    }
+fn tree_problem(path: &Path) -> Option<String> {
+    let Ok(id) = name(path).parse::<Digest>() else {
+        return Some("its name is no digest".to_owned());
+    };
+    let bytes = std::fs::read(path.join("manifest")).unwrap_or_default();
+    let Some(manifest) = crate::remote::read_manifest(&bytes, &TreeId(id)) else {
+        return Some("its manifest is damaged".to_owned());
+    };
+    let fs = path.join("fs");
+    let entries = manifest.entries().par_iter();
+    entries.find_map_any(|entry| entry_problem(entry, &fs))
+}
+
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn entry_problem(entry: &Entry, fs: &Path) -> Option<String> {
@@ -143,10 +147,10 @@ fn blake3_of(path: &Path) -> Option<Digest> {
     crate::scan::upper::digest_of(path, &ImagePath::root()).ok()
 }
 
-fn blob_problem(item: &UsageItem) -> Option<String> {
-    let actual = sha256_of(&item.path);
+fn blob_problem(path: &Path) -> Option<String> {
+    let actual = sha256_of(path);
     match actual {
-        Ok(actual) if actual.hex() == item.name => None,
+        Ok(actual) if actual.hex() == name(path) => None,
         Ok(_) => Some("its content changed".to_owned()),
         Err(error) => Some(error.to_string()),
     }

@@ -3,15 +3,18 @@
 //! Before a thing becomes visible, an empty file `pending/<boot id>/<part>~<2 hex>~<name>` says
 //! so. Making it is ordered before the rename in the file system's journal, and costs no wait.
 //! Some time later one `syncfs` settles all, and the marks go. Marks of another boot id were
-//! never settled: what they name may be incomplete, and is dropped before anybody uses it.
+//! never settled: what they name may be incomplete. It is compared with its digest before anybody
+//! uses it, and dropped when it is something else.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rayon::prelude::*;
+
 use crate::error::Context as _;
 use crate::lock::Mode;
 use crate::staging::remove_tree;
-use crate::{Store, StoreError};
+use crate::{Kind, Store, StoreError, fsck};
 
 /// Its modification time is that of the first build's end after marks were last settled.
 const SINCE: &str = "pending-since";
@@ -56,22 +59,55 @@ fn mark_name(store: &Store, path: &Path) -> Option<String> {
     Some(inside.to_str()?.replace('/', "~"))
 }
 
-/// Drops what marks of another boot name.
-pub(crate) fn drop_unsettled(store: &Store) -> Result<(), StoreError> {
+/// Looks at what marks of another boot name, and drops what isn't whole: after a power cut that is
+/// what the disk didn't get, after an orderly restart nothing.
+pub(crate) fn check_unsettled(store: &Store) -> Result<(), StoreError> {
     let others = other_boots(store)?;
     if others.is_empty() {
         return Ok(());
     }
     let _alone = store.gc_lock(Mode::Exclusive)?;
+    // Another process may have done it meanwhile.
+    let others = other_boots(store)?;
+    let marked: Vec<PathBuf> = others
+        .iter()
+        .flat_map(|folder| marked(store, folder))
+        .collect();
+    let trees = marked.iter().filter(|path| kind(store, path) == Kind::Tree);
+    match trees.count() {
+        0 => {}
+        count => (store.options().notice)(&format!(
+            "checking {count} results from before this machine was started"
+        )),
+    }
+    let damaged = marked
+        .into_par_iter()
+        .filter(|path| fsck::problem(kind(store, path), path).is_some());
+    damaged.for_each(|path| remove_tree(&path));
     for folder in others {
-        for mark in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if let Some(name) = mark.file_name().to_str() {
-                remove_tree(&store.root().join(name.replace('~', "/")));
-            }
-        }
         remove_tree(&folder);
     }
     Ok(())
+}
+
+/// What the marks in a folder name, as far as it is there.
+fn marked(store: &Store, folder: &Path) -> Vec<PathBuf> {
+    let marks = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let path = |mark: std::fs::DirEntry| {
+        let name = mark.file_name().to_str()?.replace('~', "/");
+        Some(store.root().join(name)).filter(|path| path.symlink_metadata().is_ok())
+    };
+    marks.filter_map(path).collect()
+}
+
+/// What lies at a path of the store. All that is small is in the form of `memo`.
+fn kind(store: &Store, path: &Path) -> Kind {
+    let inside = path.strip_prefix(store.root()).unwrap_or(path);
+    let of_tree = [Kind::Tree, Kind::Blob];
+    let found = of_tree
+        .into_iter()
+        .find(|kind| inside.starts_with(kind.place().0));
+    found.unwrap_or(Kind::Memo)
 }
 
 fn other_boots(store: &Store) -> Result<Vec<PathBuf>, StoreError> {
@@ -147,21 +183,28 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_settled_is_dropped_after_a_reboot() {
+    fn what_was_never_settled_is_checked_after_a_restart() {
         let (_folder, store) = scratch_store();
-        let [kept, lost] = [b"kept", b"lost"].map(|name| Digest::of(name));
-        store.put_memo("test", &kept, &1).unwrap();
-        let before = store.path("pending").join("another-boot");
-        std::fs::rename(
-            store.path("pending").join(store.boot()),
-            store.path("aside"),
-        )
-        .unwrap();
-        store.put_memo("test", &lost, &2).unwrap();
-        std::fs::rename(store.path("pending").join(store.boot()), &before).unwrap();
+        let [settled, whole, lost] =
+            [b"settled", b"whole12", b"lost123"].map(|name| Digest::of(name));
+        let pending = store.path("pending");
+        store.put_memo("test", &settled, &1).unwrap();
+        std::fs::rename(pending.join(store.boot()), store.path("aside")).unwrap();
+        store.put_memo("test", &whole, &2).unwrap();
+        store.put_memo("test", &lost, &3).unwrap();
+        let blob = store.put_blob(b"blob").unwrap();
+        // The disk got the names, but not what is in the files.
+        let emptied = store.sharded("memo/test", &lost.to_string());
+        for path in [&emptied, &blob.path] {
+            std::fs::write(path, "").unwrap();
+        }
+        let before = pending.join("another-boot");
+        std::fs::rename(pending.join(store.boot()), &before).unwrap();
+        std::fs::write(before.join("trees~00~never-made"), "").unwrap();
         let again = Store::open(store.root(), Options::default()).unwrap();
-        assert_eq!(again.memo::<u32>("test", &kept).unwrap(), Some(1));
-        assert_eq!(again.memo::<u32>("test", &lost).unwrap(), None);
+        assert_eq!(again.memo::<u32>("test", &settled).unwrap(), Some(1));
+        assert_eq!(again.memo::<u32>("test", &whole).unwrap(), Some(2));
+        assert!(!emptied.exists() && !blob.path.exists());
         assert!(!before.exists());
     }
 }

@@ -67,10 +67,21 @@ impl OverlayXattrs {
 }
 
 /// How a store is opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Where overlayfs keeps its marks for this user.
     pub xattrs: OverlayXattrs,
+    /// Is told, in words, what takes a while.
+    pub notice: fn(&str),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            xattrs: OverlayXattrs::default(),
+            notice: |_| {},
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -147,6 +158,10 @@ impl Store {
     #[must_use]
     pub fn xattrs(&self) -> OverlayXattrs {
         self.0.options.xattrs
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
     }
 
     pub(crate) fn boot(&self) -> &str {
@@ -229,7 +244,7 @@ impl Store {
     }
 
     fn recover(&self) -> Result<(), StoreError> {
-        pending::drop_unsettled(self)?;
+        pending::check_unsettled(self)?;
         staging::remove_dead(self)
     }
 }

@@ -236,3 +236,32 @@ fn the_power_fails_at_any_instant() {
         machine.cut_the_power(running);
     }
 }
+
+#[test]
+fn an_orderly_restart_loses_nothing() {
+    let space = Space::new();
+    context(&space);
+    let machine = Machine::new(&space);
+    let build = "exec $KILN build context --build-arg ROUND=1 -t kept --progress plain";
+    machine.start(1);
+    _ = machine.run(&space, build).ok();
+    machine.unmount();
+    machine.start(2);
+    let again = machine.run(&space, build).ok();
+    assert!(
+        again
+            .stderr
+            .contains("from before this machine was started"),
+        "{}",
+        again.stderr
+    );
+    let cached = again.stderr.matches(" CACHED").count();
+    assert_eq!(cached, 8, "{}", again.stderr);
+    assert!(
+        !machine
+            .run(&space, build)
+            .ok()
+            .stderr
+            .contains("from before")
+    );
+}

@@ -32,6 +32,30 @@ fn space() -> Space {
 }
 
 #[test]
+fn disk_space_by_build() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN head -c 3000000 /dev/urandom > /big\n"),
+    );
+    _ = space.build(&[]).ok();
+    space.write(
+        "Other",
+        format!("FROM {BUSYBOX}\nRUN head -c 1000000 /dev/urandom > /small\n"),
+    );
+    _ = space.build(&["-f", "context/Other"]).ok();
+    let shown = space.kiln(&["du", "--builds"]).ok().stdout;
+    let alone = |name: &str| {
+        let line = shown.lines().find(|line| line.ends_with(name)).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words[2].parse::<f64>().unwrap(), words[3].to_owned())
+    };
+    let (big, small) = (alone("context/Dockerfile"), alone("context/Other"));
+    assert!(big.1 == "MiB" && (2.8..3.1).contains(&big.0), "{shown}");
+    assert!(small.0 < 1100.0 && small.1 != "GiB", "{shown}");
+}
+
+#[test]
 fn from_and_until_a_step() {
     let space = space();
     let ids = |args: &[&str]| {

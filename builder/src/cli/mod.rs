@@ -168,7 +168,7 @@ impl<E: Into<crate::Error>> From<E> for Failed {
 }
 
 /// Writes a line to standard error.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     use std::io::Write as _;
     let text = crate::terminal::shown(text);
     _ = writeln!(std::io::stderr().lock(), "{text}");
