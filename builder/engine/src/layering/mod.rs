@@ -5,6 +5,7 @@ mod auto;
 mod content;
 mod history;
 mod package;
+mod rpm;
 mod split;
 
 use std::ops::Range;

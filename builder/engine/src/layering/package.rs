@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use kiln_graph::{Entry, ImagePath, Node};
 
-use super::LayerContent;
+use super::{LayerContent, rpm};
 
 /// Folders in which each entry is a package of its own.
 const PACKAGE_FOLDERS: &[&str] = &["site-packages", "dist-packages", "node_modules", "gems"];
@@ -15,6 +15,9 @@ const APK_DATABASES: &[&str] = &["/lib/apk/db/installed", "/usr/lib/apk/db/insta
 const SYSTEM_FOLDERS: &[&str] = &[
     "bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var",
 ];
+
+/// No database of an honest image is larger, in bytes.
+const MOST_DATABASE: u64 = 1 << 30;
 
 /// What a file belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +49,8 @@ impl Packages {
                 owners.extend(text.lines().map(own));
             } else if APK_DATABASES.contains(&path.as_str()) {
                 owners.extend(apk_owners(&text(content, entry)));
+            } else if rpm::DATABASES.contains(&path.as_str()) {
+                owners.extend(rpm::owners(&bytes(content, entry)));
             }
         }
         Self { owners }
@@ -76,11 +81,18 @@ fn is_system(path: &str) -> bool {
 }
 
 fn text(content: &LayerContent, entry: &Entry) -> String {
+    String::from_utf8_lossy(&bytes(content, entry)).into_owned()
+}
+
+/// A database's bytes; of one that is larger than any, none.
+fn bytes(content: &LayerContent, entry: &Entry) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if let (Node::File { .. }, Ok(mut file)) = (&entry.node, content.open(entry)) {
+    if let (Node::File { size, .. }, Ok(mut file)) = (&entry.node, content.open(entry))
+        && *size <= MOST_DATABASE
+    {
         _ = file.read_to_end(&mut bytes);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// The package whose files `/var/lib/dpkg/info/NAME.list` lists.
