@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kiln_engine::{Engine, EventSink, Request, Solved};
 use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
 use kiln_frontend_toml::{
-    self as toml_frontend, Included, NamedContext, ValueRequest, ValueSteps, ValueTable,
+    self as toml_frontend, BuildFile, Included, NamedContext, ValueRequest, ValueSteps, ValueTable,
 };
 use kiln_graph::ImageTable;
 
@@ -37,57 +37,14 @@ pub(crate) fn read(
     context: &Path,
     texts: &mut Texts,
 ) -> Result<Read, Error> {
-    let includes = Includes {
-        engine: base.engine,
-        context,
-        events: request.events(),
-        kept: RefCell::default(),
-    };
-    let included = RefCell::new(Vec::new());
-    let include = |file: &Included<'_>| {
-        let text = includes.read(file)?;
-        included.borrow_mut().push((file.to_string(), text.clone()));
-        Ok(text)
-    };
-    let file = toml_frontend::parse(&options.file_name, texts.main(), &include);
-    for (name, text) in included.take() {
-        texts.include(&name, &text);
-    }
-    let file = file?;
-    let mut told = toml_frontend::Options {
-        params: options.build_args.clone(),
-        target: options.target.clone(),
-        platforms: options.platforms.clone(),
-        build_platform: options.build_platform.clone(),
-        ignore: options.ignore.get("context").cloned().unwrap_or_default(),
-        labels: options.labels.clone(),
-        contexts: options
-            .contexts
-            .iter()
-            .map(|given| named(given, options))
-            .collect(),
-        no_cache_filter: options.no_cache_filter.clone(),
-        extra_hosts: options.extra_hosts.clone(),
-        ulimits: options.ulimits.clone(),
-        shm_size: options.shm_size,
-        values: ValueTable::new(),
-    };
-    let mut kept = includes.kept.take();
+    let (file, mut kept) = parse(base.engine, request, options, context, texts)?;
+    let mut told = told(options);
     let mut images = ImageTable::new();
     loop {
         match toml_frontend::compile(&file, &told, &images)? {
-            toml_frontend::Outcome::Needs(requests) => {
-                base.add_to(&mut images, requests)?;
-            }
+            toml_frontend::Outcome::Needs(requests) => base.add_to(&mut images, requests)?,
             toml_frontend::Outcome::Values(steps) if request.assume_images => {
-                let name =
-                    |wanted: &ValueRequest| format!("{{{{ steps.{}.stdout }}}}", wanted.step);
-                let assumed = steps
-                    .wanted
-                    .into_iter()
-                    .map(|(wanted, _)| (name(&wanted), wanted));
-                told.values
-                    .extend(assumed.map(|(name, wanted)| (wanted, name)));
+                told.values.extend(assumed(*steps));
             }
             toml_frontend::Outcome::Values(steps) => {
                 let solved = values(base, request, *steps, context, &mut told.values)?;
@@ -98,6 +55,56 @@ pub(crate) fn read(
     }
 }
 
+/// Parses a file with those it includes, whose texts are noted; and what keeps these.
+fn parse(
+    engine: &Engine,
+    request: &DockerfileRequest,
+    options: &Options,
+    context: &Path,
+    texts: &mut Texts,
+) -> Result<(BuildFile, Vec<Arc<Solved>>), Error> {
+    let includes = Includes::new(engine, request, context);
+    let included = RefCell::new(Vec::new());
+    let include = |file: &Included<'_>| {
+        let text = includes.read(file)?;
+        included.borrow_mut().push((file.to_string(), text.clone()));
+        Ok(text)
+    };
+    let file = toml_frontend::parse(&options.file_name, texts.main(), &include);
+    for (name, text) in included.take() {
+        texts.include(&name, &text);
+    }
+    Ok((file?, includes.kept.take()))
+}
+
+/// What the compiler is told, in its own words.
+fn told(options: &Options) -> toml_frontend::Options {
+    let contexts = options.contexts.iter();
+    toml_frontend::Options {
+        params: options.build_args.clone(),
+        target: options.target.clone(),
+        platforms: options.platforms.clone(),
+        build_platform: options.build_platform.clone(),
+        ignore: options.ignore.get("context").cloned().unwrap_or_default(),
+        labels: options.labels.clone(),
+        contexts: contexts.map(|given| named(given, options)).collect(),
+        no_cache_filter: options.no_cache_filter.clone(),
+        extra_hosts: options.extra_hosts.clone(),
+        ulimits: options.ulimits.clone(),
+        shm_size: options.shm_size,
+        values: ValueTable::new(),
+    }
+}
+
+/// What stands for the outputs of steps where nothing is run.
+fn assumed(steps: ValueSteps) -> ValueTable {
+    let name = |wanted: &ValueRequest| format!("{{{{ steps.{}.stdout }}}}", wanted.step);
+    let wanted = steps.wanted.into_iter();
+    wanted
+        .map(|(wanted, _)| (wanted.clone(), name(&wanted)))
+        .collect()
+}
+
 /// The images of a kiln.toml, as targets.
 pub(crate) fn images(
     engine: &Engine,
@@ -106,12 +113,7 @@ pub(crate) fn images(
     context: &Path,
     text: &str,
 ) -> Result<Vec<Option<String>>, Error> {
-    let includes = Includes {
-        engine,
-        context,
-        events: request.events(),
-        kept: RefCell::default(),
-    };
+    let includes = Includes::new(engine, request, context);
     let include = |file: &Included<'_>| includes.read(file);
     let file = toml_frontend::parse(&options.file_name, text, &include)?;
     let names = file.image_names();
@@ -127,7 +129,16 @@ struct Includes<'a> {
     kept: RefCell<Vec<Arc<Solved>>>,
 }
 
-impl Includes<'_> {
+impl<'a> Includes<'a> {
+    fn new(engine: &'a Engine, request: &DockerfileRequest, context: &'a Path) -> Self {
+        Self {
+            engine,
+            context,
+            events: request.events(),
+            kept: RefCell::default(),
+        }
+    }
+
     fn read(&self, file: &Included<'_>) -> Result<String, String> {
         let bytes = match file {
             Included::File(path) => crate::inside::read(self.context, Path::new(path)),

@@ -61,18 +61,20 @@ fn row(
     for _ in 0..runs {
         for (builder, times) in builders.iter().zip(&mut times) {
             (workload.before)(&context)?;
-            times.push(builder.build(&context, workload)?);
+            times.extend(builder.build(&context, workload)?);
         }
     }
-    ensure!(
-        times.iter().all(|times| !times.is_empty()),
-        "nothing was run"
-    );
-    let shown: Vec<String> = times.iter().map(|times| seconds(median(times))).collect();
-    let ratios: Vec<String> = times[1..]
-        .iter()
-        .map(|other| ratio(other, &times[0]))
-        .collect();
+    ensure!(!times[0].is_empty(), "nothing was run");
+    let shown = |times: &Vec<Duration>| match times.is_empty() {
+        true => "-".to_owned(),
+        false => seconds(median(times)),
+    };
+    let shown: Vec<String> = times.iter().map(shown).collect();
+    let others = times[1..].iter().map(|other| match other.is_empty() {
+        true => "-".to_owned(),
+        false => ratio(other, &times[0]),
+    });
+    let ratios: Vec<String> = others.collect();
     Ok(format!(
         "| {} | {} | {} |",
         workload.name,

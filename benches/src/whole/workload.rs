@@ -1,6 +1,7 @@
 //! What is built.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -17,8 +18,32 @@ pub(crate) struct Workload {
     pub(crate) make: fn(&Path) -> Result<()>,
     /// What happens before each run.
     pub(crate) before: fn(&Path) -> Result<()>,
-    /// Whether results are used again.
-    pub(crate) cached: bool,
+    /// Which results are used again.
+    pub(crate) start: Start,
+    /// What comes out.
+    pub(crate) output: Output,
+}
+
+/// What a build may use of those before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Everything.
+    Cached,
+    /// Base images only.
+    Steps,
+    /// Nothing.
+    Nothing,
+}
+
+/// What a build makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// A result in the builder's store.
+    Stored,
+    /// An OCI archive, its layers compressed so.
+    Archive(&'static str),
+    /// An image in the tests' registry.
+    Pushed,
 }
 
 /// All of them.
@@ -27,37 +52,78 @@ pub(crate) const ALL: &[Workload] = &[
         name: "50 cached steps, nothing to do",
         make: chain,
         before: nothing,
-        cached: true,
+        start: Start::Cached,
+        output: Output::Stored,
     },
     Workload {
         name: "50 RUN steps, no cache",
         make: chain,
         before: nothing,
-        cached: false,
+        start: Start::Steps,
+        output: Output::Stored,
     },
     Workload {
         name: "16 stages that sleep 1 s",
         make: fan,
         before: nothing,
-        cached: false,
+        start: Start::Steps,
+        output: Output::Stored,
     },
     Workload {
         name: "10,000 files, no cache",
         make: files,
         before: nothing,
-        cached: false,
+        start: Start::Steps,
+        output: Output::Stored,
     },
     Workload {
         name: "10,000 files, nothing changed",
         make: files,
         before: nothing,
-        cached: true,
+        start: Start::Cached,
+        output: Output::Stored,
     },
     Workload {
         name: "10,000 files, one edited",
         make: files,
         before: edit,
-        cached: true,
+        start: Start::Cached,
+        output: Output::Stored,
+    },
+    Workload {
+        name: "512 MB to an OCI archive, gzip",
+        make: big,
+        before: change_big,
+        start: Start::Cached,
+        output: Output::Archive("gzip"),
+    },
+    Workload {
+        name: "512 MB to an OCI archive, zstd",
+        make: big,
+        before: change_big,
+        start: Start::Cached,
+        output: Output::Archive("zstd"),
+    },
+    Workload {
+        name: "512 MB to a registry",
+        make: big,
+        before: change_big,
+        start: Start::Cached,
+        output: Output::Pushed,
+    },
+    Workload {
+        name: "pull and unpack a Debian base, 1 RUN",
+        make: debian,
+        before: nothing,
+        start: Start::Nothing,
+        output: Output::Stored,
+    },
+    Workload {
+        name: "push again what the registry has",
+        make: debian,
+        before: nothing,
+        start: Start::Cached,
+        output: Output::Pushed,
     },
 ];
 
@@ -103,4 +169,48 @@ fn edit(context: &Path) -> Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let file = context.join("src/d0/s0/f0");
     Ok(std::fs::write(file, now.as_nanos().to_string())?)
+}
+
+/// How large each of the four large files is, in bytes.
+const BIG: usize = 128 << 20;
+
+/// Half noise, half text.
+fn big(context: &Path) -> Result<()> {
+    std::fs::create_dir(context.join("data"))?;
+    // Xorshift (Marsaglia 2003): noise that is the same in every run.
+    let mut state = 88_172_645_463_325_252_u64;
+    for number in 0..4 {
+        let mut bytes = Vec::with_capacity(BIG);
+        while bytes.len() < BIG {
+            for _ in 0..(512 << 10) / 8 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                bytes.extend_from_slice(&state.to_le_bytes());
+            }
+            bytes.extend_from_slice(&b"compressible text ".repeat((512 << 10) / 18));
+        }
+        bytes.truncate(BIG);
+        std::fs::write(context.join(format!("data/blob{number}")), bytes)?;
+    }
+    Ok(std::fs::write(
+        context.join("Dockerfile"),
+        "FROM scratch\nCOPY data /data\n",
+    )?)
+}
+
+/// What was compressed or sent before is of no use.
+fn change_big(context: &Path) -> Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    for number in 0..4 {
+        let path = context.join(format!("data/blob{number}"));
+        let file = std::fs::File::options().write(true).open(path)?;
+        file.write_all_at(&now.as_nanos().to_le_bytes(), 0)?;
+    }
+    Ok(())
+}
+
+fn debian(context: &Path) -> Result<()> {
+    let text = "FROM 127.0.0.1:5000/debian:bookworm\nRUN echo hi > /hi\n";
+    Ok(std::fs::write(context.join("Dockerfile"), text)?)
 }

@@ -1,0 +1,98 @@
+//! `[images.NAME]`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Run;
+use crate::text::{Name, Text};
+
+/// An image.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The step whose files it has.
+    pub from: Option<Text>,
+    /// Tests that must pass; all unless given.
+    pub tests: Option<Vec<Text>>,
+    /// The program that a container runs.
+    pub entrypoint: Option<Vec<Text>>,
+    /// Its arguments.
+    pub cmd: Option<Vec<Text>>,
+    /// Variables of a container.
+    #[serde(default)]
+    pub env: BTreeMap<Name, Text>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<Name, Text>,
+    /// `USER[:GROUP]`.
+    pub user: Option<Text>,
+    /// The working folder.
+    pub workdir: Option<Text>,
+    /// Ports: `8080`, `53/udp`.
+    #[serde(default)]
+    pub expose: Vec<Text>,
+    /// Volumes of a container.
+    #[serde(default)]
+    pub volumes: Vec<Text>,
+    /// The signal that stops a container.
+    pub stop_signal: Option<Text>,
+    /// How it is found out whether a container is well.
+    pub healthcheck: Option<Healthcheck>,
+    /// Layers by step or by path, lowest first.
+    #[serde(default)]
+    pub layers: Vec<Layer>,
+    /// What it must keep to.
+    pub policy: Option<Policy>,
+}
+
+/// What an image must keep to, or no image is made.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whether it only warns.
+    #[serde(default)]
+    pub warn: bool,
+    /// The most that all its layers may have, compressed: `300MB`.
+    pub max_size: Option<Text>,
+    /// The most that a layer may have, compressed.
+    pub max_layer_size: Option<Text>,
+    /// The most that files may have which are there more than once.
+    pub max_duplicates: Option<Text>,
+    /// Patterns of paths that must not be there.
+    #[serde(default)]
+    pub forbid: Vec<Text>,
+}
+
+/// How it is found out whether a container is well.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Healthcheck {
+    /// The command.
+    pub run: Run,
+    /// The time between two checks.
+    pub interval: Option<Text>,
+    /// After how long a check has failed.
+    pub timeout: Option<Text>,
+    /// How long a container may take to start.
+    pub start_period: Option<Text>,
+    /// The time between two checks while it starts.
+    pub start_interval: Option<Text>,
+    /// After how many failures in a row a container isn't well.
+    pub retries: Option<u32>,
+}
+
+/// A layer of an image: exactly one of `steps` and `paths`.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// Its name.
+    pub name: Text,
+    /// The steps whose changes are in it.
+    #[serde(default)]
+    pub steps: Vec<Text>,
+    /// Patterns of the paths in it.
+    #[serde(default)]
+    pub paths: Vec<Text>,
+}

@@ -1,0 +1,248 @@
+//! `[steps.NAME]` and `[tests.NAME]`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ParamType, Scalar};
+use crate::text::{Name, Placed, Text};
+
+/// Something that is done in a root filesystem: files are copied, then a command is run.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What it starts from: a step, a source, an image's name, or `scratch`.
+    pub from: Option<Text>,
+    /// The platform of the image in `from`: `build` for what the builder runs on, or such as
+    /// `linux/arm64`; what is built for unless given.
+    pub platform: Option<Text>,
+    /// Steps that must be done before.
+    #[serde(default)]
+    pub needs: Vec<Text>,
+    /// Only when this holds: `params.profile == 'debug'`.
+    #[serde(rename = "if")]
+    pub condition: Option<Text>,
+    /// Files to copy first.
+    #[serde(default)]
+    pub copy: Vec<Copy>,
+    /// A command: for the shell, or a program with its arguments.
+    pub run: Option<Run>,
+    /// A script and its interpreter.
+    pub script: Option<Script>,
+    /// Variables of the command.
+    #[serde(default)]
+    pub env: BTreeMap<Name, Text>,
+    /// The working folder.
+    pub workdir: Option<Text>,
+    /// `USER[:GROUP]`.
+    pub user: Option<Text>,
+    /// `host`, `sandbox` or `none`.
+    pub network: Option<NetworkKind>,
+    /// Lines of `/etc/hosts`: names and addresses.
+    #[serde(default)]
+    pub hosts: BTreeMap<Name, Text>,
+    /// Resource limits, by name as in `ulimit`.
+    #[serde(default)]
+    pub limits: BTreeMap<Name, Placed<Limit>>,
+    /// The size of `/dev/shm`: `128MB`.
+    pub shm_size: Option<Text>,
+    /// Folders in memory, for the time of the command.
+    #[serde(default)]
+    pub tmpfs: Vec<Tmpfs>,
+    /// Volumes that outlive the build.
+    #[serde(default)]
+    pub caches: Vec<Cache>,
+    /// Files of other steps and sources, for the time of the command.
+    #[serde(default)]
+    pub binds: Vec<Bind>,
+    /// Secrets, for the time of the command.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// SSH agents, for the time of the command.
+    #[serde(default)]
+    pub ssh: Vec<Text>,
+    /// How often a failing command is tried again.
+    #[serde(default)]
+    pub retry: u32,
+    /// After how long the command is killed: `90s`, `10m`, `1h`.
+    pub timeout: Option<Text>,
+    /// Which stored result is used: `always` (the default) any, `never` none, or one that isn't
+    /// older than a time, such as `7d`.
+    pub cache: Option<Text>,
+    /// Files that `--export` takes out of it, also when it fails.
+    #[serde(default)]
+    pub exports: Vec<Export>,
+    /// What its standard output is, where `{{ steps.NAME.stdout }}` is used; a string unless given.
+    pub output: Option<ParamType>,
+    /// The step is made once for each combination of these values.
+    #[serde(default)]
+    pub matrix: BTreeMap<Name, Vec<Placed<Scalar>>>,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Run {
+    /// For the shell.
+    Shell(Text),
+    /// A program and its arguments.
+    Words(Vec<Text>),
+}
+
+/// A command without its place: serde loses places inside of enums.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a string, or a list of strings")]
+enum PlainRun {
+    Shell(String),
+    Words(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<PlainRun>::deserialize(deserializer)?;
+        let span = spanned.span();
+        let text = |value: String| Text {
+            value,
+            span: span.clone(),
+        };
+        Ok(match spanned.into_inner() {
+            PlainRun::Shell(value) => Self::Shell(text(value)),
+            PlainRun::Words(words) => Self::Words(words.into_iter().map(text).collect()),
+        })
+    }
+}
+
+/// A script.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// The program that reads it, with its arguments.
+    pub interpreter: Vec<Text>,
+    /// Its text.
+    pub text: Text,
+}
+
+/// A resource limit.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a number, or a string such as \"SOFT:HARD\" or \"unlimited\""
+)]
+pub enum Limit {
+    /// Both the soft and the hard one.
+    Number(u64),
+    /// `SOFT:HARD`, or `unlimited`.
+    Text(String),
+}
+
+/// A folder in memory.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tmpfs {
+    /// Where it is mounted.
+    pub target: Text,
+    /// How much it may hold: `64MB`.
+    pub size: Option<Text>,
+}
+
+/// What a command can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// The host's network.
+    Host,
+    /// A network of its own, from which the host's is reached but not the host itself.
+    Sandbox,
+    /// Nothing.
+    None,
+}
+
+/// Files to be copied.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// The step or source they come from; without it, `text` is the file's content.
+    pub from: Option<Text>,
+    /// Paths in it, with `*`, `?` and `[…]`; all of it unless given.
+    #[serde(default)]
+    pub paths: Vec<Text>,
+    /// The content of a file.
+    pub text: Option<Text>,
+    /// Where to; a folder when it ends with a slash or there are several paths.
+    pub to: Text,
+    /// `USER[:GROUP]`; root unless given.
+    pub owner: Option<Text>,
+    /// Permission bits, as `chmod` takes them.
+    pub mode: Option<Text>,
+    /// Patterns of what is left out.
+    #[serde(default)]
+    pub exclude: Vec<Text>,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Where it is mounted.
+    pub target: Text,
+    /// Its name; the target unless given.
+    pub id: Option<Text>,
+    /// `shared` (the default), `private` or `locked`.
+    pub sharing: Option<SharingKind>,
+    /// `UID[:GID]` of a new volume's folder; the step's user where that is a number, else root.
+    pub owner: Option<Text>,
+    /// A file of the context, such as a lock file: each version of it has a volume of its own, which
+    /// begins as the newest of the others.
+    pub key: Option<Text>,
+}
+
+/// How several steps use a volume at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SharingKind {
+    /// All at once.
+    Shared,
+    /// Each its own.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
+/// Files of another step or source, mounted read-only.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// The step or source.
+    pub from: Text,
+    /// The file or folder in it; all of it unless given.
+    pub path: Option<Text>,
+    /// Where it is mounted.
+    pub target: Text,
+}
+
+/// Files that can be taken out of a step.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// What the command line calls them.
+    pub name: Text,
+    /// The file or folder.
+    pub path: Text,
+}
+
+/// A secret.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// The name it is given under, with `--secret`.
+    pub id: Text,
+    /// The file it appears as; `/run/secrets/ID` unless `env` is given.
+    pub target: Option<Text>,
+    /// The variable it appears in.
+    pub env: Option<Text>,
+    /// Whether the step fails without it; it does unless this is false.
+    pub required: Option<bool>,
+    /// `UID[:GID]` of the file; the step's user where that is a number, else root.
+    pub owner: Option<Text>,
+}
