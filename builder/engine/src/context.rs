@@ -190,13 +190,17 @@ pub(crate) fn import(
 /// A folder that is left out but holds something that isn't must still be there.
 fn with_parents(manifest: Manifest, path: &Path) -> Manifest {
     let mut missing = BTreeSet::new();
+    let mut last = None;
     for entry in manifest.entries() {
-        missing.extend(
-            entry
-                .path
-                .ancestors()
-                .filter(|above| !above.is_root() && manifest.get(above).is_none()),
-        );
+        let parent = entry.path.parent();
+        // What lies beside each other has the same folder, and a folder that is there sees to those
+        // above it.
+        if parent != last {
+            let above = std::iter::successors(parent.clone(), ImagePath::parent);
+            let above = above.take_while(|above| !above.is_root() && manifest.get(above).is_none());
+            missing.extend(above);
+            last = parent;
+        }
     }
     if missing.is_empty() {
         return manifest;

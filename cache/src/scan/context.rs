@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
+use rayon::prelude::*;
 use rustix::fs::{FileType, Stat};
 
 use super::hash::hash_file;
@@ -43,6 +44,7 @@ pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Mani
         scan_root(&canonical, root, wanted, &visit, &mut entries)?;
     }
     cache.save();
+    entries.par_sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Manifest::new(entries))
 }
 
