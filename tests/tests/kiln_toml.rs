@@ -345,3 +345,22 @@ fn the_examples_are_files_of_this_language() {
         _ = space.kiln(&["fmt", "--check", &file]).ok();
     }
 }
+
+#[test]
+fn exports_stay_in_their_folder() {
+    let space = space(
+        "version = 1\n[steps.a]\nfrom = 'BUSYBOX'\nrun = 'ln -s /etc /evil; mkdir /r /r/deep; ln -s ../victim /r/link; echo x > /r/file; echo x > /r/deep/file'\nexports = [{ name = 'r', path = '/r' }, { name = 'etc', path = '/evil/passwd' }]\n[images.i]\nfrom = 'a'\n",
+    );
+    std::fs::write(space.path("victim"), "unharmed").unwrap();
+    std::fs::create_dir_all(space.path("elsewhere")).unwrap();
+    std::fs::create_dir_all(space.path("out/r")).unwrap();
+    std::os::unix::fs::symlink("../../victim", space.path("out/r/file")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", space.path("out/r/deep")).unwrap();
+    _ = space.build(&["--export", "out"]).ok();
+    assert_eq!(read(space.path("victim")), "unharmed");
+    assert!(!space.path("elsewhere/file").exists());
+    assert_eq!(read(space.path("out/r/file")), "x\n");
+    assert_eq!(read(space.path("out/r/deep/file")), "x\n");
+    let passwd = read(space.path("out/etc/passwd"));
+    assert_eq!(passwd, "root:x:0:0:root:/root:/bin/sh\n", "the image's own");
+}
