@@ -2,24 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use kiln_graph::PROXIES;
+
 use crate::error::Wrong;
 use crate::model::{BuildFile, Param, ParamType, Scalar};
 use crate::suggest::{did_you_mean, one_of};
 use crate::text::Name;
-
-/// Proxies that commands are told of, as `docker build` knows them.
-pub(crate) const PROXIES: &[&str] = &[
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
 
 /// What can be given without being a parameter of the file.
 fn is_builders_own(name: &str) -> bool {

@@ -39,8 +39,8 @@ pub use image_path::ImagePath;
 pub use location::Location;
 pub use op::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource,
-    ImageLayer, ImageSource, Input, Mount, MountKind, Network, Op, Owner, SecretMount, Security,
-    Sharing, SshMount,
+    ImageLayer, ImageSource, Input, Mount, MountKind, Network, Op, Owner, PROXIES, SecretMount,
+    Security, Sharing, SshMount,
 };
 pub use platform::{BadPlatform, Platform};
 pub use render::Format;

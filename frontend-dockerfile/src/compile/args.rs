@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{LayerOrigin, Platform};
+use kiln_graph::{LayerOrigin, PROXIES, Platform};
 
 use super::stage::{StageState, set};
 use super::{Compiler, Stop};
@@ -10,20 +10,6 @@ use crate::DockerfileError;
 use crate::ast::{Instruction, Kind};
 use crate::expand::Expander;
 use crate::lint::Suspect;
-
-/// Proxy settings: given to every RUN, never recorded.
-pub(crate) const PROXIES: &[&str] = &[
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
 
 /// Predefined arguments.
 pub(crate) const PLATFORM_ARGS: &[&str] = &[

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use kiln_graph::{
-    Exec, ImagePath, Input, LayerOrigin, Mount, MountKind, Network, Op, Security, StepId,
+    Exec, ImagePath, Input, LayerOrigin, Mount, MountKind, Network, Op, PROXIES, Security, StepId,
 };
 
-use super::args::{PROXIES, fault};
+use super::args::fault;
 use super::config::shell;
 use super::from::DEFAULT_PATH;
 use super::stage::StageState;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use kiln_graph::PROXIES;
+
 use super::command::in_order;
 use super::compiler::{Compiler, View};
 use super::step::Work;
 use crate::error::Wrong;
 use crate::model::{Limit, Step};
-use crate::params::PROXIES;
 use crate::suggest::did_you_mean;
 use crate::text::{Name, Placed, Text};
 
