@@ -275,7 +275,8 @@ run = "echo app > /app"
 from = "app"
 cache = "never"
 workdir = "/work"
-run = "mkdir -p reports/deep; echo unit > reports/deep/unit.xml; ln reports/deep/unit.xml reports/same; echo ran-unit >&2"
+run = "mkdir -p reports/deep; echo unit > reports/deep/unit.xml; ln reports/deep/unit.xml reports/same; echo x >> /runs/all; cp /runs/all reports/runs; echo ran-unit >&2"
+caches = [{ target = "/runs" }]
 exports = [{ name = "unit", path = "reports" }]
 [tests.e2e]
 from = "app"
@@ -298,6 +299,12 @@ fn files_are_taken_out_of_steps_also_when_they_fail() {
     ]);
     let runs = failed.stderr.matches("ran-unit\n").count();
     assert_eq!(runs, 1, "what passed isn't run again: {}", failed.stderr);
+    let forced = space.build(&["--no-cache", "--export", "forced"]);
+    let runs = forced.stderr.matches("ran-unit\n").count();
+    assert_eq!(runs, 1, "{}", forced.stderr);
+    let runs = |folder: &str| read(space.path(folder).join("unit/runs")).lines().count();
+    assert_eq!(runs("out"), 2, "one in each build, none for its export");
+    assert_eq!(runs("forced"), 3, "nor with --no-cache");
     assert_eq!(read(space.path("out/unit/deep/unit.xml")), "unit\n");
     assert_eq!(read(space.path("out/unit/same")), "unit\n");
     assert_eq!(read(space.path("logs/log")), "log\n");

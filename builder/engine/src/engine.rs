@@ -118,7 +118,7 @@ pub struct Request {
     pub no_cache: bool,
     /// Steps to run whatever is stored.
     pub fresh: BTreeSet<StepId>,
-    /// Use stored results whatever the steps say of their age.
+    /// Use stored results whatever the steps, or the two fields above, say.
     pub any_age: bool,
     /// After a failure, run what doesn't depend on it.
     pub keep_going: bool,

@@ -254,8 +254,8 @@ impl<'a> Shared<'a> {
     /// Which stored results the author and the user want a step to use.
     pub(crate) fn usable(&self, id: StepId, step: &Step) -> Usable {
         let since = match step.reuse {
-            _ if self.request.no_cache || self.request.fresh.contains(&id) => None,
             _ if self.request.any_age => Some(0),
+            _ if self.request.no_cache || self.request.fresh.contains(&id) => None,
             Reuse::Always => Some(0),
             Reuse::Within(age) => Some(now().saturating_sub(age.as_secs())),
             Reuse::Never => None,
