@@ -125,6 +125,26 @@ impl BaseImages<'_> {
     }
 }
 
+/// Compiles a Dockerfile, asking registries for the base images it needs; `images` keeps what is
+/// found out, for a next call.
+///
+/// # Errors
+/// When the file has a mistake, or an image can't be had.
+pub fn compile_dockerfile(
+    engine: &Engine,
+    file: &Dockerfile,
+    options: &Options,
+    images: &mut ImageTable,
+) -> Result<Compiled, Error> {
+    let base = BaseImages {
+        engine,
+        pull: false,
+        assume: false,
+        locker: &Locker::default(),
+    };
+    base.compile(file, options, images)
+}
+
 fn pinned(name: &str, digest: BlobDigest) -> String {
     format!("{name}@{digest}")
 }

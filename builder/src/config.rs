@@ -61,7 +61,7 @@ impl GcPolicy {
             older_than: self
                 .keep
                 .as_deref()
-                .map(crate::age::age)
+                .map(kiln_graph::parse_duration)
                 .transpose()
                 .map_err(wrong)?,
             keep_storage: size(&self.max_storage).map_err(wrong)?,

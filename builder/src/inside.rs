@@ -14,7 +14,7 @@ const MOST: u64 = 16 << 20;
 ///
 /// # Errors
 /// When there is none, or a link leads out of the folder, or it is no file, or too large.
-pub(crate) fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
+pub fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(folder, flags, Mode::empty())?;
     // A pipe would wait for its other end.

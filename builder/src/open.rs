@@ -12,14 +12,14 @@ use kiln_sandbox::{Identity, Sandbox, enter_user_namespace};
 use crate::{Config, Error};
 
 /// Moves into a user namespace where needed, and opens the user's store. To be called before
-/// there are threads.
+/// there are threads. `notice` is told what the user should know, such as a store that is upgraded.
 ///
 /// # Errors
 /// When there are no user namespaces, or the store can't be opened.
-pub fn open() -> Result<(Engine, Identity), Error> {
+pub fn open(notice: fn(&str)) -> Result<(Engine, Identity), Error> {
     let identity = enter_user_namespace()?;
     let root = Store::default_root(identity == Identity::Root)?;
-    Ok((open_at(&root, identity)?, identity))
+    Ok((open_at(&root, identity, notice)?, identity))
 }
 
 /// Opens a store in a folder, for a process that [`kiln_sandbox::enter_user_namespace`] has given
@@ -27,7 +27,7 @@ pub fn open() -> Result<(Engine, Identity), Error> {
 ///
 /// # Errors
 /// When the store can't be opened.
-pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
+pub fn open_at(root: &Path, identity: Identity, notice: fn(&str)) -> Result<Engine, Error> {
     let xattrs = match identity.is_in_user_namespace() {
         true => OverlayXattrs::User,
         false => OverlayXattrs::Trusted,
@@ -44,10 +44,6 @@ pub fn open_at(root: &Path, identity: Identity) -> Result<Engine, Error> {
         }),
         identity,
     ))
-}
-
-fn notice(text: &str) {
-    crate::cli::say(text);
 }
 
 /// Manifests and configurations, kept as blobs.

@@ -97,6 +97,7 @@ pub struct Prepared {
 }
 
 /// The contexts of a request, on this machine.
+#[derive(Debug)]
 struct Contexts {
     folders: BTreeMap<String, PathBuf>,
     /// The build file's text, when the main context is nothing else.
@@ -107,16 +108,17 @@ struct Contexts {
 }
 
 /// A build file, and all that the frontend is told besides.
-pub(crate) struct Opened {
+#[derive(Debug)]
+pub struct Opened {
     contexts: Contexts,
     /// The build file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     text: String,
     options: Options,
 }
 
 /// A failure, with the texts that it may be in.
-pub(crate) type Located = Box<(Error, Texts)>;
+pub type Located = Box<(Error, Texts)>;
 
 /// Reads and compiles a Dockerfile, fetching contexts and asking registries about base images.
 ///
@@ -124,13 +126,16 @@ pub(crate) type Located = Box<(Error, Texts)>;
 /// When it can't be read or compiled, or something it needs can't be had.
 pub fn prepare(engine: &Engine, request: &DockerfileRequest) -> Result<Prepared, Located> {
     let plain = |error: Error| Box::new((error, Texts::default()));
-    let opened = open(engine, request).map_err(plain)?;
+    let opened = open_build_file(engine, request).map_err(plain)?;
     let locker = opened.locker(request).map_err(plain)?;
     opened.compile(engine, request, &locker)
 }
 
 /// Fetches contexts, and reads the build file.
-pub(crate) fn open(engine: &Engine, request: &DockerfileRequest) -> Result<Opened, Error> {
+///
+/// # Errors
+/// When a context can't be fetched or the file can't be read.
+pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<Opened, Error> {
     let contexts = fetch_all(engine, request)?;
     let main = &contexts.folders["context"];
     let (path, text) = match &contexts.text {
@@ -168,7 +173,10 @@ impl Opened {
     }
 
     /// What the lock beside the build file says; nothing when there is none.
-    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+    ///
+    /// # Errors
+    /// When it is there and can't be read.
+    pub fn lock(&self) -> Result<Lock, Error> {
         let path = crate::lock::beside(&self.path);
         let shown = path.file_name().unwrap_or_default().display().to_string();
         let main = &self.contexts.folders["context"];
@@ -187,7 +195,10 @@ impl Opened {
     }
 
     /// Everything that can be built: the images of a kiln.toml, the stages of a Dockerfile.
-    pub(crate) fn targets(
+    ///
+    /// # Errors
+    /// When the file has a mistake.
+    pub fn targets(
         &self,
         engine: &Engine,
         request: &DockerfileRequest,
@@ -211,7 +222,11 @@ impl Opened {
         Ok(stages.chain([None]).collect())
     }
 
-    pub(crate) fn compile(
+    /// Compiles the file, resolving its base images and pinned sources by `locker`.
+    ///
+    /// # Errors
+    /// When the file has a mistake, or something it needs can't be had or isn't locked and has to be.
+    pub fn compile(
         &self,
         engine: &Engine,
         request: &DockerfileRequest,

@@ -23,7 +23,8 @@ pub fn select(build: &Build, target: Option<&str>, selector: &str) -> Result<Vec
 
 /// What selects the step at a location: its line, or its stage and number when it is in an
 /// included file.
-pub(crate) fn selector(build: &Build, location: &Location) -> String {
+#[must_use]
+pub fn selector(build: &Build, location: &Location) -> String {
     let stages = build.stages.iter();
     let mut steps = stages.flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
     let is_it = |step: &StageStep| build.graph.step(step.step).location.as_ref() == Some(location);

@@ -105,7 +105,7 @@ fn tree_problem(path: &Path) -> Option<String> {
         return Some("its name is no digest".to_owned());
     };
     let bytes = std::fs::read(path.join("manifest")).unwrap_or_default();
-    let Some(manifest) = crate::remote::read_manifest(&bytes, &TreeId(id)) else {
+    let Some(manifest) = crate::manifest_file::read_of(&bytes, &TreeId(id)) else {
         return Some("its manifest is damaged".to_owned());
     };
     let fs = path.join("fs");

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node, Timestamp};
+use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node, Timestamp, TreeId};
 
 const MAGIC: &[u8; 8] = b"kilntree";
 const VERSION: u32 = 1;
@@ -18,7 +18,8 @@ const TIME_COUNTS: u8 = 1;
 const OPAQUE: u8 = 2;
 
 /// The bytes to be stored.
-pub(crate) fn write(manifest: &Manifest) -> Vec<u8> {
+#[must_use]
+pub fn write(manifest: &Manifest) -> Vec<u8> {
     let entries = manifest.entries();
     let mut out = Writer(Vec::with_capacity(64 + entries.len() * 96));
     out.raw(MAGIC).u32(VERSION).u64(entries.len() as u64);
@@ -31,7 +32,8 @@ pub(crate) fn write(manifest: &Manifest) -> Vec<u8> {
 }
 
 /// The manifest in stored bytes; `None` when they are damaged or of another version.
-pub(crate) fn read(bytes: &[u8]) -> Option<Manifest> {
+#[must_use]
+pub fn read(bytes: &[u8]) -> Option<Manifest> {
     let (content, sum) = bytes.split_last_chunk::<32>()?;
     if Digest::of(content).as_bytes() != sum {
         return None;
@@ -45,6 +47,31 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Manifest> {
         .map(|_| read_entry(&mut input))
         .collect::<Option<Vec<Entry>>>()?;
     Some(Manifest::new(entries))
+}
+
+/// The manifest in its stored form, when it is the one of `tree`, and one that files can have:
+/// nothing lies below what is no folder (a stranger's link would lead there), and hard links name
+/// files.
+#[must_use]
+pub fn read_of(bytes: &[u8], tree: &TreeId) -> Option<Manifest> {
+    read(bytes).filter(|manifest| manifest.id() == *tree && can_be_files(manifest))
+}
+
+fn can_be_files(manifest: &Manifest) -> bool {
+    let mut no_folder: Option<&Entry> = None;
+    manifest.entries().iter().all(|entry| {
+        let below = no_folder.is_some_and(|above| entry.path.starts_with(&above.path));
+        if !entry.is_directory() {
+            no_folder = Some(entry);
+        }
+        let links_well = match &entry.node {
+            Node::HardLink { to } => manifest
+                .get(to)
+                .is_some_and(|first| matches!(first.node, Node::File { .. })),
+            _ => true,
+        };
+        !below && links_well && (entry.is_directory() || !entry.path.is_root())
+    })
 }
 
 fn write_entry(entry: &Entry, out: &mut Writer) {
@@ -243,7 +270,7 @@ mod tests {
             content.extend_from_slice(sum.as_bytes());
             if let Some(manifest) = read(&content) {
                 let again = write(&manifest);
-                _ = crate::remote::read_manifest(&again, &manifest.id());
+                _ = read_of(&again, &manifest.id());
             }
         }
 
@@ -254,6 +281,44 @@ mod tests {
             bytes[at] ^= 1u8 << bit;
             prop_assert_eq!(read(&bytes), None);
             prop_assert_eq!(read(&bytes[..at]), None);
+        }
+    }
+
+    #[test]
+    fn manifests_that_no_files_can_have_are_damaged() {
+        let entry = |path: &str, node: Node| Entry {
+            node,
+            ..Entry::directory(path.into())
+        };
+        let link = || Node::Symlink {
+            target: b"/etc".to_vec(),
+        };
+        let file = || Node::File {
+            size: 0,
+            digest: Digest::of(b""),
+        };
+        let hard = |to: &str| Node::HardLink { to: to.into() };
+        let folder = Node::Directory { opaque: false };
+        let cases = [
+            (
+                vec![entry("/a", folder.clone()), entry("/a/b", file())],
+                true,
+            ),
+            (vec![entry("/a", file()), entry("/b", hard("/a"))], true),
+            (vec![entry("/a", link()), entry("/a/passwd", file())], false),
+            (vec![entry("/a", link()), entry("/a/b/c", folder)], false),
+            (vec![entry("/a", file()), entry("/a/x", file())], false),
+            (vec![entry("/a", link()), entry("/b", hard("/a"))], false),
+            (
+                vec![entry("/a", link()), entry("/b", hard("/a/shadow"))],
+                false,
+            ),
+            (vec![entry("/", link())], false),
+        ];
+        for (entries, sound) in cases {
+            let manifest = Manifest::new(entries);
+            let read = read_of(&write(&manifest), &manifest.id());
+            assert_eq!(read.is_some(), sound, "{manifest:?}");
         }
     }
 }

@@ -95,7 +95,7 @@ proptest! {
 
     #[test]
     fn changed_files_do_not_panic(at: prop::sample::Index, byte in "\\PC", end: prop::sample::Index) {
-        let text = include_str!("../../builder/src/cli/init/node.toml");
+        let text = include_str!("../../builder/cli/src/command/init/node.toml");
         let cut = |index: usize| text.floor_char_boundary(index);
         let at = cut(at.index(text.len()));
         let end = cut(end.index(text.len()));

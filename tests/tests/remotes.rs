@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use kiln_cache::remote::{FolderRemote, Remote, RemoteBlob, S3Keys, S3Remote, S3Settings};
 use kiln_engine::RegistryRemote;
 use kiln_graph::BlobDigest;
 use kiln_image::Client;
+use kiln_share::{FolderRemote, Remote, RemoteBlob, S3Keys, S3Remote, S3Settings};
 use kiln_tests::{KEY, S3, SECRET};
 use sha2::{Digest as _, Sha256};
 

@@ -7,7 +7,7 @@ use super::Lock;
 
 /// One entry that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub struct Change {
     /// An image's name, a repository with its branch or tag, a file's address.
     name: String,
     before: Option<String>,
@@ -29,7 +29,8 @@ impl fmt::Display for Change {
 }
 
 /// All that differs, by kind and name.
-pub(crate) fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
+#[must_use]
+pub fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
     let (before, after) = (entries(before), entries(after));
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
     names.sort();
@@ -48,7 +49,7 @@ impl Lock {
     ///
     /// # Errors
     /// In words, when there is no such entry.
-    pub(crate) fn forget(&mut self, name: &str) -> Result<(), String> {
+    pub fn forget(&mut self, name: &str) -> Result<(), String> {
         if name.is_empty() {
             *self = Self::default();
             return Ok(());
@@ -68,7 +69,7 @@ impl Lock {
     }
 
     /// Adds entries that aren't there.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         for (name, digest) in other.images {
             self.images.entry(name).or_insert(digest);
         }

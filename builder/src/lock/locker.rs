@@ -10,7 +10,7 @@ use crate::Error;
 
 /// What is done about something that can change and isn't locked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Open {
+pub enum Open {
     /// It is asked for.
     #[default]
     Ask,
@@ -22,14 +22,16 @@ pub(crate) enum Open {
 
 /// A lock in use.
 #[derive(Debug, Default)]
-pub(crate) struct Locker {
+pub struct Locker {
     lock: Lock,
     open: Open,
     used: Mutex<Lock>,
 }
 
 impl Locker {
-    pub(crate) fn new(lock: Lock, open: Open) -> Self {
+    /// A lock, with what is done about what it lacks.
+    #[must_use]
+    pub fn new(lock: Lock, open: Open) -> Self {
         Self {
             lock,
             open,
@@ -85,7 +87,8 @@ impl Locker {
     }
 
     /// What was asked for, with what it stands for.
-    pub(crate) fn into_used(self) -> Lock {
+    #[must_use]
+    pub fn into_used(self) -> Lock {
         self.used
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner)

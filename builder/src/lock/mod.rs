@@ -33,19 +33,19 @@ use kiln_image::ImageName;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-pub(crate) use change::changes;
-pub(crate) use locker::{Locker, Open};
+pub use change::changes;
+pub use locker::{Locker, Open};
 
 /// The version of the form that is written.
 const VERSION: u32 = 1;
 
 /// What is locked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lock {
+pub struct Lock {
     /// Digests by the images' names.
-    pub(crate) images: BTreeMap<String, BlobDigest>,
+    pub images: BTreeMap<String, BlobDigest>,
     /// Commits and checksums.
-    pub(crate) sources: Pins,
+    pub sources: Pins,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Lock {
     ///
     /// # Errors
     /// When it is none, or of a newer version.
-    pub(crate) fn parse(shown: &str, text: &str) -> Result<Self, Error> {
+    pub fn parse(shown: &str, text: &str) -> Result<Self, Error> {
         let wrong = |why: String| Error::Usage(format!("{shown}: {why}"));
         let version: Version =
             toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
@@ -122,7 +122,8 @@ impl Lock {
     }
 
     /// The file's text.
-    pub(crate) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let image = |(name, digest): (&String, &BlobDigest)| Image {
             name: name.clone(),
             digest: *digest,
@@ -151,8 +152,9 @@ fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The lock of a build file.
-pub(crate) fn beside(file: &Path) -> PathBuf {
+/// Where the lock of a build file lies.
+#[must_use]
+pub fn beside(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default();
     let usual = ["kiln.toml", "Dockerfile", "dockerfile"].map(OsStr::new);
     if usual.contains(&name) {

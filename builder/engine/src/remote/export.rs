@@ -10,10 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use kiln_cache::remote::{
-    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteRecord, RemoteTree, manifest_bytes,
-};
 use kiln_graph::{Build, Op, StepId, Timestamp};
+use kiln_share::{CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteRecord, RemoteTree};
 
 use crate::engine::{Engine, Request};
 use crate::layering::PlannedLayer;
@@ -278,7 +276,7 @@ impl Engine {
         let tree = trees
             .first()
             .map_or_else(|| store.empty_tree(), |tree| Ok(tree.clone()))?;
-        let manifest = store.put_blob(&manifest_bytes(&*tree.manifest()?))?;
+        let manifest = store.put_blob(&kiln_cache::manifest_file::write(&*tree.manifest()?))?;
         let planned = PlannedLayer::Stack {
             layers: vec![LayerRef::Tree(tree.id())],
             over_base: true,

@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::OnceLock;
 
-use kiln_cache::remote::{
-    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteRecord, RemoteTree,
-};
 use kiln_graph::{BlobDigest, ImageConfig};
 use kiln_image::{Client, Descriptor, ImageError, Index, Manifest, Reference};
+use kiln_share::{CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteRecord, RemoteTree};
 
 use super::export::own_steps;
 use crate::assemble::{ImageBlob, ImageOptions};

@@ -10,12 +10,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln_cache::remote::{
-    CacheTrust, Remote, RemoteManifest, RemoteRecord, RemoteTree, read_manifest,
-};
 use kiln_cache::{Blob, Tree};
 use kiln_graph::{BlobDigest, Entry, Manifest, StepKey};
 use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
+use kiln_share::{CacheTrust, Remote, RemoteManifest, RemoteRecord, RemoteTree};
 
 use crate::engine::Engine;
 use crate::snapshot::LayerRef;
@@ -192,7 +190,7 @@ impl Engine {
         };
         let blob = self.distant_blob(distant, manifest, *manifest_size, &|_| {})?;
         let bytes = std::fs::read(&blob.path).unwrap_or_default();
-        read_manifest(&bytes, &tree.tree)
+        kiln_cache::manifest_file::read_of(&bytes, &tree.tree)
             .map(Arc::new)
             .ok_or_else(|| broken(distant, "its manifest is another tree's"))
     }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use kiln_cache::remote::{Remote, RemoteBlob};
 use kiln_graph::{BlobDigest, Digest};
 use kiln_image::{
     Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
 };
+use kiln_share::{Remote, RemoteBlob};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

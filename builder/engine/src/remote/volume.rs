@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use fastcdc::v2020::StreamCDC;
 use kiln_cache::VolumeSharing;
-use kiln_cache::remote::{CacheSigner, Remote, RemoteBlob, manifest_bytes, read_manifest};
+use kiln_cache::manifest_file;
 use kiln_cache::scan::upper::{self, UpperOptions};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, TreeId};
+use kiln_share::{CacheSigner, Remote, RemoteBlob};
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
@@ -86,7 +87,7 @@ impl Engine {
         let volume = self.store.volume(name, VolumeSharing::Shared)?;
         let manifest = self.scan_volume(volume.path())?;
         let pieces = self.cut(volume.path(), &manifest)?;
-        let stored = self.store.put_blob(&manifest_bytes(&manifest))?;
+        let stored = self.store.put_blob(&manifest_file::write(&manifest))?;
         let about = RemoteVolume {
             name: theirs.to_owned(),
             root: own_entry(volume.path()).map_err(|error| fail(error.to_string()))?,
@@ -193,7 +194,7 @@ impl Engine {
         let about: RemoteVolume = serde_json::from_slice(&text)
             .map_err(|error| fail(format!("{entry} can't be understood: {error}")))?;
         let manifest = self.piece(remote, &about.manifest, about.manifest_size)?;
-        let manifest = read_manifest(&manifest, &about.tree)
+        let manifest = manifest_file::read_of(&manifest, &about.tree)
             .ok_or_else(|| fail("a volume's manifest is damaged".to_owned()))?;
         let staging = self.store.staging()?;
         let mut pieces = Pieces {

@@ -1,0 +1,312 @@
+//! `kiln build`.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_engine::{
+    Cancel, ChangedFiles, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
+};
+
+pub(crate) use super::build_args::BuildArgs;
+use super::cache::Targets;
+use super::export::Exports;
+use super::output::OutputSpec;
+use super::signals::cancel_on_signals;
+use super::{Failed, print, say};
+use crate::display::{Style, annotation, display};
+use crate::journal::Journal;
+use crate::report;
+use kiln::selector;
+use kiln::{Config, Error, Policy, Prepared, Secrets, Texts, prepare};
+
+/// Runs `kiln build`.
+pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
+    let (engine, _) = super::open()?;
+    if args.watch {
+        return super::watch::run(&engine, args);
+    }
+    run_once(&engine, args, &cancel_on_signals())
+}
+
+/// Builds once; once more when that showed damage in the store, which is removed before.
+pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
+    let damage = Cell::new(false);
+    match attempt(engine, args, cancel, &damage) {
+        Err(failed) if damage.get() && args.source.can_be_read_again() => {
+            let found = engine.store().fsck(true)?.damaged;
+            if found.is_empty() {
+                return Err(failed);
+            }
+            say(&failed.text);
+            for damage in &found {
+                say(&format!(
+                    "removed {}: {}",
+                    damage.path.display(),
+                    damage.reason
+                ));
+            }
+            say("building again what was damaged in the store");
+            attempt(engine, args, cancel, &damage)
+        }
+        done => done,
+    }
+}
+
+/// What the flags say, read before anything is done.
+struct Plan {
+    outputs: Vec<OutputSpec>,
+    secrets: Arc<Secrets>,
+    options: ImageOptions,
+    targets: Targets,
+    policies: Vec<Policy>,
+    exports: Exports,
+}
+
+impl Plan {
+    fn read(args: &BuildArgs) -> Result<Self, Error> {
+        let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
+        let mut options = args.image_options()?;
+        options.inline.clone_from(&targets.inline);
+        let policy = args.policy.as_deref().map(Policy::read).transpose()?;
+        Ok(Self {
+            outputs: args.outputs()?,
+            secrets: Arc::new(args.secrets()?),
+            options,
+            targets,
+            policies: policy.into_iter().collect(),
+            exports: Exports::default(),
+        })
+    }
+
+    /// Adds what the build file says.
+    fn suit(&mut self, prepared: &Prepared) {
+        let epoch = prepared.options.build_args.get("SOURCE_DATE_EPOCH");
+        self.options.epoch = epoch.and_then(|text| text.parse().ok());
+        if !prepared.layers.is_empty() && self.options.plan == LayerPlan::default() {
+            self.options.plan = LayerPlan::Paths(prepared.layers.clone());
+        }
+        self.policies.extend(prepared.policy.clone());
+    }
+}
+
+/// `damage` is told whether something in the store may be damaged.
+fn attempt(
+    engine: &Engine,
+    args: &BuildArgs,
+    cancel: &Cancel,
+    damage: &Cell<bool>,
+) -> Result<(), Failed> {
+    let mut plan = Plan::read(args)?;
+    let events = display(if args.quiet {
+        Style::Quiet
+    } else {
+        args.progress
+    });
+    let call = args.call()?;
+    let configure = args.configurer(engine, &plan.secrets, cancel)?;
+    let mut request = args.source.request()?;
+    request.events = Some(events.clone());
+    request.assume_images = call.is_some();
+    request.configure = Some(configure.clone());
+    let prepared = prepare(engine, &request).map_err(|at| {
+        damage.set(at.0.may_be_damage());
+        failed(&at.0, &at.1)
+    })?;
+    if let Some(call) = call {
+        return super::call::answer(call, &prepared);
+    }
+    show_warnings(args, &prepared)?;
+    plan.suit(&prepared);
+    plan.exports = Exports::read(&args.exports, &prepared.compiled.build)?;
+    let (subject, title) = args.source.subject();
+    let journal = Arc::new(Journal::new(engine.store().clone(), events, subject, title));
+    let mut build = args.engine_request(&prepared)?;
+    configure(&mut build)?;
+    build.events = journal.clone();
+    let result = execute(engine, args, &plan, build, &journal);
+    journal.finish(result.as_ref().err().map(ToString::to_string));
+    tell(engine, args, &journal)?;
+    result.map_err(|error| {
+        damage.set(error.may_be_damage());
+        args.failure(engine, &prepared, plan.secrets, &error)
+    })?;
+    if let Some(policy) = Config::load()?.gc.options()? {
+        engine.store().prune_by_policy(&policy)?;
+    }
+    Ok(())
+}
+
+/// Solves a build, and writes what comes out.
+fn execute(
+    engine: &Engine,
+    args: &BuildArgs,
+    plan: &Plan,
+    mut build: Request,
+    journal: &Journal,
+) -> Result<(), Error> {
+    let exports = &plan.exports;
+    let plain = build.clone();
+    build.cache_to = super::cache::cache_to(engine, &plan.targets)?;
+    let mut solved = match engine.solve(build) {
+        Ok(solved) => solved,
+        Err(error) => {
+            // The failure itself is what the user must see.
+            if let Err(other) = exports.write_failed(engine, &plain, &journal.outcomes()) {
+                say(&format!("WARNING: nothing was exported: {other}"));
+            }
+            return Err(error.into());
+        }
+    };
+    exports.write(&solved, journal)?;
+    if args.verify_reproducible {
+        super::checks::reproducible(engine, &solved, plain)?;
+    }
+    for policy in &plan.policies {
+        super::checks::policy(policy, &solved, &plan.options, journal)?;
+    }
+    let images = super::output::write(&solved, &plan.outputs, &args.tags, &plan.options, journal)?;
+    args.write_ids(&solved, &images)?;
+    super::cache::finish(engine, &mut solved, &plan.targets)
+}
+
+/// Tells people, and a collector of traces, what the build did.
+fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Failed> {
+    if !args.quiet && args.progress.is_for_people() {
+        say(&report::summary::text(&journal.record()));
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = &args.otlp_endpoint
+        && let Err(error) = report::otlp::send(engine.client(), endpoint, &journal.record())
+    {
+        say(&format!("WARNING: the build's trace was not sent: {error}"));
+    }
+    if args.explain {
+        let record = journal.record();
+        let steps = report::explain::explain(engine.store(), &record)?;
+        say(&report::explain::text(&record, &steps));
+    }
+    Ok(())
+}
+
+fn failed(error: &Error, texts: &Texts) -> Failed {
+    Failed {
+        text: report::error(error, texts),
+        status: error.exit_status(),
+    }
+}
+
+/// What a failed step had changed, for people.
+fn changed(changed: &ChangedFiles) -> String {
+    let some: Vec<String> = changed.some.iter().map(ToString::to_string).collect();
+    match changed.all - some.len() {
+        _ if some.is_empty() => String::new(),
+        0 => format!("\nIt had changed {}", some.join(", ")),
+        more => format!("\nIt had changed {} and {more} more", some.join(", ")),
+    }
+}
+
+/// Shows the build file's warnings, which it may want to be errors.
+fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<(), Failed> {
+    let warnings = &prepared.compiled.warnings;
+    if !warnings.is_empty() && !args.quiet {
+        let plural = if warnings.len() == 1 { "" } else { "s" };
+        say(&format!("{} warning{plural} found:", warnings.len()));
+        for warning in warnings {
+            say(&report::warning(warning));
+            args.annotate("warning", warning.location.line, &warning.message);
+        }
+    }
+    super::call::refuse_warnings(prepared)
+}
+
+impl BuildArgs {
+    /// A failure as it is shown, with what can be done now.
+    fn failure(
+        &self,
+        engine: &Engine,
+        prepared: &Prepared,
+        secrets: Arc<Secrets>,
+        error: &Error,
+    ) -> Failed {
+        let mut failed = failed(error, &prepared.texts);
+        let Error::Engine(EngineError::Step(failure)) = error else {
+            return failed;
+        };
+        let Some(location) = &failure.location else {
+            return failed;
+        };
+        self.annotate(
+            "error",
+            location.line,
+            &format!("{}: {}", failure.name, failure.how),
+        );
+        if self.debug {
+            say(&failed.text);
+            let step = selector(&prepared.compiled.build, location);
+            match super::shell::open(engine, prepared, secrets, &self.source, Some(&step)) {
+                Ok(_) => failed.text = "the build failed".to_owned(),
+                Err(shell) => failed.text = shell.text,
+            }
+            return failed;
+        }
+        failed.text.push_str(&changed(&failure.changed));
+        let own = prepared.compiled.build.exports.iter();
+        let own = own.filter(|export| {
+            let graph = &prepared.compiled.build.graph;
+            graph.step(export.step).location.as_ref() == Some(location)
+        });
+        let own: Vec<&str> = own.map(|export| export.name.as_str()).collect();
+        if self.exports.is_empty() && !own.is_empty() {
+            failed.text.push_str(&format!(
+                "\nkiln build --export DIR  takes out of it: {}",
+                own.join(", ")
+            ));
+        }
+        failed.text.push_str(&format!(
+            "\nkiln shell            opens a shell where it failed\nkiln build --from {}  goes on from this step",
+            selector(&prepared.compiled.build, location)
+        ));
+        failed
+    }
+
+    /// Says something beside a line of the build file, where the CI service can show that.
+    fn annotate(&self, kind: &str, line: u32, message: &str) {
+        if self.quiet || self.progress.resolve() != Style::Github {
+            return;
+        }
+        let file = self.source.file_path();
+        let top = std::env::var_os("GITHUB_WORKSPACE").unwrap_or_default();
+        let file = file.strip_prefix(top).unwrap_or(&file).display();
+        say(&annotation(kind, &file.to_string(), line, message));
+    }
+
+    fn write_ids(&self, solved: &Solved, images: &[Image]) -> Result<(), Error> {
+        let Some(first) = images.first() else {
+            return Ok(());
+        };
+        let (top, config) = (solved.top(images)?.0, first.config_descriptor.digest);
+        let write = |path: &PathBuf, text: String| {
+            std::fs::write(path, text).map_err(|source| Error::File {
+                what: format!("cannot write {}", path.display()),
+                source,
+            })
+        };
+        if let Some(path) = &self.iidfile {
+            write(path, config.to_string())?;
+        }
+        if let Some(path) = &self.metadata_file {
+            let metadata = serde_json::json!({
+                "containerimage.config.digest": config.to_string(),
+                "containerimage.digest": top.digest.to_string(),
+                "containerimage.descriptor": top,
+                "image.name": self.tags.join(","),
+            });
+            write(path, format!("{metadata:#}\n"))?;
+        }
+        if self.quiet {
+            print(&format!("{config}\n"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! The flags of `kiln build`, and what they say.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use kiln_engine::{Cancel, DefaultNetwork, Engine, ImageOptions, Request};
+use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
+
+use super::call::Call;
+use super::output::OutputSpec;
+use super::source::SourceArgs;
+use crate::display::Style;
+use kiln::{Configure, Error, Prepared, Secrets};
+use kiln::{select, with_consumers};
+
+/// The flags of `kiln build`, named as `docker build` names them.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Name the image (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(super) tags: Vec<String>,
+    /// Where the result goes: type=oci|docker|tar|local|registry,dest=PATH,… (repeatable)
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub(super) outputs: Vec<String>,
+    /// Send the image to the registries of its names
+    #[arg(long)]
+    pub(super) push: bool,
+    /// Load the image into the Docker daemon
+    #[arg(long)]
+    pub(super) load: bool,
+    /// Run every step, whatever is stored
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// A secret for steps: id=NAME,src=FILE, id=NAME,env=VARIABLE, or src= with exec:COMMAND,
+    /// vault:PATH#FIELD, ejson:FILE#KEY or age:FILE (repeatable)
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub(super) secrets: Vec<String>,
+    /// A path, or pattern of paths, in which a step may leave a secret (repeatable)
+    #[arg(long = "allow-secret-in", value_name = "PATH")]
+    pub(super) allow_secrets_in: Vec<String>,
+    /// An SSH agent for steps: default, ID=SOCKET or ID=KEYFILE (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub(super) ssh: Vec<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS")]
+    pub(super) progress: Style,
+    /// Show only the image's digest
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// The network of steps: host, none or sandbox
+    #[arg(long, default_value = "host")]
+    pub(super) network: String,
+    /// Which changes go into which layer: named, per-step, per-stage, squash, flat, auto[:N], or a
+    /// file with a plan
+    #[arg(long, default_value = "named", value_name = "PLAN")]
+    pub(super) layers: String,
+    /// A file with budgets and rules that the image must keep to
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    /// Run every step twice, and name the files that differ
+    #[arg(long)]
+    pub(super) verify_reproducible: bool,
+    /// Take results from a cache: type=local,src=FOLDER, type=registry,ref=NAME,
+    /// type=s3,bucket=NAME,…, s3://BUCKET/PREFIX or type=inline,ref=IMAGE (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub(super) cache_from: Vec<String>,
+    /// Share results: type=local,dest=FOLDER, type=registry,ref=NAME or type=s3,bucket=NAME,… with
+    /// mode=min|max and ignore-error=false; or type=inline, in the image itself (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub(super) cache_to: Vec<String>,
+    /// Sign what is shared with the key in this file (64 hexadecimal digits)
+    #[arg(long, value_name = "FILE")]
+    pub(super) cache_sign_key: Option<PathBuf>,
+    /// Take only results signed by this public key (repeatable)
+    #[arg(long, value_name = "KEY")]
+    pub(super) cache_trust: Vec<String>,
+    /// With SOURCE_DATE_EPOCH, give no file in new layers a later time
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(super) rewrite_timestamp: bool,
+    /// Annotate the image's manifest (repeatable)
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(super) annotations: Vec<String>,
+    /// How many steps run at once
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<usize>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write the result's digests to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
+    /// Run this step and all after it again: a stage, STAGE:N, N in the target stage, or @LINE
+    #[arg(long, value_name = "STEP")]
+    pub(super) from: Option<String>,
+    /// Stop after this step
+    #[arg(long, value_name = "STEP")]
+    pub(super) until: Option<String>,
+    /// After a failure, run what doesn't depend on it
+    #[arg(long)]
+    pub(super) keep_going: bool,
+    /// Say why each step ran or didn't
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Open a shell where a step failed
+    #[arg(long)]
+    pub(super) debug: bool,
+    /// Take the files that steps export out of them, also when they fail: all into folders in
+    /// FOLDER, or those of one name into its own (repeatable)
+    #[arg(long = "export", value_name = "[NAME=]FOLDER")]
+    pub(super) exports: Vec<String>,
+    /// Build again whenever the context changes
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Send what the build did to a collector of OpenTelemetry traces (OTLP over HTTP, JSON)
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub(super) otlp_endpoint: Option<String>,
+    /// Only check the build file: the same as --call check
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Ask about the build file instead of building it: check, outline or targets, and
+    /// ,format=json
+    #[arg(long, value_name = "METHOD")]
+    pub(super) call: Option<String>,
+}
+
+impl BuildArgs {
+    /// The same build, with nothing run that need not be.
+    pub(super) fn unforced(&self) -> Self {
+        Self {
+            no_cache: false,
+            from: None,
+            ..self.clone()
+        }
+    }
+
+    /// What the engine is asked for; secrets, events and the way to stop it are to be added.
+    pub(super) fn engine_request(&self, prepared: &Prepared) -> Result<Request, Error> {
+        let mut build = prepared.request();
+        self.settle(&mut build)?;
+        let target = self.source.target.as_deref();
+        if let Some(step) = &self.from {
+            let steps = select(&build.build, target, step)?;
+            build.fresh = with_consumers(&build.build.graph, &steps);
+        }
+        for step in self.source.fresh_steps(&build.build) {
+            build.fresh.extend(select(&build.build, target, step)?);
+        }
+        if let Some(step) = &self.until {
+            stop_after(&mut build.build, target, step)?;
+        }
+        Ok(build)
+    }
+
+    /// What gives every build of this command its settings, secrets and caches.
+    pub(super) fn configurer(
+        &self,
+        engine: &Engine,
+        secrets: &Arc<Secrets>,
+        cancel: &Cancel,
+    ) -> Result<Arc<Configure>, Error> {
+        let (args, secrets, cancel) = (self.clone(), secrets.clone(), cancel.clone());
+        let sources = super::cache::sources(engine, &self.cache_from, &self.cache_trust)?;
+        Ok(Arc::new(move |build| {
+            args.settle(build)?;
+            build.secrets = secrets.clone();
+            build.cancel = cancel.clone();
+            build.cache_from.clone_from(&sources);
+            Ok(())
+        }))
+    }
+
+    /// The settings that don't depend on the build.
+    fn settle(&self, build: &mut Request) -> Result<(), Error> {
+        build.no_cache = self.no_cache;
+        build.keep_going = self.keep_going;
+        build.jobs = self.jobs.unwrap_or(build.jobs);
+        build.allow_secrets_in.clone_from(&self.allow_secrets_in);
+        build.network = match self.network.as_str() {
+            "host" | "default" => DefaultNetwork::Host,
+            "none" => DefaultNetwork::None,
+            "sandbox" => DefaultNetwork::Sandbox,
+            other => {
+                let text = format!("--network {other}: use host, none or sandbox");
+                return Err(Error::Usage(text));
+            }
+        };
+        build.build.volume_files.extend(self.source.volume_files()?);
+        build.volume_keys = volume_keys(build)?;
+        Ok(())
+    }
+
+    /// What is asked about the build file, if that is all that is wanted.
+    pub(super) fn call(&self) -> Result<Option<Call>, Error> {
+        match (&self.call, self.check) {
+            (Some(text), _) if text == "build" => Ok(None),
+            (Some(text), _) => text.parse().map(Some).map_err(Error::Usage),
+            (None, true) => Ok(Some(Call::check())),
+            (None, false) => Ok(None),
+        }
+    }
+
+    pub(super) fn outputs(&self) -> Result<Vec<OutputSpec>, Error> {
+        let mut outputs = Vec::new();
+        for text in &self.outputs {
+            outputs.push(text.parse().map_err(Error::Usage)?);
+        }
+        if self.push {
+            if self.tags.is_empty() {
+                return Err(Error::Usage("--push needs a name: give -t NAME".to_owned()));
+            }
+            outputs.push(OutputSpec::registry());
+        }
+        if self.load {
+            outputs.push(OutputSpec::daemon());
+        }
+        Ok(outputs)
+    }
+
+    pub(super) fn secrets(&self) -> Result<Secrets, Error> {
+        let mut secrets = Secrets::default();
+        for text in &self.secrets {
+            secrets.add(text).map_err(Error::Usage)?;
+        }
+        for text in &self.ssh {
+            secrets.add_agent(text).map_err(Error::Usage)?;
+        }
+        Ok(secrets)
+    }
+
+    pub(super) fn image_options(&self) -> Result<ImageOptions, Error> {
+        let plan = super::layers::plan(&self.layers)?;
+        Ok(ImageOptions {
+            plan,
+            keep_late_times: !self.rewrite_timestamp,
+            annotations: super::source::pairs("--annotation", &self.annotations, '=')?
+                .into_iter()
+                .collect(),
+            ..ImageOptions::default()
+        })
+    }
+}
+
+/// Makes a step the end of the build.
+fn stop_after(build: &mut Build, target: Option<&str>, step: &str) -> Result<(), Error> {
+    let last = select(build, target, step)?;
+    for (target, root) in build.targets.iter_mut().zip(last.iter().rev().cycle()) {
+        target.root = *root;
+        let is_last = |line: &HistoryLine| line.layer == LayerOrigin::Step(*root);
+        let kept = target.history.iter().position(is_last);
+        target.history.truncate(kept.map_or(0, |kept| kept + 1));
+    }
+    Ok(())
+}
+
+/// What volumes are tied to: the digests of their files.
+fn volume_keys(request: &Request) -> Result<BTreeMap<String, String>, Error> {
+    let context = request.contexts.get("context");
+    let context = context.map_or_else(|| PathBuf::from("."), Clone::clone);
+    let key = |(id, file): (&String, &String)| {
+        let bytes = kiln::read_inside(&context, Path::new(file));
+        let bytes = bytes.map_err(|source| Error::File {
+            what: format!("cannot read {file}, which the volume {id} is tied to"),
+            source,
+        })?;
+        Ok((id.clone(), Digest::of(&bytes).short()))
+    };
+    request.build.volume_files.iter().map(key).collect()
+}

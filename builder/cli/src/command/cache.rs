@@ -1,0 +1,203 @@
+//! `--cache-from` and `--cache-to`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::HumanBytes;
+use kiln_engine::{
+    CacheSource, CacheTarget, Engine, EngineError, InlineCache, InlineRemote, RegistryRemote,
+    Solved, Volumes,
+};
+use kiln_graph::{MountKind, Op};
+use kiln_share::{CacheSigner, CacheTrust, FolderRemote, Remote, S3Settings};
+
+use super::cache_spec::{Place, Spec, Wanted, read};
+use super::say;
+use kiln::Error;
+
+/// One `--cache-to`.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    spec: Spec,
+    signer: Option<CacheSigner>,
+}
+
+/// All of `--cache-to`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets {
+    remotes: Vec<Target>,
+    /// Whether the image carries a cache itself.
+    pub(crate) inline: Option<InlineCache>,
+}
+
+fn open(place: &Place, engine: &Engine) -> Result<Arc<dyn Remote>, Error> {
+    let client = || engine.client().clone();
+    Ok(match place {
+        Place::Folder(folder) => Arc::new(FolderRemote::new(folder.clone())),
+        Place::Registry(name) => Arc::new(RegistryRemote::new(client(), name.clone())),
+        Place::S3(settings) => open_s3(settings)?,
+        Place::Inline(name) => Arc::new(InlineRemote::new(client(), name.clone())),
+    })
+}
+
+#[cfg(feature = "s3")]
+#[expect(clippy::unnecessary_wraps, reason = "as without the feature")]
+fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
+    Ok(Arc::new(kiln_share::S3Remote::new(settings.clone())))
+}
+
+#[cfg(not(feature = "s3"))]
+fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
+    let text = format!("{settings}: this kiln was built without the feature 's3'");
+    Err(Error::Usage(text))
+}
+
+/// What `--cache-from` names. A name in a registry is looked up as a cache, then as an image that
+/// carries one.
+pub(crate) fn sources(
+    engine: &Engine,
+    specs: &[String],
+    trusted: &[String],
+) -> Result<Vec<CacheSource>, Error> {
+    let mut trust = CacheTrust::default();
+    for key in trusted {
+        let wrong = |error| Error::Usage(format!("--cache-trust {key}: {error}"));
+        trust.add(key).map_err(wrong)?;
+    }
+    let mut sources = Vec::new();
+    for text in specs {
+        let Wanted::Place(spec) = read("--cache-from", text)? else {
+            let text = format!("--cache-from {text}: ref=IMAGE is missing");
+            return Err(Error::Usage(text));
+        };
+        let mut source = CacheSource::new(open(&spec.place, engine)?, trust.clone());
+        source.volumes = spec.volumes;
+        sources.push(source);
+        if let Place::Registry(name) = spec.place {
+            let image = Place::Inline(name);
+            sources.push(CacheSource::new(open(&image, engine)?, trust.clone()));
+        }
+    }
+    Ok(sources)
+}
+
+/// What `--cache-to` names.
+pub(crate) fn targets(specs: &[String], key: Option<&Path>) -> Result<Targets, Error> {
+    let signer = key.map(signer).transpose()?;
+    let mut targets = Targets::default();
+    for text in specs {
+        let signer = signer.clone();
+        match read("--cache-to", text)? {
+            Wanted::Inline => targets.inline = Some(InlineCache { signer }),
+            Wanted::Place(spec) if matches!(spec.place, Place::Inline(_)) => {
+                let text = format!(
+                    "--cache-to {text}: the image that is built carries it, so there is no ref="
+                );
+                return Err(Error::Usage(text));
+            }
+            Wanted::Place(spec) => targets.remotes.push(Target {
+                spec: *spec,
+                signer,
+            }),
+        }
+    }
+    Ok(targets)
+}
+
+fn signer(path: &Path) -> Result<CacheSigner, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        what: format!("cannot read {}", path.display()),
+        source,
+    })?;
+    CacheSigner::new(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
+}
+
+/// A place as people write it: a spec, a folder, or an image's name.
+pub(crate) fn spec(text: &str) -> String {
+    let is_folder = text.starts_with(['/', '.']) || Path::new(text).is_dir();
+    match is_folder {
+        true => format!("type=local,src={text}"),
+        false => text.to_owned(),
+    }
+}
+
+/// The remote at a place.
+pub(crate) fn place(engine: &Engine, text: &str) -> Result<Arc<dyn Remote>, Error> {
+    match read("volume", &spec(text))? {
+        Wanted::Place(spec) => open(&spec.place, engine),
+        Wanted::Inline => Err(Error::Usage("an image carries no volumes".to_owned())),
+    }
+}
+
+/// The volumes that a build's steps keep, of those that are wanted.
+fn volumes_of<'a>(solved: &'a Solved, wanted: &Volumes) -> BTreeSet<&'a str> {
+    let steps = solved.build().graph.steps();
+    let mounts = steps.filter_map(|(_, step)| match &step.op {
+        Op::Exec(exec) => Some(&exec.mounts),
+        _ => None,
+    });
+    let names = mounts.flatten().filter_map(|mount| match &mount.kind {
+        MountKind::Cache(cache) => Some(cache.id.as_str()),
+        _ => None,
+    });
+    names.filter(|name| wanted.has(name)).collect()
+}
+
+/// The remotes that the steps' results are sent to while the build goes on.
+///
+/// # Errors
+/// When this build of the command doesn't know how to reach one.
+pub(crate) fn cache_to(engine: &Engine, targets: &Targets) -> Result<Vec<CacheTarget>, Error> {
+    let target = |target: &Target| {
+        Ok(CacheTarget {
+            remote: open(&target.spec.place, engine)?,
+            mode: target.spec.mode,
+            signer: target.signer.clone(),
+        })
+    };
+    targets.remotes.iter().map(target).collect()
+}
+
+/// Waits until the remotes have what they lacked. A good build never fails by it, unless the user
+/// wants that.
+pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) -> Result<(), Error> {
+    let exported = solved.exported();
+    for (target, sent) in targets.remotes.iter().zip(exported) {
+        let remote = open(&target.spec.place, engine)?;
+        let done = sent.map(|sent| {
+            let bytes = HumanBytes(sent.bytes);
+            say(&format!(
+                "cache {}: {} new results, {bytes} sent",
+                remote.name(),
+                sent.steps
+            ));
+        });
+        tolerated(target, "the build's results are", done)?;
+        for name in volumes_of(solved, &target.spec.volumes) {
+            let own = solved.volume_name(name);
+            let signer = target.signer.as_ref();
+            let mut sent = engine.export_volume(&own, &*remote, signer);
+            if own != name {
+                // The newest is found by its name alone; its pieces are there already.
+                sent = sent.and(engine.export_volume_as(&own, name, &*remote, signer));
+            }
+            let done = sent.map(|sent| {
+                say(&format!("volume {name}: {} sent", HumanBytes(sent.sent)));
+            });
+            tolerated(target, &format!("the volume {name} is"), done)?;
+        }
+    }
+    Ok(())
+}
+
+/// A failure of a remote, made a warning where it may be one.
+fn tolerated(target: &Target, what: &str, done: Result<(), EngineError>) -> Result<(), Error> {
+    match done {
+        Err(error) if target.spec.ignore_error => {
+            say(&format!("WARNING: {what} not shared: {error}"));
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}

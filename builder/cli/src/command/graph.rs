@@ -1,0 +1,55 @@
+//! `kiln graph`.
+
+use clap::{Args, ValueEnum};
+use kiln_graph::{Format, StepId};
+
+use super::source::SourceArgs;
+use super::{Failed, print};
+use crate::report;
+use kiln::prepare;
+
+/// The flags of `kiln graph`.
+#[derive(Args, Debug)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// How the graph is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatArg,
+    /// Don't ask registries about base images: take them to be empty
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Text,
+    Json,
+    Dot,
+    Mermaid,
+}
+
+/// Runs `kiln graph`.
+pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
+    let mut request = args.source.request()?;
+    request.assume_images = args.offline;
+    let (engine, _) = super::open()?;
+    let prepared = prepare(&engine, &request).map_err(|at| Failed {
+        text: report::error(&at.0, &at.1),
+        status: at.0.exit_status(),
+    })?;
+    let build = &prepared.compiled.build;
+    let targets: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
+    let format = match args.format {
+        FormatArg::Text => Format::Text,
+        FormatArg::Json => Format::Json,
+        FormatArg::Dot => Format::Dot,
+        FormatArg::Mermaid => Format::Mermaid,
+    };
+    print(
+        &build
+            .graph
+            .render(&build.graph.needed_for(&targets), format),
+    );
+    Ok(())
+}

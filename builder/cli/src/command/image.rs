@@ -1,0 +1,307 @@
+//! `kiln image`.
+
+use clap::Subcommand;
+use indicatif::HumanBytes;
+use kiln_engine::Rebase;
+use kiln_graph::Platform;
+use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference};
+
+use super::{Failed, print};
+use crate::display::{Style, display};
+use kiln::Error;
+
+/// The commands of `kiln image`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ImageCommand {
+    /// List the images in the store
+    Ls,
+    /// Print an image's configuration
+    Inspect {
+        /// The image
+        name: String,
+    },
+    /// Send an image to its registry
+    Push {
+        /// The image
+        name: String,
+    },
+    /// Fetch an image's layers into the store
+    Pull {
+        /// The image
+        name: String,
+    },
+    /// Bring an image into the store: oci-archive:FILE, docker-archive:FILE, oci:FOLDER,
+    /// docker-daemon:NAME, or a file that docker save wrote
+    Load {
+        /// The image
+        source: String,
+        /// Its name in the store (default: as the archive says)
+        #[arg(short, long)]
+        tag: Option<String>,
+    },
+    /// Show what each layer of an image holds and wastes
+    Layers {
+        /// The image, in the store, a registry or an archive
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the files in which two images differ
+    Diff {
+        /// The one
+        before: String,
+        /// The other
+        after: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an image's own layers onto another base, without running anything
+    Rebase {
+        /// The image
+        name: String,
+        /// The base it was built on
+        #[arg(long, value_name = "IMAGE")]
+        from: String,
+        /// The base it is to have
+        #[arg(long, value_name = "IMAGE")]
+        onto: String,
+        /// The result's name in the store
+        #[arg(short, long, value_name = "NAME")]
+        tag: String,
+        /// Even when files it replaces differ between the bases
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take names away
+    Rm {
+        /// The images
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// Runs `kiln image`.
+pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
+    let (engine, _) = super::open()?;
+    match command {
+        ImageCommand::Ls => list(&engine)?,
+        ImageCommand::Inspect { name } => inspect(&engine, name)?,
+        ImageCommand::Push { name } => push(&engine, name)?,
+        ImageCommand::Pull { name } => {
+            engine.pull(name, &Platform::host(), &*display(Style::Auto))?;
+        }
+        ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
+        ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
+        ImageCommand::Diff {
+            before,
+            after,
+            json,
+        } => diff(&engine, before, after, *json)?,
+        ImageCommand::Rebase {
+            name,
+            from,
+            onto,
+            tag,
+            force,
+        } => {
+            let rebase = Rebase {
+                image: name,
+                from,
+                onto,
+                name: &full_name(tag)?,
+                platform: &Platform::host(),
+                force: *force,
+            };
+            engine.rebase(&rebase, &*display(Style::Auto))?;
+            print(&format!("{}\n", rebase.name));
+        }
+        ImageCommand::Rm { names } => {
+            for name in names {
+                let full = full_name(name)?.to_string();
+                if !engine.store().remove_image(&full)? {
+                    return Err(no_such_image(name).into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn load(engine: &kiln::Engine, source: &str, tag: Option<&str>) -> Result<(), Error> {
+    let source = match std::path::Path::new(source).is_file() {
+        true => format!("docker-archive:{source}"),
+        false => source.to_owned(),
+    };
+    let names = match (
+        tag,
+        source.split_once("-archive:"),
+        source.split_once("daemon:"),
+    ) {
+        (Some(tag), ..) => vec![tag.to_owned()],
+        (None, Some((_, file)), _) => engine.client().names_in_archive(file.as_ref())?,
+        (None, None, Some((_, name))) => vec![name.to_owned()],
+        (None, None, None) => Vec::new(),
+    };
+    if names.is_empty() {
+        let text = format!("{source} says no name: give one with --tag");
+        return Err(Error::Usage(text));
+    }
+    for name in names {
+        let name = full_name(&name)?;
+        let platform = Platform::host();
+        engine.load(&source, &platform, &name, &*display(Style::Auto))?;
+        print(&format!("{name}\n"));
+    }
+    Ok(())
+}
+
+fn layers(engine: &kiln::Engine, name: &str, json: bool) -> Result<(), Error> {
+    let report = engine.inspect_image(name, &Platform::host(), &*display(Style::Auto))?;
+    if json {
+        print(&format!("{:#}\n", serde_json::json!(report)));
+        return Ok(());
+    }
+    let mut text = String::new();
+    for (number, layer) in report.layers.iter().enumerate() {
+        let made_by = layer.created_by.lines().next().unwrap_or_default();
+        text += &format!(
+            "{number:>3}  {:>10} compressed  {:>10} plain  {} paths  {}\n",
+            HumanBytes(layer.compressed).to_string(),
+            HumanBytes(layer.plain).to_string(),
+            layer.paths,
+            made_by.chars().take(90).collect::<String>()
+        );
+        for (path, bytes) in layer.biggest.iter().take(3) {
+            text += &format!("        {:>10}  {path}\n", HumanBytes(*bytes).to_string());
+        }
+        for (bytes, why) in [
+            (layer.shadowed, "replaced or removed by later layers"),
+            (layer.duplicated, "the same as other files of the image"),
+        ] {
+            if bytes > 0 {
+                text += &format!("        {:>10}  {why}\n", HumanBytes(bytes).to_string());
+            }
+        }
+    }
+    text += &format!(
+        "{} compressed, {} plain, {} wasted, {:.1} % efficient\n",
+        HumanBytes(report.compressed),
+        HumanBytes(report.plain),
+        HumanBytes(report.wasted),
+        report.efficiency
+    );
+    print(&text);
+    Ok(())
+}
+
+fn diff(engine: &kiln::Engine, before: &str, after: &str, json: bool) -> Result<(), Error> {
+    let events = display(Style::Auto);
+    let found = engine.diff_images(before, after, &Platform::host(), &*events)?;
+    if json {
+        print(&format!("{:#}\n", serde_json::json!(found)));
+        return Ok(());
+    }
+    for file in found {
+        print(&format!("{:<10}  {}\n", file.what, file.path));
+    }
+    Ok(())
+}
+
+fn full_name(name: &str) -> Result<Reference, Error> {
+    Ok(name.parse::<Reference>().map_err(ImageError::from)?)
+}
+
+fn no_such_image(name: &str) -> Error {
+    Error::Usage(format!(
+        "there is no image {name} in the store; 'kiln image ls' lists them"
+    ))
+}
+
+fn list(engine: &kiln::Engine) -> Result<(), Error> {
+    let mut text = String::new();
+    for image in engine.store().images()? {
+        let id = &image.config.hex()[..12];
+        let size = HumanBytes(image.size);
+        text += &format!(
+            "{}  {id}  {}  {size}\n",
+            image.name,
+            image.platforms.join(",")
+        );
+    }
+    print(&text);
+    Ok(())
+}
+
+fn inspect(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
+    let full = full_name(name)?.to_string();
+    let image = engine
+        .store()
+        .image(&full)?
+        .ok_or_else(|| no_such_image(name))?;
+    let blob = engine
+        .store()
+        .blob(&image.config)?
+        .ok_or_else(|| no_such_image(name))?;
+    let fail = |source: std::io::Error| Error::File {
+        what: format!("cannot read the configuration of {name}"),
+        source,
+    };
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&blob.path).map_err(fail)?)
+            .map_err(|error| fail(error.into()))?;
+    let shown = serde_json::json!({ "record": image, "config": config });
+    print(&format!("{shown:#}\n"));
+    Ok(())
+}
+
+fn push(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
+    let reference = full_name(name)?;
+    let store = engine.store();
+    let image = store
+        .image(&reference.to_string())?
+        .ok_or_else(|| no_such_image(name))?;
+    let read = |digest: &kiln_graph::BlobDigest| -> Result<Vec<u8>, Error> {
+        let blob = store.blob(digest)?.ok_or_else(|| {
+            Error::Usage(format!(
+                "blob {digest} of {name} was never fetched; build it again with --push"
+            ))
+        })?;
+        std::fs::read(&blob.path).map_err(|source| Error::File {
+            what: format!("cannot read blob {digest}"),
+            source,
+        })
+    };
+    let top = read(&image.digest)?;
+    let mut blobs = Vec::new();
+    let mut manifests = Vec::new();
+    for digest in image.blobs.iter().filter(|digest| **digest != image.digest) {
+        let Some(blob) = store.blob(digest)? else {
+            read(digest)?;
+            continue;
+        };
+        let bytes = if blob.size < 1 << 20 {
+            read(digest)?
+        } else {
+            Vec::new()
+        };
+        if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
+            manifests.push((bytes, kiln_image::media_type::MANIFEST.to_owned()));
+            continue;
+        }
+        let path = blob.path.clone();
+        blobs.push(PushBlob {
+            digest: *digest,
+            size: blob.size,
+            mount_from: None,
+            file: Box::new(move || Ok(path.clone())),
+        });
+    }
+    let image = PushImage {
+        blobs,
+        manifests,
+        top: (top, image.media_type),
+    };
+    Ok(engine.client().push(&reference, &image, &|_, _| {})?)
+}

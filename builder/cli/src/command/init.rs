@@ -1,0 +1,114 @@
+//! `kiln init`: a kiln.toml for the application in a folder.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Failed, say};
+use kiln::Error;
+
+/// The flags of `kiln init`.
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// The folder
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Replace a kiln.toml that is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// A kind of application, by the file that gives it away.
+struct Kind {
+    file: &'static str,
+    template: &'static str,
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        file: "Cargo.toml",
+        template: include_str!("init/rust.toml"),
+    },
+    Kind {
+        file: "package.json",
+        template: include_str!("init/node.toml"),
+    },
+    Kind {
+        file: "requirements.txt",
+        template: include_str!("init/python.toml"),
+    },
+    Kind {
+        file: "pyproject.toml",
+        template: include_str!("init/pyproject.toml"),
+    },
+    Kind {
+        file: "go.mod",
+        template: include_str!("init/go.toml"),
+    },
+    Kind {
+        file: "pom.xml",
+        template: include_str!("init/maven.toml"),
+    },
+];
+
+/// Runs `kiln init`.
+pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
+    let path = args.folder.join("kiln.toml");
+    if path.exists() && !args.force {
+        let text = format!(
+            "{} is there already: give --force to replace it",
+            path.display()
+        );
+        return Err(Error::Usage(text).into());
+    }
+    let kind = KINDS
+        .iter()
+        .find(|kind| args.folder.join(kind.file).exists());
+    let kind = kind.ok_or_else(|| {
+        let files: Vec<&str> = KINDS.iter().map(|kind| kind.file).collect();
+        Error::Usage(format!(
+            "{} has none of {}: see frontend-toml/README.md for the language",
+            args.folder.display(),
+            files.join(", ")
+        ))
+    })?;
+    let text = kind.template.replace("APPLICATION", &name_of(&args.folder));
+    std::fs::write(&path, text).map_err(|source| Error::File {
+        what: format!("cannot write {}", path.display()),
+        source,
+    })?;
+    say(&format!(
+        "wrote {} from {}: look it over, then run 'kiln build'",
+        path.display(),
+        kind.file
+    ));
+    Ok(())
+}
+
+/// The application's name: what its own file says, else the folder's.
+fn name_of(folder: &Path) -> String {
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok();
+    let cargo = read("Cargo.toml").and_then(|text| {
+        let table: toml::Table = toml::from_str(&text).ok()?;
+        Some(table.get("package")?.get("name")?.as_str()?.to_owned())
+    });
+    let whole = folder.canonicalize().ok();
+    let own = whole.as_deref().and_then(Path::file_name);
+    cargo
+        .or_else(|| own.map(|name| name.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "app".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_a_kiln_toml() {
+        for kind in KINDS {
+            let none = |_: &kiln_frontend_toml::Included<'_>| Err(String::new());
+            let file = kiln_frontend_toml::parse(kind.file, kind.template, &none).unwrap();
+            assert_eq!(file.images.len(), 1, "{}", kind.file);
+        }
+    }
+}

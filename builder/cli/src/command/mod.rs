@@ -1,0 +1,191 @@
+//! The command line.
+
+mod build;
+mod build_args;
+mod cache;
+mod cache_spec;
+mod call;
+mod checks;
+mod completions;
+mod convert;
+mod doctor;
+mod export;
+mod fmt;
+mod graph;
+mod image;
+mod init;
+mod layers;
+mod lock;
+mod output;
+mod past;
+mod registry;
+mod shell;
+mod signals;
+mod source;
+mod steps;
+mod storage;
+mod timeline;
+mod volume;
+mod watch;
+mod what_if;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds container images: fast, in parallel, without a daemon.
+#[derive(Parser, Debug)]
+#[command(name = "kiln", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
+    /// Print the graph of a build
+    Graph(Box<graph::GraphArgs>),
+    /// List the steps of a build file, with their selectors
+    Steps(Box<steps::StepsArgs>),
+    /// Say why the steps of the last build ran or didn't
+    Explain(past::ExplainArgs),
+    /// Open a shell in a state of a build: where the last one failed, or before or after a step
+    Shell(Box<shell::ShellArgs>),
+    /// Print all that a step of a build wrote
+    Logs(past::LogsArgs),
+    /// List the latest builds
+    History(past::HistoryArgs),
+    /// Write a build's timeline as a page for a browser
+    Timeline(timeline::TimelineArgs),
+    /// Work with images in the store
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Work with the caches that steps keep
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
+    /// Work with what lies in registries
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
+    /// Look for damage in the store
+    Fsck {
+        /// Remove what is damaged: it is made or fetched again when it is needed
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Show what the store holds
+    Du {
+        /// By build, of those that are remembered
+        #[arg(long)]
+        builds: bool,
+    },
+    /// Remove what is no longer wanted from the store
+    Prune(storage::PruneArgs),
+    /// Say what this machine allows, and what to install
+    Doctor,
+    /// Print the JSON schema of kiln.toml, for editors
+    Schema,
+    /// Write a kiln.toml for the application in a folder
+    Init(init::InitArgs),
+    /// Lay a kiln.toml out
+    Fmt(fmt::FmtArgs),
+    /// Write a Dockerfile as a kiln.toml
+    Convert(convert::ConvertArgs),
+    /// Pin what the mutable names in a build file stand for: images, branches, files
+    Lock(Box<lock::LockArgs>),
+    /// Print a script that completes kiln's commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let result = match cli.command {
+        Command::Build(args) => build::run(&args),
+        Command::Graph(args) => graph::run(&args),
+        Command::Steps(args) => steps::run(&args),
+        Command::Explain(args) if args.what_if.is_empty() => past::explain(&args),
+        Command::Explain(args) => what_if::run(&args),
+        Command::Shell(args) => shell::run(&args),
+        Command::Logs(args) => past::logs(&args),
+        Command::History(args) => past::history(&args),
+        Command::Timeline(args) => timeline::run(&args),
+        Command::Image(command) => image::run(&command),
+        Command::Volume(command) => volume::run(&command),
+        Command::Registry(command) => registry::run(&command),
+        Command::Fsck { repair } => storage::fsck(repair),
+        Command::Du { builds: true } => storage::du_by_build(),
+        Command::Du { builds: false } => storage::du(),
+        Command::Prune(args) => storage::prune(&args),
+        Command::Doctor => doctor::run(),
+        Command::Schema => {
+            print(&format!("{:#}\n", kiln_frontend_toml::schema()));
+            Ok(())
+        }
+        Command::Init(args) => init::run(&args),
+        Command::Fmt(args) => fmt::run(&args),
+        Command::Lock(args) => lock::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Completions { shell } => {
+            completions::run(shell);
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            say(&failed.text);
+            ExitCode::from(failed.status)
+        }
+    }
+}
+
+/// A failed command, ready to be shown.
+struct Failed {
+    text: String,
+    status: u8,
+}
+
+impl<E: Into<kiln::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Self {
+            text: crate::report::error(&error, &kiln::Texts::default()),
+            status: error.exit_status(),
+        }
+    }
+}
+
+/// Opens the user's store.
+fn open() -> Result<(kiln::Engine, kiln::Identity), kiln::Error> {
+    kiln::open(say)
+}
+
+/// Writes a line to standard error.
+pub(crate) fn say(text: &str) {
+    use std::io::Write as _;
+    let text = crate::terminal::shown(text);
+    _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Writes what was asked for to standard output: as it is, but to a terminal.
+fn print(text: &str) {
+    use std::io::{IsTerminal as _, Write as _};
+    let mut out = std::io::stdout().lock();
+    let text = match out.is_terminal() {
+        true => crate::terminal::shown(text),
+        false => text.into(),
+    };
+    _ = out.write_all(text.as_bytes());
+}

@@ -1,0 +1,128 @@
+//! `kiln registry`: what lies in registries.
+
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+use kiln_image::{Client, ClientOptions, ImageError, Reference};
+
+use super::{Failed, print, say};
+use kiln::{Config, Error};
+use kiln::{ExpireRules, Expired, expire};
+
+/// The commands of `kiln registry`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum RegistryCommand {
+    /// Delete old tags of a repository, and the manifests that only they need: with --yes; without,
+    /// only say which
+    Prune(PruneArgs),
+}
+
+/// The flags of `kiln registry prune`.
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// The repository: registry.example/app
+    repository: String,
+    /// Keep so many of the latest tags
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+    /// Only what is older than this: 12h, 30d, 8w. With --keep: what both rules speak against
+    #[arg(long, value_name = "AGE")]
+    older_than: Option<String>,
+    /// Only tags that this pattern matches: 'pr-*' (repeatable)
+    #[arg(long = "tags", value_name = "PATTERN")]
+    tags: Vec<String>,
+    /// Only say what would go (the default)
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Delete
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Runs `kiln registry`.
+pub(crate) fn run(command: &RegistryCommand) -> Result<(), Failed> {
+    let RegistryCommand::Prune(args) = command;
+    let rules = args.rules()?;
+    let repository = repository(&args.repository)?;
+    let client = Client::new(ClientOptions {
+        registries: Config::load()?.registries,
+        ..ClientOptions::default()
+    });
+    let all = client.tagged(&repository).map_err(Error::from)?;
+    let expired = expire(&all, &rules);
+    show(&expired, args.yes);
+    if args.yes {
+        for digest in &expired.manifests {
+            client
+                .delete_manifest(&repository, digest)
+                .map_err(Error::from)?;
+        }
+    }
+    let (tags, all) = (expired.tags.len(), all.len());
+    let manifests = expired.manifests.len();
+    let text = match args.yes {
+        true => format!("deleted {tags} of {all} tags, {manifests} manifests"),
+        false => format!("would delete {tags} of {all} tags, {manifests} manifests: --yes does"),
+    };
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+impl PruneArgs {
+    fn rules(&self) -> Result<ExpireRules, Error> {
+        if self.keep.is_none() && self.older_than.is_none() {
+            let text = "say what is to go: --keep N, --older-than AGE, or both";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        for pattern in &self.tags {
+            let wrong = |error| Error::Usage(format!("--tags {pattern}: {error}"));
+            kiln_graph::pattern::matches(pattern, b"").map_err(wrong)?;
+        }
+        let age = self
+            .older_than
+            .as_deref()
+            .map(kiln_graph::parse_duration)
+            .transpose();
+        let age = age.map_err(|reason| Error::Usage(format!("--older-than: {reason}")))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let before = age.map(|age| now.saturating_sub(age).as_secs().cast_signed());
+        Ok(ExpireRules {
+            keep: self.keep,
+            before,
+            tags: self.tags.clone(),
+        })
+    }
+}
+
+/// A name without a tag: all of the repository is looked at.
+fn repository(name: &str) -> Result<Reference, Error> {
+    let mut reference: Reference = name.parse().map_err(ImageError::from)?;
+    let end = name.rsplit('/').next().unwrap_or(name);
+    if end.contains([':', '@']) {
+        let text = format!("{name} names one image: give the repository alone, and --tags PATTERN");
+        return Err(Error::Usage(text));
+    }
+    reference.tag = None;
+    Ok(reference)
+}
+
+fn show(expired: &Expired, deleted: bool) {
+    let verb = if deleted { "delete" } else { "would delete" };
+    for tag in &expired.tags {
+        let created = tag.created.as_deref().unwrap_or("-");
+        print(&format!(
+            "{verb}  {created}  {}  {}\n",
+            &tag.digest.hex()[..12],
+            tag.tag
+        ));
+    }
+    for tag in &expired.shared {
+        say(&format!(
+            "{tag} stays: a tag that is kept stands for the same"
+        ));
+    }
+    for tag in &expired.undated {
+        say(&format!("{tag} stays: it doesn't say when it was made"));
+    }
+}

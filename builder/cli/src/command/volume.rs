@@ -1,0 +1,134 @@
+//! `kiln volume`: the caches that steps keep.
+
+use clap::Subcommand;
+use indicatif::HumanBytes;
+use kiln_cache::{Kind, VolumeInfo};
+
+use super::{Failed, cache, print};
+use kiln::{Engine, Error};
+
+/// The commands of `kiln volume`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum VolumeCommand {
+    /// List the volumes
+    Ls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print all that is known of a volume
+    Inspect {
+        /// The volume
+        name: String,
+    },
+    /// Remove volumes
+    Rm {
+        /// The volumes
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Send a volume to a folder, a registry or a bucket: what isn't there yet
+    Export {
+        /// The volume
+        name: String,
+        /// A folder, an image's name, s3://BUCKET/PREFIX, or a place as --cache-to has it
+        dest: String,
+    },
+    /// Replace a volume by one that was exported
+    Import {
+        /// The volume
+        name: String,
+        /// A folder, an image's name, s3://BUCKET/PREFIX, or a place as --cache-from has it
+        source: String,
+    },
+}
+
+/// Runs `kiln volume`.
+pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
+    let (engine, _) = super::open()?;
+    match command {
+        VolumeCommand::Ls { json } => list(&engine, *json)?,
+        VolumeCommand::Inspect { name } => {
+            let all = engine.store().volumes()?;
+            let found = all.into_iter().find(|volume| volume.name == *name);
+            let info = found.ok_or_else(|| no_such(name))?;
+            print(&format!("{:#}\n", about(&engine, &info)?));
+        }
+        VolumeCommand::Rm { names } => {
+            for name in names {
+                if !engine.store().remove_volume(name)? {
+                    return Err(no_such(name).into());
+                }
+            }
+        }
+        VolumeCommand::Export { name, dest } => {
+            if !engine
+                .store()
+                .volumes()?
+                .iter()
+                .any(|volume| volume.name == *name)
+            {
+                return Err(no_such(name).into());
+            }
+            let remote = cache::place(&engine, dest)?;
+            let sent = engine.export_volume(name, &*remote, None)?;
+            print(&format!(
+                "{name}: {}, {} sent\n",
+                HumanBytes(sent.plain),
+                HumanBytes(sent.sent)
+            ));
+        }
+        VolumeCommand::Import { name, source } => {
+            let sources = cache::sources(&engine, &[cache::spec(source)], &[])?;
+            let found = engine.import_volume(name, &sources[0])?;
+            let found =
+                found.ok_or_else(|| Error::Usage(format!("{source} has no volume {name}")))?;
+            print(&format!(
+                "{name}: {}, {} fetched\n",
+                HumanBytes(found.plain),
+                HumanBytes(found.sent)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn no_such(name: &str) -> Error {
+    Error::Usage(format!(
+        "there is no volume {name} that could be used now; 'kiln volume ls' lists them"
+    ))
+}
+
+fn list(engine: &Engine, json: bool) -> Result<(), Error> {
+    let volumes = engine.store().volumes()?;
+    if json {
+        let all: Result<Vec<_>, Error> = volumes.iter().map(|info| about(engine, info)).collect();
+        print(&format!("{:#}\n", serde_json::json!(all?)));
+        return Ok(());
+    }
+    for info in &volumes {
+        let about = about(engine, info)?;
+        let bytes = HumanBytes(about["bytes"].as_u64().unwrap_or_default()).to_string();
+        let used = super::past::when(info.last_used * 1000);
+        print(&format!(
+            "{bytes:>10}  {used}  {:>5} uses  {}\n",
+            info.uses, info.name
+        ));
+    }
+    Ok(())
+}
+
+fn about(engine: &Engine, info: &VolumeInfo) -> Result<serde_json::Value, Error> {
+    let name = kiln_graph::Digest::of(info.name.as_bytes()).to_string();
+    let items = engine.store().usage()?.items;
+    let own = items
+        .iter()
+        .find(|item| item.kind == Kind::Volume && item.name == name);
+    Ok(serde_json::json!({
+        "name": info.name,
+        "last_used": info.last_used,
+        "uses": info.uses,
+        "bytes": own.map_or(0, |item| item.bytes),
+        "folder": own.map(|item| item.path.display().to_string()),
+    }))
+}

@@ -1,0 +1,96 @@
+//! `kiln build --watch`: builds again whenever the context changes.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use kiln_engine::{Cancel, Engine};
+use notify::{EventKind, RecursiveMode, Watcher as _};
+
+use super::build::{BuildArgs, run_once};
+use super::signals::cancel_on_signals;
+use super::{Failed, say};
+use kiln::{ContextFrom, Error};
+
+/// Changes that come within this time of each other are one.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Builds until the user stops it.
+pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
+    let ContextFrom::Folder(folder) = ContextFrom::from(args.source.context.as_str()) else {
+        return Err(Error::Usage("--watch needs a context that is a folder".to_owned()).into());
+    };
+    let (send, changes) = channel::<()>();
+    let changed = move |event: notify::Result<notify::Event>| {
+        let counts = |event: &notify::Event| !matches!(event.kind, EventKind::Access(_));
+        if event.as_ref().is_ok_and(counts) {
+            _ = send.send(());
+        }
+    };
+    let fail = |error: notify::Error| Error::Usage(format!("cannot watch the context: {error}"));
+    let mut watcher = notify::recommended_watcher(changed).map_err(fail)?;
+    watcher
+        .watch(&folder, RecursiveMode::Recursive)
+        .map_err(fail)?;
+    let stop = cancel_on_signals();
+    while !stop.is_cancelled() {
+        build_until_changed(engine, args, &changes, &stop);
+        say(&format!("watching {}", shown(&folder)));
+        if !wait_for_change(&changes, &stop) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn shown(folder: &Path) -> String {
+    folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_owned())
+        .display()
+        .to_string()
+}
+
+/// Runs one build, which a change or the user stops; again after a change.
+fn build_until_changed(engine: &Engine, args: &BuildArgs, changes: &Receiver<()>, stop: &Cancel) {
+    loop {
+        let cancel = Cancel::new();
+        let outdated = std::thread::scope(|scope| {
+            let build = scope.spawn(|| {
+                if let Err(failed) = run_once(engine, args, &cancel) {
+                    say(&failed.text);
+                }
+            });
+            let mut outdated = false;
+            while !build.is_finished() {
+                outdated |= changes.recv_timeout(QUIET).is_ok();
+                if outdated || stop.is_cancelled() {
+                    cancel.cancel();
+                }
+            }
+            outdated
+        });
+        if !outdated || stop.is_cancelled() {
+            return;
+        }
+        settle(changes);
+    }
+}
+
+/// Whether there was a change before the user stopped.
+fn wait_for_change(changes: &Receiver<()>, stop: &Cancel) -> bool {
+    loop {
+        match changes.recv_timeout(QUIET) {
+            Ok(()) => {
+                settle(changes);
+                return true;
+            }
+            Err(RecvTimeoutError::Timeout) if !stop.is_cancelled() => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn settle(changes: &Receiver<()>) {
+    while changes.recv_timeout(QUIET).is_ok() {}
+}

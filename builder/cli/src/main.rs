@@ -1,0 +1,16 @@
+//! The `kiln` command: flags in, displays and reports out; the work is the library `kiln`'s.
+
+mod command;
+mod convert;
+mod display;
+mod journal;
+mod report;
+mod terminal;
+mod untag;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kiln::run_if_helper();
+    command::run()
+}

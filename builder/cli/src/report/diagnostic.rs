@@ -1,0 +1,70 @@
+//! Shows errors and warnings to people: with the lines of the build file they are about.
+
+use std::fmt::Write as _;
+
+use kiln_engine::EngineError;
+use kiln_frontend_dockerfile::Diagnostic;
+use kiln_graph::{Fault, Location};
+
+use kiln::{Error, Texts};
+
+/// How many lines are shown before and after the ones an error is about.
+const AROUND: usize = 2;
+
+/// An error as it is shown on standard error.
+pub(crate) fn error(error: &Error, texts: &Texts) -> String {
+    let mut out = String::new();
+    if let Error::Engine(EngineError::Step(failure)) = error
+        && !failure.last_output.is_empty()
+    {
+        _ = writeln!(
+            out,
+            "------\n > {}:\n{}\n------",
+            failure.name.lines().next().unwrap_or_default(),
+            failure.last_output
+        );
+    }
+    if let Some(location) = error.location() {
+        out.push_str(&excerpt(location, texts.at(location)));
+    }
+    _ = write!(out, "ERROR: {error}");
+    if error.fault() == Fault::Kiln {
+        out.push_str("\nThis is a bug in kiln; please report it.");
+    }
+    out
+}
+
+/// The lines of a location, with some around them.
+pub(crate) fn excerpt(location: &Location, text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let (first, last) = (location.line as usize, location.end_line as usize);
+    if first == 0 || first > lines.len() {
+        return String::new();
+    }
+    let mut out = format!(
+        "{}:{}\n--------------------\n",
+        location.file, location.line
+    );
+    let (from, to) = (
+        first.saturating_sub(AROUND).max(1),
+        (last + AROUND).min(lines.len()),
+    );
+    for number in from..=to {
+        let mark = if (first..=last).contains(&number) {
+            ">>>"
+        } else {
+            "   "
+        };
+        _ = writeln!(out, "{number:>4} | {mark} {}", lines[number - 1]);
+        if number == first && location.column > 1 {
+            let before = " ".repeat(location.column as usize - 1);
+            _ = writeln!(out, "     |     {before}^");
+        }
+    }
+    out + "--------------------\n"
+}
+
+/// A warning as `docker build` shows it.
+pub(crate) fn warning(warning: &Diagnostic) -> String {
+    format!(" - {warning}")
+}

@@ -1,0 +1,150 @@
+//! What a build comes to: how long, how much of it was there already, and what it waited for.
+
+use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
+
+use crate::report::seconds;
+
+/// How many steps of the critical path are named.
+const NAMED: usize = 4;
+/// How much of a step's name is shown, in characters.
+const NAME_WIDTH: usize = 36;
+/// A path shorter than this is not worth a line, in milliseconds.
+const SHORT: u64 = 100;
+
+/// The steps that no more processors would have made shorter: the longest chain, by time, of steps
+/// that are made from each other, in their order.
+pub(crate) fn critical_path(build: &BuildRecord) -> Vec<usize> {
+    let mut longest: Vec<u64> = Vec::with_capacity(build.steps.len());
+    let mut from: Vec<Option<usize>> = Vec::with_capacity(build.steps.len());
+    for (place, step) in build.steps.iter().enumerate() {
+        let before = step.inputs.iter().copied().filter(|input| *input < place);
+        let before = before.max_by_key(|input| longest[*input]);
+        longest.push(cost(step) + before.map_or(0, |input| longest[input]));
+        from.push(before);
+    }
+    let mut at = (0..longest.len()).max_by_key(|place| longest[*place]);
+    let mut path = Vec::new();
+    while let Some(place) = at {
+        if cost(&build.steps[place]) > 0 {
+            path.push(place);
+        }
+        at = from[place];
+    }
+    path.reverse();
+    path
+}
+
+/// What a step cost in this build, in milliseconds.
+fn cost(step: &BuiltStep) -> u64 {
+    match step.outcome {
+        StepOutcome::Ran | StepOutcome::Failed => step.took,
+        StepOutcome::Cached | StepOutcome::Cancelled | StepOutcome::Waiting => 0,
+    }
+}
+
+/// The end of a build, for people.
+pub(crate) fn text(build: &BuildRecord) -> String {
+    let (cached, all) = build.cached();
+    let end = if build.ok { "built in" } else { "failed after" };
+    let took = seconds(build.took);
+    let mut text = format!("{end} {took}: {cached} of {all} steps were cached");
+    let path = critical_path(build);
+    let total: u64 = path.iter().map(|place| cost(&build.steps[*place])).sum();
+    if total >= SHORT && path.len() > 1 {
+        text += &format!(
+            "\ncritical path {}: {}",
+            seconds(total),
+            named(build, &path)
+        );
+    }
+    text
+}
+
+/// The longest steps of a path, in the path's order.
+fn named(build: &BuildRecord, path: &[usize]) -> String {
+    let cost = |place: &usize| cost(&build.steps[*place]);
+    let longest = path.iter().map(cost).max().unwrap_or(0);
+    let mut shown = path.to_vec();
+    shown.sort_by_key(|place| std::cmp::Reverse(cost(place)));
+    shown.truncate(NAMED);
+    shown.retain(|place| cost(place) * 20 >= longest);
+    shown.sort_unstable();
+    let one = |place: &usize| {
+        let name = short(&build.steps[*place].name);
+        format!("{name} {}", seconds(cost(place)))
+    };
+    shown.iter().map(one).collect::<Vec<_>>().join(" → ")
+}
+
+fn short(name: &str) -> String {
+    let line = name.lines().next().unwrap_or_default();
+    match line.char_indices().nth(NAME_WIDTH) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(name: &str, took: u64, outcome: StepOutcome, inputs: &[usize]) -> BuiltStep {
+        BuiltStep {
+            name: name.to_owned(),
+            location: None,
+            instruction: true,
+            inputs: inputs.to_vec(),
+            outcome,
+            key: None,
+            trees: Vec::new(),
+            layers: Vec::new(),
+            began: 0,
+            took,
+            log: 0,
+            cpu: 0,
+            memory: 0,
+        }
+    }
+
+    fn build(steps: Vec<BuiltStep>) -> BuildRecord {
+        BuildRecord {
+            id: "1".to_owned(),
+            began: 0,
+            took: 75_250,
+            ok: true,
+            error: None,
+            subject: String::new(),
+            title: String::new(),
+            steps,
+            transfers: Vec::new(),
+            command: kiln_cache::BuildCommand::default(),
+        }
+    }
+
+    #[test]
+    fn the_critical_path_is_the_longest_chain_of_what_ran() {
+        let build = build(vec![
+            step("a[1] FROM x", 9000, StepOutcome::Cached, &[]),
+            step("a[2] RUN make", 5000, StepOutcome::Ran, &[0]),
+            step("b[2] RUN fetch", 6000, StepOutcome::Ran, &[0]),
+            step(
+                "a[3] RUN check everything there is to be checked",
+                2000,
+                StepOutcome::Ran,
+                &[1],
+            ),
+            step("a[4] COPY tiny", 1, StepOutcome::Ran, &[3, 2]),
+        ]);
+        assert_eq!(critical_path(&build), [1, 3, 4]);
+        insta::assert_snapshot!(text(&build), @r"
+        built in 1m 15s: 1 of 5 steps were cached
+        critical path 7.0 s: a[2] RUN make 5.0 s → a[3] RUN check everything there is t… 2.0 s
+        ");
+    }
+
+    #[test]
+    fn a_build_that_did_nothing_has_no_path() {
+        let build = build(vec![step("a[1] RUN make", 3, StepOutcome::Cached, &[])]);
+        assert_eq!(text(&build), "built in 1m 15s: 1 of 1 steps were cached");
+    }
+}

@@ -1,0 +1,168 @@
+//! A remote in a folder: `entries/<name>` and `blobs/sha256/<hex>`, each written aside and
+//! renamed, so that any number of builds may write at once.
+
+use std::fs::{DirEntry, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use kiln_graph::BlobDigest;
+
+use crate::{Remote, RemoteBlob};
+
+/// A folder that stores share.
+#[derive(Clone, Debug)]
+pub struct FolderRemote {
+    folder: PathBuf,
+    swept: Arc<Once>,
+}
+
+/// What begins with this is being written, or was when its writer was killed.
+const ASIDE: &str = ".kiln-";
+/// After this time nobody writes it any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl FolderRemote {
+    /// The remote in a folder, which is made when something is written.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            swept: Arc::new(Once::new()),
+        }
+    }
+
+    fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
+        self.folder.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn fail(&self, error: &dyn std::fmt::Display) -> String {
+        format!("{}: {error}", self.folder.display())
+    }
+
+    /// Removes what killed writers left, once.
+    fn sweep(&self) {
+        self.swept.call_once(|| {
+            for part in ["entries", "blobs/sha256"] {
+                let entries = std::fs::read_dir(self.folder.join(part));
+                for entry in entries.into_iter().flatten().flatten() {
+                    if is_abandoned(&entry) {
+                        _ = std::fs::remove_file(entry.path());
+                    }
+                }
+            }
+        });
+    }
+
+    /// Makes a file visible at once. Its name aside is random: other machines may write here too.
+    fn place(
+        path: &Path,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent)?;
+        let mut aside = tempfile::Builder::new()
+            .prefix(ASIDE)
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(parent)?;
+        fill(aside.as_file_mut())?;
+        aside.persist(path)?;
+        Ok(())
+    }
+}
+
+fn is_abandoned(entry: &DirEntry) -> bool {
+    let is_aside = entry
+        .file_name()
+        .as_encoded_bytes()
+        .starts_with(ASIDE.as_bytes());
+    let written = || entry.metadata().and_then(|about| about.modified()).ok();
+    is_aside && written().is_some_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))
+}
+
+impl Remote for FolderRemote {
+    fn name(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        match std::fs::read(self.folder.join("entries").join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+        self.sweep();
+        let mut sent = 0;
+        for blob in blobs {
+            let path = self.blob_path(&blob.digest);
+            let there = std::fs::metadata(&path).is_ok_and(|about| about.len() == blob.size);
+            if !there {
+                let copy =
+                    |aside: &mut File| std::io::copy(&mut File::open(blob.path)?, aside).map(drop);
+                Self::place(&path, copy).map_err(|error| self.fail(&error))?;
+                sent += blob.size;
+            }
+        }
+        let path = self.folder.join("entries").join(name);
+        Self::place(&path, |aside| aside.write_all(entry)).map_err(|error| self.fail(&error))?;
+        Ok(sent + entry.len() as u64)
+    }
+
+    fn blob(&self, digest: &BlobDigest, _size: u64, out: &mut dyn Write) -> Result<(), String> {
+        File::open(self.blob_path(digest))
+            .and_then(|mut file| std::io::copy(&mut file, &mut { out }))
+            .map(drop)
+            .map_err(|error| self.fail(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::Digest as _;
+
+    #[test]
+    fn what_is_put_comes_back_and_is_sent_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let remote = FolderRemote::new(folder.path().join("cache"));
+        assert_eq!(remote.entry("a"), Ok(None));
+        let file = folder.path().join("f");
+        std::fs::write(&file, b"content").unwrap();
+        let digest = BlobDigest::from_sha256(sha2::Sha256::digest(b"content").into());
+        let blob = RemoteBlob {
+            digest,
+            size: 7,
+            path: &file,
+        };
+        assert_eq!(remote.put("a", b"12", &[blob]), Ok(9));
+        assert_eq!(remote.put("b", b"12", &[blob]), Ok(2));
+        assert_eq!(remote.entry("a"), Ok(Some(b"12".to_vec())));
+        let mut out = Vec::new();
+        remote.blob(&digest, 7, &mut out).unwrap();
+        assert_eq!(out, b"content");
+    }
+
+    #[test]
+    fn what_killed_writers_left_goes_after_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = folder.path().join("entries");
+        std::fs::create_dir(&entries).unwrap();
+        for (name, age) in [(".kiln-old", 2), (".kiln-new", 0), ("old", 2)] {
+            let file = File::create(entries.join(name)).unwrap();
+            let age = ABANDONED * age;
+            file.set_modified(std::time::SystemTime::now() - age)
+                .unwrap();
+        }
+        let remote = FolderRemote::new(folder.path().to_owned());
+        assert_eq!(remote.put("a", b"1", &[]), Ok(1));
+        let names = std::fs::read_dir(&entries).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".kiln-new", "a", "old"]);
+    }
+}

@@ -1,0 +1,15 @@
+//! A remote in a bucket of Amazon S3 or of a store that speaks like it: the objects
+//! `PREFIX/entries/[NAME/]<entry>` and `PREFIX/blobs/sha256/<hex>`. An object is seen when it is
+//! whole, and each entry is one, so that any number of builds may write at once.
+
+#[cfg(feature = "s3")]
+mod objects;
+#[cfg(feature = "s3")]
+mod profile;
+#[cfg(feature = "s3")]
+mod remote;
+mod settings;
+
+#[cfg(feature = "s3")]
+pub use remote::S3Remote;
+pub use settings::{S3Keys, S3Settings};
