@@ -12,7 +12,7 @@ use kiln::{Event, ImageOptions, Request};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     kiln::run_if_helper();
-    let (engine, _) = kiln::open(|_| {})?;
+    let engine = kiln::open(|_| {})?;
     let mut request = Request::new(hello()?);
     request.events = Arc::new(|event: Event| {
         if let Event::Finished {

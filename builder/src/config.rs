@@ -14,6 +14,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use kiln_cache::PruneOptions;
 use kiln_image::Registries;
@@ -71,12 +72,29 @@ impl GcPolicy {
     }
 }
 
+/// Registries that the command line speaks of.
+static GIVEN: OnceLock<Registries> = OnceLock::new();
+
 impl Config {
+    /// Adds settings of registries to those that are read from files, once in a process: what the
+    /// command line says of them.
+    pub fn add_registries(registries: Registries) {
+        _ = GIVEN.set(registries);
+    }
+
     /// Reads the files that are there.
     ///
     /// # Errors
     /// When one can't be read or understood.
     pub fn load() -> Result<Self, Error> {
+        let mut config = Self::from_files()?;
+        config
+            .registries
+            .extend(GIVEN.get().cloned().into_iter().flatten());
+        Ok(config)
+    }
+
+    fn from_files() -> Result<Self, Error> {
         if let Some(path) = std::env::var_os("KILN_CONFIG") {
             return Self::read(Path::new(&path));
         }

@@ -34,8 +34,8 @@ pub use kiln_engine::{
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_frontend_toml as toml_frontend;
 pub use kiln_graph as graph;
-pub use kiln_sandbox::{Identity, run_if_helper};
-pub use open::{open, open_at};
+pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_helper};
+pub use open::{open, open_at, open_isolated};
 pub use policy::Policy;
 pub use prepare::{
     Configure, DockerfileRequest, Located, Locking, Opened, Prepared, build_dockerfile,

@@ -7,30 +7,49 @@ use kiln_cache::{Options, OverlayXattrs, Store};
 use kiln_engine::Engine;
 use kiln_graph::BlobDigest;
 use kiln_image::{Client, ClientOptions, Documents};
-use kiln_sandbox::{Identity, Sandbox, enter_user_namespace};
+use kiln_sandbox::{Identity, IsolationChoice, Privileges, Sandbox, enter_user_namespace};
 
 use crate::{Config, Error};
 
-/// Moves into a user namespace where needed, and opens the user's store. To be called before
-/// there are threads. `notice` is told what the user should know, such as a store that is upgraded.
-///
-/// # Errors
-/// When there are no user namespaces, or the store can't be opened.
-pub fn open(notice: fn(&str)) -> Result<(Engine, Identity), Error> {
-    let identity = enter_user_namespace()?;
-    let root = Store::default_root(identity == Identity::Root)?;
-    Ok((open_at(&root, identity, notice)?, identity))
-}
-
-/// Opens a store in a folder, for a process that [`kiln_sandbox::enter_user_namespace`] has given
-/// its identity.
+/// Moves into a user namespace where needed and allowed, and opens the user's store. Steps are
+/// isolated as `$KILN_ISOLATION` says. To be called before there are threads. `notice` is told
+/// what the user should know, such as a store that is upgraded.
 ///
 /// # Errors
 /// When the store can't be opened.
-pub fn open_at(root: &Path, identity: Identity, notice: fn(&str)) -> Result<Engine, Error> {
-    let xattrs = match identity.is_in_user_namespace() {
-        true => OverlayXattrs::User,
-        false => OverlayXattrs::Trusted,
+pub fn open(notice: fn(&str)) -> Result<Engine, Error> {
+    open_isolated(isolation_of_environment()?, notice)
+}
+
+fn isolation_of_environment() -> Result<IsolationChoice, Error> {
+    match std::env::var("KILN_ISOLATION") {
+        Ok(text) if !text.is_empty() => text
+            .parse()
+            .map_err(|error| Error::Usage(format!("KILN_ISOLATION: {error}"))),
+        _ => Ok(IsolationChoice::Auto),
+    }
+}
+
+/// Like [`open`], with the isolation that steps are to have.
+///
+/// # Errors
+/// When the store can't be opened. An isolation that can't be had is told by the first step.
+pub fn open_isolated(choice: IsolationChoice, notice: fn(&str)) -> Result<Engine, Error> {
+    let is_root = rustix::process::geteuid().is_root();
+    let privileges = enter_user_namespace(choice)?;
+    let root = Store::default_root(is_root)?;
+    open_at(&root, privileges, notice)
+}
+
+/// Opens a store in a folder, for a process that [`kiln_sandbox::enter_user_namespace`] has given
+/// its privileges.
+///
+/// # Errors
+/// When the store can't be opened.
+pub fn open_at(root: &Path, privileges: Privileges, notice: fn(&str)) -> Result<Engine, Error> {
+    let xattrs = match privileges.identity {
+        Identity::Root => OverlayXattrs::Trusted,
+        _ => OverlayXattrs::User,
     };
     let config = Config::load()?;
     let store = Store::open(root, Options { xattrs, notice })?;
@@ -42,7 +61,7 @@ pub fn open_at(root: &Path, identity: Identity, notice: fn(&str)) -> Result<Engi
             documents: Some(Arc::new(StoredDocuments(store.clone()))),
             ..ClientOptions::default()
         }),
-        identity,
+        privileges,
     ))
 }
 

@@ -6,6 +6,7 @@
 //! max-layer-size = "200MB"
 //! forbid = ["root/.cache/**", "**/*.pyc"]   # paths that must not be there
 //! max-duplicates = "10MB"                   # files that ship more than once
+//! min-isolation = "namespaces"              # how steps are kept apart at least
 //! ```
 
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ use kiln_graph::pattern::matches_deep;
 use kiln_graph::{Node, Target};
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, Isolation, IsolationChoice};
 
 /// What images must keep to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Policy {
     max_duplicates: Option<u64>,
     #[serde(default)]
     forbid: Vec<String>,
+    #[serde(default)]
+    min_isolation: Option<Isolation>,
 }
 
 impl Policy {
@@ -47,6 +50,24 @@ impl Policy {
         })?;
         let wrong = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
         toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// The isolation that steps are to have, when the user chose this one.
+    ///
+    /// # Errors
+    /// When the user chose a weaker one than this demands.
+    pub fn isolation(&self, choice: IsolationChoice) -> Result<IsolationChoice, Error> {
+        match (self.min_isolation, choice) {
+            (Some(Isolation::Namespaces), IsolationChoice::Auto) => {
+                Ok(IsolationChoice::Only(Isolation::Namespaces))
+            }
+            (Some(least), IsolationChoice::Only(chosen)) if chosen < least => {
+                let (chosen, least) = (chosen.name(), least.name());
+                let text = format!("--isolation {chosen}: the policy demands {least} at least");
+                Err(Error::Usage(text))
+            }
+            _ => Ok(choice),
+        }
     }
 
     /// What an image breaks, in words.
@@ -90,6 +111,7 @@ impl From<kiln_frontend_toml::Policy> for Policy {
             max_layer_size: policy.max_layer_size,
             max_duplicates: policy.max_duplicates,
             forbid: policy.forbid,
+            min_isolation: None,
         }
     }
 }
@@ -130,4 +152,24 @@ fn duplicates(files: &[OutputEntry]) -> u64 {
         _ => None,
     });
     again.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_of_isolation() {
+        let policy = |text: &str| toml::from_str::<Policy>(text).unwrap();
+        let floor = policy("min-isolation = 'namespaces'");
+        let chosen = |policy: &Policy, choice: &str| policy.isolation(choice.parse().unwrap()).ok();
+        let namespaces = Some(IsolationChoice::Only(Isolation::Namespaces));
+        assert_eq!(chosen(&floor, "auto"), namespaces);
+        assert_eq!(chosen(&floor, "namespaces"), namespaces);
+        assert_eq!(chosen(&floor, "chroot"), None);
+        let auto = Some(IsolationChoice::Auto);
+        assert_eq!(chosen(&policy(""), "auto"), auto);
+        assert_eq!(chosen(&policy("min-isolation = 'chroot'"), "auto"), auto);
+        assert!(toml::from_str::<Policy>("min-isolation = 'vm'").is_err());
+    }
 }

@@ -1,7 +1,9 @@
 //! Places where things are made before they become visible.
 //!
-//! `wide/<process>-<start>/<number>/` for trees, `tmp/<process>-<start>-<number>` for all else; the process's number and its start time (field
-//! 22 of `/proc/<pid>/stat`) tell whether its owner still runs.
+//! `wide/<process>-<start>/<number>/` for trees, `tmp/<process>-<start>-<number>` for all else; the
+//! process's number and its start time (field 22 of `/proc/<pid>/stat`) tell whether its owner still
+//! runs. Containers don't see each other's processes: so each owner also holds
+//! `locks/owner/<process>-<start>`, and has another start where one of the same number has that.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use crate::error::Context as _;
+use crate::lock::{Lock, Mode};
 use crate::{Store, StoreError};
 
 /// Where trees are made.
@@ -84,11 +87,17 @@ impl Store {
             std::fs::create_dir_all(&wide).context("create the folder", &wide)?;
             spread(&wide);
         }
-        let (pid, start) = own_process();
-        Ok(self
+        let owner = self.owner();
+        Ok(self.0.wide.get_or_init(|| wide.join(owner)))
+    }
+
+    /// What this process's things are named after.
+    fn owner(&self) -> &str {
+        &self
             .0
-            .wide
-            .get_or_init(|| wide.join(format!("{pid}-{start}"))))
+            .owner
+            .get_or_init(|| Owner::of_this_process(self))
+            .name
     }
 
     /// An empty folder for a file that is needed for a moment; removed with its owner's other
@@ -104,7 +113,7 @@ impl Store {
 
     /// A path in `tmp/` that nobody else uses.
     pub(crate) fn temp_path(&self) -> PathBuf {
-        self.path("tmp").join(temp_name())
+        self.path("tmp").join(numbered(self.owner()))
     }
 
     /// Puts bytes at a path at once: nobody sees half of them.
@@ -144,12 +153,61 @@ fn start_time(pid: u32) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-fn is_dead(name: &str) -> bool {
+/// A process as those who share its store know it.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    name: String,
+    _lock: Option<Lock>,
+}
+
+impl Owner {
+    fn of_this_process(store: &Store) -> Self {
+        let (pid, start) = own_process();
+        let names = (0..MAX_NAMESAKES).map(|other| format!("{pid}-{}", start + (other << 40)));
+        for name in names {
+            match Lock::try_acquire(&owner_lock(store, &name), Mode::Exclusive) {
+                Ok(Some(lock)) => {
+                    let _lock = Some(lock.removing());
+                    return Self { name, _lock };
+                }
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+        Self {
+            name: format!("{pid}-{start}"),
+            _lock: None,
+        }
+    }
+}
+
+/// How many processes of one number, started at once in as many containers, are told apart.
+const MAX_NAMESAKES: u64 = 1000;
+
+fn owner_lock(store: &Store, owner: &str) -> PathBuf {
+    store.path("locks/owner").join(owner)
+}
+
+/// Whether the owner of a thing of this name is gone.
+fn is_dead(store: &Store, name: &str) -> bool {
     let mut parts = name.split('-').map(str::parse::<u64>);
     let (Some(Ok(pid)), Some(Ok(start))) = (parts.next(), parts.next()) else {
         return false;
     };
-    u32::try_from(pid).ok().and_then(start_time) != Some(start)
+    if u32::try_from(pid).ok().and_then(start_time) == Some(start) {
+        return false;
+    }
+    let lock = owner_lock(store, &format!("{pid}-{start}"));
+    if !lock.exists() {
+        return true;
+    }
+    match Lock::try_acquire(&lock, Mode::Exclusive) {
+        Ok(Some(lock)) => {
+            drop(lock.removing());
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Has each folder made in `folder` put into another group of the disk.
@@ -163,24 +221,28 @@ fn spread(folder: &Path) {
 
 /// A name in `tmp/` that no other has, and that says whose it is.
 pub(crate) fn temp_name() -> String {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let (pid, start) = own_process();
-    format!("{pid}-{start}-{number}")
+    numbered(&format!("{pid}-{start}"))
+}
+
+fn numbered(owner: &str) -> String {
+    format!("{owner}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Removes what dead processes left in `tmp/` and `wide/`.
 pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
-    remove_dead_in(&store.path("tmp"))?;
+    remove_dead_in(store, &store.path("tmp"))?;
     match store.path(WIDE) {
-        wide if wide.exists() => remove_dead_in(&wide),
+        wide if wide.exists() => remove_dead_in(store, &wide),
         _ => Ok(()),
     }
 }
 
-fn remove_dead_in(folder: &Path) -> Result<(), StoreError> {
+fn remove_dead_in(store: &Store, folder: &Path) -> Result<(), StoreError> {
     for entry in std::fs::read_dir(folder).context("read the folder", folder)? {
         let entry = entry.context("read the folder", folder)?;
-        if entry.file_name().to_str().is_some_and(is_dead) {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| is_dead(store, name)) {
             remove_tree(&entry.path());
         }
     }
@@ -272,6 +334,33 @@ mod tests {
         drop(at);
         remove_tree(&top);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_processes_of_other_containers_own_stays() {
+        let (_folder, store) = scratch_store();
+        let lock = owner_lock(&store, "7-1");
+        let held = Lock::try_acquire(&lock, Mode::Exclusive).unwrap().unwrap();
+        let theirs = store.path("wide/7-1/0/fs");
+        std::fs::create_dir_all(&theirs).unwrap();
+        remove_dead(&store).unwrap();
+        assert!(theirs.exists());
+        drop(held);
+        remove_dead(&store).unwrap();
+        assert!(!theirs.exists());
+    }
+
+    #[test]
+    fn a_namesake_in_another_container_has_another_name() {
+        let (_folder, store) = scratch_store();
+        let (pid, start) = own_process();
+        let lock = owner_lock(&store, &format!("{pid}-{start}"));
+        let _theirs = Lock::try_acquire(&lock, Mode::Exclusive).unwrap().unwrap();
+        let mine = store.staging().unwrap();
+        let theirs = store.path("wide").join(format!("{pid}-{start}"));
+        assert!(!mine.folder().starts_with(theirs));
+        remove_dead(&store).unwrap();
+        assert!(mine.fs().exists());
     }
 
     #[test]

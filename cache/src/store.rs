@@ -8,10 +8,11 @@
 //! memo/<kind>/<2 hex>/<digest> small facts that are costly to find again (see `memo`)
 //! images/<escaped name>       tagged images (see `image_record`)
 //! volumes/<digest of name>/   cache volumes (see `volume`)
+//! away/<digest>-<number>      where a volume is that is moved into a step's root (see `volume`)
 //! stat/<digest>               digests of unchanged source files (see `scan::stat_cache`)
 //! builds/<id>                 what happened in the latest builds (see `build_record`)
 //! logs/<build>/<step>         what steps wrote
-//! locks/                      lock files: steps, volumes, collection
+//! locks/                      lock files: steps, volumes, owners of things being made, collection
 //! sessions/                   one locked file for each running build
 //! pending/<boot id>/          what may be lost by a power cut (see `pending`)
 //! private-key                 32 random bytes that hash what must not be guessed (see
@@ -39,6 +40,7 @@ use kiln_graph::{Digest, ImagePath, StepKey};
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
 use crate::session::InUse;
+use crate::staging::Owner;
 use crate::tree::ManifestCache;
 use crate::{StoreError, pending, staging};
 
@@ -93,6 +95,8 @@ pub(crate) struct Inner {
     pub(crate) in_use: InUse,
     /// The folder for this process's stagings, once there is one.
     pub(crate) wide: OnceLock<PathBuf>,
+    /// What this process's things are named after.
+    pub(crate) owner: OnceLock<Owner>,
 }
 
 impl Drop for Inner {
@@ -143,6 +147,7 @@ impl Store {
             manifests,
             in_use: InUse::default(),
             wide: OnceLock::new(),
+            owner: OnceLock::new(),
         }));
         store.recover()?;
         Ok(store)
@@ -245,6 +250,7 @@ impl Store {
 
     fn recover(&self) -> Result<(), StoreError> {
         pending::check_unsettled(self)?;
+        self.bring_back_volumes()?;
         staging::remove_dead(self)
     }
 }

@@ -1,7 +1,11 @@
 //! Cache volumes: `volumes/<blake3 of name>/` with `about` (in the form of `memo`) and one folder
 //! `<number>/` for each copy: number 0 is the one that `shared` and `locked` steps use, `private`
 //! ones take the first that nobody holds. A held copy's lock is `locks/volume/<digest>-<number>`.
+//!
+//! Where nothing can be mounted, a copy is moved into the root of a step and back; meanwhile
+//! `away/<digest>-<number>` (in the form of `memo`) says where it is.
 
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,7 +34,16 @@ pub enum VolumeSharing {
 pub struct Volume {
     folder: PathBuf,
     is_new: bool,
+    store: Store,
+    /// What says where it is while it is moved away.
+    away: PathBuf,
     _lock: Lock,
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        bring_back(&self.store, &self.away, &self.folder);
+    }
 }
 
 impl Volume {
@@ -38,6 +51,20 @@ impl Volume {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.folder
+    }
+
+    /// Takes note that the volume's folder is about to be moved, to somewhere below `root` in a
+    /// staging folder of this store: if it isn't moved back, the next who wants it does that.
+    ///
+    /// # Errors
+    /// When the note can't be written.
+    pub fn lend(&mut self, root: &Path) -> Result<(), StoreError> {
+        let about = std::fs::symlink_metadata(&self.folder).context("look at", &self.folder)?;
+        let note = Away {
+            root: root.to_owned(),
+            inode: about.ino(),
+        };
+        self.store.put_checked(&self.away, &note)
     }
 
     /// Whether nobody has used it before: it is empty, and its owner and mode are to be set.
@@ -72,6 +99,8 @@ impl Store {
         let folder = self.volume_folder(name);
         let (number, lock) = self.hold_volume(name, sharing)?;
         let copy = folder.join(number.to_string());
+        let away = self.away_path(name, number);
+        bring_back(self, &away, &copy);
         let is_new =
             match std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir(&copy)) {
                 Ok(()) => true,
@@ -82,8 +111,37 @@ impl Store {
         Ok(Volume {
             folder: copy,
             is_new,
+            store: self.clone(),
+            away,
             _lock: lock,
         })
+    }
+
+    fn away_path(&self, name: &str, number: u32) -> PathBuf {
+        let digest = Digest::of(name.as_bytes());
+        self.path(AWAY).join(format!("{digest}-{number}"))
+    }
+
+    /// Brings back the volumes that processes which have died had moved away. To be done before
+    /// what the dead left is removed.
+    pub(crate) fn bring_back_volumes(&self) -> Result<(), StoreError> {
+        for entry in std::fs::read_dir(self.path(AWAY))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name();
+            let Some((digest, number)) = name.to_str().and_then(|name| name.rsplit_once('-'))
+            else {
+                continue;
+            };
+            let lock = self.path("locks/volume").join(&name);
+            if let Some(_lock) = Lock::try_acquire(&lock, Mode::Exclusive)? {
+                let folder = self.path("volumes").join(digest).join(number);
+                bring_back(self, &entry.path(), &folder);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a step has used a volume of this name.
@@ -212,6 +270,50 @@ impl Store {
     }
 }
 
+/// Notes of volumes that are moved away.
+const AWAY: &str = "away";
+
+/// Where a volume's folder is while it is moved away.
+#[derive(Debug, Serialize, Deserialize)]
+struct Away {
+    /// Somewhere below this folder.
+    root: PathBuf,
+    /// The folder's own number on its file system.
+    inode: u64,
+}
+
+/// Moves a volume's folder back that was moved away, and forgets that it was.
+fn bring_back(store: &Store, note: &Path, folder: &Path) {
+    let Ok(Some(text)) = read_checked(note) else {
+        return;
+    };
+    if !folder.exists()
+        && let Ok(away) = serde_json::from_str::<Away>(&text)
+        && away.root.starts_with(store.root())
+        && let Some(found) = find(&away.root, away.inode)
+    {
+        _ = std::fs::rename(found, folder);
+    }
+    _ = std::fs::remove_file(note);
+}
+
+/// The folder below `root` that has this number, no link followed.
+fn find(root: &Path, inode: u64) -> Option<PathBuf> {
+    let mut open = vec![root.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.ino() == inode {
+                return Some(entry.path());
+            }
+            open.push(entry.path());
+        }
+    }
+    None
+}
+
 fn read_about(path: &Path) -> Result<Option<VolumeInfo>, StoreError> {
     Ok(read_checked(path)?.and_then(|text| serde_json::from_str(&text).ok()))
 }
@@ -220,6 +322,45 @@ fn read_about(path: &Path) -> Result<Option<VolumeInfo>, StoreError> {
 mod tests {
     use super::*;
     use crate::store::scratch_store;
+
+    #[test]
+    fn what_was_moved_away_comes_back() {
+        let (_folder, store) = scratch_store();
+        let staging = store.staging().unwrap();
+        let mut volume = store.volume("v", VolumeSharing::Locked).unwrap();
+        let home = volume.path().to_owned();
+        std::fs::write(home.join("kept"), "x").unwrap();
+        volume.lend(staging.fs()).unwrap();
+        let (deep, away) = (staging.fs().join("a/b"), staging.fs().join("a/b/c"));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::rename(&home, &away).unwrap();
+        // As if the process had died.
+        std::mem::forget(volume);
+        let note = store.away_path("v", 0);
+        assert!(note.exists());
+        bring_back(&store, &note, &home);
+        assert!(home.join("kept").exists() && !note.exists());
+        std::mem::forget(staging);
+    }
+
+    #[test]
+    fn volumes_come_home_before_the_dead_are_removed() {
+        let (_folder, store) = scratch_store();
+        let volume = store.volume("v", VolumeSharing::Locked).unwrap();
+        let home = volume.path().to_owned();
+        drop(volume);
+        std::fs::write(home.join("kept"), "x").unwrap();
+        let dead = store.path("wide/1-1/0/fs");
+        std::fs::create_dir_all(&dead).unwrap();
+        let note = Away {
+            root: dead.clone(),
+            inode: std::fs::metadata(&home).unwrap().ino(),
+        };
+        store.put_checked(&store.away_path("v", 0), &note).unwrap();
+        std::fs::rename(&home, dead.join("cache")).unwrap();
+        Store::open(store.root(), crate::Options::default()).unwrap();
+        assert!(home.join("kept").exists() && !dead.exists());
+    }
 
     #[test]
     fn sharing_modes() {

@@ -8,6 +8,7 @@
 )]
 
 mod layer;
+mod pod;
 mod registry;
 mod s3;
 mod web;
@@ -16,6 +17,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub use pod::{Bundle, Pod};
 pub use registry::Registry;
 pub use s3::{KEY, S3, SECRET};
 pub use web::{Script, Web};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_cache::Store;
 use kiln_graph::{Build, StepId};
 use kiln_image::Client;
-use kiln_sandbox::{Identity, Sandbox};
+use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 
 use crate::pin::Pins;
 use crate::remote::{CacheSource, CacheTarget};
@@ -20,18 +20,18 @@ pub struct Engine {
     pub(crate) store: Store,
     pub(crate) sandbox: Sandbox,
     pub(crate) client: Client,
-    pub(crate) identity: Identity,
+    pub(crate) selection: Selection,
 }
 
 impl Engine {
     /// An engine.
     #[must_use]
-    pub fn new(store: Store, sandbox: Sandbox, client: Client, identity: Identity) -> Self {
+    pub fn new(store: Store, sandbox: Sandbox, client: Client, privileges: Privileges) -> Self {
         Self {
             store,
             sandbox,
             client,
-            identity,
+            selection: Selection::new(privileges),
         }
     }
 
@@ -67,31 +67,47 @@ impl Engine {
         self.trees(&Snapshot::new(layers, None), events).map(drop)
     }
 
-    /// Whether overlayfs can be mounted on the store; if not, why, in words.
+    /// How steps are run.
+    #[must_use]
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Prepares a step on empty folders and runs nothing in it: whether overlayfs can be mounted on
+    /// the store. Which way steps are run is known afterwards (see [`Engine::selection`]).
     ///
     /// # Errors
-    /// The reason.
+    /// The reason, in words.
     pub fn try_overlay(&self) -> Result<(), String> {
-        let text = |error: kiln_cache::StoreError| error.to_string();
-        let (lower, staging) = (
-            self.store.staging().map_err(text)?,
-            self.store.staging().map_err(text)?,
-        );
-        let spec =
-            kiln_sandbox::Spec::probe(lower.fs(), staging.fs(), staging.work(), self.identity);
-        let child = self
-            .sandbox
-            .spawn(&spec, kiln_sandbox::Output::Piped)
-            .map_err(|error| error.to_string())?;
-        match child.wait() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
+        let text = |error: &dyn std::error::Error| error.to_string();
+        loop {
+            let ways = self.selection.ways().map_err(|error| text(&error))?;
+            if ways.isolation == Isolation::Chroot {
+                return Err("without namespaces nothing can be mounted".to_owned());
+            }
+            match self.probe(ways).map_err(|error| text(&error))? {
+                Ok(()) => return Ok(()),
+                Err(error) if self.selection.fall_back(ways, &error) == Fallback::None => {
+                    return Err(error.to_string());
+                }
+                Err(_) => {}
+            }
         }
+    }
+
+    fn probe(&self, ways: Ways) -> Result<Result<(), SandboxError>, EngineError> {
+        let (lower, staging) = (self.store.staging()?, self.store.staging()?);
+        let identity = self.selection.privileges().identity;
+        let mut spec =
+            kiln_sandbox::Spec::probe(lower.fs(), staging.fs(), staging.work(), identity);
+        spec.ways = ways;
+        let child = self.sandbox.spawn(&spec, kiln_sandbox::Output::Piped);
+        Ok(child.and_then(|child| child.wait().map(drop)))
     }
 
     /// Whether files can be given to any owner.
     pub(crate) fn gives_away(&self) -> bool {
-        self.identity != Identity::Single
+        self.selection.privileges().identity.gives_away()
     }
 }
 

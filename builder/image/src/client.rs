@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::auth::{answer, challenge};
+use crate::certificate::authorities;
 use crate::daemon::save_from_daemon;
 use crate::document::media_type;
 use crate::layout::Layout;
@@ -140,13 +141,11 @@ impl Client {
     /// The way to speak to any server.
     pub(crate) fn http(&self) -> &reqwest::Client {
         self.0.http.get_or_init(|| {
-            let mut builder = plain_builder();
-            for settings in self.0.options.registries.values() {
-                for certificate in certificates(settings) {
-                    builder = builder.add_root_certificate(certificate);
-                }
-            }
-            build(builder)
+            let registries = self.0.options.registries.values();
+            let all = authorities()
+                .into_iter()
+                .chain(registries.flat_map(certificates));
+            build(plain_builder().tls_certs_only(all))
         })
     }
 

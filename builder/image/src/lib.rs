@@ -2,6 +2,7 @@
 
 mod archive;
 mod auth;
+mod certificate;
 mod client;
 mod credentials;
 mod daemon;

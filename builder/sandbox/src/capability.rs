@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 /// SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: what Docker gives by default.
 const DEFAULT: u64 = 0xa804_25fb;
 
+/// A capability that kiln asks for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Capability {
+    Chown = 0,
+    SetUid = 7,
+    SysChroot = 18,
+    SysAdmin = 21,
+}
+
 /// A set of capabilities, a bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Capabilities(u64);
@@ -15,6 +25,20 @@ pub(crate) struct Capabilities(u64);
 impl Capabilities {
     pub(crate) const DEFAULT: Self = Self(DEFAULT);
     pub(crate) const ALL: Self = Self(u64::MAX);
+    pub(crate) const NONE: Self = Self(0);
+
+    /// What this process may use.
+    pub(crate) fn permitted() -> io::Result<Self> {
+        permitted().map(Self)
+    }
+
+    pub(crate) fn has(self, capability: Capability) -> bool {
+        self.0 & (1 << capability as u32) != 0
+    }
+
+    pub(crate) fn without(self, capability: Capability) -> Self {
+        Self(self.0 & !(1 << capability as u32))
+    }
 
     /// Limits this process, and all it executes, to the set. Sets that the kernel doesn't know
     /// are passed over. In user namespaces these are capabilities over that namespace only.
@@ -31,6 +55,13 @@ impl Capabilities {
 
 /// Whether the kernel knows the capability.
 fn drop_from_bounding_set(number: u32) -> io::Result<bool> {
+    // SAFETY: prctl with PR_CAPBSET_READ takes integers only.
+    match unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) } {
+        // Without CAP_SETPCAP nothing can be dropped, and a container may have dropped it already.
+        0 => return Ok(true),
+        1 => {}
+        _ => return Ok(false),
+    }
     // SAFETY: prctl with PR_CAPBSET_DROP takes integers only.
     match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) } {
         0 => Ok(true),
@@ -93,9 +124,4 @@ fn check(result: libc::c_long) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
-}
-
-/// Whether this process has CAP_SYS_ADMIN (number 21) over its user namespace.
-pub(crate) fn is_admin() -> bool {
-    permitted().is_ok_and(|bits| bits & (1 << 21) != 0)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Identity;
+use crate::{Identity, Isolation, SandboxError, Selection, Ways};
 
 /// Something a build may need, and whether it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +23,63 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// Looks at the machine, as the identity that builds run with.
+    /// Looks at the machine, as what builds run as. What is refused to a step that is prepared must
+    /// have been tried before.
     #[must_use]
-    pub fn detect(identity: Identity, overlay: Result<(), String>) -> Self {
+    pub fn detect(selection: &Selection, overlay: Result<(), String>) -> Self {
         Self {
             all: vec![
-                ids(identity),
+                isolation(selection),
+                ids(selection.privileges().identity),
                 overlay_ability(overlay),
                 program("newuidmap", "rootless builds with many users", "uidmap"),
                 program("pasta", "networks apart from the host's", "passt"),
                 cgroup(),
             ],
+        }
+    }
+}
+
+fn isolation(selection: &Selection) -> Ability {
+    let (available, detail) = match selection.ways() {
+        Ok(ways) => (ways == Ways::NAMESPACES, cost(ways, selection)),
+        Err(error @ SandboxError::NoNamespaces(_)) => {
+            (false, format!("none; builds without RUN work. {error}"))
+        }
+        Err(error) => (false, error.to_string()),
+    };
+    Ability {
+        name: "isolation",
+        available,
+        detail,
+    }
+}
+
+/// What a way of running steps keeps apart, and which setting would give a stronger one.
+fn cost(ways: Ways, selection: &Selection) -> String {
+    match (ways.isolation, ways.shared_proc) {
+        (Isolation::Namespaces, false) => {
+            "namespaces: steps have their own files, processes, devices and host name, and a network \
+             of their own where they ask for one"
+                .to_owned()
+        }
+        (Isolation::Namespaces, true) => {
+            "namespaces with the container's /proc: steps have their own files, devices and host \
+             name, but see the processes of kiln's container. For a /proc of their own set \
+             securityContext.procMount to Unmasked in Kubernetes, or give Docker --security-opt \
+             systempaths=unconfined"
+                .to_owned()
+        }
+        (Isolation::Chroot, _) => {
+            let why = selection.privileges().refusal().map(ToString::to_string);
+            let why = why.unwrap_or_else(|| "namespaces can't be made".to_owned());
+            format!(
+                "chroot: steps have their own files, but share processes, network, devices' names \
+                 and host name with kiln's container; /proc is a small copy without processes, \
+                 /dev/shm has no limit, sudo and other set-user-ID programs give no privileges, \
+                 --network none can't be had, and cache mounts are used by one step at a time. For \
+                 namespaces: {why}"
+            )
         }
     }
 }
@@ -50,6 +96,15 @@ fn ids(identity: Identity) -> Ability {
             "rootless with a single id: steps that change owners seem to succeed, and the image \
              says root owns what they make. Install newuidmap (Debian: uidmap) and add a line \
              'NAME:100000:65536' to /etc/subuid and /etc/subgid",
+        ),
+        Identity::Confined => (
+            true,
+            "root of a container that may not mount: files can belong to anyone",
+        ),
+        Identity::Plain => (
+            false,
+            "an ordinary user without a user namespace: images say who owns what, files on the \
+             disk don't",
         ),
     };
     Ability {

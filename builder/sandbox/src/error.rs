@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::refusal::Refusal;
+
 /// A failure to run a process; not a process that ran and failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,13 +31,15 @@ pub enum SandboxError {
         "the sandbox helper ended unexpectedly ({0}); this is a bug in kiln unless something killed it"
     )]
     Vanished(String),
-    /// The user namespace that a build without root needs can't be made.
+    /// A step needs namespaces, and the machine refuses them.
+    #[error("steps can't be run here: {0}")]
+    NoNamespaces(Refusal),
+    /// A chroot is wanted, and can't be had.
     #[error(
-        "a user namespace cannot be made: {0}; kiln needs one to build without root. Allow it with \
-         'sysctl -w user.max_user_namespaces=10000' (and, on Ubuntu, 'sysctl -w \
-         kernel.apparmor_restrict_unprivileged_userns=0'), or run kiln as root"
+        "steps can't be run in a chroot here: that needs root with the capability CAP_SYS_CHROOT; \
+         in Kubernetes set runAsUser: 0, and add SYS_CHROOT where capabilities are dropped"
     )]
-    NoUserNamespace(io::Error),
+    NoChroot,
     /// Talking to the helper failed.
     #[error("cannot talk to the sandbox helper: {0}")]
     Channel(#[from] io::Error),

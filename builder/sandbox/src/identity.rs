@@ -1,5 +1,6 @@
 //! Which ids kiln has to give away: the machine's root has all; others get a user namespace with
-//! their subordinate ids, or with their own single id.
+//! their subordinate ids, or with their own single id. Where there are no user namespaces, the root
+//! of a container still has those of its container, and a user has no other.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -9,51 +10,147 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{getegid, geteuid, getpid};
 
 use crate::SandboxError;
-use crate::capability::is_admin;
+use crate::capability::{Capabilities, Capability};
+use crate::isolation::{Isolation, IsolationChoice, Privileges};
+use crate::refusal::{Refusal, apparmor_restricts};
 
 /// Which ids there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// All of them: the machine's root, with the capability to mount.
     Root,
-    /// Root and the subordinate ids of a user namespace.
+    /// Root and many more ids of a user namespace.
     Subordinate,
     /// One id, seen as root in a user namespace. Files can't be given away.
     Single,
+    /// The root of a container that may neither mount nor make namespaces. Files can be given away.
+    Confined,
+    /// An ordinary user where no namespaces can be made. Files can't be given away.
+    Plain,
 }
 
 impl Identity {
     /// Whether mounts are made in a user namespace.
     #[must_use]
     pub fn is_in_user_namespace(self) -> bool {
-        self != Self::Root
+        matches!(self, Self::Subordinate | Self::Single)
+    }
+
+    /// Whether files can be given to any owner.
+    #[must_use]
+    pub fn gives_away(self) -> bool {
+        matches!(self, Self::Root | Self::Subordinate | Self::Confined)
     }
 }
 
 /// Moves this process into a user namespace and a mount namespace in which it is root, unless it
-/// is the machine's root already. To be called before there are threads.
+/// is a root that may mount already, or the machine refuses: then it stays where it is, and no
+/// step needs to know unless it runs something. To be called before there are threads.
 ///
 /// # Errors
-/// When the system allows no user namespaces.
-pub fn enter_user_namespace() -> Result<Identity, SandboxError> {
-    if geteuid().is_root() && is_admin() {
-        return Ok(Identity::Root);
+/// When a namespace was made but can't be used.
+pub fn enter_user_namespace(choice: IsolationChoice) -> Result<Privileges, SandboxError> {
+    let permitted = Capabilities::permitted().unwrap_or(Capabilities::NONE);
+    let root = geteuid().is_root();
+    let privileges = |identity, refusal, can_chroot| Privileges {
+        identity,
+        choice,
+        refusal,
+        can_chroot: can_chroot && permitted.has(Capability::SysChroot),
+    };
+    if root && permitted.has(Capability::SysAdmin) {
+        return Ok(privileges(identity_of_root(), None, true));
+    }
+    let outside = || match root && permitted.has(Capability::Chown) {
+        true => Identity::Confined,
+        false => Identity::Plain,
+    };
+    if choice == IsolationChoice::Only(Isolation::Chroot) {
+        return Ok(privileges(outside(), None, root));
+    }
+    match make_user_namespace() {
+        Ok(identity) => Ok(privileges(identity, None, false)),
+        Err(Refused::Before(error)) => Ok(privileges(outside(), Some(Refusal::of(&error)), root)),
+        Err(Refused::After(error)) => Err(SandboxError::NoNamespaces(Refusal::of(&error))),
+    }
+}
+
+/// A root with the capability to mount: the machine's own, or that of a container with a user
+/// namespace of its own.
+fn identity_of_root() -> Identity {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    match ids_of_map(&map) {
+        None | Some(u32::MAX) => Identity::Root,
+        Some(ids) if ids >= ENOUGH_IDS => Identity::Subordinate,
+        Some(_) => Identity::Single,
+    }
+}
+
+/// The ids that images may use, besides root.
+const ENOUGH_IDS: u32 = 65_535;
+
+/// How many ids a `/proc/PID/uid_map` has (`user_namespaces(7)`).
+fn ids_of_map(map: &str) -> Option<u32> {
+    let counts = map.lines().map(|line| line.split_ascii_whitespace().nth(2));
+    let counts: Option<Vec<u32>> = counts.map(|count| count?.parse().ok()).collect();
+    let counts = counts.filter(|counts| !counts.is_empty())?;
+    Some(counts.into_iter().fold(0, u32::saturating_add))
+}
+
+/// When a user namespace was refused.
+enum Refused {
+    /// Nothing has changed.
+    Before(io::Error),
+    /// This process is in one that it can't use.
+    After(io::Error),
+}
+
+fn make_user_namespace() -> Result<Identity, Refused> {
+    // A namespace that turns out to be useless can't be left again.
+    if apparmor_restricts() {
+        try_in_a_child().map_err(Refused::Before)?;
     }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let mut mapper = Mapper::start().map_err(SandboxError::NoUserNamespace)?;
-    // SAFETY: unshare takes an integer; the caller has no other threads.
-    let done = unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) };
-    if done != 0 {
-        return Err(SandboxError::NoUserNamespace(io::Error::last_os_error()));
-    }
+    let mut mapper = Mapper::start().map_err(Refused::Before)?;
+    unshare().map_err(Refused::Before)?;
     let identity = if mapper.map_subordinate().unwrap_or(false) {
         Identity::Subordinate
     } else {
-        map_single(uid, gid).map_err(SandboxError::NoUserNamespace)?;
+        map_single(uid, gid).map_err(Refused::After)?;
         Identity::Single
     };
-    become_root(identity).map_err(SandboxError::NoUserNamespace)?;
+    become_root(identity).map_err(Refused::After)?;
     Ok(identity)
+}
+
+fn unshare() -> io::Result<()> {
+    // SAFETY: unshare takes an integer; the callers have no other threads.
+    match unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes a user namespace in a child, and there what a step needs.
+fn try_in_a_child() -> io::Result<()> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    // SAFETY: the caller has no other threads, so the child may go on as usual.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let done = unshare().and_then(|()| map_single(uid, gid));
+        let errno = done.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EPERM), |()| 0);
+        // SAFETY: ends the child at once, without the parent's exit handlers.
+        unsafe { libc::_exit(errno) }
+    }
+    let mut status = 0;
+    // SAFETY: the status lives until the call returns.
+    if child < 0 || unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    match libc::WEXITSTATUS(status) {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 fn become_root(identity: Identity) -> io::Result<()> {
@@ -120,6 +217,10 @@ fn serve(go: OwnedFd, parent: i32) -> bool {
     if std::fs::File::from(go).read_exact(&mut byte).is_err() {
         return false;
     }
+    let may_map = Capabilities::permitted().is_ok_and(|all| all.has(Capability::SetUid));
+    if may_map && geteuid().is_root() {
+        return map_all(parent).is_ok();
+    }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let name = user_name(uid);
     let maps = [
@@ -140,6 +241,25 @@ fn serve(go: OwnedFd, parent: i32) -> bool {
     })
 }
 
+/// Gives a namespace all ids of this one, each as itself: what a container's root may do.
+fn map_all(process: i32) -> io::Result<()> {
+    for kind in ["gid_map", "uid_map"] {
+        let own = std::fs::read_to_string(format!("/proc/self/{kind}"))?;
+        std::fs::write(format!("/proc/{process}/{kind}"), same_ids(&own))?;
+    }
+    Ok(())
+}
+
+/// The map of a namespace below one with the map `own`.
+fn same_ids(own: &str) -> String {
+    let lines = own.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (first, count) = (fields.next()?, fields.nth(1)?);
+        Some(format!("{first} {first} {count}\n"))
+    });
+    lines.collect()
+}
+
 fn user_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mut lines = passwd
@@ -158,7 +278,7 @@ pub(crate) fn subordinate_range(text: &str, name: &str, uid: u32) -> Option<(u32
         let mine = owner == name || owner.parse() == Ok(uid);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?)).filter(|_| mine)
     });
-    ranges.into_iter().find(|(_, count)| *count >= 65_535)
+    ranges.into_iter().find(|(_, count)| *count >= ENOUGH_IDS)
 }
 
 #[cfg(test)]
@@ -171,5 +291,15 @@ mod tests {
         assert_eq!(subordinate_range(text, "a", 1000), Some((100_000, 65_536)));
         assert_eq!(subordinate_range(text, "b", 1001), None);
         assert_eq!(subordinate_range(text, "c", 1002), Some((300_000, 65_536)));
+    }
+
+    #[test]
+    fn maps_are_counted_and_passed_on() {
+        let map = "         0     100000      65536\n     70000     300000       1000\n";
+        assert_eq!(ids_of_map(map), Some(66_536));
+        assert_eq!(ids_of_map("0 0 4294967295\n"), Some(u32::MAX));
+        assert_eq!(ids_of_map(""), None);
+        assert_eq!(ids_of_map("broken\n"), None);
+        assert_eq!(same_ids(map), "0 0 65536\n70000 70000 1000\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Identity;
+use crate::{Identity, Ways};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -40,6 +40,8 @@ pub struct Spec {
     pub fake_ids: bool,
     /// Whether the mounts are made in a user namespace.
     pub in_user_namespace: bool,
+    /// How the process is kept apart.
+    pub ways: Ways,
     /// The caller gives a terminal as standard output: it becomes the command's own, standard
     /// input too (instead of `/dev/null`).
     pub terminal: bool,
@@ -70,6 +72,7 @@ impl Spec {
             insecure: false,
             fake_ids: identity == Identity::Single,
             in_user_namespace: identity.is_in_user_namespace(),
+            ways: Ways::NAMESPACES,
             terminal: false,
         }
     }

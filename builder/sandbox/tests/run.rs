@@ -5,7 +5,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use kiln_sandbox::{Exit, Finished, Mount, MountKind, Network, Output, Root, Sandbox, Spec};
+use kiln_sandbox::{Exit, Finished, Mount, MountKind, Network, Output, Root, Sandbox, Spec, Ways};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -61,6 +61,7 @@ impl Place {
             insecure: false,
             fake_ids: false,
             in_user_namespace: false,
+            ways: Ways::NAMESPACES,
             terminal: false,
         }
     }

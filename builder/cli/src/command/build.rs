@@ -22,7 +22,7 @@ use kiln::{Config, Error, Policy, Prepared, Secrets, Texts, prepare};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open_isolated(args.isolation()?)?;
     if args.watch {
         return super::watch::run(&engine, args);
     }

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::output::OutputSpec;
 use super::source::SourceArgs;
 use crate::display::Style;
-use kiln::{Configure, Error, Prepared, Secrets};
+use kiln::{Configure, Error, IsolationChoice, Policy, Prepared, Secrets};
 use kiln::{select, with_consumers};
 
 /// The flags of `kiln build`, named as `docker build` names them.
@@ -54,6 +54,9 @@ pub(crate) struct BuildArgs {
     /// The network of steps: host, none or sandbox
     #[arg(long, default_value = "host")]
     pub(super) network: String,
+    /// How steps are kept apart from the machine: auto, namespaces or chroot
+    #[arg(long, value_name = "HOW", env = "KILN_ISOLATION")]
+    pub(super) isolation: Option<IsolationChoice>,
     /// Which changes go into which layer: named, per-step, per-stage, squash, flat, auto[:N], or a
     /// file with a plan
     #[arg(long, default_value = "named", value_name = "PLAN")]
@@ -201,6 +204,16 @@ impl BuildArgs {
             (Some(text), _) => text.parse().map(Some).map_err(Error::Usage),
             (None, true) => Ok(Some(Call::check())),
             (None, false) => Ok(None),
+        }
+    }
+
+    /// The isolation that steps are to have: the user's choice, not below what a policy demands.
+    pub(super) fn isolation(&self) -> Result<IsolationChoice, Error> {
+        let choice = self.isolation.unwrap_or_default();
+        let policy = self.policy.as_deref().map(Policy::read).transpose()?;
+        match policy {
+            Some(policy) => policy.isolation(choice),
+            None => Ok(choice),
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
         target: args.target.clone(),
         ..Options::default()
     };
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let converted = convert(&engine, &options, &text).map_err(|error| Failed {
         text: report::error(&error, &Texts::of(text.as_str())),
         status: error.exit_status(),

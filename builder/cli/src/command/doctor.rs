@@ -6,8 +6,10 @@ use super::{Failed, print};
 
 /// Runs `kiln doctor`: looks at the machine, and really runs a sandbox.
 pub(crate) fn run() -> Result<(), Failed> {
-    let (engine, identity) = super::open()?;
-    let abilities = Abilities::detect(identity, engine.try_overlay());
+    let engine = super::open()?;
+    // Also finds out which way steps are run.
+    let overlay = engine.try_overlay();
+    let abilities = Abilities::detect(engine.selection(), overlay);
     let mut text = format!("store: {}\n", engine.store().root().display());
     for ability in &abilities.all {
         let mark = if ability.available { "yes" } else { "no " };

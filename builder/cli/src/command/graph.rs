@@ -33,7 +33,7 @@ enum FormatArg {
 pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     request.assume_images = args.offline;
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),

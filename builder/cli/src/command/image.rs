@@ -84,7 +84,7 @@ pub(crate) enum ImageCommand {
 
 /// Runs `kiln image`.
 pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     match command {
         ImageCommand::Ls => list(&engine)?,
         ImageCommand::Inspect { name } => inspect(&engine, name)?,

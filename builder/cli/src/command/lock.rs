@@ -34,7 +34,7 @@ pub(crate) struct LockArgs {
 /// Runs `kiln lock`.
 pub(crate) fn run(args: &LockArgs) -> Result<(), Failed> {
     let request = request(args)?;
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let opened = open_build_file(&engine, &request)?;
     let path = beside(&opened.path);
     let before = opened.lock()?;

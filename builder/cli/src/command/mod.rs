@@ -14,8 +14,10 @@ mod fmt;
 mod graph;
 mod image;
 mod init;
+mod kaniko;
 mod layers;
 mod lock;
+mod man;
 mod output;
 mod past;
 mod registry;
@@ -29,6 +31,7 @@ mod volume;
 mod watch;
 mod what_if;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -94,6 +97,22 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Pin what the mutable names in a build file stand for: images, branches, files
     Lock(Box<lock::LockArgs>),
+    /// Build with the command line of kaniko's executor
+    #[command(disable_help_flag = true)]
+    Kaniko {
+        /// Flags of the executor
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "FLAG"
+        )]
+        args: Vec<String>,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Print a script that completes kiln's commands in a shell
     Completions {
         /// The shell
@@ -104,6 +123,12 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub(crate) fn run() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    if Path::new(&name).ends_with(kaniko::EXECUTOR) {
+        let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        return status(kaniko::run(&args));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -137,11 +162,18 @@ pub(crate) fn run() -> ExitCode {
         Command::Fmt(args) => fmt::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Kaniko { args } => kaniko::run(&args),
+        Command::Man { folder } => man::run(&folder).map_err(Failed::from),
         Command::Completions { shell } => {
             completions::run(shell);
             Ok(())
         }
     };
+    status(result)
+}
+
+/// Says why a command failed.
+fn status(result: Result<(), Failed>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
@@ -168,8 +200,13 @@ impl<E: Into<kiln::Error>> From<E> for Failed {
 }
 
 /// Opens the user's store.
-fn open() -> Result<(kiln::Engine, kiln::Identity), kiln::Error> {
+fn open() -> Result<kiln::Engine, kiln::Error> {
     kiln::open(say)
+}
+
+/// Opens the user's store, for steps with this isolation.
+fn open_isolated(choice: kiln::IsolationChoice) -> Result<kiln::Engine, kiln::Error> {
+    kiln::open_isolated(choice, say)
 }
 
 /// Writes a line to standard error.

@@ -73,7 +73,7 @@ pub(super) fn flags(words: &[String]) -> Option<Box<BuildArgs>> {
 
 /// Runs `kiln explain`.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let build = find(engine.store(), args.build.as_deref())?;
     let mut steps = crate::report::explain::explain(engine.store(), &build)?;
     if let Some(wanted) = &args.step {
@@ -92,7 +92,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
 
 /// Runs `kiln history`.
 pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let mut builds = engine.store().builds()?;
     builds.truncate(args.limit);
     if args.json {
@@ -144,7 +144,7 @@ const MOST_LINE: u64 = 64 * 1024;
 
 /// Runs `kiln logs`.
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let build = find(engine.store(), args.build.as_deref())?;
     let wanted = args.step.as_deref().unwrap_or_default();
     let mut count = 0;

@@ -41,7 +41,7 @@ pub(crate) struct ShellArgs {
 
 /// Runs `kiln shell`.
 pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let source = source(&engine, &args.source)?;
     let request = source.request()?;
     let mut secrets = Secrets::default();

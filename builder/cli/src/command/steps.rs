@@ -41,7 +41,7 @@ struct Row {
 pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     request.assume_images = true;
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),

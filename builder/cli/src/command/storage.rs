@@ -47,7 +47,7 @@ pub(crate) struct PruneArgs {
 
 /// Runs `kiln du`.
 pub(crate) fn du() -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let usage = engine.store().usage()?;
     let mut text = String::new();
     for kind in Kind::ALL {
@@ -71,7 +71,7 @@ pub(crate) fn du() -> Result<(), Failed> {
 
 /// Runs `kiln du --builds`.
 pub(crate) fn du_by_build() -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let store = engine.store();
     let mut seen = HashSet::new();
     let latest = store.builds()?.into_iter();
@@ -100,7 +100,7 @@ pub(crate) fn du_by_build() -> Result<(), Failed> {
 
 /// Runs `kiln fsck`.
 pub(crate) fn fsck(repair: bool) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let report = engine.store().fsck(repair)?;
     for damage in &report.damaged {
         print(&format!("{}: {}\n", damage.path.display(), damage.reason));
@@ -134,7 +134,7 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
         min_free: flag("--min-free", args.min_free.as_deref(), parse_size)?,
         dry_run: args.dry_run,
     };
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     if !args.force && !args.dry_run && !confirmed(args) {
         return Ok(());
     }

@@ -22,7 +22,7 @@ pub(crate) struct TimelineArgs {
 
 /// Runs `kiln timeline`.
 pub(crate) fn run(args: &TimelineArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let build = past::find(engine.store(), args.build.as_deref())?;
     // A script ends at the first `</script` in it, whatever that is part of.
     let critical = crate::report::summary::critical_path(&build);

@@ -45,7 +45,7 @@ pub(crate) enum VolumeCommand {
 
 /// Runs `kiln volume`.
 pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     match command {
         VolumeCommand::Ls { json } => list(&engine, *json)?,
         VolumeCommand::Inspect { name } => {

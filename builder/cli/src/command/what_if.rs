@@ -13,7 +13,7 @@ use kiln::{Error, prepare};
 
 /// Runs `kiln explain --what-if`.
 pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
-    let (engine, _) = super::open()?;
+    let engine = super::open()?;
     let files = absolute(&args.what_if)?;
     let build = asked(engine.store(), args.build.as_deref())?;
     let request = build.source.request()?;

@@ -1,11 +1,9 @@
 //! What a command changed, without the traces of its surroundings.
 
-use std::sync::atomic::Ordering;
-
 use kiln_cache::Staging;
 use kiln_cache::scan::upper::{self, UpperOptions};
 use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
-use kiln_sandbox::Finished;
+use kiln_sandbox::{Finished, Ways};
 
 use crate::EngineError;
 use crate::step::Shared;
@@ -19,12 +17,13 @@ impl Shared<'_> {
         started: Timestamp,
         base: &View,
         finished: &Finished,
+        ways: Ways,
     ) -> Result<(Staging, Manifest), EngineError> {
         let owner = |path: &ImagePath, uid: u32, gid: u32| match base.get(path) {
             Some(found) if !self.engine.gives_away() => (found.entry.uid, found.entry.gid),
             _ => (uid, gid),
         };
-        if self.without_overlay.load(Ordering::SeqCst) {
+        if self.copies_root(ways) {
             return self.engine.changes_of_copy(&staging, base, started, &owner);
         }
         let xattrs = self.engine.store.xattrs();

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 
 use kiln_cache::{Staging, Tree};
 use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Timestamp};
-use kiln_sandbox::{Exit, Finished, Mount, Root, SandboxError, Spec, User, resolve_user};
+use kiln_sandbox::{
+    Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
+};
 
 use crate::engine::DefaultNetwork;
 use crate::layers::view_of;
@@ -47,7 +49,8 @@ impl Shared<'_> {
         }
     }
 
-    /// Copies the root from now on when overlayfs turns out not to work.
+    /// Takes a weaker way from now on when a stronger one turns out to be refused: a copy of the
+    /// root where overlayfs is, the container's `/proc`, a chroot.
     fn with_some_root(
         &self,
         id: StepId,
@@ -55,20 +58,62 @@ impl Shared<'_> {
         exec: &Exec,
         inputs: &[StepResult],
     ) -> Result<Tree, EngineError> {
-        match self.attempt(id, step, exec, inputs) {
-            Err(EngineError::Sandbox {
-                source: SandboxError::Setup { what, reason, .. },
-                ..
-            }) if what.contains("overlay")
-                && !self.without_overlay.swap(true, Ordering::SeqCst) =>
-            {
-                self.warn(&format!(
-                    "overlayfs can't be used here ({reason}): steps copy their root, which is slower; 'kiln doctor' says more"
-                ));
-                self.attempt(id, step, exec, inputs)
+        loop {
+            let ways = self.ways(step)?;
+            let failed = match self.attempt(id, step, exec, inputs, ways) {
+                Err(EngineError::Sandbox {
+                    source,
+                    name,
+                    location,
+                }) => (source, name, location),
+                other => return other,
+            };
+            let (source, name, location) = failed;
+            if !self.fall_back(ways, &source) {
+                return Err(EngineError::Sandbox {
+                    source,
+                    name,
+                    location,
+                });
             }
-            other => other,
         }
+    }
+
+    /// How a step is run.
+    fn ways(&self, step: &Step) -> Result<Ways, EngineError> {
+        let ways = self.engine.selection.ways();
+        ways.map_err(|source| EngineError::Sandbox {
+            name: step.name.to_string(),
+            location: step.location.clone(),
+            source,
+        })
+    }
+
+    /// Whether there is another way, after what a step's preparation was refused.
+    fn fall_back(&self, ways: Ways, refused: &SandboxError) -> bool {
+        if let SandboxError::Setup { what, reason, .. } = refused
+            && what.contains("overlay")
+            && !self.without_overlay.swap(true, Ordering::SeqCst)
+        {
+            self.warn(&format!(
+                "overlayfs can't be used here ({reason}): steps copy their root, which is slower; 'kiln doctor' says more"
+            ));
+            return true;
+        }
+        match self.engine.selection.fall_back(ways, refused) {
+            Fallback::None => false,
+            Fallback::Retry(text) => {
+                if let Some(text) = text {
+                    self.warn(&text);
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether a step's root is a copy.
+    fn copies_root(&self, ways: Ways) -> bool {
+        ways.isolation == Isolation::Chroot || self.without_overlay.load(Ordering::SeqCst)
     }
 
     fn attempt(
@@ -77,16 +122,18 @@ impl Shared<'_> {
         step: &Step,
         exec: &Exec,
         inputs: &[StepResult],
+        ways: Ways,
     ) -> Result<Tree, EngineError> {
         let root = self.snapshot(&inputs[exec.root.index()])?;
         let trees = self.engine.trees(&root, &*self.request.events)?;
         let base = view_of(&trees)?;
         let staging = self.engine.store.staging()?;
-        let mut held = Held::default();
+        let mut held = Held::new(ways, &staging);
         let user = self.user(step, exec, &base)?;
         let (mounts, secret_env) = self.mounts(step, exec, inputs, &mut held)?;
-        let root = self.root(&trees, &base, &staging)?;
-        let spec = self.spec(exec, root, &user, mounts, secret_env);
+        let root = self.root(&trees, &base, &staging, ways)?;
+        let mut spec = self.spec(exec, root, &user, mounts, secret_env);
+        spec.ways = ways;
         let started = now();
         let (finished, last_output) = self.run_process(id, step, exec, &spec, &held.secrets)?;
         drop(spec);
@@ -94,7 +141,7 @@ impl Shared<'_> {
         if let Err(EngineError::Cancelled) = ended {
             return Err(EngineError::Cancelled);
         }
-        let (staging, manifest) = self.changes(staging, started, &base, &finished)?;
+        let (staging, manifest) = self.changes(staging, started, &base, &finished, ways)?;
         self.check_leaks(step, &held, &manifest, &staging, started)?;
         let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
         let tree = self.engine.store.commit(staging, manifest)?;
@@ -218,13 +265,25 @@ impl Shared<'_> {
             shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
             insecure: exec.security == Security::Insecure,
             fake_ids: single,
-            in_user_namespace: self.engine.identity.is_in_user_namespace(),
+            in_user_namespace: self
+                .engine
+                .selection
+                .privileges()
+                .identity
+                .is_in_user_namespace(),
+            ways: Ways::NAMESPACES,
             terminal: false,
         }
     }
 
-    fn root(&self, trees: &[Tree], base: &View, staging: &Staging) -> Result<Root, EngineError> {
-        if self.without_overlay.load(Ordering::SeqCst) {
+    fn root(
+        &self,
+        trees: &[Tree],
+        base: &View,
+        staging: &Staging,
+        ways: Ways,
+    ) -> Result<Root, EngineError> {
+        if self.copies_root(ways) {
             self.copy_out(&base.flatten(), staging)?;
             return Ok(Root::Folder(staging.fs().to_owned()));
         }

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kiln_cache::{Staging, Volume, VolumeSharing};
 use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step};
-use kiln_sandbox::Mount;
+use kiln_sandbox::{Isolation, Mount, Ways};
 use zeroize::Zeroizing;
 
 use super::missing;
@@ -21,12 +20,33 @@ use crate::view::{Found, Layer, View};
 pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
 
 /// What must live as long as the command runs.
-#[derive(Default)]
 pub(super) struct Held {
+    /// How the command is run.
+    ways: Ways,
+    /// The root that things are moved into and out of, instead of being mounted.
+    root: Option<PathBuf>,
     pub(super) volumes: Vec<Volume>,
     pub(super) scratch: Vec<Staging>,
     /// The secrets that the command was given.
     pub(super) secrets: Vec<Hidden>,
+}
+
+impl Held {
+    /// Whether what is mounted is moved in and out instead, so that it must be the command's own.
+    fn lends(&self) -> bool {
+        self.root.is_some()
+    }
+
+    pub(super) fn new(ways: Ways, staging: &Staging) -> Self {
+        let lends = ways.isolation == Isolation::Chroot;
+        Self {
+            ways,
+            root: lends.then(|| staging.fs().to_owned()),
+            volumes: Vec::new(),
+            scratch: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
 }
 
 impl Shared<'_> {
@@ -159,6 +179,9 @@ impl Shared<'_> {
             return Err(missing(step, text));
         }
         if let Some(found) = found.filter(|found| !found.entry.is_directory()) {
+            if held.lends() {
+                return self.bind_copy(&view, &path, writable, held);
+            }
             return Ok(kiln_sandbox::MountKind::Bind {
                 source: view.host_path(&found),
                 read_only: true,
@@ -171,13 +194,16 @@ impl Shared<'_> {
                 format!("bind mount: \"{source}\": not found in its source"),
             ));
         }
+        if held.lends() {
+            return self.bind_copy(&view, &path, writable, held);
+        }
         if let ([only], false) = (&lowers[..], writable) {
             return Ok(kiln_sandbox::MountKind::Bind {
                 source: only.clone(),
                 read_only: true,
             });
         }
-        if self.without_overlay.load(Ordering::SeqCst) {
+        if self.copies_root(held.ways) {
             return self.bind_copy(&view, &path, writable, held);
         }
         let upper = match writable {
@@ -192,17 +218,23 @@ impl Shared<'_> {
         Ok(kiln_sandbox::MountKind::Overlay { lowers, upper })
     }
 
-    /// A copy of a folder that is thrown away afterwards.
+    /// A copy of a file or folder that is thrown away afterwards.
     fn bind_copy(
         &self,
         view: &View,
-        folder: &ImagePath,
+        path: &ImagePath,
         writable: bool,
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
         let staging = self.engine.store.staging()?;
-        self.copy_out(&view.flatten(), &staging)?;
-        let source = folder.under(staging.fs());
+        let source = path.under(staging.fs());
+        let above = path.parent().unwrap_or_else(ImagePath::root);
+        let made = std::fs::create_dir_all(above.under(staging.fs()));
+        made.map_err(|source| EngineError::Output {
+            what: "a copy of what is mounted".to_owned(),
+            source,
+        })?;
+        self.copy_out(&view.one_tree_below(path), &staging)?;
         held.scratch.push(staging);
         Ok(kiln_sandbox::MountKind::Bind {
             source,
@@ -234,12 +266,14 @@ impl Shared<'_> {
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
         let sharing = match cache.sharing {
+            // What is moved into a root is in no other.
+            Sharing::Shared if held.lends() => VolumeSharing::Locked,
             Sharing::Shared => VolumeSharing::Shared,
             Sharing::Private => VolumeSharing::Private,
             Sharing::Locked => VolumeSharing::Locked,
         };
         let name = self.find_volume(&cache.id)?;
-        let volume = self.engine.store.volume(&name, sharing)?;
+        let mut volume = self.engine.store.volume(&name, sharing)?;
         let folder = volume.path().to_owned();
         let output = |source| EngineError::Output {
             what: format!("cache volume {}", cache.id),
@@ -256,6 +290,9 @@ impl Shared<'_> {
                 let view = self.view(&inputs[from.index()])?;
                 fill(&view, &cache.source, &folder).map_err(output)?;
             }
+        }
+        if let Some(into) = held.root.clone() {
+            volume.lend(&into)?;
         }
         held.volumes.push(volume);
         Ok(kiln_sandbox::MountKind::Bind {

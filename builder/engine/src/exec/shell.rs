@@ -115,12 +115,16 @@ impl Shared<'_> {
             message: "there is no /bin/bash or /bin/sh in this state of the image".to_owned(),
             location: about.location.clone(),
         })?];
+        // What the machine refuses is found before the terminal is given away.
+        _ = self.engine.try_overlay();
+        let ways = self.ways(about)?;
         let staging = self.engine.store.staging()?;
-        let mut held = Held::default();
+        let mut held = Held::new(ways, &staging);
         let user = self.user(about, &exec, &base)?;
         let (mounts, secrets) = self.mounts(about, &exec, inputs, &mut held)?;
-        let root = self.root(&trees, &base, &staging)?;
+        let root = self.root(&trees, &base, &staging, ways)?;
         let mut spec = self.spec(&exec, root, &user, mounts, secrets);
+        spec.ways = ways;
         spec.terminal = true;
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
         spec.env.push(("TERM".to_owned(), term));

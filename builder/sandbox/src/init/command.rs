@@ -11,11 +11,18 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::umask;
 
 use super::fail::{Context as _, Failure, check};
-use super::root::Prepared;
 use crate::Spec;
-use crate::capability::Capabilities;
 use crate::process::Exit;
 use crate::seccomp;
+
+/// The root that a command is started in, prepared by its parent.
+pub(crate) trait Inside {
+    /// Moves this process into the root.
+    fn enter(&self, spec: &Spec) -> Result<(), Failure>;
+
+    /// Takes from this process what the command is not to have.
+    fn confine(&self, spec: &Spec) -> Result<(), Failure>;
+}
 
 /// What became of the command.
 pub(crate) enum Started {
@@ -24,7 +31,7 @@ pub(crate) enum Started {
 }
 
 /// Forks the command. Returns once it was executed, or could not be.
-pub(crate) fn start(spec: &Spec, root: &Prepared) -> Result<Started, Failure> {
+pub(crate) fn start(spec: &Spec, root: &dyn Inside) -> Result<Started, Failure> {
     let (mut report, told) = pipe_with(PipeFlags::CLOEXEC)
         .map(|(read, write)| (std::fs::File::from(read), std::fs::File::from(write)))
         .context("make a pipe")?;
@@ -77,17 +84,17 @@ impl Problem {
     }
 }
 
-fn become_command(spec: &Spec, root: &Prepared) -> Problem {
-    if let Err(failure) = root.enter(spec.insecure) {
+fn become_command(spec: &Spec, root: &dyn Inside) -> Problem {
+    if let Err(failure) = root.enter(spec) {
         return Problem::Setup(failure.what, failure.reason);
     }
-    if let Err((what, error)) = prepare(spec) {
+    if let Err((what, error)) = prepare(spec, root) {
         return Problem::Setup(what, error.to_string());
     }
     execute(spec)
 }
 
-fn prepare(spec: &Spec) -> Result<(), (String, io::Error)> {
+fn prepare(spec: &Spec, root: &dyn Inside) -> Result<(), (String, io::Error)> {
     let step =
         |what: &str, result: io::Result<()>| result.map_err(|error| (what.to_owned(), error));
     // SAFETY: setsid takes nothing.
@@ -105,12 +112,8 @@ fn prepare(spec: &Spec) -> Result<(), (String, io::Error)> {
     if spec.fake_ids {
         step("install the id filter", seccomp::fake_ids())?;
     }
-    if spec.insecure {
-        step("set capabilities", Capabilities::ALL.limit())?;
-    } else {
-        step("install the system call filter", seccomp::confine())?;
-        step("set capabilities", Capabilities::DEFAULT.limit())?;
-    }
+    root.confine(spec)
+        .map_err(|failure| (failure.what, io::Error::other(failure.reason)))?;
     step("change the user", change_user(spec))
 }
 

@@ -10,7 +10,7 @@ use super::fail::{Context as _, Failure};
 use super::mount::{attach, clone_of, new_file_system};
 use crate::Spec;
 
-const NODES: &[(&str, u32, u32)] = &[
+pub(super) const NODES: &[(&str, u32, u32)] = &[
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -19,7 +19,7 @@ const NODES: &[(&str, u32, u32)] = &[
     ("tty", 5, 0),
 ];
 
-const LINKS: &[(&str, &str)] = &[
+pub(super) const LINKS: &[(&str, &str)] = &[
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),

@@ -1,5 +1,6 @@
 //! The helper's side: namespaces, the root, the command.
 
+mod chroot;
 mod command;
 mod device;
 mod fail;
@@ -9,12 +10,14 @@ mod network;
 mod outcome;
 mod overlay;
 mod root;
+mod sweep;
 mod target;
 mod usage;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
@@ -23,13 +26,14 @@ use rustix::process::{
 
 use zeroize::Zeroizing;
 
-use crate::Spec;
-use crate::process::{Finished, Report};
+use crate::process::{Exit, Finished, Report};
 use crate::spec::Network;
+use crate::{Isolation, Spec};
 use command::Started;
 use fail::{Context as _, Failure};
 pub(crate) use mount::make_read_only;
 pub use network::NAME_SERVER;
+use sweep::Sweeper;
 
 /// The name under which a program is executed again to be the helper.
 pub const HELPER_NAME: &str = "kiln-sandbox-init";
@@ -67,10 +71,27 @@ pub(crate) fn send(mut channel: &UnixStream, report: &Report) -> io::Result<()> 
     channel.write_all(&line)
 }
 
-/// Makes the namespaces and the root, runs the command in it, cleans up.
+/// Prepares the root, runs the command in it, cleans up.
 fn supervise(spec: &Spec, caller: &UnixStream) -> Result<Report, Failure> {
-    let mut flags =
-        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let sweeper = match spec.ways.shared_proc {
+        true => Some(Sweeper::new()?),
+        false => None,
+    };
+    match spec.ways.isolation {
+        Isolation::Namespaces => in_namespaces(spec, caller, sweeper.as_ref()),
+        Isolation::Chroot => in_chroot(spec, caller, sweeper.as_ref()),
+    }
+}
+
+fn in_namespaces(
+    spec: &Spec,
+    caller: &UnixStream,
+    sweeper: Option<&Sweeper>,
+) -> Result<Report, Failure> {
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if sweeper.is_none() {
+        flags |= libc::CLONE_NEWPID;
+    }
     if spec.network != Network::Host {
         flags |= libc::CLONE_NEWNET;
     }
@@ -86,16 +107,55 @@ fn supervise(spec: &Spec, caller: &UnixStream) -> Result<Report, Failure> {
     }
     let memory_kills = outcome::memory_kills();
     let root = root::prepare(spec)?;
-    let exit = match command::start(spec, &root)? {
-        Started::Not(exit) => exit,
-        Started::Running(child) => outcome::of(watch(child, caller)?, memory_kills),
+    let ended = match command::start(spec, &root) {
+        Ok(started) => outcome(started, caller, sweeper, memory_kills),
+        Err(failure) => Err(failure),
     };
     let mount_parents = root.leave();
-    Ok(Report::Finished(Finished {
+    Ok(finished(ended?, mount_parents))
+}
+
+fn in_chroot(
+    spec: &Spec,
+    caller: &UnixStream,
+    sweeper: Option<&Sweeper>,
+) -> Result<Report, Failure> {
+    let memory_kills = outcome::memory_kills();
+    let mut root = chroot::prepare(spec)?;
+    let ended = command::start(spec, &root).and_then(|started| {
+        root.serve()?;
+        outcome(started, caller, sweeper, memory_kills)
+    });
+    // Also after a failure: what was lent must come back.
+    let mount_parents = root.leave();
+    Ok(finished(ended?, mount_parents?))
+}
+
+/// Waits for the command, and has all that it started ended.
+fn outcome(
+    started: Started,
+    caller: &UnixStream,
+    sweeper: Option<&Sweeper>,
+    memory_kills: Option<u64>,
+) -> Result<Exit, Failure> {
+    let exit = match started {
+        Started::Not(exit) => Ok(exit),
+        Started::Running(child) => {
+            watch(child, caller).map(|status| outcome::of(status, memory_kills))
+        }
+    };
+    if let Some(sweeper) = sweeper {
+        sweeper.end_all()?;
+    }
+    exit
+}
+
+fn finished(exit: Exit, mount_parents: Vec<PathBuf>) -> Report {
+    Report::Finished(Finished {
         exit,
         mount_parents,
         usage: usage::of_children(),
-    }))
+    })
 }
 
 /// How the command ended; `None` when it was killed because the caller closed its end or died.

@@ -7,12 +7,14 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{pivot_root, umask};
 
+use super::command::Inside;
 use super::fail::{Context as _, Failure, check};
 use super::mount::{attach, clone_of, make_read_only, new_file_system, without_devices};
 use super::target::Targets;
 use super::{device, mask, mount, overlay};
-use crate::Spec;
+use crate::capability::Capabilities;
 use crate::spec::{Network, Root};
+use crate::{Spec, seccomp};
 
 /// A mounted root, with all that was made in it for mounts.
 pub(crate) struct Prepared {
@@ -50,23 +52,30 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
     })
 }
 
-impl Prepared {
+impl Inside for Prepared {
     /// Mounts `/proc`, hides what is to be hidden, and makes this the root of the whole mount
     /// namespace. To be done by a process of the new process namespace, for that is the one that
     /// a new `/proc` shows; and while the old root is still there, for a user namespace may only
     /// mount `/proc` where one is visible already.
-    pub(crate) fn enter(&self, insecure: bool) -> Result<(), Failure> {
-        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let proc = new_file_system("proc", &[], quiet).context("mount /proc")?;
-        attach(&proc, &self.proc).context("mount /proc")?;
-        if !insecure {
+    fn enter(&self, spec: &Spec) -> Result<(), Failure> {
+        let proc = proc(spec.ways.shared_proc)?;
+        attach(&proc, &self.proc).context("attach /proc")?;
+        if !spec.insecure {
             mask::mask(&proc, &self.system.sys, &self.system.dev)?;
         }
         enter(self.targets.root()).context("enter the root")
     }
 
+    fn confine(&self, spec: &Spec) -> Result<(), Failure> {
+        if spec.insecure {
+            return Capabilities::ALL.limit().context("set capabilities");
+        }
+        seccomp::confine().context("install the system call filter")?;
+        Capabilities::DEFAULT.limit().context("set capabilities")
+    }
+}
+
+impl Prepared {
     /// Unmounts what lies in the root and removes the mount points that were made for it.
     pub(crate) fn leave(self) -> Vec<PathBuf> {
         for target in self.targets.opened().iter().rev() {
@@ -74,6 +83,18 @@ impl Prepared {
         }
         self.targets.clean_up()
     }
+}
+
+/// A `/proc` of the new process namespace; or the container's own, with what is masked in it, for a
+/// user namespace gets no other where some is masked.
+fn proc(shared: bool) -> Result<OwnedFd, Failure> {
+    if shared {
+        return clone_of(Path::new("/proc")).context("bind the container's /proc");
+    }
+    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    new_file_system("proc", &[], quiet).context("mount /proc")
 }
 
 fn make_private() -> std::io::Result<()> {

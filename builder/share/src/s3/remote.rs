@@ -9,7 +9,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_graph::BlobDigest;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{ClientOptions, Error, ObjectStoreExt as _, RetryConfig, WriteMultipart};
+use object_store::{
+    Certificate, ClientOptions, Error, ObjectStoreExt as _, RetryConfig, WriteMultipart,
+};
 use tokio::runtime::Runtime;
 
 use super::S3Settings;
@@ -177,7 +179,7 @@ impl Remote for S3Remote {
 
 /// What the settings say, over what the environment and the profile say.
 fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, String> {
-    let options = ClientOptions::new()
+    let options = with_authorities(ClientOptions::new())
         .with_allow_http(true)
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -217,6 +219,16 @@ fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, String> {
         builder = builder.with_endpoint(settings.endpoint_url(&endpoint, path_style)?);
     }
     Ok(builder.with_virtual_hosted_style_request(!path_style))
+}
+
+/// Where the machine has no certificates of authorities, those of Mozilla's that were compiled in.
+fn with_authorities(options: ClientOptions) -> ClientOptions {
+    if !rustls_native_certs::load_native_certs().certs.is_empty() {
+        return options;
+    }
+    let all = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+    let read = all.iter().filter_map(|der| Certificate::from_der(der).ok());
+    read.fold(options, ClientOptions::with_root_certificate)
 }
 
 fn is_bucket_missing(error: &Error) -> bool {

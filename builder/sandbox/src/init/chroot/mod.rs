@@ -1,0 +1,138 @@
+//! A root of its own for a command, without a single mount: for the root of a container that may
+//! neither mount nor make namespaces.
+//!
+//! The root is a copy that belongs to the command. What others mount is brought into it for the
+//! time of the command, in place of what the image has there, and taken out again before anybody
+//! looks at what has changed: see [`guest`]. Landlock holds the command in its root, for a root
+//! with CAP_SYS_CHROOT leaves any chroot; without Landlock that capability is taken away.
+
+mod device;
+mod filter;
+mod guest;
+mod proc;
+mod relay;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{chroot, fchdir, umask};
+
+use self::guest::Guests;
+use self::relay::Relays;
+use super::command::Inside;
+use super::fail::{Context as _, Failure};
+use crate::capability::{Capabilities, Capability};
+use crate::spec::{Mount, MountKind, Network, Root};
+use crate::{Spec, seccomp};
+
+/// A root with all that was brought into it.
+pub(crate) struct Prepared {
+    guests: Guests,
+    relays: Relays,
+}
+
+/// Brings into the root what the command is to see.
+pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
+    let (folder, aside) = places(&spec.root)?;
+    if spec.network != Network::Host {
+        let reason = "without namespaces there is only the container's own; leave --network out, or see 'kiln doctor' for what gives steps namespaces";
+        return Err(Failure::new("give the step a network of its own", reason));
+    }
+    let before = umask(Mode::empty());
+    let mut guests = Guests::new(open(folder)?, open(&aside)?);
+    let mut relays = Relays::default();
+    let brought = bring(spec, &mut guests, &mut relays);
+    umask(before);
+    match brought {
+        Ok(()) => Ok(Prepared { guests, relays }),
+        Err(failure) => {
+            // What was lent must not stay in a root that is thrown away.
+            guests.leave()?;
+            Err(failure)
+        }
+    }
+}
+
+fn bring(spec: &Spec, guests: &mut Guests, relays: &mut Relays) -> Result<(), Failure> {
+    device::bring(guests)?;
+    proc::bring(guests, relays, spec.terminal)?;
+    drop(guests.folder(Path::new("/sys"), 0o555)?);
+    for mount in &spec.mounts {
+        bring_one(mount, guests, relays)?;
+    }
+    Ok(())
+}
+
+fn bring_one(mount: &Mount, guests: &mut Guests, relays: &mut Relays) -> Result<(), Failure> {
+    let target = &mount.target;
+    match &mount.kind {
+        MountKind::Bind { source, .. } if guest::is_socket(source) => {
+            relays.socket(guests.socket(target)?, source.clone());
+            Ok(())
+        }
+        MountKind::Bind { source, .. } => guests.lend(target, source.clone()),
+        MountKind::Tmpfs { mode, .. } => guests.folder(target, *mode).map(drop),
+        MountKind::File {
+            content,
+            mode,
+            uid,
+            gid,
+        } => guests.file(target, content, *mode, (*uid, *gid)),
+        MountKind::Overlay { .. } => Err(stacked(target)),
+    }
+}
+
+fn stacked(target: &Path) -> Failure {
+    let what = format!("bring a stack of folders to {}", target.display());
+    Failure::new(what, "without mounts there are only copies")
+}
+
+/// The folder that is the root, and an empty one beside it.
+fn places(root: &Root) -> Result<(&Path, PathBuf), Failure> {
+    match root {
+        Root::Folder(folder) => Ok((folder, folder.with_file_name("work"))),
+        Root::Overlay { upper, .. } => Err(stacked(upper)),
+    }
+}
+
+fn open(folder: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, folder, flags, Mode::empty()).context("open the root")
+}
+
+impl Inside for Prepared {
+    fn enter(&self, _: &Spec) -> Result<(), Failure> {
+        let enter = || -> std::io::Result<()> {
+            fchdir(self.guests.root())?;
+            chroot(".")?;
+            std::env::set_current_dir("/")
+        };
+        enter().context("change the root")
+    }
+
+    fn confine(&self, spec: &Spec) -> Result<(), Failure> {
+        if spec.insecure {
+            return Capabilities::ALL.limit().context("set capabilities");
+        }
+        filter::give_up_new_privileges().context("give up new privileges")?;
+        filter::forbid_tracing().context("install the system call filter")?;
+        seccomp::confine().context("install the system call filter")?;
+        let kept = Capabilities::DEFAULT.without(Capability::SysChroot);
+        kept.limit().context("set capabilities")
+    }
+}
+
+impl Prepared {
+    /// Starts what serves the command from outside. No process may be forked afterwards.
+    pub(crate) fn serve(&mut self) -> Result<(), Failure> {
+        self.relays.start().context("serve the step's files")
+    }
+
+    /// Takes out of the root what was brought into it; the folders that had to be made for that.
+    /// The command, and all that it started, must have ended.
+    pub(crate) fn leave(self) -> Result<Vec<PathBuf>, Failure> {
+        self.relays.finish();
+        self.guests.leave()
+    }
+}
