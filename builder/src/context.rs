@@ -11,7 +11,7 @@ use kiln_engine::{Engine, EventSink, Request, Solved};
 use kiln_frontend_dockerfile::{is_remote, read_remote};
 use kiln_graph::{
     Build, ContextSource, CopyFiles, FileAction, Files, GitSource, ImagePath, Input, Op, Owner,
-    Platform, Step, StepId, StepName, Target,
+    Platform, Step, StepId, StepName, Target, UnixId,
 };
 use kiln_image::layer::is_tar;
 
@@ -260,7 +260,10 @@ fn unpacked() -> Op {
         sources: vec!["*".to_owned()],
         dest: ImagePath::root(),
         to_directory: true,
-        owner: Some(Owner::Ids { uid: 0, gid: 0 }),
+        owner: Some(Owner::Ids {
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+        }),
         chmod: None,
         parents: false,
         exclude: Vec::new(),

@@ -43,6 +43,19 @@ pub enum StoreError {
         /// What its version file says.
         found: String,
     },
+    /// The store, or a folder above it, is another user's.
+    #[error(
+        "the store {} can't be used: {} belongs to the user {owner}, who could exchange or execute \
+         what lies in it; choose another folder by setting KILN_ROOT", store.display(), folder.display()
+    )]
+    OfAnother {
+        /// The store.
+        store: PathBuf,
+        /// The folder that is another user's.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
     /// Content is not what its name says.
     #[error("content was expected to be {expected}, but is {actual}: it was damaged on the way")]
     WrongDigest {
@@ -71,9 +84,11 @@ impl StoreError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Io { .. } | Self::WrongDigest { .. } | Self::Damaged(_) => Fault::Environment,
-            Self::Newer { .. } | Self::NotAStore { .. } | Self::Changed { .. } | Self::NoHome => {
-                Fault::User
-            }
+            Self::Newer { .. }
+            | Self::NotAStore { .. }
+            | Self::OfAnother { .. }
+            | Self::Changed { .. }
+            | Self::NoHome => Fault::User,
         }
     }
 

@@ -14,6 +14,7 @@ mod image_record;
 mod lock;
 pub mod manifest_file;
 mod memo;
+mod owner;
 mod pending;
 mod record;
 pub mod scan;

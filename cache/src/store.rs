@@ -42,7 +42,7 @@ use crate::lock::{Lock, Mode};
 use crate::session::InUse;
 use crate::staging::Owner;
 use crate::tree::ManifestCache;
-use crate::{StoreError, pending, staging};
+use crate::{StoreError, owner, pending, staging};
 
 const VERSION: u32 = 1;
 const VERSION_PREFIX: &str = "kiln-store ";
@@ -135,6 +135,7 @@ impl Store {
     /// # Errors
     /// When the folder can't be used, is something else, or was written by a newer kiln.
     pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
+        owner::check(root, options.xattrs)?;
         check_version(root)?;
         let root = root.canonicalize().context("open the store", root)?;
         make_private(&root)?;

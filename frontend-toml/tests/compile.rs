@@ -241,7 +241,7 @@ fn the_base_image_counts_unless_something_else_is_said() {
         let MountKind::Secret(secret) = &exec.mounts[0].kind else {
             panic!("{keys}: a secret");
         };
-        assert_eq!(secret.uid, owner, "{keys}");
+        assert_eq!(secret.uid.get(), owner, "{keys}");
         let vars: Vec<&str> = exec.env.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(vars, ["BASE", "A", "PATH"], "{keys}");
     }

@@ -9,6 +9,7 @@
 
 mod layer;
 mod pod;
+mod program;
 mod registry;
 mod s3;
 mod web;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub use pod::{Bundle, Pod};
+pub use program::compile;
 pub use registry::Registry;
 pub use s3::{KEY, S3, SECRET};
 pub use web::{Script, Web};

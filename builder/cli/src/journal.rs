@@ -1,13 +1,13 @@
 //! Remembers what happens in a build: an event sink in front of the display.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
+
+use crate::step_log::StepLog;
 
 /// Notes events, and passes them on.
 pub(crate) struct Journal {
@@ -21,7 +21,7 @@ struct State {
     record: BuildRecord,
     /// Which place in the record a step has.
     places: BTreeMap<StepRef, usize>,
-    logs: BTreeMap<StepRef, File>,
+    logs: BTreeMap<StepRef, StepLog>,
     /// When what is being transferred began, in milliseconds after the build did.
     moving: BTreeMap<String, u64>,
 }
@@ -181,15 +181,15 @@ impl State {
         };
         let open = || {
             let path = store.step_log(&self.record.id, place).ok()?;
-            File::options().create(true).append(true).open(path).ok()
+            StepLog::open(&path).ok()
         };
         if let std::collections::btree_map::Entry::Vacant(entry) = self.logs.entry(step)
-            && let Some(file) = open()
+            && let Some(log) = open()
         {
-            entry.insert(file);
+            entry.insert(log);
         }
-        if let Some(file) = self.logs.get_mut(&step)
-            && file.write_all(bytes).is_ok()
+        if let Some(log) = self.logs.get_mut(&step)
+            && log.write(bytes).is_ok()
         {
             self.record.steps[place].log += bytes.len() as u64;
         }

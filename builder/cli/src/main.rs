@@ -5,6 +5,7 @@ mod convert;
 mod display;
 mod journal;
 mod report;
+mod step_log;
 mod terminal;
 mod untag;
 

@@ -60,6 +60,8 @@ impl Engine {
                 let git = Git {
                     step: about,
                     source,
+                    engine: self,
+                    cancel: &request.cancel,
                 };
                 git.resolve().map(Pin::Commit).map(Some)
             }

@@ -35,9 +35,10 @@ impl Schedule {
         self.needed.iter().copied()
     }
 
-    /// Steps whose inputs are all there and that weren't handed out before.
-    pub(crate) fn take_ready(&mut self) -> Vec<StepId> {
-        std::mem::take(&mut self.ready)
+    /// Steps whose inputs are all there and that weren't handed out before: so many at the most, in
+    /// the order in which they became ready.
+    pub(crate) fn take_ready(&mut self, most: usize) -> Vec<StepId> {
+        self.ready.drain(..most.min(self.ready.len())).collect()
     }
 
     /// Notes that a step is done.
@@ -102,12 +103,12 @@ mod tests {
             let target = ids[target % ids.len()];
             let mut schedule = Schedule::new(&graph, &[target]);
             let mut done = BTreeSet::new();
-            let mut open = schedule.take_ready();
+            let mut open = schedule.take_ready(usize::MAX);
             while let Some(id) = open.pop() {
                 prop_assert!(graph.inputs(id).iter().all(|input| done.contains(input)));
                 prop_assert!(done.insert(id));
                 schedule.done(&graph, id);
-                open.extend(schedule.take_ready());
+                open.extend(schedule.take_ready(2));
             }
             let needed: BTreeSet<StepId> = graph.needed_for(&[target]).into_iter().collect();
             prop_assert_eq!(done, needed);

@@ -194,9 +194,10 @@ fn run_all(shared: &Shared<'_>, schedule: &mut Schedule) -> Result<Answers, Engi
     std::thread::scope(|scope| {
         let (send, ended) = channel::<Answer>();
         let mut running = 0;
+        let most = shared.slots.count() * 2;
         loop {
             let ready = match progress.goes_on(shared) {
-                true => schedule.take_ready(),
+                true => schedule.take_ready(most - running),
                 false => Vec::new(),
             };
             // With nothing else to do meanwhile, a thread would only cost time.

@@ -89,7 +89,7 @@ impl<'a> Shared<'a> {
             cancel,
             empty: engine.store.empty_tree()?.id(),
             needs: ContextNeeds::of(&request.build.graph),
-            slots: Slots::new(request.jobs.max(1)),
+            slots: Slots::new(request.jobs.clamp(1, most_at_once())),
             begun: Mutex::default(),
             warned: AtomicUsize::new(0),
             without_overlay: AtomicBool::new(false),
@@ -341,8 +341,15 @@ fn ready(result: StepResult) -> Done {
     }
 }
 
+/// How many steps can run at once with the descriptors there are: each has pipes, locks and files,
+/// and others wait for it with theirs.
+fn most_at_once() -> usize {
+    (kiln_sandbox::descriptors().saturating_sub(64) / 24).max(1)
+}
+
 /// Limits how many steps run at once.
 pub(crate) struct Slots {
+    count: usize,
     free: Mutex<usize>,
     freed: Condvar,
 }
@@ -353,9 +360,15 @@ pub(crate) struct Slot<'a>(&'a Slots);
 impl Slots {
     fn new(count: usize) -> Self {
         Self {
+            count,
             free: Mutex::new(count),
             freed: Condvar::new(),
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     fn take(&self) -> Slot<'_> {

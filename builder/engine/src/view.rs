@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
+use kiln_sandbox::Place;
 
 /// One tree of a stack.
 #[derive(Clone, Debug)]
@@ -66,6 +67,11 @@ impl View {
     /// Where the content of a file lies on the host.
     pub(crate) fn host_path(&self, found: &Found<'_>) -> PathBuf {
         found.entry.path.under(&self.layers[found.layer].root)
+    }
+
+    /// Where the content of a file lies, for a mount: its path is looked up when it is mounted.
+    pub(crate) fn host_place(&self, found: &Found<'_>) -> Place {
+        Place::below(&self.layers[found.layer].root, found.entry.path.relative())
     }
 
     /// What a file is when it is another name of one: that one's entry.
@@ -217,13 +223,13 @@ impl View {
     }
 
     /// The host folders that overlayfs must stack to show one folder of this view, lowest first.
-    pub(crate) fn stack_of(&self, folder: &ImagePath) -> Vec<PathBuf> {
+    pub(crate) fn stack_of(&self, folder: &ImagePath) -> Vec<Place> {
         let mut stack = Vec::new();
         for (layer, tree) in self.layers.iter().enumerate().rev() {
             let entry = tree.manifest.get(folder);
             let is_directory = folder.is_root() || entry.is_some_and(Entry::is_directory);
             if is_directory {
-                stack.push(folder.under(&tree.root));
+                stack.push(Place::below(&tree.root, folder.relative()));
             }
             let is_opaque =
                 entry.is_some_and(|entry| entry.node != Node::Directory { opaque: false });
@@ -326,9 +332,12 @@ mod tests {
         assert_eq!(view.host_path(&y), PathBuf::from("1/a/y"));
         assert_eq!(
             view.stack_of(&"/a".into()),
-            [PathBuf::from("1/a"), "2/a".into()]
+            ["1", "2"].map(|root| Place::below(root.as_ref(), "a".as_ref()))
         );
-        assert_eq!(view.stack_of(&"/o".into()), [PathBuf::from("2/o")]);
+        assert_eq!(
+            view.stack_of(&"/o".into()),
+            [Place::below("2".as_ref(), "o".as_ref())]
+        );
         assert_eq!(view.names(&"/a".into()), [b"y"]);
     }
 

@@ -27,6 +27,7 @@ mod render;
 mod size;
 mod step;
 mod tree;
+mod unix_id;
 
 pub use base_image::{ImageRequest, ImageTable, ResolvedImage};
 pub use blob_digest::{BadBlobDigest, BlobDigest};
@@ -49,3 +50,4 @@ pub use render::Format;
 pub use size::parse_size;
 pub use step::{Reuse, Step, StepName};
 pub use tree::{Entry, Manifest, Node, Timestamp};
+pub use unix_id::{BadUnixId, UnixId};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobDigest, Chmod, ImagePath};
+use crate::{BlobDigest, Chmod, ImagePath, UnixId};
 
 /// One of a step's inputs, by its position in the step's list of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -248,9 +248,9 @@ pub struct CacheMount {
     /// Permission bits of a new volume's folder.
     pub mode: u32,
     /// Owner of a new volume's folder.
-    pub uid: u32,
+    pub uid: UnixId,
     /// Group of a new volume's folder.
-    pub gid: u32,
+    pub gid: UnixId,
     /// Whether the command may only read.
     pub read_only: bool,
 }
@@ -282,9 +282,9 @@ pub struct SecretMount {
     /// Permission bits of the file.
     pub mode: u32,
     /// The file's owner.
-    pub uid: u32,
+    pub uid: UnixId,
     /// The file's group.
-    pub gid: u32,
+    pub gid: UnixId,
 }
 
 /// An SSH agent given to one command, through a socket.
@@ -297,9 +297,9 @@ pub struct SshMount {
     /// Permission bits of the socket.
     pub mode: u32,
     /// The socket's owner.
-    pub uid: u32,
+    pub uid: UnixId,
     /// The socket's group.
-    pub gid: u32,
+    pub gid: UnixId,
 }
 
 /// Changes to files that need no command, made in order, together one change of the tree.
@@ -392,9 +392,9 @@ pub enum Owner {
     /// By number.
     Ids {
         /// User.
-        uid: u32,
+        uid: UnixId,
         /// Group.
-        gid: u32,
+        gid: UnixId,
     },
     /// By name, or a number without a group, looked up in the base tree's `/etc/passwd` and
     /// `/etc/group`.

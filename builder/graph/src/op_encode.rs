@@ -206,7 +206,7 @@ fn encode_copy(copy: &CopyFiles, out: &mut Encoder) {
 fn encode_owner(owner: Option<&Owner>, out: &mut Encoder) {
     out.option(owner, |out, owner| match owner {
         Owner::Ids { uid, gid } => {
-            out.tag(0).u32(*uid).u32(*gid);
+            out.tag(0).u32(uid.get()).u32(gid.get());
         }
         Owner::Names { user, group } => {
             out.tag(1).str(user).option(group.as_ref(), |out, group| {

@@ -14,6 +14,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, redirect};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::{answer, challenge};
 use crate::certificate::authorities;
@@ -50,6 +51,7 @@ pub struct ClientOptions {
 struct Inner {
     options: ClientOptions,
     runtime: OnceLock<tokio::runtime::Runtime>,
+    closed: CancellationToken,
     http: OnceLock<reqwest::Client>,
     plain_http: OnceLock<reqwest::Client>,
     /// `Authorization` headers by registry, repository and rights.
@@ -119,6 +121,7 @@ impl Client {
         Self(Arc::new(Inner {
             options,
             runtime: OnceLock::new(),
+            closed: CancellationToken::new(),
             http: OnceLock::new(),
             plain_http: OnceLock::new(),
             tokens: Mutex::default(),
@@ -126,7 +129,7 @@ impl Client {
         }))
     }
 
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+    fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.worker_threads(2).enable_all().build();
@@ -136,6 +139,26 @@ impl Client {
             )]
             runtime.expect("threads can be started")
         })
+    }
+
+    /// Waits for an answer, unless the client is closed before.
+    pub(crate) fn wait_for<T>(
+        &self,
+        work: impl Future<Output = Result<T, ImageError>>,
+    ) -> Result<T, ImageError> {
+        self.runtime().block_on(async {
+            tokio::select! {
+                biased;
+                () = self.0.closed.cancelled() => Err(ImageError::Cancelled),
+                done = work => done,
+            }
+        })
+    }
+
+    /// Ends everything that this client and its clones wait for, and all that they are asked for
+    /// from now on, with [`ImageError::Cancelled`].
+    pub fn close(&self) {
+        self.0.closed.cancel();
     }
 
     /// The way to speak to any server.
@@ -171,7 +194,7 @@ impl Client {
     /// When it can't be had.
     pub fn manifest_bytes(&self, reference: &Reference) -> Result<Vec<u8>, ImageError> {
         let name = reference.manifest_name();
-        let (_, bytes) = self.runtime().block_on(self.manifest(reference, &name))?;
+        let (_, bytes) = self.wait_for(self.manifest(reference, &name))?;
         Ok(bytes)
     }
 
@@ -294,7 +317,7 @@ impl Client {
         match image.parse()? {
             ImageName::Registry(reference) => {
                 let fetch = self.fetch_remote(&reference, digest, size, out, progress);
-                self.runtime().block_on(fetch)
+                self.wait_for(fetch)
             }
             ImageName::Layout { folder, .. } => Layout::open(&folder)?.copy_blob(digest, out),
             ImageName::Archive { file, .. } => Layout::open_tar(&file)?.copy_blob(digest, out),

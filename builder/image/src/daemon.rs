@@ -55,7 +55,7 @@ fn failed(socket: &Path, reason: String) -> ImageError {
 /// When no daemon listens at `$DOCKER_HOST` (default `/var/run/docker.sock`), or it refuses.
 pub fn load_into_daemon(client: &Client, archive: &Path) -> Result<(), ImageError> {
     let daemon = Daemon::find(client)?;
-    client.runtime().block_on(async {
+    client.wait_for(async {
         let file = tokio::fs::File::open(archive).await;
         let file = file.map_err(|error| daemon.fail(error))?;
         let body = reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, 256 * 1024));
@@ -81,7 +81,7 @@ pub(crate) fn save_from_daemon(
     out: &mut std::fs::File,
 ) -> Result<(), ImageError> {
     let daemon = Daemon::find(client)?;
-    client.runtime().block_on(async {
+    client.wait_for(async {
         let url = format!("http://docker/images/{name}/get");
         let answer = daemon.http.get(url).send().await;
         let answer = answer.map_err(|error| daemon.silent(&error))?;

@@ -38,7 +38,7 @@ impl Client {
         etag: Option<&str>,
         start: &mut dyn FnMut() -> std::io::Result<Box<dyn Write>>,
     ) -> Result<Downloaded, ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             let mut last = None;
             for attempt in 0..TRIES {
                 match self.download_once(url, etag, start).await {
@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// When there is no answer, or it is larger than a megabyte.
     pub fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<(u16, Vec<u8>), ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             let mut request = self.http().get(url);
             for (name, value) in headers {
                 request = request.header(*name, value);
@@ -83,7 +83,7 @@ impl Client {
         body: Vec<u8>,
         within: Duration,
     ) -> Result<(u16, Vec<u8>), ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             let mut request = self.http().post(url).body(body).timeout(within);
             for (name, value) in headers {
                 request = request.header(name, value);

@@ -127,6 +127,9 @@ pub enum ImageError {
         /// What it said.
         reason: String,
     },
+    /// The client was closed before there was an answer.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 impl ImageError {

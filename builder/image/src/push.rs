@@ -58,7 +58,7 @@ impl Client {
         image: &PushImage<'_>,
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             for attempt in 0..AGAIN {
                 match self.push_once(reference, image, progress).await {
                     Err(error) if is_race(&error) => self.wait(attempt, None).await,

@@ -38,7 +38,7 @@ impl Client {
     /// # Errors
     /// When the registry can't be reached or doesn't say.
     pub fn tagged(&self, repository: &Reference) -> Result<Vec<TaggedManifest>, ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             let tags = self.tags(repository).await?;
             let look = |tag: String| async move {
                 match self.look_at(repository, tag).await {
@@ -66,7 +66,7 @@ impl Client {
             rights: Rights::Delete,
             ..Ask::new(Method::DELETE, url)
         };
-        match self.runtime().block_on(self.send(repository, &ask)) {
+        match self.wait_for(self.send(repository, &ask)) {
             Ok(_) => Ok(true),
             Err(ImageError::NotFound { .. }) => Ok(false),
             Err(ImageError::Answer {

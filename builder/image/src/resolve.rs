@@ -29,9 +29,9 @@ impl Client {
     /// When it can't be had or understood.
     pub fn resolve(&self, name: &str, platform: &Platform) -> Result<Resolved, ImageError> {
         match name.parse()? {
-            ImageName::Registry(reference) => self
-                .runtime()
-                .block_on(self.resolve_remote(&reference, platform)),
+            ImageName::Registry(reference) => {
+                self.wait_for(self.resolve_remote(&reference, platform))
+            }
             ImageName::Layout { folder, tag } => {
                 Layout::open(&folder)?.resolve(tag.as_deref(), platform)
             }

@@ -40,6 +40,11 @@ impl Capabilities {
         Self(self.0 & !(1 << capability as u32))
     }
 
+    /// Whether one of `wanted`, a bit each, is in the set.
+    pub(crate) fn has_one_of(self, wanted: u64) -> bool {
+        self.0 & wanted != 0
+    }
+
     /// Limits this process, and all it executes, to the set. Sets that the kernel doesn't know
     /// are passed over. In user namespaces these are capabilities over that namespace only.
     pub(crate) fn limit(self) -> io::Result<()> {

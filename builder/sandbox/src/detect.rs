@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::landlock::{self, Support};
 use crate::{Identity, Isolation, SandboxError, Selection, Ways};
 
 /// Something a build may need, and whether it is there.
@@ -35,6 +36,7 @@ impl Abilities {
                 program("newuidmap", "rootless builds with many users", "uidmap"),
                 program("pasta", "networks apart from the host's", "passt"),
                 cgroup(),
+                landlock(),
             ],
         }
     }
@@ -151,6 +153,31 @@ fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
+}
+
+fn landlock() -> Ability {
+    let (available, detail) = match landlock::support() {
+        Support::FilesAndScopes => (
+            true,
+            "a step reaches files below its root only, and no abstract socket of the machine",
+        ),
+        Support::Files => (
+            false,
+            "a step reaches files below its root only, but abstract sockets of the machine where \
+             it has the machine's network: a kernel from 6.12 on forbids that",
+        ),
+        Support::None => (
+            false,
+            "a step that is passed a descriptor reaches what lies around its file: don't build \
+             strangers' files beside other builds; a kernel from 5.19 on forbids that, where \
+             Landlock isn't switched off",
+        ),
+    };
+    Ability {
+        name: "landlock",
+        available,
+        detail: detail.to_owned(),
+    }
 }
 
 fn cgroup() -> Ability {

@@ -26,6 +26,13 @@ pub enum SandboxError {
         /// The system's error number; 0 when there is none.
         errno: i32,
     },
+    /// A process outside of the sandbox was given a descriptor, and writes.
+    #[error(
+        "all processes of the step have ended, but another process has one of its files open for \
+         writing, so its result can't be kept; a descriptor was passed through a socket: close it \
+         before the step ends"
+    )]
+    StillWritten,
     /// The helper ended without a report.
     #[error(
         "the sandbox helper ended unexpectedly ({0}); this is a bug in kiln unless something killed it"

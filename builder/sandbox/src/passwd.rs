@@ -3,20 +3,22 @@
 //! `passwd` gives that entry's groups, another number group 0; a group given explicitly stands
 //! alone.
 
+use kiln_graph::{BadUnixId, UnixId};
+
 /// Who a process runs as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// User.
-    pub uid: u32,
+    pub uid: UnixId,
     /// Group.
-    pub gid: u32,
+    pub gid: UnixId,
     /// More groups.
-    pub groups: Vec<u32>,
+    pub groups: Vec<UnixId>,
     /// Home folder; empty when unknown.
     pub home: String,
 }
 
-/// A name that the image doesn't know.
+/// Why nobody is meant by a name or number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuchUser {
     /// No such user.
@@ -29,18 +31,23 @@ pub enum NoSuchUser {
         "unable to find group {0}: no matching entries in group file; use a number, or create the group in a step before"
     )]
     Group(String),
+    /// A number that is no user's or group's, given or in the image's files.
+    #[error(transparent)]
+    Number(#[from] BadUnixId),
 }
 
+/// A line of `/etc/passwd`; its numbers may be none.
 struct Passwd<'a> {
     name: &'a str,
-    uid: u32,
-    gid: u32,
+    uid: &'a str,
+    gid: &'a str,
     home: &'a str,
 }
 
+/// A line of `/etc/group`; its number may be none.
 struct Group<'a> {
     name: &'a str,
-    gid: u32,
+    gid: &'a str,
     members: Vec<&'a str>,
 }
 
@@ -48,34 +55,29 @@ struct Group<'a> {
 /// and `/etc/group`.
 ///
 /// # Errors
-/// When a name is in neither.
+/// When a name is in neither, or a number is out of range.
 pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuchUser> {
     let (user, wanted_group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (spec, None),
     };
     let user = if user.is_empty() { "0" } else { user };
+    let number = UnixId::in_text(user)?;
     let entry = passwd
         .lines()
         .filter_map(parse_passwd)
-        .find(|entry| entry.name == user || user.parse() == Ok(entry.uid));
-    let uid = match (&entry, user.parse()) {
-        (Some(entry), _) => entry.uid,
-        (None, Ok(uid)) => uid,
-        (None, Err(_)) => return Err(NoSuchUser::User(user.to_owned())),
+        .find(|entry| entry.name == user || (number.is_some() && entry.uid.parse().ok() == number));
+    let uid = match (&entry, number) {
+        (Some(entry), _) => entry.uid.parse()?,
+        (None, Some(uid)) => uid,
+        (None, None) => return Err(NoSuchUser::User(user.to_owned())),
     };
     let home = entry.as_ref().map_or("", |entry| entry.home).to_owned();
-    if let Some(wanted) = wanted_group {
-        let gid = find_group(wanted, group)?;
-        return Ok(User {
-            uid,
-            gid,
-            groups: Vec::new(),
-            home,
-        });
-    }
-    let gid = entry.as_ref().map_or(0, |entry| entry.gid);
-    let groups = entry.map_or_else(Vec::new, |entry| memberships(entry.name, group));
+    let (gid, groups) = match (wanted_group, &entry) {
+        (Some(wanted), _) => (find_group(wanted, group)?, Vec::new()),
+        (None, Some(entry)) => (entry.gid.parse()?, memberships(entry.name, group)?),
+        (None, None) => (UnixId::ROOT, Vec::new()),
+    };
     Ok(User {
         uid,
         gid,
@@ -84,20 +86,21 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuc
     })
 }
 
-fn find_group(wanted: &str, group: &str) -> Result<u32, NoSuchUser> {
-    let named = group
-        .lines()
-        .filter_map(parse_group)
-        .find(|entry| entry.name == wanted);
-    let found = named.map(|entry| entry.gid).or_else(|| wanted.parse().ok());
-    found.ok_or_else(|| NoSuchUser::Group(wanted.to_owned()))
+fn find_group(wanted: &str, group: &str) -> Result<UnixId, NoSuchUser> {
+    let mut groups = group.lines().filter_map(parse_group);
+    let named = groups.find(|entry| entry.name == wanted);
+    match (named, UnixId::in_text(wanted)?) {
+        (Some(entry), _) => Ok(entry.gid.parse()?),
+        (None, Some(gid)) => Ok(gid),
+        (None, None) => Err(NoSuchUser::Group(wanted.to_owned())),
+    }
 }
 
-fn memberships(user: &str, group: &str) -> Vec<u32> {
+fn memberships(user: &str, group: &str) -> Result<Vec<UnixId>, NoSuchUser> {
     let groups = group.lines().filter_map(parse_group);
     groups
         .filter(|entry| entry.members.contains(&user))
-        .map(|entry| entry.gid)
+        .map(|entry| Ok(entry.gid.parse()?))
         .collect()
 }
 
@@ -106,7 +109,7 @@ fn parse_passwd(line: &str) -> Option<Passwd<'_>> {
     let name = fields
         .next()
         .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
-    let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+    let (uid, gid) = (fields.nth(1)?, fields.next()?);
     Some(Passwd {
         name,
         uid,
@@ -120,7 +123,7 @@ fn parse_group(line: &str) -> Option<Group<'_>> {
     let name = fields
         .next()
         .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
-    let gid = fields.nth(1)?.parse().ok()?;
+    let gid = fields.nth(1)?;
     let members = fields
         .next()
         .unwrap_or("")
@@ -142,10 +145,11 @@ mod tests {
 
     #[test]
     fn rules_of_container_runtimes() {
+        let id = |number| UnixId::try_from(number).unwrap();
         let user = |uid, gid, groups: &[u32], home: &str| User {
-            uid,
-            gid,
-            groups: groups.to_vec(),
+            uid: id(uid),
+            gid: id(gid),
+            groups: groups.iter().copied().map(id).collect(),
             home: home.to_owned(),
         };
         let cases = [
@@ -164,5 +168,27 @@ mod tests {
         assert_eq!(resolve_user("nobody", PASSWD, GROUP), Err(nobody));
         let group = NoSuchUser::Group("none".into());
         assert_eq!(resolve_user("app:none", PASSWD, GROUP), Err(group));
+    }
+    #[test]
+    fn numbers_out_of_range_are_nobodys() {
+        let passwd = "evil:x:4294967295:0::/:\nodd:x:7:4294967295::/:\nok:x:5:5::/:\n";
+        let group = "evil:x:4294967295:ok\n";
+        for spec in [
+            "4294967295",
+            "2147483648",
+            "-1",
+            "1:4294967295",
+            "1:-1",
+            "evil",
+            "odd",
+            "ok",
+            "1:evil",
+        ] {
+            let found = resolve_user(spec, passwd, group);
+            assert!(
+                matches!(found, Err(NoSuchUser::Number(_))),
+                "{spec}: {found:?}"
+            );
+        }
     }
 }

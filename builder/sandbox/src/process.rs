@@ -1,21 +1,26 @@
 //! The caller's side: starts the helper, waits for its report, ends it.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::init::{HELPER_NAME, make_read_only};
+use crate::resources::descriptors_before;
 use crate::{SandboxError, Spec};
 
 /// Starts processes.
@@ -78,6 +83,17 @@ pub struct Finished {
     pub usage: Usage,
 }
 
+impl Finished {
+    /// A process that was killed together with its helper.
+    fn killed() -> Self {
+        Self {
+            exit: Exit::Killed,
+            mount_parents: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+}
+
 /// What a process and all it started used of the machine (getrusage(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -85,6 +101,14 @@ pub struct Usage {
     pub cpu: Duration,
     /// The most memory that one process had at once, in bytes.
     pub memory: u64,
+}
+
+/// What the helper is told, one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order<'a> {
+    pub(crate) spec: Cow<'a, Spec>,
+    /// The limit on descriptors, where the caller's own isn't meant for commands.
+    pub(crate) descriptors: Option<u64>,
 }
 
 /// What the helper reports, one line of JSON.
@@ -97,6 +121,7 @@ pub(crate) enum Report {
         reason: String,
         errno: i32,
     },
+    StillWritten,
 }
 
 impl Sandbox {
@@ -119,7 +144,18 @@ impl Sandbox {
         }
     }
 
-    /// Starts a process.
+    /// A command that runs a program of the machine with this process's rights, and all that it
+    /// starts, no longer than this process and the [`Lifeline`](crate::Lifeline). Its standard
+    /// input is empty; its environment, folder and arguments are those of `command`.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn guarded(&self, command: &Command) -> io::Result<(Command, crate::Lifeline)> {
+        crate::guard::guarded(&self.helper, command)
+    }
+
+    /// Starts a process. Until its command runs it is killed when the calling thread ends; from then
+    /// on, when the caller's process ends.
     ///
     /// # Errors
     /// When the helper can't be started. What it then can't do is told by [`Child::wait`].
@@ -134,6 +170,8 @@ impl Sandbox {
         command
             .arg0(HELPER_NAME)
             .env_clear()
+            // Ctrl-C in a terminal is for the caller, which ends the helper in order.
+            .process_group(0)
             .stdin(OwnedFd::from(theirs));
         match output {
             Output::Piped => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
@@ -147,11 +185,24 @@ impl Sandbox {
             .spawn()
             .map_err(|source| SandboxError::Helper { program, source })?;
         drop(command);
+        let id = Pid::from_child(&process);
+        let pidfd = match pidfd_open(id, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                _ = process.kill();
+                _ = process.wait();
+                return Err(io::Error::from(error).into());
+            }
+        };
         send(&ours, spec)?;
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         Ok(Child {
             process,
-            channel: Arc::new(ours),
+            killer: Killer(Arc::new(Line {
+                channel: ours,
+                helper: pidfd,
+                cut: AtomicBool::new(false),
+            })),
             stdout,
             stderr,
         })
@@ -159,7 +210,11 @@ impl Sandbox {
 }
 
 fn send(mut channel: &UnixStream, spec: &Spec) -> Result<(), SandboxError> {
-    let mut line = Zeroizing::new(serde_json::to_vec(spec).map_err(io::Error::other)?);
+    let order = Order {
+        spec: Cow::Borrowed(spec),
+        descriptors: descriptors_before(),
+    };
+    let mut line = Zeroizing::new(serde_json::to_vec(&order).map_err(io::Error::other)?);
     line.push(b'\n');
     match channel.write_all(&line) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -171,19 +226,45 @@ fn send(mut channel: &UnixStream, spec: &Spec) -> Result<(), SandboxError> {
 #[derive(Debug)]
 pub struct Child {
     process: std::process::Child,
-    channel: Arc<UnixStream>,
+    killer: Killer,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
 }
 
 /// Ends a process from another thread.
 #[derive(Clone, Debug)]
-pub struct Killer(Arc<UnixStream>);
+pub struct Killer(Arc<Line>);
+
+/// The connection to a helper.
+#[derive(Debug)]
+struct Line {
+    channel: UnixStream,
+    helper: OwnedFd,
+    cut: AtomicBool,
+}
+
+/// How long a helper may take to end the command and clean up.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl Killer {
     /// Kills the process and all it started.
     pub fn kill(&self) {
-        _ = self.0.shutdown(Shutdown::Write);
+        self.0.cut.store(true, Ordering::SeqCst);
+        _ = self.0.channel.shutdown(Shutdown::Write);
+        let late = self.clone();
+        let waiting = std::thread::Builder::new().spawn(move || late.kill_helper(GRACE));
+        if waiting.is_err() {
+            self.kill_helper(Duration::ZERO);
+        }
+    }
+
+    /// Kills the helper, and so the command with it, if it hasn't ended by then.
+    fn kill_helper(&self, grace: Duration) {
+        let limit = Timespec::try_from(grace).unwrap_or_default();
+        let mut polled = [PollFd::new(&self.0.helper, PollFlags::IN)];
+        if poll(&mut polled, Some(&limit)) == Ok(0) {
+            _ = pidfd_send_signal(&self.0.helper, Signal::KILL);
+        }
     }
 }
 
@@ -198,10 +279,16 @@ impl Child {
         self.stderr.take()
     }
 
+    /// Can be read when [`Child::wait`] has something to return.
+    #[must_use]
+    pub fn report(&self) -> BorrowedFd<'_> {
+        self.killer.0.channel.as_fd()
+    }
+
     /// Something that can kill the process from another thread.
     #[must_use]
     pub fn killer(&self) -> Killer {
-        Killer(self.channel.clone())
+        self.killer.clone()
     }
 
     /// Waits until the process, and all it started, have ended and nothing is mounted any more.
@@ -210,7 +297,7 @@ impl Child {
     /// When the sandbox could not be prepared.
     pub fn wait(mut self) -> Result<Finished, SandboxError> {
         let mut line = String::new();
-        BufReader::new(&*self.channel).read_line(&mut line)?;
+        BufReader::new(&self.killer.0.channel).read_line(&mut line)?;
         let status = self.process.wait()?;
         match serde_json::from_str(&line) {
             Ok(Report::Finished(finished)) => Ok(finished),
@@ -223,6 +310,8 @@ impl Child {
                 reason,
                 errno,
             }),
+            Ok(Report::StillWritten) => Err(SandboxError::StillWritten),
+            Err(_) if self.killer.0.cut.load(Ordering::SeqCst) => Ok(Finished::killed()),
             Err(_) => Err(SandboxError::Vanished(match status.signal() {
                 Some(signal) => format!("signal {signal}"),
                 None => status.to_string(),
@@ -233,7 +322,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.killer().kill();
-        _ = self.process.wait();
+        if !matches!(self.process.try_wait(), Ok(Some(_))) {
+            self.killer.kill();
+            _ = self.process.wait();
+        }
     }
 }

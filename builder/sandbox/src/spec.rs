@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{Identity, Ways};
+use kiln_graph::UnixId;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -16,11 +17,11 @@ pub struct Spec {
     /// Working folder, absolute.
     pub cwd: PathBuf,
     /// User.
-    pub uid: u32,
+    pub uid: UnixId,
     /// Group.
-    pub gid: u32,
+    pub gid: UnixId,
     /// More groups.
-    pub groups: Vec<u32>,
+    pub groups: Vec<UnixId>,
     /// Host name.
     pub hostname: String,
     /// The root filesystem.
@@ -51,13 +52,13 @@ impl Spec {
     /// Tries the whole preparation on empty folders: the command isn't there and so not executed.
     #[must_use]
     pub fn probe(lower: &Path, upper: &Path, work: &Path, identity: Identity) -> Self {
-        let lowers = vec![lower.to_owned()];
+        let lowers = vec![lower.to_owned().into()];
         Self {
             args: vec!["/probe".to_owned()],
             env: Vec::new(),
             cwd: "/".into(),
-            uid: 0,
-            gid: 0,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
             groups: Vec::new(),
             hostname: "probe".to_owned(),
             root: Root::Overlay {
@@ -85,7 +86,7 @@ pub enum Root {
     /// Folders stacked by overlayfs.
     Overlay {
         /// Lowest first; at least one.
-        lowers: Vec<PathBuf>,
+        lowers: Vec<Place>,
         /// Takes the changes.
         upper: PathBuf,
         /// Empty, on the same file system as `upper`.
@@ -93,6 +94,53 @@ pub enum Root {
     },
     /// A folder as it is.
     Folder(PathBuf),
+}
+
+/// A file or directory of the host.
+///
+/// `inside` is looked up below `folder` without following a link or leaving it: whoever can change
+/// what lies below can't lead a mount elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// A directory, or the file itself, whose path only the caller can change.
+    pub folder: PathBuf,
+    /// What is meant below it; empty: `folder` itself.
+    pub inside: PathBuf,
+}
+
+impl From<PathBuf> for Place {
+    fn from(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            inside: PathBuf::new(),
+        }
+    }
+}
+
+impl Place {
+    /// What lies at `inside` below `folder`; a leading slash of `inside` doesn't count.
+    #[must_use]
+    pub fn below(folder: &Path, inside: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            inside: inside.strip_prefix("/").unwrap_or(inside).to_owned(),
+        }
+    }
+
+    /// The path, for what nobody else can change meanwhile.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self.inside.as_os_str().is_empty() {
+            true => self.folder.clone(),
+            false => self.folder.join(&self.inside),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path().display().fmt(f)
+    }
 }
 
 /// Something mounted inside the root.
@@ -111,14 +159,14 @@ pub enum MountKind {
     /// A file or folder of the host.
     Bind {
         /// The file or folder.
-        source: PathBuf,
+        source: Place,
         /// Whether it can't be written.
         read_only: bool,
     },
     /// Folders stacked by overlayfs.
     Overlay {
         /// Lowest first; at least one.
-        lowers: Vec<PathBuf>,
+        lowers: Vec<Place>,
         /// Takes the changes, with a working folder; `None`: can't be written.
         upper: Option<(PathBuf, PathBuf)>,
     },
@@ -136,9 +184,9 @@ pub enum MountKind {
         /// Permission bits.
         mode: u32,
         /// Owner.
-        uid: u32,
+        uid: UnixId,
         /// Group.
-        gid: u32,
+        gid: UnixId,
     },
 }
 

@@ -5,6 +5,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use kiln_graph::UnixId;
 use kiln_sandbox::{Exit, Finished, Mount, MountKind, Network, Output, Root, Sandbox, Spec, Ways};
 
 struct Place {
@@ -40,13 +41,13 @@ impl Place {
             _ = std::fs::remove_dir_all(self.at(name));
             std::fs::create_dir(self.at(name)).unwrap();
         }
-        let lowers = vec![self.at("lower")];
+        let lowers = vec![self.at("lower").into()];
         Spec {
             args: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![("PATH".into(), "/bin".into())],
             cwd: "/".into(),
-            uid: 0,
-            gid: 0,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
             groups: vec![],
             hostname: "box".into(),
             root: Root::Overlay {
@@ -131,8 +132,8 @@ fn a_step_that_does_nothing_changes_nothing() {
     let file = MountKind::File {
         content: b"s".to_vec().into(),
         mode: 0o400,
-        uid: 0,
-        gid: 0,
+        uid: UnixId::ROOT,
+        gid: UnixId::ROOT,
     };
     spec.mounts = vec![
         Mount {
@@ -176,7 +177,8 @@ fn confinement() {
     assert_eq!(output(&place, "cat /proc/keys /proc/timer_list"), "");
     assert!(output(&place, "echo 1 > /proc/sys/kernel/hostname; true").contains("Read-only"));
     let mut user = place.spec("id; cat /proc/self/status");
-    (user.uid, user.gid, user.groups) = (7, 8, vec![9]);
+    let id = |number: u32| UnixId::try_from(number).unwrap();
+    (user.uid, user.gid, user.groups) = (id(7), id(8), vec![id(9)]);
     let text = run(&user).1;
     assert!(text.contains("uid=7 gid=8 groups=9"), "{text}");
     assert!(text.contains("CapEff:\t0000000000000000"));
@@ -203,8 +205,8 @@ fn mounts_stay_inside_the_root() {
     let kind = MountKind::File {
         content: b"inside".to_vec().into(),
         mode: 0o444,
-        uid: 0,
-        gid: 0,
+        uid: UnixId::ROOT,
+        gid: UnixId::ROOT,
     };
     spec.mounts = vec![Mount {
         target: outside.into(),
@@ -217,12 +219,12 @@ fn mounts_stay_inside_the_root() {
 #[test]
 fn three_hundred_layers() {
     let Some(place) = Place::new() else { return };
-    let mut lowers = vec![place.at("lower")];
+    let mut lowers = vec![place.at("lower").into()];
     for number in 0..300 {
         let lower = place.at(&format!("layer{number}"));
         std::fs::create_dir(&lower).unwrap();
         std::fs::write(lower.join(format!("f{number}")), b"").unwrap();
-        lowers.push(lower);
+        lowers.push(lower.into());
     }
     let mut spec = place.spec("ls / | busybox grep -c ^f");
     spec.root = Root::Overlay {

@@ -1,7 +1,7 @@
 //! COPY and ADD.
 
 use kiln_graph::{
-    Chmod, CopyFiles, FileAction, Files, ImagePath, Input, LayerOrigin, Op, Owner, StepId,
+    Chmod, CopyFiles, FileAction, Files, ImagePath, Input, LayerOrigin, Op, Owner, StepId, UnixId,
 };
 
 use kiln_graph::pattern::Matcher;
@@ -291,7 +291,10 @@ impl Plan {
         copy: &Copy,
         keep_owner: bool,
     ) -> CopyFiles {
-        let root = Owner::Ids { uid: 0, gid: 0 };
+        let root = Owner::Ids {
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+        };
         let owner = match (&self.owner, keep_owner) {
             (Some(owner), _) => Some(owner.clone()),
             (None, true) => None,

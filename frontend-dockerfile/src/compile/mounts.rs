@@ -1,7 +1,8 @@
 //! `RUN --mount`.
 
 use kiln_graph::{
-    CacheMount, ImagePath, Input, Mount, MountKind, SecretMount, Sharing, SshMount, StepId,
+    BadUnixId, CacheMount, ImagePath, Input, Mount, MountKind, SecretMount, Sharing, SshMount,
+    StepId, UnixId,
 };
 
 use super::args::fault;
@@ -26,12 +27,12 @@ impl Fields {
             .is_some_and(|value| value != "false" && value != "0")
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, String> {
+    fn id(&self, name: &str) -> Result<UnixId, String> {
         let parse = |text: &str| {
             text.parse()
-                .map_err(|_| format!("invalid value '{text}' for {name} in mount"))
+                .map_err(|error: BadUnixId| format!("invalid {name} in mount: {error}"))
         };
-        self.get(name).map(parse).transpose()
+        self.get(name).map_or(Ok(UnixId::ROOT), parse)
     }
 
     fn mode(&self, default: u32) -> Result<u32, String> {
@@ -157,8 +158,8 @@ fn cache_mount(
         from,
         source: ImagePath::new(fields.get("source").unwrap_or("/")),
         mode: fields.mode(0o755)?,
-        uid: fields.number("uid")?.unwrap_or(0),
-        gid: fields.number("gid")?.unwrap_or(0),
+        uid: fields.id("uid")?,
+        gid: fields.id("gid")?,
         read_only: fields.is_set("readonly"),
     })
 }
@@ -185,8 +186,8 @@ fn other(state: &StageState, fields: &Fields, agents: &mut u32) -> Result<Mount,
                 id: fields.get("id").unwrap_or("default").to_owned(),
                 required: fields.is_set("required"),
                 mode: fields.mode(0o600)?,
-                uid: fields.number("uid")?.unwrap_or(0),
-                gid: fields.number("gid")?.unwrap_or(0),
+                uid: fields.id("uid")?,
+                gid: fields.id("gid")?,
             });
             Ok(Mount {
                 target: target(state, fields.get("target").unwrap_or(&default)),
@@ -211,8 +212,8 @@ fn secret(state: &StageState, fields: &Fields) -> Result<Mount, String> {
         env,
         required: fields.is_set("required"),
         mode: fields.mode(0o400)?,
-        uid: fields.number("uid")?.unwrap_or(0),
-        gid: fields.number("gid")?.unwrap_or(0),
+        uid: fields.id("uid")?,
+        gid: fields.id("gid")?,
     });
     let path = given.map_or_else(|| format!("/run/secrets/{id}"), str::to_owned);
     Ok(Mount {

@@ -1,6 +1,6 @@
 //! `copy`: files of other steps and sources, and files whose content stands in the build file.
 
-use kiln_graph::{Chmod, CopyFiles, FileAction, Files, Input, Op, Owner, StepId};
+use kiln_graph::{Chmod, CopyFiles, FileAction, Files, Input, Op, Owner, StepId, UnixId};
 
 use super::compiler::Compiler;
 use super::source::patterns;
@@ -9,7 +9,10 @@ use crate::error::Wrong;
 use crate::model::Copy;
 use crate::text::Text;
 
-const ROOT: Owner = Owner::Ids { uid: 0, gid: 0 };
+const ROOT: Owner = Owner::Ids {
+    uid: UnixId::ROOT,
+    gid: UnixId::ROOT,
+};
 
 impl<'a> Compiler<'a> {
     /// All copies of a step, which are one change.
@@ -121,7 +124,7 @@ fn owner(work: &Work<'_, '_>, copy: &Copy) -> Result<Option<Owner>, Wrong> {
 }
 
 /// `UID[:GID]`; a number alone is the group's, too.
-pub(super) fn ids(text: &str) -> Option<(u32, u32)> {
+pub(super) fn ids(text: &str) -> Option<(UnixId, UnixId)> {
     let (user, group) = text.split_once(':').unwrap_or((text, text));
     Some((user.parse().ok()?, group.parse().ok()?))
 }

@@ -1,7 +1,9 @@
 //! What is there for the time of a command: scripts, volumes, files of other steps, secrets,
 //! agents.
 
-use kiln_graph::{CacheMount, ImagePath, Mount, MountKind, SecretMount, Sharing, SshMount, StepId};
+use kiln_graph::{
+    CacheMount, ImagePath, Mount, MountKind, SecretMount, Sharing, SshMount, StepId, UnixId,
+};
 
 use super::command::SCRIPT;
 use super::compiler::Compiler;
@@ -125,10 +127,10 @@ fn agent(work: &Work<'_, '_>, number: usize, id: &Text) -> Result<Mount, Wrong> 
 }
 
 /// Who owns what is mounted: as said; else the command's user, where that is a number.
-fn owner(work: &Work<'_, '_>, text: Option<&Text>) -> Result<(u32, u32), Wrong> {
+fn owner(work: &Work<'_, '_>, text: Option<&Text>) -> Result<(UnixId, UnixId), Wrong> {
     let Some(text) = text else {
         let user = work.user()?;
-        return Ok(user.as_deref().and_then(ids).unwrap_or((0, 0)));
+        return Ok(user.as_deref().and_then(ids).unwrap_or_default());
     };
     let filled = work.view.fill(text)?;
     ids(&filled).ok_or_else(|| {

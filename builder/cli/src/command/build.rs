@@ -26,7 +26,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     if args.watch {
         return super::watch::run(&engine, args);
     }
-    run_once(&engine, args, &cancel_on_signals())
+    run_once(&engine, args, &cancel_on_signals(&engine))
 }
 
 /// Builds once; once more when that showed damage in the store, which is removed before.

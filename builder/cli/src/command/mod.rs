@@ -19,6 +19,7 @@ mod layers;
 mod lock;
 mod man;
 mod output;
+mod panic;
 mod past;
 mod registry;
 mod shell;
@@ -123,6 +124,8 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub(crate) fn run() -> ExitCode {
+    panic::explain_panics();
+    kiln_sandbox::prepare_process();
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     if Path::new(&name).ends_with(kaniko::EXECUTOR) {
@@ -176,10 +179,16 @@ pub(crate) fn run() -> ExitCode {
 fn status(result: Result<(), Failed>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            say(&failed.text);
-            ExitCode::from(failed.status)
-        }
+        Err(failed) => match signals::status() {
+            Some(status) => {
+                say("the build was cancelled");
+                ExitCode::from(status)
+            }
+            None => {
+                say(&failed.text);
+                ExitCode::from(failed.status)
+            }
+        },
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
     watcher
         .watch(&folder, RecursiveMode::Recursive)
         .map_err(fail)?;
-    let stop = cancel_on_signals();
+    let stop = cancel_on_signals(engine);
     while !stop.is_cancelled() {
         build_until_changed(engine, args, &changes, &stop);
         say(&format!("watching {}", shown(&folder)));

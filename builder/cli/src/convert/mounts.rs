@@ -1,6 +1,8 @@
 //! `--mount` as caches, secrets, agents and binds.
 
-use kiln_graph::{CacheMount, Exec, ImagePath, Mount, MountKind, SecretMount, Sharing, StepId};
+use kiln_graph::{
+    CacheMount, Exec, ImagePath, Mount, MountKind, SecretMount, Sharing, StepId, UnixId,
+};
 
 use super::graph::Converter;
 use super::step::Written;
@@ -87,7 +89,7 @@ pub(super) fn script(exec: &Exec) -> Option<String> {
     ))
 }
 
-fn volume(mount: &Mount, cache: &CacheMount, ids: (u32, u32), step: &mut Written) -> Pairs {
+fn volume(mount: &Mount, cache: &CacheMount, ids: (UnixId, UnixId), step: &mut Written) -> Pairs {
     let target = mount.target.to_string();
     let mut pairs = vec![("target".to_owned(), quote(&target))];
     if cache.id != target {
@@ -114,7 +116,12 @@ fn volume(mount: &Mount, cache: &CacheMount, ids: (u32, u32), step: &mut Written
     pairs
 }
 
-fn secret_pairs(mount: &Mount, secret: &SecretMount, ids: (u32, u32), step: &mut Written) -> Pairs {
+fn secret_pairs(
+    mount: &Mount,
+    secret: &SecretMount,
+    ids: (UnixId, UnixId),
+    step: &mut Written,
+) -> Pairs {
     let mut pairs = vec![("id".to_owned(), quote(&secret.id))];
     let target = mount.target.to_string();
     let is_usual = target == format!("/run/secrets/{}", secret.id);
@@ -146,7 +153,7 @@ fn bind(mount: &Mount, from: &str, source: &ImagePath) -> Pairs {
     pairs
 }
 
-fn add_owner(owner: (u32, u32), usual: (u32, u32), pairs: &mut Pairs) {
+fn add_owner(owner: (UnixId, UnixId), usual: (UnixId, UnixId), pairs: &mut Pairs) {
     if owner != usual {
         let text = format!("{}:{}", owner.0, owner.1);
         pairs.push(("owner".to_owned(), quote(&text)));
@@ -154,10 +161,10 @@ fn add_owner(owner: (u32, u32), usual: (u32, u32), pairs: &mut Pairs) {
 }
 
 /// Whose the language's mounts are unless it is said.
-fn user_ids(user: Option<&str>) -> (u32, u32) {
+fn user_ids(user: Option<&str>) -> (UnixId, UnixId) {
     let ids = user.and_then(|user| {
         let (user, group) = user.split_once(':').unwrap_or((user, user));
         Some((user.parse().ok()?, group.parse().ok()?))
     });
-    ids.unwrap_or((0, 0))
+    ids.unwrap_or_default()
 }

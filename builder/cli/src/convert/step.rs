@@ -1,7 +1,7 @@
 //! Steps of a graph as `[steps.NAME]`.
 
 use kiln_graph::{
-    CopyFiles, Exec, FileAction, Files, Network, Op, Owner, RunConfig, Security, StepId,
+    CopyFiles, Exec, FileAction, Files, Network, Op, Owner, RunConfig, Security, StepId, UnixId,
 };
 
 use super::graph::Converter;
@@ -209,7 +209,11 @@ fn pairs<const N: usize>(pairs: [(&str, String); N]) -> Vec<(String, String)> {
 
 fn add_owner(owner: Option<&Owner>, pairs: &mut Vec<(String, String)>) {
     let text = match owner {
-        None | Some(Owner::Ids { uid: 0, gid: 0 }) => return,
+        None
+        | Some(Owner::Ids {
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+        }) => return,
         Some(Owner::Ids { uid, gid }) => format!("{uid}:{gid}"),
         Some(Owner::Names { user, group: None }) => user.clone(),
         Some(Owner::Names {

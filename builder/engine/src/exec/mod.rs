@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use kiln_cache::{Staging, Tree};
-use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Timestamp};
+use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Timestamp, UnixId};
 use kiln_sandbox::{
     Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
 };
@@ -199,9 +199,9 @@ impl Shared<'_> {
             message: error.to_string(),
             location: step.location.clone(),
         })?;
-        if !self.engine.gives_away() && (user.uid, user.gid) != (0, 0) {
+        if !self.engine.gives_away() && (user.uid, user.gid) != (UnixId::ROOT, UnixId::ROOT) {
             self.warn_once("steps run as root, for there is only one user id here; 'kiln doctor' says what to install");
-            (user.uid, user.gid, user.groups) = (0, 0, Vec::new());
+            (user.uid, user.gid, user.groups) = (UnixId::ROOT, UnixId::ROOT, Vec::new());
         }
         Ok(user)
     }
@@ -229,8 +229,8 @@ impl Shared<'_> {
             kind: kiln_sandbox::MountKind::File {
                 content: content.into_bytes().into(),
                 mode: 0o644,
-                uid: 0,
-                gid: 0,
+                uid: UnixId::ROOT,
+                gid: UnixId::ROOT,
             },
         };
         let resolv = name_servers(network);
@@ -293,7 +293,7 @@ impl Shared<'_> {
         }
         let (upper, work) = (staging.fs().to_owned(), staging.work().to_owned());
         Ok(Root::Overlay {
-            lowers,
+            lowers: lowers.into_iter().map(Into::into).collect(),
             upper,
             work,
         })

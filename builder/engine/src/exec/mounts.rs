@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::{Staging, Volume, VolumeSharing};
-use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step};
-use kiln_sandbox::{Isolation, Mount, Ways};
+use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step, UnixId};
+use kiln_sandbox::{Isolation, Mount, Place, Ways};
 use zeroize::Zeroizing;
 
 use super::missing;
@@ -75,15 +75,17 @@ impl Shared<'_> {
                 MountKind::Inline { content, mode } => Some(kiln_sandbox::MountKind::File {
                     content: content.clone().into(),
                     mode: *mode,
-                    uid: 0,
-                    gid: 0,
+                    uid: UnixId::ROOT,
+                    gid: UnixId::ROOT,
                 }),
                 MountKind::Secret(secret) => self.secret(step, secret, &mut env, held)?,
                 MountKind::Ssh(ssh) => match self.request.secrets.ssh_agent(&ssh.id) {
                     Some(source) => {
                         env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
+                        // The user's own path, which may be a link.
+                        let source = source.canonicalize().unwrap_or(source);
                         Some(kiln_sandbox::MountKind::Bind {
-                            source,
+                            source: source.into(),
                             read_only: false,
                         })
                     }
@@ -183,7 +185,7 @@ impl Shared<'_> {
                 return self.bind_copy(&view, &path, writable, held);
             }
             return Ok(kiln_sandbox::MountKind::Bind {
-                source: view.host_path(&found),
+                source: view.host_place(&found),
                 read_only: true,
             });
         }
@@ -227,7 +229,7 @@ impl Shared<'_> {
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
         let staging = self.engine.store.staging()?;
-        let source = path.under(staging.fs());
+        let source = Place::below(staging.fs(), path.relative());
         let above = path.parent().unwrap_or_else(ImagePath::root);
         let made = std::fs::create_dir_all(above.under(staging.fs()));
         made.map_err(|source| EngineError::Output {
@@ -283,7 +285,7 @@ impl Shared<'_> {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(cache.mode);
             std::fs::set_permissions(&folder, mode).map_err(output)?;
             if self.engine.gives_away() {
-                std::os::unix::fs::chown(&folder, Some(cache.uid), Some(cache.gid))
+                std::os::unix::fs::chown(&folder, Some(cache.uid.get()), Some(cache.gid.get()))
                     .map_err(output)?;
             }
             if let Some(from) = cache.from {
@@ -296,7 +298,7 @@ impl Shared<'_> {
         }
         held.volumes.push(volume);
         Ok(kiln_sandbox::MountKind::Bind {
-            source: folder,
+            source: folder.into(),
             read_only: cache.read_only,
         })
     }

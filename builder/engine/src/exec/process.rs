@@ -1,14 +1,17 @@
 //! Runs a command to its end.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::{ChildStderr, ChildStdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kiln_graph::{Exec, Step, StepId};
-use kiln_sandbox::{Exit, Finished, Killer, Output, Spec};
-use rustix::event::{PollFd, PollFlags, poll};
+use kiln_sandbox::{Child, Exit, Finished, Killer, Output, Spec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::missing;
 use crate::mask::{Hidden, Mask};
@@ -56,14 +59,17 @@ impl Shared<'_> {
                 }
                 self.tell(id, stream, bytes, &mut last);
             };
-            pump(stdout, stderr, &mut |stream, bytes| {
+            pump(stdout, stderr, &child, &mut |stream, bytes| {
                 show(stream, mask.pass(stream, bytes));
             });
             for stream in [Stream::Stdout, Stream::Stderr] {
                 show(stream, mask.end(stream));
             }
         }
-        let finished = child.wait().map_err(failed)?;
+        let finished = match child.wait() {
+            Err(_) if self.cancel.is_cancelled() => return Err(EngineError::Cancelled),
+            other => other.map_err(failed)?,
+        };
         self.request.events.event(Event::Used {
             step: id.into(),
             cpu: finished.usage.cpu,
@@ -157,64 +163,82 @@ impl Limit {
     }
 }
 
-/// Reads two pipes until both end.
+/// Reads what a process writes until both pipes end, or the process has: whoever else was given
+/// its output and keeps it open is not waited for.
 fn pump(
-    mut stdout: impl Read + std::os::fd::AsFd,
-    mut stderr: impl Read + std::os::fd::AsFd,
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+    child: &Child,
     tell: &mut dyn FnMut(Stream, &[u8]),
 ) {
-    let mut open = [true, true];
+    let mut pipes: Vec<(Stream, File)> = vec![
+        (Stream::Stdout, OwnedFd::from(stdout).into()),
+        (Stream::Stderr, OwnedFd::from(stderr).into()),
+    ];
     let mut buffer = vec![0; 64 * 1024];
-    while open[0] || open[1] {
-        let events = |open| {
-            if open {
-                PollFlags::IN
-            } else {
-                PollFlags::empty()
-            }
-        };
-        let ready: Vec<bool> = {
-            let mut polled = [
-                PollFd::from_borrowed_fd(stdout.as_fd(), events(open[0])),
-                PollFd::from_borrowed_fd(stderr.as_fd(), events(open[1])),
-            ];
-            match poll(&mut polled, None) {
-                Ok(_) => polled.iter().map(|fd| !fd.revents().is_empty()).collect(),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(_) => return,
-            }
-        };
-        if open[0] && ready[0] {
-            open[0] = forward(&mut stdout, &mut buffer, Stream::Stdout, tell);
-        }
-        if open[1] && ready[1] {
-            open[1] = forward(&mut stderr, &mut buffer, Stream::Stderr, tell);
-        }
-        // A closed pipe wakes us for ever: go on with the other one alone.
-        if open[0] != open[1] {
-            let (rest, stream): (&mut dyn Read, Stream) = if open[0] {
-                (&mut stdout, Stream::Stdout)
-            } else {
-                (&mut stderr, Stream::Stderr)
-            };
-            while forward(rest, &mut buffer, stream, tell) {}
+    while !pipes.is_empty() {
+        let Ok(ready) = wait(&pipes, Some(child), None) else {
             return;
+        };
+        let ended = ready[pipes.len()];
+        forward(&mut pipes, &ready, &mut buffer, tell);
+        if ended {
+            return drain(&mut pipes, &mut buffer, tell);
         }
     }
 }
 
-/// Whether there is more to come.
-fn forward(
-    from: &mut dyn Read,
-    buffer: &mut [u8],
-    stream: Stream,
-    tell: &mut dyn FnMut(Stream, &[u8]),
-) -> bool {
-    match from.read(buffer) {
-        Ok(0) | Err(_) => false,
-        Ok(count) => {
-            tell(stream, &buffer[..count]);
-            true
+/// Reads what already lies in pipes, and no more than fits into them: somebody may go on writing.
+fn drain(pipes: &mut Vec<(Stream, File)>, buffer: &mut [u8], tell: &mut dyn FnMut(Stream, &[u8])) {
+    for _ in 0..MAX_PIPE.div_ceil(buffer.len()) {
+        match wait(pipes, None, Some(Timespec::default())) {
+            Ok(ready) if ready.contains(&true) => forward(pipes, &ready, buffer, tell),
+            _ => return,
         }
     }
+}
+
+/// The most that a pipe holds (`/proc/sys/fs/pipe-max-size`), in bytes.
+const MAX_PIPE: usize = 1 << 20;
+
+/// Which pipes can be read without waiting; after them, whether the process has ended.
+fn wait(
+    pipes: &[(Stream, File)],
+    child: Option<&Child>,
+    limit: Option<Timespec>,
+) -> rustix::io::Result<Vec<bool>> {
+    let mut polled: Vec<PollFd<'_>> = pipes
+        .iter()
+        .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN))
+        .chain(child.map(|child| PollFd::from_borrowed_fd(child.report(), PollFlags::IN)))
+        .collect();
+    loop {
+        match poll(&mut polled, limit.as_ref()) {
+            Ok(_) => return Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Passes on what is ready, once each, and forgets pipes that have ended.
+fn forward(
+    pipes: &mut Vec<(Stream, File)>,
+    ready: &[bool],
+    buffer: &mut [u8],
+    tell: &mut dyn FnMut(Stream, &[u8]),
+) {
+    let mut ready = ready.iter();
+    pipes.retain_mut(|(stream, pipe)| {
+        if ready.next() != Some(&true) {
+            return true;
+        }
+        match pipe.read(buffer) {
+            Ok(0) | Err(_) => false,
+            Ok(count) => {
+                tell(*stream, &buffer[..count]);
+                true
+            }
+        }
+    });
 }

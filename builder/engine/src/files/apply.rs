@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use kiln_cache::{Sharing, share};
 use kiln_graph::{
-    Chmod, CopyFiles, Digest, Entry, FileAction, Files, ImagePath, Manifest, Node, Owner, Timestamp,
+    Chmod, CopyFiles, Digest, Entry, FileAction, Files, ImagePath, Manifest, Node, Owner,
+    Timestamp, UnixId,
 };
 use kiln_image::layer::{Unpacked, unpack as unpack_layer};
+use kiln_sandbox::{NoSuchUser, resolve_user};
 use rayon::prelude::*;
 
 use super::place::{NewFolder, Place, set_attributes};
@@ -136,23 +138,30 @@ fn one(
     }
 }
 
+const ROOT: Owner = Owner::Ids {
+    uid: UnixId::ROOT,
+    gid: UnixId::ROOT,
+};
+
 /// Numbers for an owner; `None`: as the source has it.
 fn owner_ids(owner: Option<&Owner>, base: &View) -> Result<Option<(u32, u32)>, FilesError> {
     match owner {
         None => Ok(None),
-        Some(Owner::Ids { uid, gid }) => Ok(Some((*uid, *gid))),
+        Some(Owner::Ids { uid, gid }) => Ok(Some((uid.get(), gid.get()))),
         Some(Owner::Names { user, group }) => {
             let spec = match group {
                 Some(group) => format!("{user}:{group}"),
                 None => user.clone(),
             };
             let (passwd, groups) = (base.text("/etc/passwd"), base.text("/etc/group"));
-            let user = match kiln_sandbox::resolve_user(&spec, &passwd, &groups) {
+            let user = match resolve_user(&spec, &passwd, &groups) {
                 // An image that has users, but not this one: BuildKit takes root.
-                Err(_) if !passwd.is_empty() => kiln_sandbox::User::default(),
+                Err(NoSuchUser::User(_) | NoSuchUser::Group(_)) if !passwd.is_empty() => {
+                    kiln_sandbox::User::default()
+                }
                 found => found?,
             };
-            Ok(Some((user.uid, user.gid)))
+            Ok(Some((user.uid.get(), user.gid.get())))
         }
     }
 }
@@ -451,10 +460,7 @@ fn unpack(
             };
         }
         entry.path = place.resolve(&dest.join(entry.path.relative_bytes()), false);
-        if let Some(ids) = changes
-            .owner
-            .filter(|_| copy.owner != Some(Owner::Ids { uid: 0, gid: 0 }))
-        {
+        if let Some(ids) = changes.owner.filter(|_| copy.owner.as_ref() != Some(&ROOT)) {
             (entry.uid, entry.gid) = ids;
         }
         if let Some(chmod) = changes.chmod {

@@ -8,12 +8,17 @@ use kiln_graph::{GitSource, ImagePath, Step, Timestamp, TreeId};
 
 use super::memo_key;
 use crate::step::{Done, Shared};
-use crate::{EngineError, Outcome};
+use crate::{Cancel, Engine, EngineError, Outcome};
 
 impl Shared<'_> {
     /// Fetches a commit, unless the store has it.
     pub(crate) fn git(&self, step: &Step, source: &GitSource) -> Result<Done, EngineError> {
-        let git = Git { step, source };
+        let git = Git {
+            step,
+            source,
+            engine: self.engine,
+            cancel: &self.cancel,
+        };
         let commit = git.resolve()?;
         let flags = format!("{} {} dated", source.keep_git_dir, source.submodules);
         let key = memo_key(&[&source.remote, &commit, &source.subdir.to_string(), &flags]);
@@ -68,6 +73,8 @@ fn folder_in(checkout: &Path, subdir: &ImagePath) -> Option<std::path::PathBuf> 
 pub(crate) struct Git<'a> {
     pub(crate) step: &'a Step,
     pub(crate) source: &'a GitSource,
+    pub(crate) engine: &'a Engine,
+    pub(crate) cancel: &'a Cancel,
 }
 
 impl Git<'_> {
@@ -89,15 +96,18 @@ impl Git<'_> {
             "-c",
             "protocol.ext.allow=never",
         ]);
-        command
-            .args(args)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .stdin(std::process::Stdio::null());
-        let output = command.output().map_err(|error| {
-            self.fail(format!(
-                "git can't be run: {error}; install it, or COPY a checkout"
-            ))
-        })?;
+        command.args(args).env("GIT_TERMINAL_PROMPT", "0");
+        let cannot = |error: std::io::Error| self.fail(format!("git can't be run: {error}"));
+        let guarded = self.engine.sandbox.guarded(&command);
+        let (mut command, lifeline) = guarded.map_err(cannot)?;
+        let _guard = self.cancel.on_cancel(move || lifeline.cut());
+        let output = command.output().map_err(cannot)?;
+        if self.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        if output.status.code() == Some(127) {
+            return Err(self.fail("git can't be run: install it, or COPY a checkout"));
+        }
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(self.fail(format!("git {} failed: {}", args[0], text.trim())));

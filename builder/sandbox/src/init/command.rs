@@ -2,18 +2,20 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::umask;
 
 use super::fail::{Context as _, Failure, check};
+use super::inherited;
 use crate::Spec;
-use crate::process::Exit;
-use crate::seccomp;
+use crate::process::{Exit, Order};
 
 /// The root that a command is started in, prepared by its parent.
 pub(crate) trait Inside {
@@ -22,6 +24,9 @@ pub(crate) trait Inside {
 
     /// Takes from this process what the command is not to have.
     fn confine(&self, spec: &Spec) -> Result<(), Failure>;
+
+    /// `/dev/null`, open for reading.
+    fn null(&self) -> &OwnedFd;
 }
 
 /// What became of the command.
@@ -30,32 +35,76 @@ pub(crate) enum Started {
     Not(Exit),
 }
 
-/// Forks the command. Returns once it was executed, or could not be.
-pub(crate) fn start(spec: &Spec, root: &dyn Inside) -> Result<Started, Failure> {
-    let (mut report, told) = pipe_with(PipeFlags::CLOEXEC)
-        .map(|(read, write)| (std::fs::File::from(read), std::fs::File::from(write)))
-        .context("make a pipe")?;
+/// Forks the command. Returns once it was executed, could not be, or `caller` has hung up.
+pub(crate) fn start(
+    order: &Order<'_>,
+    root: &dyn Inside,
+    caller: &UnixStream,
+) -> Result<Started, Failure> {
+    let (report, told) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     // SAFETY: this process has one thread, so the child may go on as usual.
     let child = unsafe { libc::fork() };
     check(child).context("fork")?;
     if child == 0 {
-        // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        let problem = become_command(spec, root);
-        _ = (&told).write_all(problem.encode().as_bytes());
+        drop(report);
+        let problem = match die_with(&told) {
+            Ok(()) => become_command(order, root, &told),
+            Err(error) => Problem::Setup("start the command".to_owned(), error.to_string()),
+        };
+        _ = std::fs::File::from(told).write_all(problem.encode().as_bytes());
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(127) }
     }
     drop(told);
-    let mut text = String::new();
-    report
-        .read_to_string(&mut text)
-        .context("start the command")?;
+    let Some(text) = read_unless_hung_up(report, caller).context("start the command")? else {
+        // SAFETY: takes integers; the child is this process's own and not yet waited for.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        return Ok(Started::Running(child));
+    };
     match Problem::decode(&text) {
         None => Ok(Started::Running(child)),
         Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
         Some(Problem::Execute(reason, code)) => {
             Ok(Started::Not(Exit::NotExecuted { reason, code }))
+        }
+    }
+}
+
+/// Has this process killed when its parent ends, which holds the other end of `pipe`; also when it
+/// has ended already.
+fn die_with(pipe: &OwnedFd) -> io::Result<()> {
+    // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    let mut polled = [PollFd::new(pipe, PollFlags::empty())];
+    let now = Timespec::default();
+    match poll(&mut polled, Some(&now))? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("the helper has ended")),
+    }
+}
+
+/// What comes through a pipe until all its writers have closed it; `None` when the caller hangs up
+/// before.
+fn read_unless_hung_up(pipe: OwnedFd, caller: &UnixStream) -> io::Result<Option<String>> {
+    let mut pipe = std::fs::File::from(pipe);
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let mut polled = [
+            PollFd::new(&pipe, PollFlags::IN),
+            PollFd::new(caller, PollFlags::IN | PollFlags::RDHUP),
+        ];
+        match poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if polled[0].revents().is_empty() {
+            return Ok(None);
+        }
+        match pipe.read(&mut buffer)? {
+            0 => return Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            count => text.extend_from_slice(&buffer[..count]),
         }
     }
 }
@@ -67,6 +116,11 @@ enum Problem {
 }
 
 impl Problem {
+    fn of(failure: Failure) -> Self {
+        let (what, error) = failure.into_words();
+        Self::Setup(what, error.to_string())
+    }
+
     fn encode(&self) -> String {
         match self {
             Self::Setup(what, reason) => format!("setup\n{what}\n{reason}"),
@@ -84,23 +138,37 @@ impl Problem {
     }
 }
 
-fn become_command(spec: &Spec, root: &dyn Inside) -> Problem {
+fn become_command(order: &Order<'_>, root: &dyn Inside, parent: &OwnedFd) -> Problem {
+    let spec = &*order.spec;
     if let Err(failure) = root.enter(spec) {
-        return Problem::Setup(failure.what, failure.reason);
+        return Problem::of(failure);
     }
-    if let Err((what, error)) = prepare(spec, root) {
+    if let Err((what, error)) = prepare(order, root, parent) {
         return Problem::Setup(what, error.to_string());
     }
     execute(spec)
 }
 
-fn prepare(spec: &Spec, root: &dyn Inside) -> Result<(), (String, io::Error)> {
+fn prepare(
+    order: &Order<'_>,
+    root: &dyn Inside,
+    parent: &OwnedFd,
+) -> Result<(), (String, io::Error)> {
+    let spec = &*order.spec;
     let step =
         |what: &str, result: io::Result<()>| result.map_err(|error| (what.to_owned(), error));
     // SAFETY: setsid takes nothing.
     unsafe { libc::setsid() };
-    step("open standard input", standard_input(spec.terminal))?;
+    inherited::reset_signals();
+    step(
+        "open standard input",
+        standard_input(spec.terminal, root.null()),
+    )?;
     umask(Mode::from_raw_mode(0o022));
+    let descriptors = order
+        .descriptors
+        .map_or(Ok(()), inherited::reset_descriptors);
+    step("set resource limits", descriptors)?;
     step("set resource limits", limits(&spec.limits))?;
     let folder = std::env::set_current_dir(&spec.cwd);
     // A folder outside of the root (by a descriptor in /proc/self/fd) has no path.
@@ -109,34 +177,32 @@ fn prepare(spec: &Spec, root: &dyn Inside) -> Result<(), (String, io::Error)> {
         &format!("change to the working folder {}", spec.cwd.display()),
         folder,
     )?;
-    if spec.fake_ids {
-        step("install the id filter", seccomp::fake_ids())?;
-    }
-    root.confine(spec)
-        .map_err(|failure| (failure.what, io::Error::other(failure.reason)))?;
-    step("change the user", change_user(spec))
+    root.confine(spec).map_err(Failure::into_words)?;
+    step("change the user", change_user(spec))?;
+    // A process that changes its user is no longer killed with its parent.
+    step("start the command", die_with(parent))
 }
 
 fn change_user(spec: &Spec) -> io::Result<()> {
-    let groups: Vec<libc::gid_t> = spec.groups.clone();
+    let groups: Vec<libc::gid_t> = spec.groups.iter().map(|group| group.get()).collect();
+    let (uid, gid) = (spec.uid.get(), spec.gid.get());
     // SAFETY: the list has the length given and lives until the call returns.
     check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
     // SAFETY: these take integers.
-    check(unsafe { libc::setresgid(spec.gid, spec.gid, spec.gid) })?;
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
     // SAFETY: as above.
-    check(unsafe { libc::setresuid(spec.uid, spec.uid, spec.uid) })
+    check(unsafe { libc::setresuid(uid, uid, uid) })
 }
 
-fn standard_input(terminal: bool) -> io::Result<()> {
+fn standard_input(terminal: bool, null: &OwnedFd) -> io::Result<()> {
     if terminal {
         // SAFETY: duplicates a descriptor number onto another; 1 is the terminal.
         check(unsafe { libc::dup2(1, 0) })?;
         // SAFETY: takes an integer; the process has just begun a session without a terminal.
         return check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) });
     }
-    let source = std::fs::File::open("/dev/null")?;
     // SAFETY: both are descriptors of this process.
-    check(unsafe { libc::dup2(source.as_raw_fd(), 0) })
+    check(unsafe { libc::dup2(null.as_raw_fd(), 0) })
 }
 
 fn limits(wanted: &[(String, u64, u64)]) -> io::Result<()> {

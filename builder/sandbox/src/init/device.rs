@@ -1,13 +1,14 @@
 //! `/dev` as the OCI runtime specification describes it (config-linux.md, "Default Devices").
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::fail::{Context as _, Failure};
 use super::mount::{attach, clone_of, new_file_system};
+use super::place;
 use crate::Spec;
 
 pub(super) const NODES: &[(&str, u32, u32)] = &[
@@ -91,7 +92,7 @@ fn node(dev: &OwnedFd, nodes: &OwnedFd, name: &str) -> rustix::io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let node = match open_tree(nodes, name, flags) {
         Ok(own) => own,
-        Err(_) => clone_of(&Path::new("/dev").join(name))?,
+        Err(_) => clone_of(&place::open(&PathBuf::from("/dev").join(name).into())?)?,
     };
     attach(node, place)
 }

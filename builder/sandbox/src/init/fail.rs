@@ -4,28 +4,51 @@ use std::io;
 
 use crate::process::Report;
 
-/// A step of the preparation that failed.
+/// What failed before the command ran, or after it.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) what: String,
-    pub(crate) reason: String,
-    errno: i32,
+pub(crate) enum Failure {
+    /// A part of the preparation.
+    Setup {
+        what: String,
+        reason: String,
+        errno: i32,
+    },
+    /// Somebody has a file of the step open for writing, though its processes have ended.
+    StillWritten,
 }
 
 impl Failure {
     pub(crate) fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
+        Self::Setup {
             what: what.into(),
             reason: reason.into(),
             errno: 0,
         }
     }
 
+    /// What was tried, and why it failed.
+    pub(crate) fn into_words(self) -> (String, io::Error) {
+        match self {
+            Self::Setup { what, reason, .. } => (what, io::Error::other(reason)),
+            Self::StillWritten => (
+                "make what the step wrote read-only".to_owned(),
+                io::Error::other("a file of it is still open for writing"),
+            ),
+        }
+    }
+
     pub(crate) fn into_report(self) -> Report {
-        Report::Failed {
-            what: self.what,
-            reason: self.reason,
-            errno: self.errno,
+        match self {
+            Self::Setup {
+                what,
+                reason,
+                errno,
+            } => Report::Failed {
+                what,
+                reason,
+                errno,
+            },
+            Self::StillWritten => Report::StillWritten,
         }
     }
 }
@@ -46,7 +69,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
         self.map_err(|error| {
             let error: io::Error = error.into();
             let errno = error.raw_os_error().unwrap_or(0);
-            Failure {
+            Failure::Setup {
                 what: what(),
                 reason: error.to_string(),
                 errno,

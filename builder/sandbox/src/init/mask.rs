@@ -25,11 +25,14 @@ const HIDDEN_IN_PROC: &[&str] = &[
 const HIDDEN_IN_SYS: &[&str] = &["devices/virtual/powercap", "firmware"];
 const READ_ONLY_IN_PROC: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// Masks paths of the mounted `/proc` and `/sys`; `dev` is the mounted `/dev`.
-pub(crate) fn mask(proc: &OwnedFd, sys: &OwnedFd, dev: &OwnedFd) -> Result<(), Failure> {
+const COPY: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+const EMPTY_PATH: OpenTreeFlags = OpenTreeFlags::AT_EMPTY_PATH;
+
+/// Masks paths of the mounted `/proc` and `/sys`; files by `null`, an open `/dev/null`.
+pub(crate) fn mask(proc: &OwnedFd, sys: &OwnedFd, null: &OwnedFd) -> Result<(), Failure> {
     for (folder, name, paths) in [(proc, "proc", HIDDEN_IN_PROC), (sys, "sys", HIDDEN_IN_SYS)] {
         for path in paths {
-            hide(folder, path, dev).with_context(|| format!("mask /{name}/{path}"))?;
+            hide(folder, path, null).with_context(|| format!("mask /{name}/{path}"))?;
         }
     }
     for path in READ_ONLY_IN_PROC {
@@ -48,7 +51,7 @@ fn find(folder: &OwnedFd, path: &str) -> Option<OwnedFd> {
     .ok()
 }
 
-fn hide(folder: &OwnedFd, path: &str, dev: &OwnedFd) -> std::io::Result<()> {
+fn hide(folder: &OwnedFd, path: &str, null: &OwnedFd) -> std::io::Result<()> {
     let Some(place) = find(folder, path) else {
         return Ok(());
     };
@@ -56,7 +59,7 @@ fn hide(folder: &OwnedFd, path: &str, dev: &OwnedFd) -> std::io::Result<()> {
     let cover = if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         new_file_system("tmpfs", &[], MountAttrFlags::MOUNT_ATTR_RDONLY)?
     } else {
-        copy_of(dev, "null")?
+        open_tree(null, "", EMPTY_PATH | COPY)?
     };
     Ok(attach(cover, place)?)
 }
@@ -71,6 +74,5 @@ fn freeze(folder: &OwnedFd, path: &str) -> std::io::Result<()> {
 }
 
 fn copy_of(folder: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(folder, path, flags)
+    open_tree(folder, path, COPY)
 }

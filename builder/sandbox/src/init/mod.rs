@@ -4,12 +4,15 @@ mod chroot;
 mod command;
 mod device;
 mod fail;
+mod inherited;
 mod mask;
 mod mount;
 mod network;
 mod outcome;
 mod overlay;
+mod place;
 mod root;
+mod seal;
 mod sweep;
 mod target;
 mod usage;
@@ -19,20 +22,22 @@ use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid,
 };
 
 use zeroize::Zeroizing;
 
-use crate::process::{Exit, Finished, Report};
+use crate::Isolation;
+use crate::guard;
+use crate::process::{Exit, Finished, Order, Report};
 use crate::spec::Network;
-use crate::{Isolation, Spec};
 use command::Started;
 use fail::{Context as _, Failure};
 pub(crate) use mount::make_read_only;
 pub use network::NAME_SERVER;
+use outcome::MemoryKills;
 use sweep::Sweeper;
 
 /// The name under which a program is executed again to be the helper.
@@ -41,12 +46,14 @@ pub const HELPER_NAME: &str = "kiln-sandbox-init";
 /// Does the helper's work and ends, when the program was executed as the helper; otherwise
 /// returns at once. To be called first thing in `main`, before there are threads.
 pub fn run_if_helper() {
-    let name = std::env::args_os().next();
-    if name.is_some_and(|name| name == HELPER_NAME) {
-        let code = i32::from(helper().is_err());
-        // SAFETY: ends the process without running exit handlers that the program may have.
-        unsafe { libc::_exit(code) }
-    }
+    let mut words = std::env::args_os();
+    let code = match words.next() {
+        Some(name) if name == HELPER_NAME => i32::from(helper().is_err()),
+        Some(name) if name == guard::GUARD_NAME => guard::run(words),
+        _ => return,
+    };
+    // SAFETY: ends the process without running exit handlers that the program may have.
+    unsafe { libc::_exit(code) }
 }
 
 fn helper() -> Result<(), ()> {
@@ -55,14 +62,31 @@ fn helper() -> Result<(), ()> {
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     // SAFETY: descriptor 0 is the socket that the caller gave, and nothing else owns it.
     let channel = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
+    die_with_caller(&channel)?;
     let mut line = Zeroizing::new(String::new());
     BufReader::new(&channel)
         .read_line(&mut line)
         .map_err(drop)?;
-    let spec: Spec = serde_json::from_str(&line).map_err(drop)?;
-    let outcome = supervise(&spec, &channel);
+    let order: Order<'_> = serde_json::from_str(&line).map_err(drop)?;
+    let outcome = supervise(&order, &channel);
     let report = outcome.unwrap_or_else(Failure::into_report);
     send(&channel, &report).map_err(drop)
+}
+
+/// Has this process killed when the caller's thread ends that started it, so that no part of the
+/// preparation outlives it. What was started by then is killed with this process.
+fn die_with_caller(channel: &UnixStream) -> Result<(), ()> {
+    death_signal(libc::SIGKILL);
+    let mut polled = [PollFd::new(channel, PollFlags::RDHUP)];
+    match poll(&mut polled, Some(&Timespec::default())) {
+        Ok(0) => Ok(()),
+        _ => Err(()),
+    }
+}
+
+fn death_signal(signal: libc::c_int) {
+    // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }
 
 pub(crate) fn send(mut channel: &UnixStream, report: &Report) -> io::Result<()> {
@@ -72,22 +96,24 @@ pub(crate) fn send(mut channel: &UnixStream, report: &Report) -> io::Result<()> 
 }
 
 /// Prepares the root, runs the command in it, cleans up.
-fn supervise(spec: &Spec, caller: &UnixStream) -> Result<Report, Failure> {
-    let sweeper = match spec.ways.shared_proc {
+fn supervise(order: &Order<'_>, caller: &UnixStream) -> Result<Report, Failure> {
+    let ways = order.spec.ways;
+    let sweeper = match ways.shared_proc {
         true => Some(Sweeper::new()?),
         false => None,
     };
-    match spec.ways.isolation {
-        Isolation::Namespaces => in_namespaces(spec, caller, sweeper.as_ref()),
-        Isolation::Chroot => in_chroot(spec, caller, sweeper.as_ref()),
+    match ways.isolation {
+        Isolation::Namespaces => in_namespaces(order, caller, sweeper.as_ref()),
+        Isolation::Chroot => in_chroot(order, caller, sweeper.as_ref()),
     }
 }
 
 fn in_namespaces(
-    spec: &Spec,
+    order: &Order<'_>,
     caller: &UnixStream,
     sweeper: Option<&Sweeper>,
 ) -> Result<Report, Failure> {
+    let spec = &*order.spec;
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     if sweeper.is_none() {
         flags |= libc::CLONE_NEWPID;
@@ -103,28 +129,26 @@ fn in_namespaces(
     let done = unsafe { libc::unshare(flags) };
     fail::check(done).context("make namespaces")?;
     if let Some(bridge) = &bridge {
-        bridge.connect()?;
+        bridge.connect(caller)?;
     }
-    let memory_kills = outcome::memory_kills();
+    let memory_kills = MemoryKills::now();
     let root = root::prepare(spec)?;
-    let ended = match command::start(spec, &root) {
-        Ok(started) => outcome(started, caller, sweeper, memory_kills),
-        Err(failure) => Err(failure),
-    };
+    let ended = command::start(order, &root, caller)
+        .and_then(|started| outcome(started, caller, sweeper, &memory_kills));
     let mount_parents = root.leave();
-    Ok(finished(ended?, mount_parents))
+    Ok(finished(ended?, mount_parents?))
 }
 
 fn in_chroot(
-    spec: &Spec,
+    order: &Order<'_>,
     caller: &UnixStream,
     sweeper: Option<&Sweeper>,
 ) -> Result<Report, Failure> {
-    let memory_kills = outcome::memory_kills();
-    let mut root = chroot::prepare(spec)?;
-    let ended = command::start(spec, &root).and_then(|started| {
+    let memory_kills = MemoryKills::now();
+    let mut root = chroot::prepare(&order.spec)?;
+    let ended = command::start(order, &root, caller).and_then(|started| {
         root.serve()?;
-        outcome(started, caller, sweeper, memory_kills)
+        outcome(started, caller, sweeper, &memory_kills)
     });
     // Also after a failure: what was lent must come back.
     let mount_parents = root.leave();
@@ -136,7 +160,7 @@ fn outcome(
     started: Started,
     caller: &UnixStream,
     sweeper: Option<&Sweeper>,
-    memory_kills: Option<u64>,
+    memory_kills: &MemoryKills,
 ) -> Result<Exit, Failure> {
     let exit = match started {
         Started::Not(exit) => Ok(exit),
@@ -163,6 +187,8 @@ fn finished(exit: Exit, mount_parents: Vec<PathBuf>) -> Report {
 fn watch(child: i32, caller: &UnixStream) -> Result<Option<WaitStatus>, Failure> {
     let pid = Pid::from_raw(child).ok_or_else(|| Failure::new("fork", "no child"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the command")?;
+    // From here on the caller's end of the socket says that it died, and the command is ended first.
+    death_signal(0);
     loop {
         let mut polled = [
             PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),

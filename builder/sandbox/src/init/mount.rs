@@ -3,19 +3,18 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use super::fail::{Context as _, Failure, check};
-use super::overlay;
 use super::target::{Shape, Targets};
-use crate::Spec;
+use super::{overlay, place};
 use crate::spec::{Mount, MountKind};
+use crate::{Place, Spec};
 
 /// Moves a detached mount onto a mount point.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> rustix::io::Result<()> {
@@ -37,13 +36,13 @@ pub(crate) fn new_file_system(
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// A detached copy of a mount, with all below it.
-pub(crate) fn clone_of(source: &Path) -> rustix::io::Result<OwnedFd> {
+/// A detached mount of a file or directory, with all that is mounted below it.
+pub(crate) fn clone_of(source: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    open_tree(CWD, source, flags)
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(source, "", flags)
 }
 
 #[repr(C)]
@@ -91,15 +90,37 @@ fn restrict(mount: &OwnedFd, set: u64) -> std::io::Result<()> {
 
 /// Mounts one of the specification's mounts.
 pub(crate) fn mount(mount: &Mount, targets: &mut Targets, spec: &Spec) -> Result<(), Failure> {
-    let in_user_namespace = spec.in_user_namespace;
     let what = || format!("mount on {}", mount.target.display());
-    let (detached, shape) = match &mount.kind {
+    let (detached, shape) = detached(mount, spec)?;
+    if !spec.insecure {
+        without_devices(&detached).with_context(what)?;
+    }
+    let target = targets.open(&mount.target, shape)?;
+    attach(&detached, target).with_context(what)?;
+    if is_written(&mount.kind) {
+        targets.keep_writable(detached);
+    }
+    Ok(())
+}
+
+/// Whether a mount's files outlive the command, and may be changed by it.
+fn is_written(kind: &MountKind) -> bool {
+    match kind {
+        MountKind::Bind { read_only, .. } => !read_only,
+        MountKind::Overlay { upper, .. } => upper.is_some(),
+        MountKind::Tmpfs { .. } | MountKind::File { .. } => false,
+    }
+}
+
+fn detached(mount: &Mount, spec: &Spec) -> Result<(OwnedFd, Shape), Failure> {
+    let what = || format!("mount on {}", mount.target.display());
+    Ok(match &mount.kind {
         MountKind::Bind { source, read_only } => bind(source, *read_only)?,
         MountKind::Overlay { lowers, upper } => {
             let places = upper
                 .as_ref()
                 .map(|(upper, work)| (upper.as_path(), work.as_path()));
-            let overlay = overlay::open(lowers, places, in_user_namespace)?;
+            let overlay = overlay::open(lowers, places, spec.in_user_namespace)?;
             if upper.is_none() {
                 make_read_only(&overlay).with_context(what)?;
             }
@@ -109,10 +130,8 @@ pub(crate) fn mount(mount: &Mount, targets: &mut Targets, spec: &Spec) -> Result
             let mut options = vec![("mode", format!("{mode:o}"))];
             options.extend(size.map(|size| ("size", size.to_string())));
             let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-            (
-                new_file_system("tmpfs", &options, attributes).with_context(what)?,
-                Shape::Folder,
-            )
+            let memory = new_file_system("tmpfs", &options, attributes).with_context(what)?;
+            (memory, Shape::Folder)
         }
         MountKind::File {
             content,
@@ -120,30 +139,23 @@ pub(crate) fn mount(mount: &Mount, targets: &mut Targets, spec: &Spec) -> Result
             uid,
             gid,
         } => {
-            let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+            let owner = (Uid::from_raw(uid.get()), Gid::from_raw(gid.get()));
             (file(content, *mode, owner).with_context(what)?, Shape::File)
         }
-    };
-    if !spec.insecure {
-        without_devices(&detached).with_context(what)?;
-    }
-    let target = targets.open(&mount.target, shape)?;
-    attach(detached, target).with_context(what)
+    })
 }
 
-fn bind(source: &Path, read_only: bool) -> Result<(OwnedFd, Shape), Failure> {
-    let what = || format!("bind {}", source.display());
-    // The caller has followed the links of an image inside of it; one that is left would be
-    // followed on the host.
-    let about = std::fs::symlink_metadata(source).with_context(what)?;
-    if about.is_symlink() {
-        return Err(Failure::new(what(), "it is a symbolic link"));
-    }
-    let shape = match about.is_dir() {
-        true => Shape::Folder,
-        false => Shape::File,
+fn bind(source: &Place, read_only: bool) -> Result<(OwnedFd, Shape), Failure> {
+    let what = || format!("bind {source}");
+    let opened = place::open(source).with_context(what)?;
+    let about = rustix::fs::fstat(&opened).with_context(what)?;
+    let shape = match FileType::from_raw_mode(about.st_mode) {
+        // The caller has followed the links of an image inside of it.
+        FileType::Symlink => return Err(Failure::new(what(), "it is a symbolic link")),
+        FileType::Directory => Shape::Folder,
+        _ => Shape::File,
     };
-    let detached = clone_of(source).with_context(what)?;
+    let detached = clone_of(&opened).with_context(what)?;
     if read_only {
         make_read_only(&detached).with_context(what)?;
     }

@@ -4,12 +4,16 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{getpid, getppid};
 
+use super::death_signal;
 use super::fail::{Context as _, Failure, check};
 
 /// The address under which the command finds the caller's name server.
@@ -28,18 +32,17 @@ impl Bridge {
     /// Forks a child that stays in the caller's namespaces and waits.
     pub(crate) fn fork() -> Result<Self, Failure> {
         let (wait, go) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-        // SAFETY: getpid takes nothing.
-        let helper = unsafe { libc::getpid() };
+        let helper = getpid();
         // SAFETY: this process has one thread, so the child may go on as usual.
         let child = unsafe { libc::fork() };
         check(child).context("fork")?;
         if child == 0 {
-            // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            death_signal(libc::SIGKILL);
             drop(go);
             let told = File::from(wait).read(&mut [0]);
-            if told.is_ok_and(|count| count == 1) {
-                become_pasta(helper);
+            // The helper may have ended before the line above but one.
+            if told.is_ok_and(|count| count == 1) && getppid() == Some(helper) {
+                become_pasta(helper.as_raw_nonzero().get());
             }
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(127) }
@@ -51,7 +54,7 @@ impl Bridge {
     }
 
     /// To be called in the new namespace: waits until it has a route.
-    pub(crate) fn connect(&self) -> Result<(), Failure> {
+    pub(crate) fn connect(&self, caller: &UnixStream) -> Result<(), Failure> {
         (&self.go).write_all(&[1]).context("start pasta")?;
         let started = Instant::now();
         loop {
@@ -69,7 +72,14 @@ impl Bridge {
             if started.elapsed() > PATIENCE {
                 return Err(Failure::new("connect the network", "pasta made no route"));
             }
-            std::thread::sleep(Duration::from_millis(2));
+            let mut polled = [PollFd::new(caller, PollFlags::RDHUP)];
+            let pause = Timespec {
+                tv_sec: 0,
+                tv_nsec: 2_000_000,
+            };
+            if poll(&mut polled, Some(&pause)).is_ok_and(|count| count > 0) {
+                return Err(Failure::new("connect the network", "the build was stopped"));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fmt::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -17,32 +17,64 @@ use rustix::mount::{
 };
 
 use super::fail::{Context as _, Failure, check};
+use super::place;
+use crate::Place;
 
 /// Where an overlay's changes go, and its working folder.
 pub(crate) type Upper<'a> = Option<(&'a Path, &'a Path)>;
 
+/// A lower layer by a path that leads to it whatever is exchanged meanwhile.
+struct Layer {
+    path: PathBuf,
+    /// What `path` leads to, where it isn't a path that only the caller can change.
+    _held: Option<OwnedFd>,
+}
+
+impl Layer {
+    fn open(place: &Place) -> rustix::io::Result<Self> {
+        if place.inside.as_os_str().is_empty() {
+            return Ok(Self {
+                path: place.folder.clone(),
+                _held: None,
+            });
+        }
+        let held = place::open(place)?;
+        Ok(Self {
+            path: format!("/proc/self/fd/{}", held.as_raw_fd()).into(),
+            _held: Some(held),
+        })
+    }
+}
+
 /// An overlay of `lowers` (lowest first), mounted nowhere yet.
 pub(crate) fn open(
-    lowers: &[PathBuf],
+    lowers: &[Place],
     upper: Upper<'_>,
     in_user_namespace: bool,
 ) -> Result<OwnedFd, Failure> {
-    match open_new(lowers, upper, in_user_namespace) {
+    let what = || format!("mount an overlay of {} layers", lowers.len());
+    let opened: Vec<Layer> = lowers
+        .iter()
+        .map(Layer::open)
+        .collect::<Result<_, _>>()
+        .with_context(what)?;
+    let paths: Vec<&Path> = opened.iter().map(|layer| layer.path.as_path()).collect();
+    match open_new(&paths, upper, in_user_namespace) {
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            open_old(lowers, upper, in_user_namespace)
+            open_old(&paths, upper, in_user_namespace).with_context(what)
         }
-        other => other.with_context(|| format!("mount an overlay of {} layers", lowers.len())),
+        other => other.with_context(what),
     }
 }
 
 fn open_new(
-    lowers: &[PathBuf],
+    lowers: &[&Path],
     upper: Upper<'_>,
     in_user_namespace: bool,
 ) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for lower in lowers.iter().rev() {
-        fsconfig_set_string(&context, "lowerdir+", lower)?;
+        fsconfig_set_string(&context, "lowerdir+", *lower)?;
     }
     if let Some((upper, work)) = upper {
         fsconfig_set_string(&context, "upperdir", upper)?;
@@ -69,20 +101,19 @@ fn open_new(
 }
 
 fn open_old(
-    lowers: &[PathBuf],
+    lowers: &[&Path],
     upper: Upper<'_>,
     in_user_namespace: bool,
-) -> Result<OwnedFd, Failure> {
-    let what = || format!("mount an overlay of {} layers", lowers.len());
-    let links = mount_scratch().with_context(what)?;
+) -> std::io::Result<OwnedFd> {
+    let links = mount_scratch()?;
     let mut options = String::from("lowerdir=");
     for (number, lower) in lowers.iter().enumerate().rev() {
-        symlink(lower, links.join(number.to_string())).with_context(what)?;
+        symlink(lower, links.join(number.to_string()))?;
         _ = write!(options, "{number}{}", if number > 0 { ":" } else { "" });
     }
     if let Some((upper, work)) = upper {
-        symlink(upper, links.join("u")).with_context(what)?;
-        symlink(work, links.join("w")).with_context(what)?;
+        symlink(upper, links.join("u"))?;
+        symlink(work, links.join("w"))?;
         options += ",upperdir=u,workdir=w,volatile";
     }
     options += if in_user_namespace {
@@ -91,14 +122,14 @@ fn open_old(
         ",redirect_dir=off,metacopy=off,index=off"
     };
     let target = links.join("m");
-    std::fs::create_dir(&target).with_context(what)?;
-    let before = std::env::current_dir().with_context(what)?;
-    std::env::set_current_dir(&links).with_context(what)?;
+    std::fs::create_dir(&target)?;
+    let before = std::env::current_dir()?;
+    std::env::set_current_dir(&links)?;
     let mounted = mount_overlay(&target, &options);
-    std::env::set_current_dir(before).with_context(what)?;
-    mounted.with_context(what)?;
+    std::env::set_current_dir(before)?;
+    mounted?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(rustix::fs::CWD, &target, flags).with_context(what)
+    Ok(open_tree(rustix::fs::CWD, &target, flags)?)
 }
 
 /// A small tmpfs over a folder that every machine has; this mount namespace is private.

@@ -1,6 +1,6 @@
 //! The root: mounts it and everything in it, enters it, cleans up afterwards.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -10,11 +10,13 @@ use rustix::process::{pivot_root, umask};
 use super::command::Inside;
 use super::fail::{Context as _, Failure, check};
 use super::mount::{attach, clone_of, make_read_only, new_file_system, without_devices};
+use super::seal::seal;
 use super::target::Targets;
-use super::{device, mask, mount, overlay};
+use super::{device, mask, mount, overlay, place};
 use crate::capability::Capabilities;
+use crate::filter::{self, Policy};
 use crate::spec::{Network, Root};
-use crate::{Spec, seccomp};
+use crate::{Spec, landlock};
 
 /// A mounted root, with all that was made in it for mounts.
 pub(crate) struct Prepared {
@@ -27,7 +29,9 @@ pub(crate) struct Prepared {
 /// image could bend.
 struct System {
     sys: OwnedFd,
-    dev: OwnedFd,
+    /// `/dev/null`, opened before anything of an image was mounted: whatever may be mounted over it
+    /// is neither opened nor used as a mask.
+    null: OwnedFd,
 }
 
 /// Mounts the root with everything in it but `/proc`.
@@ -61,27 +65,47 @@ impl Inside for Prepared {
         let proc = proc(spec.ways.shared_proc)?;
         attach(&proc, &self.proc).context("attach /proc")?;
         if !spec.insecure {
-            mask::mask(&proc, &self.system.sys, &self.system.dev)?;
+            mask::mask(&proc, &self.system.sys, &self.system.null)?;
         }
         enter(self.targets.root()).context("enter the root")
     }
 
     fn confine(&self, spec: &Spec) -> Result<(), Failure> {
-        if spec.insecure {
-            return Capabilities::ALL.limit().context("set capabilities");
+        let capabilities = match spec.insecure {
+            true => Capabilities::ALL,
+            false => Capabilities::DEFAULT,
+        };
+        if !spec.insecure {
+            let output = std::io::stdout();
+            let terminal = spec.terminal.then(|| output.as_fd());
+            landlock::confine(self.targets.root().as_fd(), terminal.as_slice())
+                .context("confine the step with Landlock")?;
         }
-        seccomp::confine().context("install the system call filter")?;
-        Capabilities::DEFAULT.limit().context("set capabilities")
+        let policy = Policy {
+            capabilities: (!spec.insecure).then_some(capabilities),
+            fake_ids: spec.fake_ids,
+            tracing: true,
+        };
+        filter::install(policy).context("install the system call filter")?;
+        capabilities.limit().context("set capabilities")
+    }
+
+    fn null(&self) -> &OwnedFd {
+        &self.system.null
     }
 }
 
 impl Prepared {
-    /// Unmounts what lies in the root and removes the mount points that were made for it.
-    pub(crate) fn leave(self) -> Vec<PathBuf> {
+    /// Makes what the command could write read-only, unmounts what lies in the root and removes the
+    /// mount points that were made for it. The command, and all that it started, must have ended.
+    pub(crate) fn leave(mut self) -> Result<Vec<PathBuf>, Failure> {
+        seal(self.targets.writable())?;
         for target in self.targets.opened().iter().rev() {
             _ = unmount(target, UnmountFlags::DETACH);
         }
-        self.targets.clean_up()
+        let parents = self.targets.clean_up();
+        seal([self.targets.root()])?;
+        Ok(parents)
     }
 }
 
@@ -89,7 +113,10 @@ impl Prepared {
 /// user namespace gets no other where some is masked.
 fn proc(shared: bool) -> Result<OwnedFd, Failure> {
     if shared {
-        return clone_of(Path::new("/proc")).context("bind the container's /proc");
+        let opened = open_path(Path::new("/proc"));
+        return opened
+            .and_then(|proc| clone_of(&proc))
+            .context("bind the container's /proc");
     }
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -118,7 +145,10 @@ fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
                 upper,
             )
         }
-        Root::Folder(folder) => (clone_of(folder).context("open the root")?, folder),
+        Root::Folder(folder) => {
+            let opened = place::open(&folder.clone().into()).context("open the root")?;
+            (clone_of(&opened).context("open the root")?, folder)
+        }
     };
     if !spec.insecure {
         without_devices(&mount).context("forbid devices in the root")?;
@@ -144,7 +174,14 @@ fn mount_system(spec: &Spec, targets: &mut Targets) -> Result<System, Failure> {
     // Over the nodes, which so can't be reached but by those that are put into it.
     let place = targets.open_plain(Path::new("/dev"))?;
     let dev = device::mount(&place, &nodes, spec)?;
-    Ok(System { sys, dev })
+    let null = openat(
+        &dev,
+        "null",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context("open /dev/null")?;
+    Ok(System { sys, null })
 }
 
 /// `/sys`; a user namespace that doesn't own the network can only show the host's.
@@ -158,7 +195,7 @@ fn system(writable: bool) -> std::io::Result<OwnedFd> {
     if let Ok(mount) = new_file_system("sysfs", &[], attributes) {
         return Ok(mount);
     }
-    let mount = clone_of(Path::new("/sys"))?;
+    let mount = clone_of(&open_path(Path::new("/sys"))?)?;
     if !writable {
         make_read_only(&mount)?;
     }

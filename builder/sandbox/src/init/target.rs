@@ -26,6 +26,7 @@ pub(crate) struct Targets {
     made: Vec<(OwnedFd, PathBuf, Shape)>,
     parents: Vec<PathBuf>,
     opened: Vec<PathBuf>,
+    writable: Vec<OwnedFd>,
 }
 
 impl Targets {
@@ -35,11 +36,22 @@ impl Targets {
             made: Vec::new(),
             parents: Vec::new(),
             opened: Vec::new(),
+            writable: Vec::new(),
         }
     }
 
     pub(crate) fn root(&self) -> &OwnedFd {
         &self.root
+    }
+
+    /// Keeps a mount that the command can write to and that outlives it.
+    pub(crate) fn keep_writable(&mut self, mount: OwnedFd) {
+        self.writable.push(mount);
+    }
+
+    /// The mounts that the command can write to, but for the root.
+    pub(crate) fn writable(&self) -> &[OwnedFd] {
+        &self.writable
     }
 
     /// Every mount point asked for, in order.
@@ -150,7 +162,7 @@ impl Targets {
 
     /// Removes what was made, where it is still empty; returns the folders it was made in. All
     /// that was mounted on it must be unmounted.
-    pub(crate) fn clean_up(self) -> Vec<PathBuf> {
+    pub(crate) fn clean_up(&mut self) -> Vec<PathBuf> {
         for (parent, name, shape) in self.made.iter().rev() {
             match shape {
                 Shape::Folder => _ = unlinkat(parent.as_fd(), name, AtFlags::REMOVEDIR),
@@ -160,7 +172,7 @@ impl Targets {
                 Shape::File => {}
             }
         }
-        self.parents
+        std::mem::take(&mut self.parents)
     }
 }
 

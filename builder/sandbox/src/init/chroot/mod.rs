@@ -7,12 +7,11 @@
 //! with CAP_SYS_CHROOT leaves any chroot; without Landlock that capability is taken away.
 
 mod device;
-mod filter;
 mod guest;
 mod proc;
 mod relay;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -21,15 +20,18 @@ use rustix::process::{chroot, fchdir, umask};
 use self::guest::Guests;
 use self::relay::Relays;
 use super::command::Inside;
-use super::fail::{Context as _, Failure};
+use super::fail::{Context as _, Failure, check};
 use crate::capability::{Capabilities, Capability};
+use crate::filter::{self, Policy};
 use crate::spec::{Mount, MountKind, Network, Root};
-use crate::{Spec, seccomp};
+use crate::{Spec, landlock};
 
 /// A root with all that was brought into it.
 pub(crate) struct Prepared {
     guests: Guests,
     relays: Relays,
+    /// The container's `/dev/null`.
+    null: OwnedFd,
 }
 
 /// Brings into the root what the command is to see.
@@ -39,13 +41,24 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
         let reason = "without namespaces there is only the container's own; leave --network out, or see 'kiln doctor' for what gives steps namespaces";
         return Err(Failure::new("give the step a network of its own", reason));
     }
+    let null = openat(
+        CWD,
+        "/dev/null",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context("open /dev/null")?;
     let before = umask(Mode::empty());
     let mut guests = Guests::new(open(folder)?, open(&aside)?);
     let mut relays = Relays::default();
     let brought = bring(spec, &mut guests, &mut relays);
     umask(before);
     match brought {
-        Ok(()) => Ok(Prepared { guests, relays }),
+        Ok(()) => Ok(Prepared {
+            guests,
+            relays,
+            null,
+        }),
         Err(failure) => {
             // What was lent must not stay in a root that is thrown away.
             guests.leave()?;
@@ -67,18 +80,18 @@ fn bring(spec: &Spec, guests: &mut Guests, relays: &mut Relays) -> Result<(), Fa
 fn bring_one(mount: &Mount, guests: &mut Guests, relays: &mut Relays) -> Result<(), Failure> {
     let target = &mount.target;
     match &mount.kind {
-        MountKind::Bind { source, .. } if guest::is_socket(source) => {
-            relays.socket(guests.socket(target)?, source.clone());
+        MountKind::Bind { source, .. } if guest::is_socket(&source.path()) => {
+            relays.socket(guests.socket(target)?, source.path());
             Ok(())
         }
-        MountKind::Bind { source, .. } => guests.lend(target, source.clone()),
+        MountKind::Bind { source, .. } => guests.lend(target, source.path()),
         MountKind::Tmpfs { mode, .. } => guests.folder(target, *mode).map(drop),
         MountKind::File {
             content,
             mode,
             uid,
             gid,
-        } => guests.file(target, content, *mode, (*uid, *gid)),
+        } => guests.file(target, content, *mode, (uid.get(), gid.get())),
         MountKind::Overlay { .. } => Err(stacked(target)),
     }
 }
@@ -115,12 +128,31 @@ impl Inside for Prepared {
         if spec.insecure {
             return Capabilities::ALL.limit().context("set capabilities");
         }
-        filter::give_up_new_privileges().context("give up new privileges")?;
-        filter::forbid_tracing().context("install the system call filter")?;
-        seccomp::confine().context("install the system call filter")?;
         let kept = Capabilities::DEFAULT.without(Capability::SysChroot);
+        give_up_new_privileges().context("give up new privileges")?;
+        let output = std::io::stdout();
+        let terminal = spec.terminal.then(|| output.as_fd());
+        landlock::confine(self.guests.root().as_fd(), terminal.as_slice())
+            .context("confine the step with Landlock")?;
+        let policy = Policy {
+            capabilities: Some(kept),
+            fake_ids: spec.fake_ids,
+            tracing: false,
+        };
+        filter::install(policy).context("install the system call filter")?;
         kept.limit().context("set capabilities")
     }
+
+    fn null(&self) -> &OwnedFd {
+        &self.null
+    }
+}
+
+/// Without CAP_SYS_ADMIN the kernel takes filters and Landlock rules only from whoever gives up
+/// set-user-ID programs.
+fn give_up_new_privileges() -> std::io::Result<()> {
+    // SAFETY: prctl with PR_SET_NO_NEW_PRIVS takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
 
 impl Prepared {
