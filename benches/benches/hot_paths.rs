@@ -11,6 +11,7 @@ use kiln_cache::{KeyParts, Options, Record, Store};
 use kiln_frontend_dockerfile as dockerfile;
 use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node, StepKey};
 use kiln_image::layer::{Codec, EncodeOptions, UnpackOptions, encode, unpack};
+use kiln_tree::{OverlayXattrs, TreeRoot};
 
 const FILES: usize = 5_000;
 const SIZE: usize = 4_096;
@@ -185,10 +186,15 @@ fn unpack_a_layer(bencher: Bencher<'_, '_>) {
         .with_inputs(|| tempfile::tempdir_in(folder.path()).unwrap())
         .bench_values(|target| {
             let options = UnpackOptions {
-                opaque_xattr: "user.overlay.opaque",
+                xattrs: OverlayXattrs::User,
                 give_away: false,
             };
-            _ = unpack(File::open(&layer).unwrap(), target.path(), &options).unwrap();
+            _ = unpack(
+                File::open(&layer).unwrap(),
+                &TreeRoot::at(target.path()),
+                &options,
+            )
+            .unwrap();
             target
         });
 }

@@ -162,7 +162,7 @@ fn as_context(
     time: Option<i64>,
     events: &Arc<dyn EventSink>,
 ) -> Result<Fetched, Error> {
-    if is_tar(file) {
+    if std::fs::File::open(file).is_ok_and(is_tar) {
         let (solved, root) = solve(engine, "build context", source, scratch, true, events)?;
         return Ok(Fetched {
             folder: solved.folder(root)?,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kiln_graph::{BlobDigest, Fault, ImagePath};
+use kiln_tree::TreeError;
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,28 @@ impl StoreError {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+impl From<TreeError> for StoreError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path,
+                source,
+            },
+            TreeError::Changed { path } => Self::Changed { path },
+            other => Self::Io {
+                action: "read",
+                path: PathBuf::new(),
+                source: other.into(),
+            },
+        }
     }
 }
 

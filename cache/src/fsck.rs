@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_graph::{Digest, Entry, ImagePath, Node, TreeId};
+use kiln_graph::{Digest, TreeId};
+use kiln_tree::{TreeRoot, remove_all};
 use rayon::prelude::*;
 
 use crate::blob::sha256_of;
 use crate::lock::Mode;
-use crate::staging::{remove_tree, rename};
+use crate::staging::rename;
 use crate::{Kind, Store, StoreError, UsageItem};
 
 /// Something that is not what its name says.
@@ -58,7 +59,7 @@ impl Store {
             for damage in &report.damaged {
                 let grave = self.temp_path();
                 rename(&damage.path, &grave)?;
-                remove_tree(&grave);
+                remove_all(&grave);
             }
             self.0.in_use.clear();
         }
@@ -108,43 +109,14 @@ fn tree_problem(path: &Path) -> Option<String> {
     let Some(manifest) = crate::manifest_file::read_of(&bytes, &TreeId(id)) else {
         return Some("its manifest is damaged".to_owned());
     };
-    let fs = path.join("fs");
+    let root = TreeRoot::at(path.join("fs"));
     let entries = manifest.entries().par_iter();
-    entries.find_map_any(|entry| entry_problem(entry, &fs))
+    entries.find_map_any(|entry| root.difference(entry))
 }
 
 fn name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-fn entry_problem(entry: &Entry, fs: &Path) -> Option<String> {
-    let path = entry.path.under(fs);
-    let missing = || Some(format!("{} is missing", entry.path));
-    let about = match std::fs::symlink_metadata(&path) {
-        Ok(about) => about,
-        Err(_) if entry.node == Node::Whiteout => return None,
-        Err(_) => return missing(),
-    };
-    match &entry.node {
-        Node::File { size, digest } => {
-            if about.len() == *size && blake3_of(&path) == Some(*digest) {
-                return None;
-            }
-            Some(format!("the content of {} changed", entry.path))
-        }
-        Node::Symlink { target } => {
-            use std::os::unix::ffi::OsStrExt as _;
-            let points_to = std::fs::read_link(&path).unwrap_or_default();
-            let same = points_to.as_os_str().as_bytes() == target.as_slice();
-            (!same).then(|| format!("the link {} changed", entry.path))
-        }
-        _ => None,
-    }
-}
-
-fn blake3_of(path: &Path) -> Option<Digest> {
-    crate::scan::upper::digest_of(path, &ImagePath::root()).ok()
 }
 
 fn blob_problem(path: &Path) -> Option<String> {
@@ -160,7 +132,7 @@ fn blob_problem(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use crate::store::scratch_store;
-    use kiln_graph::Manifest;
+    use kiln_graph::{Entry, Manifest, Node};
 
     fn flip(path: &Path) {
         let mut bytes = std::fs::read(path).unwrap();

@@ -7,11 +7,12 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use kiln_tree::remove_all;
 use rayon::prelude::*;
 
 use crate::cost::goes_at;
 use crate::lock::Mode;
-use crate::staging::{remove_dead, remove_tree, rename};
+use crate::staging::{remove_dead, rename};
 use crate::usage::last_used;
 use crate::{Kind, Store, StoreError, UsageItem};
 
@@ -162,22 +163,25 @@ impl Store {
         for item in batch {
             let grave = self.temp_path();
             let unused = last_used(item.kind, &item.path) < in_use;
-            if unused && self.is_free(item)? && rename(&item.path, &grave).is_ok() {
+            let Some(_held) = self.hold_unused(item)? else {
+                continue;
+            };
+            if unused && rename(&item.path, &grave).is_ok() {
                 aside.push(grave);
                 removed.push(item.clone());
             }
         }
         drop(alone);
-        aside.par_iter().for_each(|grave| remove_tree(grave));
+        aside.par_iter().for_each(|grave| remove_all(grave));
         Ok(removed)
     }
 
-    fn is_free(&self, item: &UsageItem) -> Result<bool, StoreError> {
-        if item.kind != Kind::Volume {
-            return Ok(true);
+    /// Keeps steps from using a volume while it is removed; nothing when one uses it.
+    fn hold_unused(&self, item: &UsageItem) -> Result<Option<Vec<crate::Lock>>, StoreError> {
+        match item.kind {
+            Kind::Volume => self.hold_copies(&item.name),
+            _ => Ok(Some(Vec::new())),
         }
-        let lock = self.path("locks/volume").join(format!("{}-0", item.name));
-        Ok(crate::Lock::try_acquire(&lock, Mode::Exclusive)?.is_some())
     }
 }
 

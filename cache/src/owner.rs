@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
+use crate::OverlayXattrs;
 use crate::StoreError;
 use crate::error::Context as _;
-use crate::store::OverlayXattrs;
 
 /// Refuses a store that another user owns; for the machine's root also one below a directory of
 /// another user. Nothing is changed before.

@@ -9,11 +9,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use kiln_tree::remove_all;
 use rayon::prelude::*;
 
 use crate::error::Context as _;
 use crate::lock::Mode;
-use crate::staging::remove_tree;
 use crate::{Kind, Store, StoreError, fsck};
 
 /// Its modification time is that of the first build's end after marks were last settled.
@@ -82,10 +82,10 @@ pub(crate) fn check_unsettled(store: &Store) -> Result<(), StoreError> {
     }
     let damaged = marked
         .into_par_iter()
-        .filter(|path| fsck::problem(kind(store, path), path).is_some());
-    damaged.for_each(|path| remove_tree(&path));
+        .filter(|path| is_doubtful(kind(store, path), path));
+    damaged.for_each(|path| remove_all(&path));
     for folder in others {
-        remove_tree(&folder);
+        remove_all(&folder);
     }
     Ok(())
 }
@@ -100,10 +100,15 @@ fn marked(store: &Store, folder: &Path) -> Vec<PathBuf> {
     marks.filter_map(path).collect()
 }
 
+/// Whether a marked thing may not be whole. What filled a volume has no digest to compare it with.
+fn is_doubtful(kind: Kind, path: &Path) -> bool {
+    kind == Kind::Volume || fsck::problem(kind, path).is_some()
+}
+
 /// What lies at a path of the store. All that is small is in the form of `memo`.
 fn kind(store: &Store, path: &Path) -> Kind {
     let inside = path.strip_prefix(store.root()).unwrap_or(path);
-    let of_tree = [Kind::Tree, Kind::Blob];
+    let of_tree = [Kind::Tree, Kind::Blob, Kind::Volume];
     let found = of_tree
         .into_iter()
         .find(|kind| inside.starts_with(kind.place().0));

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::prelude::*;
+use kiln_tree::{TreeRoot, remove_all};
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
@@ -23,7 +23,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
-    fs: PathBuf,
+    root: TreeRoot,
     work: PathBuf,
 }
 
@@ -31,7 +31,13 @@ impl Staging {
     /// The folder that is to become a tree; empty and mode 0755 at first.
     #[must_use]
     pub fn fs(&self) -> &Path {
-        &self.fs
+        self.root.path()
+    }
+
+    /// The same, to be filled.
+    #[must_use]
+    pub fn root(&self) -> &TreeRoot {
+        &self.root
     }
 
     /// An empty folder beside it, on the same file system: overlayfs wants one to work in.
@@ -47,7 +53,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        remove_tree(&self.folder);
+        remove_all(&self.folder);
     }
 }
 
@@ -74,7 +80,8 @@ impl Store {
         }
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&fs, open).context("change the mode of", &fs)?;
-        Ok(Staging { folder, fs, work })
+        let root = TreeRoot::at(fs);
+        Ok(Staging { folder, root, work })
     }
 
     /// The folder for this process's stagings.
@@ -243,98 +250,16 @@ fn remove_dead_in(store: &Store, folder: &Path) -> Result<(), StoreError> {
         let entry = entry.context("read the folder", folder)?;
         let name = entry.file_name();
         if name.to_str().is_some_and(|name| is_dead(store, name)) {
-            remove_tree(&entry.path());
+            remove_all(&entry.path());
         }
     }
     Ok(())
-}
-
-/// Removes a file or folder with all below, subfolders in parallel; what can't be removed stays
-/// for the next time.
-pub(crate) fn remove_tree(path: &Path) {
-    remove_below(path, 0);
-}
-
-/// Deeper folders are taken apart instead of descended into: a step can make them deeper than any
-/// stack, and their paths longer than the system takes.
-const DEEPEST: u32 = 64;
-const LONGEST_PATH: usize = 2048;
-
-fn remove_below(path: &Path, depth: u32) {
-    if std::fs::remove_file(path).is_ok() || std::fs::remove_dir(path).is_ok() {
-        return;
-    }
-    if depth > DEEPEST || path.as_os_str().len() > LONGEST_PATH {
-        return take_apart(path);
-    }
-    make_writable(path);
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return;
-    };
-    let entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    entries
-        .par_iter()
-        .with_min_len(32)
-        .for_each(|entry| remove_below(entry, depth + 1));
-    _ = std::fs::remove_dir(path);
-}
-
-/// Removes a folder by moving each folder in it beside it.
-fn take_apart(path: &Path) {
-    let mut open = vec![path.to_owned()];
-    let mut moved: u64 = 0;
-    while let Some(folder) = open.pop() {
-        make_writable(&folder);
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            if std::fs::remove_file(entry.path()).is_ok() {
-                continue;
-            }
-            moved += 1;
-            let mut beside = path.as_os_str().to_owned();
-            beside.push(format!("~{moved}"));
-            if std::fs::rename(entry.path(), &beside).is_ok() {
-                open.push(beside.into());
-            }
-        }
-        _ = std::fs::remove_dir(&folder);
-    }
-}
-
-fn make_writable(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let Ok(metadata) = std::fs::symlink_metadata(folder) else {
-        return;
-    };
-    if metadata.is_dir() && metadata.permissions().mode() & 0o700 != 0o700 {
-        _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::scratch_store;
-
-    #[test]
-    fn folders_deeper_than_paths_can_be_are_removed() {
-        use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().join("top");
-        std::fs::create_dir(&top).unwrap();
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut at = openat(CWD, &top, flags, Mode::empty()).unwrap();
-        let name = "a-folder-of-a-hostile-step";
-        for _ in 0..3000 {
-            mkdirat(&at, name, Mode::RWXU).unwrap();
-            at = openat(&at, name, flags, Mode::empty()).unwrap();
-        }
-        drop(at);
-        remove_tree(&top);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
 
     #[test]
     fn what_processes_of_other_containers_own_stays() {

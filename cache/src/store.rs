@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use kiln_graph::{Digest, ImagePath, StepKey};
+use kiln_tree::OverlayXattrs;
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
@@ -46,27 +47,6 @@ use crate::{StoreError, owner, pending, staging};
 
 const VERSION: u32 = 1;
 const VERSION_PREFIX: &str = "kiln-store ";
-
-/// Where overlayfs keeps its marks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OverlayXattrs {
-    /// `trusted.overlay.*`: mounts made by the machine's root.
-    #[default]
-    Trusted,
-    /// `user.overlay.*`: mounts made in a user namespace with `userxattr`.
-    User,
-}
-
-impl OverlayXattrs {
-    /// The attribute that makes a folder opaque when its value is `y`.
-    #[must_use]
-    pub fn opaque(self) -> &'static str {
-        match self {
-            Self::Trusted => "trusted.overlay.opaque",
-            Self::User => "user.overlay.opaque",
-        }
-    }
-}
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_graph::{Manifest, TreeId};
+use kiln_tree::{TreeRoot, remove_all};
 
 use crate::error::Context as _;
 use crate::lock::Mode;
@@ -57,6 +58,12 @@ impl Tree {
     #[must_use]
     pub fn fs(&self) -> PathBuf {
         self.folder.join("fs")
+    }
+
+    /// Its files, to be read.
+    #[must_use]
+    pub fn root(&self) -> TreeRoot {
+        TreeRoot::at(self.fs())
     }
 
     /// Its entries.
@@ -119,7 +126,7 @@ impl Store {
         let id = manifest.id();
         let file = staging.folder().join("manifest");
         std::fs::write(&file, manifest_file::write(&manifest)).context("write", &file)?;
-        _ = std::fs::remove_dir_all(staging.work());
+        remove_all(staging.work());
         let folder = self.tree_folder(&id);
         let _kept = self.gc_lock(Mode::Shared)?;
         if !self.touch_tree(&id) {

@@ -5,6 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kiln_graph::ImagePath;
+use kiln_tree::{Measured, TreeRoot};
 use rayon::prelude::*;
 
 use crate::cost::Cost;
@@ -121,11 +123,6 @@ impl Usage {
     }
 }
 
-pub(crate) struct Measured {
-    /// Device, inode and bytes of every file and folder.
-    pub(crate) blocks: Vec<((u64, u64), u64)>,
-}
-
 impl Store {
     /// Everything the store holds.
     ///
@@ -203,20 +200,17 @@ fn measure(path: &Path) -> Measured {
 
 /// What lies at and below a path, but for some paths.
 pub(crate) fn measure_all(path: &Path, but: &HashSet<&Path>) -> Measured {
-    let mut blocks = Vec::new();
-    let mut open = vec![path.to_owned()];
-    while let Some(path) = open.pop() {
-        let Ok(about) = std::fs::symlink_metadata(&path) else {
-            continue;
-        };
-        blocks.push(((about.dev(), about.ino()), about.blocks() * 512));
-        if about.is_dir() {
-            let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
-            let paths = entries.map(|entry| entry.path());
-            open.extend(paths.filter(|path| !but.contains(path.as_path())));
+    match std::fs::symlink_metadata(path) {
+        Ok(about) if about.is_dir() => {
+            let skip =
+                |inside: &ImagePath| !but.is_empty() && but.contains(inside.under(path).as_path());
+            kiln_tree::measure(&TreeRoot::at(path), &skip)
         }
+        Ok(about) => Measured {
+            blocks: vec![((about.dev(), about.ino()), about.blocks() * 512)],
+        },
+        Err(_) => Measured::default(),
     }
-    Measured { blocks }
 }
 
 #[cfg(test)]

@@ -5,18 +5,18 @@
 //! Where nothing can be mounted, a copy is moved into the root of a step and back; meanwhile
 //! `away/<digest>-<number>` (in the form of `memo`) says where it is.
 
-use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kiln_graph::Digest;
+use kiln_graph::{Digest, ImagePath};
+use kiln_tree::{Decision, Found, TreeRoot, remove_all, walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
 use crate::memo::read_checked;
-use crate::staging::{remove_tree, rename};
-use crate::{Staging, Store, StoreError};
+use crate::staging::rename;
+use crate::{Staging, Store, StoreError, pending};
 
 /// How a volume is shared by steps that want it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,10 @@ pub enum VolumeSharing {
     Locked,
 }
 
-/// A volume's folder, held for one step.
+/// A volume's directory, held for one step.
 #[derive(Debug)]
 pub struct Volume {
-    folder: PathBuf,
-    is_new: bool,
+    root: TreeRoot,
     store: Store,
     /// What says where it is while it is moved away.
     away: PathBuf,
@@ -42,15 +41,15 @@ pub struct Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        bring_back(&self.store, &self.away, &self.folder);
+        bring_back(&self.store, &self.away, self.root.path());
     }
 }
 
 impl Volume {
-    /// The folder to be mounted.
+    /// The directory to be mounted.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.folder
+        self.root.path()
     }
 
     /// Takes note that the volume's folder is about to be moved, to somewhere below `root` in a
@@ -59,18 +58,19 @@ impl Volume {
     /// # Errors
     /// When the note can't be written.
     pub fn lend(&mut self, root: &Path) -> Result<(), StoreError> {
-        let about = std::fs::symlink_metadata(&self.folder).context("look at", &self.folder)?;
+        let about = self.root.stat(&ImagePath::root());
+        let about = about.context("look at", self.root.path())?;
         let note = Away {
             root: root.to_owned(),
-            inode: about.ino(),
+            inode: about.st_ino,
         };
         self.store.put_checked(&self.away, &note)
     }
 
-    /// Whether nobody has used it before: it is empty, and its owner and mode are to be set.
+    /// The same, to be read: steps that share the volume may change it at any moment.
     #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.is_new
+    pub fn root(&self) -> &TreeRoot {
+        &self.root
     }
 }
 
@@ -91,26 +91,35 @@ impl Store {
             .join(Digest::of(name.as_bytes()).to_string())
     }
 
-    /// Takes a volume for one step, making it when there is none. Waits while the sharing wants it.
+    /// Takes a volume for one step. Waits while the sharing wants it. One that isn't there yet is
+    /// made aside: `begin` gives its directory an owner, a mode and files, and nobody sees it before
+    /// it is whole.
     ///
     /// # Errors
-    /// When the store can't be written.
-    pub fn volume(&self, name: &str, sharing: VolumeSharing) -> Result<Volume, StoreError> {
+    /// When the store can't be written, or `begin` fails.
+    pub fn volume<E: From<StoreError>>(
+        &self,
+        name: &str,
+        sharing: VolumeSharing,
+        begin: impl FnOnce(&Staging) -> Result<(), E>,
+    ) -> Result<Volume, E> {
         let folder = self.volume_folder(name);
         let (number, lock) = self.hold_volume(name, sharing)?;
         let copy = folder.join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
-        let is_new =
-            match std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir(&copy)) {
-                Ok(()) => true,
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-                Err(error) => return Err(error).context("create the volume", &copy),
-            };
+        if !copy.exists() {
+            // Steps that share it would else fill it each.
+            let _alone = self.lock_volume_making(name)?;
+            if !copy.exists() {
+                let staging = self.staging()?;
+                begin(&staging)?;
+                self.place_volume(&staging, &copy)?;
+            }
+        }
         self.note_use(name, &folder)?;
         Ok(Volume {
-            folder: copy,
-            is_new,
+            root: TreeRoot::at(copy),
             store: self.clone(),
             away,
             _lock: lock,
@@ -142,6 +151,46 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// A volume that is there, for nobody else to use meanwhile. Waits until no step uses it.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn volume_alone(&self, name: &str) -> Result<Option<Volume>, StoreError> {
+        let (number, lock) = self.hold_volume(name, VolumeSharing::Locked)?;
+        let copy = self.volume_folder(name).join(number.to_string());
+        let away = self.away_path(name, number);
+        bring_back(self, &away, &copy);
+        Ok(copy.exists().then(|| Volume {
+            root: TreeRoot::at(copy),
+            store: self.clone(),
+            away,
+            _lock: lock,
+        }))
+    }
+
+    /// Makes a staged directory a copy of a volume, in place of the one that is there.
+    fn place_volume(&self, staging: &Staging, copy: &Path) -> Result<(), StoreError> {
+        let is_filled = staging.root().names(&ImagePath::root());
+        if is_filled.is_ok_and(|names| !names.is_empty()) {
+            pending::mark(self, copy)?;
+        }
+        let folder = copy.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(folder).context("create the volume", folder)?;
+        if copy.exists() {
+            // What was there is removed with the rest of the staging.
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            let cwd = rustix::fs::CWD;
+            let done = rustix::fs::renameat_with(cwd, staging.fs(), cwd, copy, exchange);
+            match done {
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                    rename(copy, &staging.folder().join("grave"))?;
+                }
+                other => return other.context("move into place", copy),
+            }
+        }
+        rename(staging.fs(), copy)
     }
 
     /// Whether a step has used a volume of this name.
@@ -181,16 +230,40 @@ impl Store {
     /// When the store can't be written. Waits until no step uses the volume.
     #[expect(clippy::needless_pass_by_value, reason = "a staging folder is used up")]
     pub fn replace_volume(&self, name: &str, staging: Staging) -> Result<(), StoreError> {
-        let (_, _alone) = self.hold_volume(name, VolumeSharing::Locked)?;
+        let (number, _alone) = self.hold_volume(name, VolumeSharing::Locked)?;
         let folder = self.volume_folder(name);
-        std::fs::create_dir_all(&folder).context("create the volume", &folder)?;
-        let (copy, grave) = (folder.join("0"), self.temp_path());
-        if copy.exists() {
-            rename(&copy, &grave)?;
-        }
-        rename(staging.fs(), &copy)?;
-        remove_tree(&grave);
+        self.place_volume(&staging, &folder.join(number.to_string()))?;
         self.note_use(name, &folder)
+    }
+
+    fn lock_volume_making(&self, name: &str) -> Result<Lock, StoreError> {
+        let digest = Digest::of(name.as_bytes());
+        let path = self.path("locks/volume").join(format!("{digest}-making"));
+        Lock::acquire(&path, Mode::Exclusive)
+    }
+
+    /// Holds all copies of the volume in `volumes/<digest>`, so that it can be removed; nothing when
+    /// a step uses one.
+    pub(crate) fn hold_copies(&self, digest: &str) -> Result<Option<Vec<Lock>>, StoreError> {
+        let lock = |what: &str| {
+            let path = self.path("locks/volume").join(format!("{digest}-{what}"));
+            Lock::try_acquire(&path, Mode::Exclusive)
+        };
+        let mut held = Vec::new();
+        let copies = std::fs::read_dir(self.path("volumes").join(digest));
+        let copies = copies.into_iter().flatten().flatten();
+        let names = copies.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let numbers = names.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+        for what in ["making".to_owned(), "0".to_owned()]
+            .into_iter()
+            .chain(numbers.filter(|n| n != "0"))
+        {
+            match lock(&what)? {
+                Some(lock) => held.push(lock.removing()),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(held))
     }
 
     fn hold_volume(&self, name: &str, sharing: VolumeSharing) -> Result<(u32, Lock), StoreError> {
@@ -250,22 +323,16 @@ impl Store {
     /// # Errors
     /// When the store can't be written.
     pub fn remove_volume(&self, name: &str) -> Result<bool, StoreError> {
-        let digest = Digest::of(name.as_bytes());
+        let digest = Digest::of(name.as_bytes()).to_string();
         let folder = self.volume_folder(name);
-        let mut locks = Vec::new();
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let lock = self.path("locks/volume");
-            let lock = lock.join(format!("{digest}-{}", entry.file_name().to_string_lossy()));
-            match Lock::try_acquire(&lock, Mode::Exclusive)? {
-                Some(lock) => locks.push(lock.removing()),
-                None => return Ok(false),
-            }
-        }
+        let Some(_held) = self.hold_copies(&digest)? else {
+            return Ok(false);
+        };
         let aside = self.temp_path();
         if std::fs::rename(&folder, &aside).is_err() {
             return Ok(false);
         }
-        remove_tree(&aside);
+        remove_all(&aside);
         Ok(true)
     }
 }
@@ -290,28 +357,27 @@ fn bring_back(store: &Store, note: &Path, folder: &Path) {
     if !folder.exists()
         && let Ok(away) = serde_json::from_str::<Away>(&text)
         && away.root.starts_with(store.root())
-        && let Some(found) = find(&away.root, away.inode)
+        && let Some(parent) = folder.parent()
+        && let Some(name) = folder.file_name()
     {
-        _ = std::fs::rename(found, folder);
+        let root = TreeRoot::at(away.root);
+        let home = TreeRoot::at(parent).join(ImagePath::new(name.as_encoded_bytes()));
+        if let Some(found) = find(&root, away.inode) {
+            _ = root.rename(&found, &home);
+        }
     }
     _ = std::fs::remove_file(note);
 }
 
 /// The folder below `root` that has this number, no link followed.
-fn find(root: &Path, inode: u64) -> Option<PathBuf> {
-    let mut open = vec![root.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            if entry.ino() == inode {
-                return Some(entry.path());
-            }
-            open.push(entry.path());
-        }
-    }
-    None
+fn find(root: &TreeRoot, inode: u64) -> Option<ImagePath> {
+    let folders = |_: &ImagePath, is_folder: bool| match is_folder {
+        true => Decision::Take,
+        false => Decision::SkipAll,
+    };
+    let visit = |found: &Found<'_>| Ok((found.stat.st_ino == inode).then(|| found.path.clone()));
+    let found = walk(root, &ImagePath::root(), &folders, &visit);
+    found.ok()?.into_iter().next()
 }
 
 fn read_about(path: &Path) -> Result<Option<VolumeInfo>, StoreError> {
@@ -322,12 +388,19 @@ fn read_about(path: &Path) -> Result<Option<VolumeInfo>, StoreError> {
 mod tests {
     use super::*;
     use crate::store::scratch_store;
+    use std::cell::Cell;
+    use std::os::unix::fs::MetadataExt as _;
+
+    fn locked(store: &Store) -> Volume {
+        let none = |_: &Staging| Ok::<(), StoreError>(());
+        store.volume("v", VolumeSharing::Locked, none).unwrap()
+    }
 
     #[test]
     fn what_was_moved_away_comes_back() {
         let (_folder, store) = scratch_store();
         let staging = store.staging().unwrap();
-        let mut volume = store.volume("v", VolumeSharing::Locked).unwrap();
+        let mut volume = locked(&store);
         let home = volume.path().to_owned();
         std::fs::write(home.join("kept"), "x").unwrap();
         volume.lend(staging.fs()).unwrap();
@@ -346,7 +419,7 @@ mod tests {
     #[test]
     fn volumes_come_home_before_the_dead_are_removed() {
         let (_folder, store) = scratch_store();
-        let volume = store.volume("v", VolumeSharing::Locked).unwrap();
+        let volume = locked(&store);
         let home = volume.path().to_owned();
         drop(volume);
         std::fs::write(home.join("kept"), "x").unwrap();
@@ -365,15 +438,23 @@ mod tests {
     #[test]
     fn sharing_modes() {
         let (_folder, store) = scratch_store();
-        let a = store.volume("v", VolumeSharing::Shared).unwrap();
-        let b = store.volume("v", VolumeSharing::Shared).unwrap();
-        assert!(a.is_new() && !b.is_new());
+        let made = Cell::new(0);
+        let take = |sharing| {
+            let count = |_: &Staging| {
+                made.set(made.get() + 1);
+                Ok::<(), StoreError>(())
+            };
+            store.volume("v", sharing, count).unwrap()
+        };
+        let a = take(VolumeSharing::Shared);
+        let b = take(VolumeSharing::Shared);
+        assert_eq!(made.get(), 1);
         assert_eq!(a.path(), b.path());
-        let other = store.volume("v", VolumeSharing::Private).unwrap();
+        let other = take(VolumeSharing::Private);
         assert_ne!(a.path(), other.path());
         assert!(!store.remove_volume("v").unwrap(), "in use");
         drop((a, b, other));
-        let locked = store.volume("v", VolumeSharing::Locked).unwrap();
+        let locked = take(VolumeSharing::Locked);
         let lock = store
             .path("locks/volume")
             .join(format!("{}-0", Digest::of(b"v")));
@@ -381,6 +462,53 @@ mod tests {
         drop(locked);
         assert_eq!(store.volumes().unwrap()[0].uses, 4);
         assert!(store.remove_volume("v").unwrap());
+        assert!(store.volumes().unwrap().is_empty());
+    }
+
+    /// A volume whose filling fails, or ends with its process, isn't there: the next step fills it.
+    #[test]
+    fn no_half_volume_is_seen() {
+        let (_folder, store) = scratch_store();
+        let half = |staging: &Staging| {
+            std::fs::write(staging.fs().join("first"), "1").unwrap();
+            Err(StoreError::NoHome)
+        };
+        let failed = store.volume("v", VolumeSharing::Shared, half);
+        assert!(failed.is_err() && !store.has_volume("v"));
+        assert!(store.volume_alone("v").unwrap().is_none());
+        let whole = |staging: &Staging| {
+            assert!(!staging.fs().join("first").exists());
+            std::fs::write(staging.fs().join("all"), "2").unwrap();
+            assert!(!store.has_volume("v"), "it is filled aside");
+            Ok::<(), StoreError>(())
+        };
+        drop(store.volume("v", VolumeSharing::Shared, whole).unwrap());
+        let filled = store.volume_alone("v").unwrap().unwrap();
+        let names = filled.root().names(&ImagePath::root()).unwrap();
+        assert_eq!(names, [b"all"]);
+        drop(filled);
+        let staging = store.staging().unwrap();
+        std::fs::write(staging.fs().join("new"), "3").unwrap();
+        store.replace_volume("v", staging).unwrap();
+        let filled = store.volume_alone("v").unwrap().unwrap();
+        assert_eq!(filled.root().names(&ImagePath::root()).unwrap(), [b"new"]);
+    }
+
+    #[test]
+    fn what_a_step_uses_is_not_pruned() {
+        let (_folder, store) = scratch_store();
+        let none = |_: &Staging| Ok::<(), StoreError>(());
+        let first = store.volume("v", VolumeSharing::Private, none).unwrap();
+        let second = store.volume("v", VolumeSharing::Private, none).unwrap();
+        drop(first);
+        let all = crate::PruneOptions {
+            all: true,
+            ..crate::PruneOptions::default()
+        };
+        store.prune(&all).unwrap();
+        assert!(second.path().exists());
+        drop(second);
+        store.prune(&all).unwrap();
         assert!(store.volumes().unwrap().is_empty());
     }
 }

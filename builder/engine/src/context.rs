@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use kiln_cache::Tree;
 use kiln_cache::scan::context::{Decision, Selection, scan};
-use kiln_cache::{Sharing, Tree, share};
 use kiln_graph::pattern::{Matcher, has_wildcard};
 use kiln_graph::{
     ContextSource, CopyFiles, Entry, FileAction, Graph, ImagePath, Manifest, MountKind, Node, Op,
 };
+use kiln_tree::{TreeRoot, set_file_attributes};
 use rayon::prelude::*;
 
 use crate::engine::Engine;
@@ -114,7 +115,7 @@ impl Shared<'_> {
             manifest = self.scan(path, &matcher, &[ImagePath::root()])?;
         }
         let folder = Folder {
-            path: path.clone(),
+            root: TreeRoot::at(path),
             manifest: Arc::new(manifest),
         };
         Ok(Done {
@@ -148,7 +149,7 @@ impl Shared<'_> {
                 filter: &filter,
             },
         )?;
-        Ok(with_parents(scanned, path))
+        Ok(with_parents(scanned, &TreeRoot::at(path)))
     }
 
     /// Copies a part of a user's folder into the store, where it can be mounted.
@@ -178,17 +179,16 @@ pub(crate) fn import(
         return Ok(tree);
     }
     let staging = engine.store.staging()?;
-    import_entries(&manifest, &folder.path, staging.fs(), part).map_err(|source| {
-        EngineError::Files {
-            location: None,
-            source,
-        }
+    let imported = import_entries(engine, &manifest, &folder.root, staging.root(), part);
+    imported.map_err(|source| EngineError::Files {
+        location: None,
+        source,
     })?;
     Ok(engine.store.commit(staging, manifest)?)
 }
 
 /// A folder that is left out but holds something that isn't must still be there.
-fn with_parents(manifest: Manifest, path: &Path) -> Manifest {
+fn with_parents(manifest: Manifest, root: &TreeRoot) -> Manifest {
     let mut missing = BTreeSet::new();
     let mut last = None;
     for entry in manifest.entries() {
@@ -206,10 +206,8 @@ fn with_parents(manifest: Manifest, path: &Path) -> Manifest {
         return manifest;
     }
     let made = missing.into_iter().map(|folder| {
-        let metadata = std::fs::metadata(folder.under(path));
-        let mode = metadata.map_or(0o755, |metadata| {
-            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777
-        });
+        let stat = root.stat(&folder);
+        let mode = stat.map_or(0o755, |stat| stat.st_mode & 0o7777);
         Entry {
             mode,
             ..Entry::directory(folder)
@@ -234,9 +232,10 @@ fn leads_outside(manifest: &Manifest, roots: &[ImagePath]) -> bool {
 }
 
 fn import_entries(
+    engine: &Engine,
     manifest: &Manifest,
-    from: &Path,
-    to: &Path,
+    from: &TreeRoot,
+    to: &TreeRoot,
     part: &ImagePath,
 ) -> Result<(), FilesError> {
     let fail = |entry: &Entry, source| FilesError::Io {
@@ -245,32 +244,44 @@ fn import_entries(
         source,
     };
     for above in part.ancestors().filter(|above| !above.is_root()) {
-        _ = std::fs::create_dir(above.under(to));
+        _ = to.create_directory(&above);
     }
     let (folders, others): (Vec<&Entry>, Vec<&Entry>) = manifest
         .entries()
         .iter()
         .partition(|entry| entry.is_directory());
     for folder in &folders {
-        std::fs::create_dir(folder.path.under(to)).map_err(|e| fail(folder, e))?;
+        let made = to.create_directory(&folder.path);
+        made.map_err(|e| fail(folder, e))?;
     }
-    others.par_iter().with_min_len(16).try_for_each(|entry| {
-        let (source, target) = (entry.path.under(from), entry.path.under(to));
-        let done = match &entry.node {
-            Node::Symlink { target: points_to } => {
-                let points_to: &std::ffi::OsStr =
-                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
-                std::os::unix::fs::symlink(points_to, &target)
-            }
-            Node::File { .. } => share(&source, &target, Sharing::ContentOnly)
-                .and_then(|()| unchanged(entry, &source)),
-            _ => Ok(()),
-        };
-        done.map_err(|e| fail(entry, e))
-    })?;
+    let give_away = engine.gives_away();
+    others
+        .par_iter()
+        .with_min_len(16)
+        .try_for_each(|entry| import_one(entry, from, to, give_away).map_err(|e| fail(entry, e)))?;
     for folder in folders.iter().rev() {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(folder.mode);
-        std::fs::set_permissions(folder.path.under(to), mode).map_err(|e| fail(folder, e))?;
+        let set = to.set_attributes(folder, give_away);
+        set.map_err(|e| fail(folder, e))?;
     }
     Ok(())
+}
+
+fn import_one(
+    entry: &Entry,
+    from: &TreeRoot,
+    to: &TreeRoot,
+    give_away: bool,
+) -> std::io::Result<()> {
+    match &entry.node {
+        Node::Symlink { target } => {
+            to.create_symlink(&entry.path, target)?;
+            to.set_attributes(entry, give_away)
+        }
+        Node::File { .. } => {
+            let copied = from.join(entry.path.clone()).copy_to(to, &entry.path)?;
+            unchanged(entry, &copied.source)?;
+            set_file_attributes(&copied.target, entry, give_away)
+        }
+        _ => Ok(()),
+    }
 }

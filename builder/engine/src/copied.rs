@@ -2,86 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
 
-use kiln_cache::scan::upper::{self, UpperOptions};
-use kiln_cache::{Sharing, Staging, share};
+use kiln_cache::{Staging, StoreError};
 use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
-use rayon::prelude::*;
-use rustix::fs::{CWD, FileType, Mode};
+use kiln_tree::TreeRoot;
+use kiln_tree::upper::{self, UpperOptions};
 
 use crate::EngineError;
 use crate::engine::Engine;
-use crate::files::{make_whiteout, set_attributes};
 use crate::view::View;
-
-/// Copies files into an empty folder with all their attributes. Where a step may write, nothing
-/// may be linked.
-pub(crate) fn copy_out(
-    files: &[(Entry, PathBuf)],
-    folder: &Path,
-    give_away: bool,
-    sharing: Sharing,
-) -> io::Result<()> {
-    for (entry, _) in files.iter().filter(|(entry, _)| entry.is_directory()) {
-        std::fs::create_dir(entry.path.under(folder))?;
-    }
-    files
-        .par_iter()
-        .with_min_len(16)
-        .try_for_each(|(entry, host)| copy_one(entry, host, folder, give_away, sharing))?;
-    for (entry, _) in files {
-        if let Node::HardLink { to } = &entry.node {
-            std::fs::hard_link(to.under(folder), entry.path.under(folder))?;
-        }
-    }
-    for (entry, _) in files.iter().rev().filter(|(entry, _)| entry.is_directory()) {
-        set_attributes(entry, &entry.path.under(folder), give_away)?;
-    }
-    Ok(())
-}
-
-fn copy_one(
-    entry: &Entry,
-    host: &Path,
-    folder: &Path,
-    give_away: bool,
-    sharing: Sharing,
-) -> io::Result<()> {
-    let target = entry.path.under(folder);
-    let (kind, device) = match &entry.node {
-        Node::Directory { .. } | Node::HardLink { .. } | Node::Whiteout | Node::Socket => {
-            return Ok(());
-        }
-        Node::File { .. } => {
-            // A link has the attributes already; one that can't be made is a copy.
-            if sharing == Sharing::HardLink && std::fs::hard_link(host, &target).is_ok() {
-                return Ok(());
-            }
-            share(host, &target, Sharing::ContentOnly)?;
-            return set_attributes(entry, &target, give_away);
-        }
-        Node::Symlink { target: points_to } => {
-            let points_to: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(points_to);
-            std::os::unix::fs::symlink(points_to, &target)?;
-            return set_attributes(entry, &target, give_away);
-        }
-        Node::Fifo => (FileType::Fifo, 0),
-        Node::CharDevice { major, minor } => (
-            FileType::CharacterDevice,
-            rustix::fs::makedev(*major, *minor),
-        ),
-        Node::BlockDevice { major, minor } => {
-            (FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
-        }
-    };
-    match rustix::fs::mknodat(CWD, &target, kind, Mode::from_raw_mode(0o600), device) {
-        // A user namespace makes no devices.
-        Err(rustix::io::Errno::PERM) => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(()) => set_attributes(entry, &target, give_away),
-    }
-}
 
 impl Engine {
     /// What a step changed in a copy of `base`: the changed files are moved into a folder of
@@ -95,17 +24,18 @@ impl Engine {
     ) -> Result<(Staging, Manifest), EngineError> {
         let xattrs = self.store.xattrs();
         let after = upper::scan(
-            copy.fs(),
+            copy.root(),
             &UpperOptions {
                 xattrs,
                 started,
                 owner,
             },
-        )?;
+        )
+        .map_err(StoreError::from)?;
         let before: Manifest = base.flatten().into_iter().map(|(entry, _)| entry).collect();
         let changes = difference(&before, &after);
         let staging = self.store.staging()?;
-        self.move_changes(&changes, copy.fs(), staging.fs())
+        self.move_changes(&changes, copy.root(), staging.root())
             .map_err(|source| EngineError::Output {
                 what: "what the step changed".to_owned(),
                 source,
@@ -113,28 +43,23 @@ impl Engine {
         Ok((staging, changes))
     }
 
-    fn move_changes(&self, changes: &Manifest, from: &Path, to: &Path) -> io::Result<()> {
+    fn move_changes(&self, changes: &Manifest, from: &TreeRoot, to: &TreeRoot) -> io::Result<()> {
         for entry in changes.entries() {
-            let target = entry.path.under(to);
+            let path = &entry.path;
             match &entry.node {
                 Node::Directory { opaque } => {
-                    std::fs::create_dir(&target)?;
+                    to.create_directory(path)?;
                     if *opaque {
-                        let flags = rustix::fs::XattrFlags::empty();
-                        rustix::fs::lsetxattr(&target, self.store.xattrs().opaque(), b"y", flags)?;
+                        to.mark_opaque(path, self.store.xattrs())?;
                     }
                 }
-                Node::Whiteout => make_whiteout(&target)?,
-                _ => std::fs::rename(entry.path.under(from), &target)?,
+                Node::Whiteout => to.create_special(path, &Node::Whiteout)?,
+                _ => from.rename(path, &to.join(path.clone()))?,
             }
         }
-        for entry in changes
-            .entries()
-            .iter()
-            .rev()
-            .filter(|entry| entry.is_directory())
-        {
-            set_attributes(entry, &entry.path.under(to), self.gives_away())?;
+        let folders = changes.entries().iter().rev();
+        for entry in folders.filter(|entry| entry.is_directory()) {
+            to.set_attributes(entry, self.gives_away())?;
         }
         Ok(())
     }

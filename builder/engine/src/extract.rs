@@ -1,9 +1,9 @@
 //! Files out of a step's result, or out of what a failed step left behind.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use kiln_graph::{Entry, ImagePath, Node, Op, StepId};
+use kiln_tree::TreePath;
 
 use crate::engine::{Engine, Request};
 use crate::layers::view_of;
@@ -96,7 +96,7 @@ impl Shared<'_> {
     }
 }
 
-fn files_at(view: &View, path: &ImagePath) -> Option<Vec<(Entry, PathBuf)>> {
+fn files_at(view: &View, path: &ImagePath) -> Option<Vec<(Entry, TreePath)>> {
     let path = view.resolve(path, true);
     let found = view.get(&path)?;
     let base = match found.entry.is_directory() {

@@ -37,8 +37,8 @@ impl Shared<'_> {
         let around = Surroundings {
             base: &base,
             inputs: &views,
-            folder: staging.fs(),
-            opaque_xattr: self.engine.store.xattrs().opaque(),
+            folder: staging.root(),
+            xattrs: self.engine.store.xattrs(),
             give_away: self.engine.gives_away(),
             previous: self.previous_copy(step)?,
             now: now(),
@@ -69,7 +69,7 @@ impl Shared<'_> {
         };
         Ok(Some(Layer {
             manifest: tree.manifest()?,
-            root: tree.fs(),
+            root: tree.root(),
         }))
     }
 

@@ -192,7 +192,7 @@ fn edited(folder: &Folder, context: &ContextSource, paths: &BTreeSet<ImagePath>)
         }
     }
     Folder {
-        path: folder.path.clone(),
+        root: folder.root.clone(),
         manifest: Arc::new(Manifest::new(entries)),
     }
 }

@@ -6,6 +6,8 @@ use kiln_cache::{Blob, Tree};
 use kiln_graph::{Digest, ImageLayer, StepKey};
 use kiln_image::layer::{UnpackOptions, unpack};
 
+use kiln_tree::TreeRoot;
+
 use crate::engine::Engine;
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::step::Shared;
@@ -57,11 +59,11 @@ impl Engine {
         let blob = self.blob(layer, image, events)?;
         let staging = self.store.staging()?;
         let options = UnpackOptions {
-            opaque_xattr: self.store.xattrs().opaque(),
+            xattrs: self.store.xattrs(),
             give_away: self.gives_away(),
         };
         let unpacked = std::fs::File::open(&blob.path)
-            .and_then(|file| unpack(file, staging.fs(), &options))
+            .and_then(|file| unpack(file, staging.root(), &options))
             .map_err(|source| EngineError::Output {
                 what: format!("the files of layer {} of {image}", layer.blob),
                 source,
@@ -119,13 +121,13 @@ impl Shared<'_> {
                     manifest: self
                         .engine
                         .distant_manifest(distant, &*self.request.events)?,
-                    root: std::path::PathBuf::new(),
+                    root: TreeRoot::at(""),
                 });
             }
             let tree = self.engine.tree(layer, &*self.request.events)?;
             Ok(Layer {
                 manifest: tree.manifest()?,
-                root: tree.fs(),
+                root: tree.root(),
             })
         };
         let layers = parallel::map(snapshot.layers(), layer)?;
@@ -137,7 +139,7 @@ impl Shared<'_> {
         Ok(Arc::new(match result {
             StepResult::Folder(folder) => View::new(vec![Layer {
                 manifest: folder.manifest.clone(),
-                root: folder.path.clone(),
+                root: folder.root.clone(),
             }]),
             StepResult::Snapshot(snapshot) => {
                 view_of(&self.engine.trees(snapshot, &*self.request.events)?)?
@@ -151,7 +153,7 @@ pub(crate) fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
     let layer = |tree: &Tree| -> Result<Layer, EngineError> {
         Ok(Layer {
             manifest: tree.manifest()?,
-            root: tree.fs(),
+            root: tree.root(),
         })
     };
     Ok(View::new(

@@ -2,15 +2,15 @@
 //! programs store them in.
 
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use kiln_graph::pattern::matches_deep;
-use kiln_graph::{Build, Entry, Manifest, Node, Op, Step, Timestamp};
+use kiln_graph::{Build, Entry, ImagePath, Manifest, Node, Op, Step, Timestamp};
+use kiln_tree::{Decision, Found, TreeRoot, walk};
 use rayon::prelude::*;
+use rustix::fs::FileType;
 
 use crate::mask::Hidden;
 use crate::{EngineError, Request};
@@ -67,12 +67,11 @@ impl Finder {
         Some(&self.patterns[found.pattern().as_usize()])
     }
 
-    /// Searches a file, its pieces side by side; one that can't be read has nothing to hide.
-    fn file(&self, path: &Path) -> Option<&Hit> {
-        let file = File::open(path).ok()?;
+    /// Searches a file, its pieces side by side; what can't be read has nothing to hide.
+    fn file(&self, file: &File) -> Option<&Hit> {
         let length = file.metadata().ok()?.len();
         let pieces = (0..length.div_ceil(PIECE)).into_par_iter();
-        pieces.find_map_any(|piece| self.piece(&file, piece * PIECE))
+        pieces.find_map_any(|piece| self.piece(file, piece * PIECE))
     }
 
     /// Searches for what begins in one piece of a file.
@@ -98,7 +97,7 @@ impl Finder {
 
     /// Searches an entry of a tree whose files lie in `folder`; and says where it was, without
     /// repeating a name that is the secret itself.
-    fn entry(&self, entry: &Entry, folder: &Path) -> Option<(String, &Hit)> {
+    fn entry(&self, entry: &Entry, folder: &TreeRoot) -> Option<(String, &Hit)> {
         if let Some(hit) = self.bytes(entry.path.relative_bytes()) {
             let above = entry
                 .path
@@ -113,10 +112,10 @@ impl Finder {
             .map(|hit| (entry.path.to_string(), hit))
     }
 
-    fn content(&self, entry: &Entry, folder: &Path) -> Option<&Hit> {
+    fn content(&self, entry: &Entry, folder: &TreeRoot) -> Option<&Hit> {
         let attributes = entry.xattrs.values().find_map(|value| self.bytes(value));
         let own = || match &entry.node {
-            Node::File { .. } => self.file(&entry.path.under(folder)),
+            Node::File { .. } => self.file(&folder.open_file(&entry.path).ok()?),
             Node::Symlink { target } => self.bytes(target),
             _ => None,
         };
@@ -147,46 +146,33 @@ impl Finder {
         }
     }
 
-    /// Searches the files of a folder that changed since `started`.
-    fn folder(&self, folder: &Path, started: Timestamp) -> Option<(String, &Hit)> {
-        below(folder).par_iter().find_map_any(|path| {
-            let about = std::fs::symlink_metadata(path).ok()?;
-            let name = path.file_name().unwrap_or_default();
-            if about.is_dir() {
-                return None;
-            }
-            let is_new = about.ctime() >= started.seconds;
-            let hit = self.bytes(name.as_bytes()).or_else(|| {
-                (about.is_file() && is_new)
-                    .then(|| self.file(path))
-                    .flatten()
-            });
-            hit.map(|hit| (name.to_string_lossy().into_owned(), hit))
-        })
+    /// Searches the files of a folder that changed since `started`. Other steps may change it at
+    /// the same time: what is gone when it is its turn is passed over.
+    fn folder(&self, folder: &TreeRoot, started: Timestamp) -> Option<(String, &Hit)> {
+        let take_all = |_: &ImagePath, _: bool| Decision::Take;
+        let visit = |found: &Found<'_>| {
+            let name = found.path.file_name().unwrap_or_default();
+            let is_new = found.stat.st_ctime >= started.seconds;
+            let hit = match found.kind {
+                FileType::Directory => None,
+                FileType::RegularFile if is_new => {
+                    self.bytes(name).or_else(|| self.file(&found.open().ok()?))
+                }
+                _ => self.bytes(name),
+            };
+            Ok(hit.map(|hit| (String::from_utf8_lossy(name).into_owned(), hit)))
+        };
+        let hits = walk(folder, &ImagePath::root(), &take_all, &visit);
+        hits.ok()?.into_iter().next()
     }
-}
-
-/// All that lies below a folder, which a step may have made deeper than any stack.
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                open.push(entry.path());
-            }
-            all.push(entry.path());
-        }
-    }
-    all
 }
 
 /// What a step changed.
 pub(crate) struct Changed<'a> {
     pub(crate) step: &'a Step,
     pub(crate) manifest: &'a Manifest,
-    pub(crate) folder: &'a Path,
-    pub(crate) volumes: &'a [PathBuf],
+    pub(crate) folder: &'a TreeRoot,
+    pub(crate) volumes: &'a [TreeRoot],
     pub(crate) started: Timestamp,
     /// Paths in which the user wants secrets.
     pub(crate) allowed: &'a [String],
@@ -354,10 +340,10 @@ mod tests {
             let mut bytes = vec![b'.'; length];
             bytes[at..at + 7].copy_from_slice(b"hunter2");
             std::fs::write(&path, &bytes).unwrap();
-            assert!(finder.file(&path).is_some(), "{at}");
+            assert!(finder.file(&File::open(&path).unwrap()).is_some(), "{at}");
         }
         std::fs::write(&path, vec![b'.'; length]).unwrap();
-        assert!(finder.file(&path).is_none());
+        assert!(finder.file(&File::open(&path).unwrap()).is_none());
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod leak;
 mod mask;
 mod merged;
 mod output;
+mod output_folder;
 mod parallel;
 mod pin;
 mod rebase;
@@ -48,7 +49,8 @@ pub use files::FilesError;
 pub use forecast::{Edits, Fate, Forecast};
 pub use inspect::{Difference, ImageReport, LayerReport};
 pub use layering::{LayerPlan, PathRule};
-pub use output::{OutputEntry, with_prefix, write_folder, write_root_tar};
+pub use output::{OutputEntry, with_prefix, write_root_tar};
+pub use output_folder::{left_out_warning, write_folder};
 pub use pin::{Pin, Pins};
 pub use rebase::Rebase;
 pub use remote::{

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use kiln_cache::{Sharing, Tree};
+use kiln_cache::Tree;
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Manifest, TreeId};
+use kiln_tree::{Sharing, copy_tree};
 
 use crate::EngineError;
-use crate::copied::copy_out;
 use crate::layers::view_of;
 use crate::step::Shared;
 
@@ -47,7 +47,7 @@ impl Shared<'_> {
         let files = view_of(trees)?.flatten();
         let staging = store.staging()?;
         let give_away = self.engine.gives_away();
-        copy_out(&files, staging.fs(), give_away, Sharing::HardLink).map_err(|source| {
+        copy_tree(&files, staging.root(), give_away, Sharing::HardLink).map_err(|source| {
             EngineError::Output {
                 what: "the joined layers of a long stack".to_owned(),
                 source,

@@ -1,23 +1,24 @@
 //! What comes out: archives, folders, registries, names.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::ImageRecord;
 use kiln_graph::{Entry, Node, Target, Timestamp};
-use kiln_image::layer::{ContentChanged, EncodeOptions, write_tar};
+use kiln_image::layer::{EncodeOptions, write_tar};
 use kiln_image::{
     ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
 };
+use kiln_tree::{TreePath, TreeRoot};
 
 use crate::assemble::BlobOrigin;
 use crate::layers::view_of;
 use crate::solve::Solved;
 use crate::{EngineError, Event, EventSink, Image};
 
-/// A file of an image, and where its content lies on the host.
-pub type OutputEntry = (Entry, PathBuf);
+/// A file of an image, and where its content lies.
+pub type OutputEntry = (Entry, TreePath);
 
 impl Solved {
     /// The files of a target's root.
@@ -281,14 +282,15 @@ impl Solved {
 #[must_use]
 pub fn with_prefix(files: &[OutputEntry], prefix: &str) -> Vec<OutputEntry> {
     let prefix = kiln_graph::ImagePath::new(prefix);
-    let mut moved = vec![(Entry::directory(prefix.clone()), PathBuf::new())];
-    for (entry, host) in files {
+    let nowhere = TreeRoot::at("").join(prefix.clone());
+    let mut moved = vec![(Entry::directory(prefix.clone()), nowhere)];
+    for (entry, place) in files {
         let mut entry = entry.clone();
         entry.path = prefix.join(entry.path.relative_bytes());
         if let Node::HardLink { to } = &mut entry.node {
             *to = prefix.join(to.relative_bytes());
         }
-        moved.push((entry, host.clone()));
+        moved.push((entry, place.clone()));
     }
     moved
 }
@@ -302,14 +304,13 @@ pub fn write_root_tar(
     latest: Option<Timestamp>,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
-    let (entries, hosts): (Vec<Entry>, Vec<&PathBuf>) = files
+    let entries: Vec<Entry> = files.iter().map(|(entry, _)| entry.clone()).collect();
+    let places: std::collections::BTreeMap<_, _> = files
         .iter()
-        .map(|(entry, host)| (entry.clone(), host))
-        .unzip();
-    let places: std::collections::BTreeMap<_, _> =
-        entries.iter().map(|entry| &entry.path).zip(hosts).collect();
+        .map(|(entry, place)| (&entry.path, place))
+        .collect();
     let source = |entry: &Entry| match places.get(&entry.path) {
-        Some(path) => std::fs::File::open(path),
+        Some(place) => place.open_file(),
         None => Err(std::io::ErrorKind::NotFound.into()),
     };
     let options = EncodeOptions {
@@ -317,46 +318,4 @@ pub fn write_root_tar(
         ..EncodeOptions::default()
     };
     write_tar(&entries, &source, out, &options)
-}
-
-/// Writes files into a folder, which is made when missing.
-///
-/// # Errors
-/// When a file can't be read or written.
-pub fn write_folder(files: &[OutputEntry], folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    for (entry, host) in files {
-        let target = entry.path.under(folder);
-        if !entry.is_directory() {
-            _ = std::fs::remove_file(&target);
-        }
-        match &entry.node {
-            Node::Directory { .. } => {
-                // What an earlier build left there must not lead this one elsewhere.
-                if std::fs::symlink_metadata(&target).is_ok_and(|about| about.is_symlink()) {
-                    std::fs::remove_file(&target)?;
-                }
-                std::fs::create_dir_all(&target)?;
-            }
-            Node::File { digest, .. } => {
-                kiln_cache::share(host, &target, kiln_cache::Sharing::ContentOnly)?;
-                let actual = kiln_cache::scan::upper::digest_of(&target, &entry.path);
-                if actual.ok() != Some(*digest) {
-                    return Err(ContentChanged(entry.path.to_string()).into());
-                }
-            }
-            Node::HardLink { to } => std::fs::hard_link(to.under(folder), &target)?,
-            Node::Symlink { target: points_to } => {
-                let points_to: &std::ffi::OsStr =
-                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
-                std::os::unix::fs::symlink(points_to, &target)?;
-            }
-            _ => {}
-        }
-    }
-    for (entry, _) in files.iter().rev().filter(|(entry, _)| entry.is_directory()) {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(entry.mode);
-        std::fs::set_permissions(entry.path.under(folder), mode)?;
-    }
-    Ok(())
 }

@@ -1,10 +1,10 @@
 //! The result of a step: a root filesystem as a stack of layers, or a folder of the user's.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_graph::encode::Encoder;
 use kiln_graph::{ContentDigest, ImageLayer, ImagePath, Manifest, TreeId};
+use kiln_tree::TreeRoot;
 
 use crate::remote::Distant;
 
@@ -88,8 +88,8 @@ fn stack(below: ContentDigest, layer: &LayerRef, empty: Option<TreeId>) -> Conte
 /// A folder of the user's, as it was scanned.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    /// Where it is on the host.
-    pub(crate) path: PathBuf,
+    /// Where it is.
+    pub(crate) root: TreeRoot,
     /// What was scanned of it.
     pub(crate) manifest: Arc<Manifest>,
 }

@@ -1,26 +1,22 @@
 //! The files that a stack of trees shows: what overlayfs would, without mounting anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
-use kiln_sandbox::Place;
+use kiln_tree::{TreePath, TreeRoot, resolve};
 
 /// One tree of a stack.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
     /// Its entries.
     pub(crate) manifest: Arc<Manifest>,
-    /// Where its files lie on the host.
-    pub(crate) root: PathBuf,
+    /// Where its files lie.
+    pub(crate) root: TreeRoot,
 }
 
-/// More links than this in one path are a loop.
-const MOST_LINKS: u32 = 255;
-
-/// No `/etc/passwd` of an honest image is larger.
-const MOST_TEXT: u64 = 16 << 20;
+/// No `/etc/passwd` of an honest image is larger, in bytes.
+const MAX_TEXT: u64 = 16 << 20;
 
 /// The merged files of a stack, lowest first.
 #[derive(Clone, Debug, Default)]
@@ -56,22 +52,21 @@ impl View {
     /// Whether a layer hides what lower layers have at `path`.
     fn hides_below(&self, layer: usize, path: &ImagePath) -> bool {
         let manifest = &self.layers[layer].manifest;
-        let hides = |above: ImagePath| match manifest.get(&above).map(|entry| &entry.node) {
-            None => false,
-            Some(Node::Directory { opaque }) => *opaque,
-            Some(_) => true,
+        // A tree has all folders above what it has: where one is missing, so are those below it.
+        let above = path.ancestors().skip(1);
+        let above = above.map_while(|above| manifest.get(&above));
+        let hides = |entry: &Entry| match entry.node {
+            Node::Directory { opaque } => opaque,
+            _ => true,
         };
-        path.ancestors().any(hides)
+        let root = manifest.get(&ImagePath::root());
+        root.into_iter().chain(above).any(hides)
     }
 
-    /// Where the content of a file lies on the host.
-    pub(crate) fn host_path(&self, found: &Found<'_>) -> PathBuf {
-        found.entry.path.under(&self.layers[found.layer].root)
-    }
-
-    /// Where the content of a file lies, for a mount: its path is looked up when it is mounted.
-    pub(crate) fn host_place(&self, found: &Found<'_>) -> Place {
-        Place::below(&self.layers[found.layer].root, found.entry.path.relative())
+    /// Where the content of a file lies.
+    pub(crate) fn place(&self, found: &Found<'_>) -> TreePath {
+        let path = found.entry.path.clone();
+        self.layers[found.layer].root.join(path)
     }
 
     /// What a file is when it is another name of one: that one's entry.
@@ -86,38 +81,14 @@ impl View {
     }
 
     /// `path` with the links in it followed inside the root, the last one if `follow_last`.
-    /// Components that don't exist stay as they are.
+    /// Components that don't exist stay as they are; where links go in circles, the path ends at
+    /// one of them.
     pub(crate) fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        let mut at = ImagePath::root();
-        let mut links = 0;
-        let mut open: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        while let Some(name) = open.pop() {
-            if name == b".." {
-                at = at.parent().unwrap_or_default();
-                continue;
-            }
-            let next = at.join(&name);
-            let target = match self.get(&next).map(|found| &found.entry.node) {
-                Some(Node::Symlink { target }) if follow_last || !open.is_empty() => target,
-                _ => {
-                    at = next;
-                    continue;
-                }
-            };
-            links += 1;
-            if links > MOST_LINKS {
-                return next;
-            }
-            if target.starts_with(b"/") {
-                at = ImagePath::root();
-            }
-            let parts = target
-                .split(|&b| b == b'/')
-                .filter(|part| !part.is_empty() && *part != b".");
-            let parts: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
-            open.extend(parts.into_iter().rev());
-        }
-        at
+        let target = |path: &ImagePath| match &self.get(path)?.entry.node {
+            Node::Symlink { target } => Some(target.clone()),
+            _ => None,
+        };
+        resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
     }
 
     /// All that is visible at and below a folder, in path order.
@@ -153,19 +124,19 @@ impl View {
     }
 
     /// Everything that is visible, as one tree with nothing below it.
-    pub(crate) fn flatten(&self) -> Vec<(Entry, PathBuf)> {
+    pub(crate) fn flatten(&self) -> Vec<(Entry, TreePath)> {
         self.one_tree_below(&ImagePath::root())
     }
 
     /// What is visible at and below a path, as one tree.
-    pub(crate) fn one_tree_below(&self, path: &ImagePath) -> Vec<(Entry, PathBuf)> {
+    pub(crate) fn one_tree_below(&self, path: &ImagePath) -> Vec<(Entry, TreePath)> {
         let visible = self.below(path).into_iter();
         self.as_one_tree(&visible.map(|found| (found, false)).collect::<Vec<_>>())
     }
 
     /// Entries of several layers as those of one tree, each with whether it hides what is below
     /// the stack; links whose first name is hidden become files.
-    fn as_one_tree(&self, visible: &[(Found<'_>, bool)]) -> Vec<(Entry, PathBuf)> {
+    fn as_one_tree(&self, visible: &[(Found<'_>, bool)]) -> Vec<(Entry, TreePath)> {
         let mut first: BTreeMap<(usize, ImagePath), ImagePath> = BTreeMap::new();
         let mut all = Vec::with_capacity(visible.len());
         for (found, hides) in visible {
@@ -188,13 +159,13 @@ impl View {
             if let Node::Directory { opaque } = &mut entry.node {
                 *opaque = *hides;
             }
-            all.push((entry, self.host_path(found)));
+            all.push((entry, self.place(found)));
         }
         all
     }
 
     /// The stack as one tree over whatever is below it: what it hides there stays hidden.
-    pub(crate) fn squash(&self) -> Vec<(Entry, PathBuf)> {
+    pub(crate) fn squash(&self) -> Vec<(Entry, TreePath)> {
         let mut merged: BTreeMap<&ImagePath, (Found<'_>, bool)> = BTreeMap::new();
         for (layer, tree) in self.layers.iter().enumerate() {
             for entry in tree.manifest.entries() {
@@ -222,14 +193,14 @@ impl View {
         self.as_one_tree(&visible)
     }
 
-    /// The host folders that overlayfs must stack to show one folder of this view, lowest first.
-    pub(crate) fn stack_of(&self, folder: &ImagePath) -> Vec<Place> {
+    /// The folders that overlayfs must stack to show one folder of this view, lowest first.
+    pub(crate) fn stack_of(&self, folder: &ImagePath) -> Vec<TreePath> {
         let mut stack = Vec::new();
         for (layer, tree) in self.layers.iter().enumerate().rev() {
             let entry = tree.manifest.get(folder);
             let is_directory = folder.is_root() || entry.is_some_and(Entry::is_directory);
             if is_directory {
-                stack.push(Place::below(&tree.root, folder.relative()));
+                stack.push(tree.root.join(folder.clone()));
             }
             let is_opaque =
                 entry.is_some_and(|entry| entry.node != Node::Directory { opaque: false });
@@ -245,11 +216,11 @@ impl View {
     /// else: a pipe, a device, a link that goes in circles, a very large file.
     pub(crate) fn text(&self, path: &str) -> String {
         let path = self.resolve(&ImagePath::new(path), true);
-        let file = self.get(&path).filter(|found| {
-            matches!(&self.linked(found).node, Node::File { size, .. } if *size <= MOST_TEXT)
-        });
+        let is_file = |found: &Found<'_>| matches!(self.linked(found).node, Node::File { .. });
+        let file = self.get(&path).filter(is_file);
         let bytes = file
-            .and_then(|file| std::fs::read(self.host_path(&file)).ok())
+            .map(|file| self.place(&file))
+            .and_then(|place| place.root.read(&place.path, MAX_TEXT).ok())
             .unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -273,6 +244,7 @@ fn hide<'a>(merged: &mut BTreeMap<&'a ImagePath, Found<'a>>, entry: &'a Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn layer(root: &str, entries: &[(&str, Node)]) -> Layer {
         let entry = |(path, node): &(&str, Node)| Entry {
@@ -281,7 +253,7 @@ mod tests {
         };
         Layer {
             manifest: Arc::new(entries.iter().map(entry).collect()),
-            root: root.into(),
+            root: TreeRoot::at(root),
         }
     }
 
@@ -329,15 +301,13 @@ mod tests {
         assert!(view.get(&"/o/old".into()).is_none());
         assert!(view.get(&"/a/x".into()).is_none());
         let y = view.get(&"/a/y".into()).unwrap();
-        assert_eq!(view.host_path(&y), PathBuf::from("1/a/y"));
-        assert_eq!(
-            view.stack_of(&"/a".into()),
-            ["1", "2"].map(|root| Place::below(root.as_ref(), "a".as_ref()))
-        );
-        assert_eq!(
-            view.stack_of(&"/o".into()),
-            [Place::below("2".as_ref(), "o".as_ref())]
-        );
+        assert_eq!(view.place(&y).display(), PathBuf::from("1/a/y"));
+        let stack = |path: &str| -> Vec<PathBuf> {
+            let stack = view.stack_of(&path.into());
+            stack.iter().map(TreePath::display).collect()
+        };
+        assert_eq!(stack("/a"), [PathBuf::from("1/a"), "2/a".into()]);
+        assert_eq!(stack("/o"), [PathBuf::from("2/o")]);
         assert_eq!(view.names(&"/a".into()), [b"y"]);
     }
 

@@ -1,11 +1,9 @@
 //! Cache volumes that are tied to something, such as a lock file: the exact one is taken first, then
 //! the newest of the same name, here before elsewhere.
 
-use kiln_cache::VolumeSharing;
-use kiln_graph::Manifest;
+use kiln_tree::{Sharing, copy_tree};
 
 use crate::EngineError;
-use crate::copied::copy_out;
 use crate::engine::Engine;
 use crate::step::Shared;
 use crate::view::{Layer, View};
@@ -41,24 +39,27 @@ impl Shared<'_> {
 }
 
 impl Engine {
-    /// Makes a volume a copy of another.
+    /// Makes a volume a copy of another, which no step changes meanwhile.
     fn copy_volume(&self, from: &str, to: &str) -> Result<(), EngineError> {
-        let source = self.store.volume(from, VolumeSharing::Shared)?;
-        let manifest: Manifest = self.scan_volume(source.path())?;
-        let layer = Layer {
-            manifest: std::sync::Arc::new(manifest),
-            root: source.path().to_owned(),
+        let Some(source) = self.store.volume_alone(from)? else {
+            return Ok(());
         };
+        let manifest = self.scan_volume(source.root())?;
+        let root = source.root().clone();
         let staging = self.store.staging()?;
-        let sharing = kiln_cache::Sharing::ContentOnly;
-        let files = View::new(vec![layer]).flatten();
-        let fail = |source| EngineError::Output {
-            what: format!("cache volume {to}"),
-            source,
-        };
-        copy_out(&files, staging.fs(), self.gives_away(), sharing).map_err(fail)?;
-        let own = crate::remote::own_entry(source.path()).map_err(fail)?;
-        crate::files::set_attributes(&own, staging.fs(), self.gives_away()).map_err(fail)?;
+        let files = View::new(vec![Layer {
+            manifest: std::sync::Arc::new(manifest),
+            root: root.clone(),
+        }]);
+        let give_away = self.gives_away();
+        let sharing = Sharing::ContentOnly;
+        copy_tree(&files.flatten(), staging.root(), give_away, sharing)
+            .and_then(|()| crate::remote::own_entry(&root))
+            .and_then(|own| staging.root().set_attributes(&own, give_away))
+            .map_err(|source| EngineError::Output {
+                what: format!("cache volume {to}"),
+                source,
+            })?;
         Ok(self.store.replace_volume(to, staging)?)
     }
 }

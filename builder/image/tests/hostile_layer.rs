@@ -8,6 +8,7 @@ use std::path::Path;
 
 use kiln_graph::Node;
 use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
+use kiln_tree::{OverlayXattrs, TreeRoot};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -197,7 +198,7 @@ fn made() -> impl Strategy<Value = Made> {
 
 fn options() -> UnpackOptions {
     UnpackOptions {
-        opaque_xattr: "trusted.overlay.opaque",
+        xattrs: OverlayXattrs::Trusted,
         give_away: rustix::process::geteuid().is_root(),
     }
 }
@@ -208,7 +209,7 @@ fn try_out(bytes: &[u8]) -> Option<(tempfile::TempDir, Unpacked)> {
     std::fs::write(outer.path().join("canary"), "alive").unwrap();
     let folder = outer.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
-    let done = unpack(bytes, &folder, &options());
+    let done = unpack(bytes, &TreeRoot::at(&folder), &options());
     assert_eq!(
         std::fs::read(outer.path().join("canary")).unwrap(),
         b"alive"
@@ -302,7 +303,7 @@ fn headers_without_end_are_refused() {
         let mut bytes = block(b"a", b"", kind, 6 << 30, 0).to_vec();
         bytes.resize(64 << 20, b'1');
         let outer = tempfile::tempdir().unwrap();
-        let error = unpack(&*bytes, outer.path(), &options()).unwrap_err();
+        let error = unpack(&*bytes, &TreeRoot::at(outer.path()), &options()).unwrap_err();
         assert!(error.to_string().contains("larger than 4 MiB"), "{error}");
     }
 }

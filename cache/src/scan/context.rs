@@ -3,17 +3,15 @@
 use std::path::Path;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
+use kiln_tree::{Found, TreeError, TreeRoot, Visit, hash_file, timestamp, walk};
 use rayon::prelude::*;
 use rustix::fs::{FileType, Stat};
 
-use super::hash::hash_file;
 use super::stat_cache::StatCache;
-use super::upper::{read_link, timestamp};
-use super::walk::{Found, walk};
 use crate::error::Context as _;
 use crate::{Store, StoreError};
 
-pub use super::walk::Decision;
+pub use kiln_tree::Decision;
 
 /// Which part of a folder is read.
 pub struct Selection<'a> {
@@ -38,10 +36,11 @@ impl std::fmt::Debug for Selection<'_> {
 pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Manifest, StoreError> {
     let canonical = folder.canonicalize().context("open the folder", folder)?;
     let cache = StatCache::load(store.stat_cache_path(&canonical, wanted.roots));
-    let visit = |found: Found| read(&found, &cache);
+    let tree = TreeRoot::at(canonical);
+    let visit = |found: &Found<'_>| read(&tree, found, &cache);
     let mut entries = Vec::new();
     for root in wanted.roots {
-        scan_root(&canonical, root, wanted, &visit, &mut entries)?;
+        scan_root(&tree, root, wanted, &visit, &mut entries)?;
     }
     cache.save();
     entries.par_sort_by(|a, b| a.path.cmp(&b.path));
@@ -49,10 +48,10 @@ pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Mani
 }
 
 fn scan_root(
-    folder: &Path,
+    folder: &TreeRoot,
     root: &ImagePath,
     wanted: &Selection<'_>,
-    visit: &(dyn Fn(Found) -> Result<Option<Entry>, StoreError> + Sync),
+    visit: Visit<'_, Entry>,
     entries: &mut Vec<Entry>,
 ) -> Result<(), StoreError> {
     let mut blocked = false;
@@ -61,42 +60,30 @@ fn scan_root(
         .chain([root.clone()])
         .filter(|path| !path.is_root())
     {
-        let Some(found) = look(folder, &path)? else {
+        let look = |found: &Found<'_>| {
+            let is_directory = found.kind == FileType::Directory;
+            let decision = (wanted.filter)(&path, is_directory);
+            blocked |= decision == Decision::SkipAll;
+            let entry = match decision {
+                Decision::Take => visit(found)?,
+                Decision::Skip | Decision::SkipAll => None,
+            };
+            Ok((is_directory, entry))
+        };
+        let Some((is_directory, entry)) = folder.visit(&path, look)? else {
             return Ok(());
         };
-        let is_directory = found.kind == FileType::Directory;
-        let decision = (wanted.filter)(&path, is_directory);
-        blocked |= decision == Decision::SkipAll;
-        if decision == Decision::Take {
-            entries.extend(visit(found)?);
-        }
+        entries.extend(entry);
         if blocked || !is_directory {
             return Ok(());
         }
     }
-    entries.extend(walk(&root.under(folder), root, wanted.filter, visit)?);
+    entries.extend(walk(folder, root, wanted.filter, visit)?);
     Ok(())
 }
 
-fn look(folder: &Path, path: &ImagePath) -> Result<Option<Found>, StoreError> {
-    let host = path.under(folder);
-    match rustix::fs::lstat(&host) {
-        Ok(stat) => {
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            Ok(Some(Found {
-                path: path.clone(),
-                host,
-                stat,
-                kind,
-            }))
-        }
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
-        Err(error) => Err(error).context("look at", &host),
-    }
-}
-
-fn read(found: &Found, cache: &StatCache) -> Result<Option<Entry>, StoreError> {
-    let Some(node) = node(found, cache)? else {
+fn read(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<Entry>, TreeError> {
+    let Some(node) = node(root, found, cache)? else {
         return Ok(None);
     };
     let Stat {
@@ -120,12 +107,25 @@ fn read(found: &Found, cache: &StatCache) -> Result<Option<Entry>, StoreError> {
     }))
 }
 
-fn node(found: &Found, cache: &StatCache) -> Result<Option<Node>, StoreError> {
+fn node(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<Node>, TreeError> {
+    let failed = |action| {
+        move |source| TreeError::Io {
+            action,
+            path: found.path.under(root.path()),
+            source,
+        }
+    };
     let device = found.stat.st_rdev;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     Ok(Some(match found.kind {
         FileType::RegularFile => {
-            let hash = || hash_file(&found.host, &found.path, &found.stat);
+            let hash = || {
+                let digest = found.open().and_then(|file| hash_file(file, &found.stat));
+                let path = found.path.clone();
+                digest
+                    .map_err(failed("read"))?
+                    .ok_or(TreeError::Changed { path })
+            };
             let digest = cache.digest(&found.stat, hash)?;
             Node::File {
                 size: u64::try_from(found.stat.st_size).unwrap_or(0),
@@ -134,7 +134,7 @@ fn node(found: &Found, cache: &StatCache) -> Result<Option<Node>, StoreError> {
         }
         FileType::Directory => Node::Directory { opaque: false },
         FileType::Symlink => Node::Symlink {
-            target: read_link(&found.host)?,
+            target: found.read_link().map_err(failed("read the link"))?,
         },
         FileType::CharacterDevice => Node::CharDevice { major, minor },
         FileType::BlockDevice => Node::BlockDevice { major, minor },

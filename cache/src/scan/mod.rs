@@ -1,8 +1,4 @@
-//! Reads folders into manifests: what a step changed ([`upper`]), and the user's own folders
-//! ([`context`]).
+//! Reads the user's own directories into manifests ([`context`]).
 
 pub mod context;
-mod hash;
 mod stat_cache;
-pub mod upper;
-mod walk;

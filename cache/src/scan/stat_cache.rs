@@ -16,9 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_graph::Digest;
+use kiln_tree::TreeError;
 use rustix::fs::Stat;
-
-use crate::StoreError;
 
 const MAGIC: &[u8; 8] = b"kilnstat";
 const VERSION: u32 = 1;
@@ -66,8 +65,8 @@ impl StatCache {
     pub(crate) fn digest(
         &self,
         stat: &Stat,
-        hash: impl FnOnce() -> Result<Digest, StoreError>,
-    ) -> Result<Digest, StoreError> {
+        hash: impl FnOnce() -> Result<Digest, TreeError>,
+    ) -> Result<Digest, TreeError> {
         let state = state(stat);
         if let Some((at, digest)) = self.find(&state) {
             self.met[at].store(true, Ordering::Relaxed);

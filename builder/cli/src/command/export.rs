@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::StepOutcome;
-use kiln_engine::{
-    Engine, EngineError, EventSink, Moment, OutputEntry, Request, Solved, StepRef, write_folder,
-};
+use kiln_engine::{Engine, EventSink, Moment, OutputEntry, Request, Solved, StepRef};
 use kiln_graph::{Build, Export, StepId};
 
+use super::output::to_folder;
 use super::say;
 use kiln::Error;
 
@@ -104,10 +103,7 @@ fn put(export: &Export, folder: &Path, files: Option<Vec<OutputEntry>>) -> Resul
         ));
         return Ok(());
     };
-    write_folder(&files, folder).map_err(|source| EngineError::Output {
-        what: folder.display().to_string(),
-        source,
-    })?;
+    to_folder(&files, folder)?;
     say(&format!("exported {} to {}", export.name, folder.display()));
     Ok(())
 }

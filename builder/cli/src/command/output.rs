@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use kiln_engine::{
-    EngineError, EventSink, Image, ImageOptions, OutputEntry, Solved, write_folder, write_root_tar,
+    EngineError, EventSink, Image, ImageOptions, OutputEntry, Solved, left_out_warning,
+    write_folder, write_root_tar,
 };
 use kiln_graph::{Platform, Timestamp};
 use kiln_image::layer::Codec;
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
 
+use super::say;
 use kiln::Error;
 
 /// A form of result.
@@ -220,7 +222,7 @@ fn one(
         Form::Local => {
             for (platform, files) in all_files(solved, events)? {
                 let folder = platform.map_or_else(|| dest.to_owned(), |name| dest.join(name));
-                write_folder(&files, &folder).map_err(|source| fail(&folder, source))?;
+                to_folder(&files, &folder)?;
             }
             Ok(())
         }
@@ -290,6 +292,15 @@ fn fail(path: &Path, source: std::io::Error) -> Error {
         source,
     }
     .into()
+}
+
+/// Writes files into a folder, and says what could not be written.
+pub(crate) fn to_folder(files: &[OutputEntry], folder: &Path) -> Result<(), Error> {
+    let left_out = write_folder(files, folder).map_err(|source| fail(folder, source))?;
+    if let Some(text) = left_out_warning(&left_out, folder) {
+        say(&format!("WARNING: {text}"));
+    }
+    Ok(())
 }
 
 /// Writes a file at once: nobody sees half of it.

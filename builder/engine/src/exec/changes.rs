@@ -1,9 +1,9 @@
 //! What a command changed, without the traces of its surroundings.
 
-use kiln_cache::Staging;
-use kiln_cache::scan::upper::{self, UpperOptions};
+use kiln_cache::{Staging, StoreError};
 use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
 use kiln_sandbox::{Finished, Ways};
+use kiln_tree::upper::{self, UpperOptions};
 
 use crate::EngineError;
 use crate::step::Shared;
@@ -32,7 +32,7 @@ impl Shared<'_> {
             started,
             owner: &owner,
         };
-        let manifest = upper::scan(staging.fs(), &options)?;
+        let manifest = upper::scan(staging.root(), &options).map_err(StoreError::from)?;
         let manifest = without_traces(manifest, base, finished, &staging);
         Ok((staging, manifest))
     }
@@ -67,7 +67,7 @@ fn without_traces(
                 let was = base.get(suspect).map(|found| found.entry);
                 was.is_some_and(|was| same_folder(was, entry))
             });
-        if is_alone && same && std::fs::remove_dir(suspect.under(staging.fs())).is_ok() {
+        if is_alone && same && staging.root().remove_directory(suspect).is_ok() {
             entries.retain(|entry| entry.path != *suspect);
         }
     }

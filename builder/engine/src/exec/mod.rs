@@ -13,6 +13,7 @@ use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Time
 use kiln_sandbox::{
     Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
 };
+use kiln_tree::TreeRoot;
 
 use crate::engine::DefaultNetwork;
 use crate::layers::view_of;
@@ -169,15 +170,12 @@ impl Shared<'_> {
         let Some(finder) = Finder::new(&held.secrets) else {
             return Ok(());
         };
-        let volumes: Vec<PathBuf> = held
-            .volumes
-            .iter()
-            .map(|volume| volume.path().to_owned())
-            .collect();
+        let volumes = held.volumes.iter().map(|volume| volume.root().clone());
+        let volumes: Vec<TreeRoot> = volumes.collect();
         finder.check(&Changed {
             step,
             manifest,
-            folder: staging.fs(),
+            folder: staging.root(),
             volumes: &volumes,
             started,
             allowed: &self.request.allow_secrets_in,

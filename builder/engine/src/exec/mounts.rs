@@ -1,16 +1,17 @@
 //! What is mounted for the time of a command.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::{Staging, Volume, VolumeSharing};
 use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step, UnixId};
 use kiln_sandbox::{Isolation, Mount, Place, Ways};
+use kiln_tree::{TreePath, TreeRoot, copy_tree};
 use zeroize::Zeroizing;
 
 use super::missing;
 use crate::EngineError;
-use crate::copied::copy_out;
 use crate::mask::{Hidden, SHORTEST};
 use crate::snapshot::StepResult;
 use crate::step::Shared;
@@ -59,6 +60,7 @@ impl Shared<'_> {
     ) -> Result<Mounted, EngineError> {
         let mut mounts = Vec::new();
         let mut env = Vec::new();
+        let names = self.find_volumes(exec)?;
         for mount in &exec.mounts {
             let target = PathBuf::from(mount.target.to_string());
             let kind = match &mount.kind {
@@ -67,7 +69,9 @@ impl Shared<'_> {
                     source,
                     writable,
                 } => Some(self.bind(step, &inputs[from.index()], source, *writable, held)?),
-                MountKind::Cache(cache) => Some(self.cache(cache, inputs, held)?),
+                MountKind::Cache(cache) => {
+                    Some(self.cache(cache, &names[&cache.id], inputs, held)?)
+                }
                 MountKind::Tmpfs { size } => Some(kiln_sandbox::MountKind::Tmpfs {
                     size: *size,
                     mode: 0o1777,
@@ -168,7 +172,7 @@ impl Shared<'_> {
                 let tree = self.import(folder, source)?;
                 Arc::new(View::new(vec![Layer {
                     manifest: tree.manifest()?,
-                    root: tree.fs(),
+                    root: tree.root(),
                 }]))
             }
             StepResult::Snapshot(_) => self.view(from)?,
@@ -185,7 +189,7 @@ impl Shared<'_> {
                 return self.bind_copy(&view, &path, writable, held);
             }
             return Ok(kiln_sandbox::MountKind::Bind {
-                source: view.host_place(&found),
+                source: source_of(&view.place(&found)),
                 read_only: true,
             });
         }
@@ -201,7 +205,7 @@ impl Shared<'_> {
         }
         if let ([only], false) = (&lowers[..], writable) {
             return Ok(kiln_sandbox::MountKind::Bind {
-                source: only.clone(),
+                source: source_of(only),
                 read_only: true,
             });
         }
@@ -217,6 +221,7 @@ impl Shared<'_> {
                 Some(places)
             }
         };
+        let lowers = lowers.iter().map(source_of).collect();
         Ok(kiln_sandbox::MountKind::Overlay { lowers, upper })
     }
 
@@ -229,9 +234,9 @@ impl Shared<'_> {
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
         let staging = self.engine.store.staging()?;
-        let source = Place::below(staging.fs(), path.relative());
+        let source = source_of(&staging.root().join(path.clone()));
         let above = path.parent().unwrap_or_else(ImagePath::root);
-        let made = std::fs::create_dir_all(above.under(staging.fs()));
+        let made = staging.root().create_directories(&above);
         made.map_err(|source| EngineError::Output {
             what: "a copy of what is mounted".to_owned(),
             source,
@@ -246,24 +251,33 @@ impl Shared<'_> {
 
     pub(super) fn copy_out(
         &self,
-        files: &[(Entry, PathBuf)],
+        files: &[(Entry, TreePath)],
         staging: &Staging,
     ) -> Result<(), EngineError> {
-        copy_out(
-            files,
-            staging.fs(),
-            self.engine.gives_away(),
-            kiln_cache::Sharing::ContentOnly,
-        )
-        .map_err(|source| EngineError::Output {
+        let give_away = self.engine.gives_away();
+        let sharing = kiln_tree::Sharing::ContentOnly;
+        copy_tree(files, staging.root(), give_away, sharing).map_err(|source| EngineError::Output {
             what: "a copy of the root".to_owned(),
             source,
         })
     }
 
+    /// The volumes that a step asks for by their ids. All are found before one is held: to find one
+    /// may mean to copy another, and so to wait until no step uses that.
+    fn find_volumes(&self, exec: &Exec) -> Result<BTreeMap<String, String>, EngineError> {
+        let mut names = BTreeMap::new();
+        for mount in &exec.mounts {
+            if let MountKind::Cache(cache) = &mount.kind {
+                names.insert(cache.id.clone(), self.find_volume(&cache.id)?);
+            }
+        }
+        Ok(names)
+    }
+
     fn cache(
         &self,
         cache: &CacheMount,
+        name: &str,
         inputs: &[StepResult],
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
@@ -274,61 +288,61 @@ impl Shared<'_> {
             Sharing::Private => VolumeSharing::Private,
             Sharing::Locked => VolumeSharing::Locked,
         };
-        let name = self.find_volume(&cache.id)?;
-        let mut volume = self.engine.store.volume(&name, sharing)?;
-        let folder = volume.path().to_owned();
+        let begin = |staging: &Staging| self.begin_volume(cache, inputs, staging.root());
+        let mut volume = self.engine.store.volume(name, sharing, begin)?;
+        if let Some(into) = held.root.clone() {
+            volume.lend(&into)?;
+        }
+        let source = Place::from(volume.path().to_owned());
+        held.volumes.push(volume);
+        Ok(kiln_sandbox::MountKind::Bind {
+            source,
+            read_only: cache.read_only,
+        })
+    }
+
+    /// Makes an empty directory what a new cache volume begins with.
+    fn begin_volume(
+        &self,
+        cache: &CacheMount,
+        inputs: &[StepResult],
+        to: &TreeRoot,
+    ) -> Result<(), EngineError> {
         let output = |source| EngineError::Output {
             what: format!("cache volume {}", cache.id),
             source,
         };
-        if volume.is_new() {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(cache.mode);
-            std::fs::set_permissions(&folder, mode).map_err(output)?;
-            if self.engine.gives_away() {
-                std::os::unix::fs::chown(&folder, Some(cache.uid.get()), Some(cache.gid.get()))
-                    .map_err(output)?;
-            }
-            if let Some(from) = cache.from {
-                let view = self.view(&inputs[from.index()])?;
-                fill(&view, &cache.source, &folder).map_err(output)?;
-            }
+        let give_away = self.engine.gives_away();
+        if let Some(from) = cache.from {
+            let view = self.view(&inputs[from.index()])?;
+            let files = files_below(&view, &view.resolve(&cache.source, true));
+            copy_tree(&files, to, give_away, kiln_tree::Sharing::ContentOnly).map_err(output)?;
         }
-        if let Some(into) = held.root.clone() {
-            volume.lend(&into)?;
+        let root = ImagePath::root();
+        if give_away {
+            to.set_owner(&root, cache.uid.get(), cache.gid.get())
+                .map_err(output)?;
         }
-        held.volumes.push(volume);
-        Ok(kiln_sandbox::MountKind::Bind {
-            source: folder.into(),
-            read_only: cache.read_only,
-        })
+        to.set_mode(&root, cache.mode).map_err(output)
     }
 }
 
-/// Fills a new cache volume.
-fn fill(view: &View, source: &ImagePath, folder: &std::path::Path) -> std::io::Result<()> {
-    let source = view.resolve(source, true);
-    for found in view.below(&source) {
-        let relative = ImagePath::new(found.entry.path.strip_prefix(&source).unwrap_or_default());
-        if relative.is_root() {
-            continue;
+/// What a folder of an image holds, as a tree of its own.
+fn files_below(view: &View, folder: &ImagePath) -> Vec<(Entry, TreePath)> {
+    let inside = |path: &ImagePath| ImagePath::new(path.strip_prefix(folder).unwrap_or_default());
+    let files = view.one_tree_below(folder).into_iter();
+    let files = files.filter(|(entry, _)| entry.path != *folder);
+    let moved = files.map(|(mut entry, place)| {
+        entry.path = inside(&entry.path);
+        if let Node::HardLink { to } = &mut entry.node {
+            *to = inside(to);
         }
-        let target = relative.under(folder);
-        match &view.linked(&found).node {
-            Node::Directory { .. } => std::fs::create_dir_all(&target)?,
-            Node::Symlink { target: points_to } => {
-                let points_to: &std::ffi::OsStr =
-                    std::os::unix::ffi::OsStrExt::from_bytes(points_to);
-                std::os::unix::fs::symlink(points_to, &target)?;
-            }
-            Node::File { .. } => {
-                kiln_cache::share(
-                    &view.host_path(&found),
-                    &target,
-                    kiln_cache::Sharing::ContentOnly,
-                )?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+        (entry, place)
+    });
+    moved.collect()
+}
+
+/// A path of a tree, to be mounted.
+fn source_of(place: &TreePath) -> Place {
+    Place::below(place.root.path(), place.path.relative())
 }

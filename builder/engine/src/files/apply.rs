@@ -1,18 +1,19 @@
 //! Carries the actions out, one after the other; the files of one action in parallel.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
-use kiln_cache::{Sharing, share};
 use kiln_graph::{
     Chmod, CopyFiles, Digest, Entry, FileAction, Files, ImagePath, Manifest, Node, Owner,
     Timestamp, UnixId,
 };
-use kiln_image::layer::{Unpacked, unpack as unpack_layer};
+use kiln_image::layer::unpack as unpack_layer;
 use kiln_sandbox::{NoSuchUser, resolve_user};
+use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, set_file_attributes, timestamp};
 use rayon::prelude::*;
 
-use super::place::{NewFolder, Place, set_attributes};
+use super::place::{NewFolder, Place};
 use super::{FilesError, Selected, select};
 use crate::view::{Layer, View};
 
@@ -23,9 +24,9 @@ pub(crate) struct Surroundings<'a> {
     /// The step's inputs by position.
     pub(crate) inputs: &'a [Arc<View>],
     /// The empty folder that becomes the change.
-    pub(crate) folder: &'a Path,
-    /// Marks opaque folders.
-    pub(crate) opaque_xattr: &'static str,
+    pub(crate) folder: &'a TreeRoot,
+    /// Where opaque folders are marked.
+    pub(crate) xattrs: OverlayXattrs,
     /// Whether files can be given to their owners.
     pub(crate) give_away: bool,
     /// An earlier result of the same instruction, whose files may be shared.
@@ -46,7 +47,7 @@ pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Applied,
     let mut place = Place::new(
         around.base,
         around.folder,
-        around.opaque_xattr,
+        around.xattrs,
         around.give_away,
         around.now,
     );
@@ -104,7 +105,7 @@ fn one(
                 node,
                 ..Entry::directory(path)
             };
-            place.put(entry, |host| std::fs::write(host, content))
+            place.put_file(entry, content)
         }
         FileAction::Symlink {
             path,
@@ -239,8 +240,7 @@ fn copy_files(
 /// A file to be brought once its folder is there.
 struct Job {
     entry: Entry,
-    from: PathBuf,
-    to: PathBuf,
+    from: TreePath,
 }
 
 fn copy_one(
@@ -269,7 +269,7 @@ fn copy_one(
         match entry.node {
             Node::Directory { .. } if is_top && !copy.parents => {}
             Node::Directory { .. } => put_folder(entry, place)?,
-            Node::File { .. } => jobs.push(job(entry, source.host_path(&found), place)?),
+            Node::File { .. } => jobs.push(job(entry, source.place(&found), place)?),
             _ => {
                 parent_of(&entry.path, changes, place)?;
                 place.put_special(entry)?;
@@ -306,13 +306,12 @@ fn parent_of(
     })
 }
 
-fn job(entry: Entry, from: PathBuf, place: &mut Place<'_>) -> Result<Job, FilesError> {
+fn job(entry: Entry, from: TreePath, place: &mut Place<'_>) -> Result<Job, FilesError> {
     if let Some(parent) = entry.path.parent() {
         place.make_folders(&parent, NewFolder::default())?;
     }
     place.clear(&entry.path)?;
-    let to = place.host(&entry.path);
-    Ok(Job { entry, from, to })
+    Ok(Job { entry, from })
 }
 
 /// Where the source itself lands, with the folders above it made.
@@ -377,27 +376,25 @@ fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
 
 fn bring_one(job: &Job, around: &Surroundings<'_>) -> std::io::Result<()> {
     if let Some(same) = earlier_copy(&job.entry, around)
-        && share(&same, &job.to, Sharing::HardLink).is_ok()
+        && around.folder.link(&job.entry.path, &same).is_ok()
     {
         return Ok(());
     }
-    share(&job.from, &job.to, Sharing::ContentOnly)?;
-    if !job.from.starts_with(around.store) {
-        unchanged(&job.entry, &job.from)?;
+    let copied = job.from.copy_to(around.folder, &job.entry.path)?;
+    if !job.from.root.path().starts_with(around.store) {
+        unchanged(&job.entry, &copied.source)?;
     }
-    set_attributes(&job.entry, &job.to, around.give_away)
+    set_file_attributes(&copied.target, &job.entry, around.give_away)
 }
 
 /// Whether a user's file still is what was hashed before it was copied.
-pub(crate) fn unchanged(entry: &Entry, from: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    let about = std::fs::symlink_metadata(from)?;
-    let size = match &entry.node {
-        Node::File { size, .. } => *size,
-        _ => about.len(),
+pub(crate) fn unchanged(entry: &Entry, from: &File) -> std::io::Result<()> {
+    let stat = rustix::fs::fstat(from)?;
+    let same_size = match &entry.node {
+        Node::File { size, .. } => u64::try_from(stat.st_size) == Ok(*size),
+        _ => true,
     };
-    let time = (entry.mtime.seconds, i64::from(entry.mtime.nanos));
-    if about.is_file() && about.len() == size && (about.mtime(), about.mtime_nsec()) == time {
+    if same_size && timestamp(&stat) == entry.mtime {
         return Ok(());
     }
     let text = "it changed while it was read: build again when nothing writes to it";
@@ -405,10 +402,10 @@ pub(crate) fn unchanged(entry: &Entry, from: &Path) -> std::io::Result<()> {
 }
 
 /// The same file, all attributes included, in an earlier result.
-fn earlier_copy(entry: &Entry, around: &Surroundings<'_>) -> Option<PathBuf> {
+fn earlier_copy(entry: &Entry, around: &Surroundings<'_>) -> Option<TreePath> {
     let previous = around.previous.as_ref()?;
     let there = previous.manifest.get(&entry.path)?;
-    (there == entry).then(|| entry.path.under(&previous.root))
+    (there == entry).then(|| previous.root.join(entry.path.clone()))
 }
 
 /// Unpacks a local tar archive; `false` when the file isn't one.
@@ -425,34 +422,30 @@ fn unpack(
     if !matches!(source.linked(&found).node, Node::File { .. }) {
         return Ok(false);
     }
-    let host = source.host_path(&found);
-    let scratch = tempfile::tempdir_in(
-        place
-            .host(&ImagePath::root())
-            .parent()
-            .unwrap_or(Path::new("/")),
-    );
-    let name = || selected.root.to_string();
-    let scratch = scratch.map_err(|source| FilesError::Archive {
-        name: name(),
+    let place_of_it = source.place(&found);
+    let fail = |source| FilesError::Archive {
+        name: selected.root.to_string(),
         source,
-    })?;
-    if !kiln_image::layer::is_tar(&host) {
+    };
+    let open = || place_of_it.open_file().map_err(fail);
+    if !kiln_image::layer::is_tar(open()?) {
         return Ok(false);
     }
-    let unpacked = read_archive(&host, scratch.path(), place.gives_away()).map_err(|source| {
-        FilesError::Archive {
-            name: name(),
-            source,
-        }
-    })?;
+    let beside = place.folder().path().parent().unwrap_or(Path::new("/"));
+    let scratch = tempfile::tempdir_in(beside).map_err(fail)?;
+    let folder = TreeRoot::at(scratch.path());
+    let options = kiln_image::layer::UnpackOptions {
+        xattrs: OverlayXattrs::User,
+        give_away: place.gives_away(),
+    };
+    let unpacked = unpack_layer(open()?, &folder, &options).map_err(fail)?;
     let dest = place.resolve(&copy.dest, true);
     place.make_folders(&dest, changes.new_folder())?;
     for entry in unpacked.manifest.entries() {
         if unpacked.implied.contains(&entry.path) {
             continue;
         }
-        let from = entry.path.under(scratch.path());
+        let from = folder.join(entry.path.clone());
         let mut entry = entry.clone();
         if let Node::HardLink { to } = &entry.node {
             entry.node = Node::HardLink {
@@ -471,33 +464,17 @@ fn unpack(
     Ok(true)
 }
 
-fn put_unpacked(entry: Entry, from: &Path, place: &mut Place<'_>) -> Result<(), FilesError> {
+fn put_unpacked(entry: Entry, from: &TreePath, place: &mut Place<'_>) -> Result<(), FilesError> {
     if let Some(parent) = entry.path.parent() {
         place.make_folders(&parent, NewFolder::default())?;
     }
     match &entry.node {
         Node::Directory { .. } => place.put_folder(entry),
-        Node::File { .. } => place.put(entry, |host| std::fs::rename(from, host)),
+        Node::File { .. } => place.put_moved(entry, from),
         Node::HardLink { to } => {
-            let to = place.host(to);
-            place.clear(&entry.path)?;
-            let host = place.host(&entry.path);
-            std::fs::hard_link(&to, &host).map_err(|source| FilesError::Io {
-                action: "link",
-                path: entry.path.clone(),
-                source,
-            })?;
-            place.note(entry);
-            Ok(())
+            let first = to.clone();
+            place.put_link(entry, &first)
         }
         _ => place.put_special(entry),
     }
-}
-
-fn read_archive(host: &Path, folder: &Path, give_away: bool) -> std::io::Result<Unpacked> {
-    let options = kiln_image::layer::UnpackOptions {
-        opaque_xattr: "user.overlay.opaque",
-        give_away,
-    };
-    unpack_layer(std::fs::File::open(host)?, folder, &options)
 }

@@ -5,7 +5,6 @@ mod place;
 mod select;
 
 pub(crate) use apply::{Surroundings, apply, unchanged};
-pub(crate) use place::{make_whiteout, set_attributes};
 pub(crate) use select::{Selected, digest, select};
 
 use std::io;

@@ -1,13 +1,10 @@
 //! Where things land: the tree that is being made over a base.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::io;
-use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, resolve, set_file_attributes};
 
 use super::FilesError;
 use crate::view::View;
@@ -33,9 +30,9 @@ impl Default for NewFolder {
 /// A tree being made over a base.
 pub(crate) struct Place<'a> {
     base: &'a View,
-    folder: PathBuf,
+    folder: &'a TreeRoot,
     entries: BTreeMap<ImagePath, Entry>,
-    opaque_xattr: &'static str,
+    xattrs: OverlayXattrs,
     give_away: bool,
     now: Timestamp,
 }
@@ -43,17 +40,17 @@ pub(crate) struct Place<'a> {
 impl<'a> Place<'a> {
     pub(crate) fn new(
         base: &'a View,
-        folder: &Path,
-        opaque_xattr: &'static str,
+        folder: &'a TreeRoot,
+        xattrs: OverlayXattrs,
         give_away: bool,
         now: Timestamp,
     ) -> Self {
         let entries = BTreeMap::new();
         Self {
             base,
-            folder: folder.to_owned(),
+            folder,
             entries,
-            opaque_xattr,
+            xattrs,
             give_away,
             now,
         }
@@ -70,35 +67,20 @@ impl<'a> Place<'a> {
     }
 
     fn hides(&self, path: &ImagePath) -> bool {
-        path.ancestors().any(
-            |above| match self.entries.get(&above).map(|entry| &entry.node) {
-                None => false,
-                Some(Node::Directory { opaque }) => *opaque,
-                Some(_) => true,
-            },
-        )
+        // All folders above what was put were put as well.
+        let above = path.ancestors().skip(1);
+        above
+            .map_while(|above| self.entries.get(&above))
+            .any(hides_base)
     }
 
     /// A path with the links in it followed, in the base and in what was made.
     pub(crate) fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        let mut at = ImagePath::root();
-        let mut open: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        let mut links = 0;
-        while let Some(name) = open.pop() {
-            let next = at.join(&name);
-            match self.get(&next).map(|entry| &entry.node) {
-                Some(Node::Symlink { target })
-                    if (follow_last || !open.is_empty()) && links < 255 =>
-                {
-                    links += 1;
-                    let target = at.resolve(target);
-                    open.extend(target.components().rev().map(<[u8]>::to_vec));
-                    at = ImagePath::root();
-                }
-                _ => at = next,
-            }
-        }
-        at
+        let target = |path: &ImagePath| match &self.get(path)?.node {
+            Node::Symlink { target } => Some(target.clone()),
+            _ => None,
+        };
+        resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
     }
 
     /// Makes a folder and those above it; folders that are there stay as they are.
@@ -107,13 +89,15 @@ impl<'a> Place<'a> {
         path: &ImagePath,
         new: NewFolder,
     ) -> Result<(), FilesError> {
-        for folder in path
-            .ancestors()
-            .chain([path.clone()])
-            .filter(|folder| !folder.is_root())
-        {
-            let there = self.get(&folder).cloned();
-            match there {
+        let mut hidden = false;
+        let own = (!path.is_root()).then(|| path.clone());
+        for folder in path.ancestors().skip(1).chain(own) {
+            let there = match self.entries.get(&folder) {
+                Some(entry) => Some(entry).filter(|entry| entry.node != Node::Whiteout),
+                None if hidden => None,
+                None => self.base.get(&folder).map(|found| found.entry),
+            };
+            match there.cloned() {
                 Some(entry) if entry.is_directory() => self.bring(&folder, &entry)?,
                 Some(_) => {
                     return Err(FilesError::NotADirectory {
@@ -128,11 +112,12 @@ impl<'a> Place<'a> {
                         uid,
                         gid,
                         mtime: self.now,
-                        ..Entry::directory(folder)
+                        ..Entry::directory(folder.clone())
                     };
-                    self.put_folder(entry)?;
+                    self.put_folder_over(entry, None)?;
                 }
             }
+            hidden |= self.entries.get(&folder).is_some_and(hides_base);
         }
         Ok(())
     }
@@ -144,15 +129,24 @@ impl<'a> Place<'a> {
         }
         let mut entry = entry.clone();
         entry.node = Node::Directory { opaque: false };
-        self.put_folder(entry)
+        let there = entry.node.clone();
+        self.put_folder_over(entry, Some(&there))
     }
 
     /// Puts a folder: a new one, or new attributes of one that is there.
-    pub(crate) fn put_folder(&mut self, mut entry: Entry) -> Result<(), FilesError> {
+    pub(crate) fn put_folder(&mut self, entry: Entry) -> Result<(), FilesError> {
+        let there = self.get(&entry.path).map(|there| there.node.clone());
+        self.put_folder_over(entry, there.as_ref())
+    }
+
+    /// Puts a folder where `there` is shown now.
+    fn put_folder_over(
+        &mut self,
+        mut entry: Entry,
+        there: Option<&Node>,
+    ) -> Result<(), FilesError> {
         let path = entry.path.clone();
-        let there = self.get(&path).map(|there| there.node.clone());
-        let host = path.under(&self.folder);
-        let replaces = matches!(&there, Some(node) if !matches!(node, Node::Directory { .. }));
+        let replaces = there.is_some_and(|node| !matches!(node, Node::Directory { .. }));
         let made = match self.entries.get(&path).map(|own| &own.node) {
             Some(Node::Directory { opaque }) => {
                 entry.node = Node::Directory { opaque: *opaque };
@@ -162,11 +156,12 @@ impl<'a> Place<'a> {
                 entry.node = Node::Directory {
                     opaque: self.base_has(&path),
                 };
-                std::fs::remove_file(&host).and_then(|()| std::fs::create_dir(&host))
+                let removed = remove(self.folder, &path);
+                removed.and_then(|()| self.folder.create_directory(&path))
             }
             None => {
                 entry.node = Node::Directory { opaque: replaces };
-                std::fs::create_dir(&host)
+                self.folder.create_directory(&path)
             }
         };
         made.map_err(|source| FilesError::Io {
@@ -175,11 +170,11 @@ impl<'a> Place<'a> {
             source,
         })?;
         if entry.node == (Node::Directory { opaque: true }) {
-            let done = rustix::fs::lsetxattr(&host, self.opaque_xattr, b"y", XattrFlags::empty());
-            done.map_err(|e| FilesError::Io {
+            let done = self.folder.mark_opaque(&path, self.xattrs);
+            done.map_err(|source| FilesError::Io {
                 action: "mark the folder",
                 path: path.clone(),
-                source: e.into(),
+                source,
             })?;
         }
         self.finish(entry)
@@ -200,14 +195,7 @@ impl<'a> Place<'a> {
         if own.is_empty() {
             return Ok(());
         }
-        let host = path.under(&self.folder);
-        let is_folder = std::fs::symlink_metadata(&host).is_ok_and(|metadata| metadata.is_dir());
-        let removed = if is_folder {
-            std::fs::remove_dir_all(&host)
-        } else {
-            std::fs::remove_file(&host)
-        };
-        removed.map_err(|source| FilesError::Io {
+        remove(self.folder, path).map_err(|source| FilesError::Io {
             action: "replace",
             path: path.clone(),
             source,
@@ -218,26 +206,54 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Puts something that is no folder: `make` makes it at a host path.
-    pub(crate) fn put(
-        &mut self,
-        entry: Entry,
-        make: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> Result<(), FilesError> {
+    /// Puts a file with some content.
+    pub(crate) fn put_file(&mut self, entry: Entry, content: &[u8]) -> Result<(), FilesError> {
         self.clear(&entry.path)?;
-        let host = entry.path.under(&self.folder);
-        make(&host).map_err(|source| FilesError::Io {
-            action: "write",
-            path: entry.path.clone(),
-            source,
-        })?;
-        self.finish(entry)
+        let written = self.folder.create_file(&entry.path).and_then(|mut file| {
+            file.write_all(content)?;
+            set_file_attributes(&file, &entry, self.give_away)
+        });
+        self.made(entry, "write", written)
     }
 
     /// Puts a special file or a symbolic link.
     pub(crate) fn put_special(&mut self, entry: Entry) -> Result<(), FilesError> {
-        let node = entry.node.clone();
-        self.put(entry, |host| make_special(&node, host))
+        self.clear(&entry.path)?;
+        let made = self.folder.create_special(&entry.path, &entry.node);
+        let made = made.and_then(|()| self.folder.set_attributes(&entry, self.give_away));
+        self.made(entry, "write", made)
+    }
+
+    /// Puts a file that lies in another tree of this step's: it is moved.
+    pub(crate) fn put_moved(&mut self, entry: Entry, from: &TreePath) -> Result<(), FilesError> {
+        self.clear(&entry.path)?;
+        let target = self.folder.join(entry.path.clone());
+        let moved = from.root.rename(&from.path, &target);
+        let moved = moved.and_then(|()| self.folder.set_attributes(&entry, self.give_away));
+        self.made(entry, "write", moved)
+    }
+
+    /// Makes a path another name of a file that was put before.
+    pub(crate) fn put_link(&mut self, entry: Entry, first: &ImagePath) -> Result<(), FilesError> {
+        self.clear(&entry.path)?;
+        let first = self.folder.join(first.clone());
+        let linked = self.folder.link(&entry.path, &first);
+        self.made(entry, "link", linked)
+    }
+
+    fn made(
+        &mut self,
+        entry: Entry,
+        action: &'static str,
+        made: io::Result<()>,
+    ) -> Result<(), FilesError> {
+        made.map_err(|source| FilesError::Io {
+            action,
+            path: entry.path.clone(),
+            source,
+        })?;
+        self.note(entry);
+        Ok(())
     }
 
     /// Notes something that was made at its place already, with all its attributes.
@@ -254,7 +270,8 @@ impl<'a> Place<'a> {
         if let Some(parent) = path.parent() {
             self.make_folders(&parent, NewFolder::default())?;
         }
-        make_whiteout(&path.under(&self.folder)).map_err(|source| FilesError::Io {
+        let made = self.folder.create_special(path, &Node::Whiteout);
+        made.map_err(|source| FilesError::Io {
             action: "remove",
             path: path.clone(),
             source,
@@ -268,9 +285,9 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Where a path lies on the host.
-    pub(crate) fn host(&self, path: &ImagePath) -> PathBuf {
-        path.under(&self.folder)
+    /// The tree being made.
+    pub(crate) fn folder(&self) -> &'a TreeRoot {
+        self.folder
     }
 
     pub(crate) fn gives_away(&self) -> bool {
@@ -278,14 +295,8 @@ impl<'a> Place<'a> {
     }
 
     fn finish(&mut self, entry: Entry) -> Result<(), FilesError> {
-        let host = entry.path.under(&self.folder);
-        set_attributes(&entry, &host, self.give_away).map_err(|source| FilesError::Io {
-            action: "set the attributes of",
-            path: entry.path.clone(),
-            source,
-        })?;
-        self.note(entry);
-        Ok(())
+        let set = self.folder.set_attributes(&entry, self.give_away);
+        self.made(entry, "set the attributes of", set)
     }
 
     /// The finished tree's entries. Folders get their times, which their content has changed.
@@ -296,77 +307,29 @@ impl<'a> Place<'a> {
             .rev()
             .filter(|entry| entry.is_directory())
         {
-            set_time(&entry.path.under(&self.folder), entry.mtime).map_err(|source| {
-                FilesError::Io {
-                    action: "set the time of",
-                    path: entry.path.clone(),
-                    source,
-                }
+            let set = self.folder.set_time(&entry.path, entry.mtime);
+            set.map_err(|source| FilesError::Io {
+                action: "set the time of",
+                path: entry.path.clone(),
+                source,
             })?;
         }
         Ok(self.entries.into_values().collect())
     }
 }
 
-/// Makes overlayfs's mark of a removed path. Where it can't be made overlayfs can't be used either,
-/// and the manifest alone says that the path is gone.
-pub(crate) fn make_whiteout(host: &Path) -> io::Result<()> {
-    match rustix::fs::mknodat(CWD, host, FileType::CharacterDevice, Mode::empty(), 0) {
-        Err(rustix::io::Errno::PERM) => Ok(()),
-        other => Ok(other?),
+/// Whether an entry hides what the base has below its path.
+fn hides_base(entry: &Entry) -> bool {
+    match entry.node {
+        Node::Directory { opaque } => opaque,
+        _ => true,
     }
 }
 
-fn make_special(node: &Node, host: &Path) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let (kind, device) = match node {
-        Node::Symlink { target } => return symlink(std::ffi::OsStr::from_bytes(target), host),
-        Node::CharDevice { major, minor } => (
-            FileType::CharacterDevice,
-            rustix::fs::makedev(*major, *minor),
-        ),
-        Node::BlockDevice { major, minor } => {
-            (FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
-        }
-        _ => (FileType::Fifo, 0),
-    };
-    match rustix::fs::mknodat(CWD, host, kind, Mode::from_raw_mode(0o600), device) {
-        // A user namespace makes no devices: the manifest alone knows what it is.
-        Err(rustix::io::Errno::PERM) => std::fs::File::create_new(host).map(drop),
-        other => Ok(other?),
+/// Removes what was made before. A whiteout may be in the manifest alone.
+fn remove(folder: &TreeRoot, path: &ImagePath) -> io::Result<()> {
+    match folder.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
-}
-
-/// Gives a file its owner, mode, xattrs and time. Owner first: changing it takes setuid bits away.
-pub(crate) fn set_attributes(entry: &Entry, host: &Path, give_away: bool) -> io::Result<()> {
-    if give_away {
-        lchown(host, Some(entry.uid), Some(entry.gid))?;
-    }
-    if !matches!(entry.node, Node::Symlink { .. }) {
-        std::fs::set_permissions(host, Permissions::from_mode(entry.mode))?;
-    }
-    for (name, value) in &entry.xattrs {
-        match rustix::fs::lsetxattr(host, name.as_slice(), value, XattrFlags::empty()) {
-            Err(rustix::io::Errno::PERM | rustix::io::Errno::NOTSUP) if !give_away => {}
-            other => other?,
-        }
-    }
-    set_time(host, entry.mtime)
-}
-
-fn set_time(host: &Path, time: Timestamp) -> io::Result<()> {
-    let time = Timespec {
-        tv_sec: time.seconds,
-        tv_nsec: i64::from(time.nanos),
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    Ok(rustix::fs::utimensat(
-        CWD,
-        host,
-        &times,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Digest, Entry, ImagePath, Manifest};
+use kiln_tree::{TreePath, TreeRoot};
 
 use crate::engine::Engine;
 use crate::layers::view_of;
@@ -49,18 +49,18 @@ enum Entries {
 
 #[derive(Clone)]
 enum Files {
-    /// Below one folder.
-    Folder(PathBuf),
+    /// In one tree.
+    Tree(TreeRoot),
     /// Each somewhere else.
-    Places(Arc<BTreeMap<ImagePath, PathBuf>>),
+    Places(Arc<BTreeMap<ImagePath, TreePath>>),
 }
 
 impl LayerContent {
     /// Entries with the places of their files, in path order.
-    pub(crate) fn of(files: Vec<(Entry, PathBuf)>) -> Self {
+    pub(crate) fn of(files: Vec<(Entry, TreePath)>) -> Self {
         let places = files
             .iter()
-            .map(|(entry, host)| (entry.path.clone(), host.clone()))
+            .map(|(entry, place)| (entry.path.clone(), place.clone()))
             .collect();
         let entries: Vec<Entry> = files.into_iter().map(|(entry, _)| entry).collect();
         Self {
@@ -78,15 +78,18 @@ impl LayerContent {
     }
 
     /// Where a file lies.
-    pub(crate) fn host(&self, entry: &Entry) -> PathBuf {
+    pub(crate) fn place(&self, entry: &Entry) -> TreePath {
         match &self.files {
-            Files::Folder(folder) => entry.path.under(folder),
-            Files::Places(places) => places.get(&entry.path).cloned().unwrap_or_default(),
+            Files::Tree(root) => root.join(entry.path.clone()),
+            Files::Places(places) => {
+                let nowhere = || TreeRoot::at("").join(entry.path.clone());
+                places.get(&entry.path).cloned().unwrap_or_else(nowhere)
+            }
         }
     }
 
     pub(crate) fn open(&self, entry: &Entry) -> std::io::Result<File> {
-        File::open(self.host(entry))
+        self.place(entry).open_file()
     }
 }
 
@@ -106,7 +109,7 @@ impl Engine {
             return Ok(LayerContent {
                 key: only.id().0,
                 entries: Entries::Manifest(only.manifest()?),
-                files: Files::Folder(only.fs()),
+                files: Files::Tree(only.root()),
             });
         }
         let view = view_of(&trees)?;

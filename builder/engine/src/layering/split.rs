@@ -5,10 +5,10 @@
 //! file they name is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use kiln_graph::pattern::matches_deep;
 use kiln_graph::{Entry, ImagePath, Node};
+use kiln_tree::TreePath;
 
 use super::{LayerContent, PlannedLayer};
 
@@ -108,7 +108,7 @@ fn with_folders(
     content: &LayerContent,
     chosen: &BTreeSet<&ImagePath>,
     is_lowest: bool,
-) -> Vec<(Entry, PathBuf)> {
+) -> Vec<(Entry, TreePath)> {
     let above: BTreeSet<ImagePath> = chosen.iter().flat_map(|path| path.ancestors()).collect();
     let wanted = |entry: &&Entry| chosen.contains(&entry.path) || above.contains(&entry.path);
     let prepared = |entry: &Entry| {
@@ -116,7 +116,7 @@ fn with_folders(
         if let Node::Directory { opaque } = &mut own.node {
             *opaque &= is_lowest;
         }
-        (own, content.host(entry))
+        (own, content.place(entry))
     };
     content
         .entries()
@@ -131,6 +131,7 @@ mod tests {
     use super::*;
     use crate::view::{Layer, View};
     use kiln_graph::{Digest, Manifest};
+    use kiln_tree::TreeRoot;
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -147,7 +148,7 @@ mod tests {
     }
 
     /// A tree whose parents are all folders, as a scan of an upper folder gives.
-    fn tree(paths: &[(String, u8)]) -> Vec<(Entry, PathBuf)> {
+    fn tree(paths: &[(String, u8)]) -> Vec<(Entry, TreePath)> {
         let mut all: BTreeMap<ImagePath, Entry> = BTreeMap::new();
         for (path, kind) in paths {
             let path = ImagePath::new(path);
@@ -174,14 +175,17 @@ mod tests {
             }
         }
         all.into_values()
-            .map(|entry| (entry, PathBuf::new()))
+            .map(|entry| {
+                let place = TreeRoot::at("").join(entry.path.clone());
+                (entry, place)
+            })
             .collect()
     }
 
     fn layer(entries: Vec<Entry>) -> Layer {
         Layer {
             manifest: Arc::new(Manifest::new(entries)),
-            root: PathBuf::new(),
+            root: TreeRoot::at(""),
         }
     }
 

@@ -213,11 +213,11 @@ impl Engine {
         let blob = self.distant_layer(distant, events)?;
         let staging = self.store.staging()?;
         let options = UnpackOptions {
-            opaque_xattr: self.store.xattrs().opaque(),
+            xattrs: self.store.xattrs(),
             give_away: self.gives_away(),
         };
         let unpacked = std::fs::File::open(&blob.path)
-            .and_then(|file| unpack(file, staging.fs(), &options))
+            .and_then(|file| unpack(file, staging.root(), &options))
             .map_err(|error| broken(distant, &error.to_string()))?;
         let manifest = self.unpacked_manifest(distant, &unpacked, events)?;
         Ok(self.store.commit(staging, manifest)?)

@@ -6,19 +6,18 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fastcdc::v2020::StreamCDC;
-use kiln_cache::VolumeSharing;
-use kiln_cache::manifest_file;
-use kiln_cache::scan::upper::{self, UpperOptions};
+use kiln_cache::{StoreError, manifest_file};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, TreeId};
 use kiln_share::{CacheSigner, Remote, RemoteBlob};
+use kiln_tree::upper::{self, UpperOptions};
+use kiln_tree::{TreePath, TreeRoot, set_file_attributes, timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
 use crate::engine::Engine;
-use crate::files::set_attributes;
 use crate::remote::CacheSource;
 
 const SMALLEST: u32 = 256 << 10;
@@ -58,8 +57,8 @@ fn entry_name(name: &str) -> String {
 }
 
 impl Engine {
-    /// Sends a volume to a remote: what the remote lacks of it. Waits until no step holds it
-    /// alone.
+    /// Sends a volume to a remote: what the remote lacks of it. Waits until no step uses it, and
+    /// keeps others from it until it has been read.
     ///
     /// # Errors
     /// When the volume can't be read or the remote can't be written.
@@ -84,18 +83,24 @@ impl Engine {
         signer: Option<&CacheSigner>,
     ) -> Result<VolumeTransfer, EngineError> {
         let fail = |reason| failed(remote, reason);
-        let volume = self.store.volume(name, VolumeSharing::Shared)?;
-        let manifest = self.scan_volume(volume.path())?;
-        let pieces = self.cut(volume.path(), &manifest)?;
+        let volume = self.store.volume_alone(name)?;
+        let volume = volume.ok_or_else(|| EngineError::Missing {
+            message: format!("there is no cache volume {name}"),
+            location: None,
+        })?;
+        let manifest = self.scan_volume(volume.root())?;
+        let pieces = self.cut(volume.root(), &manifest)?;
         let stored = self.store.put_blob(&manifest_file::write(&manifest))?;
         let about = RemoteVolume {
             name: theirs.to_owned(),
-            root: own_entry(volume.path()).map_err(|error| fail(error.to_string()))?,
+            root: own_entry(volume.root()).map_err(|error| fail(error.to_string()))?,
             tree: manifest.id(),
             manifest: stored.digest,
             manifest_size: stored.size,
             chunks: pieces.iter().map(|(chunk, _)| *chunk).collect(),
         };
+        // All of it lies in blobs now.
+        drop(volume);
         let entry = entry_name(theirs);
         let text = serde_json::to_string(&about).unwrap_or_default();
         let bytes = signer.map_or_else(
@@ -121,7 +126,7 @@ impl Engine {
         Ok(VolumeTransfer { plain, sent })
     }
 
-    pub(crate) fn scan_volume(&self, folder: &Path) -> Result<Manifest, EngineError> {
+    pub(crate) fn scan_volume(&self, root: &TreeRoot) -> Result<Manifest, EngineError> {
         let keep = |_: &ImagePath, uid, gid| (uid, gid);
         // Build tools decide by times: all of them count.
         let started = Timestamp {
@@ -133,20 +138,20 @@ impl Engine {
             started,
             owner: &keep,
         };
-        Ok(upper::scan(folder, &options)?)
+        Ok(upper::scan(root, &options).map_err(StoreError::from)?)
     }
 
     /// The pieces of a volume's content, each as a blob of the store.
     fn cut(
         &self,
-        folder: &Path,
+        root: &TreeRoot,
         manifest: &Manifest,
     ) -> Result<Vec<(Chunk, PathBuf)>, EngineError> {
         let fail = |source| EngineError::Output {
             what: "a volume's pieces".to_owned(),
             source,
         };
-        let content = Content::new(folder, manifest);
+        let content = Content::new(root, manifest);
         let mut pieces = Vec::new();
         for piece in StreamCDC::new(content, SMALLEST as usize, USUAL as usize, LARGEST as usize) {
             let piece = piece.map_err(|error| fail(io::Error::other(error.to_string())))?;
@@ -203,8 +208,12 @@ impl Engine {
             chunks: about.chunks.iter(),
             open: io::Cursor::new(Vec::new()),
         };
-        restore(&manifest, staging.fs(), &mut pieces, self.gives_away())
-            .and_then(|()| set_attributes(&about.root, staging.fs(), self.gives_away()))
+        let own = Entry {
+            path: ImagePath::root(),
+            ..about.root
+        };
+        restore(&manifest, staging.root(), &mut pieces, self.gives_away())
+            .and_then(|()| staging.root().set_attributes(&own, self.gives_away()))
             .map_err(|error| fail(error.to_string()))?;
         self.store.replace_volume(name, staging)?;
         let sent = about.chunks.iter().map(|chunk| chunk.size).sum::<u64>() + about.manifest_size;
@@ -236,17 +245,13 @@ impl Engine {
 }
 
 /// The attributes of a volume's own folder, which its manifest has no entry for.
-pub(crate) fn own_entry(folder: &Path) -> io::Result<Entry> {
-    use std::os::unix::fs::MetadataExt as _;
-    let about = std::fs::metadata(folder)?;
+pub(crate) fn own_entry(root: &TreeRoot) -> io::Result<Entry> {
+    let about = root.stat(&ImagePath::root())?;
     Ok(Entry {
-        mode: about.mode() & 0o7777,
-        uid: about.uid(),
-        gid: about.gid(),
-        mtime: Timestamp {
-            seconds: about.mtime(),
-            nanos: u32::try_from(about.mtime_nsec()).unwrap_or_default(),
-        },
+        mode: about.st_mode & 0o7777,
+        uid: about.st_uid,
+        gid: about.st_gid,
+        mtime: timestamp(&about),
         ..Entry::directory(ImagePath::root())
     })
 }
@@ -260,15 +265,15 @@ fn failed(remote: &dyn Remote, reason: String) -> EngineError {
 
 /// The contents of all files, one after the other.
 struct Content {
-    files: std::vec::IntoIter<PathBuf>,
+    files: std::vec::IntoIter<TreePath>,
     open: Option<File>,
 }
 
 impl Content {
-    fn new(folder: &Path, manifest: &Manifest) -> Self {
+    fn new(root: &TreeRoot, manifest: &Manifest) -> Self {
         let is_file = |entry: &&Entry| matches!(entry.node, Node::File { .. });
         let files = manifest.entries().iter().filter(is_file);
-        let files: Vec<PathBuf> = files.map(|entry| entry.path.under(folder)).collect();
+        let files: Vec<TreePath> = files.map(|entry| root.join(entry.path.clone())).collect();
         Self {
             files: files.into_iter(),
             open: None,
@@ -286,7 +291,7 @@ impl Read for Content {
                 }
             }
             match self.files.next() {
-                Some(path) => self.open = Some(File::open(path)?),
+                Some(path) => self.open = Some(path.open_file()?),
                 None => return Ok(0),
             }
         }
@@ -321,50 +326,47 @@ impl Read for Pieces<'_> {
 /// Makes a manifest's entries in an empty folder, with their names, modes, times and links.
 fn restore(
     manifest: &Manifest,
-    folder: &Path,
+    to: &TreeRoot,
     content: &mut dyn Read,
     give_away: bool,
 ) -> io::Result<()> {
     for entry in manifest.entries() {
-        let path = entry.path.under(folder);
         match &entry.node {
-            Node::Directory { .. } if entry.path.is_root() => continue,
-            Node::Directory { .. } => {
-                std::fs::create_dir(&path)?;
-                continue;
+            Node::Directory { .. } if entry.path.is_root() => {}
+            Node::Directory { .. } => to.create_directory(&entry.path)?,
+            Node::File { size, digest } => {
+                let file = write_file(to, entry, *size, *digest, content)?;
+                set_file_attributes(&file, entry, give_away)?;
             }
-            Node::File { size, digest } => write_file(&path, *size, *digest, content)?,
-            Node::HardLink { to } => {
-                std::fs::hard_link(to.under(folder), &path)?;
-                continue;
+            Node::HardLink { to: first } => to.link(&entry.path, &to.join(first.clone()))?,
+            Node::Whiteout | Node::Socket => {}
+            node => {
+                if to.create_node(&entry.path, node)? {
+                    to.set_attributes(entry, give_away)?;
+                }
             }
-            Node::Symlink { target } => {
-                use std::os::unix::ffi::OsStrExt as _;
-                std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &path)?;
-            }
-            _ => continue,
         }
-        set_attributes(entry, &path, give_away)?;
     }
     // Folders last: what is made in them changes their times.
-    let folders = manifest
-        .entries()
-        .iter()
-        .rev()
-        .filter(|entry| entry.is_directory());
-    for entry in folders {
-        set_attributes(entry, &entry.path.under(folder), give_away)?;
+    let folders = manifest.entries().iter().rev();
+    for entry in folders.filter(|entry| entry.is_directory()) {
+        to.set_attributes(entry, give_away)?;
     }
     Ok(())
 }
 
-fn write_file(path: &Path, size: u64, digest: Digest, content: &mut dyn Read) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path)?;
+fn write_file(
+    to: &TreeRoot,
+    entry: &Entry,
+    size: u64,
+    digest: Digest,
+    content: &mut dyn Read,
+) -> io::Result<File> {
+    let mut file = to.create_file(&entry.path)?;
     let copied = io::copy(&mut { content }.take(size), &mut file)?;
     file.flush()?;
-    let actual = upper::digest_of(path, &ImagePath::root()).map_err(io::Error::other)?;
-    if copied == size && actual == digest {
-        return Ok(());
+    if copied == size && to.digest(&entry.path)? == digest {
+        return Ok(file);
     }
     Err(io::Error::other(
         "a volume's files are not what its manifest says",

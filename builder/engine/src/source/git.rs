@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use kiln_cache::scan::upper::{self, UpperOptions};
+use kiln_cache::{Staging, StoreError};
 use kiln_graph::{GitSource, ImagePath, Step, Timestamp, TreeId};
+use kiln_tree::upper::{self, UpperOptions};
+use kiln_tree::{Decision, Found, TreePath, TreeRoot, resolve, walk};
 
 use super::memo_key;
 use crate::step::{Done, Shared};
@@ -27,19 +29,17 @@ impl Shared<'_> {
         {
             return Ok(self.tree_done(&tree, Outcome::Cached));
         }
-        let (checkout, staging) = (self.engine.store.staging()?, self.engine.store.staging()?);
+        let checkout = self.engine.store.staging()?;
         let commit_time = git.check_out(checkout.fs(), &commit)?;
-        let Some(wanted) = folder_in(checkout.fs(), &source.subdir) else {
+        let Some(wanted) = folder_in(checkout.root(), &source.subdir) else {
             return Err(git.fail(format!("commit {commit} has no folder {}", source.subdir)));
         };
-        std::fs::remove_dir(staging.fs())
-            .and_then(|()| std::fs::rename(&wanted, staging.fs()))
-            .map_err(|source| EngineError::Output {
-                what: "the checkout".to_owned(),
-                source,
-            })?;
+        let staging = match wanted.is_root() {
+            true => checkout,
+            false => self.moved(&checkout.root().join(wanted))?,
+        };
         let fail = |error| git.fail(error);
-        date_all(staging.fs(), commit_time).map_err(fail)?;
+        date_all(staging.root(), commit_time).map_err(fail)?;
         let root_owns = |_: &ImagePath, _, _| (0, 0);
         let (xattrs, started) = (
             self.engine.store.xattrs(),
@@ -49,24 +49,43 @@ impl Shared<'_> {
             },
         );
         let manifest = upper::scan(
-            staging.fs(),
+            staging.root(),
             &UpperOptions {
                 xattrs,
                 started,
                 owner: &root_owns,
             },
-        )?;
+        )
+        .map_err(StoreError::from)?;
         let tree = self.engine.store.commit(staging, manifest)?;
         self.engine.store.put_memo("git", &key, &tree.id())?;
         Ok(self.tree_done(&tree, Outcome::Ran))
     }
 }
 
-/// A folder of a checkout. A repository's links may lead anywhere, and are not followed out of it.
-fn folder_in(checkout: &Path, subdir: &ImagePath) -> Option<std::path::PathBuf> {
-    let checkout = checkout.canonicalize().ok()?;
-    let wanted = subdir.under(&checkout).canonicalize().ok()?;
-    (wanted.is_dir() && wanted.starts_with(&checkout)).then_some(wanted)
+impl Shared<'_> {
+    /// A staging folder with the names that a folder of a checkout has.
+    fn moved(&self, folder: &TreePath) -> Result<Staging, EngineError> {
+        let staging = self.engine.store.staging()?;
+        let move_all = || -> std::io::Result<()> {
+            for name in folder.root.names(&folder.path)? {
+                let to = staging.root().join(ImagePath::new(&name));
+                folder.root.rename(&folder.path.join(&name), &to)?;
+            }
+            Ok(())
+        };
+        move_all().map_err(|source| EngineError::Output {
+            what: "the checkout".to_owned(),
+            source,
+        })?;
+        Ok(staging)
+    }
+}
+
+/// A folder of a checkout. A repository's links may lead anywhere, and are followed inside it.
+fn folder_in(checkout: &TreeRoot, subdir: &ImagePath) -> Option<ImagePath> {
+    let wanted = resolve(subdir, true, |path| checkout.read_link(path).ok()).ok()?;
+    checkout.is_directory(&wanted).then_some(wanted)
 }
 
 /// The `git` command: it knows the user's credentials and every transport.
@@ -190,52 +209,52 @@ impl Git<'_> {
         }
         self.run(folder, &["checkout", "-q", commit])?;
         let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
-        if self.source.submodules && folder.join(".gitmodules").exists() {
+        if self.source.submodules && has_submodules(folder) {
             self.submodules(folder)?;
         }
         if !self.source.keep_git_dir {
-            remove_git_dirs(folder).map_err(|error| self.fail(error))?;
+            remove_git_dirs(&TreeRoot::at(folder)).map_err(|error| self.fail(error))?;
         }
         let bad = |error| self.fail(format!("git gives no time for {commit}: {error}"));
         time.trim().parse().map_err(bad)
     }
 }
 
+fn has_submodules(checkout: &Path) -> bool {
+    let list = TreeRoot::at(checkout).open_file(&"/.gitmodules".into());
+    list.is_ok()
+}
+
 /// Gives everything in a checkout the commit's time, which is the same wherever it is fetched.
-fn date_all(folder: &Path, seconds: i64) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            date_all(&entry.path(), seconds)?;
-        }
-        let time = rustix::fs::Timespec {
-            tv_sec: seconds,
-            tv_nsec: 0,
-        };
-        let times = rustix::fs::Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(rustix::fs::CWD, entry.path(), &times, flags)?;
+fn date_all(checkout: &TreeRoot, seconds: i64) -> std::io::Result<()> {
+    let time = Timestamp { seconds, nanos: 0 };
+    for path in all_paths(checkout)? {
+        checkout.set_time(&path, time)?;
     }
     Ok(())
 }
 
+/// Everything in a checkout, what a folder holds before the folder.
+fn all_paths(checkout: &TreeRoot) -> std::io::Result<Vec<ImagePath>> {
+    let take_all = |_: &ImagePath, _: bool| Decision::Take;
+    let visit = |found: &Found<'_>| Ok(Some(found.path.clone()));
+    let mut all = walk(checkout, &ImagePath::root(), &take_all, &visit)?;
+    all.sort_by(|a, b| b.cmp(a));
+    Ok(all)
+}
+
 /// Removes `.git` of the checkout and of its submodules.
-fn remove_git_dirs(folder: &Path) -> std::io::Result<()> {
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let is_folder = entry.file_type()?.is_dir();
-            match (entry.file_name() == ".git", is_folder) {
-                (true, true) => std::fs::remove_dir_all(entry.path())?,
-                (true, false) => std::fs::remove_file(entry.path())?,
-                (false, true) => open.push(entry.path()),
-                (false, false) => {}
-            }
-        }
+fn remove_git_dirs(checkout: &TreeRoot) -> std::io::Result<()> {
+    let filter = |path: &ImagePath, _: bool| match path.parent() {
+        Some(parent) if parent.file_name() == Some(b".git") => Decision::SkipAll,
+        _ => Decision::Take,
+    };
+    let is_git = |found: &Found<'_>| {
+        let path = &found.path;
+        Ok((path.file_name() == Some(b".git")).then(|| path.clone()))
+    };
+    for path in walk(checkout, &ImagePath::root(), &filter, &is_git)? {
+        checkout.remove(&path)?;
     }
     Ok(())
 }

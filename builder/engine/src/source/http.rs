@@ -1,10 +1,8 @@
 //! Files over HTTP. Each becomes a tree.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use kiln_cache::scan::upper;
-use kiln_cache::{Staging, Store, Tree};
+use kiln_cache::{Staging, Store, StoreError, Tree};
 use kiln_graph::{
     BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
 };
@@ -101,19 +99,20 @@ impl Shared<'_> {
             source,
         };
         let path = ImagePath::new(name.replace('/', "_"));
-        let digest = upper::digest_of(file, &path)?;
-        let size = std::fs::metadata(file).map_err(fail)?.len();
+        let root = staging.root();
+        std::fs::rename(file, root.path().join(path.relative())).map_err(fail)?;
+        let digest = root.digest(&path).map_err(StoreError::from)?;
+        let size = root.stat(&path).map_err(fail)?.st_size;
+        let size = u64::try_from(size).unwrap_or(0);
         let node = Node::File { size, digest };
         let entry = Entry {
             mode: 0o600,
             mtime,
             node,
-            ..Entry::directory(path.clone())
+            ..Entry::directory(path)
         };
-        let target = path.under(staging.fs());
-        std::fs::rename(file, &target).map_err(fail)?;
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
-        crate::files::set_attributes(&entry, &target, self.engine.gives_away()).map_err(fail)?;
+        let give_away = self.engine.gives_away();
+        root.set_attributes(&entry, give_away).map_err(fail)?;
         Ok(self
             .engine
             .store

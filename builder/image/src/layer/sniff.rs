@@ -1,16 +1,13 @@
 //! Tells tar archives from other files.
 
+use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
 
 use super::decompressed;
 
 /// Whether a file is a tar archive, compressed or not.
 #[must_use]
-pub fn is_tar(host: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(host) else {
-        return false;
-    };
+pub fn is_tar(file: File) -> bool {
     let Ok(mut plain) = decompressed(file) else {
         return false;
     };

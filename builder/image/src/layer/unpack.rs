@@ -7,13 +7,11 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
-use std::path::Path;
 
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use kiln_tree::{OverlayXattrs, TreeRoot, resolve, set_file_attributes};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
@@ -22,8 +20,8 @@ use super::decompress::{decompressed, pump, read_ahead};
 /// How a layer is unpacked.
 #[derive(Clone, Copy, Debug)]
 pub struct UnpackOptions {
-    /// The attribute that marks opaque folders.
-    pub opaque_xattr: &'static str,
+    /// Where opaque folders are marked.
+    pub xattrs: OverlayXattrs,
     /// Whether files can be given to their owners; if not, only the manifest says who they are.
     pub give_away: bool,
 }
@@ -46,7 +44,7 @@ pub struct Unpacked {
 /// can't be written.
 pub fn unpack(
     reader: impl Read + Send,
-    folder: &Path,
+    folder: &TreeRoot,
     options: &UnpackOptions,
 ) -> io::Result<Unpacked> {
     std::thread::scope(|scope| {
@@ -99,22 +97,22 @@ impl<R: Read> Read for HashingReader<'_, R> {
 }
 
 struct Unpacker<'a> {
-    folder: &'a Path,
+    folder: &'a TreeRoot,
     options: &'a UnpackOptions,
     entries: BTreeMap<ImagePath, Entry>,
     implied: BTreeSet<ImagePath>,
+    /// Whether any file may have several names.
+    has_links: bool,
 }
 
-/// More links than this in one path are a loop.
-const MOST_LINKS: u32 = 40;
-
 impl<'a> Unpacker<'a> {
-    fn new(folder: &'a Path, options: &'a UnpackOptions) -> Self {
+    fn new(folder: &'a TreeRoot, options: &'a UnpackOptions) -> Self {
         Self {
             folder,
             options,
             entries: BTreeMap::new(),
             implied: BTreeSet::new(),
+            has_links: false,
         }
     }
 
@@ -166,7 +164,6 @@ impl<'a> Unpacker<'a> {
         mut meta: Entry,
         kind: EntryType,
     ) -> io::Result<()> {
-        let host = meta.path.under(self.folder);
         if kind == EntryType::Directory {
             self.implied.remove(&meta.path);
             return self.place_folder(meta);
@@ -180,11 +177,9 @@ impl<'a> Unpacker<'a> {
             ))
         };
         meta.node = match kind {
-            EntryType::Symlink => {
-                let target = link_name(entry)?;
-                symlink(std::ffi::OsStr::new(os(&target)), &host)?;
-                Node::Symlink { target }
-            }
+            EntryType::Symlink => Node::Symlink {
+                target: link_name(entry)?,
+            },
             EntryType::Link => return self.hard_link(&link_name(entry)?, meta.path),
             EntryType::Fifo => Node::Fifo,
             // Overlayfs would take the device for a whiteout.
@@ -193,54 +188,53 @@ impl<'a> Unpacker<'a> {
             EntryType::Block => {
                 device().map(|(major, minor)| Node::BlockDevice { major, minor })?
             }
-            _ => write_file(entry, &host)?,
+            _ => return self.place_file(entry, meta),
         };
-        make_special(&meta.node, &host)?;
-        self.apply(&meta, &host)?;
+        self.folder.create_special(&meta.path, &meta.node)?;
+        self.folder.set_attributes(&meta, self.options.give_away)?;
+        self.entries.insert(meta.path.clone(), meta);
+        Ok(())
+    }
+
+    fn place_file(&mut self, reader: &mut impl Read, mut meta: Entry) -> io::Result<()> {
+        let mut file = self.folder.create_file(&meta.path)?;
+        meta.node = write_content(reader, &mut file)?;
+        set_file_attributes(&file, &meta, self.options.give_away)?;
         self.entries.insert(meta.path.clone(), meta);
         Ok(())
     }
 
     fn place_folder(&mut self, mut meta: Entry) -> io::Result<()> {
-        let host = meta.path.under(self.folder);
         match self.entries.get(&meta.path).map(|entry| entry.node.clone()) {
             Some(there @ Node::Directory { .. }) => meta.node = there,
             _ => {
                 self.clear(&meta.path)?;
-                std::fs::create_dir(&host)?;
+                self.folder.create_directory(&meta.path)?;
             }
         }
-        self.apply(&meta, &host)?;
+        self.folder.set_attributes(&meta, self.options.give_away)?;
         self.entries.insert(meta.path.clone(), meta);
         Ok(())
     }
 
     /// The folder that `path` stands for, made when missing, links followed inside the layer.
     fn folder_for(&mut self, path: &ImagePath) -> io::Result<ImagePath> {
-        let mut at = ImagePath::root();
-        let mut links = 0;
-        let mut open: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        while let Some(name) = open.pop() {
-            let next = at.join(&name);
-            match self.entries.get(&next).map(|entry| &entry.node) {
-                Some(Node::Directory { .. }) => at = next,
-                Some(Node::Symlink { target }) => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Err(io::Error::other("too many symbolic links in its path"));
-                    }
-                    let target = at.resolve(target);
-                    open.extend(target.components().rev().map(<[u8]>::to_vec));
-                    at = ImagePath::root();
-                }
-                _ => {
-                    self.place_folder(Entry::directory(next.clone()))?;
-                    self.implied.insert(next.clone());
-                    at = next;
-                }
+        let link = |path: &ImagePath| match self.entries.get(path).map(|entry| &entry.node) {
+            Some(Node::Symlink { target }) => Some(target.clone()),
+            _ => None,
+        };
+        let found = resolve(path, true, link).map_err(io::Error::other)?;
+        let is_folder = |entry: &&Entry| entry.is_directory();
+        if self.entries.get(&found).filter(is_folder).is_some() {
+            return Ok(found);
+        }
+        for folder in found.ancestors().skip(1).chain([found.clone()]) {
+            if !folder.is_root() && self.entries.get(&folder).filter(is_folder).is_none() {
+                self.place_folder(Entry::directory(folder.clone()))?;
+                self.implied.insert(folder);
             }
         }
-        Ok(at)
+        Ok(found)
     }
 
     /// Removes what the layer has put at a path before: the later entry counts.
@@ -254,10 +248,10 @@ impl<'a> Unpacker<'a> {
         if below.is_empty() {
             return Ok(());
         }
-        let host = path.under(self.folder);
-        match std::fs::symlink_metadata(&host)?.is_dir() {
-            true => std::fs::remove_dir_all(&host)?,
-            false => std::fs::remove_file(&host)?,
+        // A whiteout may be in the manifest alone.
+        match self.folder.remove(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
         for gone in below {
             self.entries.remove(&gone);
@@ -280,15 +274,14 @@ impl<'a> Unpacker<'a> {
             ));
         }
         let linked = linked.clone();
-        let (from, to) = (target.under(self.folder), path.under(self.folder));
-        rustix::fs::linkat(CWD, &from, CWD, &to, AtFlags::empty())?;
+        self.folder.link(&path, &self.folder.join(target))?;
+        self.has_links = true;
         self.entries.insert(path.clone(), Entry { path, ..linked });
         Ok(())
     }
 
     fn make_opaque(&mut self, folder: &ImagePath) -> io::Result<()> {
-        let host = folder.under(self.folder);
-        rustix::fs::lsetxattr(&host, self.options.opaque_xattr, b"y", XattrFlags::empty())?;
+        self.folder.mark_opaque(folder, self.options.xattrs)?;
         if let Some(entry) = self.entries.get_mut(folder) {
             entry.node = Node::Directory { opaque: true };
         }
@@ -297,12 +290,7 @@ impl<'a> Unpacker<'a> {
 
     fn whiteout(&mut self, path: ImagePath) -> io::Result<()> {
         self.clear(&path)?;
-        let kind = FileType::CharacterDevice;
-        match rustix::fs::mknodat(CWD, path.under(self.folder), kind, Mode::empty(), 0) {
-            // Where marks can't be made overlayfs can't be used either: the manifest is enough.
-            Ok(()) | Err(rustix::io::Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.folder.create_special(&path, &Node::Whiteout)?;
         let entry = Entry {
             mode: 0,
             node: Node::Whiteout,
@@ -312,34 +300,14 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Owner first: changing it takes setuid bits and capabilities away.
-    fn apply(&self, meta: &Entry, host: &Path) -> io::Result<()> {
-        if self.options.give_away {
-            lchown(host, Some(meta.uid), Some(meta.gid))?;
-        }
-        let is_link = matches!(meta.node, Node::Symlink { .. });
-        if !is_link {
-            std::fs::set_permissions(host, Permissions::from_mode(meta.mode))?;
-        }
-        for (name, value) in &meta.xattrs {
-            match rustix::fs::lsetxattr(host, name.as_slice(), value, XattrFlags::empty()) {
-                Err(rustix::io::Errno::PERM | rustix::io::Errno::NOTSUP)
-                    if !self.options.give_away => {}
-                other => other?,
-            }
-        }
-        set_time(host, meta.mtime)
-    }
-
     /// Sets the folders' times, which their content has changed, and joins hard links.
     fn finish(self) -> io::Result<Manifest> {
         let mut first: BTreeMap<(u64, u64), ImagePath> = BTreeMap::new();
         let mut entries: Vec<Entry> = self.entries.into_values().collect();
         for entry in &mut entries {
-            let host = entry.path.under(self.folder);
             match entry.node {
-                Node::Directory { .. } => set_time(&host, entry.mtime)?,
-                Node::File { .. } => join_link(entry, &host, &mut first)?,
+                Node::Directory { .. } => self.folder.set_time(&entry.path, entry.mtime)?,
+                Node::File { .. } if self.has_links => join_link(entry, self.folder, &mut first)?,
                 _ => {}
             }
         }
@@ -349,44 +317,21 @@ impl<'a> Unpacker<'a> {
 
 fn join_link(
     entry: &mut Entry,
-    host: &Path,
+    folder: &TreeRoot,
     first: &mut BTreeMap<(u64, u64), ImagePath>,
 ) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::symlink_metadata(host)?;
-    if metadata.nlink() > 1 {
-        match first.get(&(metadata.dev(), metadata.ino())) {
+    let stat = folder.stat(&entry.path)?;
+    if stat.st_nlink > 1 {
+        match first.get(&(stat.st_dev, stat.st_ino)) {
             Some(to) => entry.node = Node::HardLink { to: to.clone() },
-            None => _ = first.insert((metadata.dev(), metadata.ino()), entry.path.clone()),
+            None => _ = first.insert((stat.st_dev, stat.st_ino), entry.path.clone()),
         }
     }
     Ok(())
 }
 
-fn set_time(host: &Path, time: Timestamp) -> io::Result<()> {
-    let nanos = i64::from(time.nanos);
-    let time = Timespec {
-        tv_sec: time.seconds,
-        tv_nsec: nanos,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    Ok(rustix::fs::utimensat(
-        CWD,
-        host,
-        &times,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
-}
-
 fn invalid(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
-}
-
-fn os(bytes: &[u8]) -> &std::ffi::OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
 }
 
 fn link_name(entry: &tar::Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
@@ -394,28 +339,7 @@ fn link_name(entry: &tar::Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
     Ok(entry.link_name_bytes().ok_or_else(missing)?.into_owned())
 }
 
-fn make_special(node: &Node, host: &Path) -> io::Result<()> {
-    let (kind, device) = match node {
-        Node::Fifo => (FileType::Fifo, 0),
-        Node::CharDevice { major, minor } => (
-            FileType::CharacterDevice,
-            rustix::fs::makedev(*major, *minor),
-        ),
-        Node::BlockDevice { major, minor } => {
-            (FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
-        }
-        _ => return Ok(()),
-    };
-    let mode = Mode::from_raw_mode(0o600);
-    match rustix::fs::mknodat(CWD, host, kind, mode, device) {
-        // A user namespace makes no devices: the manifest alone knows what it is.
-        Err(rustix::io::Errno::PERM) => File::create_new(host).map(drop),
-        other => Ok(other?),
-    }
-}
-
-fn write_file(reader: &mut impl Read, host: &Path) -> io::Result<Node> {
-    let mut file = File::create_new(host)?;
+fn write_content(reader: &mut impl Read, file: &mut File) -> io::Result<Node> {
     let mut hash = blake3::Hasher::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut size = 0;

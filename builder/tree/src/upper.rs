@@ -1,23 +1,21 @@
-//! Reads what a step changed: the upper folder of an overlay mount.
+//! Reads what a step changed: the upper directory of an overlay mount.
 //!
-//! Whiteouts are character devices 0:0; opaque folders have the xattr `trusted.overlay.opaque`
+//! Whiteouts are character devices 0:0; opaque directories have the xattr `trusted.overlay.opaque`
 //! or, in user namespaces, `user.overlay.opaque`, both `y` (Linux, `overlayfs.rst`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
 
-use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node, Timestamp};
-use rustix::fs::{FileType, Stat};
-use rustix::io::Errno;
+use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
+use rustix::fs::FileType;
 
-use super::hash::hash_file;
-use super::walk::{Decision, Found, walk};
 use crate::error::Context as _;
-use crate::{OverlayXattrs, StoreError};
+use crate::xattr::Xattrs;
+use crate::{Decision, Found, OverlayXattrs, TreeError, TreeRoot, hash_file, timestamp, walk};
 
-/// How an upper folder is read.
+/// How an upper directory is read.
 pub struct UpperOptions<'a> {
-    /// Where opaque folders are marked.
+    /// Where opaque directories are marked.
     pub xattrs: OverlayXattrs,
     /// When the step started: times from then on are the step's "now" and don't count.
     pub started: Timestamp,
@@ -39,14 +37,14 @@ struct Inode {
     links: u64,
 }
 
-/// Reads the upper folder of an overlay mount.
+/// Reads the upper directory of an overlay mount.
 ///
 /// # Errors
 /// When something can't be read, or changes meanwhile.
-pub fn scan(folder: &Path, options: &UpperOptions<'_>) -> Result<Manifest, StoreError> {
+pub fn scan(root: &TreeRoot, options: &UpperOptions<'_>) -> Result<Manifest, TreeError> {
     let take_all = |_: &ImagePath, _: bool| Decision::Take;
-    let visit = |found: Found| read(&found, options).map(Some);
-    let mut inodes = walk(folder, &ImagePath::root(), &take_all, &visit)?;
+    let visit = |found: &Found<'_>| read(root, found, options).map(Some);
+    let mut inodes = walk(root, &ImagePath::root(), &take_all, &visit)?;
     inodes.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
     Ok(Manifest::new(join_links(inodes)))
 }
@@ -72,30 +70,49 @@ fn join_links(inodes: Vec<Inode>) -> Vec<Entry> {
     entries
 }
 
-fn read(found: &Found, options: &UpperOptions<'_>) -> Result<Inode, StoreError> {
+fn read(
+    root: &TreeRoot,
+    found: &Found<'_>,
+    options: &UpperOptions<'_>,
+) -> Result<Inode, TreeError> {
     let stat = &found.stat;
-    let (xattrs, opaque) = read_xattrs(found, options.xattrs)?;
+    let file = match found.kind {
+        FileType::RegularFile => Some(found.open().context("read", root.path(), &found.path)?),
+        _ => None,
+    };
+    let (xattrs, opaque) = read_xattrs(root, found, file.as_ref(), options.xattrs)?;
+    let node = match file {
+        Some(file) => content(root, found, file)?,
+        None => node(root, found, opaque)?,
+    };
     let (uid, gid) = (options.owner)(&found.path, stat.st_uid, stat.st_gid);
     let mtime = timestamp(stat);
-    let entry = Entry {
-        path: found.path.clone(),
-        mode: stat.st_mode & 0o7777,
-        uid,
-        gid,
-        mtime,
-        mtime_counts: mtime < options.started,
-        xattrs,
-        node: node(found, opaque)?,
-    };
-    let entry = if entry.node == Node::Whiteout {
-        whiteout(entry.path)
-    } else {
-        entry
+    let entry = match node {
+        Node::Whiteout => whiteout(found.path.clone()),
+        node => Entry {
+            path: found.path.clone(),
+            mode: stat.st_mode & 0o7777,
+            uid,
+            gid,
+            mtime,
+            mtime_counts: mtime < options.started,
+            xattrs,
+            node,
+        },
     };
     Ok(Inode {
         entry,
         id: (stat.st_dev, stat.st_ino),
         links: stat.st_nlink,
+    })
+}
+
+fn content(root: &TreeRoot, found: &Found<'_>, file: File) -> Result<Node, TreeError> {
+    let path = &found.path;
+    let digest = hash_file(file, &found.stat).context("read", root.path(), path)?;
+    Ok(Node::File {
+        size: u64::try_from(found.stat.st_size).unwrap_or(0),
+        digest: digest.ok_or_else(|| TreeError::Changed { path: path.clone() })?,
     })
 }
 
@@ -108,28 +125,16 @@ fn whiteout(path: ImagePath) -> Entry {
     }
 }
 
-pub(crate) fn timestamp(stat: &Stat) -> Timestamp {
-    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    Timestamp {
-        seconds: stat.st_mtime,
-        nanos,
-    }
-}
-
-fn node(found: &Found, opaque: bool) -> Result<Node, StoreError> {
+fn node(root: &TreeRoot, found: &Found<'_>, opaque: bool) -> Result<Node, TreeError> {
     let device = found.stat.st_rdev;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let path = &found.path;
     Ok(match found.kind {
-        FileType::RegularFile => {
-            let digest = hash_file(&found.host, &found.path, &found.stat)?;
-            Node::File {
-                size: u64::try_from(found.stat.st_size).unwrap_or(0),
-                digest,
-            }
-        }
         FileType::Directory => Node::Directory { opaque },
         FileType::Symlink => Node::Symlink {
-            target: read_link(&found.host)?,
+            target: found
+                .read_link()
+                .context("read the link", root.path(), path)?,
         },
         FileType::CharacterDevice if device == 0 => Node::Whiteout,
         FileType::CharacterDevice => Node::CharDevice { major, minor },
@@ -139,24 +144,17 @@ fn node(found: &Found, opaque: bool) -> Result<Node, StoreError> {
     })
 }
 
-pub(crate) fn read_link(host: &Path) -> Result<Vec<u8>, StoreError> {
-    let target = rustix::fs::readlink(host, Vec::new()).context("read the link", host)?;
-    Ok(target.into_bytes())
-}
-
-type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
-
-fn read_xattrs(found: &Found, style: OverlayXattrs) -> Result<(Xattrs, bool), StoreError> {
-    let mut kept = Xattrs::new();
-    let mut opaque = false;
-    for name in list_xattrs(&found.host)? {
-        if name == style.opaque().as_bytes() {
-            opaque = value(&found.host, &name)?.as_deref() == Some(b"y");
-        } else if belongs_to_image(&name) {
-            kept.extend(value(&found.host, &name)?.map(|value| (name, value)));
-        }
-    }
-    Ok((kept, opaque))
+fn read_xattrs(
+    root: &TreeRoot,
+    found: &Found<'_>,
+    file: Option<&File>,
+    style: OverlayXattrs,
+) -> Result<(Xattrs, bool), TreeError> {
+    let mark = style.opaque().as_bytes();
+    let all = found.xattrs(file, |name| name == mark || belongs_to_image(name));
+    let mut all = all.context("read the attributes of", root.path(), &found.path)?;
+    let opaque = all.remove(mark).as_deref() == Some(b"y");
+    Ok((all, opaque))
 }
 
 fn belongs_to_image(name: &[u8]) -> bool {
@@ -164,52 +162,12 @@ fn belongs_to_image(name: &[u8]) -> bool {
     !others.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn list_xattrs(host: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
-    let mut names = [0u8; 64];
-    let count = match rustix::fs::llistxattr(host, &mut names) {
-        Ok(count) => return Ok(split_names(&names[..count])),
-        Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        Err(Errno::RANGE) => 64 * 1024,
-        Err(error) => return Err(error).context("list the attributes of", host),
-    };
-    let mut names = vec![0; count];
-    let count = rustix::fs::llistxattr(host, &mut names).context("list the attributes of", host)?;
-    Ok(split_names(&names[..count]))
-}
-
-fn split_names(names: &[u8]) -> Vec<Vec<u8>> {
-    names
-        .split(|&b| b == 0)
-        .filter(|name| !name.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect()
-}
-
-fn value(host: &Path, name: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    let mut value = vec![0; 64 * 1024];
-    match rustix::fs::lgetxattr(host, name, &mut value) {
-        Ok(count) => {
-            value.truncate(count);
-            Ok(Some(value))
-        }
-        Err(Errno::NODATA | Errno::PERM) => Ok(None),
-        Err(error) => Err(error).context("read an attribute of", host),
-    }
-}
-
-/// Hashes one file outside of a scan, for example one that a build file names.
-///
-/// # Errors
-/// When it can't be read, or changes meanwhile.
-pub fn digest_of(host: &Path, path: &ImagePath) -> Result<Digest, StoreError> {
-    let stat = rustix::fs::stat(host).context("look at", host)?;
-    hash_file(host, path, &stat)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_graph::Digest;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     fn scan_all(folder: &Path, started: Timestamp) -> Manifest {
         let owner = |_: &ImagePath, uid, gid| (uid, gid);
@@ -218,7 +176,7 @@ mod tests {
             started,
             owner: &owner,
         };
-        scan(folder, &options).unwrap()
+        scan(&TreeRoot::at(folder), &options).unwrap()
     }
 
     #[test]
