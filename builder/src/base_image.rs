@@ -3,21 +3,22 @@
 use kiln_engine::Engine;
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{
-    Compiled, ImageRequest, ImageTable, Options, Outcome, ResolvedImage, compile,
+    Checked, Compiled, DockerfileError, ImageRequest, ImageTable, Options, Outcome, ResolvedImage,
+    check, compile,
 };
 use kiln_graph::{BlobDigest, ImageConfig, ImageSource, Location};
 use kiln_image::{ImageError, Resolved};
 
-use crate::Error;
 use crate::lock::{Locker, is_mutable};
+use crate::{Assume, Error};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
     pub(crate) engine: &'a Engine,
     /// Ask registries even for images that the store has under the name.
     pub(crate) pull: bool,
-    /// Ask nobody: take all images to be empty.
-    pub(crate) assume: bool,
+    /// Which images are taken to be empty.
+    pub(crate) assume: Assume,
     pub(crate) locker: &'a Locker,
 }
 
@@ -64,14 +65,45 @@ impl BaseImages<'_> {
         }
     }
 
+    /// Looks for what is wrong with a Dockerfile, asking for images.
+    ///
+    /// # Errors
+    /// When an image can't be had that has to be.
+    pub(crate) fn check(
+        &self,
+        file: &Dockerfile,
+        unread: Option<&DockerfileError>,
+        options: &Options,
+    ) -> Result<Checked, Error> {
+        let mut images = ImageTable::new();
+        loop {
+            match check(file, unread, options, &images) {
+                Outcome::Done(checked) => return Ok(*checked),
+                Outcome::Needs(requests) => self.add_to(&mut images, requests)?,
+            }
+        }
+    }
+
     fn ask(
         &self,
         request: &ImageRequest,
         location: Option<Location>,
     ) -> Result<ResolvedImage, Error> {
-        if self.assume {
-            return Ok(assumed(request));
+        match self.assume {
+            Assume::All => Ok(assumed(request)),
+            Assume::Nothing => self.resolve(request, location),
+            Assume::Missing => {
+                let found = self.resolve(request, location);
+                Ok(found.unwrap_or_else(|_| assumed(request)))
+            }
         }
+    }
+
+    fn resolve(
+        &self,
+        request: &ImageRequest,
+        location: Option<Location>,
+    ) -> Result<ResolvedImage, Error> {
         let locked = self.locker.image(&request.name);
         if locked.is_none() && self.locker.is_required() && is_mutable(&request.name) {
             let what = format!("the image {}", request.name);
@@ -96,6 +128,7 @@ impl BaseImages<'_> {
         Ok(ResolvedImage {
             source,
             config: found.config,
+            is_known: true,
         })
     }
 
@@ -139,7 +172,7 @@ pub fn compile_dockerfile(
     let base = BaseImages {
         engine,
         pull: false,
-        assume: false,
+        assume: Assume::Nothing,
         locker: &Locker::default(),
     };
     base.compile(file, options, images)
@@ -156,5 +189,9 @@ fn assumed(request: &ImageRequest) -> ResolvedImage {
         layers: Vec::new(),
     };
     let config = ImageConfig::scratch(&request.platform);
-    ResolvedImage { source, config }
+    ResolvedImage {
+        source,
+        config,
+        is_known: false,
+    }
 }

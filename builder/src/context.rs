@@ -113,7 +113,7 @@ fn from_remote(
     address: &str,
     events: &Arc<dyn EventSink>,
 ) -> Result<Fetched, Error> {
-    let source = read_remote(address, None, false).map_err(Error::Usage)?;
+    let source = read_remote(address, None, None).map_err(Error::Usage)?;
     let is_git = matches!(source, Op::Git(_));
     let (solved, root) = solve(engine, address, source.clone(), None, false, events)?;
     let (folder, time) = (solved.folder(root)?, solved.latest_time(root)?);

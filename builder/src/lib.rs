@@ -38,8 +38,8 @@ pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_
 pub use open::{open, open_at, open_isolated};
 pub use policy::Policy;
 pub use prepare::{
-    Configure, DockerfileRequest, Located, Locking, Opened, Prepared, build_dockerfile,
-    open_build_file, prepare,
+    Assume, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared,
+    build_dockerfile, open_build_file, prepare,
 };
 pub use secret::{SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use kiln_engine::{Engine, EventSink, Pins, Request, Solved};
 use kiln_frontend_dockerfile::ast::{Dockerfile, Kind};
-use kiln_frontend_dockerfile::{Compiled, ImageTable, Options, parse};
+use kiln_frontend_dockerfile::{
+    Checked, Compiled, ImageTable, Options, Outcome, Target, check, parse, parse_partial, targets,
+};
 
 use crate::base_image::BaseImages;
 use crate::build_file;
@@ -30,9 +32,8 @@ pub struct DockerfileRequest {
     pub contexts: BTreeMap<String, ContextFrom>,
     /// Ask registries even for images that the store has under the name.
     pub pull: bool,
-    /// Don't ask for base images: take them to be empty. Good enough to look at a file, not to
-    /// build it.
-    pub assume_images: bool,
+    /// Which base images are taken to be empty. Good enough to look at a file, not to build it.
+    pub assume_images: Assume,
     /// Is told what happens while contexts are fetched.
     pub events: Option<Arc<dyn EventSink>>,
     /// What `kiln.lock` is for.
@@ -40,6 +41,18 @@ pub struct DockerfileRequest {
     /// Prepares the builds of steps that run while the file is read, for what they write: gives
     /// them secrets, say.
     pub configure: Option<Arc<Configure>>,
+}
+
+/// Which base images are taken to be empty rather than asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assume {
+    /// None: one that can't be had is an error.
+    #[default]
+    Nothing,
+    /// Those that can't be had.
+    Missing,
+    /// All; nobody is asked.
+    All,
 }
 
 /// Whether the lock beside a build file counts.
@@ -96,6 +109,17 @@ pub struct Prepared {
     pins: Pins,
 }
 
+/// What is wrong with a Dockerfile.
+#[derive(Debug)]
+pub struct CheckedFile {
+    /// Warnings, and why it can't be built.
+    pub checked: Checked,
+    /// The file's name for messages.
+    pub file_name: String,
+    /// The file's text.
+    pub texts: Texts,
+}
+
 /// The contexts of a request, on this machine.
 #[derive(Debug)]
 struct Contexts {
@@ -127,8 +151,7 @@ pub type Located = Box<(Error, Texts)>;
 pub fn prepare(engine: &Engine, request: &DockerfileRequest) -> Result<Prepared, Located> {
     let plain = |error: Error| Box::new((error, Texts::default()));
     let opened = open_build_file(engine, request).map_err(plain)?;
-    let locker = opened.locker(request).map_err(plain)?;
-    opened.compile(engine, request, &locker)
+    opened.prepare(engine, request)
 }
 
 /// Fetches contexts, and reads the build file.
@@ -156,7 +179,23 @@ pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<O
 }
 
 impl Opened {
-    fn is_toml(&self) -> bool {
+    /// Compiles the file, with the lock beside it.
+    ///
+    /// # Errors
+    /// When it can't be compiled, or something it needs can't be had.
+    pub fn prepare(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<Prepared, Located> {
+        let plain = |error: Error| Box::new((error, Texts::default()));
+        let locker = self.locker(request).map_err(plain)?;
+        self.compile(engine, request, &locker)
+    }
+
+    /// Whether the file is a kiln.toml.
+    #[must_use]
+    pub fn is_toml(&self) -> bool {
         let extension = self.path.extension();
         extension.is_some_and(|extension| extension == "toml")
     }
@@ -164,7 +203,7 @@ impl Opened {
     /// The lock beside the build file, if it is there and wanted.
     fn locker(&self, request: &DockerfileRequest) -> Result<Locker, Error> {
         let open = match request.locking {
-            _ if request.assume_images => return Ok(Locker::default()),
+            _ if request.assume_images == Assume::All => return Ok(Locker::default()),
             Locking::Off => return Ok(Locker::default()),
             Locking::IfThere => Open::Ask,
             Locking::Required => Open::Refuse,
@@ -220,6 +259,47 @@ impl Opened {
                 _ => None,
             });
         Ok(stages.chain([None]).collect())
+    }
+
+    /// Looks for what is wrong with a Dockerfile.
+    ///
+    /// # Errors
+    /// When the lock can't be read, or an image can't be had that has to be.
+    pub fn check(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<CheckedFile, Located> {
+        let texts = Texts::of(self.text.as_str());
+        let located = |error: Error| Box::new((error, texts.clone()));
+        let locker = self.locker(request).map_err(located)?;
+        let images = BaseImages {
+            engine,
+            pull: request.pull,
+            assume: request.assume_images,
+            locker: &locker,
+        };
+        let mut options = self.options_for(request);
+        let (file, unread) = parse_partial(&options.file_name, &self.text);
+        fix_epoch(&mut options, Some(&file), self.contexts.time);
+        let checked = images.check(&file, unread.as_ref(), &options);
+        Ok(CheckedFile {
+            checked: checked.map_err(located)?,
+            file_name: options.file_name,
+            texts: texts.clone(),
+        })
+    }
+
+    /// The stages of a Dockerfile.
+    ///
+    /// # Errors
+    /// When it can't be parsed.
+    pub fn stages(&self) -> Result<(Vec<Target>, Texts), Located> {
+        let texts = Texts::of(self.text.as_str());
+        match parse(&self.options.file_name, &self.text) {
+            Ok(file) => Ok((targets(&file), texts)),
+            Err(error) => Err(Box::new((error.into(), texts))),
+        }
     }
 
     /// Compiles the file, resolving its base images and pinned sources by `locker`.
@@ -288,8 +368,15 @@ impl Opened {
     ) -> Result<Prepared, Located> {
         let located = |error: Error| Box::new((error, Texts::of(self.text.as_str())));
         let mut options = self.options_for(request);
-        let file = parse(&options.file_name, &self.text);
-        let file = file.map_err(|error| located(error.into()))?;
+        let (file, unread) = parse_partial(&options.file_name, &self.text);
+        if let Some(error) = unread {
+            let checked = check(&file, Some(&error), &options, &ImageTable::new());
+            let warnings = match checked {
+                Outcome::Done(checked) => checked.warnings,
+                Outcome::Needs(_) => Vec::new(),
+            };
+            return Err(located(error.after(&warnings).into()));
+        }
         fix_epoch(&mut options, Some(&file), self.contexts.time);
         let compiled = images.compile(&file, &options, &mut ImageTable::new());
         Ok(Prepared {

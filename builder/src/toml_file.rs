@@ -14,7 +14,7 @@ use kiln_graph::ImageTable;
 
 use crate::base_image::BaseImages;
 use crate::context::fetch_commit;
-use crate::{DockerfileRequest, Error, PathRule, Policy, Texts};
+use crate::{Assume, DockerfileRequest, Error, PathRule, Policy, Texts};
 
 /// What a kiln.toml says.
 pub(crate) struct Read {
@@ -43,7 +43,7 @@ pub(crate) fn read(
     loop {
         match toml_frontend::compile(&file, &told, &images)? {
             toml_frontend::Outcome::Needs(requests) => base.add_to(&mut images, requests)?,
-            toml_frontend::Outcome::Values(steps) if request.assume_images => {
+            toml_frontend::Outcome::Values(steps) if request.assume_images != Assume::Nothing => {
                 told.values.extend(assumed(*steps));
             }
             toml_frontend::Outcome::Values(steps) => {
@@ -237,6 +237,7 @@ fn finish(
         warnings: Vec::new(),
         warnings_are_errors: false,
         used_stages: Vec::new(),
+        outline: kiln_frontend_dockerfile::Outline::default(),
     };
     Ok(Read {
         compiled,

@@ -13,7 +13,7 @@ pub struct Dockerfile {
     pub directives: Vec<Directive>,
     /// All instructions in order.
     pub instructions: Vec<Instruction>,
-    /// Lines with a continuation followed by nothing.
+    /// The last lines of instructions with a continuation followed by nothing.
     pub empty_continuations: Vec<Location>,
     /// Every comment, also those inside of continued instructions.
     pub comments: Vec<Comment>,
@@ -66,7 +66,7 @@ pub struct Instruction {
     pub text: String,
     /// Where.
     pub location: Location,
-    /// The comment lines directly above, without `#`.
+    /// The comment lines above, without `#`; an empty one parts what is above it.
     pub comments: Vec<String>,
 }
 
@@ -74,14 +74,14 @@ impl Instruction {
     /// What the comment above says of `name`: `# NAME what it is`.
     #[must_use]
     pub fn description(&self, name: &str) -> Option<&str> {
-        let about = |comment: &'_ String| -> Option<usize> {
+        if name.is_empty() {
+            return None;
+        }
+        let mut about = self.comments.iter().filter_map(|comment| {
             let rest = comment.strip_prefix(name)?;
-            rest.starts_with(' ')
-                .then(|| comment.len() - rest.trim_start().len())
-        };
-        self.comments
-            .iter()
-            .find_map(|comment| about(comment).map(|start| &comment[start..]))
+            rest.strip_prefix(' ')
+        });
+        about.next()
     }
 }
 
@@ -139,7 +139,7 @@ pub struct Heredoc {
     pub expand: bool,
     /// Whether leading tabs are dropped: `<<-`.
     pub chomp: bool,
-    /// The text, tabs dropped already.
+    /// The text as it stands in the file, with its tabs.
     pub content: String,
 }
 
@@ -154,6 +154,14 @@ pub struct From {
     pub name: Option<String>,
     /// The word between image and name as written.
     pub as_keyword: Option<String>,
+}
+
+impl From {
+    /// What other instructions call the stage: names are in lower case, however they are written.
+    #[must_use]
+    pub fn stage_name(&self) -> Option<String> {
+        self.name.as_ref().map(|name| name.to_lowercase())
+    }
 }
 
 /// `COPY` and `ADD`.
@@ -174,7 +182,7 @@ pub struct Copy {
     /// `--checksum`.
     pub checksum: Option<String>,
     /// `--keep-git-dir`.
-    pub keep_git_dir: bool,
+    pub keep_git_dir: Option<bool>,
     /// `--unpack`.
     pub unpack: Option<bool>,
     /// Sources without here-documents.
@@ -202,21 +210,20 @@ pub struct Run {
     pub heredocs: Vec<Heredoc>,
 }
 
-/// `--mount`: its fields checked, values not yet expanded.
+/// `--mount`, with variables not yet expanded.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Mount {
-    /// `type`; empty: bind.
-    pub kind: String,
-    /// Other fields by their main names; ones without a value have `true`.
-    pub fields: Vec<(String, String)>,
+    /// Names as written, and values where they have one.
+    pub fields: Vec<(String, Option<String>)>,
 }
 
 impl Mount {
-    /// A field's value.
+    /// The tree that is mounted, where it isn't the context.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self.fields.iter().filter(|(field, _)| field == name);
-        found.next_back().map(|(_, value)| value.as_str())
+    pub fn from(&self) -> Option<&str> {
+        let fields = self.fields.iter().rev();
+        let mut named = fields.filter(|(name, _)| name.eq_ignore_ascii_case("from"));
+        named.find_map(|(_, value)| value.as_deref().filter(|value| !value.is_empty()))
     }
 }
 

@@ -49,6 +49,7 @@ rules! {
     UndefinedVar: "Variables should be defined before their use",
     MultipleInstructionsDisallowed: "Multiple instructions of the same type should not be used in the same stage",
     LegacyKeyValueFormat: "Legacy key/value format with whitespace separator should not be used",
+    InvalidBaseImagePlatform: "Base image platform does not match expected target platform",
     RedundantTargetPlatform: "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior",
     SecretsUsedInArgOrEnv: "Sensitive data should not be used in the ARG or ENV commands",
     InvalidDefaultArgInFrom: "Default value for global ARG results in an empty or invalid base image name",
@@ -56,7 +57,7 @@ rules! {
     CopyIgnoredFile: "Attempting to Copy file that is excluded by .dockerignore",
     InvalidDefinitionDescription: "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
     ExposeProtoCasing: "Protocol in EXPOSE instruction should be lowercase",
-    ExposeInvalidFormat: "IP address and host-port mapping should not be used in EXPOSE instruction",
+    ExposeInvalidFormat: "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release",
 }
 
 impl Rule {
@@ -66,9 +67,12 @@ impl Rule {
         self == Self::InvalidDefinitionDescription
     }
 
-    /// Its page.
+    /// Its page; empty where there is none.
     #[must_use]
     pub fn url(self) -> String {
+        if self == Self::InvalidBaseImagePlatform {
+            return String::new();
+        }
         let mut page = String::new();
         let name = self.name().replace("JSON", "Json");
         for letter in name.chars() {

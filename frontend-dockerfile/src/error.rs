@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use kiln_graph::{Fault, Location};
 
+use crate::Diagnostic;
+
 /// Something wrong in a build file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerfileError {
@@ -12,10 +14,16 @@ pub struct DockerfileError {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
-    /// Where; unknown for faults of the whole file.
+    /// Where, as near as is known; unknown for faults of the whole file.
     pub location: Option<Location>,
+    /// All lines of the instruction that it is in.
+    pub lines: Option<Location>,
     /// The word that is wrong, where one word is.
     pub word: Option<String>,
+    /// What was warned of before, in the order in which it was found.
+    pub warnings: Vec<Diagnostic>,
+    /// Whether an instruction says something that none can, whatever stands around it.
+    is_parsing: bool,
 }
 
 impl DockerfileError {
@@ -23,10 +31,9 @@ impl DockerfileError {
     #[must_use]
     pub fn at(location: Location, message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
-            help: None,
+            lines: Some(location.clone()),
             location: Some(location),
-            word: None,
+            ..Self::whole(message)
         }
     }
 
@@ -37,7 +44,10 @@ impl DockerfileError {
             message: message.into(),
             help: None,
             location: None,
+            lines: None,
             word: None,
+            warnings: Vec::new(),
+            is_parsing: false,
         }
     }
 
@@ -53,6 +63,39 @@ impl DockerfileError {
     pub fn about(mut self, word: Option<String>) -> Self {
         self.word = word;
         self
+    }
+
+    /// Adds what was warned of before.
+    #[must_use]
+    pub fn after(mut self, warnings: &[Diagnostic]) -> Self {
+        self.warnings = warnings.to_vec();
+        self
+    }
+
+    /// Notes that it was found while instructions were parsed.
+    #[must_use]
+    pub(crate) fn parsing(mut self) -> Self {
+        self.is_parsing = true;
+        self
+    }
+
+    /// The same fault somewhere else.
+    #[must_use]
+    pub(crate) fn moved(mut self, to: &Location) -> Self {
+        self.location = Some(to.clone());
+        self.lines = Some(to.clone());
+        self
+    }
+
+    /// The message as BuildKit words it for tools that read `--call check`.
+    #[must_use]
+    pub fn tool_message(&self) -> String {
+        match &self.lines {
+            Some(at) if self.is_parsing => {
+                format!("dockerfile parse error on line {}: {}", at.line, self.message)
+            }
+            _ => self.message.clone(),
+        }
     }
 
     /// Narrows the location down to the word that is wrong, by the file's text.

@@ -10,20 +10,21 @@ mod diagnostic;
 mod error;
 mod expand;
 mod ignore;
+mod image_name;
+pub mod limits;
 mod lint;
 mod outline;
 mod parse;
 mod print;
+mod quote;
 mod remote;
 mod suggest;
 
-pub use compile::{Compiled, ContextKind, Options, Outcome, compile};
+pub use compile::{Checked, Compiled, ContextKind, Options, Outcome, check, compile};
 pub use diagnostic::{Diagnostic, Rule};
 pub use error::DockerfileError;
 pub use ignore::read_ignore_file;
 pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
-pub use outline::{
-    Argument, Need, Outline, Place, Position, Range, Target, Volume, outline, targets,
-};
-pub use parse::{parse, parse_trigger};
+pub use outline::{Argument, Need, Outline, Place, Position, Range, Target, targets};
+pub use parse::{parse, parse_partial, parse_trigger};
 pub use remote::{is_remote, read_remote};

@@ -1,28 +1,29 @@
-//! What a build takes: its arguments, secrets, agents and volumes; and which stages it has.
+//! What a build takes: its arguments, secrets and agents; and which stages it has.
 //! The answers to `--call outline` and `--call targets`, in the shape that BuildKit gives them
 //! (its `frontend/subrequests`), so that tools which read its answers read these.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_graph::{Location, MountKind, Op, StepId};
+use kiln_graph::Location;
 use serde::Serialize;
 
 use crate::ast::{Dockerfile, Instruction, Kind};
-use crate::{Compiled, Options};
+use crate::compile::Captured;
 
 /// A place as BuildKit writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The stretches of the file.
+    /// The lines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<Range>,
 }
 
-/// A stretch of the file, from one line to another.
+/// A line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Range {
-    /// The first line.
+    /// Where it starts.
     pub start: Position,
-    /// The last line.
+    /// Where it ends.
     pub end: Position,
 }
 
@@ -35,13 +36,12 @@ pub struct Position {
 
 impl From<&Location> for Place {
     fn from(at: &Location) -> Self {
-        let line = |line| Position { line };
-        let range = Range {
-            start: line(at.line),
-            end: line(at.end_line),
+        let range = |line| Range {
+            start: Position { line },
+            end: Position { line },
         };
         Self {
-            ranges: vec![range],
+            ranges: (at.line..=at.end_line.max(at.line)).map(range).collect(),
         }
     }
 }
@@ -50,11 +50,13 @@ impl From<&Location> for Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outline {
     /// The stage that is built.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// What its comment says of it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Build arguments that it uses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<Argument>,
     /// Secrets of its steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,9 +64,6 @@ pub struct Outline {
     /// SSH agents of its steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ssh: Vec<Need>,
-    /// Cache volumes of its steps.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cache: Vec<Volume>,
 }
 
 /// A build argument.
@@ -88,19 +87,10 @@ pub struct Need {
     /// Its id.
     pub name: String,
     /// Whether a step fails without it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// Which step asks for it.
-    pub location: Option<Place>,
-}
-
-/// A cache volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Volume {
-    /// Its id.
-    #[serde(rename = "ID")]
-    pub id: String,
-    /// Which step asks for it.
-    pub location: Option<Place>,
+    /// Which step asks for it first.
+    pub location: Place,
 }
 
 /// A stage that can be built.
@@ -115,9 +105,10 @@ pub struct Target {
     /// What its comment says of it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// What it is made from.
+    /// What it is made from, as written.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub base: String,
-    /// Its platform, where the file demands one.
+    /// Its platform as written, where the file demands one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub platform: String,
     /// Where it begins.
@@ -139,7 +130,7 @@ fn stage(at: &Instruction) -> Option<Target> {
     let Kind::From(from) = &at.kind else {
         return None;
     };
-    let name = from.name.clone().unwrap_or_default();
+    let name = from.stage_name().unwrap_or_default();
     Some(Target {
         description: at.description(&name).unwrap_or_default().to_owned(),
         name,
@@ -150,114 +141,89 @@ fn stage(at: &Instruction) -> Option<Target> {
     })
 }
 
-/// What a compiled file takes, for the target it was compiled for.
-#[must_use]
-pub fn outline(file: &Dockerfile, options: &Options, compiled: &Compiled) -> Outline {
-    let wanted = options.target.as_deref();
-    let stages = targets(file);
-    let target = stages.iter().rev().find(|stage| match wanted {
-        Some(name) => stage.name.eq_ignore_ascii_case(name),
-        None => stage.default,
-    });
-    let (name, description) = target
-        .map(|target| (target.name.clone(), target.description.clone()))
-        .unwrap_or_default();
-    let mut outline = Outline {
+/// What a stage takes: itself, what it is built on, what it is made of. What is nearer to it hides
+/// what is farther.
+pub(crate) fn outline(
+    name: String,
+    description: String,
+    target: usize,
+    stages: &BTreeMap<usize, &Captured>,
+) -> Outline {
+    let mut collector = Collector {
+        stages,
+        seen: BTreeSet::new(),
+        args: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
+    };
+    collector.walk(target);
+    let mut args: Vec<Argument> = collector.args.into_values().collect();
+    args.sort_by_key(|arg| line(&arg.location));
+    let sorted = |needs: BTreeMap<String, Need>| {
+        let mut needs: Vec<Need> = needs.into_values().collect();
+        needs.sort_by_key(|need| line(&need.location));
+        needs
+    };
+    Outline {
         name,
         description,
-        args: arguments(file, options, compiled),
-        ..Outline::default()
-    };
-    let graph = &compiled.build.graph;
-    let roots: Vec<StepId> = compiled
-        .build
-        .targets
-        .iter()
-        .map(|target| target.root)
-        .collect();
-    let mut seen = BTreeSet::new();
-    for id in graph.needed_for(&roots) {
-        let step = graph.step(id);
-        let Op::Exec(exec) = &step.op else { continue };
-        for mount in &exec.mounts {
-            needs(&mount.kind, step.location.as_ref(), &mut seen, &mut outline);
-        }
-    }
-    outline
-}
-
-fn needs(
-    mount: &MountKind,
-    at: Option<&Location>,
-    seen: &mut BTreeSet<(u8, String)>,
-    outline: &mut Outline,
-) {
-    let location = at.map(Place::from);
-    let need = |name: &String, required| Need {
-        name: name.clone(),
-        required,
-        location: location.clone(),
-    };
-    match mount {
-        MountKind::Secret(secret) if seen.insert((0, secret.id.clone())) => {
-            outline.secrets.push(need(&secret.id, secret.required));
-        }
-        MountKind::Ssh(ssh) if seen.insert((1, ssh.id.clone())) => {
-            outline.ssh.push(need(&ssh.id, ssh.required));
-        }
-        MountKind::Cache(cache) if seen.insert((2, cache.id.clone())) => {
-            let id = cache.id.clone();
-            outline.cache.push(Volume { id, location });
-        }
-        _ => {}
+        args,
+        secrets: sorted(collector.secrets),
+        ssh: sorted(collector.ssh),
     }
 }
 
-/// The arguments declared where the target can see them: before the first FROM, and in stages
-/// that it is made of.
-fn arguments(file: &Dockerfile, options: &Options, compiled: &Compiled) -> Vec<Argument> {
-    let used: BTreeSet<&str> = compiled.used_stages.iter().map(String::as_str).collect();
-    let mut stage = None;
-    let mut count = 0;
-    let mut found: BTreeMap<&str, Argument> = BTreeMap::new();
-    for at in &file.instructions {
-        match &at.kind {
-            Kind::From(from) => {
-                let number = count.to_string();
-                count += 1;
-                stage = Some(
-                    from.name
-                        .as_ref()
-                        .map_or(number, |name| name.to_lowercase()),
-                );
+fn line(place: &Place) -> u32 {
+    place.ranges.first().map_or(0, |range| range.start.line)
+}
+
+struct Collector<'a> {
+    stages: &'a BTreeMap<usize, &'a Captured>,
+    seen: BTreeSet<usize>,
+    args: BTreeMap<String, Argument>,
+    secrets: BTreeMap<String, Need>,
+    ssh: BTreeMap<String, Need>,
+}
+
+impl Collector<'_> {
+    fn walk(&mut self, target: usize) {
+        let mut open = vec![target];
+        while let Some(stage) = open.pop() {
+            if !self.seen.insert(stage) {
+                continue;
             }
-            Kind::Arg(args) if stage.as_deref().is_none_or(|stage| used.contains(stage)) => {
-                for (name, default) in args {
-                    let argument = argument(at, name, default.as_deref(), options);
-                    match found.get_mut(name.as_str()) {
-                        Some(known) if !known.value.is_empty() => {}
-                        _ => _ = found.insert(name, argument),
-                    }
-                }
-            }
-            _ => {}
+            let Some(captured) = self.stages.get(&stage) else {
+                continue;
+            };
+            self.add(captured);
+            open.extend(captured.sources.iter().rev());
+            open.extend(captured.base);
         }
     }
-    let mut args: Vec<Argument> = found.into_values().collect();
-    args.sort_by_key(|arg| arg.location.ranges[0].start.line);
-    args
-}
 
-fn argument(at: &Instruction, name: &str, default: Option<&str>, options: &Options) -> Argument {
-    let given = options.build_args.get(name).map(String::as_str);
-    Argument {
-        name: name.to_owned(),
-        description: at.description(name).unwrap_or_default().to_owned(),
-        value: given
-            .or(default)
-            .unwrap_or_default()
-            .trim_matches('"')
-            .to_owned(),
-        location: (&at.location).into(),
+    fn add(&mut self, captured: &Captured) {
+        for name in captured.all_used() {
+            if let Some(known) = captured.known.get(name) {
+                self.args.entry(name.to_owned()).or_insert_with(|| Argument {
+                    name: name.to_owned(),
+                    description: known.description.clone(),
+                    value: known.value.clone(),
+                    location: (&known.location).into(),
+                });
+            }
+        }
+        let needs = [
+            (&captured.secrets, &mut self.secrets),
+            (&captured.ssh, &mut self.ssh),
+        ];
+        for (captured, into) in needs {
+            for (name, need) in captured {
+                into.entry(name.clone()).or_insert_with(|| Need {
+                    name: name.clone(),
+                    required: need.required,
+                    location: (&need.location).into(),
+                });
+            }
+        }
     }
 }

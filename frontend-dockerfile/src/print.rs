@@ -12,7 +12,8 @@ impl Display for Dockerfile {
         for (number, instruction) in self.instructions.iter().enumerate() {
             let starts_stage = matches!(instruction.kind, Kind::From(_));
             let apart = match number {
-                0 => !self.directives.is_empty(),
+                // A comment on the first line would be read as a directive.
+                0 => !self.directives.is_empty() || !instruction.comments.is_empty(),
                 _ => starts_stage || !instruction.comments.is_empty(),
             };
             if apart {
@@ -34,10 +35,13 @@ impl Display for Printed<'_> {
         }
         let mut text = format!("{} ", instruction.keyword);
         kind(&mut text, &instruction.kind, *escape)?;
-        // An escape at the end of a line would join it with the next one, unless doubled.
+        // An escape at the end of a line would join it with the next one, but for a blank of
+        // another kind behind it.
         let end = text.find('\n').unwrap_or(text.len());
-        if text[..end].trim_end().ends_with(*escape) {
-            text.insert(text[..end].trim_end().len(), *escape);
+        let line = text[..end].trim_end_matches([' ', '\t']);
+        let is_open = line.strip_suffix(*escape);
+        if is_open.is_some_and(|before| !before.ends_with(*escape)) {
+            text.insert(line.len(), '\u{a0}');
         }
         f.write_str(&text)
     }
@@ -144,7 +148,7 @@ fn print_copy(f: &mut String, copy: &Copy, escape: char) -> fmt::Result {
     let truths = [
         ("link", copy.link.then_some(true)),
         ("parents", copy.parents.then_some(true)),
-        ("keep-git-dir", copy.keep_git_dir.then_some(true)),
+        ("keep-git-dir", copy.keep_git_dir),
         ("unpack", copy.unpack),
     ];
     for (name, value) in truths
@@ -195,15 +199,17 @@ fn print_run(f: &mut String, run: &Run, escape: char) -> fmt::Result {
 }
 
 fn mount_text(mount: &Mount) -> String {
-    let kind = (!mount.kind.is_empty()).then(|| format!("type={}", mount.kind));
-    let field = |(name, value): &(String, String)| {
-        let text = format!("{name}={value}");
+    let field = |(name, value): &(String, Option<String>)| {
+        let text = match value {
+            Some(value) => format!("{name}={value}"),
+            None => name.clone(),
+        };
         if text.contains([',', '"']) {
             format!("\"{}\"", text.replace('"', "\"\""))
         } else {
             text
         }
     };
-    let fields = mount.fields.iter().map(field);
-    kind.into_iter().chain(fields).collect::<Vec<_>>().join(",")
+    let fields: Vec<String> = mount.fields.iter().map(field).collect();
+    fields.join(",")
 }

@@ -19,7 +19,11 @@ pub fn is_remote(source: &str) -> bool {
 ///
 /// # Errors
 /// In plain words, when the checksum or the query makes no sense.
-pub fn read_remote(source: &str, checksum: Option<&str>, keep_git_dir: bool) -> Result<Op, String> {
+pub fn read_remote(
+    source: &str,
+    checksum: Option<&str>,
+    keep_git_dir: Option<bool>,
+) -> Result<Op, String> {
     let (address, fragment) = source.split_once('#').unwrap_or((source, ""));
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
     let is_http = path.to_ascii_lowercase().starts_with("http");
@@ -31,14 +35,22 @@ pub fn read_remote(source: &str, checksum: Option<&str>, keep_git_dir: bool) -> 
         remote: path.to_owned(),
         reference: reference.to_owned(),
         subdir: ImagePath::new(subdir),
-        keep_git_dir,
+        keep_git_dir: keep_git_dir.unwrap_or(false),
         checksum: checksum.map(str::to_owned),
         submodules: true,
     };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         set(&mut git, pair)?;
     }
-    Ok(Op::Git(git))
+    if keep_git_dir.is_some_and(|keep| keep != git.keep_git_dir) {
+        return Err("inconsistent keep-git-dir configuration".to_owned());
+    }
+    match (checksum, &git.checksum) {
+        (Some(given), Some(own)) if given != own => Err(format!(
+            "checksum mismatch \"{given}\" != \"{own}\": the flag and the address disagree"
+        )),
+        _ => Ok(Op::Git(git)),
+    }
 }
 
 fn set(git: &mut GitSource, pair: &str) -> Result<(), String> {
@@ -76,7 +88,7 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let git = |text: &str| match read_remote(text, None, false) {
+        let git = |text: &str| match read_remote(text, None, None) {
             Ok(Op::Git(git)) => format!("{} {} {}", git.remote, git.reference, git.subdir),
             Ok(other) => format!("{other:?}"),
             Err(message) => message,
@@ -98,10 +110,10 @@ mod tests {
         }
         assert!(git("https://x.example/a.git?colour=red").contains("'colour'"));
         assert!(matches!(
-            read_remote("https://x.example/a.tar", None, false),
+            read_remote("https://x.example/a.tar", None, None),
             Ok(Op::Http(_))
         ));
-        assert!(read_remote("https://x.example/a", Some("md5:1"), false).is_err());
+        assert!(read_remote("https://x.example/a", Some("md5:1"), None).is_err());
         assert!(!is_remote("file.txt") && is_remote("HTTPS://x.example"));
     }
 }

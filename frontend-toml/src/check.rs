@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use crate::error::Wrong;
 use crate::files::Files;
+use crate::limits::{MAX_COMBINATIONS, MAX_STEPS};
 use crate::model::{BuildFile, Scalar};
 use crate::text::{Name, Placed};
 
@@ -36,8 +37,14 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
     }
     let steps = file.steps.values().chain(file.tests.values());
     exports(file)?;
+    let mut count = 0_usize;
     for step in steps {
-        matrix(&step.matrix)?;
+        count += matrix(&step.matrix)?;
+        if count > MAX_STEPS {
+            return Err(Wrong::whole(format!(
+                "the file has more than {MAX_STEPS} steps, those of matrices counted each"
+            )));
+        }
         step.env.keys().try_for_each(check_variable)?;
     }
     let images = file.images.values();
@@ -85,10 +92,8 @@ fn check_variable(name: &Name) -> Result<(), Wrong> {
     Err(Wrong::at(name.span(), message))
 }
 
-/// How many steps a matrix may make: more are a slip, and would fill the memory.
-const MOST: usize = 1000;
-
-fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<(), Wrong> {
+/// Checks a matrix; how many steps it makes.
+fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<usize, Wrong> {
     let mut count = 1_usize;
     for (name, values) in matrix {
         check_name(name)?;
@@ -97,8 +102,8 @@ fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<(), Wrong> {
             return Err(Wrong::at(name.span(), message));
         }
         count = count.saturating_mul(values.len());
-        if count > MOST {
-            let message = format!("the matrix makes more than {MOST} steps: take values out");
+        if count > MAX_COMBINATIONS {
+            let message = format!("the matrix makes more than {MAX_COMBINATIONS} steps: take values out");
             return Err(Wrong::at(name.span(), message));
         }
         for (number, value) in values.iter().enumerate() {
@@ -112,7 +117,7 @@ fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<(), Wrong> {
             }
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Whether a path stays in the build context: what is built is all that a file can name.

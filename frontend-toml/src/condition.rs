@@ -1,6 +1,7 @@
 //! `if`: names and texts compared with `==` and `!=`, joined by `&&` and `||` (which binds less),
 //! negated by `!`, grouped by parentheses; a name alone holds when it is `true`.
 
+use crate::limits::MAX_CONDITION_DEPTH;
 use crate::template::{Scope, Unfilled};
 
 /// Whether a condition holds. All of it is looked at, so that a wrong name is never hidden.
@@ -8,6 +9,7 @@ pub(crate) fn holds(text: &str, scope: &Scope<'_>) -> Result<bool, Unfilled> {
     let mut reader = Reader {
         tokens: tokens(text)?,
         at: 0,
+        depth: 0,
         scope,
     };
     let held = reader.either()?;
@@ -73,6 +75,7 @@ fn word(text: &str) -> Result<(Token, usize), String> {
 struct Reader<'a> {
     tokens: Vec<Token>,
     at: usize,
+    depth: usize,
     scope: &'a Scope<'a>,
 }
 
@@ -106,6 +109,17 @@ impl Reader<'_> {
     }
 
     fn one(&mut self) -> Result<bool, Unfilled> {
+        self.depth += 1;
+        if self.depth > MAX_CONDITION_DEPTH {
+            let message = format!("the condition is nested more than {MAX_CONDITION_DEPTH} deep");
+            return Err(message.into());
+        }
+        let held = self.nested();
+        self.depth -= 1;
+        held
+    }
+
+    fn nested(&mut self) -> Result<bool, Unfilled> {
         if self.take("!") {
             return Ok(!self.one()?);
         }
@@ -215,6 +229,8 @@ mod tests {
             ("(true", "a '(' has no ')'"),
             ("params.n == 'x", "a ' has no '"),
             ("params.n < 3", "'<' is not known in conditions"),
+            (&"!".repeat(100_000), "nested more than 64 deep"),
+            (&"(".repeat(100_000), "nested more than 64 deep"),
         ];
         for (text, want) in cases {
             let error = format!("{:?}", check(text).unwrap_err());

@@ -12,6 +12,7 @@ mod condition;
 mod error;
 mod files;
 mod format;
+pub mod limits;
 mod matrix;
 mod model;
 mod params;

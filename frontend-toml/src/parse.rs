@@ -1,10 +1,12 @@
 //! From text to tables, strictly: unknown keys and wrong types are errors with their place.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::check;
-use crate::error::{TomlError, Wrong};
+use crate::error::{NOWHERE, TomlError, Wrong};
 use crate::files::Files;
+use crate::limits::{MAX_FILES, MAX_INCLUDES};
 use crate::model::{BuildFile, Include};
 use crate::suggest::{did_you_mean, one_of};
 use crate::text::{Name, Placed};
@@ -60,11 +62,19 @@ fn whole(
     text: &str,
     read: &ReadIncluded<'_>,
 ) -> Result<BuildFile, Wrong> {
+    let mut size = text.len();
+    check_size(size, &NOWHERE)?;
     let mut whole = read_one(files, file, text)?;
-    for include in whole.include.clone() {
+    for (number, include) in whole.include.clone().into_iter().enumerate() {
+        if number >= MAX_INCLUDES {
+            let message = format!("more than {MAX_INCLUDES} files are included");
+            return Err(Wrong::at(&include.span, message));
+        }
         let from = included(&include)?;
         let text = read(&from)
             .map_err(|why| Wrong::at(&include.span, format!("cannot include {from}: {why}")))?;
+        size = size.saturating_add(text.len());
+        check_size(size, &include.span)?;
         let other = read_one(files, &from.to_string(), &text)?;
         if let Some(nested) = other.include.first() {
             let message = format!("{from} is included itself: include this in {file} instead");
@@ -74,6 +84,14 @@ fn whole(
     }
     check::names(files, &whole)?;
     Ok(whole)
+}
+
+fn check_size(size: usize, span: &Range<usize>) -> Result<(), Wrong> {
+    let message = "the file and what it includes are larger than";
+    match size <= MAX_FILES {
+        true => Ok(()),
+        false => Err(Wrong::at(span, format!("{message} {MAX_FILES} bytes"))),
+    }
 }
 
 /// What an entry of `include` names.

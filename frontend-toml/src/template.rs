@@ -1,10 +1,12 @@
 //! `{{ params.NAME }}` in texts: names, and texts in quotes for braces that are to stay.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use kiln_graph::Platform;
 
+use crate::limits::{MAX_FILLED, MAX_PRODUCED};
 use crate::suggest::did_you_mean;
 use crate::value::Values;
 
@@ -35,6 +37,8 @@ pub(crate) struct Scope<'a> {
     texts: BTreeMap<String, String>,
     values: Rc<Values<'a>>,
     platform: Platform,
+    /// Bytes that were produced, in this scope and those made of it.
+    produced: Rc<Cell<usize>>,
 }
 
 impl<'a> Scope<'a> {
@@ -58,6 +62,7 @@ impl<'a> Scope<'a> {
             texts,
             values,
             platform: platform.clone(),
+            produced: Rc::default(),
         }
     }
 
@@ -101,6 +106,9 @@ impl<'a> Scope<'a> {
                 "a '{{' has no '}}' after it; braces that are to stay are written {{ '{{' }}",
             )?;
             let name = name.trim();
+            if out.len() > MAX_FILLED {
+                return Err(format!("the text becomes longer than {MAX_FILLED} bytes").into());
+            }
             match unquoted(name).map_or_else(|| self.braced(name), |text| Ok(text.to_owned())) {
                 Ok(text) => out.push_str(&text),
                 // The others of the text are asked for as well, so that all run at once.
@@ -109,9 +117,19 @@ impl<'a> Scope<'a> {
             }
             rest = after;
         }
+        self.count(out.len() + rest.len())?;
         match waits {
             true => Err(Unfilled::Waits),
             false => Ok(out + rest),
+        }
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), Unfilled> {
+        let all = self.produced.get().saturating_add(bytes);
+        self.produced.set(all);
+        match all > MAX_PRODUCED {
+            true => Err(format!("the file's texts become longer than {MAX_PRODUCED} bytes").into()),
+            false => Ok(()),
         }
     }
 

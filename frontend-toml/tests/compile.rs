@@ -41,6 +41,7 @@ fn image(request: &ImageRequest) -> ResolvedImage {
             layers: Vec::new(),
         },
         config,
+        is_known: true,
     }
 }
 

@@ -15,6 +15,8 @@ mod extract;
 mod file_step;
 mod files;
 mod forecast;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod inspect;
 mod key;
 mod layering;

@@ -20,6 +20,9 @@ pub struct ResolvedImage {
     pub source: ImageSource,
     /// Its configuration.
     pub config: ImageConfig,
+    /// Whether that is what the image says; otherwise it couldn't be asked for, and an empty one
+    /// stands in for it.
+    pub is_known: bool,
 }
 
 /// The images that are known.

@@ -2,105 +2,104 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{LayerOrigin, PROXIES, Platform};
+use indexmap::IndexMap;
+use kiln_graph::{LayerOrigin, Platform};
 
-use super::stage::{StageState, set};
+use super::outline::Declared;
+use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::DockerfileError;
 use crate::ast::{Instruction, Kind};
-use crate::expand::Expander;
-use crate::lint::Suspect;
+use crate::expand::Lexer;
+use crate::lint::At;
 
-/// Predefined arguments.
-pub(crate) const PLATFORM_ARGS: &[&str] = &[
-    "TARGETPLATFORM",
-    "TARGETOS",
-    "TARGETARCH",
-    "TARGETVARIANT",
-    "BUILDPLATFORM",
-    "BUILDOS",
-    "BUILDARCH",
-    "BUILDVARIANT",
-    "TARGETSTAGE",
-];
+/// Arguments that steer the builder and are no variables.
+const NOT_VARIABLES: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// The arguments that FROM can use, and stages can declare.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Globals {
+    pub(crate) values: IndexMap<String, String>,
+    /// Those of the file's own declarations.
+    pub(crate) declared: BTreeMap<String, Declared>,
+}
+
+impl Globals {
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        self.values.get(name).cloned()
+    }
+}
 
 impl Compiler<'_> {
-    /// Reads the ARGs before the first FROM.
-    pub(crate) fn read_global_args(&mut self) -> Result<(), DockerfileError> {
-        let file = self.file;
-        for instruction in &file.instructions {
-            let Kind::Arg(args) = &instruction.kind else {
-                break;
-            };
-            for (name, default) in args {
-                let value = match self.options.build_args.get(name) {
-                    Some(given) => Some(given.clone()),
-                    None => match default {
-                        Some(text) => Some(self.expand_global(text, instruction)?),
-                        None => self.platform_arg(name, &self.options.platforms[0]),
-                    },
-                };
-                self.global_args.insert(name.clone(), value);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the ARGs before the first FROM are when nobody gives them values.
-    pub(crate) fn default_args(&self, target: &Platform) -> BTreeMap<String, Option<String>> {
-        let mut defaults: BTreeMap<String, Option<String>> = BTreeMap::new();
-        for instruction in &self.file.instructions {
-            let Kind::Arg(args) = &instruction.kind else {
-                break;
-            };
-            for (name, default) in args {
-                let lookup = |name: &str| match defaults.get(name) {
-                    Some(value) => value.clone(),
-                    None => self.platform_arg(name, target),
-                };
-                let expander = Expander::new(self.file.escape, &lookup);
-                let value = default.as_ref().and_then(|text| expander.word(text).ok());
-                let value = value.or_else(|| self.platform_arg(name, target));
-                defaults.insert(name.clone(), value);
-            }
-        }
-        defaults
-    }
-
-    fn expand_global(&self, text: &str, at: &Instruction) -> Result<String, DockerfileError> {
-        let lookup = |name: &str| self.global(name, &self.options.platforms[0]);
-        let expander = Expander::new(self.file.escape, &lookup);
-        expander.word(text).map_err(|message| fault(at, &message))
-    }
-
-    /// What a name means in FROM.
-    pub(crate) fn global(&self, name: &str, platform: &Platform) -> Option<String> {
-        match self.global_args.get(name) {
-            Some(value) => value.clone(),
-            None => self.platform_arg(name, platform),
-        }
-    }
-
-    /// The predefined platform arguments.
-    pub(crate) fn platform_arg(&self, name: &str, target: &Platform) -> Option<String> {
+    /// The predefined arguments for one platform.
+    pub(crate) fn predefined(&self, target: &Platform) -> Globals {
         let build = &self.options.build_platform;
-        Some(match name {
-            "TARGETPLATFORM" => target.to_string(),
-            "TARGETOS" => target.os.clone(),
-            "TARGETARCH" => target.architecture.clone(),
-            "TARGETVARIANT" => target.variant.clone(),
-            "BUILDPLATFORM" => build.to_string(),
-            "BUILDOS" => build.os.clone(),
-            "BUILDARCH" => build.architecture.clone(),
-            "BUILDVARIANT" => build.variant.clone(),
-            "TARGETSTAGE" => self
-                .options
-                .target
-                .clone()
-                .or_else(|| self.stages.last().and_then(|stage| stage.from.name.clone()))
-                .unwrap_or_else(|| "default".to_owned()),
-            _ => return None,
-        })
+        let last = self.stages.last().and_then(|stage| stage.from.stage_name());
+        let wanted = self.options.target.clone().filter(|name| !name.is_empty());
+        let stage = wanted.or(last).unwrap_or_else(|| "default".to_owned());
+        let all = [
+            ("BUILDPLATFORM", build.to_string()),
+            ("BUILDOS", build.os.clone()),
+            ("BUILDOSVERSION", String::new()),
+            ("BUILDARCH", build.architecture.clone()),
+            ("BUILDVARIANT", build.variant.clone()),
+            ("TARGETPLATFORM", target.to_string()),
+            ("TARGETOS", target.os.clone()),
+            ("TARGETOSVERSION", String::new()),
+            ("TARGETARCH", target.architecture.clone()),
+            ("TARGETVARIANT", target.variant.clone()),
+            ("TARGETSTAGE", stage),
+        ];
+        let value = |(name, value): (&str, String)| {
+            let given = self.options.build_args.get(name).cloned();
+            (name.to_owned(), given.unwrap_or(value))
+        };
+        Globals {
+            values: all.into_iter().map(value).collect(),
+            declared: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the ARGs before the first FROM, with the values that `given` has.
+    pub(crate) fn declare_globals(
+        &self,
+        mut globals: Globals,
+        given: &BTreeMap<String, String>,
+    ) -> Result<Globals, DockerfileError> {
+        let file = self.file;
+        for at in &file.instructions {
+            let Kind::Arg(args) = &at.kind else { break };
+            for (name, default) in args {
+                let mut needs = std::collections::BTreeSet::new();
+                let value = match (given.get(name), default) {
+                    (Some(given), _) => Some(given.clone()),
+                    (None, None) => None,
+                    (None, Some(text)) => {
+                        let lookup = |name: &str| globals.get(name);
+                        let expanded = Lexer::new(file.escape).expand(text, &lookup);
+                        let expanded = expanded.map_err(|bad| fault(at, &bad.message))?;
+                        needs = expanded.set;
+                        if needs.remove(name)
+                            && let Some(old) = globals.declared.get(name)
+                        {
+                            needs.extend(old.needs.iter().cloned());
+                        }
+                        Some(expanded.text)
+                    }
+                };
+                if let Some(value) = &value {
+                    globals.values.insert(name.clone(), value.clone());
+                }
+                let declared = Declared {
+                    value: value.unwrap_or_default(),
+                    description: at.description(name).unwrap_or_default().to_owned(),
+                    location: at.location.clone(),
+                    needs,
+                };
+                globals.declared.insert(name.clone(), declared);
+            }
+        }
+        Ok(globals)
     }
 
     /// ARG inside of a stage.
@@ -112,35 +111,40 @@ impl Compiler<'_> {
     ) -> Result<(), Stop> {
         let mut recorded = Vec::new();
         for (name, default) in args {
-            let name = self.expand(state, at, name)?;
-            self.lint.secret_name(at, &name, "ARG");
-            let default = default
-                .as_ref()
-                .map(|text| self.expand(state, at, text))
-                .transpose()?;
-            let given = self.options.build_args.get(&name).cloned();
-            let inherited = || match self.global_args.get(&name) {
-                Some(global) => global.clone(),
-                None => self.platform_arg(&name, &self.options.platforms_of(state)),
+            self.lint.secret_name(at.into(), name, "ARG");
+            let given = self.options.build_args.get(name).cloned();
+            let is_inherited = given.is_none()
+                && default.is_none()
+                && self.globals.values.contains_key(name);
+            let value = match (given, default) {
+                (Some(given), _) => Some(given),
+                (None, Some(text)) => Some(self.expand(state, at, text)?),
+                (None, None) => self.globals.get(name),
             };
-            let value = given.or_else(|| default.clone()).or_else(inherited);
-            if let Some(value) = &value {
-                state.set_env(&name, value);
+            if let Some(value) = &value
+                && !NOT_VARIABLES.contains(&name.as_str())
+            {
+                let set = state.set_env(name, value);
+                set.map_err(|message| fault(at, &message))?;
             }
-            if PROXIES.contains(&name.as_str()) {
-                continue;
+            if !is_inherited {
+                let declared = Declared {
+                    value: value.clone().unwrap_or_default(),
+                    description: at.description(name).unwrap_or_default().to_owned(),
+                    location: at.location.clone(),
+                    needs: std::collections::BTreeSet::new(),
+                };
+                state.captured.known.insert(name.clone(), declared);
             }
+            state.captured.used.insert(name.clone());
             recorded.push(match &value {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
-            set(&mut state.args, &name, value);
+            state.args.insert(name.clone(), value);
         }
-        if !recorded.is_empty() {
-            let text = format!("ARG {}", recorded.join(" "));
-            state.record(text, LayerOrigin::None, self.created.as_ref());
-        }
-        Ok(())
+        let text = format!("ARG {}", recorded.join(" "));
+        self.record(state, text, LayerOrigin::None)
     }
 
     /// One word of a stage's instruction.
@@ -150,11 +154,43 @@ impl Compiler<'_> {
         at: &Instruction,
         text: &str,
     ) -> Result<String, Stop> {
-        let lookup = |name: &str| state.lookup(name);
-        let expander = Expander::new(self.file.escape, &lookup);
-        let word = expander.word(text).map_err(|message| fault(at, &message))?;
-        self.lint_unset(state, at, &expander);
-        Ok(word)
+        self.expand_as(Lexer::new(self.file.escape), state, at, text)
+    }
+
+    /// A here-document's text.
+    pub(crate) fn expand_text(
+        &mut self,
+        state: &StageState,
+        at: &Instruction,
+        text: &str,
+    ) -> Result<String, Stop> {
+        self.expand_as(Lexer::for_text(), state, at, text)
+    }
+
+    fn expand_as(
+        &mut self,
+        lexer: Lexer,
+        state: &StageState,
+        at: &Instruction,
+        text: &str,
+    ) -> Result<String, Stop> {
+        let expanded = lexer.expand(text, &|name| state.lookup(name));
+        let (unset, text) = match expanded {
+            Ok(expanded) => (expanded.unset, Ok(expanded.text)),
+            Err(bad) => (bad.unset, Err(fault(at, &bad.message))),
+        };
+        if state.env_is_known {
+            for name in unset {
+                let is_declared = state.args.contains_key(&name);
+                if !is_declared && !NOT_VARIABLES.contains(&name.as_str()) {
+                    let known = state.env.keys().map(String::as_str);
+                    self.lint.undefined(at.into(), &name, known);
+                }
+            }
+        }
+        let text = text?;
+        self.budget.add(text.len())?;
+        Ok(text)
     }
 
     /// The words that a word of a stage's instruction expands to.
@@ -165,65 +201,40 @@ impl Compiler<'_> {
         text: &str,
     ) -> Result<Vec<String>, Stop> {
         let lookup = |name: &str| state.lookup(name);
-        let expander = Expander::new(self.file.escape, &lookup);
-        let words = expander
-            .words(text)
-            .map_err(|message| fault(at, &message))?;
-        self.lint_unset(state, at, &expander);
+        let expanded = Lexer::new(self.file.escape).expand(text, &lookup);
+        let words = expanded.map_err(|bad| fault(at, &bad.message))?.words;
+        self.budget.add(words.iter().map(String::len).sum())?;
         Ok(words)
     }
 
-    /// A here-document's text.
-    pub(crate) fn expand_text(
-        &mut self,
-        state: &StageState,
-        at: &Instruction,
-        text: &str,
-    ) -> Result<String, Stop> {
-        let lookup = |name: &str| state.lookup(name);
-        let expander = Expander::new(self.file.escape, &lookup);
-        expander
-            .text(text)
-            .map_err(|message| fault(at, &message).into())
-    }
-
-    fn lint_unset(&mut self, state: &StageState, at: &Instruction, expander: &Expander<'_>) {
-        for name in expander.take_unset() {
-            let declared = state.args.iter().any(|(known, _)| *known == name);
-            if !declared {
-                let known = state.env.iter().map(|(name, _)| name.as_str());
-                let known = known.chain(state.args.iter().map(|(name, _)| name.as_str()));
-                self.lint.undefined(
-                    at,
-                    &Suspect {
-                        name: &name,
-                        known: known.collect(),
-                    },
+    /// Warns of stages whose image has no name unless arguments are given.
+    pub(crate) fn lint_default_args(&mut self, predefined: &Globals) {
+        let file = self.file;
+        let Ok(defaults) = self.declare_globals(predefined.clone(), &BTreeMap::new()) else {
+            return;
+        };
+        let lookup = |name: &str| defaults.get(name);
+        for at in &file.instructions {
+            let Kind::From(from) = &at.kind else { continue };
+            let Ok(image) = Lexer::new(file.escape).expand(&from.image, &lookup) else {
+                return;
+            };
+            if crate::image_name::check(&image.text).is_err() {
+                let message = format!(
+                    "Default value for ARG {} results in empty or invalid base image name",
+                    from.image
+                );
+                self.lint.warn(
+                    At::only(&at.location),
+                    crate::Rule::InvalidDefaultArgInFrom,
+                    message,
                 );
             }
         }
     }
 }
 
-impl super::Options {
-    /// The platform that TARGET* arguments speak of in a stage: the image's, not the stage's own.
-    fn platforms_of(&self, state: &StageState) -> Platform {
-        match self
-            .platforms
-            .iter()
-            .find(|platform| **platform == state.platform)
-        {
-            Some(platform) => platform.clone(),
-            None => self.platforms[0].clone(),
-        }
-    }
-}
-
 /// An error at an instruction.
 pub(crate) fn fault(at: &Instruction, message: &str) -> DockerfileError {
-    let keyword = at.keyword.to_ascii_uppercase();
-    DockerfileError::at(
-        at.location.clone(),
-        format!("failed to process {keyword}: {message}"),
-    )
+    DockerfileError::at(at.location.clone(), message)
 }

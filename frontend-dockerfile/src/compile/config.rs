@@ -6,9 +6,12 @@ use kiln_graph::{Empty, FileAction, Files, ImagePath, Input, LayerOrigin, Op};
 
 use super::args::fault;
 use super::copy::parse_owner;
+use super::expose::parse_ports;
 use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::ast::{Command, Healthcheck, Instruction, Kind, Pairs};
+use crate::lint::At;
+use crate::quote::{duration, quote_list};
 
 /// What runs commands in shell form unless SHELL says otherwise.
 pub(crate) const DEFAULT_SHELL: &[&str] = &["/bin/sh", "-c"];
@@ -21,33 +24,19 @@ impl Compiler<'_> {
         at: &Instruction,
     ) -> Result<(), Stop> {
         let text = match &at.kind {
-            Kind::Cmd(command) => {
-                state.cmd_set = true;
-                let words = self.command(state, command);
-                let text = format!("CMD {}", json(&words));
-                state.config.config.cmd = Some(words);
-                text
-            }
-            Kind::Entrypoint(command) => {
-                let words = self.command(state, command);
-                let text = format!("ENTRYPOINT {}", json(&words));
-                state.config.config.entrypoint = Some(words);
-                if !state.cmd_set {
-                    state.config.config.cmd = None;
-                }
-                text
-            }
+            Kind::Cmd(command) => self.cmd(state, at, command),
+            Kind::Entrypoint(command) => self.entrypoint(state, at, command),
             Kind::Env(pairs) => self.env(state, at, pairs)?,
             Kind::Label(pairs) => self.label(state, at, pairs)?,
             Kind::Expose(words) => self.expose(state, at, words)?,
-            Kind::Healthcheck(check) => healthcheck(state, check),
+            Kind::Healthcheck(check) => self.healthcheck(state, at, check),
             Kind::Maintainer(name) => {
                 state.config.author.clone_from(name);
                 format!("MAINTAINER {name}")
             }
             Kind::Onbuild(trigger) => {
                 state.config.config.on_build.push(trigger.clone());
-                format!("ONBUILD {trigger}")
+                return Ok(());
             }
             Kind::Shell(words) => {
                 state.config.config.shell.clone_from(words);
@@ -67,16 +56,53 @@ impl Compiler<'_> {
             Kind::Volume(paths) => self.volume(state, at, paths)?,
             _ => return Ok(()),
         };
-        state.record(text, LayerOrigin::None, self.created.as_ref());
-        Ok(())
+        self.record(state, text, LayerOrigin::None)
     }
 
     /// The words that a command is stored as.
-    pub(crate) fn command(&self, state: &StageState, command: &Command) -> Vec<String> {
+    fn command(&mut self, state: &StageState, at: &Instruction, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => words.clone(),
-            Command::Shell(text) => shell(state).into_iter().chain([text.clone()]).collect(),
+            Command::Shell(text) => {
+                if state.config.config.shell.is_empty() {
+                    self.lint.shell_form(at.into(), &at.keyword);
+                }
+                shell(state).into_iter().chain([text.clone()]).collect()
+            }
         }
+    }
+
+    fn cmd(&mut self, state: &mut StageState, at: &Instruction, command: &Command) -> String {
+        if let Some(before) = state.once.cmd.replace(at.location.clone()) {
+            self.overridden(at, &before);
+        }
+        let words = self.command(state, at, command);
+        let text = format!("CMD {}", quote_list(&words));
+        state.config.config.cmd = Some(words);
+        state.config.config.args_escaped = true;
+        text
+    }
+
+    fn entrypoint(&mut self, state: &mut StageState, at: &Instruction, command: &Command) -> String {
+        if let Some(before) = state.once.entrypoint.replace(at.location.clone()) {
+            self.overridden(at, &before);
+        }
+        let words = self.command(state, at, command);
+        let text = format!("ENTRYPOINT {}", quote_list(&words));
+        state.config.config.entrypoint = Some(words);
+        if state.once.cmd.is_none() {
+            state.config.config.cmd = None;
+        }
+        text
+    }
+
+    /// Warns at the instruction that no longer counts.
+    fn overridden(&mut self, at: &Instruction, before: &kiln_graph::Location) {
+        let before = At {
+            location: before,
+            comments: &at.comments,
+        };
+        self.lint.overridden(before, &at.keyword);
     }
 
     fn env(
@@ -85,20 +111,14 @@ impl Compiler<'_> {
         at: &Instruction,
         pairs: &Pairs,
     ) -> Result<String, Stop> {
-        let before = state.clone();
+        let pairs = self.expand_pairs(state, at, pairs)?;
         let mut text = "ENV".to_owned();
-        for (name, value) in &pairs.pairs {
-            let name = self.expand(&before, at, name)?;
-            let value = self.expand(&before, at, value)?;
-            self.lint.secret_name(at, &name, "ENV");
+        for (name, value) in &pairs {
+            self.lint_legacy(at);
+            self.lint.secret_name(at.into(), name, "ENV");
             _ = write!(text, " {name}={value}");
-            state.set_env(&name, &value);
-            let start = format!("{name}=");
-            let env = &mut state.config.config.env;
-            match env.iter_mut().find(|pair| pair.starts_with(&start)) {
-                Some(pair) => *pair = start + &value,
-                None => env.push(start + &value),
-            }
+            let set = state.set_config_env(name, value);
+            set.map_err(|message| fault(at, &message))?;
         }
         Ok(text)
     }
@@ -109,16 +129,37 @@ impl Compiler<'_> {
         at: &Instruction,
         pairs: &Pairs,
     ) -> Result<String, Stop> {
+        let pairs = self.expand_pairs(state, at, pairs)?;
         let mut text = "LABEL".to_owned();
-        for (name, value) in &pairs.pairs {
-            let (name, value) = (
-                self.expand(state, at, name)?,
-                self.expand(state, at, value)?,
-            );
+        for (name, value) in pairs {
+            self.lint_legacy(at);
             _ = write!(text, " {name}={value}");
             state.config.config.labels.insert(name, value);
         }
         Ok(text)
+    }
+
+    /// All are expanded before the first is set.
+    fn expand_pairs(
+        &mut self,
+        state: &StageState,
+        at: &Instruction,
+        pairs: &Pairs,
+    ) -> Result<Vec<(String, String)>, Stop> {
+        let mut expanded = Vec::new();
+        for (name, value) in &pairs.pairs {
+            let name = self.expand(state, at, name)?;
+            expanded.push((name, self.expand(state, at, value)?));
+        }
+        Ok(expanded)
+    }
+
+    fn lint_legacy(&mut self, at: &Instruction) {
+        if let Kind::Env(pairs) | Kind::Label(pairs) = &at.kind
+            && pairs.legacy
+        {
+            self.lint.legacy_pair(at.into(), &at.keyword);
+        }
     }
 
     fn expose(
@@ -127,20 +168,15 @@ impl Compiler<'_> {
         at: &Instruction,
         words: &[String],
     ) -> Result<String, Stop> {
-        let mut ports = Vec::new();
+        let mut named = Vec::new();
         for word in words {
-            for port in self.expand_words(state, at, word)? {
-                self.lint.expose(at, &port);
-                ports.extend(parse_ports(&port).map_err(|message| fault(at, &message))?);
-            }
+            named.extend(self.expand_words(state, at, word)?);
         }
-        ports.sort();
+        let ports = parse_ports(&named, at.into(), &mut self.lint);
+        let ports = ports.map_err(|message| fault(at, &message))?;
         for port in &ports {
-            state
-                .config
-                .config
-                .exposed_ports
-                .insert(port.clone(), Empty {});
+            let exposed = &mut state.config.config.exposed_ports;
+            exposed.insert(port.clone(), Empty {});
         }
         Ok(format!("EXPOSE [{}]", ports.join(" ")))
     }
@@ -155,13 +191,50 @@ impl Compiler<'_> {
         for path in paths {
             volumes.push(self.expand(state, at, path)?);
         }
+        if volumes.iter().any(String::is_empty) {
+            return Err(fault(at, "VOLUME specified can not be an empty string").into());
+        }
         for volume in &volumes {
             state.config.config.volumes.insert(volume.clone(), Empty {});
         }
         Ok(format!("VOLUME [{}]", volumes.join(" ")))
     }
 
-    /// WORKDIR: makes the folder, too.
+    fn healthcheck(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        check: &Healthcheck,
+    ) -> String {
+        if let Some(before) = state.once.healthcheck.replace(at.location.clone()) {
+            self.overridden(at, &before);
+        }
+        let test = match &check.command {
+            None => vec!["NONE".to_owned()],
+            Some(Command::Shell(text)) => vec!["CMD-SHELL".to_owned(), text.clone()],
+            Some(Command::Exec(words)) => [&["CMD".to_owned()], &words[..]].concat(),
+        };
+        let text = format!(
+            "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+            test.join(" "),
+            duration(check.interval),
+            duration(check.timeout),
+            duration(check.start_period),
+            duration(check.start_interval),
+            check.retries
+        );
+        state.config.config.healthcheck = Some(kiln_graph::Healthcheck {
+            test,
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+            retries: check.retries,
+        });
+        text
+    }
+
+    /// WORKDIR: makes the directory, too.
     pub(crate) fn workdir(
         &mut self,
         state: &mut StageState,
@@ -169,31 +242,28 @@ impl Compiler<'_> {
         path: &str,
     ) -> Result<(), Stop> {
         let path = self.expand(state, at, path)?;
-        if !path.starts_with('/') && !state.absolute_workdir {
-            self.lint.relative_workdir(at, &path);
+        // Only the first counts: whoever mends that one mends those behind it.
+        if !path.starts_with('/') && !state.workdir_set {
+            self.lint.relative_workdir(at.into(), &path);
         }
-        state.absolute_workdir |= path.starts_with('/');
+        state.workdir_set = true;
+        let current = match state.config.config.working_dir.as_str() {
+            "" => "/",
+            current => current,
+        };
         let full = match path.as_str() {
-            "" if state.config.config.working_dir.is_empty() => "/".to_owned(),
-            "" => state.config.config.working_dir.clone(),
+            "" => current.to_owned(),
             absolute if absolute.starts_with('/') => absolute.to_owned(),
-            relative => ImagePath::new(&state.config.config.working_dir)
-                .join(relative)
-                .to_string(),
+            relative => ImagePath::new(current).join(relative).to_string(),
         };
         state.config.config.working_dir.clone_from(&full);
-        let folder = ImagePath::new(&full);
         let text = format!("WORKDIR {full}");
+        let folder = ImagePath::new(&full);
         if folder.is_root() {
-            state.record(text, LayerOrigin::None, self.created.as_ref());
-            return Ok(());
+            return self.record(state, text, LayerOrigin::None);
         }
         let user = &state.config.config.user;
-        let owner = if user.is_empty() {
-            None
-        } else {
-            Some(parse_owner(user))
-        };
+        let owner = (!user.is_empty()).then(|| parse_owner(user));
         let actions = vec![FileAction::Directory {
             path: folder,
             owner,
@@ -207,8 +277,7 @@ impl Compiler<'_> {
         let name = state.step_name(&text);
         let step = self.add(op, vec![root], name, Some(at.location.clone()), &platform)?;
         state.advance(step, &at.location);
-        state.record(text, LayerOrigin::Step(step), self.created.as_ref());
-        Ok(())
+        self.record(state, text, LayerOrigin::Step(step))
     }
 }
 
@@ -223,50 +292,40 @@ pub(crate) fn shell(state: &StageState) -> Vec<String> {
     }
 }
 
-fn json(words: &[String]) -> String {
-    serde_json::to_string(words).unwrap_or_default()
+impl StageState {
+    /// What the image's own configuration says comes after what a parent stage's ARGs say.
+    pub(crate) fn set_base_env(&mut self) {
+        let env = &mut self.config.config.env;
+        let has_path = env.iter().any(|pair| key(pair) == "PATH");
+        if !has_path && self.platform.os != "windows" {
+            env.push(format!("PATH={}", super::from::DEFAULT_PATH));
+        }
+        for (position, pair) in self.config.config.env.clone().iter().enumerate() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            self.config_env.entry(name.to_owned()).or_insert(position);
+            // What an image has, however large, is for its commands to fail at.
+            _ = self.set_env(name, value);
+        }
+    }
+
+    /// ENV: for RUN and for the image.
+    fn set_config_env(&mut self, name: &str, value: &str) -> Result<(), String> {
+        self.set_env(name, value)?;
+        let env = &mut self.config.config.env;
+        let pair = format!("{name}={value}");
+        match self.config_env.get(name) {
+            Some(position) => env[*position] = pair,
+            None => {
+                self.config_env.insert(name.to_owned(), env.len());
+                env.push(pair);
+            }
+        }
+        Ok(())
+    }
 }
 
-fn healthcheck(state: &mut StageState, check: &Healthcheck) -> String {
-    let test = match &check.command {
-        None => vec!["NONE".to_owned()],
-        Some(Command::Shell(text)) => vec!["CMD-SHELL".to_owned(), text.clone()],
-        Some(Command::Exec(words)) => [&["CMD".to_owned()], &words[..]].concat(),
-    };
-    let text = format!("HEALTHCHECK {}", json(&test));
-    state.config.config.healthcheck = Some(kiln_graph::Healthcheck {
-        test,
-        interval: check.interval,
-        timeout: check.timeout,
-        start_period: check.start_period,
-        start_interval: check.start_interval,
-        retries: check.retries,
-    });
-    text
-}
-
-/// `PORT[-PORT][/PROTOCOL]`, each port by itself.
-fn parse_ports(text: &str) -> Result<Vec<String>, String> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
-        return Err(format!(
-            "invalid proto: {protocol} in EXPOSE {text}: use tcp, udp or sctp"
-        ));
-    }
-    let ports = ports.rsplit(':').next().unwrap_or(ports);
-    let (from, to) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |text: &str| {
-        text.parse::<u16>()
-            .map_err(|_| format!("invalid containerPort: {ports}"))
-    };
-    let (from, to) = (number(from)?, number(to)?);
-    if from > to {
-        return Err(format!("invalid range specified for port: {ports}"));
-    }
-    Ok((from..=to)
-        .map(|port| format!("{port}/{protocol}"))
-        .collect())
+fn key(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
 }
 
 const SIGNALS: &[&str] = &[
@@ -275,16 +334,42 @@ const SIGNALS: &[&str] = &[
     "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
+/// A signal by name, or by any number but zero.
 fn check_signal(signal: &str) -> Result<(), String> {
     let upper = signal.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let is_real_time = name.starts_with("RTMIN") || name.starts_with("RTMAX");
-    let is_number = signal
-        .parse::<u32>()
-        .is_ok_and(|number| (1..=64).contains(&number));
+    let from = |text: &str, sign: char, most: u32| {
+        text.is_empty()
+            || text
+                .strip_prefix(sign)
+                .filter(|number| !number.starts_with(['0', '+']))
+                .and_then(|number| number.parse().ok())
+                .is_some_and(|number: u32| (1..=most).contains(&number))
+    };
+    let is_real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => from(rest, '+', 15),
+        (_, Some(rest)) => from(rest, '-', 14),
+        _ => false,
+    };
+    let is_number = signal.parse::<i64>().is_ok_and(|number| number != 0);
     if is_number || is_real_time || SIGNALS.contains(&name) {
         return Ok(());
     }
     let hint = crate::suggest::did_you_mean(name, SIGNALS.iter().copied());
     Err(format!("invalid signal: {signal}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_signal;
+
+    #[test]
+    fn signals() {
+        for good in ["TERM", "sigkill", "9", "99", "-1", "RTMIN", "SIGRTMIN+15", "RTMAX-14"] {
+            assert_eq!(check_signal(good), Ok(()), "{good}");
+        }
+        for bad in ["", "0", "FOO", "RTMIN+16", "RTMAX-15", "RTMIN3", "SIGSIGTERM"] {
+            assert!(check_signal(bad).is_err(), "{bad}");
+        }
+    }
 }

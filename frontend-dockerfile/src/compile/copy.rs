@@ -9,18 +9,27 @@ use kiln_graph::pattern::Matcher;
 use super::args::fault;
 use super::stage::StageState;
 use super::{Compiler, ContextKind, Stop};
+use crate::DockerfileError;
 use crate::ast::{Copy, Heredoc, Instruction};
+use crate::parse::chomped;
 use crate::remote::{is_remote, read_remote};
 
 /// An instruction with its words expanded.
 struct Plan {
     keyword: &'static str,
+    /// The instruction as history has it.
+    text: String,
     dest: ImagePath,
     to_directory: bool,
     owner: Option<Owner>,
     chmod: Option<Chmod>,
+    checksum: Option<String>,
     exclude: Vec<String>,
-    is_add: bool,
+    sources: Vec<String>,
+    /// The texts of the here-documents.
+    contents: Vec<String>,
+    /// Whether the files are a tree of their own, laid over the stage.
+    link: bool,
 }
 
 impl Compiler<'_> {
@@ -32,94 +41,138 @@ impl Compiler<'_> {
         copy: &Copy,
         is_add: bool,
     ) -> Result<(), Stop> {
-        let (plan, text) = self.plan(state, at, copy, is_add)?;
-        let mut sources = Vec::new();
-        for source in &copy.sources {
-            sources.push(self.expand(state, at, source)?);
-        }
-        let mut shown = sources.clone();
-        shown.extend(
-            copy.heredocs
-                .iter()
-                .map(|heredoc| format!("<<{}", heredoc.name)),
-        );
-        shown.push(text);
-        let text = format!("{} {}", plan.keyword, shown.join(" "));
-        let mut inputs = if copy.link {
-            Vec::new()
-        } else {
-            vec![state.root]
+        let plan = self.plan(state, at, copy, is_add)?;
+        let mut inputs = match plan.link {
+            true => Vec::new(),
+            false => vec![state.root],
         };
         let mut actions = Vec::new();
-        let (remote, local): (Vec<String>, Vec<String>) =
-            sources.into_iter().partition(|source| is_remote(source));
-        self.remote_sources(at, copy, &plan, &remote, &mut inputs, &mut actions)?;
-        if !local.is_empty() {
-            if copy.from.is_none() {
-                self.lint_ignored(at, &local, if is_add { "Add" } else { "Copy" });
+        let mut local: Vec<String> = Vec::new();
+        for source in &plan.sources {
+            if !is_remote(source) {
+                if copy.from.is_none() {
+                    self.lint_ignored(at, source, is_add);
+                }
+                local.push(source.clone());
+                continue;
             }
-            let from = self.copy_from(state, at, copy)?;
-            let keep_owner = copy.from.is_some();
-            let input = push(&mut inputs, from);
-            let action = plan.copy_files(input, local, copy, keep_owner);
-            actions.push(FileAction::Copy(Box::new(action)));
+            let before = std::mem::take(&mut local);
+            self.local_sources(state, at, copy, &plan, before, &mut inputs, &mut actions)?;
+            self.remote_source(at, copy, &plan, source, &mut inputs, &mut actions)?;
         }
-        for heredoc in &copy.heredocs {
-            actions.push(self.write(state, at, &plan, heredoc)?);
+        self.local_sources(state, at, copy, &plan, local, &mut inputs, &mut actions)?;
+        for (heredoc, content) in copy.heredocs.iter().zip(&plan.contents) {
+            actions.push(plan.write(heredoc, content));
         }
-        self.commit_copy(state, at, copy, &text, inputs, actions)
+        self.commit_copy(state, at, copy, &plan, inputs, actions)
     }
 
-    /// Warns of sources that `.dockerignore` keeps out.
-    fn lint_ignored(&mut self, at: &Instruction, sources: &[String], verb: &str) {
+    #[expect(clippy::too_many_arguments, reason = "what is read and what is filled")]
+    fn local_sources(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        copy: &Copy,
+        plan: &Plan,
+        sources: Vec<String>,
+        inputs: &mut Vec<StepId>,
+        actions: &mut Vec<FileAction>,
+    ) -> Result<(), Stop> {
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let from = self.copy_from(state, at, copy)?;
+        let input = push(inputs, from);
+        let action = plan.copy_files(input, sources, copy, copy.from.is_some());
+        actions.push(FileAction::Copy(Box::new(action)));
+        Ok(())
+    }
+
+    /// Warns of a source that `.dockerignore` keeps out. With exceptions in it, that can't be told.
+    fn lint_ignored(&mut self, at: &Instruction, source: &str, is_add: bool) {
         let Some(patterns) = self.options.ignore.get("context") else {
             return;
         };
+        if patterns.iter().any(|pattern| pattern.starts_with('!')) {
+            return;
+        }
+        let path = clean(source);
+        let is_root = [".", "/"].contains(&path.as_str());
+        let excludes_all = |pattern: &String| ["*", "**", "**/*"].contains(&pattern.as_str());
+        if is_root && !patterns.iter().any(excludes_all) {
+            return;
+        }
         let Ok(matcher) = Matcher::new(patterns) else {
             return;
         };
-        for source in sources {
-            let path = ImagePath::new(source);
-            if !path.is_root() && matcher.excludes(path.relative_bytes()) {
-                self.lint.ignored(at, source, verb);
-            }
+        if matcher.excludes(path.as_bytes()) {
+            let verb = if is_add { "Add" } else { "Copy" };
+            self.lint.ignored(at.into(), &path, verb);
         }
     }
 
+    /// All words, in the order in which BuildKit expands them.
     fn plan(
         &mut self,
         state: &StageState,
         at: &Instruction,
         copy: &Copy,
         is_add: bool,
-    ) -> Result<(Plan, String), Stop> {
-        let keyword = if is_add { "ADD" } else { "COPY" };
+    ) -> Result<Plan, Stop> {
+        let mut flag = |text: &Option<String>| match text {
+            Some(text) => self.expand(state, at, text),
+            None => Ok(String::new()),
+        };
+        let (chown, chmod) = (flag(&copy.chown)?, flag(&copy.chmod)?);
+        let checksum = flag(&copy.checksum)?;
+        let mut sources = Vec::new();
+        for source in &copy.sources {
+            sources.push(self.expand(state, at, source)?);
+        }
         let dest = self.expand(state, at, &copy.dest)?;
+        let contents = self.contents(state, at, copy)?;
         let to_directory =
             dest.is_empty() || dest == "." || dest.ends_with('/') || dest.ends_with("/.");
+        let mode = match chmod.as_str() {
+            "" => None,
+            text => Some(Chmod::parse(text).map_err(|error| fault(at, &error.to_string()))?),
+        };
+        check_checksum(&checksum, &sources).map_err(|message| fault(at, message))?;
         let folder = ImagePath::new(&state.config.config.working_dir);
-        let owner = match &copy.chown {
-            Some(text) => Some(parse_owner(&self.expand(state, at, text)?)),
-            None => None,
-        };
-        let chmod = match &copy.chmod {
-            Some(text) => {
-                let text = self.expand(state, at, text)?;
-                Some(Chmod::parse(&text).map_err(|error| fault(at, &error.to_string()))?)
-            }
-            None => None,
-        };
-        let exclude = copy.exclude.clone();
-        let plan = Plan {
-            keyword,
+        Ok(Plan {
+            text: history(copy, is_add, [&chown, &chmod], &sources, &dest),
+            keyword: if is_add { "ADD" } else { "COPY" },
             dest: folder.resolve(&dest),
             to_directory,
-            owner,
-            chmod,
-            exclude,
-            is_add,
-        };
-        Ok((plan, dest))
+            owner: (!chown.is_empty()).then(|| parse_owner(&chown)),
+            // A mode is given to what is there too, which a copy by itself knows nothing of.
+            link: copy.link && chmod.is_empty(),
+            chmod: mode,
+            checksum: (!checksum.is_empty()).then_some(checksum),
+            exclude: copy.exclude.clone(),
+            sources,
+            contents,
+        })
+    }
+
+    fn contents(
+        &mut self,
+        state: &StageState,
+        at: &Instruction,
+        copy: &Copy,
+    ) -> Result<Vec<String>, Stop> {
+        let mut contents = Vec::new();
+        for heredoc in &copy.heredocs {
+            let content = match heredoc.chomp {
+                true => chomped(&heredoc.content),
+                false => heredoc.content.clone(),
+            };
+            contents.push(match heredoc.expand {
+                true => self.expand_text(state, at, &content)?,
+                false => content,
+            });
+        }
+        Ok(contents)
     }
 
     fn commit_copy(
@@ -127,159 +180,105 @@ impl Compiler<'_> {
         state: &mut StageState,
         at: &Instruction,
         copy: &Copy,
-        text: &str,
+        plan: &Plan,
         inputs: Vec<StepId>,
         actions: Vec<FileAction>,
     ) -> Result<(), Stop> {
         let platform = state.platform.clone();
         let location = Some(at.location.clone());
-        let base = if copy.link { None } else { Some(Input(0)) };
+        let base = (!plan.link).then_some(Input(0));
         let op = Op::Files(Files { base, actions });
-        let mut step = self.add(
-            op,
-            inputs,
-            state.step_name(shown(copy, text)),
-            location.clone(),
-            &platform,
-        )?;
-        if copy.link {
+        let shown = plan.shown(copy);
+        let name = state.step_name(shown.clone());
+        let mut step = self.add(op, inputs, name, location.clone(), &platform)?;
+        if plan.link {
             let op = Op::Merge {
                 layers: vec![Input(0), Input(1)],
             };
-            let name = state.step_name(format!("LINK {}", shown(copy, text)));
+            let name = state.step_name(format!("LINK {shown}"));
             step = self.add(op, vec![state.root, step], name, location, &platform)?;
         }
         state.advance(step, &at.location);
-        let text = format!("{text} # buildkit");
-        state.record(text, LayerOrigin::Step(step), self.created.as_ref());
-        Ok(())
+        let text = format!("{} # buildkit", plan.text);
+        self.record(state, text, LayerOrigin::Step(step))
     }
 
-    fn remote_sources(
+    fn remote_source(
         &mut self,
         at: &Instruction,
         copy: &Copy,
         plan: &Plan,
-        sources: &[String],
+        source: &str,
         inputs: &mut Vec<StepId>,
         actions: &mut Vec<FileAction>,
     ) -> Result<(), Stop> {
-        if copy.checksum.is_some() && sources.is_empty() {
-            let text =
-                "checksum can't be specified for local files: it is for HTTP and git sources";
-            return Err(fault(at, text).into());
+        let op = read_remote(source, plan.checksum.as_deref(), copy.keep_git_dir)
+            .map_err(|message| fault(at, &message))?;
+        let is_git = matches!(op, Op::Git(_));
+        if plan.keyword == "COPY" {
+            let what = if is_git { "git ref" } else { "URL" };
+            let text = format!("source can't be a {what} for COPY: use ADD {source}");
+            return Err(fault(at, &text).into());
         }
-        for source in sources {
-            if !plan.is_add {
-                let text = format!("source can't be a URL for COPY: use ADD {source}");
-                return Err(fault(at, &text).into());
-            }
-            let op = read_remote(source, copy.checksum.as_deref(), copy.keep_git_dir)
-                .map_err(|message| fault(at, &message))?;
-            let is_git = matches!(op, Op::Git(_));
-            let build_platform = self.options.build_platform.clone();
-            let step = self.source(source.clone(), op, &build_platform)?;
-            let input = push(inputs, step);
-            let name = if is_git {
-                ".".to_owned()
-            } else {
-                "*".to_owned()
-            };
-            let mut action = plan.copy_files(input, vec![name], copy, false);
-            action.unpack = !is_git && copy.unpack.unwrap_or(false);
-            actions.push(FileAction::Copy(Box::new(action)));
-        }
+        let build_platform = self.options.build_platform.clone();
+        let step = self.source(source.to_owned(), op, &build_platform)?;
+        let input = push(inputs, step);
+        let name = if is_git { "." } else { "*" };
+        let mut action = plan.copy_files(input, vec![name.to_owned()], copy, false);
+        action.unpack = !is_git && copy.unpack.unwrap_or(false);
+        actions.push(FileAction::Copy(Box::new(action)));
         Ok(())
     }
 
     /// The step that a COPY's sources come from.
     fn copy_from(
         &mut self,
-        state: &StageState,
+        state: &mut StageState,
         at: &Instruction,
         copy: &Copy,
     ) -> Result<StepId, Stop> {
-        match &copy.from {
-            None => self.context("context"),
-            Some(name) if name.contains('$') => {
+        let Some(name) = &copy.from else {
+            return self.context("context");
+        };
+        let stage = match name.parse::<usize>() {
+            Ok(number) => Some(number),
+            Err(_) => self.names.find(name),
+        };
+        match stage {
+            Some(stage) if stage < state.index => {
+                state.captured.sources.insert(stage);
+                Ok(self.stage(stage)?.root)
+            }
+            Some(_) => {
+                let (from, own) = (crate::quote::quote(name), crate::quote::quote(&state.name));
                 let text = format!(
-                    "'{name}': variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
+                    "cannot copy from stage {from}, it needs to be defined before current stage {own}"
                 );
                 Err(fault(at, &text).into())
             }
-            Some(name) => self.named_source(state, at, name, "--from"),
+            None => self.other_source(name),
         }
     }
 
-    /// A stage by name or number, a named context, or an image.
-    pub(crate) fn named_source(
-        &mut self,
-        state: &StageState,
-        at: &Instruction,
-        name: &str,
-        what: &str,
-    ) -> Result<StepId, Stop> {
-        match self.options.contexts.get(name).cloned() {
-            Some(ContextKind::Local) => return self.context(name),
-            Some(ContextKind::Image(image)) => return Ok(self.image(&image, &state.platform)?.0),
-            Some(ContextKind::Target(stage)) => return self.stage_root(state, at, &stage, what),
-            None => {}
-        }
-        if let Ok(number) = name.parse::<usize>() {
-            if number >= state.index {
-                let text = format!(
-                    "invalid {what} value {name}: there is no stage of that number before this one"
-                );
-                return Err(fault(at, &text).into());
+    /// A named context, nothing, or an image.
+    pub(crate) fn other_source(&mut self, name: &str) -> Result<StepId, Stop> {
+        let context = self.options.context_for(name);
+        let context = context.map(|(name, kind)| (name.to_owned(), kind.clone()));
+        let platform = self.target.clone();
+        match context {
+            Some((name, ContextKind::Local)) => self.context(&name),
+            Some((_, ContextKind::Image(image))) => Ok(self.image(&image, &platform)?.0),
+            Some((name, ContextKind::Target(stage))) => {
+                let index = self.names.find(&stage).ok_or_else(|| {
+                    DockerfileError::whole(format!("context {name}: there is no stage {stage}"))
+                })?;
+                Ok(self.stage(index)?.root)
             }
-            return Ok(self.stage(number, &state.platform)?.root);
+            None if name == "scratch" => {
+                self.source("scratch".to_owned(), Op::Scratch, &platform)
+            }
+            None => Ok(self.image(name, &platform)?.0),
         }
-        if name.eq_ignore_ascii_case("scratch") {
-            return self.source("scratch".to_owned(), Op::Scratch, &state.platform.clone());
-        }
-        self.stage_root(state, at, name, what)
-    }
-
-    fn stage_root(
-        &mut self,
-        state: &StageState,
-        at: &Instruction,
-        name: &str,
-        what: &str,
-    ) -> Result<StepId, Stop> {
-        if let Some(stage) = self.find_stage(name, state.index) {
-            return Ok(self.stage(stage, &state.platform)?.root);
-        }
-        if self.find_stage(name, self.stages.len()).is_some() {
-            let text =
-                format!("invalid {what} value {name}: a stage can only use stages before it");
-            return Err(fault(at, &text).into());
-        }
-        Ok(self.image(name, &state.platform)?.0)
-    }
-
-    fn write(
-        &mut self,
-        state: &StageState,
-        at: &Instruction,
-        plan: &Plan,
-        heredoc: &Heredoc,
-    ) -> Result<FileAction, Stop> {
-        let content = match heredoc.expand {
-            true => self.expand_text(state, at, &heredoc.content)?,
-            false => heredoc.content.clone(),
-        };
-        Ok(FileAction::Write {
-            dest: plan.dest.clone(),
-            to_directory: plan.to_directory,
-            name: heredoc.name.clone(),
-            content: content.into_bytes(),
-            mode: plan
-                .chmod
-                .as_ref()
-                .map_or(0o644, |chmod| chmod.apply(0o644, false)),
-            owner: plan.owner.clone(),
-        })
     }
 }
 
@@ -309,8 +308,80 @@ impl Plan {
             chmod: self.chmod.clone(),
             parents: copy.parents,
             exclude: self.exclude.clone(),
-            unpack: self.is_add && copy.unpack.unwrap_or(true),
+            unpack: copy.unpack.unwrap_or(self.keyword == "ADD"),
         }
+    }
+
+    fn write(&self, heredoc: &Heredoc, content: &str) -> FileAction {
+        let mode = self.chmod.as_ref();
+        FileAction::Write {
+            dest: self.dest.clone(),
+            to_directory: self.to_directory,
+            name: heredoc.name.clone(),
+            content: content.as_bytes().to_vec(),
+            mode: mode.map_or(0o644, |chmod| chmod.apply(0o644, false)),
+            owner: self.owner.clone(),
+        }
+    }
+
+    /// The instruction with the flag that readers of progress need.
+    fn shown(&self, copy: &Copy) -> String {
+        match (&copy.from, self.text.split_once(' ')) {
+            (Some(from), Some((keyword, rest))) => format!("{keyword} --from={from} {rest}"),
+            _ => self.text.clone(),
+        }
+    }
+}
+
+/// The instruction as history has it.
+fn history(
+    copy: &Copy,
+    is_add: bool,
+    [chown, chmod]: [&str; 2],
+    sources: &[String],
+    dest: &str,
+) -> String {
+    let mut words = vec![if is_add { "ADD" } else { "COPY" }.to_owned()];
+    if copy.parents {
+        words.push("--parents".to_owned());
+    }
+    for (name, value) in [("chown", chown), ("chmod", chmod)] {
+        if !value.is_empty() {
+            words.push(format!("--{name}={value}"));
+        }
+    }
+    words.extend_from_slice(sources);
+    let heredocs = copy.heredocs.iter();
+    words.extend(heredocs.map(|heredoc| format!("<<{}", heredoc.name)));
+    words.push(dest.to_owned());
+    words.join(" ")
+}
+
+fn check_checksum(checksum: &str, sources: &[String]) -> Result<(), &'static str> {
+    match sources {
+        _ if checksum.is_empty() => Ok(()),
+        [only] if is_remote(only) => Ok(()),
+        [_] => Err("checksum requires HTTP(S) or Git sources: it can't be specified for local files"),
+        _ => Err("checksum can't be specified for multiple sources"),
+    }
+}
+
+/// A path as Go's `filepath.Clean` writes it.
+pub(super) fn clean(path: &str) -> String {
+    let is_absolute = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => _ = parts.pop(),
+            ".." if is_absolute => {}
+            part => parts.push(part),
+        }
+    }
+    match (is_absolute, parts.join("/")) {
+        (true, path) => format!("/{path}"),
+        (false, path) if path.is_empty() => ".".to_owned(),
+        (false, path) => path,
     }
 }
 
@@ -332,13 +403,5 @@ pub(crate) fn parse_owner(text: &str) -> Owner {
             user: user.to_owned(),
             group: group.map(str::to_owned),
         },
-    }
-}
-
-/// The instruction with the flag that readers of progress need.
-fn shown(copy: &Copy, text: &str) -> String {
-    match (&copy.from, text.split_once(' ')) {
-        (Some(from), Some((keyword, rest))) => format!("{keyword} --from={from} {rest}"),
-        _ => text.to_owned(),
     }
 }

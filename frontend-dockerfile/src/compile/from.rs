@@ -1,155 +1,84 @@
 //! FROM: the root and the configuration that a stage starts with.
 
+use indexmap::IndexMap;
 use kiln_graph::{HistoryLine, ImageConfig, ImageRequest, LayerOrigin, Op, Platform, StepId};
 
-use super::args::{PLATFORM_ARGS, fault};
-use super::stage::StageState;
-use super::{Compiler, ContextKind, StageSource, Stop};
-use crate::DockerfileError;
-use crate::expand::Expander;
-use crate::lint::Suspect;
+use super::args::fault;
+use super::heads::BaseKind;
+use super::stage::{StageState, Start};
+use super::{Compiler, ContextKind, Stop};
+use crate::lint::At;
+use crate::limits::MAX_TRIGGERS;
+use crate::{DockerfileError, Rule};
 
 /// What programs find other programs by, unless the image says otherwise.
 pub(crate) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What FROM stands for.
-struct Base {
-    root: StepId,
-    config: ImageConfig,
-    history: Vec<HistoryLine>,
-    /// Whether the base is a stage of this file, whose shown history is its own.
-    platform: Platform,
-}
-
 impl Compiler<'_> {
-    /// Starts a stage.
-    pub(crate) fn from(&mut self, index: usize, target: &Platform) -> Result<StageState, Stop> {
-        let StageSource { from, head, body } = &self.stages[index];
-        let (from, head, of) = (*from, *head, body.len() + 1);
-        self.at = Some(head.location.clone());
-        let image = self.expand_from(index, target, &from.image)?;
-        self.lint_default_args(index, target, &from.image);
-        if image.is_empty() {
-            let text = format!("base name ({}) should not be blank", from.image);
-            return Err(fault(head, &text).into());
+    /// Starts a stage; the triggers that its base has for it.
+    pub(crate) fn from(&mut self, index: usize) -> Result<(StageState, Vec<String>), Stop> {
+        let (from, at) = (self.stages[index].from, self.stages[index].head);
+        self.at = Some(at.location.clone());
+        let head = self.heads[index].clone();
+        let mut start = self.start(index, &head.base)?;
+        let triggers = std::mem::take(&mut start.triggers);
+        if triggers.len() > MAX_TRIGGERS {
+            let text = format!("the base image has more than {MAX_TRIGGERS} ONBUILD triggers");
+            return Err(fault(at, &text).into());
         }
-        let platform = match &from.platform {
-            None => target.clone(),
-            Some(text) => {
-                self.lint.platform_flag(head, text);
-                let text = self.expand_from(index, target, text)?;
-                let parsed: Result<Platform, _> = text.parse();
-                parsed
-                    .map_err(|error| fault(head, &format!("failed to parse platform: {error}")))?
-            }
-        };
-        let base = self.base(index, &image, platform)?;
-        let env = base.config.config.env.iter().map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.to_owned(), value.to_owned())
-        });
-        let name = from
-            .name
-            .clone()
-            .map_or_else(|| index.to_string(), |name| name.to_lowercase());
-        let absolute_workdir = base.config.config.working_dir.len() > 1;
-        let mut state = StageState {
-            index,
-            name,
-            platform: base.platform,
-            root: base.root,
-            env: env.collect(),
-            config: base.config,
-            history: base.history,
-            args: Vec::new(),
-            steps: Vec::new(),
-            cmd_set: false,
-            number: 0,
-            of: u32::try_from(of).unwrap_or(u32::MAX),
-            layer_name: None,
-            absolute_workdir,
-        };
-        state.begin(head);
-        state.advance(state.root, &head.location);
-        Ok(state)
+        let name = from.stage_name().unwrap_or_else(|| index.to_string());
+        let captured = self.captured(index);
+        let mut state = StageState::new(index, name, start, captured);
+        let count = self.stages[index].body.len() + 1;
+        state.of = u32::try_from(count).unwrap_or(u32::MAX);
+        state.set_base_env();
+        state.begin(at);
+        state.advance(state.root, &at.location);
+        Ok((state, triggers))
     }
 
-    fn expand_from(&mut self, index: usize, target: &Platform, text: &str) -> Result<String, Stop> {
-        let head = self.stages[index].head;
-        let lookup = |name: &str| self.global(name, target);
-        let expander = Expander::new(self.file.escape, &lookup);
-        let word = expander
-            .word(text)
-            .map_err(|message| fault(head, &message))?;
-        for name in expander.take_unset() {
-            if !self.global_args.contains_key(&name) {
-                let known = self.global_args.keys().map(String::as_str);
-                let known = known.chain(PLATFORM_ARGS.iter().copied()).collect();
-                self.lint.undeclared(head, &Suspect { name: &name, known });
+    fn start(&mut self, index: usize, base: &BaseKind) -> Result<Start, Stop> {
+        let target = self.target.clone();
+        let wanted = self.heads[index].platform.clone();
+        match base {
+            BaseKind::Stage(stage) => {
+                let state = self.stage(*stage)?;
+                self.budget.add(state.size())?;
+                Ok(Start::on(&state))
+            }
+            BaseKind::Scratch => self.scratch(target),
+            BaseKind::Image => {
+                let image = self.heads[index].image.clone();
+                let platform = wanted.unwrap_or(target);
+                let start = self.base_image(&image, &platform)?;
+                self.lint_base_platform(index, &image, &platform, &start);
+                Ok(start)
+            }
+            BaseKind::Context(name, kind) | BaseKind::Replaced(name, kind) => {
+                self.base_context(name, kind, wanted.unwrap_or(target))
             }
         }
-        Ok(word)
     }
 
-    /// Warns when FROM names no image unless arguments are given.
-    fn lint_default_args(&mut self, index: usize, target: &Platform, text: &str) {
-        if !text.contains('$') {
-            return;
-        }
-        let defaults = self.default_args(target);
-        let lookup = |name: &str| match defaults.get(name) {
-            Some(value) => value.clone(),
-            None => self.platform_arg(name, target),
-        };
-        let image = Expander::new(self.file.escape, &lookup).word(text);
-        let is_name = image.is_ok_and(|image| is_image_name(&image));
-        if !is_name {
-            self.lint.bad_default(self.stages[index].head, text);
+    /// An image for another machine than was asked for.
+    fn lint_base_platform(&mut self, index: usize, image: &str, wanted: &Platform, start: &Start) {
+        let own = start.config.platform();
+        if own.os != wanted.os || own.architecture != wanted.architecture {
+            let message = format!(
+                "Base image {image} was pulled with platform \"{own}\", expected \"{wanted}\" for current build"
+            );
+            let at = At::only(&self.stages[index].head.location);
+            self.lint.warn(at, Rule::InvalidBaseImagePlatform, message);
         }
     }
 
-    fn base(&mut self, index: usize, image: &str, platform: Platform) -> Result<Base, Stop> {
-        if let Some(kind) = self.options.contexts.get(image).cloned() {
-            return self.base_context(image, &kind, platform);
-        }
-        if let Some(stage) = self.find_stage(image, index) {
-            return self.base_stage(stage, &platform);
-        }
-        if image.eq_ignore_ascii_case("scratch") {
-            return self.base_scratch(platform);
-        }
-        self.base_image(image, &platform)
-    }
-
-    fn base_stage(&mut self, stage: usize, platform: &Platform) -> Result<Base, Stop> {
-        let state = self.stage(stage, platform)?;
-        let StageState {
-            root,
-            config,
-            history,
-            platform,
-            ..
-        } = state;
-        Ok(Base {
-            root,
-            config,
-            history,
-            platform,
-        })
-    }
-
-    fn base_scratch(&mut self, platform: Platform) -> Result<Base, Stop> {
+    fn scratch(&mut self, platform: Platform) -> Result<Start, Stop> {
         let root = self.source("scratch".to_owned(), Op::Scratch, &platform)?;
         let mut config = ImageConfig::scratch(&platform);
         config.config.env = vec![format!("PATH={DEFAULT_PATH}")];
         config.config.working_dir = "/".to_owned();
-        Ok(Base {
-            root,
-            config,
-            history: Vec::new(),
-            platform,
-        })
+        Ok(Start::new(root, config, Vec::new(), platform))
     }
 
     fn base_context(
@@ -157,27 +86,25 @@ impl Compiler<'_> {
         name: &str,
         kind: &ContextKind,
         platform: Platform,
-    ) -> Result<Base, Stop> {
+    ) -> Result<Start, Stop> {
         match kind {
             ContextKind::Image(image) => self.base_image(image, &platform),
             ContextKind::Target(stage) => {
-                let index = self.find_stage(stage, self.stages.len()).ok_or_else(|| {
+                let index = self.names.find(stage).ok_or_else(|| {
                     DockerfileError::whole(format!("context {name}: there is no stage {stage}"))
                 })?;
-                self.base_stage(index, &platform)
+                Ok(Start::on(&*self.stage(index)?))
             }
             ContextKind::Local => {
                 let root = self.context(name)?;
-                Ok(Base {
-                    root,
-                    ..self.base_scratch(platform)?
-                })
+                let start = self.scratch(platform)?;
+                Ok(Start { root, ..start })
             }
         }
     }
 
-    fn base_image(&mut self, image: &str, platform: &Platform) -> Result<Base, Stop> {
-        let (root, config) = self.image(image, platform)?;
+    fn base_image(&mut self, image: &str, platform: &Platform) -> Result<Start, Stop> {
+        let (root, mut config, is_known) = self.image(image, platform)?;
         let mut history = Vec::new();
         for line in &config.history {
             history.push(HistoryLine {
@@ -193,25 +120,21 @@ impl Compiler<'_> {
                 layer_name: None,
             });
         }
-        let mut config = config;
         if config.architecture.is_empty() {
             config.set_platform(platform);
         }
         let platform = config.platform();
-        Ok(Base {
-            root,
-            config,
-            history,
-            platform,
-        })
+        let mut start = Start::new(root, config, history, platform);
+        start.env_is_known = is_known;
+        Ok(start)
     }
 
-    /// An image's files and configuration, or a note that it must be known.
+    /// An image's files and configuration, and whether that is known; or a note that it must be.
     pub(crate) fn image(
         &mut self,
         name: &str,
         platform: &Platform,
-    ) -> Result<(StepId, ImageConfig), Stop> {
+    ) -> Result<(StepId, ImageConfig, bool), Stop> {
         let request = ImageRequest {
             name: name.to_owned(),
             platform: platform.clone(),
@@ -221,42 +144,47 @@ impl Compiler<'_> {
             return Err(Stop::Needs);
         };
         let (source, config) = (image.source.clone(), image.config.clone());
+        let is_known = image.is_known;
         let id = self.source(format!("image {name}"), Op::Image(source), platform)?;
-        Ok((id, config))
+        Ok((id, config, is_known))
     }
 }
 
-/// Whether a text has the form of an image's name, as far as a pure look can tell.
-fn is_image_name(text: &str) -> bool {
-    let (name, digest) = text.split_once('@').unwrap_or((text, "sha256:0"));
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, tag),
-        _ => (name, "latest"),
-    };
-    let part = |part: &str| {
-        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        ends(part.chars().next()) && ends(part.chars().next_back())
-    };
-    let valid_tag = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    let starts = tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    digest.contains(':') && path.split('/').all(part) && starts && tag.chars().all(valid_tag)
-}
+impl Start {
+    fn new(
+        root: StepId,
+        mut config: ImageConfig,
+        history: Vec<HistoryLine>,
+        platform: Platform,
+    ) -> Self {
+        let triggers = std::mem::take(&mut config.config.on_build);
+        Self {
+            root,
+            config,
+            history,
+            platform,
+            env: IndexMap::new(),
+            env_is_known: true,
+            args: IndexMap::new(),
+            workdir_set: false,
+            triggers,
+        }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::is_image_name;
-
-    #[test]
-    fn names_of_images() {
-        let good = [
-            "a",
-            "a:1",
-            "r.example:5000/a/b:v1.2",
-            "a@sha256:00",
-            "scratch",
-        ];
-        let bad = ["", "a:", ":1", "a//b", "a:-x", "/a", "a/"];
-        assert!(good.iter().all(|name| is_image_name(name)));
-        assert!(!bad.iter().any(|name| is_image_name(name)));
+    /// A stage that is built on another one.
+    fn on(state: &StageState) -> Self {
+        let start = Self::new(
+            state.root,
+            state.config.clone(),
+            state.history.clone(),
+            state.platform.clone(),
+        );
+        Self {
+            env: state.env.clone(),
+            env_is_known: state.env_is_known,
+            args: state.args.clone(),
+            workdir_set: state.workdir_set,
+            ..start
+        }
     }
 }

@@ -1,34 +1,44 @@
 //! From syntax tree to graph: stages, variables, instructions.
 
 mod args;
+mod budget;
 mod config;
 mod copy;
 mod epoch;
+mod expose;
 mod from;
+mod heads;
+mod mount_fields;
 mod mounts;
 mod options;
+mod outline;
 mod run;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use kiln_graph::{
-    Build, ContextSource, Graph, ImageRequest, ImageTable, Location, Op, Platform, Reuse, Step,
-    StepId, StepName, Target,
+    Build, ContextSource, Graph, ImageRequest, ImageTable, LayerOrigin, Location, Op, Platform,
+    Reuse, Step, StepId, StepName, Target,
 };
 
 use crate::ast::{Dockerfile, Instruction, Kind};
-use crate::lint::{Checks, Linter};
-use crate::{Diagnostic, DockerfileError};
+use crate::lint::{Checks, Linter, check_parsed, check_stages};
+use crate::{Diagnostic, DockerfileError, Outline};
+use args::Globals;
+use budget::Budget;
+use heads::{BaseKind, Head, Names};
 pub use options::{ContextKind, Options};
+pub(crate) use outline::Captured;
 use stage::StageState;
 
 /// What came of a compilation.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    /// The build.
-    Done(Box<Compiled>),
+pub enum Outcome<T = Compiled> {
+    /// What was asked for.
+    Done(Box<T>),
     /// These images must be known first; and where each is asked for.
     Needs(Vec<(ImageRequest, Option<Location>)>),
 }
@@ -38,12 +48,23 @@ pub enum Outcome {
 pub struct Compiled {
     /// The graph and the images wanted.
     pub build: Build,
-    /// Warnings, in the order of the file.
+    /// Warnings, in the order in which they were found.
     pub warnings: Vec<Diagnostic>,
     /// Whether the file wants warnings to fail the build.
     pub warnings_are_errors: bool,
     /// The stages that the targets are made of, by name or number.
     pub used_stages: Vec<String>,
+    /// What the target takes.
+    pub outline: Outline,
+}
+
+/// What is wrong with a Dockerfile.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Warnings, in the order in which they were found.
+    pub warnings: Vec<Diagnostic>,
+    /// Why the file can't be built, if that is known.
+    pub error: Option<DockerfileError>,
 }
 
 /// Compiles a Dockerfile.
@@ -55,49 +76,55 @@ pub fn compile(
     options: &Options,
     images: &ImageTable,
 ) -> Result<Outcome, DockerfileError> {
-    compile_file(file, options, images).map_err(|error| error.narrowed(&file.text))
+    let narrowed = |error: DockerfileError| error.narrowed(&file.text);
+    let mut compiler = Compiler::new(file, options, images).map_err(narrowed)?;
+    let done = compiler.compile_all(false);
+    let done = done.map_err(|error| narrowed(error).after(compiler.lint.found()))?;
+    Ok(match done {
+        Some((targets, reachable)) => Outcome::Done(Box::new(compiler.done(targets, &reachable))),
+        None => Outcome::Needs(compiler.needs.into_iter().collect()),
+    })
 }
 
-fn compile_file(
+/// Looks for what is wrong with a Dockerfile: in all of its stages, unless the options name one.
+/// `unread` is why the file could be parsed no further.
+#[must_use]
+pub fn check(
     file: &Dockerfile,
+    unread: Option<&DockerfileError>,
     options: &Options,
     images: &ImageTable,
-) -> Result<Outcome, DockerfileError> {
-    let mut compiler = Compiler::new(file, options, images)?;
-    crate::lint::check_syntax(file, &mut compiler.lint);
-    let target = compiler.target()?;
-    let mut targets = Vec::new();
-    for platform in &options.platforms {
-        match compiler.stage(target, platform) {
-            Ok(state) => targets.push(compiler.finish(&state)?),
-            Err(Stop::Needs) => {}
-            Err(Stop::Error(error)) => return Err(*error),
-        }
-    }
-    if !compiler.needs.is_empty() {
-        return Ok(Outcome::Needs(compiler.needs.into_iter().collect()));
-    }
-    let stages = compiler.stage_list(&options.platforms);
-    let mut used_stages: Vec<String> = Vec::new();
-    for state in compiler.done.values() {
-        if !used_stages.contains(&state.name) {
-            used_stages.push(state.name.clone());
-        }
-    }
-    let (warnings, warnings_are_errors) = compiler.lint.finish();
-    let build = Build {
-        graph: compiler.graph,
-        targets,
-        stages,
-        volume_files: BTreeMap::new(),
-        exports: Vec::new(),
+) -> Outcome<Checked> {
+    let done = |warnings: &[Diagnostic], error: Option<DockerfileError>| {
+        Outcome::Done(Box::new(Checked {
+            warnings: warnings.to_vec(),
+            error: error.map(|error| error.narrowed(&file.text)),
+        }))
     };
-    Ok(Outcome::Done(Box::new(Compiled {
-        build,
-        warnings,
-        warnings_are_errors,
-        used_stages,
-    })))
+    let mut compiler = match Compiler::new(file, options, images) {
+        Ok(compiler) => compiler,
+        Err(error) => return done(&[], Some(error)),
+    };
+    if let Some(error) = unread {
+        check_parsed(file, &mut compiler.lint);
+        return done(compiler.lint.found(), Some(error.clone()));
+    }
+    match compiler.compile_all(options.target.is_none()) {
+        Ok(None) => Outcome::Needs(compiler.needs.into_iter().collect()),
+        Ok(Some(_)) => done(compiler.lint.found(), violations(&compiler.lint)),
+        Err(error) => done(compiler.lint.found(), Some(error)),
+    }
+}
+
+/// The error that warnings are, when the file wants them to be.
+fn violations(lint: &Linter) -> Option<DockerfileError> {
+    let names = lint.found().iter().map(|found| found.rule.name());
+    let names: BTreeSet<&str> = names.collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (lint.is_strict() && !names.is_empty()).then(|| {
+        let names = names.join(", ");
+        DockerfileError::whole(format!("lint violation found for rules: {names}"))
+    })
 }
 
 /// Why a stage can't be compiled now.
@@ -126,16 +153,26 @@ pub(crate) struct Compiler<'a> {
     pub(crate) options: &'a Options,
     pub(crate) images: &'a ImageTable,
     pub(crate) stages: Vec<StageSource<'a>>,
-    pub(crate) global_args: BTreeMap<String, Option<String>>,
+    pub(crate) names: Names,
+    /// The platform that is compiled for.
+    pub(crate) target: Platform,
+    /// The arguments of FROM, for that platform.
+    pub(crate) globals: Globals,
+    /// The FROMs, for that platform.
+    pub(crate) heads: Vec<Head>,
     pub(crate) graph: Graph,
     pub(crate) needs: BTreeMap<ImageRequest, Option<Location>>,
     pub(crate) lint: Linter,
     pub(crate) created: Option<String>,
     /// The place of the instruction that is being compiled.
     pub(crate) at: Option<Location>,
-    done: BTreeMap<(usize, Platform), StageState>,
+    pub(crate) budget: Budget,
+    done: BTreeMap<(usize, Platform), Rc<StageState>>,
     sources: BTreeMap<String, StepId>,
 }
+
+/// The images wanted, and the stages that they are made of.
+type Finished = (Vec<Target>, BTreeSet<usize>);
 
 impl<'a> Compiler<'a> {
     fn new(
@@ -143,75 +180,175 @@ impl<'a> Compiler<'a> {
         options: &'a Options,
         images: &'a ImageTable,
     ) -> Result<Self, DockerfileError> {
-        let checks = Checks::of(file, options.build_args.get("BUILDKIT_DOCKERFILE_CHECK"));
+        let argument = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+        let checks = Checks::of(file, argument).map_err(DockerfileError::whole)?;
         let created = epoch::created(options)?;
-        let mut compiler = Self {
+        let stages = split_stages(file);
+        let mut names = Names::default();
+        for (index, stage) in stages.iter().enumerate() {
+            if let Some(name) = stage.from.stage_name() {
+                names.add(name, index);
+            }
+        }
+        Ok(Self {
             file,
             file_name: options.file_name.as_str().into(),
             options,
             images,
-            stages: split_stages(file),
-            global_args: BTreeMap::new(),
+            stages,
+            names,
+            target: options.platforms[0].clone(),
+            globals: Globals::default(),
+            heads: Vec::new(),
             graph: Graph::new(),
             needs: BTreeMap::new(),
             lint: Linter::new(checks),
             created,
             at: None,
+            budget: Budget::default(),
             done: BTreeMap::new(),
             sources: BTreeMap::new(),
-        };
-        compiler.read_global_args()?;
-        Ok(compiler)
-    }
-
-    /// The stage wanted: the last one, or the one named.
-    fn target(&self) -> Result<usize, DockerfileError> {
-        let Some(name) = &self.options.target else {
-            return Ok(self.stages.len() - 1);
-        };
-        self.find_stage(name, self.stages.len()).ok_or_else(|| {
-            let names = self
-                .stages
-                .iter()
-                .filter_map(|stage| stage.from.name.as_deref());
-            let hint = crate::suggest::did_you_mean(name, names);
-            DockerfileError::whole(format!("target stage \"{name}\" could not be found{hint}"))
         })
     }
 
-    /// The last stage before `before` with a name.
-    pub(crate) fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
-        let is_named = |stage: &StageSource<'_>| {
-            stage
-                .from
-                .name
-                .as_ref()
-                .is_some_and(|own| own.eq_ignore_ascii_case(name))
-        };
-        self.stages[..before].iter().rposition(is_named)
+    /// Compiles what is wanted for each platform, or all stages; `None`: images must be known first.
+    fn compile_all(&mut self, all_stages: bool) -> Result<Option<Finished>, DockerfileError> {
+        check_parsed(self.file, &mut self.lint);
+        check_stages(self.file, &mut self.lint);
+        let mut targets = Vec::new();
+        let mut reachable = BTreeSet::new();
+        for platform in &self.options.platforms {
+            self.target = platform.clone();
+            let (target, needed) = self.begin()?;
+            let stages = match all_stages {
+                true => (0..self.stages.len()).collect(),
+                false => needed.clone(),
+            };
+            for stage in stages {
+                match self.stage(stage) {
+                    Ok(state) if stage == target => targets.push(self.finish(&state)),
+                    Ok(_) | Err(Stop::Needs) => {}
+                    Err(Stop::Error(error)) => return Err(*error),
+                }
+            }
+            reachable.extend(needed);
+            self.lint.silence();
+        }
+        Ok(self.needs.is_empty().then_some((targets, reachable)))
     }
 
-    /// A stage for one platform, compiled once.
-    pub(crate) fn stage(&mut self, index: usize, platform: &Platform) -> Result<StageState, Stop> {
-        let key = (index, platform.clone());
+    /// Reads what holds for a whole file and one platform: arguments, FROMs, which stages are
+    /// needed for the target.
+    fn begin(&mut self) -> Result<(usize, BTreeSet<usize>), DockerfileError> {
+        let predefined = self.predefined(&self.target);
+        self.lint_default_args(&predefined);
+        self.globals = self.declare_globals(predefined, &self.options.build_args)?;
+        self.heads = self.heads()?;
+        let target = self.target_stage()?;
+        let sources = self.sources()?;
+        Ok((target, self.reachable(target, &sources)))
+    }
+
+    fn done(self, targets: Vec<Target>, reachable: &BTreeSet<usize>) -> Compiled {
+        let stages = self.stage_list(&self.options.platforms);
+        let names = reachable.iter().map(|stage| self.stage_name(*stage));
+        let used_stages = names.collect();
+        let outline = self.outline(&self.options.platforms[0]);
+        Compiled {
+            build: Build {
+                graph: self.graph,
+                targets,
+                stages,
+                volume_files: BTreeMap::new(),
+                exports: Vec::new(),
+            },
+            warnings: self.lint.found().to_vec(),
+            warnings_are_errors: self.lint.is_strict(),
+            used_stages,
+            outline,
+        }
+    }
+
+    fn stage_name(&self, index: usize) -> String {
+        let name = self.stages[index].from.stage_name();
+        name.unwrap_or_else(|| index.to_string())
+    }
+
+    /// The stage wanted: the last one, or the one named.
+    fn target_stage(&self) -> Result<usize, DockerfileError> {
+        let Some(name) = self.options.target.as_ref().filter(|name| !name.is_empty()) else {
+            return Ok(self.stages.len() - 1);
+        };
+        self.names.find(name).ok_or_else(|| {
+            let names: Vec<String> = (0..self.stages.len())
+                .map(|index| self.stage_name(index))
+                .collect();
+            let hint = crate::suggest::did_you_mean(name, names.iter().map(String::as_str));
+            let name = crate::quote::quote(name);
+            DockerfileError::whole(format!("target stage {name} could not be found{hint}"))
+        })
+    }
+
+    /// What a stage uses of what the user gives, as far as its FROM says.
+    pub(crate) fn captured(&self, index: usize) -> Captured {
+        let head = &self.heads[index];
+        let mut captured = Captured {
+            known: self.globals.declared.clone(),
+            used: head.used.clone(),
+            ..Captured::default()
+        };
+        let mut base = &head.base;
+        if let BaseKind::Stage(stage) = base {
+            captured.base = Some(*stage);
+        }
+        while let BaseKind::Stage(stage) = base {
+            captured.used.extend(self.heads[*stage].used.iter().cloned());
+            base = &self.heads[*stage].base;
+        }
+        captured
+    }
+
+    /// What the target takes, as compiled for one platform.
+    fn outline(&self, platform: &Platform) -> Outline {
+        let Ok(target) = self.target_stage() else {
+            return Outline::default();
+        };
+        let stage = &self.stages[target];
+        let name = stage.from.stage_name().unwrap_or_default();
+        let description = stage.head.description(&name).unwrap_or_default().to_owned();
+        let captured: BTreeMap<usize, &Captured> = self
+            .done
+            .iter()
+            .filter(|((_, own), _)| own == platform)
+            .map(|((index, _), state)| (*index, &state.captured))
+            .collect();
+        crate::outline::outline(name, description, target, &captured)
+    }
+
+    /// A stage for the platform that is compiled for, compiled once.
+    pub(crate) fn stage(&mut self, index: usize) -> Result<Rc<StageState>, Stop> {
+        let key = (index, self.target.clone());
         if let Some(state) = self.done.get(&key) {
             return Ok(state.clone());
         }
         let outer = self.at.take();
-        let state = self.compile_stage(index, platform)?;
+        let state = Rc::new(self.compile_stage(index)?);
         self.at = outer;
         self.done.insert(key, state.clone());
         Ok(state)
     }
 
-    fn compile_stage(&mut self, index: usize, platform: &Platform) -> Result<StageState, Stop> {
-        let mut state = self.from(index, platform)?;
-        for trigger in std::mem::take(&mut state.config.config.on_build) {
-            let line = self.stages[index].head.location.line;
-            let instruction = crate::parse_trigger(&self.file_name, &trigger, line)?;
+    fn compile_stage(&mut self, index: usize) -> Result<StageState, Stop> {
+        let (mut state, triggers) = self.from(index)?;
+        let (head, body) = (self.stages[index].head, self.stages[index].body);
+        let lines = (head.location.line, head.location.end_line);
+        if let BaseKind::Replaced(..) = self.heads[index].base {
+            return Ok(state);
+        }
+        for trigger in triggers {
+            let instruction = crate::parse_trigger(&self.file_name, &trigger, lines)?;
             self.instruction(&mut state, &instruction)?;
         }
-        let body = self.stages[index].body;
         for instruction in body {
             self.instruction(&mut state, instruction)?;
         }
@@ -233,6 +370,18 @@ impl<'a> Compiler<'a> {
             Kind::Workdir(path) => self.workdir(state, instruction, path)?,
             _ => self.configure(state, instruction)?,
         }
+        Ok(())
+    }
+
+    /// Adds a line of history for the current instruction.
+    pub(crate) fn record(
+        &mut self,
+        state: &mut StageState,
+        text: String,
+        layer: LayerOrigin,
+    ) -> Result<(), Stop> {
+        self.budget.add(text.len())?;
+        state.record(text, layer, self.created.as_ref());
         Ok(())
     }
 
@@ -300,18 +449,24 @@ impl<'a> Compiler<'a> {
         )
     }
 
-    fn finish(&self, state: &StageState) -> Result<Target, DockerfileError> {
+    fn finish(&self, state: &StageState) -> Target {
         let mut config = state.config.clone();
+        let run = &mut config.config;
+        run.entrypoint = run.entrypoint.take().filter(|words| !words.is_empty());
+        run.cmd = run.cmd.take().filter(|words| !words.is_empty());
+        if self.options.platforms_are_given {
+            config.set_platform(&self.target);
+        }
         config.created.clone_from(&self.created);
         config.config.labels.extend(self.options.labels.clone());
         config.history.clear();
         config.rootfs = kiln_graph::RootFs::default();
-        Ok(Target {
-            platform: state.platform.clone(),
+        Target {
+            platform: config.platform(),
             root: state.root,
             config,
             history: state.history.clone(),
-        })
+        }
     }
 
     fn stage_list(&self, platforms: &[Platform]) -> Vec<kiln_graph::Stage> {

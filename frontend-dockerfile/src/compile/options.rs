@@ -15,6 +15,9 @@ pub struct Options {
     pub target: Option<String>,
     /// `--platform`, at least one.
     pub platforms: Vec<Platform>,
+    /// Whether `--platform` was given, so that images are said to be for these platforms whatever
+    /// their base images say.
+    pub platforms_are_given: bool,
     /// What the builder runs on.
     pub build_platform: Platform,
     /// `--build-context`, by name; the main one is not among them.
@@ -42,6 +45,7 @@ impl Default for Options {
             build_args: BTreeMap::new(),
             target: None,
             platforms: vec![Platform::host()],
+            platforms_are_given: false,
             build_platform: Platform::host(),
             contexts: BTreeMap::new(),
             ignore: BTreeMap::new(),
@@ -52,6 +56,20 @@ impl Default for Options {
             shm_size: None,
             allow_insecure: false,
         }
+    }
+}
+
+impl Options {
+    /// The context that replaces an image or a stage of this name, and what the user calls it.
+    /// Names are alike when they stand for the same image.
+    pub(crate) fn context_for(&self, name: &str) -> Option<(&str, &ContextKind)> {
+        if self.contexts.is_empty() || ["scratch", "context"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            return None;
+        }
+        let wanted = crate::image_name::familiar(name);
+        let mut contexts = self.contexts.iter();
+        let found = contexts.find(|(known, _)| crate::image_name::familiar(known) == wanted);
+        found.map(|(known, kind)| (known.as_str(), kind))
     }
 }
 

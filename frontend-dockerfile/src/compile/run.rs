@@ -8,10 +8,10 @@ use kiln_graph::{
 
 use super::args::fault;
 use super::config::shell;
-use super::from::DEFAULT_PATH;
 use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::ast::{Command, Instruction, Run};
+use crate::parse::{chomped, only_heredoc};
 
 impl Compiler<'_> {
     /// RUN.
@@ -30,16 +30,13 @@ impl Compiler<'_> {
         let mut mounts = self.mounts(state, at, &run.mounts, &mut inputs)?;
         let (args, script) = command(state, run);
         mounts.extend(script);
-        let shown = match &run.command {
-            Command::Exec(words) => words.join(" "),
-            Command::Shell(_) => args.join(" "),
-        };
+        let shown = format!("RUN {}{} # buildkit", declared_args(state), args.join(" "));
         let exec = self.exec(state, run, args, mounts, security);
-        let text = match run.heredocs.is_empty() {
-            true => at.text.clone(),
-            false => format!("{}\n{}", at.text, run.heredocs[0].content),
+        let text = match run.heredocs.first() {
+            None => at.text.clone(),
+            Some(heredoc) => format!("{}\n{}", at.text, heredoc.content),
         };
-        self.commit_run(state, at, exec, inputs, &text, &shown)
+        self.commit_run(state, at, exec, inputs, &text, shown)
     }
 
     fn commit_run(
@@ -49,16 +46,17 @@ impl Compiler<'_> {
         exec: Exec,
         inputs: Vec<StepId>,
         text: &str,
-        shown: &str,
+        shown: String,
     ) -> Result<(), Stop> {
+        let env = exec.env.iter();
+        self.budget
+            .add(env.map(|(name, value)| name.len() + value.len()).sum())?;
         let platform = state.platform.clone();
         let location = Some(at.location.clone());
         let name = state.step_name(text);
         let step = self.add(Op::Exec(Box::new(exec)), inputs, name, location, &platform)?;
         state.advance(step, &at.location);
-        let text = format!("RUN {}{shown} # buildkit", declared_args(state));
-        state.record(text, LayerOrigin::Step(step), self.created.as_ref());
-        Ok(())
+        self.record(state, shown, LayerOrigin::Step(step))
     }
 
     fn security(&self, at: &Instruction, run: &Run) -> Result<Security, Stop> {
@@ -81,16 +79,15 @@ impl Compiler<'_> {
         security: Security,
     ) -> Exec {
         let options = self.options;
-        let mut env = state.env.clone();
-        if state.lookup("PATH").is_none() {
-            env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
-        }
+        let env = state.env.iter();
         let user = Some(state.config.config.user.clone()).filter(|user| !user.is_empty());
         Exec {
             root: Input(0),
             args,
-            proxy: self.proxies(&env),
-            env,
+            proxy: self.proxies(),
+            env: env
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             cwd: ImagePath::new(&state.config.config.working_dir),
             user,
             mounts,
@@ -110,13 +107,17 @@ impl Compiler<'_> {
         }
     }
 
-    fn proxies(&self, env: &[(String, String)]) -> BTreeMap<String, String> {
-        let given = PROXIES.iter().filter_map(|name| {
-            let value = self.options.build_args.get(*name)?;
-            let declared = env.iter().any(|(known, _)| known == name);
-            (!declared).then(|| ((*name).to_owned(), value.clone()))
-        });
-        given.collect()
+    /// Proxies are given in both spellings, whichever the user wrote.
+    fn proxies(&self) -> BTreeMap<String, String> {
+        let mut proxies = BTreeMap::new();
+        for (name, value) in &self.options.build_args {
+            let alike = PROXIES.iter().filter(|known| known.eq_ignore_ascii_case(name));
+            for known in alike {
+                proxies.insert((*known).to_owned(), value.clone());
+            }
+        }
+        proxies.retain(|_, value| !value.is_empty());
+        proxies
     }
 }
 
@@ -127,22 +128,24 @@ fn command(state: &StageState, run: &Run) -> (Vec<String>, Option<Mount>) {
         Command::Shell(text) => text,
     };
     let with_shell = |text: String| shell(state).into_iter().chain([text]).collect();
-    let [only] = &run.heredocs[..] else {
-        return (with_shell(joined(text, run)), None);
+    let first = match run.heredocs.first() {
+        Some(first) if only_heredoc(text) => first,
+        _ => return (with_shell(joined(text, run)), None),
     };
-    let is_alone = text.starts_with("<<") && text.split_ascii_whitespace().count() == 1;
-    if !is_alone {
-        return (with_shell(joined(text, run)), None);
+    let content = match first.chomp {
+        true => chomped(&first.content),
+        false => first.content.clone(),
+    };
+    if !content.starts_with("#!") {
+        return (with_shell(content), None);
     }
-    if !only.content.starts_with("#!") {
-        return (with_shell(only.content.clone()), None);
-    }
-    let target = ImagePath::new("/dev/pipes").join(&only.name);
+    let target = ImagePath::new("/dev/pipes").join(&first.name);
     let kind = MountKind::Inline {
-        content: only.content.clone().into_bytes(),
+        content: content.into_bytes(),
         mode: 0o755,
     };
-    (vec![target.to_string()], Some(Mount { target, kind }))
+    let args = with_shell(target.to_string());
+    (args, Some(Mount { target, kind }))
 }
 
 /// The line with its here-documents behind it, as the shell wants them.
@@ -154,12 +157,13 @@ fn joined(text: &str, run: &Run) -> String {
     text
 }
 
-/// `|2 a=1 b=2 `: the declared arguments that have values.
+/// `|2 a=1 b= `: the declared arguments, with what they are by now.
 fn declared_args(state: &StageState) -> String {
-    let with_value = |(name, value): &(String, Option<String>)| {
-        value.as_ref().map(|value| format!("{name}={value}"))
+    let with_value = |(name, value): (&String, &Option<String>)| {
+        let value = state.env.get(name).or(value.as_ref());
+        format!("{name}={}", value.map_or("", String::as_str))
     };
-    let args: Vec<String> = state.args.iter().filter_map(with_value).collect();
+    let args: Vec<String> = state.args.iter().map(with_value).collect();
     if args.is_empty() {
         String::new()
     } else {

@@ -1,10 +1,15 @@
 //! A stage while it is compiled.
 
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
 use kiln_graph::{
     HistoryLine, ImageConfig, LayerOrigin, Location, Platform, StageStep, StepId, StepName,
 };
 
+use super::outline::Captured;
 use crate::ast::Instruction;
+use crate::limits::MAX_ENVIRONMENT;
 
 /// A stage while it is compiled, and what stages built on it start from.
 #[derive(Clone, Debug)]
@@ -18,18 +23,73 @@ pub(crate) struct StageState {
     pub(crate) config: ImageConfig,
     pub(crate) history: Vec<HistoryLine>,
     /// What RUN sees and variables expand to: ENV and ARG, the later one winning.
-    pub(crate) env: Vec<(String, String)>,
-    /// Declared arguments with their values, in order, for the history of RUN.
-    pub(crate) args: Vec<(String, Option<String>)>,
+    pub(crate) env: IndexMap<String, String>,
+    /// Whether all variables of the base image are known.
+    pub(crate) env_is_known: bool,
+    /// Declared arguments, in order, for the history of RUN.
+    pub(crate) args: IndexMap<String, Option<String>>,
     pub(crate) steps: Vec<StageStep>,
-    pub(crate) cmd_set: bool,
+    pub(crate) once: Once,
     pub(crate) number: u32,
     pub(crate) of: u32,
     pub(crate) layer_name: Option<String>,
-    pub(crate) absolute_workdir: bool,
+    /// Whether the stage, or one that it is built on, has a WORKDIR.
+    pub(crate) workdir_set: bool,
+    /// What it uses, for the outline.
+    pub(crate) captured: Captured,
+    /// Where the image's configuration has which variable.
+    pub(crate) config_env: HashMap<String, usize>,
+    /// Bytes of `env`.
+    env_size: usize,
+}
+
+/// Where the last of the instructions is of which only the last counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Once {
+    pub(crate) cmd: Option<Location>,
+    pub(crate) entrypoint: Option<Location>,
+    pub(crate) healthcheck: Option<Location>,
+}
+
+/// What a stage starts from.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) root: StepId,
+    pub(crate) config: ImageConfig,
+    pub(crate) history: Vec<HistoryLine>,
+    pub(crate) platform: Platform,
+    pub(crate) env: IndexMap<String, String>,
+    pub(crate) env_is_known: bool,
+    pub(crate) args: IndexMap<String, Option<String>>,
+    pub(crate) workdir_set: bool,
+    /// ONBUILD triggers that fire.
+    pub(crate) triggers: Vec<String>,
 }
 
 impl StageState {
+    pub(crate) fn new(index: usize, name: String, start: Start, captured: Captured) -> Self {
+        Self {
+            index,
+            name,
+            platform: start.platform,
+            root: start.root,
+            config: start.config,
+            history: start.history,
+            env: start.env,
+            env_is_known: start.env_is_known,
+            args: start.args,
+            steps: Vec::new(),
+            once: Once::default(),
+            number: 0,
+            of: 0,
+            layer_name: None,
+            workdir_set: start.workdir_set,
+            captured,
+            config_env: HashMap::new(),
+            env_size: 0,
+        }
+    }
+
     /// Notes that an instruction begins.
     pub(crate) fn begin(&mut self, instruction: &Instruction) {
         self.number += 1;
@@ -74,7 +134,7 @@ impl StageState {
         self.history.push(HistoryLine {
             created_by,
             comment: "buildkit.dockerfile.v0".to_owned(),
-            author: self.config.author.clone(),
+            author: String::new(),
             layer,
             created: created.cloned(),
             layer_name: self.layer_name.clone(),
@@ -82,23 +142,32 @@ impl StageState {
     }
 
     /// Sets what RUN sees.
-    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
-        set(&mut self.env, name, value.to_owned());
+    ///
+    /// # Errors
+    /// In words, when all variables together become too large.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let old = self.env.insert(name.to_owned(), value.to_owned());
+        self.env_size += name.len() + value.len() + 2;
+        if let Some(old) = old {
+            self.env_size -= name.len() + old.len() + 2;
+        }
+        match self.env_size > MAX_ENVIRONMENT {
+            true => Err(format!(
+                "the stage's variables are larger than {MAX_ENVIRONMENT} bytes"
+            )),
+            false => Ok(()),
+        }
     }
 
     /// What a name expands to.
     pub(crate) fn lookup(&self, name: &str) -> Option<String> {
-        self.env
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.clone())
+        self.env.get(name).cloned()
     }
-}
 
-/// Replaces a value, keeping its place, or appends it.
-pub(crate) fn set<T>(list: &mut Vec<(String, T)>, name: &str, value: T) {
-    match list.iter_mut().find(|(key, _)| key == name) {
-        Some((_, old)) => *old = value,
-        None => list.push((name.to_owned(), value)),
+    /// How much a stage built on this one takes over.
+    pub(crate) fn size(&self) -> usize {
+        let lines = self.history.iter();
+        let history: usize = lines.map(|line| line.created_by.len() + 100).sum();
+        history + self.env_size
     }
 }

@@ -1,90 +1,79 @@
-//! The rules of `docker build --check`: those the syntax shows, and those the compiler asks about.
+//! Collects the warnings of `docker build --check`.
 
-use crate::ast::{Command, Dockerfile, Instruction, Kind};
+mod checks;
+mod syntax;
+
+use kiln_graph::Location;
+
 use crate::suggest::nearest;
 use crate::{Diagnostic, Rule};
+pub(crate) use checks::{Checks, truth};
+pub(crate) use syntax::{check_parsed, check_stages};
 
-/// Which rules are checked: the `check` directive, or the build argument that overrides it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Checks {
-    skip: Vec<String>,
-    /// Rules that are checked only when asked for by name.
-    experimental: Vec<String>,
-    error: bool,
+/// What a warning is about.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) location: &'a Location,
+    /// The comments above it, which may skip rules.
+    pub(crate) comments: &'a [String],
 }
 
-impl Checks {
-    pub(crate) fn of(file: &Dockerfile, argument: Option<&String>) -> Self {
-        let directive = file
-            .directives
-            .iter()
-            .find(|directive| directive.name == "check");
-        let text = argument
-            .map(String::as_str)
-            .or(directive.map(|directive| directive.value.as_str()));
-        Self::parse(text.unwrap_or(""))
-    }
-
-    /// `skip=A,B;error=true`.
-    fn parse(text: &str) -> Self {
-        let mut checks = Self::default();
-        for part in text.split(';') {
-            match part.trim().split_once('=') {
-                Some(("skip", names)) => checks.skip.extend(rule_names(names)),
-                Some(("experimental", names)) => checks.experimental.extend(rule_names(names)),
-                Some(("error", value)) => checks.error = value.trim().eq_ignore_ascii_case("true"),
-                _ => {}
-            }
+impl<'a> At<'a> {
+    /// Something whose comments don't count.
+    pub(crate) fn only(location: &'a Location) -> Self {
+        Self {
+            location,
+            comments: &[],
         }
-        checks
-    }
-
-    fn skips(&self, rule: Rule) -> bool {
-        let name = rule.name().to_ascii_lowercase();
-        let has = |names: &[String]| names.iter().any(|known| *known == "all" || *known == name);
-        has(&self.skip) || (rule.is_experimental() && !has(&self.experimental))
     }
 }
 
-fn rule_names(text: &str) -> impl Iterator<Item = String> {
-    text.split(',').map(|name| name.trim().to_ascii_lowercase())
+impl<'a> From<&'a crate::ast::Instruction> for At<'a> {
+    fn from(instruction: &'a crate::ast::Instruction) -> Self {
+        Self {
+            location: &instruction.location,
+            comments: &instruction.comments,
+        }
+    }
 }
 
-/// A variable that isn't set, and the names that are known.
-pub(crate) struct Suspect<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) known: Vec<&'a str>,
-}
-
-/// Collects warnings.
+/// Collects warnings, in the order in which BuildKit finds them.
+#[derive(Debug, Default)]
 pub(crate) struct Linter {
     checks: Checks,
     found: Vec<Diagnostic>,
+    /// While a file is compiled for another platform than the first, everything has been said.
+    is_silent: bool,
 }
 
 impl Linter {
     pub(crate) fn new(checks: Checks) -> Self {
         Self {
             checks,
-            found: Vec::new(),
+            ..Self::default()
         }
     }
 
-    /// The warnings in the order of the file, each once; and whether they are errors.
-    pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, bool) {
-        self.found
-            .sort_by_key(|found| (found.location.line, found.rule));
-        self.found.dedup();
-        (self.found, self.checks.error)
+    pub(crate) fn silence(&mut self) {
+        self.is_silent = true;
     }
 
-    fn warn(&mut self, at: &Instruction, rule: Rule, message: String) {
-        let skipped_here = at.comments.iter().any(|comment| {
-            comment
-                .strip_prefix("check=")
-                .is_some_and(|text| Checks::parse(text).skips(rule))
-        });
-        if !skipped_here && !self.checks.skips(rule) {
+    /// The warnings found so far.
+    pub(crate) fn found(&self) -> &[Diagnostic] {
+        &self.found
+    }
+
+    /// Whether the file wants warnings to fail the build.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.checks.error
+    }
+
+    pub(crate) fn warn(&mut self, at: At<'_>, rule: Rule, message: String) {
+        let skipped = || match self.checks.with_comments(at.comments) {
+            Some(checks) => checks.skips(rule),
+            None => self.checks.skips(rule),
+        };
+        if !self.is_silent && !skipped() {
             self.found.push(Diagnostic {
                 rule,
                 message,
@@ -93,260 +82,115 @@ impl Linter {
         }
     }
 
-    pub(crate) fn undefined(&mut self, at: &Instruction, suspect: &Suspect<'_>) {
-        let hint = nearest(suspect.name, suspect.known.iter().copied());
+    /// A variable that isn't set; `known` are those that are.
+    pub(crate) fn undefined<'k>(
+        &mut self,
+        at: At<'_>,
+        name: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
+        let hint = nearest(name, known);
         let hint = hint
             .map(|name| format!(" (did you mean ${name}?)"))
             .unwrap_or_default();
-        let message = format!("Usage of undefined variable '${}'{hint}", suspect.name);
+        let message = format!("Usage of undefined variable '${name}'{hint}");
         self.warn(at, Rule::UndefinedVar, message);
     }
 
-    pub(crate) fn undeclared(&mut self, at: &Instruction, suspect: &Suspect<'_>) {
-        let hint = nearest(suspect.name, suspect.known.iter().copied());
-        let hint = hint
-            .map(|name| format!(" (did you mean {name}?)"))
-            .unwrap_or_default();
-        let message = format!("FROM argument '{}' is not declared{hint}", suspect.name);
+    /// An argument of FROM that isn't declared; `known` are those that are.
+    pub(crate) fn undeclared<'k>(
+        &mut self,
+        at: At<'_>,
+        name: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
+        let hint = crate::suggest::did_you_mean(name, known);
+        let message = format!("FROM argument '{name}' is not declared{hint}");
         self.warn(at, Rule::UndefinedArgInFrom, message);
     }
 
-    pub(crate) fn bad_default(&mut self, at: &Instruction, image: &str) {
-        let message =
-            format!("Default value for ARG {image} results in empty or invalid base image name");
-        self.warn(at, Rule::InvalidDefaultArgInFrom, message);
-    }
-
-    pub(crate) fn ignored(&mut self, at: &Instruction, source: &str, verb: &str) {
-        let message =
-            format!("Attempting to {verb} file \"{source}\" that is excluded by .dockerignore");
-        self.warn(at, Rule::CopyIgnoredFile, message);
-    }
-
-    pub(crate) fn secret_name(&mut self, at: &Instruction, name: &str, keyword: &str) {
-        const SUSPICIOUS: &[&str] = &[
-            "apikey",
-            "auth",
-            "credential",
-            "credentials",
-            "key",
-            "password",
-            "pword",
-            "passwd",
-            "secret",
-            "token",
-        ];
-        let lower = name.to_ascii_lowercase();
-        let is_public = lower.contains("public");
-        if !is_public && lower.split('_').any(|part| SUSPICIOUS.contains(&part)) {
+    pub(crate) fn secret_name(&mut self, at: At<'_>, name: &str, keyword: &str) {
+        if looks_secret(name) {
+            let name = crate::quote::quote(name);
             let message = format!(
-                "Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\")"
+                "Do not use ARG or ENV instructions for sensitive data ({keyword} {name})"
             );
             self.warn(at, Rule::SecretsUsedInArgOrEnv, message);
         }
     }
 
-    pub(crate) fn expose(&mut self, at: &Instruction, port: &str) {
-        let (ports, protocol) = port.split_once('/').unwrap_or((port, ""));
-        if protocol.chars().any(|c| c.is_ascii_uppercase()) {
-            let message =
-                format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
-            self.warn(at, Rule::ExposeProtoCasing, message);
-        }
-        if ports.contains(':') {
-            let message = format!(
-                "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
-            );
-            self.warn(at, Rule::ExposeInvalidFormat, message);
-        }
+    pub(crate) fn legacy_pair(&mut self, at: At<'_>, keyword: &str) {
+        let message = format!(
+            "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+        );
+        self.warn(at, Rule::LegacyKeyValueFormat, message);
     }
 
-    pub(crate) fn relative_workdir(&mut self, at: &Instruction, path: &str) {
+    pub(crate) fn shell_form(&mut self, at: At<'_>, keyword: &str) {
         let message = format!(
-            "Relative workdir \"{path}\" can have unexpected results if the base image changes"
+            "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
+        );
+        self.warn(at, Rule::JSONArgsRecommended, message);
+    }
+
+    /// An instruction that a later one overrides.
+    pub(crate) fn overridden(&mut self, at: At<'_>, keyword: &str) {
+        let message = format!(
+            "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
+        );
+        self.warn(at, Rule::MultipleInstructionsDisallowed, message);
+    }
+
+    pub(crate) fn relative_workdir(&mut self, at: At<'_>, path: &str) {
+        let path = crate::quote::quote(path);
+        let message = format!(
+            "Relative workdir {path} can have unexpected results if the base image changes"
         );
         self.warn(at, Rule::WorkdirRelativePath, message);
     }
 
-    pub(crate) fn platform_flag(&mut self, at: &Instruction, text: &str) {
-        if ["$TARGETPLATFORM", "${TARGETPLATFORM}"].contains(&text) {
-            let message = format!(
-                "Setting platform to predefined {text} in FROM is redundant as this is the default behavior"
-            );
-            self.warn(at, Rule::RedundantTargetPlatform, message);
-        } else if !text.contains('$') {
-            let message = format!("FROM --platform flag should not use constant value \"{text}\"");
-            self.warn(at, Rule::FromPlatformFlagConstDisallowed, message);
-        }
+    pub(crate) fn ignored(&mut self, at: At<'_>, source: &str, verb: &str) {
+        let source = crate::quote::quote(source);
+        let message =
+            format!("Attempting to {verb} file {source} that is excluded by .dockerignore");
+        self.warn(at, Rule::CopyIgnoredFile, message);
     }
 }
 
-/// Checks what needs no variables.
-pub(crate) fn check_syntax(file: &Dockerfile, lint: &mut Linter) {
-    check_casing(file, lint);
-    let mut seen = Seen::default();
-    for instruction in &file.instructions {
-        check_instruction(instruction, &mut seen, lint);
-    }
-    for location in &file.empty_continuations {
-        let at = file
-            .instructions
-            .iter()
-            .find(|i| i.location.covers_line(location.line));
-        if let Some(at) = at {
-            lint.warn(
-                at,
-                Rule::NoEmptyContinuation,
-                "Empty continuation line".to_owned(),
-            );
-        }
-    }
-}
-
-#[derive(Default)]
-struct Seen {
-    stages: Vec<String>,
-    kinds: Vec<&'static str>,
-}
-
-fn check_instruction(at: &Instruction, seen: &mut Seen, lint: &mut Linter) {
-    match &at.kind {
-        Kind::From(from) => {
-            seen.kinds.clear();
-            check_from(at, from, seen, lint);
-        }
-        Kind::Arg(args) => {
-            for (name, _) in args {
-                check_description(at, name, lint);
-            }
-        }
-        Kind::Cmd(command) => check_command(at, "CMD", command, seen, lint),
-        Kind::Entrypoint(command) => check_command(at, "ENTRYPOINT", command, seen, lint),
-        Kind::Healthcheck(_) => check_once(at, "HEALTHCHECK", seen, lint),
-        Kind::Maintainer(_) => {
-            let message = "Maintainer instruction is deprecated in favor of using label".to_owned();
-            lint.warn(at, Rule::MaintainerDeprecated, message);
-        }
-        Kind::Env(pairs) | Kind::Label(pairs) if pairs.legacy => {
-            let keyword = at.keyword.to_ascii_uppercase();
-            let message = format!(
-                "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-            );
-            lint.warn(at, Rule::LegacyKeyValueFormat, message);
-        }
-        _ => {}
-    }
-}
-
-fn check_command(
-    at: &Instruction,
-    keyword: &'static str,
-    command: &Command,
-    seen: &mut Seen,
-    lint: &mut Linter,
-) {
-    if matches!(command, Command::Shell(_)) {
-        let message = format!(
-            "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
-        );
-        lint.warn(at, Rule::JSONArgsRecommended, message);
-    }
-    check_once(at, keyword, seen, lint);
-}
-
-fn check_once(at: &Instruction, keyword: &'static str, seen: &mut Seen, lint: &mut Linter) {
-    if seen.kinds.contains(&keyword) {
-        let message = format!(
-            "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
-        );
-        lint.warn(at, Rule::MultipleInstructionsDisallowed, message);
-    }
-    seen.kinds.push(keyword);
-}
-
-fn check_from(at: &Instruction, from: &crate::ast::From, seen: &mut Seen, lint: &mut Linter) {
-    let Some(name) = &from.name else { return };
-    check_description(at, name, lint);
-    if name.chars().any(|c| c.is_ascii_uppercase()) {
-        lint.warn(
-            at,
-            Rule::StageNameCasing,
-            format!("Stage name '{name}' should be lowercase"),
-        );
-    }
+/// Whether a variable's name says that its value is secret: one of its words does, and none says
+/// that it is public, the name of a file or a version.
+fn looks_secret(name: &str) -> bool {
+    const SECRET: &[&str] = &[
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    const PUBLIC: &[&str] = &["public", "file", "version"];
     let lower = name.to_ascii_lowercase();
-    if ["scratch", "context"].contains(&lower.as_str()) {
-        lint.warn(
-            at,
-            Rule::ReservedStageName,
-            format!("Stage name should not use the same name as reserved stage \"{lower}\""),
-        );
-    }
-    if seen.stages.contains(&lower) {
-        lint.warn(
-            at,
-            Rule::DuplicateStageName,
-            format!("Duplicate stage name \"{name}\", stage names should be unique"),
-        );
-    }
-    seen.stages.push(lower);
-    let keyword = from.as_keyword.as_deref().unwrap_or_default();
-    if is_upper(keyword) != is_upper(&at.keyword) {
-        let message = format!(
-            "'{keyword}' and '{}' keywords' casing do not match",
-            at.keyword
-        );
-        lint.warn(at, Rule::FromAsCasing, message);
-    }
+    let has = |words: &[&str]| lower.split('_').any(|word| words.contains(&word));
+    has(SECRET) && !has(PUBLIC)
 }
 
-/// A comment right above an argument or a stage is its description, and starts with its name.
-fn check_description(at: &Instruction, name: &str, lint: &mut Linter) {
-    let Some(last) = at.comments.last() else {
-        return;
-    };
-    let is_other = last.starts_with("check=") || last.starts_with("layer:");
-    if !is_other && at.description(name).is_none() {
-        let keyword = match &at.kind {
-            Kind::From(_) => "build stage",
-            _ => "argument",
-        };
-        let message = format!(
-            "Comment for {keyword} should follow the format: `# {name} <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment."
-        );
-        lint.warn(at, Rule::InvalidDefinitionDescription, message);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::looks_secret;
 
-fn is_upper(word: &str) -> bool {
-    word.chars().all(|c| c.is_ascii_uppercase())
-}
-
-fn check_casing(file: &Dockerfile, lint: &mut Linter) {
-    let upper = file
-        .instructions
-        .iter()
-        .filter(|i| is_upper(&i.keyword))
-        .count();
-    let most_are_upper = upper * 2 >= file.instructions.len();
-    let is_lower = |word: &str| word.chars().all(|c| c.is_ascii_lowercase());
-    for at in &file.instructions {
-        let fits = if most_are_upper {
-            is_upper(&at.keyword)
-        } else {
-            is_lower(&at.keyword)
-        };
-        if !fits {
-            let wanted = if most_are_upper {
-                "uppercase"
-            } else {
-                "lowercase"
-            };
-            let message = format!(
-                "Command '{}' should match the case of the command majority ({wanted})",
-                at.keyword
-            );
-            lint.warn(at, Rule::ConsistentInstructionCasing, message);
+    #[test]
+    fn names_of_secrets() {
+        let secret = ["SECRET", "api_key", "GITHUB_TOKEN", "secret_MESSAGE", "AUTH", "MY_CREDENTIAL_X"];
+        for name in secret {
+            assert!(looks_secret(name), "{name}");
+        }
+        let public = ["KEYRING", "PUBLIC_KEY", "PASSWORD_FILE", "TOKEN_VERSION", "SECRETS", "MONKEY"];
+        for name in public {
+            assert!(!looks_secret(name), "{name}");
         }
     }
 }

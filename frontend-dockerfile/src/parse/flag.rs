@@ -3,149 +3,139 @@
 use crate::error::Wrong;
 use crate::suggest::did_you_mean;
 
-/// A flag as written.
-#[derive(Debug, Clone)]
-pub(crate) struct Flag {
-    pub(crate) name: String,
-    pub(crate) value: Option<String>,
-}
-
-/// Takes the flags off the front of an instruction's rest; `--` ends them.
-pub(crate) fn take(mut rest: &str, escape: char) -> (Vec<Flag>, &str) {
+/// Takes the flags off the front of an instruction's rest; `--` ends them. Quotes group and are
+/// taken away, an escape takes the next character as it is; variables stay for later.
+pub(crate) fn take(line: &str, escape: char) -> (Vec<String>, &str) {
     let mut flags = Vec::new();
-    loop {
-        rest = rest.trim_start();
-        if !rest.starts_with("--") {
-            return (flags, rest);
-        }
-        let end = word_end(rest, escape);
-        let (word, after) = rest.split_at(end);
+    let mut rest = line.trim_start();
+    while rest.starts_with("--") {
+        let (word, after) = word(rest, escape);
+        rest = after.trim_start();
         if word == "--" {
-            return (flags, after.trim_start());
+            break;
         }
-        flags.push(flag(&unquote(&word[2..], escape)));
-        rest = after;
+        flags.push(word);
     }
+    (flags, rest)
 }
 
-fn flag(text: &str) -> Flag {
-    match text.split_once('=') {
-        Some((name, value)) => Flag {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-        },
-        None => Flag {
-            name: text.to_owned(),
-            value: None,
-        },
-    }
-}
-
-fn word_end(text: &str, escape: char) -> usize {
+/// The first word of a text, and what is behind it.
+fn word(text: &str, escape: char) -> (String, &str) {
+    let mut word = String::new();
     let mut quote = None;
-    let mut skip = false;
-    for (at, c) in text.char_indices() {
-        if skip {
-            skip = false;
-        } else if c == escape {
-            skip = true;
-        } else if quote == Some(c) {
-            quote = None;
-        } else if quote.is_none() && ['"', '\''].contains(&c) {
-            quote = Some(c);
-        } else if quote.is_none() && c.is_whitespace() {
-            return at;
-        }
-    }
-    text.len()
-}
-
-/// Flags lose their quotes, but keep variables for later.
-fn unquote(text: &str, escape: char) -> String {
-    let mut out = String::new();
-    let mut quote = None;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
         match c {
+            c if quote.is_none() && c.is_whitespace() => return (word, &text[at..]),
             c if quote == Some(c) => quote = None,
             '"' | '\'' if quote.is_none() => quote = Some(c),
-            c if c == escape
-                && chars
-                    .peek()
-                    .is_some_and(|next| ['"', '\'', escape].contains(next)) =>
-            {
-                out.extend(chars.next());
-            }
-            c => out.push(c),
+            c if c == escape => word.extend(chars.next().map(|(_, c)| c)),
+            c => word.push(c),
         }
     }
-    out
+    (word, "")
 }
 
 /// The flags of one instruction, taken out one by one.
-pub(crate) struct Flags<'a> {
-    keyword: &'a str,
-    flags: Vec<Flag>,
+pub(crate) struct Flags(Vec<(String, Option<String>)>);
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// `true`, `false`, or nothing for `true`.
+    Truth,
+    /// A text.
+    Text,
+    /// A text, and the flag may be given again.
+    Texts,
 }
 
-impl<'a> Flags<'a> {
-    /// Checks that each flag is known, and that only `repeatable` ones come twice.
-    pub(crate) fn new(
-        keyword: &'a str,
-        flags: Vec<Flag>,
-        known: &[&'static str],
-        repeatable: &[&'static str],
-    ) -> Result<Self, Wrong> {
-        for (at, flag) in flags.iter().enumerate() {
-            let name = flag.name.as_str();
-            if !known.contains(&name) {
-                let hint = did_you_mean(name, known.iter().copied());
-                let message = format!("unknown flag: {keyword} --{name}{hint}");
-                return Err(Wrong::word(message, format!("--{name}")));
+impl Flags {
+    /// Checks that each flag is known and has the value it needs.
+    pub(crate) fn new(given: &[String], known: &[(&str, Takes)]) -> Result<Self, Wrong> {
+        let mut flags: Vec<(String, Option<String>)> = Vec::new();
+        for text in given {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (text.as_str(), None),
+            };
+            let wrong = |message: String| Wrong::word(message, name);
+            let short = name.trim_start_matches("--");
+            let Some((_, takes)) = known.iter().find(|(known, _)| *known == short) else {
+                let hint = did_you_mean(short, known.iter().map(|(known, _)| *known));
+                return Err(wrong(format!("unknown flag: {name}{hint}")));
+            };
+            if *takes != Takes::Texts && flags.iter().any(|(known, _)| known == short) {
+                return Err(wrong(format!("duplicate flag specified: {name}")));
             }
-            let again = flags[..at].iter().any(|before| before.name == flag.name);
-            if again && !repeatable.contains(&name) {
-                let message = format!("duplicate flag specified: {keyword} --{name}");
-                return Err(Wrong::word(message, format!("--{name}")));
-            }
+            check(name, value.as_deref(), *takes).map_err(wrong)?;
+            flags.push((short.to_owned(), value));
         }
-        Ok(Self { keyword, flags })
+        Ok(Self(flags))
     }
 
-    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, String> {
-        let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else {
-            return Ok(None);
-        };
-        let missing = || format!("missing a value on flag: {} --{name}", self.keyword);
-        flag.value.clone().map(Some).ok_or_else(missing)
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        let flag = self.0.iter().find(|(known, _)| known == name);
+        flag.and_then(|(_, value)| value.clone())
     }
 
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
-        let named = self.flags.iter().filter(|flag| flag.name == name);
-        named
-            .map(|flag| flag.value.clone().unwrap_or_default())
-            .collect()
+        let named = self.0.iter().filter(|(known, _)| known == name);
+        named.filter_map(|(_, value)| value.clone()).collect()
     }
 
-    pub(crate) fn truth(&self, name: &str) -> Result<Option<bool>, String> {
-        let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else {
-            return Ok(None);
-        };
-        let value = flag.value.as_deref().unwrap_or("true");
-        truth(value).map(Some).ok_or_else(|| {
-            format!(
-                "expecting boolean value for flag {} --{name}, not: {value}",
-                self.keyword
-            )
-        })
+    pub(crate) fn truth(&self, name: &str) -> Option<bool> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        let is_false = |text: &String| text.eq_ignore_ascii_case("false");
+        Some(!value.as_ref().is_some_and(is_false))
     }
 }
 
-/// A truth value as flags and mount options write it.
-pub(crate) fn truth(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
+fn check(name: &str, value: Option<&str>, takes: Takes) -> Result<(), String> {
+    match (takes, value) {
+        (Takes::Truth, Some("")) | (Takes::Text | Takes::Texts, None) => {
+            Err(format!("missing a value on flag: {name}"))
+        }
+        (Takes::Truth, Some(text))
+            if !["true", "false"].contains(&text.to_ascii_lowercase().as_str()) =>
+        {
+            Err(format!(
+                "expecting boolean value for flag {name}, not: {text}"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_taken_off_the_front() {
+        let cases: [(&str, &[&str], &str); 6] = [
+            ("--a=b c", &["--a=b"], "c"),
+            ("--a='b c' --d \"e\"", &["--a=b c", "--d"], "\"e\""),
+            (r"--a=b\ c\*  d", &["--a=b c*"], "d"),
+            ("-- --a", &[], "--a"),
+            ("-a", &[], "-a"),
+            ("--a", &["--a"], ""),
+        ];
+        for (text, flags, rest) in cases {
+            let (found, left) = take(text, '\\');
+            assert_eq!((&found[..], left), (&flags.iter().map(ToString::to_string).collect::<Vec<_>>()[..], rest), "{text}");
+        }
+    }
+
+    #[test]
+    fn truths_are_words() {
+        let known = [("link", Takes::Truth)];
+        let truth = |text: &str| {
+            let flags = Flags::new(&[text.to_owned()], &known);
+            flags.map(|flags| flags.truth("link")).map_err(|wrong| wrong.message)
+        };
+        assert_eq!(truth("--link"), Ok(Some(true)));
+        assert_eq!(truth("--link=FALSE"), Ok(Some(false)));
+        assert!(truth("--link=1").is_err() && truth("--link=").is_err());
     }
 }

@@ -1,37 +1,56 @@
 //! `HEALTHCHECK`.
 
-use super::flag::Flags;
+use super::duration;
+use super::flag::{Flags, Takes};
 use super::instruction::command;
+use super::node::{Args, Node};
 use crate::ast::{Command, Healthcheck};
+use crate::error::Wrong;
 
-pub(crate) fn parse(flags: &Flags<'_>, rest: &str) -> Result<Healthcheck, String> {
-    let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    match kind.to_ascii_uppercase().as_str() {
-        "NONE" if rest.trim().is_empty() => Ok(Healthcheck::default()),
-        "NONE" => Err("HEALTHCHECK NONE takes no arguments".to_owned()),
-        "CMD" if rest.trim().is_empty() => Err("missing command after HEALTHCHECK CMD".to_owned()),
-        "CMD" => with_times(flags, command(rest)?),
-        "" => Err("HEALTHCHECK requires at least one argument".to_owned()),
-        other => Err(format!("unknown type {other} in HEALTHCHECK (try CMD)")),
+const MILLISECOND: i64 = 1_000_000;
+
+const FLAGS: &[(&str, Takes)] = &[
+    ("interval", Takes::Text),
+    ("timeout", Takes::Text),
+    ("start-period", Takes::Text),
+    ("start-interval", Takes::Text),
+    ("retries", Takes::Text),
+];
+
+pub(super) fn parse(node: &Node<'_>) -> Result<Healthcheck, Wrong> {
+    let Args::Typed(kind, args) = &node.args else {
+        return Err("HEALTHCHECK requires at least one argument".to_owned().into());
+    };
+    let kind = kind.to_ascii_uppercase();
+    if kind == "NONE" {
+        return match **args {
+            Args::None => Ok(Healthcheck::default()),
+            _ => Err("HEALTHCHECK NONE takes no arguments".to_owned().into()),
+        };
     }
+    let flags = Flags::new(&node.flags, FLAGS)?;
+    if kind != "CMD" {
+        let shown = crate::quote::quote(&kind);
+        return Err(format!("Unknown type {shown} in HEALTHCHECK (try CMD)").into());
+    }
+    let command = command(args);
+    match &command {
+        Command::Shell(text) if text.is_empty() => {}
+        Command::Exec(words) if words.is_empty() => {}
+        _ => return with_times(&flags, command),
+    }
+    Err("Missing command after HEALTHCHECK CMD".to_owned().into())
 }
 
-fn with_times(flags: &Flags<'_>, command: Command) -> Result<Healthcheck, String> {
+fn with_times(flags: &Flags, command: Command) -> Result<Healthcheck, Wrong> {
     let time = |name: &str| {
-        flags
-            .text(name)?
-            .map_or(Ok(0), |text| duration(name, &text))
+        let text = flags.text(name).filter(|text| !text.is_empty());
+        let time = text.map_or(Ok(0), |text| interval(name, &text));
+        time.map_err(|message| Wrong::word(message, format!("--{name}")))
     };
-    let retries = match flags.text("retries")? {
+    let retries = match flags.text("retries").filter(|text| !text.is_empty()) {
         None => 0,
-        Some(text) => match text.parse::<i64>() {
-            Ok(count) if count >= 0 => count,
-            _ => {
-                return Err(format!(
-                    "--retries cannot be '{text}': it must be a number not below zero"
-                ));
-            }
-        },
+        Some(text) => retries(&text).map_err(|message| Wrong::word(message, "--retries"))?,
     };
     Ok(Healthcheck {
         command: Some(command),
@@ -43,43 +62,22 @@ fn with_times(flags: &Flags<'_>, command: Command) -> Result<Healthcheck, String
     })
 }
 
-const UNITS: &[(&str, f64)] = &[
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
-];
+fn interval(name: &str, text: &str) -> Result<i64, String> {
+    match duration::parse(text)? {
+        time if time != 0 && time < MILLISECOND => Err(format!(
+            "Interval \"{name}\" cannot be less than 1ms"
+        )),
+        time => Ok(time),
+    }
+}
 
-/// Nanoseconds of a time such as `1m30s`; zero or at least a millisecond.
-fn duration(name: &str, text: &str) -> Result<i64, String> {
-    let bad = || format!("invalid duration '{text}' for --{name}: write it as 1m30s or 500ms");
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let number: f64 = rest[..end].parse().map_err(|_| bad())?;
-        rest = &rest[end..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let unit = UNITS
-            .iter()
-            .find(|(unit, _)| *unit == &rest[..end])
-            .ok_or_else(bad)?;
-        total += number * unit.1;
-        rest = &rest[end..];
+fn retries(text: &str) -> Result<i64, String> {
+    match text.parse::<i32>() {
+        Ok(count) if count < 0 => Err(format!("--retries cannot be negative ({count})")),
+        Ok(count) => Ok(count.into()),
+        Err(_) => Err(format!(
+            "--retries: invalid number {}: invalid syntax",
+            crate::quote::quote(text)
+        )),
     }
-    if total != 0.0 && total < 1e6 {
-        return Err(format!("Interval '{name}' cannot be less than 1ms"));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "float to integer casts saturate"
-    )]
-    Ok(total as i64)
 }

@@ -1,12 +1,13 @@
-//! One instruction.
+//! One instruction: what its arguments say.
 
 use std::sync::Arc;
 
-use super::flag::{self, Flags};
-use super::line::{Line, heredoc_word};
-use super::{healthcheck, mount, words};
+use super::flag::{Flags, Takes};
+use super::line::Line;
+use super::node::{self, Args, Node};
+use super::{healthcheck, heredoc, mount};
 use crate::DockerfileError;
-use crate::ast::{Command, Copy, From, Instruction, Kind, Pairs, Run};
+use crate::ast::{Command, Copy, From, Heredoc, Instruction, Kind, Pairs, Run};
 use crate::error::{Wrong, lines};
 use crate::suggest::did_you_mean;
 
@@ -31,196 +32,215 @@ const KEYWORDS: &[&str] = &[
     "WORKDIR",
 ];
 
-/// Reads an instruction.
-pub(crate) fn parse(
+const COPY_FLAGS: &[(&str, Takes)] = &[
+    ("chown", Takes::Text),
+    ("from", Takes::Text),
+    ("chmod", Takes::Text),
+    ("link", Takes::Truth),
+    ("exclude", Takes::Texts),
+    ("parents", Takes::Truth),
+];
+
+const ADD_FLAGS: &[(&str, Takes)] = &[
+    ("chown", Takes::Text),
+    ("chmod", Takes::Text),
+    ("link", Takes::Truth),
+    ("keep-git-dir", Takes::Truth),
+    ("checksum", Takes::Text),
+    ("unpack", Takes::Truth),
+    ("exclude", Takes::Texts),
+];
+
+const RUN_FLAGS: &[(&str, Takes)] = &[
+    ("mount", Takes::Texts),
+    ("network", Takes::Text),
+    ("security", Takes::Text),
+    ("device", Takes::Texts),
+];
+
+/// Reads an instruction whose form is right.
+pub(super) fn parse(
     file: &Arc<str>,
     line: &Line,
-    escape: char,
+    node: &Node<'_>,
 ) -> Result<Instruction, DockerfileError> {
     let location = lines(file, line.first, line.last);
-    let (keyword, rest) = line
-        .text
-        .split_once(char::is_whitespace)
-        .unwrap_or((&line.text, ""));
-    let kind = kind(keyword, rest.trim(), line, escape)
-        .map_err(|wrong| DockerfileError::at(location.clone(), wrong.message).about(wrong.word))?;
+    let kind = kind(node, line).map_err(|wrong| {
+        DockerfileError::at(location.clone(), wrong.message)
+            .about(wrong.word)
+            .parsing()
+    })?;
     Ok(Instruction {
         kind,
-        keyword: keyword.to_owned(),
-        text: line.text.clone(),
+        keyword: node.keyword.to_owned(),
+        text: line.text.trim().to_owned(),
         location,
         comments: line.comments.clone(),
     })
 }
 
-fn kind(keyword: &str, rest: &str, line: &Line, escape: char) -> Result<Kind, Wrong> {
-    let upper = keyword.to_ascii_uppercase();
-    if !KEYWORDS.contains(&upper.as_str()) {
-        let hint = did_you_mean(&upper, KEYWORDS.iter().copied());
-        let message = format!("unknown instruction: {keyword}{hint}");
-        return Err(Wrong::word(message, keyword));
-    }
-    if upper == "ONBUILD" {
-        return Ok(onbuild(rest, line)?);
-    }
-    let (flags, rest) = match upper.as_str() {
-        "ADD" | "COPY" | "FROM" | "HEALTHCHECK" | "RUN" => flag::take(rest, escape),
-        _ => (Vec::new(), rest),
-    };
-    let (known, repeatable) = known_flags(&upper);
-    let flags = Flags::new(&upper, flags, known, repeatable)?;
-    if rest.is_empty() && !["RUN", "CMD", "ENTRYPOINT"].contains(&upper.as_str()) {
-        return Err(format!("{upper} requires at least one argument").into());
-    }
+fn kind(node: &Node<'_>, line: &Line) -> Result<Kind, Wrong> {
+    let upper = node.keyword.to_ascii_uppercase();
     Ok(match upper.as_str() {
-        "ADD" => Kind::Add(copy(&upper, &flags, rest, line)?),
-        "COPY" => Kind::Copy(copy(&upper, &flags, rest, line)?),
-        "ARG" => Kind::Arg(args(rest, escape)?),
-        "CMD" => Kind::Cmd(command(rest)?),
-        "ENTRYPOINT" => Kind::Entrypoint(command(rest)?),
-        "ENV" => Kind::Env(pairs(&upper, rest, escape)?),
-        "LABEL" => Kind::Label(pairs(&upper, rest, escape)?),
-        "EXPOSE" => Kind::Expose(words::plain(rest)),
-        "FROM" => Kind::From(from(&flags, rest)?),
-        "HEALTHCHECK" => Kind::Healthcheck(healthcheck::parse(&flags, rest)?),
-        "MAINTAINER" => Kind::Maintainer(rest.to_owned()),
-        "RUN" => Kind::Run(Box::new(run(&flags, rest, line)?)),
-        "SHELL" => Kind::Shell(shell(rest)?),
-        "STOPSIGNAL" => Kind::Stopsignal(one(&upper, rest)?),
-        "USER" => Kind::User(one(&upper, rest)?),
-        "VOLUME" => Kind::Volume(volume(rest)?),
-        _ => Kind::Workdir(rest.to_owned()),
+        "ADD" | "COPY" => copy(&upper, node, &line.heredocs)?,
+        "ARG" => Kind::Arg(args(&node.args)?),
+        "CMD" => {
+            no_flags(node)?;
+            Kind::Cmd(command(&node.args))
+        }
+        "ENTRYPOINT" => {
+            no_flags(node)?;
+            Kind::Entrypoint(command(&node.args))
+        }
+        "ENV" => Kind::Env(pairs("ENV", node)?),
+        "LABEL" => Kind::Label(pairs("LABEL", node)?),
+        "EXPOSE" => Kind::Expose(expose(node)?),
+        "FROM" => Kind::From(from(node)?),
+        "HEALTHCHECK" => Kind::Healthcheck(healthcheck::parse(node)?),
+        "MAINTAINER" => Kind::Maintainer(one("MAINTAINER", node)?),
+        "ONBUILD" => Kind::Onbuild(onbuild(node, line)?),
+        "RUN" => Kind::Run(Box::new(run(node, line)?)),
+        "SHELL" => Kind::Shell(shell(node)?),
+        "STOPSIGNAL" => Kind::Stopsignal(only("STOPSIGNAL", node)?),
+        "USER" => Kind::User(one("USER", node)?),
+        "VOLUME" => Kind::Volume(volume(node)?),
+        "WORKDIR" => Kind::Workdir(one("WORKDIR", node)?),
+        _ => return Err(unknown(node.keyword)),
     })
 }
 
-fn known_flags(keyword: &str) -> (&'static [&'static str], &'static [&'static str]) {
-    match keyword {
-        "COPY" => (
-            &["chown", "from", "chmod", "link", "parents", "exclude"],
-            &["exclude"],
-        ),
-        "ADD" => (
-            &[
-                "chown",
-                "chmod",
-                "link",
-                "keep-git-dir",
-                "checksum",
-                "unpack",
-                "exclude",
-            ],
-            &["exclude"],
-        ),
-        "FROM" => (&["platform"], &[]),
-        "RUN" => (
-            &["mount", "network", "security", "device"],
-            &["mount", "device"],
-        ),
-        "HEALTHCHECK" => (
-            &[
-                "interval",
-                "timeout",
-                "start-period",
-                "start-interval",
-                "retries",
-            ],
-            &[],
-        ),
-        _ => (&[], &[]),
+fn unknown(keyword: &str) -> Wrong {
+    let hint = did_you_mean(&keyword.to_ascii_uppercase(), KEYWORDS.iter().copied());
+    let hint = match keyword.chars().any(char::is_uppercase) {
+        true => hint,
+        false => hint.to_lowercase(),
+    };
+    let shown: String = keyword.chars().take(100).collect();
+    Wrong::word(format!("unknown instruction: {shown}{hint}"), keyword)
+}
+
+fn no_flags(node: &Node<'_>) -> Result<(), Wrong> {
+    Flags::new(&node.flags, &[]).map(|_| ())
+}
+
+fn at_least_one(keyword: &str) -> Wrong {
+    format!("{keyword} requires at least one argument").into()
+}
+
+fn only(keyword: &str, node: &Node<'_>) -> Result<String, Wrong> {
+    match &node.args {
+        Args::Text(text) => Ok(text.clone()),
+        _ => Err(format!("{keyword} requires exactly one argument").into()),
     }
+}
+
+fn one(keyword: &str, node: &Node<'_>) -> Result<String, Wrong> {
+    let text = only(keyword, node)?;
+    no_flags(node)?;
+    Ok(text)
 }
 
 /// A trigger is looked at when it fires; only what can never fire is refused at once.
-fn onbuild(rest: &str, line: &Line) -> Result<Kind, String> {
-    let keyword = rest
-        .split_ascii_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_ascii_uppercase();
-    match keyword.as_str() {
-        "" => return Err("ONBUILD requires at least one argument".to_owned()),
-        "ONBUILD" => return Err("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
-        "MAINTAINER" | "FROM" => {
-            return Err(format!("{keyword} isn't allowed as an ONBUILD trigger"));
+fn onbuild(node: &Node<'_>, line: &Line) -> Result<String, Wrong> {
+    let Args::Text(rest) = &node.args else {
+        return Err(at_least_one("ONBUILD"));
+    };
+    no_flags(node)?;
+    let keyword = rest.split_whitespace().next().unwrap_or_default();
+    match keyword.to_ascii_uppercase().as_str() {
+        "ONBUILD" => {
+            return Err("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"
+                .to_owned()
+                .into());
+        }
+        keyword @ ("MAINTAINER" | "FROM") => {
+            return Err(format!("{keyword} isn't allowed as an ONBUILD trigger").into());
         }
         _ => {}
     }
-    let mut text = rest.to_owned();
+    let mut text = line.text.trim_start()[node.keyword.len()..]
+        .trim_start()
+        .to_owned();
     for heredoc in &line.heredocs {
         text = format!("{text}\n{}{}", heredoc.content, heredoc.name);
     }
-    Ok(Kind::Onbuild(text))
+    Ok(text)
 }
 
 /// A command in JSON form, or else for the shell.
-pub(crate) fn command(rest: &str) -> Result<Command, String> {
-    if words::is_bad_json(rest) {
-        return Err("only string type is allowed in JSON form".to_owned());
-    }
-    Ok(words::json(rest).map_or_else(|| Command::Shell(rest.to_owned()), Command::Exec))
-}
-
-fn one(keyword: &str, rest: &str) -> Result<String, String> {
-    match rest.split_ascii_whitespace().count() {
-        1 => Ok(rest.to_owned()),
-        _ => Err(format!("{keyword} requires exactly one argument")),
+pub(super) fn command(args: &Args) -> Command {
+    match args {
+        Args::Json(words) => Command::Exec(words.clone()),
+        Args::Text(text) => Command::Shell(text.clone()),
+        _ => Command::Shell(String::new()),
     }
 }
 
-fn shell(rest: &str) -> Result<Vec<String>, String> {
-    let words = words::json(rest).filter(|words| !words.is_empty());
-    words.ok_or_else(|| {
-        "SHELL requires the arguments to be in JSON form, such as [\"/bin/bash\", \"-c\"]"
-            .to_owned()
-    })
-}
-
-fn volume(rest: &str) -> Result<Vec<String>, String> {
-    let volumes = words::json(rest).unwrap_or_else(|| words::plain(rest));
-    if volumes.iter().any(|volume| volume.trim().is_empty()) {
-        return Err("VOLUME specified can not be an empty string".to_owned());
+fn shell(node: &Node<'_>) -> Result<Vec<String>, Wrong> {
+    no_flags(node)?;
+    match &node.args {
+        Args::Json(words) if !words.is_empty() => Ok(words.clone()),
+        Args::Text(_) => Err(
+            "SHELL requires the arguments to be in JSON form, such as [\"/bin/bash\", \"-c\"]"
+                .to_owned()
+                .into(),
+        ),
+        _ => Err(at_least_one("SHELL")),
     }
-    Ok(volumes)
 }
 
-fn args(rest: &str, escape: char) -> Result<Vec<(String, Option<String>)>, String> {
+fn expose(node: &Node<'_>) -> Result<Vec<String>, Wrong> {
+    let mut words = node.args.words();
+    if words.is_empty() {
+        return Err(at_least_one("EXPOSE"));
+    }
+    no_flags(node)?;
+    words.sort();
+    Ok(words)
+}
+
+fn volume(node: &Node<'_>) -> Result<Vec<String>, Wrong> {
+    let words = node.args.words();
+    if words.is_empty() {
+        return Err(at_least_one("VOLUME"));
+    }
+    no_flags(node)?;
+    let volumes: Vec<String> = words.iter().map(|word| word.trim().to_owned()).collect();
+    match volumes.iter().any(String::is_empty) {
+        true => Err("VOLUME specified can not be an empty string".to_owned().into()),
+        false => Ok(volumes),
+    }
+}
+
+fn args(args: &Args) -> Result<Vec<(String, Option<String>)>, Wrong> {
+    let words = args.words();
+    if words.is_empty() {
+        return Err(at_least_one("ARG"));
+    }
     let arg = |word: String| match word.split_once('=') {
-        Some(("", _)) => Err(format!("ARG names can not be blank: '{word}'")),
+        Some(("", _)) => Err("ARG names can not be blank".to_owned().into()),
         Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
         None => Ok((word, None)),
     };
-    words::split(rest, escape).into_iter().map(arg).collect()
+    words.into_iter().map(arg).collect()
 }
 
-fn pairs(keyword: &str, rest: &str, escape: char) -> Result<Pairs, String> {
-    let words = words::split(rest, escape);
-    let first = words.first().map_or("", String::as_str);
-    if !first.contains('=') {
-        let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        if value.trim().is_empty() {
-            return Err(format!("{keyword} must have two arguments"));
-        }
-        return Ok(Pairs {
-            pairs: vec![(name.to_owned(), value.trim().to_owned())],
-            legacy: true,
-        });
-    }
-    let pair = |word: &String| match word.split_once('=') {
-        Some(("", _)) => Err(format!("{keyword} names can not be blank")),
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(format!(
-            "Syntax error - can't find = in \"{word}\". Must be of the form: name=value"
-        )),
+fn pairs(keyword: &str, node: &Node<'_>) -> Result<Pairs, Wrong> {
+    no_flags(node)?;
+    let Args::Pairs { pairs, legacy } = &node.args else {
+        return Err(at_least_one(keyword));
     };
+    if pairs.iter().any(|(name, _)| name.is_empty()) {
+        return Err(format!("{keyword} names can not be blank").into());
+    }
     Ok(Pairs {
-        pairs: words.iter().map(pair).collect::<Result<_, _>>()?,
-        legacy: false,
+        pairs: pairs.clone(),
+        legacy: *legacy,
     })
 }
 
-fn from(flags: &Flags<'_>, rest: &str) -> Result<From, String> {
-    let words = words::plain(rest);
-    let platform = flags.text("platform")?;
+fn from(node: &Node<'_>) -> Result<From, Wrong> {
+    let words = node.args.words();
     let (image, keyword, name) = match &words[..] {
         [image] => (image, None, None),
         [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => {
@@ -228,15 +248,18 @@ fn from(flags: &Flags<'_>, rest: &str) -> Result<From, String> {
         }
         _ => {
             return Err(
-                "FROM requires either one or three arguments: FROM IMAGE [AS NAME]".to_owned(),
+                "FROM requires either one or three arguments: FROM IMAGE [AS NAME]"
+                    .to_owned()
+                    .into(),
             );
         }
     };
     if let Some(name) = &name {
         check_stage_name(name)?;
     }
+    let flags = Flags::new(&node.flags, &[("platform", Takes::Text)])?;
     Ok(From {
-        platform,
+        platform: flags.text("platform").filter(|text| !text.is_empty()),
         image: image.clone(),
         name,
         as_keyword: keyword,
@@ -250,71 +273,89 @@ fn check_stage_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "invalid name for build stage: \"{name}\", name can't start with a number or contain symbols"
+        "invalid name for build stage: {}, name can't start with a number or contain symbols",
+        crate::quote::quote(name)
     ))
 }
 
-fn run(flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Run, Wrong> {
+fn run(node: &Node<'_>, line: &Line) -> Result<Run, Wrong> {
+    let flags = Flags::new(&node.flags, RUN_FLAGS)?;
     let mut mounts = Vec::new();
     for text in flags.all("mount") {
         mounts.push(mount::parse(&text).map_err(|message| Wrong::word(message, "--mount"))?);
     }
-    let network = flags.text("network")?;
+    let network = flags.text("network");
     if let Some(other) = network
         .as_deref()
         .filter(|n| !["default", "none", "host"].contains(n))
     {
+        let shown = crate::quote::quote(other);
         let message =
-            format!("invalid network mode '{other}' for RUN --network: use default, none or host");
+            format!("invalid network mode {shown} for RUN --network: use default, none or host");
         return Err(Wrong::word(message, "--network"));
     }
-    let security = flags.text("security")?;
+    let security = flags.text("security");
     if let Some(other) = security
         .as_deref()
         .filter(|s| !["sandbox", "insecure"].contains(s))
     {
-        let message = format!("security '{other}' is not supported: use sandbox or insecure");
+        let shown = crate::quote::quote(other);
+        let message = format!("security {shown} is not valid: use sandbox or insecure");
         return Err(Wrong::word(message, "--security"));
     }
-    let (devices, heredocs) = (flags.all("device"), line.heredocs.clone());
     Ok(Run {
         mounts,
         network,
         security,
-        devices,
-        command: command(rest)?,
-        heredocs,
+        devices: flags.all("device"),
+        command: command(&node.args),
+        heredocs: line.heredocs.clone(),
     })
 }
 
-fn copy(keyword: &str, flags: &Flags<'_>, rest: &str, line: &Line) -> Result<Copy, String> {
-    let mut paths = words::json(rest).unwrap_or_else(|| words::plain(rest));
-    if paths.len() < 2 {
+fn copy(keyword: &str, node: &Node<'_>, heredocs: &[Heredoc]) -> Result<Kind, Wrong> {
+    let mut words = node.args.words();
+    if words.len() < 2 {
         return Err(format!(
             "{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
-        ));
+        )
+        .into());
     }
-    let dest = paths.pop().unwrap_or_default();
-    if !line.heredocs.is_empty() {
-        if heredoc_word(&dest).is_some() {
-            return Err(format!(
-                "{keyword} cannot accept a heredoc as a destination"
-            ));
-        }
-        paths.retain(|path| heredoc_word(path).is_none());
+    let is_add = keyword == "ADD";
+    let flags = Flags::new(&node.flags, if is_add { ADD_FLAGS } else { COPY_FLAGS })?;
+    let dest = words.pop().unwrap_or_default();
+    if node::only_heredoc(&dest) {
+        return Err(format!("{keyword} cannot accept a heredoc as a destination").into());
     }
-    Ok(Copy {
-        from: flags.text("from")?,
-        chown: flags.text("chown")?,
-        chmod: flags.text("chmod")?,
-        link: flags.truth("link")?.unwrap_or(false),
-        parents: flags.truth("parents")?.unwrap_or(false),
+    let mut copy = Copy {
+        from: flags.text("from").filter(|text| !text.is_empty()),
+        chown: flags.text("chown").filter(|text| !text.is_empty()),
+        chmod: flags.text("chmod").filter(|text| !text.is_empty()),
+        link: flags.truth("link").unwrap_or(false),
+        parents: flags.truth("parents").unwrap_or(false),
         exclude: flags.all("exclude"),
-        checksum: flags.text("checksum")?,
-        keep_git_dir: flags.truth("keep-git-dir")?.unwrap_or(false),
-        unpack: flags.truth("unpack")?,
-        sources: paths,
-        heredocs: line.heredocs.clone(),
+        checksum: flags.text("checksum").filter(|text| !text.is_empty()),
+        keep_git_dir: flags.truth("keep-git-dir"),
+        unpack: flags.truth("unpack"),
         dest,
+        ..Copy::default()
+    };
+    for word in words {
+        match heredoc::parse(&word) {
+            Ok(Some(start)) => copy.heredocs.push(filled(start, heredocs)),
+            _ => copy.sources.push(word),
+        }
+    }
+    Ok(match is_add {
+        true => Kind::Add(copy),
+        false => Kind::Copy(copy),
     })
+}
+
+/// The text of the here-document of that name; of two with one name, the last one's.
+fn filled(mut start: Heredoc, heredocs: &[Heredoc]) -> Heredoc {
+    let mut named = heredocs.iter().rev();
+    let found = named.find(|heredoc| heredoc.name == start.name);
+    start.content = found.map(|found| found.content.clone()).unwrap_or_default();
+    start
 }

@@ -4,138 +4,116 @@ use std::sync::Arc;
 
 use kiln_graph::Location;
 
+use super::directive::{self, Directives};
+use super::heredoc;
 use crate::DockerfileError;
 use crate::ast::{Comment, Directive, Heredoc};
 use crate::error::lines;
+use crate::limits::{MAX_INSTRUCTIONS, MAX_LINE};
 
 /// An instruction's text.
 #[derive(Debug)]
 pub(crate) struct Line {
+    /// Continuations joined; blanks at its end are still there.
     pub(crate) text: String,
     pub(crate) first: u32,
     pub(crate) last: u32,
+    /// The comments above it.
     pub(crate) comments: Vec<String>,
     pub(crate) heredocs: Vec<Heredoc>,
 }
 
+#[derive(Default)]
 pub(crate) struct Read {
     pub(crate) escape: char,
     pub(crate) directives: Vec<Directive>,
     pub(crate) lines: Vec<Line>,
+    /// Where instructions end that have an empty line behind a continuation.
     pub(crate) empty_continuations: Vec<Location>,
     pub(crate) comments: Vec<Comment>,
 }
 
 /// Reads a whole file.
 pub(crate) fn read(file: &Arc<str>, text: &str) -> Result<Read, DockerfileError> {
-    let directives = directives(file, text)?;
-    let escape = directives
-        .iter()
-        .find(|directive| directive.name == "escape");
-    let escape = match escape.map(|directive| (directive.value.as_str(), directive)) {
-        None => '\\',
-        Some(("\\", _)) => '\\',
-        Some(("`", _)) => '`',
-        Some((other, directive)) => {
-            let text = format!("invalid escape token '{other}' does not match ` or \\");
-            return Err(DockerfileError::at(directive.location.clone(), text));
-        }
-    };
-    let mut read = read_lines(file, text, escape, 1)?;
-    read.directives = directives;
+    let Directives {
+        escape,
+        found,
+        lines: skipped,
+    } = directive::read(file, text)?;
+    let mut read = read_lines(file, text, escape, 1, skipped)?;
+    read.directives = found;
     Ok(read)
-}
-
-/// Directives stand at the very top; the first line that is none ends them.
-fn directives(file: &Arc<str>, text: &str) -> Result<Vec<Directive>, DockerfileError> {
-    let mut found: Vec<Directive> = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        if number == 1 && line.starts_with("#!") {
-            continue;
-        }
-        let Some((name, value)) = directive(line) else {
-            break;
-        };
-        let location = lines(file, number, number);
-        if found.iter().any(|known| known.name == name) {
-            let text = format!("only one {name} parser directive can be used");
-            return Err(DockerfileError::at(location, text));
-        }
-        found.push(Directive {
-            name,
-            value,
-            location,
-        });
-    }
-    Ok(found)
-}
-
-fn directive(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.trim().strip_prefix('#')?.split_once('=')?;
-    let name = name.trim().to_ascii_lowercase();
-    let known = ["syntax", "escape", "check"].contains(&name.as_str());
-    known.then(|| (name, value.trim().to_owned()))
 }
 
 struct Reader<'a> {
     file: &'a Arc<str>,
     escape: char,
-    rest: std::iter::Peekable<std::iter::Zip<std::ops::RangeFrom<u32>, std::str::Lines<'a>>>,
-    empty_continuations: Vec<Location>,
-    comments: Vec<Comment>,
+    rest: std::iter::Zip<std::ops::RangeFrom<u32>, std::str::SplitInclusive<'a, char>>,
+    read: Read,
 }
 
-/// Reads instructions, the first line having the number `first`.
+/// Reads instructions, the first line having the number `first`. Comments in the first
+/// `directives` lines describe nothing.
 pub(crate) fn read_lines(
     file: &Arc<str>,
     text: &str,
     escape: char,
     first: u32,
+    directives: u32,
 ) -> Result<Read, DockerfileError> {
-    let rest = (first..).zip(text.lines()).peekable();
+    let rest = (first..).zip(text.split_inclusive('\n'));
     let mut reader = Reader {
         file,
         escape,
         rest,
-        empty_continuations: Vec::new(),
-        comments: Vec::new(),
+        read: Read {
+            escape,
+            ..Read::default()
+        },
     };
-    let mut read = Vec::new();
     let mut comments = Vec::new();
-    while let Some((number, line)) = reader.rest.next() {
-        let trimmed = line.trim();
-        if reader.is_comment(number, line) {
-            comments.push(trimmed[1..].trim().to_owned());
-        } else if trimmed.is_empty() {
-            comments.clear();
-        } else {
-            read.push(reader.instruction(number, line, std::mem::take(&mut comments))?);
+    while let Some((number, line)) = reader.next()? {
+        if let Some(comment) = reader.comment(number, line) {
+            match comment {
+                _ if number < first + directives => {}
+                // An empty comment parts a description from what follows.
+                "" => comments.clear(),
+                comment => comments.push(comment.to_owned()),
+            }
+        } else if !line.trim().is_empty() {
+            reader.instruction(number, line, std::mem::take(&mut comments))?;
         }
     }
-    let (empty_continuations, comments) = (reader.empty_continuations, reader.comments);
-    Ok(Read {
-        escape,
-        directives: Vec::new(),
-        lines: read,
-        empty_continuations,
-        comments,
-    })
+    Ok(reader.read)
 }
 
-impl Reader<'_> {
-    /// Whether a line is a comment, which is then noted.
-    fn is_comment(&mut self, number: u32, line: &str) -> bool {
-        let Some(text) = line.trim().strip_prefix('#') else {
-            return false;
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<Option<(u32, &'a str)>, DockerfileError> {
+        let Some((number, line)) = self.rest.next() else {
+            return Ok(None);
         };
+        if line.len() > MAX_LINE {
+            let text = format!("dockerfile line greater than max allowed size of {MAX_LINE}");
+            return Err(DockerfileError::at(lines(self.file, number, number), text));
+        }
+        Ok(Some((number, line)))
+    }
+
+    /// The text of a comment line, which is noted.
+    fn comment(&mut self, number: u32, line: &'a str) -> Option<&'a str> {
+        let text = line.trim().strip_prefix('#')?;
         let before = line.chars().take_while(|c| *c != '#').count();
         let mut location = lines(self.file, number, number);
         location.column = u32::try_from(before + 1).unwrap_or(u32::MAX);
-        self.comments.push(Comment {
+        self.read.comments.push(Comment {
             text: text.trim().to_owned(),
             location,
         });
-        true
+        // As BuildKit does, only the line's first character is taken off: what is said in an
+        // indented comment begins with the `#`.
+        let mut chars = line.chars();
+        chars.next();
+        Some(chars.as_str().trim())
     }
 
     fn instruction(
@@ -143,122 +121,100 @@ impl Reader<'_> {
         first: u32,
         line: &str,
         comments: Vec<String>,
-    ) -> Result<Line, DockerfileError> {
+    ) -> Result<(), DockerfileError> {
         let mut text = String::new();
-        let mut last = first;
+        let (mut last, mut has_empty) = (first, false);
         let mut open = self.add(line.trim_start(), &mut text);
         while open {
-            let Some((number, line)) = self.rest.next() else {
+            let Some((number, line)) = self.next()? else {
                 break;
             };
             last = number;
-            let trimmed = line.trim();
-            if self.is_comment(number, line) {
+            if self.comment(number, line).is_some() {
                 continue;
             }
-            if trimmed.is_empty() {
-                self.empty_continuations
-                    .push(lines(self.file, number, number));
+            if line.trim().is_empty() {
+                has_empty = true;
                 continue;
             }
             open = self.add(line, &mut text);
         }
-        let text = text.trim_end().to_owned();
-        let mut heredocs = Vec::new();
-        for (name, expand, chomp) in heredoc_starts(&text, self.escape) {
-            let (content, end) = self.heredoc(&name, chomp, first)?;
-            last = end;
-            heredocs.push(Heredoc {
-                name,
-                expand,
-                chomp,
-                content,
-            });
+        if has_empty {
+            let at = lines(self.file, last, last);
+            self.read.empty_continuations.push(at);
         }
-        Ok(Line {
+        let (heredocs, last) = self.heredocs(&text, first, last)?;
+        if self.read.lines.len() >= MAX_INSTRUCTIONS {
+            let message = format!("the file has more than {MAX_INSTRUCTIONS} instructions");
+            return Err(DockerfileError::at(
+                lines(self.file, first, last),
+                message,
+            ));
+        }
+        self.read.lines.push(Line {
             text,
             first,
             last,
             comments,
             heredocs,
-        })
+        });
+        Ok(())
     }
 
     /// Adds a physical line; whether it goes on in the next one.
     fn add(&self, line: &str, text: &mut String) -> bool {
-        let end = line.trim_end_matches([' ', '\t', '\r']);
-        let Some(kept) = end.strip_suffix(self.escape) else {
-            text.push_str(line);
-            return false;
-        };
-        if kept.ends_with(self.escape) {
-            text.push_str(kept);
-            return false;
+        let line = line.trim_end_matches(['\r', '\n']);
+        let end = line.trim_end_matches([' ', '\t']);
+        match end.strip_suffix(self.escape) {
+            // The escape itself is escaped.
+            Some(kept) if !kept.ends_with(self.escape) => {
+                text.push_str(kept);
+                true
+            }
+            _ => {
+                text.push_str(line);
+                false
+            }
         }
-        text.push_str(kept);
-        true
     }
 
-    fn heredoc(
+    fn heredocs(
         &mut self,
-        name: &str,
-        chomp: bool,
+        text: &str,
         first: u32,
-    ) -> Result<(String, u32), DockerfileError> {
-        let mut content = String::new();
-        for (number, line) in self.rest.by_ref() {
-            let line = if chomp {
-                line.trim_start_matches('\t')
-            } else {
-                line
-            };
-            if line == name {
-                return Ok((content, number));
+        mut last: u32,
+    ) -> Result<(Vec<Heredoc>, u32), DockerfileError> {
+        let mut heredocs = Vec::new();
+        if !text.contains("<<") || !super::node::takes_heredocs(text, self.escape) {
+            return Ok((heredocs, last));
+        }
+        let starts = heredoc::starts(text)
+            .map_err(|message| DockerfileError::at(lines(self.file, first, last), message))?;
+        for mut heredoc in starts {
+            last = self.content(&mut heredoc, first)?;
+            heredocs.push(heredoc);
+        }
+        Ok((heredocs, last))
+    }
+
+    /// Reads a here-document's text; the number of the line that ends it.
+    fn content(&mut self, heredoc: &mut Heredoc, first: u32) -> Result<u32, DockerfileError> {
+        while let Some((number, line)) = self.next()? {
+            let mut end = line.trim_end_matches(['\r', '\n']);
+            if heredoc.chomp {
+                end = end.trim_start_matches('\t');
             }
-            content.push_str(line);
-            content.push('\n');
+            if end == heredoc.name {
+                return Ok(number);
+            }
+            heredoc.content.push_str(line);
         }
         let location = lines(self.file, first, first);
+        let name = &heredoc.name;
         Err(DockerfileError::at(
             location,
             format!("unterminated heredoc: no line is just '{name}'"),
         )
         .with_help(format!("end the text with a line that holds only {name}")))
     }
-}
-
-/// Where here-documents may start: in RUN, COPY and ADD that are not in JSON form.
-fn heredoc_starts(text: &str, escape: char) -> Vec<(String, bool, bool)> {
-    let mut words = text.split_ascii_whitespace();
-    let mut keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-    if keyword == "ONBUILD" {
-        keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-    }
-    if !["RUN", "COPY", "ADD"].contains(&keyword.as_str()) {
-        return Vec::new();
-    }
-    let after = words
-        .find(|word| !word.starts_with("--"))
-        .unwrap_or_default();
-    if after.starts_with('[') && text.trim_end().ends_with(']') {
-        return Vec::new();
-    }
-    scan_heredocs(text, escape)
-}
-
-fn scan_heredocs(text: &str, escape: char) -> Vec<(String, bool, bool)> {
-    let words = super::words::split(text, escape);
-    words.iter().filter_map(|word| heredoc_word(word)).collect()
-}
-
-/// What a word says when it starts a here-document (digits, `<<`, perhaps `-`, a delimiter): the
-/// delimiter without quotes, whether to expand, whether to chomp.
-pub(crate) fn heredoc_word(word: &str) -> Option<(String, bool, bool)> {
-    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
-    let rest = rest.strip_prefix("<<")?;
-    let chomp = rest.starts_with('-');
-    let rest = rest.strip_prefix('-').unwrap_or(rest);
-    let name: String = rest.chars().filter(|c| !['"', '\''].contains(c)).collect();
-    let is_plain = name == rest;
-    (!name.is_empty() && !rest.contains('<')).then_some((name, is_plain, chomp))
 }

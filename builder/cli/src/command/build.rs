@@ -9,6 +9,8 @@ use kiln_engine::{
 };
 
 pub(crate) use super::build_args::BuildArgs;
+use kiln_frontend_dockerfile::Diagnostic;
+
 use super::cache::Targets;
 use super::export::Exports;
 use super::output::OutputSpec;
@@ -107,16 +109,19 @@ fn attempt(
     let configure = args.configurer(engine, &plan.secrets, cancel)?;
     let mut request = args.source.request()?;
     request.events = Some(events.clone());
-    request.assume_images = call.is_some();
     request.configure = Some(configure.clone());
+    if let Some(call) = call {
+        return super::call::answer(call, engine, request);
+    }
     let prepared = prepare(engine, &request).map_err(|at| {
         damage.set(at.0.may_be_damage());
+        if let Error::Dockerfile(error) = &at.0 {
+            show_warnings(args, &error.warnings);
+        }
         failed(&at.0, &at.1)
     })?;
-    if let Some(call) = call {
-        return super::call::answer(call, &prepared);
-    }
-    show_warnings(args, &prepared)?;
+    show_warnings(args, &prepared.compiled.warnings);
+    super::call::refuse_warnings(&prepared)?;
     plan.suit(&prepared);
     plan.exports = Exports::read(&args.exports, &prepared.compiled.build)?;
     let (subject, title) = args.source.subject();
@@ -189,7 +194,7 @@ fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Fail
     Ok(())
 }
 
-fn failed(error: &Error, texts: &Texts) -> Failed {
+pub(crate) fn failed(error: &Error, texts: &Texts) -> Failed {
     Failed {
         text: report::error(error, texts),
         status: error.exit_status(),
@@ -206,18 +211,19 @@ fn changed(changed: &ChangedFiles) -> String {
     }
 }
 
-/// Shows the build file's warnings, which it may want to be errors.
-fn show_warnings(args: &BuildArgs, prepared: &Prepared) -> Result<(), Failed> {
-    let warnings = &prepared.compiled.warnings;
-    if !warnings.is_empty() && !args.quiet {
-        let plural = if warnings.len() == 1 { "" } else { "s" };
-        say(&format!("{} warning{plural} found:", warnings.len()));
-        for warning in warnings {
-            say(&report::warning(warning));
-            args.annotate("warning", warning.location.line, &warning.message);
-        }
+/// Shows the build file's warnings, in the order of the file.
+fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
+    let mut warnings: Vec<_> = warnings.iter().collect();
+    warnings.sort_by_key(|warning| warning.location.line);
+    if warnings.is_empty() || args.quiet {
+        return;
     }
-    super::call::refuse_warnings(prepared)
+    let plural = if warnings.len() == 1 { "" } else { "s" };
+    say(&format!("{} warning{plural} found:", warnings.len()));
+    for warning in warnings {
+        say(&report::warning(warning));
+        args.annotate("warning", warning.location.line, &warning.message);
+    }
 }
 
 impl BuildArgs {

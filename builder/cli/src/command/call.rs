@@ -1,14 +1,17 @@
 //! `kiln build --call`: questions about a build file, answered in the shapes that BuildKit uses.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
 use base64::Engine as _;
-use kiln_frontend_dockerfile::{Diagnostic, Outline, Place, Target, outline, targets};
+use kiln_engine::Engine;
+use kiln_frontend_dockerfile::{Diagnostic, Outline, Place, Target};
+use serde::Serialize;
 
 use super::{Failed, print};
 use crate::report;
-use kiln::{Error, Prepared};
+use kiln::{Assume, CheckedFile, DockerfileRequest, Error, Located, Prepared, open_build_file};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
@@ -68,70 +71,94 @@ impl FromStr for Call {
 }
 
 /// Answers on standard output.
-pub(crate) fn answer(call: Call, prepared: &Prepared) -> Result<(), Failed> {
-    let Some(file) = &prepared.file else {
+pub(crate) fn answer(
+    call: Call,
+    engine: &Engine,
+    mut request: DockerfileRequest,
+) -> Result<(), Failed> {
+    // What a step asks for is allowed or not when it runs.
+    request.options.allow_insecure = true;
+    request.assume_images = Assume::Missing;
+    let shown = |at: Located| super::build::failed(&at.0, &at.1);
+    let opened = open_build_file(engine, &request)?;
+    if opened.is_toml() {
         let text =
             "--call is for Dockerfiles; 'kiln steps' and 'kiln graph' show what a kiln.toml does";
         return Err(Error::Usage(text.to_owned()).into());
-    };
-    let source = base64::engine::general_purpose::STANDARD.encode(prepared.texts.main());
+    }
     match call.method {
-        Method::Check => return check(call.json, prepared, &source),
+        Method::Check => answer_check(call.json, &opened.check(engine, &request).map_err(shown)?),
         Method::Outline => {
-            let outline = outline(file, &prepared.options, &prepared.compiled);
+            let prepared = opened.prepare(engine, &request).map_err(shown)?;
+            let (outline, text) = (&prepared.compiled.outline, prepared.texts.main());
             match call.json {
-                true => print_json(
-                    &mut serde_json::to_value(outline).unwrap_or_default(),
-                    &source,
-                ),
-                false => print(&outline_text(&outline)),
+                true => print_json(&Answer {
+                    answer: outline,
+                    sources: [encoded(text)],
+                }),
+                false => print(&outline_text(outline)),
             }
+            Ok(())
         }
         Method::Targets => {
-            let targets = targets(file);
+            let (targets, texts) = opened.stages().map_err(shown)?;
             match call.json {
-                true => print_json(&mut serde_json::json!({ "targets": targets }), &source),
+                true => print_json(&Answer {
+                    answer: Stages { targets: &targets },
+                    sources: [encoded(texts.main())],
+                }),
                 false => print(&targets_text(&targets)),
             }
+            Ok(())
         }
     }
-    Ok(())
 }
 
-/// Answers carry the files that their places are in.
-fn print_json(answer: &mut serde_json::Value, source: &str) {
-    answer["sources"] = serde_json::json!([source]);
-    print(&format!("{answer:#}\n"));
+/// An answer, with the files that its places are in.
+#[derive(Serialize)]
+struct Answer<T> {
+    #[serde(flatten)]
+    answer: T,
+    sources: [String; 1],
 }
 
-fn check(json: bool, prepared: &Prepared, source: &str) -> Result<(), Failed> {
-    let warnings = &prepared.compiled.warnings;
+#[derive(Serialize)]
+struct Stages<'a> {
+    targets: &'a [Target],
+}
+
+fn encoded(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// JSON as Go writes it: what could end a script in a page is escaped.
+fn print_json(answer: &impl Serialize) {
+    let text = serde_json::to_string_pretty(answer).unwrap_or_default();
+    let escaped = text
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029");
+    print(&format!("{escaped}\n"));
+}
+
+fn answer_check(json: bool, file: &CheckedFile) -> Result<(), Failed> {
+    let checked = &file.checked;
     if json {
-        print(&format!("{:#}\n", check_json(prepared, source)));
+        print_json(&lint_results(file));
     } else {
-        for warning in warnings {
-            print(&check_text(warning, prepared.texts.main()));
-        }
-        if warnings.is_empty() {
-            print("Check complete, no warnings found.\n");
-        }
+        print(&check_text(file));
     }
-    refuse_warnings(prepared)?;
-    if warnings.is_empty() {
-        return Ok(());
+    let failed = |text: String| Err(Failed { text, status: 1 });
+    match &checked.error {
+        Some(error) => {
+            let error = Error::from(error.clone());
+            failed(report::error(&error, &file.texts))
+        }
+        None if checked.warnings.is_empty() => Ok(()),
+        None => failed(String::new()),
     }
-    let plural = if warnings.len() == 1 {
-        " has"
-    } else {
-        "s have"
-    };
-    Err(Failed {
-        text: format!(
-            "Check complete, {} warning{plural} been found!",
-            warnings.len()
-        ),
-        status: 1,
-    })
 }
 
 /// A build file may want warnings to be errors.
@@ -140,8 +167,8 @@ pub(crate) fn refuse_warnings(prepared: &Prepared) -> Result<(), Failed> {
     if !prepared.compiled.warnings_are_errors || warnings.is_empty() {
         return Ok(());
     }
-    let mut rules: Vec<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
-    rules.dedup();
+    let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
+    let rules: Vec<&str> = rules.into_iter().collect();
     let text = format!(
         "ERROR: lint violation found for rules: {}",
         rules.join(", ")
@@ -149,32 +176,91 @@ pub(crate) fn refuse_warnings(prepared: &Prepared) -> Result<(), Failed> {
     Err(Failed { text, status: 1 })
 }
 
-fn check_json(prepared: &Prepared, source: &str) -> serde_json::Value {
-    let warning = |warning: &Diagnostic| {
-        serde_json::json!({
-            "ruleName": warning.rule.name(),
-            "description": warning.rule.description(),
-            "url": warning.rule.url(),
-            "detail": warning.message,
-            "location": Place::from(&warning.location),
-        })
-    };
-    let warnings: Vec<_> = prepared.compiled.warnings.iter().map(warning).collect();
-    serde_json::json!({
-        "warnings": warnings,
-        "sources": [{
-            "fileName": prepared.options.file_name,
-            "language": "Dockerfile",
-            "data": source,
-        }],
-    })
+/// The document of BuildKit's `frontend.lint`, version 1.0.0.
+#[derive(Serialize)]
+struct LintResults<'a> {
+    warnings: Option<Vec<Warning<'a>>>,
+    sources: [Source<'a>; 1],
+    #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
+    error: Option<BuildError>,
 }
 
-fn check_text(warning: &Diagnostic, text: &str) -> String {
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Warning<'a> {
+    rule_name: &'a str,
+    description: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    url: String,
+    detail: &'a str,
+    location: Place,
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    filename: &'a str,
+    data: String,
+    language: &'a str,
+}
+
+#[derive(Serialize)]
+struct BuildError {
+    message: String,
+    location: Place,
+}
+
+fn lint_results(file: &CheckedFile) -> LintResults<'_> {
+    let checked = &file.checked;
+    let warning = |found| -> Warning<'_> {
+        let found: &Diagnostic = found;
+        Warning {
+            rule_name: found.rule.name(),
+            description: found.rule.description(),
+            url: found.rule.url(),
+            detail: &found.message,
+            location: Place::from(&found.location),
+        }
+    };
+    let warnings: Vec<_> = checked.warnings.iter().map(warning).collect();
+    LintResults {
+        // Go writes an empty list that was never made as null.
+        warnings: Some(warnings).filter(|warnings| !warnings.is_empty()),
+        sources: [Source {
+            filename: &file.file_name,
+            data: encoded(file.texts.main()),
+            language: "Dockerfile",
+        }],
+        error: checked.error.as_ref().map(|error| BuildError {
+            message: error.tool_message(),
+            location: error.lines.as_ref().map(Place::from).unwrap_or_default(),
+        }),
+    }
+}
+
+/// What is wrong, in the order of the file.
+fn check_text(file: &CheckedFile) -> String {
+    let mut warnings: Vec<&Diagnostic> = file.checked.warnings.iter().collect();
+    warnings.sort_by_key(|warning| warning.location.line);
+    let mut text = match warnings.len() {
+        0 if file.checked.error.is_some() => String::new(),
+        0 => "Check complete, no warnings found.\n".to_owned(),
+        1 => "Check complete, 1 warning has been found!\n".to_owned(),
+        count => format!("Check complete, {count} warnings have been found!\n"),
+    };
+    for warning in warnings {
+        text.push_str(&warning_text(warning, file.texts.main()));
+    }
+    text
+}
+
+fn warning_text(warning: &Diagnostic, text: &str) -> String {
+    let url = match warning.rule.url().as_str() {
+        "" => String::new(),
+        url => format!(" - {url}"),
+    };
     format!(
-        "WARNING: {} - {}\n{}\n{}\n",
+        "\nWARNING: {}{url}\n{}\n{}",
         warning.rule.name(),
-        warning.rule.url(),
         warning.message,
         report::excerpt(&warning.location, text)
     )
@@ -193,23 +279,13 @@ fn outline_text(outline: &Outline) -> String {
         .iter()
         .map(|arg| [arg.name.as_str(), &arg.value, &arg.description]);
     table(&mut text, ["BUILD ARG", "VALUE", "DESCRIPTION"], args);
-    let need = |need: &kiln_frontend_dockerfile::Need| {
-        (
-            need.name.clone(),
-            if need.required { "required" } else { "" },
-        )
-    };
-    let secrets: Vec<_> = outline.secrets.iter().map(need).collect();
-    let rows = secrets.iter().map(|(name, required)| [name, *required, ""]);
-    table(&mut text, ["SECRET", "REQUIRED", ""], rows);
-    let agents: Vec<_> = outline.ssh.iter().map(need).collect();
-    let rows = agents.iter().map(|(name, required)| [name, *required, ""]);
-    table(&mut text, ["SSH", "REQUIRED", ""], rows);
-    let volumes = outline
-        .cache
-        .iter()
-        .map(|volume| [volume.id.as_str(), "", ""]);
-    table(&mut text, ["CACHE", "", ""], volumes);
+    for (head, needs) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+        let rows = needs.iter().map(|need| {
+            let required = if need.required { "true" } else { "" };
+            [need.name.as_str(), required, ""]
+        });
+        table(&mut text, [head, "REQUIRED", ""], rows);
+    }
     text
 }
 

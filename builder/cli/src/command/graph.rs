@@ -6,7 +6,7 @@ use kiln_graph::{Format, StepId};
 use super::source::SourceArgs;
 use super::{Failed, print};
 use crate::report;
-use kiln::prepare;
+use kiln::{Assume, prepare};
 
 /// The flags of `kiln graph`.
 #[derive(Args, Debug)]
@@ -32,7 +32,9 @@ enum FormatArg {
 /// Runs `kiln graph`.
 pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
     let mut request = args.source.request()?;
-    request.assume_images = args.offline;
+    if args.offline {
+        request.assume_images = Assume::All;
+    }
     let engine = super::open()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),

@@ -185,7 +185,9 @@ fn status(result: Result<(), Failed>) -> ExitCode {
                 ExitCode::from(status)
             }
             None => {
-                say(&failed.text);
+                if !failed.text.is_empty() {
+                    say(&failed.text);
+                }
                 ExitCode::from(failed.status)
             }
         },

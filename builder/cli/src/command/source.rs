@@ -7,7 +7,7 @@ use clap::Args;
 use kiln_frontend_dockerfile::{ContextKind, Options};
 use kiln_graph::{Build, Platform};
 
-use kiln::{ContextFrom, DockerfileRequest, Error, Locking};
+use kiln::{Assume, ContextFrom, DockerfileRequest, Error, Locking};
 
 /// What is built, and with what.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
@@ -126,6 +126,7 @@ impl SourceArgs {
                 text.parse::<Platform>()
                     .map_err(|error| Error::Usage(format!("--platform: {error}")))
             };
+            options.platforms_are_given = true;
             options.platforms = self.platform.iter().map(parse).collect::<Result<_, _>>()?;
         }
         let mut contexts = BTreeMap::new();
@@ -139,7 +140,7 @@ impl SourceArgs {
             options,
             contexts,
             pull: self.pull,
-            assume_images: false,
+            assume_images: Assume::Nothing,
             events: None,
             configure: None,
             locking: match (self.locked, self.no_lock) {

@@ -11,7 +11,7 @@ use super::source::SourceArgs;
 use super::{Failed, print};
 use crate::report;
 use crate::report::seconds;
-use kiln::{Engine, Error, Prepared, prepare};
+use kiln::{Assume, Engine, Error, Prepared, prepare};
 
 /// The flags of `kiln steps`.
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ struct Row {
 /// Runs `kiln steps`.
 pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
     let mut request = args.source.request()?;
-    request.assume_images = true;
+    request.assume_images = Assume::All;
     let engine = super::open()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),

@@ -16,6 +16,8 @@ use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::solve::Solved;
 use crate::{EngineError, EventSink};
 pub(crate) use content::{LayerContent, PlannedLayer};
+#[cfg(feature = "fuzz")]
+pub(crate) use rpm::owners as rpm_owners;
 pub use split::PathRule;
 
 /// Which changes go into which layer.

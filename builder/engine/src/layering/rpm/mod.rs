@@ -13,7 +13,7 @@ pub(super) const DATABASES: &[&str] = &[
 ];
 
 /// The files that packages list, with the packages' names. What can't be read is left out.
-pub(super) fn owners(database: &[u8]) -> Vec<(ImagePath, String)> {
+pub(crate) fn owners(database: &[u8]) -> Vec<(ImagePath, String)> {
     let headers = sqlite::blobs(database, "Packages");
     let mut owners = Vec::new();
     for header in headers {
