@@ -99,7 +99,7 @@ impl Error {
     #[must_use]
     pub fn location(&self) -> Option<&Location> {
         match self {
-            Self::Dockerfile(error) => error.location.as_ref(),
+            Self::Dockerfile(error) => error.location.as_deref(),
             Self::Toml(error) => error.location.as_ref(),
             Self::Engine(error) => error.location(),
             Self::BaseImage { location, .. } | Self::NotLocked { location, .. } => {

@@ -9,8 +9,6 @@ mod build_record;
 mod cost;
 mod error;
 mod fsck;
-#[cfg(feature = "fuzz")]
-pub mod fuzz;
 mod gc;
 mod image_record;
 mod lock;

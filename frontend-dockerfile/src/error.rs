@@ -13,15 +13,15 @@ pub struct DockerfileError {
     /// In plain words, with the cause.
     pub message: String,
     /// What to do about it.
-    pub help: Option<String>,
+    pub help: Option<Box<str>>,
     /// Where, as near as is known; unknown for faults of the whole file.
-    pub location: Option<Location>,
+    pub location: Option<Box<Location>>,
     /// All lines of the instruction that it is in.
-    pub lines: Option<Location>,
+    pub lines: Option<Box<Location>>,
     /// The word that is wrong, where one word is.
-    pub word: Option<String>,
+    pub word: Option<Box<str>>,
     /// What was warned of before, in the order in which it was found.
-    pub warnings: Vec<Diagnostic>,
+    pub warnings: Arc<[Diagnostic]>,
     /// Whether an instruction says something that none can, whatever stands around it.
     is_parsing: bool,
 }
@@ -31,8 +31,8 @@ impl DockerfileError {
     #[must_use]
     pub fn at(location: Location, message: impl Into<String>) -> Self {
         Self {
-            lines: Some(location.clone()),
-            location: Some(location),
+            lines: Some(Box::new(location.clone())),
+            location: Some(Box::new(location)),
             ..Self::whole(message)
         }
     }
@@ -46,7 +46,7 @@ impl DockerfileError {
             location: None,
             lines: None,
             word: None,
-            warnings: Vec::new(),
+            warnings: Arc::default(),
             is_parsing: false,
         }
     }
@@ -54,21 +54,21 @@ impl DockerfileError {
     /// Adds what to do about it.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(help.into().into());
         self
     }
 
     /// Names the word that is wrong.
     #[must_use]
     pub fn about(mut self, word: Option<String>) -> Self {
-        self.word = word;
+        self.word = word.map(Into::into);
         self
     }
 
     /// Adds what was warned of before.
     #[must_use]
     pub fn after(mut self, warnings: &[Diagnostic]) -> Self {
-        self.warnings = warnings.to_vec();
+        self.warnings = warnings.into();
         self
     }
 
@@ -82,8 +82,8 @@ impl DockerfileError {
     /// The same fault somewhere else.
     #[must_use]
     pub(crate) fn moved(mut self, to: &Location) -> Self {
-        self.location = Some(to.clone());
-        self.lines = Some(to.clone());
+        self.location = Some(Box::new(to.clone()));
+        self.lines = Some(Box::new(to.clone()));
         self
     }
 
@@ -92,7 +92,10 @@ impl DockerfileError {
     pub fn tool_message(&self) -> String {
         match &self.lines {
             Some(at) if self.is_parsing => {
-                format!("dockerfile parse error on line {}: {}", at.line, self.message)
+                format!(
+                    "dockerfile parse error on line {}: {}",
+                    at.line, self.message
+                )
             }
             _ => self.message.clone(),
         }
@@ -107,7 +110,7 @@ impl DockerfileError {
         let first = location.line.saturating_sub(1) as usize;
         let count = (location.end_line as usize).saturating_sub(first);
         for (number, line) in text.lines().enumerate().skip(first).take(count) {
-            if let Some(at) = line.find(word.as_str()) {
+            if let Some(at) = line.find(&**word) {
                 let place = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
                 location.line = place(number);
                 location.end_line = location.line;

@@ -36,7 +36,10 @@ pub(crate) fn familiar(name: &str) -> String {
         "" => path.to_owned(),
         host => format!("{host}/{path}"),
     };
-    if let Some(tag) = parts.tag.filter(|tag| *tag != "latest" || parts.digest.is_some()) {
+    if let Some(tag) = parts
+        .tag
+        .filter(|tag| *tag != "latest" || parts.digest.is_some())
+    {
         out.push(':');
         out.push_str(tag);
     }
@@ -118,7 +121,10 @@ fn is_domain(text: &str) -> bool {
                 if address.is_empty() || !address.chars().all(is_address) {
                     return false;
                 }
-                ("", port.strip_prefix(':').or(port.is_empty().then_some("0")))
+                (
+                    "",
+                    port.strip_prefix(':').or(port.is_empty().then_some("0")),
+                )
             }
             None => return false,
         },

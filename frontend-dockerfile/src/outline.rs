@@ -204,12 +204,14 @@ impl Collector<'_> {
     fn add(&mut self, captured: &Captured) {
         for name in captured.all_used() {
             if let Some(known) = captured.known.get(name) {
-                self.args.entry(name.to_owned()).or_insert_with(|| Argument {
-                    name: name.to_owned(),
-                    description: known.description.clone(),
-                    value: known.value.clone(),
-                    location: (&known.location).into(),
-                });
+                self.args
+                    .entry(name.to_owned())
+                    .or_insert_with(|| Argument {
+                        name: name.to_owned(),
+                        description: known.description.clone(),
+                        value: known.value.clone(),
+                        location: (&known.location).into(),
+                    });
             }
         }
         let needs = [

@@ -103,7 +103,8 @@ fn matrix(matrix: &BTreeMap<Name, Vec<Placed<Scalar>>>) -> Result<usize, Wrong> 
         }
         count = count.saturating_mul(values.len());
         if count > MAX_COMBINATIONS {
-            let message = format!("the matrix makes more than {MAX_COMBINATIONS} steps: take values out");
+            let message =
+                format!("the matrix makes more than {MAX_COMBINATIONS} steps: take values out");
             return Err(Wrong::at(name.span(), message));
         }
         for (number, value) in values.iter().enumerate() {

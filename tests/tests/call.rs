@@ -42,16 +42,16 @@ fn outline_and_targets() {
         2
     );
     assert_eq!(outline["secrets"][0]["name"], "token");
-    assert_eq!(outline["cache"][0]["ID"], "c");
+    assert_eq!(outline.get("cache"), None, "BuildKit lists none");
     let targets = json(&space, "targets,format=json");
-    assert_eq!(targets["targets"][0]["name"], "Build");
+    assert_eq!(targets["targets"][0]["name"], "build");
     assert_eq!(targets["targets"][1]["default"], true);
     let text = space
         .kiln(&["build", "context", "--call", "targets"])
         .ok()
         .stdout;
     assert!(
-        text.contains("(default)") && text.contains("Build"),
+        text.contains("(default)") && text.contains("build"),
         "{text}"
     );
 }
@@ -69,7 +69,7 @@ fn checks_need_no_registry() {
         rules,
         ["StageNameCasing", "CopyIgnoredFile", "JSONArgsRecommended"]
     );
-    assert_eq!(checked["sources"][0]["fileName"], "Dockerfile");
+    assert_eq!(checked["sources"][0]["filename"], "Dockerfile");
     let text = space.kiln(&["build", "context", "--check"]);
     assert_eq!(text.status, Some(1));
     assert!(
@@ -91,7 +91,7 @@ fn mistakes_are_shown_where_they_are() {
         ),
         (
             "FROM scratch\nCOPY --form=x \\\n  --chwon=a b c\n",
-            "Dockerfile:2:6: unknown flag: COPY --form (did you mean from?)",
+            "Dockerfile:2:6: unknown flag: --form (did you mean from?)",
         ),
         (
             "FROM scratch\nRUN --mount=type=cash,target=/x a\n",

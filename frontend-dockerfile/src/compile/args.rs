@@ -113,9 +113,8 @@ impl Compiler<'_> {
         for (name, default) in args {
             self.lint.secret_name(at.into(), name, "ARG");
             let given = self.options.build_args.get(name).cloned();
-            let is_inherited = given.is_none()
-                && default.is_none()
-                && self.globals.values.contains_key(name);
+            let is_inherited =
+                given.is_none() && default.is_none() && self.globals.values.contains_key(name);
             let value = match (given, default) {
                 (Some(given), _) => Some(given),
                 (None, Some(text)) => Some(self.expand(state, at, text)?),

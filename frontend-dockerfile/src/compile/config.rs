@@ -83,7 +83,12 @@ impl Compiler<'_> {
         text
     }
 
-    fn entrypoint(&mut self, state: &mut StageState, at: &Instruction, command: &Command) -> String {
+    fn entrypoint(
+        &mut self,
+        state: &mut StageState,
+        at: &Instruction,
+        command: &Command,
+    ) -> String {
         if let Some(before) = state.once.entrypoint.replace(at.location.clone()) {
             self.overridden(at, &before);
         }
@@ -365,10 +370,27 @@ mod tests {
 
     #[test]
     fn signals() {
-        for good in ["TERM", "sigkill", "9", "99", "-1", "RTMIN", "SIGRTMIN+15", "RTMAX-14"] {
+        for good in [
+            "TERM",
+            "sigkill",
+            "9",
+            "99",
+            "-1",
+            "RTMIN",
+            "SIGRTMIN+15",
+            "RTMAX-14",
+        ] {
             assert_eq!(check_signal(good), Ok(()), "{good}");
         }
-        for bad in ["", "0", "FOO", "RTMIN+16", "RTMAX-15", "RTMIN3", "SIGSIGTERM"] {
+        for bad in [
+            "",
+            "0",
+            "FOO",
+            "RTMIN+16",
+            "RTMAX-15",
+            "RTMIN3",
+            "SIGSIGTERM",
+        ] {
             assert!(check_signal(bad).is_err(), "{bad}");
         }
     }

@@ -274,9 +274,7 @@ impl Compiler<'_> {
                 })?;
                 Ok(self.stage(index)?.root)
             }
-            None if name == "scratch" => {
-                self.source("scratch".to_owned(), Op::Scratch, &platform)
-            }
+            None if name == "scratch" => self.source("scratch".to_owned(), Op::Scratch, &platform),
             None => Ok(self.image(name, &platform)?.0),
         }
     }
@@ -361,7 +359,9 @@ fn check_checksum(checksum: &str, sources: &[String]) -> Result<(), &'static str
     match sources {
         _ if checksum.is_empty() => Ok(()),
         [only] if is_remote(only) => Ok(()),
-        [_] => Err("checksum requires HTTP(S) or Git sources: it can't be specified for local files"),
+        [_] => {
+            Err("checksum requires HTTP(S) or Git sources: it can't be specified for local files")
+        }
         _ => Err("checksum can't be specified for multiple sources"),
     }
 }

@@ -124,7 +124,11 @@ mod tests {
             ("8000-9000:80", "80/tcp", "ExposeInvalidFormat"),
         ];
         for (word, want, rules) in good {
-            assert_eq!(read(word), (Ok(want.to_owned()), rules.to_owned()), "{word}");
+            assert_eq!(
+                read(word),
+                (Ok(want.to_owned()), rules.to_owned()),
+                "{word}"
+            );
         }
         let bad = [
             ("x", "invalid containerPort: x"),

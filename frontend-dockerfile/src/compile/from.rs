@@ -7,8 +7,8 @@ use super::args::fault;
 use super::heads::BaseKind;
 use super::stage::{StageState, Start};
 use super::{Compiler, ContextKind, Stop};
-use crate::lint::At;
 use crate::limits::MAX_TRIGGERS;
+use crate::lint::At;
 use crate::{DockerfileError, Rule};
 
 /// What programs find other programs by, unless the image says otherwise.

@@ -59,7 +59,9 @@ impl Names {
 impl Compiler<'_> {
     /// Expands all FROMs.
     pub(crate) fn heads(&mut self) -> Result<Vec<Head>, DockerfileError> {
-        (0..self.stages.len()).map(|index| self.head(index)).collect()
+        (0..self.stages.len())
+            .map(|index| self.head(index))
+            .collect()
     }
 
     fn head(&mut self, index: usize) -> Result<Head, DockerfileError> {
@@ -72,10 +74,10 @@ impl Compiler<'_> {
         let mut used = image.set;
         let platform = match &from.platform {
             None => None,
-            Some(text) => Some(self.platform(at, text, from.stage_name(), &mut used)?),
+            Some(text) => Some(self.platform(at, text, &mut used)?),
         };
         let image = image.text;
-        let base = self.base_kind(index, &image, from.stage_name());
+        let base = self.base_kind(index, &image);
         Ok(Head {
             image,
             platform,
@@ -84,7 +86,8 @@ impl Compiler<'_> {
         })
     }
 
-    fn base_kind(&self, index: usize, image: &str, stage: Option<String>) -> BaseKind {
+    fn base_kind(&self, index: usize, image: &str) -> BaseKind {
+        let stage = self.stages[index].from.stage_name();
         let replaced = stage.and_then(|name| self.options.context_for(&name));
         if let Some((name, kind)) = replaced {
             return BaseKind::Replaced(name.to_owned(), kind.clone());
@@ -110,7 +113,11 @@ impl Compiler<'_> {
         };
         for name in unset {
             if !self.globals.declared.contains_key(name) {
-                let known = self.globals.values.keys().chain(self.globals.declared.keys());
+                let known = self
+                    .globals
+                    .values
+                    .keys()
+                    .chain(self.globals.declared.keys());
                 self.lint
                     .undeclared(at.into(), name, known.map(String::as_str));
             }
@@ -122,12 +129,11 @@ impl Compiler<'_> {
         &mut self,
         at: &Instruction,
         text: &str,
-        stage: Option<String>,
         used: &mut BTreeSet<String>,
     ) -> Result<Platform, DockerfileError> {
         let expanded = self.expand_from(at, text)?;
         self.lint_redundant_platform(at, text, &expanded);
-        self.lint_constant_platform(at, stage.as_deref().unwrap_or_default(), &expanded);
+        self.lint_constant_platform(at, &expanded);
         let known = || {
             let names = self.globals.values.keys().map(String::as_str);
             let mut hints = expanded
@@ -164,7 +170,11 @@ impl Compiler<'_> {
     }
 
     /// A platform that is in the stage's name is meant to be the same always.
-    fn lint_constant_platform(&mut self, at: &Instruction, stage: &str, expanded: &Expansion) {
+    fn lint_constant_platform(&mut self, at: &Instruction, expanded: &Expansion) {
+        let stage = match &at.kind {
+            Kind::From(from) => from.stage_name().unwrap_or_default(),
+            _ => String::new(),
+        };
         if !expanded.set.is_empty() || !expanded.unset.is_empty() {
             return;
         }
@@ -293,7 +303,12 @@ enum SourceName<'a> {
 
 fn source_names(at: &Instruction) -> Vec<SourceName<'_>> {
     match &at.kind {
-        Kind::Copy(copy) => copy.from.as_deref().map(SourceName::Copy).into_iter().collect(),
+        Kind::Copy(copy) => copy
+            .from
+            .as_deref()
+            .map(SourceName::Copy)
+            .into_iter()
+            .collect(),
         Kind::Run(run) => {
             let froms = run.mounts.iter().filter_map(|mount| mount.from());
             froms.map(SourceName::Mount).collect()

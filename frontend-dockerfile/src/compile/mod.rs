@@ -302,7 +302,9 @@ impl<'a> Compiler<'a> {
             captured.base = Some(*stage);
         }
         while let BaseKind::Stage(stage) = base {
-            captured.used.extend(self.heads[*stage].used.iter().cloned());
+            captured
+                .used
+                .extend(self.heads[*stage].used.iter().cloned());
             base = &self.heads[*stage].base;
         }
         captured

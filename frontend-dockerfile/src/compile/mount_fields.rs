@@ -257,18 +257,33 @@ mod tests {
     #[test]
     fn what_no_mount_says() {
         let cases = [
-            ("type=cash", "unsupported mount type \"cash\" (did you mean cache?)"),
-            ("required,type=secret,id=x", "unexpected key 'required' for mount type 'bind'"),
+            (
+                "type=cash",
+                "unsupported mount type \"cash\" (did you mean cache?)",
+            ),
+            (
+                "required,type=secret,id=x",
+                "unexpected key 'required' for mount type 'bind'",
+            ),
             ("size=1", "unexpected key 'size'"),
             ("sharing=shared", "invalid cache sharing set for bind mount"),
             ("type=cache,sharing=some", "unsupported sharing value"),
             ("mode=755", "mode not allowed for \"bind\" type mounts"),
-            ("type=secret,id=a,source=b", "both source and id can't be set"),
+            (
+                "type=secret,id=a,source=b",
+                "both source and id can't be set",
+            ),
             ("type=secret", "one of source, target required"),
             ("type=secret,id=a,from=b", "should not have a from"),
-            ("type=cache,uid=4294967295", "invalid value 4294967295 for uid"),
+            (
+                "type=cache,uid=4294967295",
+                "invalid value 4294967295 for uid",
+            ),
             ("ro=maybe", "invalid value for ro: maybe"),
-            ("tarket=/x", "unexpected key 'tarket' in 'tarket=/x' (did you mean target?)"),
+            (
+                "tarket=/x",
+                "unexpected key 'tarket' in 'tarket=/x' (did you mean target?)",
+            ),
             ("target", "invalid field 'target' must be a key=value pair"),
             ("type=tmpfs,size=x", "invalid value for size: x"),
         ];
@@ -280,7 +295,12 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let cases = [("0", 0), ("64m", 64 << 20), ("1 GiB", 1 << 30), ("2kb", 2048)];
+        let cases = [
+            ("0", 0),
+            ("64m", 64 << 20),
+            ("1 GiB", 1 << 30),
+            ("2kb", 2048),
+        ];
         for (text, want) in cases {
             assert_eq!(size(text), Some(want), "{text}");
         }

@@ -63,7 +63,11 @@ impl Options {
     /// The context that replaces an image or a stage of this name, and what the user calls it.
     /// Names are alike when they stand for the same image.
     pub(crate) fn context_for(&self, name: &str) -> Option<(&str, &ContextKind)> {
-        if self.contexts.is_empty() || ["scratch", "context"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        if self.contexts.is_empty()
+            || ["scratch", "context"]
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own))
+        {
             return None;
         }
         let wanted = crate::image_name::familiar(name);

@@ -111,7 +111,9 @@ impl Compiler<'_> {
     fn proxies(&self) -> BTreeMap<String, String> {
         let mut proxies = BTreeMap::new();
         for (name, value) in &self.options.build_args {
-            let alike = PROXIES.iter().filter(|known| known.eq_ignore_ascii_case(name));
+            let alike = PROXIES
+                .iter()
+                .filter(|known| known.eq_ignore_ascii_case(name));
             for known in alike {
                 proxies.insert((*known).to_owned(), value.clone());
             }

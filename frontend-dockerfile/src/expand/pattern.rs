@@ -304,12 +304,12 @@ mod tests {
             Some((Element::Many, rest)) => (0..=text.len())
                 .take_while(|taken| !text[..*taken].contains(&'\n'))
                 .any(|taken| fits(rest, &text[taken..])),
-            Some((Element::One, rest)) => {
-                text.split_first().is_some_and(|(c, tail)| *c != '\n' && fits(rest, tail))
-            }
-            Some((Element::Char(c), rest)) => {
-                text.split_first().is_some_and(|(first, tail)| first == c && fits(rest, tail))
-            }
+            Some((Element::One, rest)) => text
+                .split_first()
+                .is_some_and(|(c, tail)| *c != '\n' && fits(rest, tail)),
+            Some((Element::Char(c), rest)) => text
+                .split_first()
+                .is_some_and(|(first, tail)| first == c && fits(rest, tail)),
         }
     }
 

@@ -309,12 +309,10 @@ impl<'a> Scanner<'a> {
     /// The word up to `end`, inside of a substitution.
     fn inner(&mut self, end: char, raw_escapes: bool) -> Result<String, String> {
         let word = self.until(Some(end), raw_escapes);
-        word.map(|(text, _)| text).map_err(|error| {
-            match end {
-                _ if self.over || self.peek().is_some() => error,
-                '/' => "syntax error: missing '/' in ${}".to_owned(),
-                _ => "syntax error: missing '}'".to_owned(),
-            }
+        word.map(|(text, _)| text).map_err(|error| match end {
+            _ if self.over || self.peek().is_some() => error,
+            '/' => "syntax error: missing '/' in ${}".to_owned(),
+            _ => "syntax error: missing '}'".to_owned(),
         })
     }
 

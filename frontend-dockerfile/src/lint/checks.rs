@@ -111,11 +111,15 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let checks = Checks::parse("skip=StageNameCasing, MaintainerDeprecated;error=true").unwrap();
+        let checks =
+            Checks::parse("skip=StageNameCasing, MaintainerDeprecated;error=true").unwrap();
         assert!(checks.error && checks.skips(Rule::MaintainerDeprecated));
         assert!(!checks.skips(Rule::UndefinedVar));
         assert!(checks.skips(Rule::InvalidDefinitionDescription));
-        let comments = ["other".to_owned(), "check=skip=UndefinedVar;experimental=all".to_owned()];
+        let comments = [
+            "other".to_owned(),
+            "check=skip=UndefinedVar;experimental=all".to_owned(),
+        ];
         let own = checks.with_comments(&comments).unwrap();
         assert!(own.skips(Rule::UndefinedVar) && !own.skips(Rule::InvalidDefinitionDescription));
         assert_eq!(checks.with_comments(&["check=what".to_owned()]), None);

@@ -112,9 +112,8 @@ impl Linter {
     pub(crate) fn secret_name(&mut self, at: At<'_>, name: &str, keyword: &str) {
         if looks_secret(name) {
             let name = crate::quote::quote(name);
-            let message = format!(
-                "Do not use ARG or ENV instructions for sensitive data ({keyword} {name})"
-            );
+            let message =
+                format!("Do not use ARG or ENV instructions for sensitive data ({keyword} {name})");
             self.warn(at, Rule::SecretsUsedInArgOrEnv, message);
         }
     }
@@ -184,11 +183,25 @@ mod tests {
 
     #[test]
     fn names_of_secrets() {
-        let secret = ["SECRET", "api_key", "GITHUB_TOKEN", "secret_MESSAGE", "AUTH", "MY_CREDENTIAL_X"];
+        let secret = [
+            "SECRET",
+            "api_key",
+            "GITHUB_TOKEN",
+            "secret_MESSAGE",
+            "AUTH",
+            "MY_CREDENTIAL_X",
+        ];
         for name in secret {
             assert!(looks_secret(name), "{name}");
         }
-        let public = ["KEYRING", "PUBLIC_KEY", "PASSWORD_FILE", "TOKEN_VERSION", "SECRETS", "MONKEY"];
+        let public = [
+            "KEYRING",
+            "PUBLIC_KEY",
+            "PASSWORD_FILE",
+            "TOKEN_VERSION",
+            "SECRETS",
+            "MONKEY",
+        ];
         for name in public {
             assert!(!looks_secret(name), "{name}");
         }

@@ -73,7 +73,8 @@ fn check_description(at: &Instruction, keyword: &str, names: &[&str], lint: &mut
         [only] => only,
         _ => "<arg_key>",
     };
-    let message = format!("Comment for {keyword} should follow the format: `# {example} <description>`");
+    let message =
+        format!("Comment for {keyword} should follow the format: `# {example} <description>`");
     lint.warn(at.into(), Rule::InvalidDefinitionDescription, message);
 }
 
@@ -90,8 +91,7 @@ fn check_names(file: &Dockerfile, lint: &mut Linter) {
             lint.warn(At::only(&at.location), Rule::ReservedStageName, message);
         }
         if seen.contains(&name) {
-            let message =
-                format!("Duplicate stage name \"{name}\", stage names should be unique");
+            let message = format!("Duplicate stage name \"{name}\", stage names should be unique");
             lint.warn(At::only(&at.location), Rule::DuplicateStageName, message);
         }
         seen.insert(name);

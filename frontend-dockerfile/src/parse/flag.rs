@@ -123,7 +123,14 @@ mod tests {
         ];
         for (text, flags, rest) in cases {
             let (found, left) = take(text, '\\');
-            assert_eq!((&found[..], left), (&flags.iter().map(ToString::to_string).collect::<Vec<_>>()[..], rest), "{text}");
+            assert_eq!(
+                (&found[..], left),
+                (
+                    &flags.iter().map(ToString::to_string).collect::<Vec<_>>()[..],
+                    rest
+                ),
+                "{text}"
+            );
         }
     }
 
@@ -132,7 +139,9 @@ mod tests {
         let known = [("link", Takes::Truth)];
         let truth = |text: &str| {
             let flags = Flags::new(&[text.to_owned()], &known);
-            flags.map(|flags| flags.truth("link")).map_err(|wrong| wrong.message)
+            flags
+                .map(|flags| flags.truth("link"))
+                .map_err(|wrong| wrong.message)
         };
         assert_eq!(truth("--link"), Ok(Some(true)));
         assert_eq!(truth("--link=FALSE"), Ok(Some(false)));

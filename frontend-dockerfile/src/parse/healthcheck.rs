@@ -19,7 +19,9 @@ const FLAGS: &[(&str, Takes)] = &[
 
 pub(super) fn parse(node: &Node<'_>) -> Result<Healthcheck, Wrong> {
     let Args::Typed(kind, args) = &node.args else {
-        return Err("HEALTHCHECK requires at least one argument".to_owned().into());
+        return Err("HEALTHCHECK requires at least one argument"
+            .to_owned()
+            .into());
     };
     let kind = kind.to_ascii_uppercase();
     if kind == "NONE" {
@@ -64,9 +66,9 @@ fn with_times(flags: &Flags, command: Command) -> Result<Healthcheck, Wrong> {
 
 fn interval(name: &str, text: &str) -> Result<i64, String> {
     match duration::parse(text)? {
-        time if time != 0 && time < MILLISECOND => Err(format!(
-            "Interval \"{name}\" cannot be less than 1ms"
-        )),
+        time if time != 0 && time < MILLISECOND => {
+            Err(format!("Interval \"{name}\" cannot be less than 1ms"))
+        }
         time => Ok(time),
     }
 }

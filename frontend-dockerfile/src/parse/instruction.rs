@@ -207,7 +207,9 @@ fn volume(node: &Node<'_>) -> Result<Vec<String>, Wrong> {
     no_flags(node)?;
     let volumes: Vec<String> = words.iter().map(|word| word.trim().to_owned()).collect();
     match volumes.iter().any(String::is_empty) {
-        true => Err("VOLUME specified can not be an empty string".to_owned().into()),
+        true => Err("VOLUME specified can not be an empty string"
+            .to_owned()
+            .into()),
         false => Ok(volumes),
     }
 }

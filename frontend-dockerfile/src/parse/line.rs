@@ -146,10 +146,7 @@ impl<'a> Reader<'a> {
         let (heredocs, last) = self.heredocs(&text, first, last)?;
         if self.read.lines.len() >= MAX_INSTRUCTIONS {
             let message = format!("the file has more than {MAX_INSTRUCTIONS} instructions");
-            return Err(DockerfileError::at(
-                lines(self.file, first, last),
-                message,
-            ));
+            return Err(DockerfileError::at(lines(self.file, first, last), message));
         }
         self.read.lines.push(Line {
             text,

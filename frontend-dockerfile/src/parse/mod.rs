@@ -70,7 +70,8 @@ fn fill(file: &Arc<str>, text: &str, into: &mut Dockerfile) -> Result<(), Docker
         );
     }
     into.escape = read.escape;
-    into.empty_continuations.clone_from(&read.empty_continuations);
+    into.empty_continuations
+        .clone_from(&read.empty_continuations);
     into.comments.clone_from(&read.comments);
     let mut stages = 0;
     for (line, node) in &nodes {

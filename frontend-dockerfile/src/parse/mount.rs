@@ -11,7 +11,10 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (field, None),
         };
-        if let Some(value) = value.as_deref().filter(|_| name.eq_ignore_ascii_case("from")) {
+        if let Some(value) = value
+            .as_deref()
+            .filter(|_| name.eq_ignore_ascii_case("from"))
+        {
             let variable = value.find('$');
             if variable.is_some_and(|at| at + 1 < value.len()) {
                 return Err(format!(

@@ -113,9 +113,9 @@ fn json(rest: &str) -> Result<Option<Vec<String>>, String> {
     match words::json(rest) {
         Json::Strings(words) => Ok(Some(words)),
         Json::No => Ok(None),
-        Json::Others => Err(
-            "when using JSON array syntax, arrays must be comprised of strings only".to_owned(),
-        ),
+        Json::Others => {
+            Err("when using JSON array syntax, arrays must be comprised of strings only".to_owned())
+        }
     }
 }
 

@@ -57,6 +57,9 @@ fn start() -> Option<Server> {
 fn serve(mut stream: TcpStream) {
     _ = stream.set_read_timeout(Some(PATIENCE));
     _ = stream.read(&mut [0; 4096]);
-    let answer = ANSWER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let answer = ANSWER
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     _ = stream.write_all(&answer);
 }

@@ -1,6 +1,11 @@
 //! Every harness takes its seeds, and seeds changed at random. `KILN_FUZZ_RUNS` and
 //! `KILN_FUZZ_SEED` make this a fuzzer that runs as long as one likes.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "these are tests"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -15,10 +20,41 @@ const MAX_INPUT: usize = 1 << 16;
 
 /// Pieces that formats give a meaning to.
 const PIECES: &[&[u8]] = &[
-    b"\n", b"\\\n", b" ", b"\t", b"\0", b"\"", b"'", b"$", b"${", b"}", b":-", b"//", b"*", b"**",
-    b"[", b"]", b"{", b"<<E\n", b"#", b"!", b"..", b"/", b"=", b",", b"-1", b"0",
-    b"18446744073709551615", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xc3\xa9", b"FROM a\n",
-    b"RUN ", b"COPY ", b"ENV A=", b"[steps.a]\n",
+    b"\n",
+    b"\\\n",
+    b" ",
+    b"\t",
+    b"\0",
+    b"\"",
+    b"'",
+    b"$",
+    b"${",
+    b"}",
+    b":-",
+    b"//",
+    b"*",
+    b"**",
+    b"[",
+    b"]",
+    b"{",
+    b"<<E\n",
+    b"#",
+    b"!",
+    b"..",
+    b"/",
+    b"=",
+    b",",
+    b"-1",
+    b"0",
+    b"18446744073709551615",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xc3\xa9",
+    b"FROM a\n",
+    b"RUN ",
+    b"COPY ",
+    b"ENV A=",
+    b"[steps.a]\n",
 ];
 
 /// xorshift64*
@@ -65,14 +101,19 @@ impl Random {
 }
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../seeds").join(name);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../seeds")
+        .join(name);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     paths.sort();
     assert!(!paths.is_empty(), "{} has no seeds", folder.display());
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    paths
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
 }
 
 fn try_out(name: &str, harness: Harness, input: &[u8]) {

@@ -232,7 +232,7 @@ fn lint_results(file: &CheckedFile) -> LintResults<'_> {
         }],
         error: checked.error.as_ref().map(|error| BuildError {
             message: error.tool_message(),
-            location: error.lines.as_ref().map(Place::from).unwrap_or_default(),
+            location: error.lines.as_deref().map(Place::from).unwrap_or_default(),
         }),
     }
 }

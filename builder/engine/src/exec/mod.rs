@@ -325,12 +325,9 @@ fn environment(exec: &Exec, user: &User, secrets: Vec<(String, String)>) -> Vec<
         };
         env.push(("HOME".to_owned(), home.to_owned()));
     }
-    env.extend(
-        exec.proxy
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone())),
-    );
-    for (name, value) in secrets {
+    let proxies = exec.proxy.iter();
+    let proxies = proxies.map(|(name, value)| (name.clone(), value.clone()));
+    for (name, value) in proxies.chain(secrets) {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));
     }

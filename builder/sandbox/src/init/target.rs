@@ -156,7 +156,9 @@ impl Targets {
         }
         let made = openat(&parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         self.parents.extend(path.parent().map(Path::to_owned));
-        self.made.push((parent, name.to_owned(), shape));
+        if !STAYING.iter().any(|staying| path == Path::new(staying)) {
+            self.made.push((parent, name.to_owned(), shape));
+        }
         Ok(made)
     }
 
@@ -175,6 +177,10 @@ impl Targets {
         std::mem::take(&mut self.parents)
     }
 }
+
+/// Mount points that stay in the tree when it has none: BuildKit's steps leave them as well, and
+/// whoever runs the image with a read-only root can make them no longer.
+const STAYING: &[&str] = &["/dev", "/proc", "/sys"];
 
 /// A mount point, or where a link to nothing says that it is.
 enum Made {
