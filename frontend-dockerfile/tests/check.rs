@@ -103,7 +103,7 @@ const CASES: &[(&str, &str)] = &[
     // Warnings before a mistake are told; a mistake in the form of a line hides all.
     (
         "FROM a AS Up\nFOO\n",
-        "StageNameCasing 1; error: dockerfile parse error on line 2: unknown instruction: FOO",
+        "StageNameCasing 1; error: dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)",
     ),
     (
         "FROM a AS Up\nENV x\n",
