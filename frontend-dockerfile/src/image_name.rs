@@ -232,7 +232,7 @@ mod tests {
             ),
         ];
         for (name, want) in bad {
-            assert_eq!(check(name).as_deref(), Err(want), "{name}");
+            assert_eq!(check(name), Err(want.to_owned()), "{name}");
         }
     }
 
