@@ -1,7 +1,7 @@
 //! The fields of a `--mount`, with their variables expanded. They are read in order: what some say
 //! depends on the type, which has to stand before them.
 
-use kiln_graph::Sharing;
+use kiln_graph::{BadUnixId, Sharing, UnixId};
 
 use crate::lint::truth;
 use crate::quote::quote;
@@ -53,9 +53,6 @@ const SHARINGS: &[(&str, Sharing)] = &[
     ("locked", Sharing::Locked),
 ];
 
-/// Ids are what the kernel takes for one: `-1` means none.
-const MAX_ID: u32 = 2_147_483_647;
-
 /// What a mount says; texts are empty where it says nothing.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
@@ -70,8 +67,8 @@ pub(super) struct Fields {
     pub(super) required: bool,
     pub(super) env: Option<String>,
     pub(super) mode: Option<u32>,
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
+    pub(super) uid: Option<UnixId>,
+    pub(super) gid: Option<UnixId>,
     /// Whether it is said that the mount can or can't be written to.
     is_access_said: bool,
 }
@@ -200,9 +197,9 @@ fn mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("invalid value {text} for mode: write an octal number up to 7777"))
 }
 
-fn id(name: &str, text: &str) -> Result<u32, String> {
-    let id = text.parse().ok().filter(|id| *id <= MAX_ID);
-    id.ok_or_else(|| format!("invalid value {text} for {name}: write a number up to {MAX_ID}"))
+fn id(name: &str, text: &str) -> Result<UnixId, String> {
+    let id = text.parse();
+    id.map_err(|error: BadUnixId| format!("invalid value {text} for {name}: {error}"))
 }
 
 /// A number of bytes as Go's `units.RAMInBytes` reads it: `64m`, `1.5 GiB`.

@@ -1,7 +1,7 @@
 //! `RUN --mount`.
 
 use kiln_graph::{
-    CacheMount, ImagePath, Input, Mount, MountKind, SecretMount, Sharing, SshMount, StepId,
+    CacheMount, ImagePath, Input, Mount, MountKind, SecretMount, Sharing, SshMount, StepId, UnixId,
 };
 
 use super::args::fault;
@@ -121,8 +121,8 @@ fn cache(fields: &Fields, from: Option<Input>) -> CacheMount {
         from,
         source: ImagePath::new(&fields.source),
         mode: fields.mode.unwrap_or(0o755),
-        uid: fields.uid.unwrap_or(0),
-        gid: fields.gid.unwrap_or(0),
+        uid: fields.uid.unwrap_or(UnixId::ROOT),
+        gid: fields.gid.unwrap_or(UnixId::ROOT),
         read_only: fields.read_only,
     }
 }
@@ -145,8 +145,8 @@ fn secret(state: &mut StageState, at: &Instruction, fields: &Fields) -> Mount {
         env: fields.env.clone(),
         required: fields.required,
         mode: fields.mode.unwrap_or(0o400),
-        uid: fields.uid.unwrap_or(0),
-        gid: fields.gid.unwrap_or(0),
+        uid: fields.uid.unwrap_or(UnixId::ROOT),
+        gid: fields.gid.unwrap_or(UnixId::ROOT),
     });
     let path = match fields.target.as_str() {
         "" => format!("/run/secrets/{}", base_name(id)),
@@ -191,8 +191,8 @@ fn ssh(
         id: id.to_owned(),
         required: fields.required,
         mode: fields.mode.unwrap_or(0o600),
-        uid: fields.uid.unwrap_or(0),
-        gid: fields.gid.unwrap_or(0),
+        uid: fields.uid.unwrap_or(UnixId::ROOT),
+        gid: fields.gid.unwrap_or(UnixId::ROOT),
     });
     Ok(Mount {
         target: target(state, &path),
