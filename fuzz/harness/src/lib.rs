@@ -12,6 +12,7 @@ use kiln_graph::{
 };
 use kiln_image::layer::{UnpackOptions, unpack};
 use kiln_share::{CacheTrust, RemoteRecord};
+use kiln_tree::{OverlayXattrs, TreeRoot};
 
 pub use registry::registry_answer;
 
@@ -144,10 +145,10 @@ pub fn layer_tar(data: &[u8]) {
         return;
     };
     let options = UnpackOptions {
-        opaque_xattr: "user.overlay.opaque",
+        xattrs: OverlayXattrs::User,
         give_away: false,
     };
-    _ = unpack(data, folder.path(), &options);
+    _ = unpack(data, &TreeRoot::at(folder.path()), &options);
 }
 
 /// The documents of an image, and the stored list of a tree's files.
