@@ -14,9 +14,21 @@ pub(crate) fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+    // Zeroes are the default action in the kernel's own structure, which has 32 bytes at the most. The
+    // C library refuses to set the two signals that it keeps to itself.
+    let default = [0u64; 4];
     for number in 1..=64 {
-        // SAFETY: no handler is installed; numbers that can't be set are refused.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // SAFETY: the structure lives until the call returns and names no handler; the last argument
+        // is the size of the kernel's set of signals. Numbers that can't be set are refused.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            )
+        };
     }
 }
 
