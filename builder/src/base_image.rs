@@ -1,6 +1,8 @@
 //! Base images: what their names in a build file stand for.
 
-use kiln_engine::Engine;
+use std::sync::Arc;
+
+use kiln_engine::{Engine, Event, EventSink};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{
     Checked, Compiled, DockerfileError, ImageRequest, ImageTable, Options, Outcome, ResolvedImage,
@@ -9,6 +11,7 @@ use kiln_frontend_dockerfile::{
 use kiln_graph::{BlobDigest, ImageConfig, ImageSource, Location};
 use kiln_image::{ImageError, Resolved};
 
+use crate::given::Given;
 use crate::lock::{Locker, is_mutable};
 use crate::{Assume, Error};
 
@@ -20,6 +23,9 @@ pub(crate) struct BaseImages<'a> {
     /// Which images are taken to be empty.
     pub(crate) assume: Assume,
     pub(crate) locker: &'a Locker,
+    pub(crate) given: &'a Given,
+    /// Is told of what is odd in them.
+    pub(crate) events: Arc<dyn EventSink>,
 }
 
 type Asked = Vec<(ImageRequest, Option<Location>)>;
@@ -104,6 +110,10 @@ impl BaseImages<'_> {
         request: &ImageRequest,
         location: Option<Location>,
     ) -> Result<ResolvedImage, Error> {
+        if !self.given.has_image(&request.name) {
+            let name = request.name.clone();
+            return Err(Error::NotGiven { name, location });
+        }
         let locked = self.locker.image(&request.name);
         if locked.is_none() && self.locker.is_required() && is_mutable(&request.name) {
             let what = format!("the image {}", request.name);
@@ -112,11 +122,12 @@ impl BaseImages<'_> {
         let found = self.find(request, locked);
         let found = found.map_err(|source| Error::BaseImage {
             source: Box::new(source),
-            location,
+            location: location.clone(),
         })?;
         if let (None, Some(named)) = (locked, found.named) {
             self.locker.note_image(&request.name, named);
         }
+        let config = self.checked(request, found.config, location)?;
         let source = ImageSource {
             name: match locked {
                 Some(digest) => pinned(&request.name, digest),
@@ -127,9 +138,33 @@ impl BaseImages<'_> {
         };
         Ok(ResolvedImage {
             source,
-            config: found.config,
+            config,
             is_known: true,
         })
+    }
+
+    /// The configuration, as far as it can be used.
+    fn checked(
+        &self,
+        request: &ImageRequest,
+        mut config: ImageConfig,
+        location: Option<Location>,
+    ) -> Result<ImageConfig, Error> {
+        let dropped = config.check().map_err(|reason| Error::BaseImage {
+            source: Box::new(ImageError::Document {
+                image: request.name.clone(),
+                reason: reason.to_string(),
+            }),
+            location,
+        })?;
+        if dropped > 0 {
+            let message = format!(
+                "{}: its configuration has {dropped} entries in Env that are no NAME=VALUE; they are left out",
+                request.name
+            );
+            self.events.event(Event::Warning { message });
+        }
+        Ok(config)
     }
 
     fn find(
@@ -174,6 +209,8 @@ pub fn compile_dockerfile(
         pull: false,
         assume: Assume::Nothing,
         locker: &Locker::default(),
+        given: &Given::default(),
+        events: Arc::new(|_| {}),
     };
     base.compile(file, options, images)
 }

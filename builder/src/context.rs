@@ -7,15 +7,15 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_engine::{Engine, EventSink, Request, Solved};
+use kiln_engine::{Engine, EventSink, Request, SecretProvider, Solved};
 use kiln_frontend_dockerfile::{is_remote, read_remote};
 use kiln_graph::{
-    Build, ContextSource, CopyFiles, FileAction, Files, GitSource, ImagePath, Input, Op, Owner,
-    Platform, Step, StepId, StepName, Target, UnixId,
+    Build, ContextSource, CopyFiles, Entitlements, FileAction, Files, GitSource, ImagePath, Input,
+    Op, Owner, Platform, Step, StepId, StepName, Target, UnixId,
 };
 use kiln_image::layer::is_tar;
 
-use crate::Error;
+use crate::{DockerfileRequest, Error};
 
 /// Where a build's files come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,115 +70,187 @@ pub(crate) struct Fetched {
     pub(crate) kept: Option<Solved>,
 }
 
-/// Brings a context here.
-pub(crate) fn fetch(
-    engine: &Engine,
-    from: &ContextFrom,
-    events: &Arc<dyn EventSink>,
-) -> Result<Fetched, Error> {
-    match from {
-        ContextFrom::Folder(folder) => Ok(Fetched {
-            folder: folder.clone(),
-            text: None,
-            time: None,
-            kept: None,
-        }),
-        ContextFrom::Stdin => from_stdin(engine, events),
-        ContextFrom::Remote(address) => from_remote(engine, address, events),
-    }
+/// Brings contexts here.
+pub(crate) struct Fetcher<'a> {
+    engine: &'a Engine,
+    events: Arc<dyn EventSink>,
+    allowed: &'a Entitlements,
+    secrets: Option<Arc<dyn SecretProvider>>,
 }
 
-fn from_stdin(engine: &Engine, events: &Arc<dyn EventSink>) -> Result<Fetched, Error> {
-    let scratch = engine.store().scratch_folder()?;
-    let file = scratch.join("context");
-    let fail = |source| Error::File {
-        what: "cannot read the build context from standard input".to_owned(),
-        source,
-    };
-    let copied = std::fs::File::create(&file)
-        .and_then(|mut out| std::io::copy(&mut std::io::stdin().lock(), &mut out));
-    let fetched = copied.map_err(fail).and_then(|_| {
-        let source = Op::Context(ContextSource {
-            name: "stdin".to_owned(),
-            ignore: Vec::new(),
-        });
-        as_context(engine, &file, source, Some(&scratch), None, events)
-    });
-    _ = std::fs::remove_dir_all(&scratch);
-    fetched
+/// Whose idea an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// The user's, who typed it: it is reached with what is theirs.
+    ByUser,
+    ByBuildFile,
 }
 
-fn from_remote(
-    engine: &Engine,
-    address: &str,
-    events: &Arc<dyn EventSink>,
-) -> Result<Fetched, Error> {
-    let source = read_remote(address, None, None).map_err(Error::Usage)?;
-    let is_git = matches!(source, Op::Git(_));
-    let (solved, root) = solve(engine, address, source.clone(), None, false, events)?;
-    let (folder, time) = (solved.folder(root)?, solved.latest_time(root)?);
-    if is_git {
-        return Ok(Fetched {
-            folder,
-            text: None,
-            time,
-            kept: Some(solved),
-        });
-    }
-    let only = std::fs::read_dir(&folder)
-        .ok()
-        .and_then(|mut names| names.next()?.ok());
-    let file = only.map_or_else(|| folder.clone(), |entry| entry.path());
-    as_context(engine, &file, source, None, time, events)
-}
-
-/// Brings a commit of a repository here: its files, for as long as the build is kept.
-pub(crate) fn fetch_commit(
-    engine: &Engine,
-    remote: &str,
-    commit: &str,
-    events: &Arc<dyn EventSink>,
-) -> Result<(Solved, PathBuf), Error> {
-    let source = Op::Git(GitSource {
-        remote: remote.to_owned(),
-        reference: commit.to_owned(),
-        subdir: ImagePath::root(),
-        keep_git_dir: false,
-        checksum: Some(commit.to_owned()),
-        submodules: false,
-    });
-    let (solved, root) = solve(engine, remote, source, None, false, events)?;
-    let folder = solved.folder(root)?;
-    Ok((solved, folder))
-}
-
-/// An archive is unpacked; anything else is a Dockerfile that needs no files. `time` is when the
-/// file was made; of an archive without it, the latest time in it counts.
-fn as_context(
-    engine: &Engine,
-    file: &Path,
+/// A small build that brings files here.
+struct Small<'s> {
+    name: &'s str,
     source: Op,
-    scratch: Option<&Path>,
-    time: Option<i64>,
-    events: &Arc<dyn EventSink>,
-) -> Result<Fetched, Error> {
-    if std::fs::File::open(file).is_ok_and(is_tar) {
-        let (solved, root) = solve(engine, "build context", source, scratch, true, events)?;
-        return Ok(Fetched {
-            folder: solved.folder(root)?,
-            text: None,
-            time: time.or(solved.latest_time(root)?),
-            kept: Some(solved),
-        });
+    /// The folder of the source, when it is a local one.
+    folder: Option<&'s Path>,
+    unpack: bool,
+    named: Named,
+}
+
+impl<'a> Fetcher<'a> {
+    pub(crate) fn new(engine: &'a Engine, request: &'a DockerfileRequest) -> Self {
+        Self {
+            engine,
+            events: request.events(),
+            allowed: &request.allowed,
+            secrets: request.secrets.clone(),
+        }
     }
-    let text = read_text(file)?;
-    let (solved, root) = solve(engine, "no files", Op::Scratch, None, false, events)?;
-    Ok(Fetched {
-        folder: solved.folder(root)?,
-        text: Some(text),
-        time,
-        kept: Some(solved),
-    })
+
+    /// Brings a context here.
+    pub(crate) fn fetch(&self, from: &ContextFrom) -> Result<Fetched, Error> {
+        match from {
+            ContextFrom::Folder(folder) => Ok(Fetched {
+                folder: folder.clone(),
+                text: None,
+                time: None,
+                kept: None,
+            }),
+            ContextFrom::Stdin => self.stdin(),
+            ContextFrom::Remote(address) => self.remote(address),
+        }
+    }
+
+    fn stdin(&self) -> Result<Fetched, Error> {
+        let scratch = self.engine.store().scratch_folder()?;
+        let file = scratch.join("context");
+        let fail = |source| Error::File {
+            what: "cannot read the build context from standard input".to_owned(),
+            source,
+        };
+        let copied = std::fs::File::create(&file)
+            .and_then(|mut out| std::io::copy(&mut std::io::stdin().lock(), &mut out));
+        let fetched = copied.map_err(fail).and_then(|_| {
+            let source = Op::Context(ContextSource {
+                name: "stdin".to_owned(),
+                ignore: Vec::new(),
+            });
+            self.as_context(&file, source, Some(&scratch), None)
+        });
+        _ = std::fs::remove_dir_all(&scratch);
+        fetched
+    }
+
+    fn remote(&self, address: &str) -> Result<Fetched, Error> {
+        let source = read_remote(address, None, None).map_err(Error::Usage)?;
+        let is_git = matches!(source, Op::Git(_));
+        let (solved, root) = self.solve(Small {
+            name: address,
+            source: source.clone(),
+            folder: None,
+            unpack: false,
+            named: Named::ByUser,
+        })?;
+        let (folder, time) = (solved.folder(root)?, solved.latest_time(root)?);
+        if is_git {
+            return Ok(Fetched {
+                folder,
+                text: None,
+                time,
+                kept: Some(solved),
+            });
+        }
+        let only = std::fs::read_dir(&folder)
+            .ok()
+            .and_then(|mut names| names.next()?.ok());
+        let file = only.map_or_else(|| folder.clone(), |entry| entry.path());
+        self.as_context(&file, source, None, time)
+    }
+
+    /// Brings a commit of a repository that a build file names here: its files, for as long as the
+    /// build is kept.
+    pub(crate) fn commit(&self, remote: &str, commit: &str) -> Result<(Solved, PathBuf), Error> {
+        let source = Op::Git(GitSource {
+            remote: remote.to_owned(),
+            reference: commit.to_owned(),
+            subdir: ImagePath::root(),
+            keep_git_dir: false,
+            checksum: Some(commit.to_owned()),
+            submodules: false,
+        });
+        let (solved, root) = self.solve(Small {
+            name: remote,
+            source,
+            folder: None,
+            unpack: false,
+            named: Named::ByBuildFile,
+        })?;
+        let folder = solved.folder(root)?;
+        Ok((solved, folder))
+    }
+
+    /// An archive is unpacked; anything else is a Dockerfile that needs no files. `time` is when the
+    /// file was made; of an archive without it, the latest time in it counts.
+    fn as_context(
+        &self,
+        file: &Path,
+        source: Op,
+        scratch: Option<&Path>,
+        time: Option<i64>,
+    ) -> Result<Fetched, Error> {
+        let is_archive = std::fs::File::open(file).is_ok_and(is_tar);
+        let (name, source, folder) = match is_archive {
+            true => ("build context", source, scratch),
+            false => ("no files", Op::Scratch, None),
+        };
+        let text = match is_archive {
+            true => None,
+            false => Some(read_text(file)?),
+        };
+        let (solved, root) = self.solve(Small {
+            name,
+            source,
+            folder,
+            unpack: is_archive,
+            named: Named::ByUser,
+        })?;
+        let latest = match is_archive {
+            true => solved.latest_time(root)?,
+            false => None,
+        };
+        Ok(Fetched {
+            folder: solved.folder(root)?,
+            text,
+            time: time.or(latest),
+            kept: Some(solved),
+        })
+    }
+
+    fn solve(&self, small: Small<'_>) -> Result<(Solved, StepId), Error> {
+        let mut build = Build::default();
+        let mut root = add(&mut build, small.name, small.source, Vec::new())?;
+        if small.unpack {
+            let name = "unpack the build context";
+            root = add(&mut build, name, unpacked(), vec![root])?;
+        }
+        build.targets.push(Target {
+            platform: Platform::host(),
+            root,
+            config: kiln_graph::ImageConfig::scratch(&Platform::host()),
+            history: Vec::new(),
+        });
+        let mut request = Request::new(build);
+        request.events = self.events.clone();
+        request.allowed = self.allowed.clone();
+        request.own_git = small.named == Named::ByUser;
+        if let Some(secrets) = &self.secrets {
+            request.secrets = secrets.clone();
+        }
+        if let Some(folder) = small.folder {
+            let name = "stdin".to_owned();
+            request.contexts.insert(name, folder.to_owned());
+        }
+        Ok((self.engine.solve(request)?, root))
+    }
 }
 
 /// Reads a build file.
@@ -199,41 +271,6 @@ pub(crate) fn text_of(file: &Path, read: std::io::Result<Vec<u8>>) -> Result<Str
     };
     String::from_utf8(read.map_err(fail)?)
         .map_err(|error| fail(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
-}
-
-fn solve(
-    engine: &Engine,
-    name: &str,
-    source: Op,
-    folder: Option<&Path>,
-    unpack: bool,
-    events: &Arc<dyn EventSink>,
-) -> Result<(Solved, StepId), Error> {
-    let mut build = Build::default();
-    let mut root = add(&mut build, name, source, Vec::new())?;
-    if unpack {
-        root = add(
-            &mut build,
-            "unpack the build context",
-            unpacked(),
-            vec![root],
-        )?;
-    }
-    let config = kiln_graph::ImageConfig::scratch(&Platform::host());
-    build.targets.push(Target {
-        platform: Platform::host(),
-        root,
-        config,
-        history: Vec::new(),
-    });
-    let mut request = Request::new(build);
-    request.events = events.clone();
-    if let Some(folder) = folder {
-        request
-            .contexts
-            .insert("stdin".to_owned(), folder.to_owned());
-    }
-    Ok((engine.solve(request)?, root))
 }
 
 fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<StepId, Error> {

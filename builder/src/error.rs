@@ -34,6 +34,16 @@ pub enum Error {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// The build file names an image of this machine that the user didn't give.
+    #[error(
+        "{name} is an image of this machine, which only you can give: with --build-context NAME={name} and FROM NAME, or with --allow fs.read=DIR"
+    )]
+    NotGiven {
+        /// The image.
+        name: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
     /// No sandbox can be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -78,6 +88,7 @@ impl Error {
             Self::Sandbox(_) => Fault::Environment,
             Self::File { .. }
             | Self::NotLocked { .. }
+            | Self::NotGiven { .. }
             | Self::Policy(_)
             | Self::NotReproducible(_)
             | Self::Usage(_) => Fault::User,
@@ -102,9 +113,9 @@ impl Error {
             Self::Dockerfile(error) => error.location.as_deref(),
             Self::Toml(error) => error.location.as_ref(),
             Self::Engine(error) => error.location(),
-            Self::BaseImage { location, .. } | Self::NotLocked { location, .. } => {
-                location.as_ref()
-            }
+            Self::BaseImage { location, .. }
+            | Self::NotLocked { location, .. }
+            | Self::NotGiven { location, .. } => location.as_ref(),
             _ => None,
         }
     }

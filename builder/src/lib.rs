@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod error;
 mod expire;
+mod given;
 mod inside;
 pub mod lock;
 mod open;

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_engine::{Engine, EventSink, Pins, Request, Solved};
+use kiln_engine::{Engine, EventSink, Pins, Request, SecretProvider, Solved};
 use kiln_frontend_dockerfile::ast::{Dockerfile, Kind};
 use kiln_frontend_dockerfile::{
     Checked, Compiled, ImageTable, Options, Outcome, Target, check, parse, parse_partial, targets,
 };
+use kiln_graph::Entitlements;
 
 use crate::base_image::BaseImages;
 use crate::build_file;
-use crate::context::{ContextFrom, fetch, text_of};
+use crate::context::{ContextFrom, Fetcher, text_of};
+use crate::given::Given;
 use crate::lock::{Lock, Locker, Open};
 use crate::toml_file;
 use crate::{Error, PathRule, Policy, Texts};
@@ -34,6 +36,11 @@ pub struct DockerfileRequest {
     pub pull: bool,
     /// Which base images are taken to be empty. Good enough to look at a file, not to build it.
     pub assume_images: Assume,
+    /// What the build file may ask for beyond what every build may. Directories that may be read
+    /// are whole paths without links.
+    pub allowed: Entitlements,
+    /// Lets git into repositories: the ones that contexts and included files are in.
+    pub secrets: Option<Arc<dyn SecretProvider>>,
     /// Is told what happens while contexts are fetched.
     pub events: Option<Arc<dyn EventSink>>,
     /// What `kiln.lock` is for.
@@ -107,6 +114,8 @@ pub struct Prepared {
     _kept: Vec<Arc<Solved>>,
     /// What the lock says of sources.
     pins: Pins,
+    /// What the build file may ask for.
+    allowed: Entitlements,
 }
 
 /// What is wrong with a Dockerfile.
@@ -273,7 +282,10 @@ impl Opened {
         let texts = Texts::of(self.text.as_str());
         let located = |error: Error| Box::new((error, texts.clone()));
         let locker = self.locker(request).map_err(located)?;
+        let given = Given::of(request);
         let images = BaseImages {
+            given: &given,
+            events: request.events(),
             engine,
             pull: request.pull,
             assume: request.assume_images,
@@ -312,7 +324,10 @@ impl Opened {
         request: &DockerfileRequest,
         locker: &Locker,
     ) -> Result<Prepared, Located> {
+        let given = Given::of(request);
         let images = BaseImages {
+            given: &given,
+            events: request.events(),
             engine,
             pull: request.pull,
             assume: request.assume_images,
@@ -343,6 +358,7 @@ impl Opened {
         let read = read.map_err(|error| Box::new((error, texts.clone())))?;
         let folders = self.contexts.folders.clone();
         Ok(Prepared {
+            allowed: request.allowed.clone(),
             texts,
             file: None,
             options,
@@ -380,6 +396,7 @@ impl Opened {
         fix_epoch(&mut options, Some(&file), self.contexts.time);
         let compiled = images.compile(&file, &options, &mut ImageTable::new());
         Ok(Prepared {
+            allowed: request.allowed.clone(),
             texts: Texts::of(self.text.as_str()),
             file: Some(file),
             options,
@@ -408,12 +425,13 @@ impl Prepared {
         let mut request = Request::new(self.compiled.build.clone());
         request.contexts.clone_from(&self.folders);
         request.pins = self.pins.clone();
+        request.allowed = self.allowed.clone();
         request
     }
 }
 
 fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, Error> {
-    let events = &request.events();
+    let fetcher = Fetcher::new(engine, request);
     let mut all = Contexts {
         folders: BTreeMap::new(),
         text: None,
@@ -426,7 +444,7 @@ fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, E
         .iter()
         .map(|(name, from)| (name.clone(), from));
     for (name, from) in std::iter::once(main).chain(named) {
-        let fetched = fetch(engine, from, events)?;
+        let fetched = fetcher.fetch(from)?;
         if name == "context" {
             (all.text, all.time) = (fetched.text, fetched.time);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_engine::{Engine, EventSink, Request, Solved};
+use kiln_engine::{Engine, Request, Solved};
 use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
 use kiln_frontend_toml::{
     self as toml_frontend, BuildFile, Included, NamedContext, ValueRequest, ValueSteps, ValueTable,
@@ -13,7 +13,7 @@ use kiln_frontend_toml::{
 use kiln_graph::ImageTable;
 
 use crate::base_image::BaseImages;
-use crate::context::fetch_commit;
+use crate::context::Fetcher;
 use crate::{Assume, DockerfileRequest, Error, PathRule, Policy, Texts};
 
 /// What a kiln.toml says.
@@ -122,19 +122,17 @@ pub(crate) fn images(
 
 /// Reads included files.
 struct Includes<'a> {
-    engine: &'a Engine,
+    fetcher: Fetcher<'a>,
     context: &'a Path,
-    events: Arc<dyn EventSink>,
     /// The repositories that were fetched.
     kept: RefCell<Vec<Arc<Solved>>>,
 }
 
 impl<'a> Includes<'a> {
-    fn new(engine: &'a Engine, request: &DockerfileRequest, context: &'a Path) -> Self {
+    fn new(engine: &'a Engine, request: &'a DockerfileRequest, context: &'a Path) -> Self {
         Self {
-            engine,
+            fetcher: Fetcher::new(engine, request),
             context,
-            events: request.events(),
             kept: RefCell::default(),
         }
     }
@@ -147,8 +145,7 @@ impl<'a> Includes<'a> {
                 commit,
                 path,
             } => {
-                let (engine, events) = (self.engine, &self.events);
-                let fetched = fetch_commit(engine, remote, commit, events);
+                let fetched = self.fetcher.commit(remote, commit);
                 let (solved, folder) = fetched.map_err(|error| error.to_string())?;
                 self.kept.borrow_mut().push(Arc::new(solved));
                 crate::inside::read(&folder, Path::new(path))
@@ -179,6 +176,7 @@ fn values(
     values: &mut ValueTable,
 ) -> Result<Solved, Error> {
     let mut build = Request::new(steps.build);
+    build.allowed = request.allowed.clone();
     build.contexts = folders(steps.folders, context)?;
     build
         .contexts

@@ -77,13 +77,27 @@ pub struct BuiltTransfer {
     pub bytes: u64,
 }
 
-/// How a build was asked for.
+/// How a build was asked for: what a later command needs to ask for the same, and no credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BuildCommand {
-    /// The folder it was called in.
+    /// The directory it was called in.
     pub folder: PathBuf,
-    /// The words after `kiln`.
-    pub words: Vec<String>,
+    /// Flags by their long names, and their values; the context has no name.
+    pub flags: Vec<BuildFlag>,
+    /// Flags that chose what was built, but whose values are not kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+/// A flag of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildFlag {
+    /// Its long name without dashes; empty for the context.
+    pub name: String,
+    /// Its value, if it takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
 /// A build.

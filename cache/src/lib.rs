@@ -27,7 +27,9 @@ mod volume;
 
 pub use attribution::{Attribution, Share};
 pub use blob::{Blob, BlobWriter};
-pub use build_record::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
+pub use build_record::{
+    BuildCommand, BuildFlag, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome,
+};
 pub use cost::Cost;
 pub use error::StoreError;
 pub use fsck::{Damage, FsckReport};

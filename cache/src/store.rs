@@ -192,14 +192,11 @@ impl Store {
     /// When the key can't be read or made.
     pub fn private_digest(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let path = self.path("private-key");
-        let read = || std::fs::read(&path).ok()?.try_into().ok();
-        let key: [u8; 32] = match read() {
-            Some(key) => key,
-            None => {
-                self.make_private_key(&path)?;
-                read().unwrap_or_default()
-            }
-        };
+        if !path.exists() {
+            self.make_private_key(&path)?;
+        }
+        let key = std::fs::read(&path).context("read", &path)?;
+        let key = <[u8; 32]>::try_from(key).map_err(|_| StoreError::Damaged(path))?;
         Ok(Digest::keyed(&key, bytes))
     }
 

@@ -127,6 +127,10 @@ impl Space {
             .args(args)
             .env("KILN_ROOT", self.path("store"))
             .current_dir(self.folder.path());
+        // Images that [`Self::image`] made are the user's to give.
+        if args.first() == Some(&"build") && self.path("evil").is_dir() {
+            command.args(["--allow", "fs.read=evil"]);
+        }
         command
     }
 

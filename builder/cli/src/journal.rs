@@ -6,6 +6,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
+use kiln_graph::address::redact;
+
+use crate::redacted::redacted;
+
+/// What is remembered of how a build was asked for, without credentials.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    /// What identifies builds of the same file, context and target.
+    pub(crate) subject: String,
+    /// The same for people.
+    pub(crate) title: String,
+    pub(crate) command: BuildCommand,
+}
 
 use crate::step_log::StepLog;
 
@@ -27,12 +40,7 @@ struct State {
 }
 
 impl Journal {
-    pub(crate) fn new(
-        store: Store,
-        next: Arc<dyn EventSink>,
-        subject: String,
-        title: String,
-    ) -> Self {
+    pub(crate) fn new(store: Store, next: Arc<dyn EventSink>, about: About) -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = millis(began.unwrap_or_default());
         let record = BuildRecord {
@@ -41,11 +49,11 @@ impl Journal {
             took: 0,
             ok: false,
             error: None,
-            subject,
-            title,
+            subject: about.subject,
+            title: about.title,
             steps: Vec::new(),
             transfers: Vec::new(),
-            command: command(),
+            command: about.command,
         };
         let state = State {
             record,
@@ -66,7 +74,7 @@ impl Journal {
         let mut state = self.lock();
         state.record.took = millis(self.began.elapsed());
         state.record.ok = error.is_none();
-        state.record.error = error;
+        state.record.error = error.map(|error| redact(&error).into_owned());
         if let Err(error) = self.store.put_build(&state.record) {
             let message = format!("this build is not remembered: {error}");
             self.next.event(Event::Warning { message });
@@ -208,19 +216,9 @@ impl Journal {
 
 impl EventSink for Journal {
     fn event(&self, event: Event) {
+        let event = redacted(event);
         self.note(&event);
         self.next.event(event);
-    }
-}
-
-/// How this program was called.
-fn command() -> BuildCommand {
-    let words = std::env::args_os().skip(1);
-    BuildCommand {
-        folder: std::env::current_dir().unwrap_or_default(),
-        words: words
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
     }
 }
 

@@ -1,9 +1,19 @@
 //! Makes what others wrote safe to show: a step's output, names and messages from build files,
-//! images and registries.
+//! images and registries. All text for terminals, logs and CI services passes through here.
 //!
 //! Terminals obey what is written to them: sequences (ECMA-48) move the cursor over what was
 //! written before, set the title, fill the clipboard, and make some answer as if by keyboard.
 //! Colours stay (`ESC [ … m`), and are ended with the line; all else goes.
+//!
+//! CI services take lines of a log for commands. What would be one is broken by a blank, and can
+//! still be read:
+//!
+//! - GitHub Actions: `::NAME …::` at a line's start, `##[NAME]` anywhere;
+//! - Azure Pipelines: `##vso[…]` and `##[…]` anywhere;
+//! - TeamCity: `##teamcity[…]` anywhere;
+//! - GitLab: `section_start:TIME:` and `section_end:TIME:` anywhere.
+
+mod command;
 
 use std::borrow::Cow;
 use std::iter::Peekable;
@@ -12,9 +22,19 @@ use std::str::Chars;
 const ESCAPE: char = '\u{1b}';
 const RESET: &str = "\u{1b}[0m";
 
-/// Text without any control characters but line feeds and tabs, and without sequences but colours.
+/// What kiln itself says: safe to show, and without what addresses in it carry to let somebody in.
+pub(crate) fn told(text: &str) -> Cow<'_, str> {
+    match kiln_graph::address::redact(text) {
+        Cow::Borrowed(text) => shown(text),
+        Cow::Owned(text) => Cow::Owned(shown(&text).into_owned()),
+    }
+}
+
+/// Text without any control characters but line feeds and tabs, without sequences but colours, and
+/// without commands to CI services.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| is_control(c) || is_reordering(c)) {
+    let is_odd = |c| is_control(c) || is_invisible(c);
+    if !text.chars().any(is_odd) && !command::may_be_in(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -23,7 +43,9 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
             Some(content) => (content, "\n"),
             None => (line, ""),
         };
-        line_into(&mut out, content);
+        let mut line = String::with_capacity(content.len());
+        line_into(&mut line, content);
+        command::break_into(&mut out, &line);
         out.push_str(end);
     }
     Cow::Owned(out)
@@ -49,7 +71,7 @@ fn line_into(out: &mut String, line: &str) {
             }
             '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => skip_string(&mut rest),
             '\u{9b}' => _ = control_sequence(&mut rest),
-            c if is_control(c) || is_reordering(c) => {}
+            c if is_control(c) || is_invisible(c) => {}
             c => out.push(c),
         }
     }
@@ -62,9 +84,10 @@ fn is_control(c: char) -> bool {
     c.is_control() && c != '\n' && c != '\t'
 }
 
-/// Characters that show a line in another order than it has (CVE-2021-42574).
-fn is_reordering(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters that show a line in another order than it has (CVE-2021-42574), or end it for some
+/// readers only.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
 /// What follows an escape character; given back when it is a colour.
@@ -155,6 +178,7 @@ mod tests {
                 prop_assert!(rest.strip_prefix('[').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || ";:".contains(c))), "{out:?}");
             }
             prop_assert!(out.chars().all(|c| !is_control(c) || c == ESCAPE), "{out:?}");
+            prop_assert_eq!(shown(&out), out.as_str());
         }
     }
 }

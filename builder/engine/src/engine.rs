@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::Store;
-use kiln_graph::{Build, StepId};
+use kiln_graph::{Build, Entitlements, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 
@@ -153,6 +153,11 @@ pub struct Request {
     pub jobs: usize,
     /// The network of steps that don't say which they want.
     pub network: DefaultNetwork,
+    /// What the build file may ask for beyond what every build may.
+    pub allowed: Entitlements,
+    /// Whether git may use the user's own configuration, credentials and keys: only where the user
+    /// typed the address, never for one that a build file names.
+    pub own_git: bool,
     /// Secrets and SSH agents.
     pub secrets: Arc<dyn SecretProvider>,
     /// Patterns of paths in which the user wants secrets to be left.
@@ -185,6 +190,8 @@ impl Request {
             pins: Pins::default(),
             jobs: DEFAULT_JOBS,
             network: DefaultNetwork::default(),
+            allowed: Entitlements::default(),
+            own_git: false,
             secrets: Arc::new(crate::NoSecrets),
             allow_secrets_in: Vec::new(),
             events: Arc::new(|_| {}),

@@ -83,6 +83,14 @@ pub enum EngineError {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// The build file asks for more than the user allows.
+    #[error("{entitlement} is not allowed: give --allow {entitlement} if you trust this step")]
+    NotAllowed {
+        /// What it asks for, in the words of `--allow`.
+        entitlement: &'static str,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
     /// A step left a secret behind.
     #[error(
         "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, remove it in the same step, or give --allow-secret-in PATH if it belongs there",
@@ -99,6 +107,14 @@ pub enum EngineError {
         name: String,
         /// Where the build file asks for it.
         location: Option<Location>,
+    },
+    /// What a step wrote can't be searched for secrets.
+    #[error("{place} can't be searched for secrets: {reason}; nothing of this step is kept")]
+    Search {
+        /// What can't be searched.
+        place: String,
+        /// Why.
+        reason: String,
     },
     /// The store failed.
     #[error(transparent)]
@@ -135,12 +151,15 @@ impl EngineError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Step(_) | Self::Missing { .. } | Self::Leak { .. } | Self::Cancelled => {
-                Fault::User
-            }
-            Self::Sandbox { .. } | Self::Output { .. } | Self::RemoteCache { .. } => {
-                Fault::Environment
-            }
+            Self::Step(_)
+            | Self::Missing { .. }
+            | Self::NotAllowed { .. }
+            | Self::Leak { .. }
+            | Self::Cancelled => Fault::User,
+            Self::Sandbox { .. }
+            | Self::Output { .. }
+            | Self::Search { .. }
+            | Self::RemoteCache { .. } => Fault::Environment,
             Self::Files { source, .. } => source.fault(),
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),
@@ -174,6 +193,7 @@ impl EngineError {
             Self::Sandbox { location, .. }
             | Self::Files { location, .. }
             | Self::Leak { location, .. }
+            | Self::NotAllowed { location, .. }
             | Self::Missing { location, .. } => location.as_ref(),
             _ => None,
         }

@@ -42,7 +42,7 @@ pub(crate) fn parts(
         Op::Files(files) => file_inputs(shared, step, files, inputs)?,
         _ => Vec::new(),
     };
-    let operation = serde_json::to_value(&step.op).unwrap_or_default();
+    let operation = crate::kept::operation(&shared.engine.store, &step.op)?;
     Ok(KeyParts {
         definition: shared.graph().definition(id),
         operation,
@@ -88,7 +88,11 @@ fn secret_input(shared: &Shared<'_>, id: &str) -> Result<Option<KeyInput>, Engin
     if !secrets.is_in_key(id) {
         return Ok(None);
     }
-    let Ok(Some(value)) = secrets.secret(id) else {
+    let given = secrets.secret(id).map_err(|reason| EngineError::Missing {
+        message: format!("the secret '{id}' can't be read: {reason}"),
+        location: None,
+    })?;
+    let Some(value) = given else {
         return Ok(None);
     };
     let content = ContentDigest(shared.engine.store.private_digest(value.expose())?);

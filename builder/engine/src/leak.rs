@@ -1,18 +1,21 @@
 //! Looks for secrets in what a step leaves behind: as they are, and in the encodings that
 //! programs store them in.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Mutex, PoisonError};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use kiln_graph::pattern::matches_deep;
 use kiln_graph::{Build, Entry, ImagePath, Manifest, Node, Op, Step, Timestamp};
-use kiln_tree::{Decision, Found, TreeRoot, walk};
+use kiln_tree::{Decision, Found, TreeError, TreePath, TreeRoot, walk};
 use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use crate::mask::Hidden;
+use crate::view::View;
 use crate::{EngineError, Request};
 
 /// How much of a file is searched at once, in bytes: what a processor's cache holds.
@@ -39,7 +42,10 @@ pub(crate) struct Finder {
 
 impl Finder {
     /// A finder, unless there is nothing to look for.
-    pub(crate) fn new(secrets: &[Hidden]) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When the secrets can't be looked for.
+    pub(crate) fn new(secrets: &[Hidden]) -> Result<Option<Self>, EngineError> {
         let (mut patterns, mut texts) = (Vec::new(), Vec::new());
         for secret in secrets.iter().filter(|secret| !secret.is_short()) {
             let pieces = telling(secret.bytes()).into_iter();
@@ -49,17 +55,19 @@ impl Finder {
                 texts.push(text);
             }
         }
-        let longest = texts.iter().map(Vec::len).max()?;
+        let Some(longest) = texts.iter().map(Vec::len).max() else {
+            return Ok(None);
+        };
         // Only for leftmost matches there is a vectorised search.
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostFirst)
             .build(&texts)
-            .ok()?;
-        Some(Self {
+            .map_err(|error| unsearched("what steps leave behind", &error))?;
+        Ok(Some(Self {
             automaton,
             patterns,
             longest,
-        })
+        }))
     }
 
     fn bytes(&self, bytes: &[u8]) -> Option<&Hit> {
@@ -67,37 +75,42 @@ impl Finder {
         Some(&self.patterns[found.pattern().as_usize()])
     }
 
-    /// Searches a file, its pieces side by side; what can't be read has nothing to hide.
-    fn file(&self, file: &File) -> Option<&Hit> {
-        let length = file.metadata().ok()?.len();
+    /// Searches a file, its pieces side by side.
+    fn file(&self, file: &File) -> std::io::Result<Option<&Hit>> {
+        let length = file.metadata()?.len();
         let pieces = (0..length.div_ceil(PIECE)).into_par_iter();
-        pieces.find_map_any(|piece| self.piece(file, piece * PIECE))
+        let hit = pieces.find_map_any(|piece| self.piece(file, piece * PIECE).transpose());
+        hit.transpose()
     }
 
     /// Searches for what begins in one piece of a file.
-    fn piece(&self, file: &File, start: u64) -> Option<&Hit> {
+    fn piece(&self, file: &File, start: u64) -> std::io::Result<Option<&Hit>> {
         let end = start + PIECE + self.longest as u64 - 1;
         let mut buffer = vec![0; CHUNK + self.longest];
         let (mut at, mut kept) = (start, 0);
         while at < end {
-            let count = file.read_at(&mut buffer[kept..], at).ok()?;
+            let count = file.read_at(&mut buffer[kept..], at)?;
             if count == 0 {
-                return None;
+                return Ok(None);
             }
             at += count as u64;
             let filled = kept + count;
             if let Some(hit) = self.bytes(&buffer[..filled]) {
-                return Some(hit);
+                return Ok(Some(hit));
             }
             kept = filled.min(self.longest - 1);
             buffer.copy_within(filled - kept..filled, 0);
         }
-        None
+        Ok(None)
     }
 
-    /// Searches an entry of a tree whose files lie in `folder`; and says where it was, without
+    /// Searches an entry of a tree whose content lies at `content`; and says where it was, without
     /// repeating a name that is the secret itself.
-    fn entry(&self, entry: &Entry, folder: &TreeRoot) -> Option<(String, &Hit)> {
+    fn entry(
+        &self,
+        entry: &Entry,
+        content: &TreePath,
+    ) -> Result<Option<(String, &Hit)>, EngineError> {
         if let Some(hit) = self.bytes(entry.path.relative_bytes()) {
             let above = entry
                 .path
@@ -106,64 +119,175 @@ impl Finder {
             let above = above
                 .max_by_key(|path| path.relative_bytes().len())
                 .unwrap_or_default();
-            return Some((format!("a name in {above}"), hit));
+            return Ok(Some((format!("a name in {above}"), hit)));
         }
-        self.content(entry, folder)
-            .map(|hit| (entry.path.to_string(), hit))
+        let hit = self.content(entry, content)?;
+        Ok(hit.map(|hit| (entry.path.to_string(), hit)))
     }
 
-    fn content(&self, entry: &Entry, folder: &TreeRoot) -> Option<&Hit> {
-        let attributes = entry.xattrs.values().find_map(|value| self.bytes(value));
-        let own = || match &entry.node {
-            Node::File { .. } => self.file(&folder.open_file(&entry.path).ok()?),
-            Node::Symlink { target } => self.bytes(target),
-            _ => None,
-        };
-        attributes.or_else(own)
+    fn content(&self, entry: &Entry, content: &TreePath) -> Result<Option<&Hit>, EngineError> {
+        let hit = entry.xattrs.values().find_map(|value| self.bytes(value));
+        match &entry.node {
+            _ if hit.is_some() => Ok(hit),
+            Node::File { .. } => {
+                let hit = content.open_file().and_then(|file| self.file(&file));
+                hit.map_err(|error| unsearched(&entry.path.to_string(), &error))
+            }
+            Node::Symlink { target } => Ok(self.bytes(target)),
+            _ => Ok(None),
+        }
     }
 
-    /// Searches what a step changed, and what it changed in cache volumes.
+    /// Searches what a step changed, and what it changed in cache volumes. What the step began with
+    /// is no leak when it is found again.
     pub(crate) fn check(&self, changed: &Changed<'_>) -> Result<(), EngineError> {
         let allowed = |path: &[u8]| {
             let is = |pattern: &String| matches_deep(pattern.trim_start_matches('/'), path);
             changed.allowed.iter().any(is)
         };
+        let leaked = |entry: &Entry| {
+            if allowed(entry.path.relative_bytes()) {
+                return Ok(None);
+            }
+            let content = TreePath {
+                root: changed.folder.clone(),
+                path: entry.path.clone(),
+            };
+            self.unless_known(self.entry(entry, &content)?, &changed.base)
+        };
         let entries = changed.manifest.entries().par_iter();
-        let leak = entries.find_map_any(|entry| {
-            let found = self.entry(entry, changed.folder)?;
-            (!allowed(entry.path.relative_bytes())).then_some(found)
-        });
-        let leak = leak.or_else(|| {
-            let volumes = changed.volumes.iter();
-            volumes.clone().find_map(|folder| {
-                self.folder(folder, changed.started)
-                    .map(|(name, hit)| (format!("{name} of a cache volume"), hit))
-            })
-        });
-        match leak {
+        let mut leak = entries.find_map_any(|entry| leaked(entry).transpose());
+        if leak.is_none() {
+            let mut volumes = changed.volumes.iter();
+            leak = volumes.find_map(|folder| self.volume(folder, changed).transpose());
+        }
+        match leak.transpose()? {
             None => Ok(()),
             Some((place, hit)) => Err(found(hit, &place, Some(changed.step))),
         }
     }
 
-    /// Searches the files of a folder that changed since `started`. Other steps may change it at
-    /// the same time: what is gone when it is its turn is passed over.
-    fn folder(&self, folder: &TreeRoot, started: Timestamp) -> Option<(String, &Hit)> {
+    /// What was found, unless the step's root had that secret before.
+    fn unless_known<'f>(
+        &'f self,
+        found: Option<(String, &'f Hit)>,
+        base: &Base<'_>,
+    ) -> Result<Option<(String, &'f Hit)>, EngineError> {
+        match found {
+            Some((_, hit)) if base.has(self, hit)? => Ok(None),
+            other => Ok(other),
+        }
+    }
+
+    /// Searches the files of a volume that changed since the step started.
+    fn volume(
+        &self,
+        folder: &TreeRoot,
+        changed: &Changed<'_>,
+    ) -> Result<Option<(String, &Hit)>, EngineError> {
+        let fail = |reason: &dyn std::fmt::Display| unsearched("a cache volume", reason);
         let take_all = |_: &ImagePath, _: bool| Decision::Take;
         let visit = |found: &Found<'_>| {
-            let name = found.path.file_name().unwrap_or_default();
-            let is_new = found.stat.st_ctime >= started.seconds;
-            let hit = match found.kind {
-                FileType::Directory => None,
-                FileType::RegularFile if is_new => {
-                    self.bytes(name).or_else(|| self.file(&found.open().ok()?))
-                }
-                _ => self.bytes(name),
-            };
-            Ok(hit.map(|hit| (String::from_utf8_lossy(name).into_owned(), hit)))
+            let found = self
+                .volume_file(found, changed.started)
+                .map_err(|e| fail(&e));
+            Ok(found.transpose())
         };
-        let hits = walk(folder, &ImagePath::root(), &take_all, &visit);
-        hits.ok()?.into_iter().next()
+        for _ in 0..MAX_WALKS {
+            let hits = match walk(folder, &ImagePath::root(), &take_all, &visit) {
+                Ok(hits) => hits,
+                // Other steps may remove directories at the same time.
+                Err(TreeError::Io { source, .. }) if is_gone(&source) => continue,
+                Err(error) => return Err(fail(&error)),
+            };
+            for hit in hits {
+                let leak = self.unless_known(Some(hit?), &changed.base)?;
+                if leak.is_some() {
+                    return Ok(leak);
+                }
+            }
+            return Ok(None);
+        }
+        Err(fail(&"other steps remove its directories all the time"))
+    }
+
+    /// Searches one thing in a volume.
+    fn volume_file(
+        &self,
+        found: &Found<'_>,
+        started: Timestamp,
+    ) -> std::io::Result<Option<(String, &Hit)>> {
+        let name = found.path.file_name().unwrap_or_default();
+        if let Some(hit) = self.bytes(name) {
+            return Ok(Some(("a name in a cache volume".to_owned(), hit)));
+        }
+        let hit = match found.kind {
+            FileType::RegularFile if found.stat.st_ctime >= started.seconds => match found.open() {
+                Ok(file) => self.file(&file)?,
+                Err(error) if is_gone(&error) => None,
+                Err(error) => return Err(error),
+            },
+            FileType::Symlink => match found.read_link() {
+                Ok(target) => self.bytes(&target),
+                Err(error) if is_gone(&error) => None,
+                Err(error) => return Err(error),
+            },
+            _ => None,
+        };
+        let name = String::from_utf8_lossy(name);
+        Ok(hit.map(|hit| (format!("{name} of a cache volume"), hit)))
+    }
+}
+
+/// How often a volume is looked through from its root when directories go meanwhile.
+const MAX_WALKS: usize = 20;
+
+/// Whether something was removed, or replaced, since its name was read.
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+    matches!(error.kind(), InvalidInput | NotADirectory | NotFound)
+}
+
+/// What a step started from.
+pub(crate) struct Base<'a> {
+    view: &'a View,
+    /// Which secrets are known to be in it, or not.
+    known: Mutex<BTreeMap<String, bool>>,
+}
+
+impl<'a> Base<'a> {
+    pub(crate) fn new(view: &'a View) -> Self {
+        Self {
+            view,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether a secret that was found was there before.
+    fn has(&self, finder: &Finder, hit: &Hit) -> Result<bool, EngineError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = known().get(&hit.secret).copied();
+        if let Some(noted) = noted {
+            return Ok(noted);
+        }
+        let files = self.view.flatten();
+        let is_same = |entry: &Entry, content: &TreePath| -> Result<Option<_>, EngineError> {
+            let found = finder.entry(entry, content)?;
+            Ok(found.filter(|(_, other)| other.secret == hit.secret))
+        };
+        // The lock is not held here: this thread may take up another search while it waits.
+        let found = files.par_iter();
+        let found = found.find_map_any(|(entry, content)| is_same(entry, content).transpose());
+        let found = found.transpose()?.is_some();
+        known().insert(hit.secret.clone(), found);
+        Ok(found)
+    }
+}
+
+fn unsearched(place: &str, reason: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Search {
+        place: place.to_owned(),
+        reason: reason.to_string(),
     }
 }
 
@@ -172,6 +296,7 @@ pub(crate) struct Changed<'a> {
     pub(crate) step: &'a Step,
     pub(crate) manifest: &'a Manifest,
     pub(crate) folder: &'a TreeRoot,
+    pub(crate) base: Base<'a>,
     pub(crate) volumes: &'a [TreeRoot],
     pub(crate) started: Timestamp,
     /// Paths in which the user wants secrets.
@@ -264,27 +389,32 @@ pub(crate) fn named(build: &Build) -> Vec<&str> {
     ids
 }
 
-/// Searches the configurations and histories of the images that are wanted.
+/// Searches the configurations and histories of the images that are wanted, for the secrets that are
+/// at hand: nobody is asked for one that no step was given.
 pub(crate) fn check_configurations(request: &Request) -> Result<(), EngineError> {
-    let ids = named(&request.build);
-    let given = ids.iter().filter_map(|id| {
-        let value = request.secrets.secret(id).ok()??;
-        Some(Hidden::new(id, value.expose()))
-    });
-    let secrets: Vec<Hidden> = given.collect();
-    let Some(finder) = Finder::new(&secrets) else {
+    let mut secrets = Vec::new();
+    for id in named(&request.build) {
+        if !request.secrets.is_sensitive(id) {
+            continue;
+        }
+        let given = request.secrets.at_hand(id);
+        let given = given.map_err(|reason| EngineError::Missing {
+            message: format!("the secret '{id}' can't be read: {reason}"),
+            location: None,
+        })?;
+        secrets.extend(given.map(|value| Hidden::new(id, value.expose())));
+    }
+    let Some(finder) = Finder::new(&secrets)? else {
         return Ok(());
     };
     for target in &request.build.targets {
-        let config = serde_json::to_vec(&target.config).unwrap_or_default();
+        let config = serde_json::to_vec(&target.config);
+        let config = config.map_err(|error| unsearched("the image's configuration", &error))?;
         if let Some(hit) = finder.bytes(&config) {
             return Err(found(hit, "the image's configuration", None));
         }
-        let lines = target.history.iter();
-        if let Some(hit) = lines
-            .filter_map(|line| finder.bytes(line.created_by.as_bytes()))
-            .next()
-        {
+        let mut lines = target.history.iter();
+        if let Some(hit) = lines.find_map(|line| finder.bytes(line.created_by.as_bytes())) {
             return Err(found(hit, "the image's history", None));
         }
     }
@@ -297,7 +427,8 @@ mod tests {
     use base64::Engine as _;
 
     fn finder(value: &str) -> Finder {
-        Finder::new(&[Hidden::new("token", value.as_bytes())]).unwrap()
+        let finder = Finder::new(&[Hidden::new("token", value.as_bytes())]);
+        finder.unwrap().unwrap()
     }
 
     #[test]
@@ -340,10 +471,14 @@ mod tests {
             let mut bytes = vec![b'.'; length];
             bytes[at..at + 7].copy_from_slice(b"hunter2");
             std::fs::write(&path, &bytes).unwrap();
-            assert!(finder.file(&File::open(&path).unwrap()).is_some(), "{at}");
+            let found = finder.file(&File::open(&path).unwrap()).unwrap();
+            assert!(found.is_some(), "{at}");
         }
         std::fs::write(&path, vec![b'.'; length]).unwrap();
-        assert!(finder.file(&File::open(&path).unwrap()).is_none());
+        let found = finder.file(&File::open(&path).unwrap()).unwrap();
+        assert!(found.is_none());
+        let directory = File::open(folder.path()).unwrap();
+        assert!(finder.file(&directory).is_err());
     }
 
     #[test]
@@ -359,6 +494,7 @@ mod tests {
 
     #[test]
     fn short_secrets_are_not_searched_for() {
-        assert!(Finder::new(&[Hidden::new("pin", b"1234\n")]).is_none());
+        let finder = Finder::new(&[Hidden::new("pin", b"1234\n")]);
+        assert!(finder.unwrap().is_none());
     }
 }

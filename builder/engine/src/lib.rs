@@ -3,6 +3,7 @@
 //! [`Engine::solve`] takes a [`Request`] and gives a [`Solved`]; that makes [`Image`]s and file
 //! trees of it. Everything that happens is told to the request's [`EventSink`].
 
+mod allowed;
 mod assemble;
 mod cancel;
 mod context;
@@ -18,6 +19,7 @@ mod forecast;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod inspect;
+mod kept;
 mod key;
 mod layering;
 mod layers;

@@ -5,7 +5,7 @@ use std::fmt;
 use aho_corasick::{AhoCorasick, MatchKind};
 use zeroize::Zeroizing;
 
-use crate::Stream;
+use crate::{EngineError, Stream};
 
 /// Values shorter than this turn up by chance: they are neither hidden nor searched for.
 pub(crate) const SHORTEST: usize = 6;
@@ -61,18 +61,26 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    pub(crate) fn new(secrets: &[Hidden]) -> Self {
+    /// A mask for some secrets.
+    ///
+    /// # Errors
+    /// When they can't be looked for: then nothing may be shown.
+    pub(crate) fn new(secrets: &[Hidden]) -> Result<Self, EngineError> {
         let all = secrets.iter().flat_map(Hidden::needles);
         let needles: Vec<Zeroizing<Vec<u8>>> =
             all.map(|needle| Zeroizing::new(needle.to_vec())).collect();
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(needles.iter().map(|needle| needle.as_slice()));
-        Self {
-            finder: finder.ok().filter(|_| !needles.is_empty()),
+        let finder = finder.map_err(|error| EngineError::Search {
+            place: "the output of a step".to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            finder: Some(finder).filter(|_| !needles.is_empty()),
             needles,
             held: Default::default(),
-        }
+        })
     }
 
     /// What of a stream may be shown now.
@@ -121,7 +129,7 @@ mod tests {
             .iter()
             .map(|value| Hidden::new("id", value.as_bytes()))
             .collect();
-        let mut mask = Mask::new(&secrets);
+        let mut mask = Mask::new(&secrets).unwrap();
         let mut shown: Vec<u8> = pieces
             .iter()
             .flat_map(|piece| mask.pass(Stream::Stdout, piece))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_graph::address::redact_userinfo;
 use kiln_graph::{BlobDigest, GitSource, HttpSource, Op, StepId};
 
 use crate::EngineError;
@@ -11,9 +12,9 @@ use crate::source::{Git, known_download};
 /// Commits and digests by what they stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pins {
-    /// Commits by repository and branch or tag (empty: the default branch).
+    /// Commits by repository, without userinfo, and branch or tag (empty: the default branch).
     pub git: BTreeMap<(String, String), String>,
-    /// Digests by address.
+    /// Digests by address, without userinfo.
     pub http: BTreeMap<String, BlobDigest>,
 }
 
@@ -27,11 +28,23 @@ pub enum Pin {
 }
 
 impl Pins {
+    /// What a commit is kept under.
+    #[must_use]
+    pub fn git_key(source: &GitSource) -> (String, String) {
+        let remote = redact_userinfo(&source.remote).into_owned();
+        (remote, source.reference.clone())
+    }
+
+    /// What a digest is kept under.
+    #[must_use]
+    pub fn http_key(source: &HttpSource) -> String {
+        redact_userinfo(&source.url).into_owned()
+    }
+
     /// A source at the commit that is known for it.
     pub(crate) fn git(&self, source: &GitSource) -> GitSource {
-        let key = (source.remote.clone(), source.reference.clone());
         let mut source = source.clone();
-        if let Some(commit) = self.git.get(&key) {
+        if let Some(commit) = self.git.get(&Self::git_key(&source)) {
             source.reference.clone_from(commit);
         }
         source
@@ -39,7 +52,7 @@ impl Pins {
 
     /// A source with the digest that is known for it.
     pub(crate) fn http(&self, source: &HttpSource) -> HttpSource {
-        let pinned = self.http.get(&source.url).copied();
+        let pinned = self.http.get(&Self::http_key(source)).copied();
         HttpSource {
             checksum: source.checksum.or(pinned),
             ..source.clone()
@@ -62,6 +75,7 @@ impl Engine {
                     source,
                     engine: self,
                     cancel: &request.cancel,
+                    request,
                 };
                 git.resolve().map(Pin::Commit).map(Some)
             }

@@ -37,6 +37,21 @@ pub trait SecretProvider: Send + Sync {
     /// In plain words, when the user gave the secret but it can't be read.
     fn secret(&self, id: &str) -> Result<Option<SecretValue>, String>;
 
+    /// The value of the secret `id` if having it asks nobody: it was fetched before, or is a file or
+    /// variable. `None` when it isn't at hand, or the user gave none.
+    ///
+    /// # Errors
+    /// As [`Self::secret`].
+    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, String> {
+        self.secret(id)
+    }
+
+    /// Whether the secret `id` must not be seen: it is masked in outputs and searched for in what
+    /// steps leave behind. Public bytes, such as certificates, need not be.
+    fn is_sensitive(&self, _id: &str) -> bool {
+        true
+    }
+
     /// The socket of the SSH agent `id`; `None` when the user gave none.
     fn ssh_agent(&self, id: &str) -> Option<PathBuf>;
 

@@ -145,6 +145,7 @@ impl Engine {
         request: &Request,
         targets: &[StepId],
     ) -> Result<(Answers, Session), EngineError> {
+        crate::allowed::check(&request.build.graph, targets, &request.allowed)?;
         crate::leak::check_configurations(request)?;
         let session = self.store.session()?;
         let mut schedule = Schedule::new(&request.build.graph, targets);
@@ -153,6 +154,8 @@ impl Engine {
         });
         let shared = Shared::new(self, request)?;
         let mut answers = run_all(&shared, &mut schedule)?;
+        // Steps may have been given secrets that nobody had asked for before.
+        crate::leak::check_configurations(request)?;
         answers.exports = shared.exports;
         self.store.settle()?;
         Ok((answers, session))

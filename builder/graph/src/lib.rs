@@ -6,14 +6,17 @@
 //! [`ImageConfig`] document. Nothing here reads a file, a clock or the environment: the same
 //! input gives the same graph, byte for byte.
 
+pub mod address;
 mod base_image;
 mod blob_digest;
 mod build;
 mod bytes_text;
 mod chmod;
+mod config_check;
 mod digest;
 mod duration;
 pub mod encode;
+mod entitlement;
 mod fault;
 mod graph;
 mod image_config;
@@ -33,8 +36,10 @@ pub use base_image::{ImageRequest, ImageTable, ResolvedImage};
 pub use blob_digest::{BadBlobDigest, BlobDigest};
 pub use build::{Build, Export, HistoryLine, LayerOrigin, Stage, StageStep, Target};
 pub use chmod::{BadMode, Chmod};
+pub use config_check::{BadConfig, MAX_CONFIG_ENTRIES};
 pub use digest::{BadDigest, ContentDigest, DefinitionDigest, Digest, StepKey, TreeId};
 pub use duration::parse_duration;
+pub use entitlement::{BadEntitlement, Entitlement, Entitlements};
 pub use fault::Fault;
 pub use graph::{DEFINITION_VERSION, Graph, GraphError, StepId};
 pub use image_config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig, StringSet};

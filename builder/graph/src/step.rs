@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::redact;
 use crate::{Location, Op, Platform};
 
 /// The stable name of a step, shown to people and used to select it.
@@ -20,12 +21,14 @@ pub struct StepName {
     pub text: String,
 }
 
+/// Without what addresses carry to let somebody in: names are shown, logged and stored.
 impl fmt::Display for StepName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = redact(&self.text);
         match (self.stage.as_str(), self.number) {
-            ("", _) => f.write_str(&self.text),
-            (stage, 0) => write!(f, "{stage}: {}", self.text),
-            (stage, number) => write!(f, "{stage}[{number}] {}", self.text),
+            ("", _) => f.write_str(&text),
+            (stage, 0) => write!(f, "{stage}: {text}"),
+            (stage, number) => write!(f, "{stage}[{number}] {text}"),
         }
     }
 }

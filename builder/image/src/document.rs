@@ -126,7 +126,7 @@ impl Document {
     /// Reads a document; the reason why not, in words.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value = serde_json::from_slice(bytes)
-            .map_err(|error| format!("its manifest is not JSON: {error}"))?;
+            .map_err(|error| format!("its manifest is not JSON: {}", unread(&error)))?;
         if value["schemaVersion"] == 1 {
             return Err("its manifest has Docker's old schema 1, which is not supported: push it again with a newer tool".to_owned());
         }
@@ -135,7 +135,7 @@ impl Document {
         } else {
             serde_json::from_value(value).map(Self::Manifest)
         };
-        read.map_err(|error| format!("its manifest can't be understood: {error}"))
+        read.map_err(|error| format!("its manifest can't be understood: {}", unread(&error)))
     }
 }
 
@@ -157,4 +157,17 @@ pub(crate) fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Desc
             .next()
             .filter(|only| only.platform.is_none() && images.count() == 1)
     })
+}
+/// Why a document can't be read, without repeating what is in it.
+pub(crate) fn unread(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let text = error.to_string();
+    if text.starts_with("missing field") {
+        return text;
+    }
+    let what = match error.classify() {
+        Category::Syntax | Category::Eof => "no JSON",
+        Category::Data | Category::Io => "not what is expected there",
+    };
+    format!("{what} at line {} column {}", error.line(), error.column())
 }

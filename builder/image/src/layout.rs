@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use kiln_graph::{BlobDigest, ImageConfig, Platform};
 use serde::Deserialize;
 
-use crate::document::{Document, Index, choose};
+use crate::document::{Document, Index, choose, unread};
 use crate::resolve::{Resolved, available, build_resolved};
 use crate::{Descriptor, ImageError, Manifest, media_type};
 
@@ -55,9 +55,16 @@ impl Layout {
 
     /// Opens a tar.
     pub(crate) fn open_tar(file: &Path) -> Result<Self, ImageError> {
-        let places = index_tar(file).map_err(|source| ImageError::Io {
-            what: file.display().to_string(),
-            source,
+        let places = index_tar(file).map_err(|source| match source.raw_os_error() {
+            Some(_) => ImageError::Io {
+                what: file.display().to_string(),
+                source,
+            },
+            // What the reader says may repeat the file, which may be any.
+            None => ImageError::Document {
+                image: file.display().to_string(),
+                reason: "it is no archive of an image".to_owned(),
+            },
         })?;
         if places.contains_key("index.json") {
             return Self::read_index(Place::Tar(file.to_owned(), places));
@@ -87,8 +94,9 @@ impl Layout {
             what: format!("{} is no OCI layout", layout.name()),
             source,
         })?;
-        layout.index = serde_json::from_slice(&bytes)
-            .map_err(|error| layout.fail(format!("its index can't be understood: {error}")))?;
+        layout.index = serde_json::from_slice(&bytes).map_err(|error| {
+            layout.fail(format!("its index can't be understood: {}", unread(&error)))
+        })?;
         Ok(layout)
     }
 
@@ -98,7 +106,10 @@ impl Layout {
             self.fail("it has neither index.json nor manifest.json: it is no image")
         })?;
         let saved: Vec<Saved> = serde_json::from_slice(&bytes).map_err(|error| {
-            self.fail(format!("its manifest.json can't be understood: {error}"))
+            self.fail(format!(
+                "its manifest.json can't be understood: {}",
+                unread(&error)
+            ))
         })?;
         for image in &saved {
             self.add_saved(image)?;
@@ -108,8 +119,12 @@ impl Layout {
 
     fn add_saved(&mut self, image: &Saved) -> Result<(), ImageError> {
         let config = self.read_file(&image.config)?;
-        let about: ImageConfig = serde_json::from_slice(&config)
-            .map_err(|error| self.fail(format!("a configuration can't be understood: {error}")))?;
+        let about: ImageConfig = serde_json::from_slice(&config).map_err(|error| {
+            self.fail(format!(
+                "a configuration can't be understood: {}",
+                unread(&error)
+            ))
+        })?;
         let describe = |media_type: &str, digest, size| Descriptor {
             media_type: media_type.to_owned(),
             digest,

@@ -4,7 +4,7 @@ use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use sha2::{Digest as _, Sha256};
 
 use crate::client::wrong_digest;
-use crate::document::{Document, Manifest, choose};
+use crate::document::{Document, Manifest, choose, unread};
 use crate::layout::Layout;
 use crate::{Client, ImageError, ImageName, Reference};
 
@@ -134,8 +134,12 @@ pub(crate) fn build_resolved(
         image: image.to_owned(),
         reason,
     };
-    let config: ImageConfig = serde_json::from_slice(config)
-        .map_err(|error| fail(format!("its configuration can't be understood: {error}")))?;
+    let config: ImageConfig = serde_json::from_slice(config).map_err(|error| {
+        fail(format!(
+            "its configuration can't be understood: {}",
+            unread(&error)
+        ))
+    })?;
     let ids = &config.rootfs.diff_ids;
     if ids.len() != manifest.layers.len() {
         return Err(fail(format!(

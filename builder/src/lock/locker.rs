@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use kiln_engine::{Engine, Pin, Request};
+use kiln_engine::{Engine, Pin, Pins, Request};
 use kiln_graph::{BlobDigest, Build, GitSource, HttpSource, Op, StepId};
 
 use super::{Lock, is_commit};
@@ -109,22 +109,20 @@ impl Locker {
     /// Notes the commit that a branch or tag stands for.
     fn note_git(&self, source: &GitSource, commit: String) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (source.remote.clone(), source.reference.clone());
-        used.sources.git.insert(key, commit);
+        used.sources.git.insert(Pins::git_key(source), commit);
     }
 
     /// Notes the digest of a file.
     fn note_http(&self, source: &HttpSource, checksum: BlobDigest) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.sources.http.insert(source.url.clone(), checksum);
+        used.sources.http.insert(Pins::http_key(source), checksum);
     }
 
     fn has_git(&self, source: &GitSource) -> bool {
         if is_commit(&source.reference) {
             return true;
         }
-        let key = (source.remote.clone(), source.reference.clone());
-        let commit = self.lock.sources.git.get(&key);
+        let commit = self.lock.sources.git.get(&Pins::git_key(source));
         if let Some(commit) = commit {
             self.note_git(source, commit.clone());
         }
@@ -135,7 +133,7 @@ impl Locker {
         if source.checksum.is_some() {
             return true;
         }
-        let checksum = self.lock.sources.http.get(&source.url);
+        let checksum = self.lock.sources.http.get(&Pins::http_key(source));
         if let Some(checksum) = checksum {
             self.note_http(source, *checksum);
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An agent's socket, and the agent when it is ours.
 #[derive(Debug)]
@@ -43,10 +43,13 @@ impl Agent {
 
     /// Starts OpenSSH's agent and gives it keys.
     fn with_keys(keys: &[PathBuf]) -> Result<Self, String> {
-        let folder = std::env::temp_dir().join(format!("kiln-agent-{}", std::process::id()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        let name = format!("kiln-agent-{}-{now}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        // One that is there already is somebody else's.
         let private =
             std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-                .recursive(true)
                 .create(&folder);
         private.map_err(|error| format!("{}: {error}", folder.display()))?;
         let socket = folder.join("socket");

@@ -13,15 +13,16 @@ impl SecretSource for Exec {
         "exec"
     }
 
-    /// The command's standard output, without the line's end.
+    /// The command's standard output, without the line's end. Errors don't repeat the command, which
+    /// may hold a credential itself.
     fn fetch(&self, command: &str) -> Result<SecretValue, String> {
         let output = Command::new("/bin/sh")
             .args(["-c", command])
             .stderr(Stdio::inherit())
             .output()
-            .map_err(|error| format!("'{command}' can't be run: {error}"))?;
+            .map_err(|error| format!("/bin/sh can't be run: {error}"))?;
         if !output.status.success() {
-            return Err(format!("'{command}' failed: {}", output.status));
+            return Err(format!("the command failed: {}", output.status));
         }
         let mut bytes = output.stdout;
         if bytes.ends_with(b"\n") {

@@ -41,6 +41,7 @@ enum Place {
 struct Secret {
     place: Place,
     in_key: bool,
+    sensitive: bool,
     /// What was fetched; `None` until somebody asks.
     value: Mutex<Option<SecretValue>>,
 }
@@ -90,30 +91,31 @@ impl Secrets {
         let fields = Fields::read(text)?;
         let id = fields
             .id
-            .ok_or_else(|| format!("--secret {text}: an id is missing: write id=NAME,src=FILE"))?;
+            .ok_or("--secret: an id is missing: write id=NAME,src=FILE")?;
         let place = match (fields.source, fields.variable) {
-            (Some(source), _) => self.place(text, &source)?,
+            (Some(source), _) => self.place(&id, &source)?,
             (None, Some(name)) => Place::Variable(name),
-            (None, None) if fields.is_file => self.place(text, &id)?,
+            (None, None) if fields.is_file => self.place(&id, &id)?,
             (None, None) => Place::Variable(id.clone()),
         };
         let secret = Secret {
             place,
             in_key: fields.in_key,
+            sensitive: fields.sensitive,
             value: Mutex::new(None),
         };
         self.secrets.insert(id, secret);
         Ok(())
     }
 
-    fn place(&self, text: &str, source: &str) -> Result<Place, String> {
+    fn place(&self, id: &str, source: &str) -> Result<Place, String> {
         if let Some((name, address)) = source.split_once(':')
             && let Some(known) = self.sources.iter().find(|known| known.name() == name)
         {
             return Ok(Place::Source(known.clone(), address.to_owned()));
         }
         if !Path::new(source).exists() {
-            return Err(format!("--secret {text}: there is no file {source}"));
+            return Err(format!("--secret id={id}: there is no file {source}"));
         }
         Ok(Place::File(source.into()))
     }
@@ -130,18 +132,25 @@ impl Secrets {
 }
 
 /// The fields of `--secret`.
-#[derive(Default)]
 struct Fields {
     id: Option<String>,
     source: Option<String>,
     variable: Option<String>,
     is_file: bool,
     in_key: bool,
+    sensitive: bool,
 }
 
 impl Fields {
     fn read(text: &str) -> Result<Self, String> {
-        let mut fields = Self::default();
+        let mut fields = Self {
+            id: None,
+            source: None,
+            variable: None,
+            is_file: false,
+            in_key: false,
+            sensitive: true,
+        };
         let mut rest = text;
         while !rest.is_empty() {
             // A command may have commas: it is the last field, and goes to the end.
@@ -149,26 +158,33 @@ impl Fields {
                 true => rest.len(),
                 false => rest.find(',').unwrap_or(rest.len()),
             };
-            fields.set(&rest[..end], text)?;
+            fields.set(&rest[..end])?;
             rest = rest[end..].trim_start_matches(',');
         }
         Ok(fields)
     }
 
-    fn set(&mut self, field: &str, text: &str) -> Result<(), String> {
+    /// Errors repeat no values: whoever mistypes a key may have written the secret itself.
+    fn set(&mut self, field: &str) -> Result<(), String> {
         let (key, value) = field
             .split_once('=')
-            .ok_or_else(|| format!("--secret {text}: '{field}' is no KEY=VALUE"))?;
+            .ok_or("--secret: a field is no KEY=VALUE: write id=NAME,src=FILE")?;
+        let flag = |value: &str| match value {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("--secret: {key} is true or false")),
+        };
         let value = value.to_owned();
         match key {
             "id" => self.id = Some(value),
             "src" | "source" => self.source = Some(value),
             "env" => self.variable = Some(value),
             "type" => self.is_file = value == "file",
-            "in-key" => self.in_key = value == "true",
+            "in-key" => self.in_key = flag(&value)?,
+            "sensitive" => self.sensitive = flag(&value)?,
             other => {
                 return Err(format!(
-                    "--secret {text}: unknown key '{other}': use id, src, env, type or in-key"
+                    "--secret: unknown key '{other}': use id, src, env, type, in-key or sensitive"
                 ));
             }
         }
@@ -206,6 +222,23 @@ impl SecretProvider for Secrets {
         Ok(value.clone())
     }
 
+    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, String> {
+        let Some(secret) = self.secrets.get(id) else {
+            return Ok(None);
+        };
+        match secret.place {
+            Place::File(_) | Place::Variable(_) => self.secret(id),
+            Place::Source(..) => {
+                let value = secret.value.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(value.clone())
+            }
+        }
+    }
+
+    fn is_sensitive(&self, id: &str) -> bool {
+        self.secrets.get(id).is_none_or(|secret| secret.sensitive)
+    }
+
     fn ssh_agent(&self, id: &str) -> Option<PathBuf> {
         self.agents.get(id).map(|agent| agent.socket().to_owned())
     }
@@ -241,11 +274,39 @@ mod tests {
             ("src=/dev/null", "an id is missing"),
             ("id=a,src=/no/such", "there is no file"),
             ("id=a,colour=red", "unknown key 'colour'"),
-            ("id=a,src=exec:exit 3", "exit"),
+            ("id=a,src=exec:exit 3", "exit status"),
+            ("id=a,sensitive=no", "true or false"),
         ];
         for (text, want) in wrong {
             let error = value(text).unwrap_err();
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[test]
+    fn mistakes_repeat_no_values() {
+        for text in [
+            "id=a,value=hunter2",
+            "hunter2",
+            "id=a,src=exec:echo hunter2; exit 3",
+            "id=a,in-key=hunter2",
+            "value=hunter2,src=x",
+        ] {
+            let error = value(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_asks_nobody_is_at_hand() {
+        let mut secrets = Secrets::default();
+        secrets.add("id=a,src=exec:echo value").unwrap();
+        secrets.add("id=b,env=PATH").unwrap();
+        secrets.add("id=c,env=PATH,sensitive=false").unwrap();
+        assert!(secrets.at_hand("a").unwrap().is_none());
+        assert!(secrets.at_hand("b").unwrap().is_some());
+        assert!(secrets.secret("a").unwrap().is_some());
+        assert!(secrets.at_hand("a").unwrap().is_some());
+        assert!(secrets.is_sensitive("a") && !secrets.is_sensitive("c"));
     }
 }

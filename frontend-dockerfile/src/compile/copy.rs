@@ -1,5 +1,6 @@
 //! COPY and ADD.
 
+use kiln_graph::address::redact;
 use kiln_graph::{
     Chmod, CopyFiles, FileAction, Files, ImagePath, Input, LayerOrigin, Op, Owner, StepId, UnixId,
 };
@@ -199,7 +200,8 @@ impl Compiler<'_> {
             step = self.add(op, vec![state.root, step], name, location, &platform)?;
         }
         state.advance(step, &at.location);
-        let text = format!("{} # buildkit", plan.text);
+        // The image's readers are not given what let the builder in.
+        let text = format!("{} # buildkit", redact(&plan.text));
         self.record(state, text, LayerOrigin::Step(step))
     }
 

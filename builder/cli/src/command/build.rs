@@ -15,9 +15,9 @@ use super::cache::Targets;
 use super::export::Exports;
 use super::output::OutputSpec;
 use super::signals::cancel_on_signals;
-use super::{Failed, print, say};
+use super::{Failed, print, say, service_command};
 use crate::display::{Style, annotation, display};
-use crate::journal::Journal;
+use crate::journal::{About, Journal};
 use crate::report;
 use kiln::selector;
 use kiln::{Config, Error, Policy, Prepared, Secrets, Texts, prepare};
@@ -110,6 +110,7 @@ fn attempt(
     let mut request = args.source.request()?;
     request.events = Some(events.clone());
     request.configure = Some(configure.clone());
+    request.secrets = Some(plan.secrets.clone());
     if let Some(call) = call {
         return super::call::answer(call, engine, request);
     }
@@ -125,7 +126,12 @@ fn attempt(
     plan.suit(&prepared);
     plan.exports = Exports::read(&args.exports, &prepared.compiled.build)?;
     let (subject, title) = args.source.subject();
-    let journal = Arc::new(Journal::new(engine.store().clone(), events, subject, title));
+    let about = About {
+        subject,
+        title,
+        command: super::remembered::remember(),
+    };
+    let journal = Arc::new(Journal::new(engine.store().clone(), events, about));
     let mut build = args.engine_request(&prepared)?;
     configure(&mut build)?;
     build.events = journal.clone();
@@ -284,7 +290,7 @@ impl BuildArgs {
         let file = self.source.file_path();
         let top = std::env::var_os("GITHUB_WORKSPACE").unwrap_or_default();
         let file = file.strip_prefix(top).unwrap_or(&file).display();
-        say(&annotation(kind, &file.to_string(), line, message));
+        service_command(&annotation(kind, &file.to_string(), line, message));
     }
 
     fn write_ids(&self, solved: &Solved, images: &[Image]) -> Result<(), Error> {

@@ -36,7 +36,8 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(super) no_cache: bool,
     /// A secret for steps: id=NAME,src=FILE, id=NAME,env=VARIABLE, or src= with exec:COMMAND,
-    /// vault:PATH#FIELD, ejson:FILE#KEY or age:FILE (repeatable)
+    /// vault:PATH#FIELD, ejson:FILE#KEY or age:FILE; with sensitive=false for public bytes, which are
+    /// neither masked nor searched for (repeatable)
     #[arg(long = "secret", value_name = "SPEC")]
     pub(super) secrets: Vec<String>,
     /// A path, or pattern of paths, in which a step may leave a secret (repeatable)
@@ -51,9 +52,10 @@ pub(crate) struct BuildArgs {
     /// Show only the image's digest
     #[arg(short, long)]
     pub(super) quiet: bool,
-    /// The network of steps: host, none or sandbox
-    #[arg(long, default_value = "host")]
-    pub(super) network: String,
+    /// The network of steps that don't say which: host (the default), none or sandbox; host also
+    /// allows steps to say RUN --network=host
+    #[arg(long)]
+    pub(super) network: Option<String>,
     /// How steps are kept apart from the machine: auto, namespaces or chroot
     #[arg(long, value_name = "HOW", env = "KILN_ISOLATION")]
     pub(super) isolation: Option<IsolationChoice>,
@@ -183,11 +185,15 @@ impl BuildArgs {
         build.keep_going = self.keep_going;
         build.jobs = self.jobs.unwrap_or(build.jobs);
         build.allow_secrets_in.clone_from(&self.allow_secrets_in);
-        build.network = match self.network.as_str() {
-            "host" | "default" => DefaultNetwork::Host,
-            "none" => DefaultNetwork::None,
-            "sandbox" => DefaultNetwork::Sandbox,
-            other => {
+        build.network = match self.network.as_deref() {
+            None | Some("default") => DefaultNetwork::Host,
+            Some("host") => {
+                build.allowed.network_host = true;
+                DefaultNetwork::Host
+            }
+            Some("none") => DefaultNetwork::None,
+            Some("sandbox") => DefaultNetwork::Sandbox,
+            Some(other) => {
                 let text = format!("--network {other}: use host, none or sandbox");
                 return Err(Error::Usage(text));
             }

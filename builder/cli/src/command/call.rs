@@ -9,7 +9,7 @@ use kiln_engine::Engine;
 use kiln_frontend_dockerfile::{Diagnostic, Outline, Place, Target};
 use serde::Serialize;
 
-use super::{Failed, print};
+use super::{Failed, print, print_json_text};
 use crate::report;
 use kiln::{Assume, CheckedFile, DockerfileRequest, Error, Located, Prepared, open_build_file};
 
@@ -140,7 +140,7 @@ fn print_json(answer: &impl Serialize) {
         .replace('&', "\\u0026")
         .replace('\u{2028}', "\\u2028")
         .replace('\u{2029}', "\\u2029");
-    print(&format!("{escaped}\n"));
+    print_json_text(&format!("{escaped}\n"));
 }
 
 fn answer_check(json: bool, file: &CheckedFile) -> Result<(), Failed> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use kiln_frontend_dockerfile::Options;
 
-use super::{Failed, print, say};
+use super::{Failed, print_exact, say};
 use crate::convert::convert;
 use crate::report;
 use kiln::{Error, Texts};
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
             what: format!("cannot write {}", output.display()),
             source,
         })?,
-        None => print(&converted.text),
+        None => print_exact(&converted.text),
     }
     say(&summary(converted.marks));
     Ok(())

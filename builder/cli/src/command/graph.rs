@@ -1,10 +1,11 @@
 //! `kiln graph`.
 
 use clap::{Args, ValueEnum};
+use kiln_graph::address::redact;
 use kiln_graph::{Format, StepId};
 
 use super::source::SourceArgs;
-use super::{Failed, print};
+use super::{Failed, print, print_json_text};
 use crate::report;
 use kiln::{Assume, prepare};
 
@@ -48,10 +49,12 @@ pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
         FormatArg::Dot => Format::Dot,
         FormatArg::Mermaid => Format::Mermaid,
     };
-    print(
-        &build
-            .graph
-            .render(&build.graph.needed_for(&targets), format),
-    );
+    let text = build
+        .graph
+        .render(&build.graph.needed_for(&targets), format);
+    match format {
+        Format::Json => print_json_text(&redact(&text)),
+        Format::Text | Format::Dot | Format::Mermaid => print(&text),
+    }
     Ok(())
 }

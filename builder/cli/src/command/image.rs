@@ -6,7 +6,7 @@ use kiln_engine::Rebase;
 use kiln_graph::Platform;
 use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference};
 
-use super::{Failed, print};
+use super::{Failed, print, print_json};
 use crate::display::{Style, display};
 use kiln::Error;
 
@@ -160,7 +160,7 @@ fn load(engine: &kiln::Engine, source: &str, tag: Option<&str>) -> Result<(), Er
 fn layers(engine: &kiln::Engine, name: &str, json: bool) -> Result<(), Error> {
     let report = engine.inspect_image(name, &Platform::host(), &*display(Style::Auto))?;
     if json {
-        print(&format!("{:#}\n", serde_json::json!(report)));
+        print_json(&serde_json::json!(report));
         return Ok(());
     }
     let mut text = String::new();
@@ -200,7 +200,7 @@ fn diff(engine: &kiln::Engine, before: &str, after: &str, json: bool) -> Result<
     let events = display(Style::Auto);
     let found = engine.diff_images(before, after, &Platform::host(), &*events)?;
     if json {
-        print(&format!("{:#}\n", serde_json::json!(found)));
+        print_json(&serde_json::json!(found));
         return Ok(());
     }
     for file in found {
@@ -252,7 +252,7 @@ fn inspect(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
         serde_json::from_slice(&std::fs::read(&blob.path).map_err(fail)?)
             .map_err(|error| fail(error.into()))?;
     let shown = serde_json::json!({ "record": image, "config": config });
-    print(&format!("{shown:#}\n"));
+    print_json(&shown);
     Ok(())
 }
 

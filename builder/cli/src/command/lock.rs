@@ -73,6 +73,7 @@ fn request(args: &LockArgs) -> Result<DockerfileRequest, Error> {
     }
     let secrets = Arc::new(secrets);
     request.events = Some(display(Style::Auto));
+    request.secrets = Some(secrets.clone());
     request.configure = Some(Arc::new(move |build| {
         build.secrets = secrets.clone();
         Ok(())

@@ -22,7 +22,9 @@ mod output;
 mod panic;
 mod past;
 mod registry;
+mod remembered;
 mod shell;
+mod show;
 mod signals;
 mod source;
 mod steps;
@@ -36,6 +38,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub(crate) use show::{json_for_logs, say};
+use show::{print, print_exact, print_json, print_json_text, service_command};
 
 /// Builds container images: fast, in parallel, without a daemon.
 #[derive(Parser, Debug)]
@@ -158,7 +163,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Prune(args) => storage::prune(&args),
         Command::Doctor => doctor::run(),
         Command::Schema => {
-            print(&format!("{:#}\n", kiln_frontend_toml::schema()));
+            print_json(&serde_json::json!(kiln_frontend_toml::schema()));
             Ok(())
         }
         Command::Init(args) => init::run(&args),
@@ -218,22 +223,4 @@ fn open() -> Result<kiln::Engine, kiln::Error> {
 /// Opens the user's store, for steps with this isolation.
 fn open_isolated(choice: kiln::IsolationChoice) -> Result<kiln::Engine, kiln::Error> {
     kiln::open_isolated(choice, say)
-}
-
-/// Writes a line to standard error.
-pub(crate) fn say(text: &str) {
-    use std::io::Write as _;
-    let text = crate::terminal::shown(text);
-    _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// Writes what was asked for to standard output: as it is, but to a terminal.
-fn print(text: &str) {
-    use std::io::{IsTerminal as _, Write as _};
-    let mut out = std::io::stdout().lock();
-    let text = match out.is_terminal() {
-        true => crate::terminal::shown(text),
-        false => text.into(),
-    };
-    _ = out.write_all(text.as_bytes());
 }

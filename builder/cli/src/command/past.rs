@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser as _};
+use clap::Args;
 use kiln_cache::{BuildRecord, StepOutcome, Store};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::build::BuildArgs;
-use super::{Cli, Command, Failed, print};
+use super::{Failed, print, print_json};
+use crate::terminal::shown;
 use kiln::Error;
 
 /// The flags of `kiln explain`.
@@ -62,15 +62,6 @@ pub(crate) fn find(store: &Store, id: Option<&str>) -> Result<BuildRecord, Error
     })
 }
 
-/// The flags of a build, from the words after `kiln` that asked for it.
-pub(super) fn flags(words: &[String]) -> Option<Box<BuildArgs>> {
-    let words = std::iter::once("kiln").chain(words.iter().map(String::as_str));
-    match Cli::try_parse_from(words).ok()?.command {
-        Command::Build(build) => Some(build),
-        _ => None,
-    }
-}
-
 /// Runs `kiln explain`.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
     let engine = super::open()?;
@@ -80,10 +71,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
         steps.retain(|step| step.name.contains(wanted.as_str()));
     }
     if args.json {
-        print(&format!(
-            "{:#}\n",
-            serde_json::json!({ "build": build.id, "steps": steps })
-        ));
+        print_json(&serde_json::json!({ "build": build.id, "steps": steps }));
     } else {
         print(&crate::report::explain::text(&build, &steps));
     }
@@ -96,7 +84,7 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failed> {
     let mut builds = engine.store().builds()?;
     builds.truncate(args.limit);
     if args.json {
-        print(&format!("{:#}\n", serde_json::json!(builds)));
+        print_json(&serde_json::json!(builds));
         return Ok(());
     }
     let mut text = String::new();
@@ -124,16 +112,19 @@ pub(crate) fn when(millis: u64) -> String {
         .unwrap_or_default()
 }
 
-/// Writes a log to standard output: as it is, but to a terminal.
+/// Writes a log to standard output: as it is into a file, as it may be shown anywhere else.
 fn print_log(mut file: std::fs::File) -> std::io::Result<()> {
-    use std::io::{BufRead as _, IsTerminal as _, Read as _};
-    if !std::io::stdout().is_terminal() {
-        return std::io::copy(&mut file, &mut std::io::stdout().lock()).map(drop);
+    use std::io::{BufRead as _, Read as _, Write as _};
+    let out = std::io::stdout();
+    let about = rustix::fs::fstat(&out)?;
+    if rustix::fs::FileType::from_raw_mode(about.st_mode).is_file() {
+        return std::io::copy(&mut file, &mut out.lock()).map(drop);
     }
     let mut lines = std::io::BufReader::new(file);
     let mut line = Vec::new();
     while (&mut lines).take(MOST_LINE).read_until(b'\n', &mut line)? > 0 {
-        print(&String::from_utf8_lossy(&line));
+        let text = String::from_utf8_lossy(&line);
+        out.lock().write_all(shown(&text).as_bytes())?;
         line.clear();
     }
     Ok(())

@@ -14,7 +14,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use super::build::BuildArgs;
 use super::source::SourceArgs;
-use super::{Failed, past, say};
+use super::{Failed, remembered, say};
 use crate::display::{Style, display};
 use crate::report;
 use kiln::{Engine, Error, Prepared, Secrets, prepare, select};
@@ -70,13 +70,16 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
 /// What is built: without flags, the same as the last build that was run in this folder.
 fn source(engine: &Engine, given: &SourceArgs) -> Result<SourceArgs, Error> {
     let is_given = |build: Box<BuildArgs>| build.source != *given;
-    if past::flags(&["build".to_owned()]).is_some_and(is_given) {
+    if remembered::no_flags().is_some_and(is_given) {
         return Ok(given.clone());
     }
     let here = std::env::current_dir().unwrap_or_default();
     let mut builds = engine.store().builds()?.into_iter();
     let last = builds.find(|build| build.command.folder == here);
-    let last = last.and_then(|build| past::flags(&build.command.words));
+    let last = match &last {
+        Some(build) => remembered::flags(&build.command)?,
+        None => None,
+    };
     Ok(last.map_or_else(|| given.clone(), |build| build.source))
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kiln_frontend_dockerfile::{ContextKind, Options};
-use kiln_graph::{Build, Platform};
+use kiln_graph::address::redact;
+use kiln_graph::{BadEntitlement, Build, Entitlement, Entitlements, Platform};
 
 use kiln::{Assume, ContextFrom, DockerfileRequest, Error, Locking};
 
@@ -60,7 +61,8 @@ pub(crate) struct SourceArgs {
     /// Ask registries even for base images that the store has under the name
     #[arg(long)]
     pull: bool,
-    /// Allow steps what they ask for: security.insecure (repeatable)
+    /// Allow the build file what it asks for: network.host, security.insecure, or fs.read=DIR for
+    /// image archives and git repositories of this machine (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
 }
@@ -80,7 +82,7 @@ impl SourceArgs {
             "" => file.display().to_string(),
             target => format!("{} ({target})", file.display()),
         };
-        (subject, title)
+        (redact(&subject).into_owned(), redact(&title).into_owned())
     }
 
     /// The build file.
@@ -99,7 +101,8 @@ impl SourceArgs {
         options.target.clone_from(&self.target);
         options.no_cache_filter.clone_from(&self.no_cache_filter);
         options.shm_size = self.shm_size;
-        options.allow_insecure = self.allow.iter().any(|name| name == "security.insecure");
+        let allowed = self.allowed()?;
+        options.allow_insecure = allowed.security_insecure;
         for text in &self.build_args {
             match text.split_once('=') {
                 Some((name, value)) => {
@@ -141,6 +144,8 @@ impl SourceArgs {
             contexts,
             pull: self.pull,
             assume_images: Assume::Nothing,
+            allowed,
+            secrets: None,
             events: None,
             configure: None,
             locking: match (self.locked, self.no_lock) {
@@ -149,6 +154,21 @@ impl SourceArgs {
                 _ => Locking::IfThere,
             },
         })
+    }
+
+    /// What `--allow` says.
+    fn allowed(&self) -> Result<Entitlements, Error> {
+        let mut allowed = Entitlements::default();
+        for word in self.allow.iter().flat_map(|words| words.split(',')) {
+            let read = word.parse().map_err(|error: BadEntitlement| {
+                Error::Usage(format!("--allow {word}: {error}"))
+            })?;
+            allowed.allow(match read {
+                Entitlement::Read(folder) => Entitlement::Read(real(&folder)?),
+                other => other,
+            });
+        }
+        Ok(allowed)
     }
 
     /// The selectors of `--no-cache-filter` that name single steps; the frontend sees to stages.
@@ -199,6 +219,14 @@ impl SourceArgs {
     }
 }
 
+/// A directory's path without links.
+fn real(folder: &Path) -> Result<PathBuf, Error> {
+    std::fs::canonicalize(folder).map_err(|source| Error::File {
+        what: format!("--allow fs.read={}", folder.display()),
+        source,
+    })
+}
+
 fn whole(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -213,6 +241,7 @@ fn context_kind(
     }
     let images = [
         "oci-layout://",
+        "oci:",
         "oci-archive:",
         "docker-archive:",
         "docker-daemon:",

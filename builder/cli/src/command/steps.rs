@@ -8,7 +8,7 @@ use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
 use kiln_graph::{Build, StageStep};
 
 use super::source::SourceArgs;
-use super::{Failed, print};
+use super::{Failed, print, print_json};
 use crate::report;
 use crate::report::seconds;
 use kiln::{Assume, Engine, Error, Prepared, prepare};
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
     let last = builds.into_iter().find(|build| build.subject == subject);
     let rows = rows(&engine, &prepared, last.as_ref())?;
     if args.json {
-        print(&format!("{:#}\n", serde_json::json!(rows)));
+        print_json(&serde_json::json!(rows));
     } else {
         print(&table(&rows));
     }

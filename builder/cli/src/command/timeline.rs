@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kiln_cache::BuildCommand;
 
 use super::{Failed, past, say};
 use kiln::Error;
@@ -23,11 +24,13 @@ pub(crate) struct TimelineArgs {
 /// Runs `kiln timeline`.
 pub(crate) fn run(args: &TimelineArgs) -> Result<(), Failed> {
     let engine = super::open()?;
-    let build = past::find(engine.store(), args.build.as_deref())?;
-    // A script ends at the first `</script` in it, whatever that is part of.
+    let mut build = past::find(engine.store(), args.build.as_deref())?;
+    // How the build was asked for is nobody's business who is sent the page.
+    build.command = BuildCommand::default();
     let critical = crate::report::summary::critical_path(&build);
     let data = serde_json::json!({ "build": build, "critical": critical });
-    let data = data.to_string().replace("</", "<\\/");
+    // What `<` begins can end the script, or hide its end.
+    let data = data.to_string().replace('<', "\\u003c");
     let page = PAGE.replace("\"BUILD\"", &data);
     std::fs::write(&args.output, page).map_err(|source| Error::File {
         what: format!("cannot write {}", args.output.display()),

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use indicatif::HumanBytes;
 use kiln_cache::{Kind, VolumeInfo};
 
-use super::{Failed, cache, print};
+use super::{Failed, cache, print, print_json};
 use kiln::{Engine, Error};
 
 /// The commands of `kiln volume`.
@@ -52,7 +52,7 @@ pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
             let all = engine.store().volumes()?;
             let found = all.into_iter().find(|volume| volume.name == *name);
             let info = found.ok_or_else(|| no_such(name))?;
-            print(&format!("{:#}\n", about(&engine, &info)?));
+            print_json(&about(&engine, &info)?);
         }
         VolumeCommand::Rm { names } => {
             for name in names {
@@ -103,7 +103,7 @@ fn list(engine: &Engine, json: bool) -> Result<(), Error> {
     let volumes = engine.store().volumes()?;
     if json {
         let all: Result<Vec<_>, Error> = volumes.iter().map(|info| about(engine, info)).collect();
-        print(&format!("{:#}\n", serde_json::json!(all?)));
+        print_json(&serde_json::json!(all?));
         return Ok(());
     }
     for info in &volumes {

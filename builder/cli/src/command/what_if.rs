@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use kiln_cache::{BuildCommand, Store};
+use kiln_cache::Store;
 
 use super::build::BuildArgs;
 use super::past::ExplainArgs;
-use super::{Failed, past, print};
+use super::{Failed, past, print, print_json, remembered};
 use crate::report;
 use crate::report::what_if::{WhatIf, edits, text};
 use kiln::{Error, prepare};
@@ -30,7 +30,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
         steps.retain(|step| step.name.contains(wanted.as_str()));
     }
     match args.json {
-        true => print(&format!("{:#}\n", serde_json::json!(steps))),
+        true => print_json(&serde_json::json!(steps)),
         false => print(&text(&steps)),
     }
     Ok(())
@@ -38,16 +38,17 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
 
 /// The build that is remembered, as it was asked for, but nothing of it forced to run.
 fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
-    let BuildCommand { folder, words } = past::find(store, id)?.command;
+    let command = past::find(store, id)?.command;
+    let folder = &command.folder;
     let lost = || Error::Usage("how that build was asked for is not known: build again".to_owned());
-    std::env::set_current_dir(&folder).map_err(|source| Error::File {
+    std::env::set_current_dir(folder).map_err(|source| Error::File {
         what: format!(
             "cannot go to {}, where that build was run",
             folder.display()
         ),
         source,
     })?;
-    let build = past::flags(&words).ok_or_else(lost)?;
+    let build = remembered::flags(&command)?.ok_or_else(lost)?;
     Ok(Box::new(build.unforced()))
 }
 

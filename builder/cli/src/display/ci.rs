@@ -2,8 +2,7 @@
 //! collapsible sections.
 //!
 //! Groups can't be in each other, so one step is shown as it runs; what runs beside it is held back
-//! until that one ends. Every line of a step's output has its number in front, so that none can be
-//! taken for a command to the service.
+//! until that one ends. What steps write and are called is made safe by [`crate::terminal`].
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_engine::{Event, EventSink, StepRef};
 
 use super::plain;
+use crate::terminal::told;
 
 /// Whose groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Service {
 
     fn open(self, step: StepRef, title: &str) -> String {
         match self {
-            Self::GitHub => format!("::group::{title}\n"),
+            Self::GitHub => format!("::group::{}\n", data(title)),
             Self::GitLab => format!(
                 "\x1b[0Ksection_start:{}:kiln_{}[collapsed=true]\r\x1b[0K{title}\n",
                 now(),
@@ -196,17 +196,20 @@ fn closed(service: Service, step: StepRef, text: &[u8]) -> Vec<u8> {
 
 /// A remark beside a line of a file, for GitHub.
 pub(crate) fn annotation(kind: &str, file: &str, line: u32, message: &str) -> String {
-    let data = |text: &str| {
-        text.replace('%', "%25")
-            .replace('\r', "%0D")
-            .replace('\n', "%0A")
-    };
+    let message = told(message);
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     format!(
         "::{kind} file={},line={line}::{}",
         property(file),
-        data(message)
+        data(&message)
     )
+}
+
+/// Text in a command to GitHub's runner.
+fn data(text: &str) -> String {
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use kiln_engine::{EVENTS_VERSION, Event, EventSink};
 
+use crate::command::json_for_logs;
+use crate::redacted::redacted;
+
 pub(crate) use ci::annotation;
 use ci::{Ci, Service};
 
@@ -66,14 +69,13 @@ pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a sink takes events")]
 fn raw_json(event: Event) {
-    line(&event);
+    line(&redacted(event));
 }
 
 fn line(value: &impl serde::Serialize) {
     use std::io::Write as _;
     if let Ok(text) = serde_json::to_string(value) {
-        _ = writeln!(std::io::stderr().lock(), "{text}");
+        _ = writeln!(std::io::stderr().lock(), "{}", json_for_logs(&text));
     }
 }

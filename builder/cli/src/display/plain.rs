@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use kiln_engine::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 
-use crate::terminal::{last_of_line, shown};
+use crate::terminal::{last_of_line, shown, told};
 
 /// A longer line is shown in parts: what has no end must not fill the memory.
 const MOST_LINE: usize = 64 * 1024;
@@ -74,8 +74,8 @@ impl State {
                 done,
                 finished: true,
                 ..
-            } => format!("{}: {}\n", shown(&name), super::tty::size(done)).into_bytes(),
-            Event::Warning { message } => format!("WARNING: {}\n", shown(&message)).into_bytes(),
+            } => format!("{}: {}\n", told(&name), super::tty::size(done)).into_bytes(),
+            Event::Warning { message } => format!("WARNING: {}\n", told(&message)).into_bytes(),
             _ => Vec::new(),
         }
     }
@@ -92,7 +92,7 @@ impl State {
         shown.number = Some(next);
         shown.started = Instant::now();
         let name = shown.plan.name.replace('\r', " ").replace('\n', "\n    ");
-        format!("#{next} {}\n", crate::terminal::shown(&name)).into_bytes()
+        format!("#{next} {}\n", told(&name)).into_bytes()
     }
 
     fn output(&mut self, step: StepRef, stream: Stream, bytes: &[u8]) -> Vec<u8> {

@@ -206,7 +206,7 @@ impl Tty {
             "  {{prefix:{}!}} {{wide_bar:.cyan/dim}} {{bytes:>10}}/{{total_bytes:>10}} {{bytes_per_sec:>12}} {{eta:>4}}",
             columns() / 3
         )));
-        bar.set_prefix(readable(name));
+        bar.set_prefix(readable(&crate::terminal::told(name)));
         state.transfers.insert(name.to_owned(), bar.clone());
         self.sum_up(state);
         self.screen.insert_from_back(1, bar).set_position(done);
@@ -297,7 +297,7 @@ impl EventSink for Tty {
                 finished,
             } => self.transfer(&mut state, &name, done, total, finished),
             Event::Warning { message } => {
-                let message = crate::terminal::shown(&message);
+                let message = crate::terminal::told(&message);
                 let line = format!("{} {message}", style("warning:").yellow().for_stderr());
                 _ = self.screen.println(line);
             }

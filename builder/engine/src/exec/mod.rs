@@ -9,15 +9,14 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use kiln_cache::{Staging, Tree};
-use kiln_graph::{Exec, Manifest, Network, Platform, Security, Step, StepId, Timestamp, UnixId};
+use kiln_graph::{Exec, Manifest, Platform, Security, Step, StepId, Timestamp, UnixId};
 use kiln_sandbox::{
     Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
 };
 use kiln_tree::TreeRoot;
 
-use crate::engine::DefaultNetwork;
 use crate::layers::view_of;
-use crate::leak::{Changed, Finder};
+use crate::leak::{Base, Changed, Finder};
 use crate::snapshot::StepResult;
 use crate::step::Shared;
 use crate::view::View;
@@ -143,7 +142,7 @@ impl Shared<'_> {
             return Err(EngineError::Cancelled);
         }
         let (staging, manifest) = self.changes(staging, started, &base, &finished, ways)?;
-        self.check_leaks(step, &held, &manifest, &staging, started)?;
+        self.check_leaks(step, &held, &base, &manifest, &staging, started)?;
         let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
         let tree = self.engine.store.commit(staging, manifest)?;
         match ended {
@@ -163,11 +162,12 @@ impl Shared<'_> {
         &self,
         step: &Step,
         held: &Held,
+        base: &View,
         manifest: &Manifest,
         staging: &Staging,
         started: Timestamp,
     ) -> Result<(), EngineError> {
-        let Some(finder) = Finder::new(&held.secrets) else {
+        let Some(finder) = Finder::new(&held.secrets)? else {
             return Ok(());
         };
         let volumes = held.volumes.iter().map(|volume| volume.root().clone());
@@ -176,6 +176,7 @@ impl Shared<'_> {
             step,
             manifest,
             folder: staging.root(),
+            base: Base::new(base),
             volumes: &volumes,
             started,
             allowed: &self.request.allow_secrets_in,
@@ -213,15 +214,7 @@ impl Shared<'_> {
         secret_env: Vec<(String, String)>,
     ) -> Spec {
         let hostname = exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned());
-        let network = match (exec.network, self.request.network) {
-            (Network::None, _) | (Network::Default, DefaultNetwork::None) => {
-                kiln_sandbox::Network::None
-            }
-            (Network::Sandbox, _) | (Network::Default, DefaultNetwork::Sandbox) => {
-                kiln_sandbox::Network::Sandbox
-            }
-            _ => kiln_sandbox::Network::Host,
-        };
+        let network = crate::allowed::network(exec.network, self.request.network);
         let text = |target: &str, content: String| Mount {
             target: target.into(),
             kind: kiln_sandbox::MountKind::File {

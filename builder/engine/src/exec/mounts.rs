@@ -135,14 +135,9 @@ impl Shared<'_> {
             }
             return Ok(None);
         };
-        let hidden = Hidden::new(&secret.id, value.expose());
-        if hidden.is_short() {
-            self.warn(&format!(
-                "the secret '{}' is shorter than {SHORTEST} bytes: it is neither masked in output nor searched for",
-                secret.id
-            ));
+        if self.request.secrets.is_sensitive(&secret.id) {
+            self.hide(&secret.id, value.expose(), held);
         }
-        held.secrets.push(hidden);
         if let Some(name) = &secret.env {
             env.push((
                 name.clone(),
@@ -157,6 +152,17 @@ impl Shared<'_> {
             uid,
             gid,
         }))
+    }
+
+    /// Has a secret masked and searched for.
+    fn hide(&self, id: &str, value: &[u8], held: &mut Held) {
+        let hidden = Hidden::new(id, value);
+        if hidden.is_short() {
+            self.warn(&format!(
+                "the secret '{id}' is shorter than {SHORTEST} bytes: it is neither masked in output nor searched for"
+            ));
+        }
+        held.secrets.push(hidden);
     }
 
     fn bind(

@@ -38,6 +38,7 @@ impl Shared<'_> {
             location: step.location.clone(),
             source,
         };
+        let mut mask = Mask::new(secrets)?;
         let mut child = self
             .engine
             .sandbox
@@ -51,7 +52,6 @@ impl Shared<'_> {
         let mut last = Vec::new();
         let mut written = Vec::new();
         let wanted = self.request.outputs.contains(&id);
-        let mut mask = Mask::new(secrets);
         if let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) {
             let mut show = |stream, bytes: Vec<u8>| {
                 if wanted && stream == Stream::Stdout && written.len() <= MOST_WRITTEN {

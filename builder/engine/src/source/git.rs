@@ -4,11 +4,14 @@ use std::path::Path;
 use std::process::Command;
 
 use kiln_cache::{Staging, StoreError};
+use kiln_graph::address::redact;
 use kiln_graph::{GitSource, ImagePath, Step, Timestamp, TreeId};
 use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{Decision, Found, TreePath, TreeRoot, resolve, walk};
 
+use super::git_access::Access;
 use super::memo_key;
+use crate::engine::Request;
 use crate::step::{Done, Shared};
 use crate::{Cancel, Engine, EngineError, Outcome};
 
@@ -20,9 +23,12 @@ impl Shared<'_> {
             source,
             engine: self.engine,
             cancel: &self.cancel,
+            request: self.request,
         };
         let commit = git.resolve()?;
-        let flags = format!("{} {} dated", source.keep_git_dir, source.submodules);
+        // What the user's own credentials opened is not for whoever knows a commit's name.
+        let own = if self.request.own_git { " own" } else { "" };
+        let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
         let key = memo_key(&[&source.remote, &commit, &source.subdir.to_string(), &flags]);
         if let Some(id) = self.engine.store.memo::<TreeId>("git", &key)?
             && let Some(tree) = self.engine.store.tree(&id)?
@@ -88,34 +94,52 @@ fn folder_in(checkout: &TreeRoot, subdir: &ImagePath) -> Option<ImagePath> {
     checkout.is_directory(&wanted).then_some(wanted)
 }
 
-/// The `git` command: it knows the user's credentials and every transport.
+/// The `git` command, for one source: it knows every transport.
 pub(crate) struct Git<'a> {
     pub(crate) step: &'a Step,
     pub(crate) source: &'a GitSource,
     pub(crate) engine: &'a Engine,
     pub(crate) cancel: &'a Cancel,
+    pub(crate) request: &'a Request,
 }
 
 impl Git<'_> {
     fn fail(&self, reason: impl std::fmt::Display) -> EngineError {
         EngineError::Missing {
-            message: format!("{}: {reason}", self.source.remote),
+            message: format!("{}: {reason}", redact(&self.source.remote)),
             location: self.step.location.clone(),
         }
     }
 
+    fn access(&self) -> Result<Access, EngineError> {
+        Access::of(self.request, &self.source.remote).map_err(|reason| self.fail(reason))
+    }
+
+    /// Runs git without a server.
     fn run(&self, folder: &Path, args: &[&str]) -> Result<String, EngineError> {
-        let mut command = Command::new("git");
-        command.current_dir(folder).args([
-            "-c",
-            "advice.detachedHead=false",
-            "-c",
-            "safe.directory=*",
-            // Runs any command.
-            "-c",
-            "protocol.ext.allow=never",
-        ]);
-        command.args(args).env("GIT_TERMINAL_PROMPT", "0");
+        self.output(Access::local(), folder, args, |said| said.trim().to_owned())
+    }
+
+    /// Runs git where it speaks to servers.
+    fn reach(
+        &self,
+        access: &Access,
+        command: Command,
+        folder: &Path,
+        args: &[&str],
+    ) -> Result<String, EngineError> {
+        self.output(command, folder, args, |said| access.explain(said))
+    }
+
+    /// Runs git; `explain` makes of what it said on failure what the user is told.
+    fn output(
+        &self,
+        mut command: Command,
+        folder: &Path,
+        args: &[&str],
+        explain: impl Fn(&str) -> String,
+    ) -> Result<String, EngineError> {
+        command.current_dir(folder).args(args);
         let cannot = |error: std::io::Error| self.fail(format!("git can't be run: {error}"));
         let guarded = self.engine.sandbox.guarded(&command);
         let (mut command, lifeline) = guarded.map_err(cannot)?;
@@ -129,7 +153,8 @@ impl Git<'_> {
         }
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
-            return Err(self.fail(format!("git {} failed: {}", args[0], text.trim())));
+            let said = explain(&format!("git {} failed: {}", args[0], text.trim()));
+            return Err(self.fail(said));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -158,16 +183,10 @@ impl Git<'_> {
     }
 
     fn look_up(&self, wanted: &str) -> Result<String, EngineError> {
-        let listed = self.run(
-            Path::new("/"),
-            &[
-                "ls-remote",
-                "--",
-                &self.source.remote,
-                wanted,
-                &format!("{wanted}^{{}}"),
-            ],
-        )?;
+        let access = self.access()?;
+        let peeled = format!("{wanted}^{{}}");
+        let args = ["ls-remote", "--", &access.remote.address, wanted, &peeled];
+        let listed = self.reach(&access, access.fetching(), Path::new("/"), &args)?;
         let lines: Vec<(&str, &str)> = listed
             .lines()
             .filter_map(|line| line.split_once('\t'))
@@ -185,32 +204,44 @@ impl Git<'_> {
     }
 
     /// Servers that only serve files can't make shallow clones.
-    fn submodules(&self, folder: &Path) -> Result<(), EngineError> {
+    fn submodules(&self, access: &Access, folder: &Path) -> Result<(), EngineError> {
         let update = ["submodule", "update", "-q", "--init", "--recursive"];
         let shallow = [&update[..], &["--depth", "1"]].concat();
-        if self.run(folder, &shallow).is_err() {
-            self.run(folder, &update)?;
+        let run = |args: &[&str]| self.reach(access, access.fetching_more(), folder, args);
+        if run(&shallow).is_err() {
+            run(&update)?;
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, access: &Access, folder: &Path, commit: &str) -> Result<(), EngineError> {
+        let address = access.remote.address.as_str();
+        let fetch = ["fetch", "-q", "--no-recurse-submodules"];
+        let run = |args: &[&str]| {
+            let args = [&fetch[..], args].concat();
+            self.reach(access, access.fetching(), folder, &args)
+        };
+        if run(&["--depth", "1", "--", address, commit]).is_err() {
+            let all = "+refs/heads/*:refs/remotes/origin/*";
+            run(&["--tags", "--", address, all])?;
         }
         Ok(())
     }
 
     /// Brings a commit's files here; when it was made, in seconds since 1970.
     fn check_out(&self, folder: &Path, commit: &str) -> Result<i64, EngineError> {
-        self.run(folder, &["init", "-q"])?;
+        let access = self.access()?;
+        self.run(folder, &["init", "-q", "--template="])?;
+        // Relative addresses of submodules are relative to it.
         self.run(
             folder,
-            &["remote", "add", "--", "origin", &self.source.remote],
+            &["remote", "add", "--", "origin", &access.remote.address],
         )?;
-        if self
-            .run(folder, &["fetch", "-q", "--depth", "1", "origin", commit])
-            .is_err()
-        {
-            self.run(folder, &["fetch", "-q", "--tags", "origin"])?;
-        }
+        self.fetch(&access, folder, commit)?;
         self.run(folder, &["checkout", "-q", commit])?;
         let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
         if self.source.submodules && has_submodules(folder) {
-            self.submodules(folder)?;
+            self.submodules(&access, folder)?;
         }
         if !self.source.keep_git_dir {
             remove_git_dirs(&TreeRoot::at(folder)).map_err(|error| self.fail(error))?;

@@ -1,6 +1,8 @@
 //! Sources from elsewhere: files over HTTP, commits of git repositories. Each becomes a tree.
 
 mod git;
+mod git_access;
+mod git_remote;
 mod http;
 
 use kiln_cache::Tree;

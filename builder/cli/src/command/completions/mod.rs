@@ -3,7 +3,7 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Cli, print};
+use super::{Cli, print_exact};
 
 /// Asks kiln for the steps of the build file at hand.
 const BASH: &str = include_str!("steps.bash");
@@ -14,7 +14,7 @@ const FISH: &str = include_str!("steps.fish");
 pub(super) fn run(shell: Shell) {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kiln", &mut out);
-    print(&with_steps(shell, &String::from_utf8_lossy(&out)));
+    print_exact(&with_steps(shell, &String::from_utf8_lossy(&out)));
 }
 
 fn with_steps(shell: Shell, script: &str) -> String {

@@ -1,0 +1,268 @@
+//! Addresses as they may be shown and kept: without what lets anybody in.
+//!
+//! A URL may carry a credential in its userinfo (RFC 3986, section 3.2.1), in its query (the
+//! signature of a presigned address, a token) and in its fragment. All text about a build passes
+//! through [`redact`] before it reaches a terminal, a log, a trace or the store.
+
+use std::borrow::Cow;
+
+/// What stands in place of a credential.
+pub const REDACTED: &str = "***";
+
+/// Query keys of git addresses: they choose what is fetched, and open nothing.
+const HARMLESS_KEYS: &[&str] = &[
+    "ref",
+    "branch",
+    "tag",
+    "commit",
+    "checksum",
+    "subdir",
+    "keep-git-dir",
+    "submodules",
+];
+
+/// Text with every address in it redacted: the userinfo, and the values of queries.
+///
+/// The user of an `ssh` address without a password stays, for it is part of the name.
+#[must_use]
+pub fn redact(text: &str) -> Cow<'_, str> {
+    each(text, true)
+}
+
+/// Text with the userinfo of every address in it redacted; for files in which addresses are looked
+/// up again, and which the author of the addresses keeps.
+#[must_use]
+pub fn redact_userinfo(text: &str) -> Cow<'_, str> {
+    each(text, false)
+}
+
+fn each(text: &str, queries: bool) -> Cow<'_, str> {
+    if !text.contains("://") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let scheme = scheme(before);
+        let (address, behind) = after.split_at(length(after));
+        one(&mut out, scheme, address, queries);
+        rest = behind;
+    }
+    out.push_str(rest);
+    match out == text {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(out),
+    }
+}
+
+/// A proxy's address, which may come without a scheme, redacted.
+#[must_use]
+pub fn redact_proxy(text: &str) -> Cow<'_, str> {
+    match text.rsplit_once('@') {
+        Some((_, host)) if !text.contains("://") => format!("{REDACTED}@{host}").into(),
+        _ => redact(text),
+    }
+}
+
+/// Whether a variable of this name holds a credential, as far as names tell
+/// (the words of BuildKit's check `SecretsUsedInArgOrEnv`).
+#[must_use]
+pub fn names_a_credential(name: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    let lower = name.to_ascii_lowercase();
+    let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+    !lower.contains("public") && words.any(|word| WORDS.contains(&word))
+}
+
+/// The value of a variable as it may be kept: not at all when the name says that it is a
+/// credential, without a password when it is an address.
+#[must_use]
+pub fn redact_variable<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
+    if names_a_credential(name) && !value.is_empty() {
+        return Cow::Borrowed(REDACTED);
+    }
+    match name.to_ascii_lowercase().ends_with("_proxy") {
+        true => redact_proxy(value),
+        false => redact(value),
+    }
+}
+
+fn scheme(before: &str) -> &str {
+    let name = before.trim_end_matches("://");
+    let start = name.rfind(|c: char| !(c.is_ascii_alphanumeric() || "+.-".contains(c)));
+    start.map_or(name, |at| {
+        &name[at + name[at..].chars().next().map_or(1, char::len_utf8)..]
+    })
+}
+
+/// How much of a text behind `://` belongs to the address: up to a blank, a quote, or the scheme of
+/// the next address.
+fn length(text: &str) -> usize {
+    let end = text.find(is_end).unwrap_or(text.len());
+    match text[..end].find("://") {
+        Some(next) => next - scheme(&text[..next + 3]).len(),
+        None => end,
+    }
+}
+
+/// Whether an address in a text ends here.
+fn is_end(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '|' | '\\')
+}
+
+/// What follows `://`.
+fn one(out: &mut String, scheme: &str, address: &str, queries: bool) {
+    let end = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let (authority, rest) = address.split_at(end);
+    match authority.rsplit_once('@') {
+        None => out.push_str(authority),
+        Some((user, host)) if scheme.ends_with("ssh") && !user.contains(':') => {
+            out.push_str(user);
+            out.push('@');
+            out.push_str(host);
+        }
+        Some((_, host)) => {
+            out.push_str(REDACTED);
+            out.push('@');
+            out.push_str(host);
+        }
+    }
+    if !queries {
+        return out.push_str(rest);
+    }
+    let (path, fragment) = rest
+        .split_once('#')
+        .map_or((rest, None), |(a, b)| (a, Some(b)));
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(a, b)| (a, Some(b)));
+    out.push_str(path);
+    if let Some(query) = query {
+        out.push('?');
+        values(out, query);
+    }
+    if let Some(fragment) = fragment {
+        out.push('#');
+        match fragment.contains('=') {
+            true => values(out, fragment),
+            false => out.push_str(fragment),
+        }
+    }
+}
+
+/// `key=value&key=value` without values that may open something.
+fn values(out: &mut String, query: &str) {
+    for (number, pair) in query.split('&').enumerate() {
+        if number > 0 {
+            out.push('&');
+        }
+        match pair.split_once('=') {
+            Some((key, _)) if HARMLESS_KEYS.contains(&key) => out.push_str(pair),
+            Some((key, _)) => {
+                out.push_str(key);
+                out.push('=');
+                out.push_str(REDACTED);
+            }
+            None if pair.is_empty() || HARMLESS_KEYS.contains(&pair) => out.push_str(pair),
+            None => out.push_str(REDACTED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_opens_something_is_left_out() {
+        let cases = [
+            ("nothing here", "nothing here"),
+            ("https://h.example/a/b", "https://h.example/a/b"),
+            (
+                "ADD https://u:pw@h.example/a /b",
+                "ADD https://***@h.example/a /b",
+            ),
+            ("https://ghp_token@h.example", "https://***@h.example"),
+            ("'http://u:p@w@h/'", "'http://***@h/'"),
+            ("HTTPS://u:pw@h:8/x.", "HTTPS://***@h:8/x."),
+            ("ssh://git@h.example/a", "ssh://git@h.example/a"),
+            ("git+ssh://git:pw@h/a", "git+ssh://***@h/a"),
+            (
+                "https://h/a?X-Sig=1&b&ref=v1#sub",
+                "https://h/a?X-Sig=***&***&ref=v1#sub",
+            ),
+            (
+                "https://h/a.git?tag=v1#main:dir",
+                "https://h/a.git?tag=v1#main:dir",
+            ),
+            ("https://h/#access_token=x", "https://h/#access_token=***"),
+            (
+                "a=https://u:p@h,b=https://v:q@i",
+                "a=https://***@h,b=https://***@i",
+            ),
+            (
+                "https://h/?to=https://u:p@i/",
+                "https://h/?to=***https://***@i/",
+            ),
+            ("é://u:p@h", "é://***@h"),
+            ("https://h/@scope/pkg", "https://h/@scope/pkg"),
+            ("git@github.com:a/b", "git@github.com:a/b"),
+        ];
+        for (text, want) in cases {
+            assert_eq!(redact(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn variables() {
+        let cases = [
+            ("HTTP_PROXY", "u:pw@proxy:3128", "***@proxy:3128"),
+            (
+                "https_proxy",
+                "http://u:pw@proxy:3128",
+                "http://***@proxy:3128",
+            ),
+            ("NPM_TOKEN", "abc", "***"),
+            ("PUBLIC_KEY", "abc", "abc"),
+            ("MONKEY", "abc", "abc"),
+            (
+                "INDEX",
+                "https://u:pw@pypi.example/simple",
+                "https://***@pypi.example/simple",
+            ),
+        ];
+        for (name, value, want) in cases {
+            assert_eq!(redact_variable(name, value), want, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_password_never_stays(
+            before in "[a-z \"=,(]{0,8}", user in "[a-z]{0,4}", after in "[a-z/?#&= ]{0,20}",
+        ) {
+            let text = format!("{before}https://{user}:hunter2@h.example/{after}");
+            prop_assert!(!redact(&text).contains("hunter2"), "{}", redact(&text));
+        }
+
+        #[test]
+        fn redacted_text_stays_as_it_is(text in "[a-z:/@?#&=. \u{e9}]{0,40}") {
+            let once = redact(&text).into_owned();
+            prop_assert_eq!(redact(&once), once.as_str());
+        }
+    }
+}

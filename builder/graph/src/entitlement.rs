@@ -1,0 +1,89 @@
+//! What a build may do beyond what every build may: only with the user's word (`--allow`), named
+//! as BuildKit names it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// One thing that the user allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// Steps may have the host's network by saying so (`network.host`).
+    NetworkHost,
+    /// Steps may have all capabilities by saying so (`security.insecure`).
+    SecurityInsecure,
+    /// The build file may name image archives, layouts and git repositories of this machine that
+    /// lie below a directory (`fs.read=DIR`).
+    Read(PathBuf),
+}
+
+/// A word that is no entitlement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' can't be allowed: use network.host, security.insecure or fs.read=DIR")]
+pub struct BadEntitlement(String);
+
+impl FromStr for Entitlement {
+    type Err = BadEntitlement;
+
+    fn from_str(text: &str) -> Result<Self, BadEntitlement> {
+        match text.split_once('=') {
+            None if text == "network.host" => Ok(Self::NetworkHost),
+            None if text == "security.insecure" => Ok(Self::SecurityInsecure),
+            Some(("fs.read", folder)) if !folder.is_empty() => Ok(Self::Read(folder.into())),
+            _ => Err(BadEntitlement(text.to_owned())),
+        }
+    }
+}
+
+/// All that the user allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    /// Whether steps may have the host's network by saying so.
+    pub network_host: bool,
+    /// Whether steps may have all capabilities by saying so.
+    pub security_insecure: bool,
+    /// Directories whose archives and repositories the build file may name.
+    pub read: Vec<PathBuf>,
+}
+
+impl Entitlements {
+    /// Allows one more thing.
+    pub fn allow(&mut self, entitlement: Entitlement) {
+        match entitlement {
+            Entitlement::NetworkHost => self.network_host = true,
+            Entitlement::SecurityInsecure => self.security_insecure = true,
+            Entitlement::Read(folder) => self.read.push(folder),
+        }
+    }
+
+    /// Whether a path, without links or `..`, lies in a directory that may be read; the directories
+    /// are taken as they are.
+    #[must_use]
+    pub fn may_read(&self, path: &Path) -> bool {
+        self.read.iter().any(|folder| path.starts_with(folder))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let mut all = Entitlements::default();
+        for word in ["network.host", "security.insecure", "fs.read=/srv/git"] {
+            all.allow(word.parse().unwrap());
+        }
+        assert!(all.network_host && all.security_insecure);
+        assert!(all.may_read(Path::new("/srv/git/a")) && !all.may_read(Path::new("/srv/gitx")));
+        for word in [
+            "",
+            "network",
+            "network.host=x",
+            "fs.read",
+            "fs.read=",
+            "device",
+        ] {
+            assert!(word.parse::<Entitlement>().is_err(), "{word}");
+        }
+    }
+}
