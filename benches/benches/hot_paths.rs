@@ -188,6 +188,7 @@ fn unpack_a_layer(bencher: Bencher<'_, '_>) {
             let options = UnpackOptions {
                 xattrs: OverlayXattrs::User,
                 give_away: false,
+                whiteouts: true,
             };
             _ = unpack(
                 File::open(&layer).unwrap(),

@@ -106,8 +106,8 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Brings a context here.
-    pub(crate) fn fetch(&self, from: &ContextFrom) -> Result<Fetched, Error> {
+    /// Brings a context here. `keep_git_dir` is for repositories that don't say it themselves.
+    pub(crate) fn fetch(&self, from: &ContextFrom, keep_git_dir: bool) -> Result<Fetched, Error> {
         match from {
             ContextFrom::Folder(folder) => Ok(Fetched {
                 folder: folder.clone(),
@@ -116,7 +116,7 @@ impl<'a> Fetcher<'a> {
                 kept: None,
             }),
             ContextFrom::Stdin => self.stdin(),
-            ContextFrom::Remote(address) => self.remote(address),
+            ContextFrom::Remote(address) => self.remote(address, keep_git_dir),
         }
     }
 
@@ -140,8 +140,9 @@ impl<'a> Fetcher<'a> {
         fetched
     }
 
-    fn remote(&self, address: &str) -> Result<Fetched, Error> {
-        let source = read_remote(address, None, None).map_err(Error::Usage)?;
+    fn remote(&self, address: &str, keep_git_dir: bool) -> Result<Fetched, Error> {
+        let keep_git_dir = keep_git_dir.then_some(true);
+        let source = read_remote(address, None, keep_git_dir).map_err(Error::Usage)?;
         let is_git = matches!(source, Op::Git(_));
         let (solved, root) = self.solve(Small {
             name: address,

@@ -444,7 +444,8 @@ fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, E
         .iter()
         .map(|(name, from)| (name.clone(), from));
     for (name, from) in std::iter::once(main).chain(named) {
-        let fetched = fetcher.fetch(from)?;
+        let keep_git_dir = name == "context" && keeps_git_dir(request)?;
+        let fetched = fetcher.fetch(from, keep_git_dir)?;
         if name == "context" {
             (all.text, all.time) = (fetched.text, fetched.time);
         }
@@ -452,6 +453,23 @@ fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, E
         all.kept.extend(fetched.kept.map(Arc::new));
     }
     Ok(all)
+}
+
+/// Whether the main context's `.git` is wanted, as BuildKit is told.
+fn keeps_git_dir(request: &DockerfileRequest) -> Result<bool, Error> {
+    const NAME: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+    match request
+        .options
+        .build_args
+        .get(NAME)
+        .map_or("", String::as_str)
+    {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(Error::Usage(format!(
+            "--build-arg {NAME}={other}: use 1 or 0"
+        ))),
+    }
 }
 
 fn fill_options(

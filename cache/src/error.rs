@@ -74,6 +74,9 @@ pub enum StoreError {
         /// The file, inside the folder scanned.
         path: ImagePath,
     },
+    /// Waiting for a lock was given up.
+    #[error("the build was cancelled")]
+    Stopped,
     /// No home folder to keep a store in.
     #[error("no place for the store is known: set KILN_ROOT to a folder")]
     NoHome,
@@ -89,6 +92,7 @@ impl StoreError {
             | Self::NotAStore { .. }
             | Self::OfAnother { .. }
             | Self::Changed { .. }
+            | Self::Stopped
             | Self::NoHome => Fault::User,
         }
     }

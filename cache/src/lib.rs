@@ -36,7 +36,7 @@ pub use fsck::{Damage, FsckReport};
 pub use gc::{PruneOptions, PruneReport};
 pub use image_record::ImageRecord;
 pub use kiln_tree::OverlayXattrs;
-pub use lock::Lock;
+pub use lock::{Lock, Stop};
 pub use memo::LayerBlob;
 pub use record::{KeyInput, KeyParts, Record};
 pub use session::Session;

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -26,6 +27,12 @@ impl Drop for Lock {
         }
     }
 }
+
+/// Asked again and again by whoever waits for a lock that others hold for long: whether to give up.
+pub type Stop<'a> = &'a dyn Fn() -> bool;
+
+/// The longest pause between two looks at a lock.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a lock is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,25 @@ impl Lock {
                     remove: false,
                 });
             }
+        }
+    }
+
+    /// Waits for the lock at `path` until `stop` says to give up.
+    pub(crate) fn acquire_until(
+        path: &Path,
+        mode: Mode,
+        stop: Stop<'_>,
+    ) -> Result<Self, StoreError> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(lock) = Self::try_acquire(path, mode)? {
+                return Ok(lock);
+            }
+            if stop() {
+                return Err(StoreError::Stopped);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
@@ -131,6 +157,19 @@ mod tests {
             }
         });
         assert_eq!(most.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn waiting_can_be_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = Lock::acquire(&path, Mode::Exclusive).unwrap();
+        let asked = AtomicU32::new(0);
+        let thrice = || asked.fetch_add(1, Ordering::SeqCst) == 2;
+        let waited = Lock::acquire_until(&path, Mode::Shared, &thrice);
+        assert!(matches!(waited, Err(StoreError::Stopped)));
+        drop(held);
+        assert!(Lock::acquire_until(&path, Mode::Shared, &|| true).is_ok());
     }
 
     #[test]

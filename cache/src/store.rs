@@ -39,7 +39,7 @@ use kiln_graph::{Digest, ImagePath, StepKey};
 use kiln_tree::OverlayXattrs;
 
 use crate::error::Context as _;
-use crate::lock::{Lock, Mode};
+use crate::lock::{Lock, Mode, Stop};
 use crate::session::InUse;
 use crate::staging::Owner;
 use crate::tree::ManifestCache;
@@ -180,9 +180,9 @@ impl Store {
     ///
     /// # Errors
     /// When the lock's file can't be used.
-    pub fn lock_step(&self, key: &StepKey) -> Result<Lock, StoreError> {
+    pub fn lock_step(&self, key: &StepKey, stop: Stop<'_>) -> Result<Lock, StoreError> {
         let path = self.sharded("locks/step", &key.to_string());
-        Ok(Lock::acquire(&path, Mode::Exclusive)?.removing())
+        Ok(Lock::acquire_until(&path, Mode::Exclusive, stop)?.removing())
     }
 
     /// A digest that nobody can check guesses against who can't read this store: keyed with

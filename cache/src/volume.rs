@@ -13,7 +13,7 @@ use kiln_tree::{Decision, Found, TreeRoot, remove_all, walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
-use crate::lock::{Lock, Mode};
+use crate::lock::{Lock, Mode, Stop};
 use crate::memo::read_checked;
 use crate::staging::rename;
 use crate::{Staging, Store, StoreError, pending};
@@ -93,24 +93,26 @@ impl Store {
 
     /// Takes a volume for one step. Waits while the sharing wants it. One that isn't there yet is
     /// made aside: `begin` gives its directory an owner, a mode and files, and nobody sees it before
-    /// it is whole.
+    /// it is whole. Whoever takes several takes them in the order of their names, so that no two wait
+    /// for each other.
     ///
     /// # Errors
-    /// When the store can't be written, or `begin` fails.
+    /// When the store can't be written, `begin` fails, or `stop` ends the waiting.
     pub fn volume<E: From<StoreError>>(
         &self,
         name: &str,
         sharing: VolumeSharing,
+        stop: Stop<'_>,
         begin: impl FnOnce(&Staging) -> Result<(), E>,
     ) -> Result<Volume, E> {
         let folder = self.volume_folder(name);
-        let (number, lock) = self.hold_volume(name, sharing)?;
+        let (number, lock) = self.hold_volume(name, sharing, stop)?;
         let copy = folder.join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
         if !copy.exists() {
             // Steps that share it would else fill it each.
-            let _alone = self.lock_volume_making(name)?;
+            let _alone = self.lock_volume_making(name, stop)?;
             if !copy.exists() {
                 let staging = self.staging()?;
                 begin(&staging)?;
@@ -156,9 +158,9 @@ impl Store {
     /// A volume that is there, for nobody else to use meanwhile. Waits until no step uses it.
     ///
     /// # Errors
-    /// When the store can't be written.
-    pub fn volume_alone(&self, name: &str) -> Result<Option<Volume>, StoreError> {
-        let (number, lock) = self.hold_volume(name, VolumeSharing::Locked)?;
+    /// When the store can't be written, or `stop` ends the waiting.
+    pub fn volume_alone(&self, name: &str, stop: Stop<'_>) -> Result<Option<Volume>, StoreError> {
+        let (number, lock) = self.hold_volume(name, VolumeSharing::Locked, stop)?;
         let copy = self.volume_folder(name).join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
@@ -217,29 +219,34 @@ impl Store {
     /// Keeps others from looking for the same volume, and so from filling it twice.
     ///
     /// # Errors
-    /// When the lock's file can't be used.
-    pub fn lock_volume_search(&self, name: &str) -> Result<Lock, StoreError> {
+    /// When the lock's file can't be used, or `stop` ends the waiting.
+    pub fn lock_volume_search(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
         let digest = Digest::of(name.as_bytes());
         let path = self.path("locks/volume").join(format!("{digest}-search"));
-        Lock::acquire(&path, Mode::Exclusive)
+        Lock::acquire_until(&path, Mode::Exclusive, stop)
     }
 
     /// Makes a folder the content of a volume, in place of what it had.
     ///
     /// # Errors
-    /// When the store can't be written. Waits until no step uses the volume.
+    /// When the store can't be written. Waits until no step uses the volume, or `stop` ends that.
     #[expect(clippy::needless_pass_by_value, reason = "a staging folder is used up")]
-    pub fn replace_volume(&self, name: &str, staging: Staging) -> Result<(), StoreError> {
-        let (number, _alone) = self.hold_volume(name, VolumeSharing::Locked)?;
+    pub fn replace_volume(
+        &self,
+        name: &str,
+        staging: Staging,
+        stop: Stop<'_>,
+    ) -> Result<(), StoreError> {
+        let (number, _alone) = self.hold_volume(name, VolumeSharing::Locked, stop)?;
         let folder = self.volume_folder(name);
         self.place_volume(&staging, &folder.join(number.to_string()))?;
         self.note_use(name, &folder)
     }
 
-    fn lock_volume_making(&self, name: &str) -> Result<Lock, StoreError> {
+    fn lock_volume_making(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
         let digest = Digest::of(name.as_bytes());
         let path = self.path("locks/volume").join(format!("{digest}-making"));
-        Lock::acquire(&path, Mode::Exclusive)
+        Lock::acquire_until(&path, Mode::Exclusive, stop)
     }
 
     /// Holds all copies of the volume in `volumes/<digest>`, so that it can be removed; nothing when
@@ -266,12 +273,18 @@ impl Store {
         Ok(Some(held))
     }
 
-    fn hold_volume(&self, name: &str, sharing: VolumeSharing) -> Result<(u32, Lock), StoreError> {
+    fn hold_volume(
+        &self,
+        name: &str,
+        sharing: VolumeSharing,
+        stop: Stop<'_>,
+    ) -> Result<(u32, Lock), StoreError> {
         let digest = Digest::of(name.as_bytes());
         let path = |number: u32| self.path("locks/volume").join(format!("{digest}-{number}"));
+        let first = |mode| Ok((0, Lock::acquire_until(&path(0), mode, stop)?));
         match sharing {
-            VolumeSharing::Shared => Ok((0, Lock::acquire(&path(0), Mode::Shared)?)),
-            VolumeSharing::Locked => Ok((0, Lock::acquire(&path(0), Mode::Exclusive)?)),
+            VolumeSharing::Shared => first(Mode::Shared),
+            VolumeSharing::Locked => first(Mode::Exclusive),
             VolumeSharing::Private => {
                 let mut number = 0;
                 loop {
@@ -393,7 +406,9 @@ mod tests {
 
     fn locked(store: &Store) -> Volume {
         let none = |_: &Staging| Ok::<(), StoreError>(());
-        store.volume("v", VolumeSharing::Locked, none).unwrap()
+        store
+            .volume("v", VolumeSharing::Locked, &|| true, none)
+            .unwrap()
     }
 
     #[test]
@@ -444,7 +459,7 @@ mod tests {
                 made.set(made.get() + 1);
                 Ok::<(), StoreError>(())
             };
-            store.volume("v", sharing, count).unwrap()
+            store.volume("v", sharing, &|| true, count).unwrap()
         };
         let a = take(VolumeSharing::Shared);
         let b = take(VolumeSharing::Shared);
@@ -473,24 +488,28 @@ mod tests {
             std::fs::write(staging.fs().join("first"), "1").unwrap();
             Err(StoreError::NoHome)
         };
-        let failed = store.volume("v", VolumeSharing::Shared, half);
+        let failed = store.volume("v", VolumeSharing::Shared, &|| true, half);
         assert!(failed.is_err() && !store.has_volume("v"));
-        assert!(store.volume_alone("v").unwrap().is_none());
+        assert!(store.volume_alone("v", &|| true).unwrap().is_none());
         let whole = |staging: &Staging| {
             assert!(!staging.fs().join("first").exists());
             std::fs::write(staging.fs().join("all"), "2").unwrap();
             assert!(!store.has_volume("v"), "it is filled aside");
             Ok::<(), StoreError>(())
         };
-        drop(store.volume("v", VolumeSharing::Shared, whole).unwrap());
-        let filled = store.volume_alone("v").unwrap().unwrap();
+        drop(
+            store
+                .volume("v", VolumeSharing::Shared, &|| true, whole)
+                .unwrap(),
+        );
+        let filled = store.volume_alone("v", &|| true).unwrap().unwrap();
         let names = filled.root().names(&ImagePath::root()).unwrap();
         assert_eq!(names, [b"all"]);
         drop(filled);
         let staging = store.staging().unwrap();
         std::fs::write(staging.fs().join("new"), "3").unwrap();
-        store.replace_volume("v", staging).unwrap();
-        let filled = store.volume_alone("v").unwrap().unwrap();
+        store.replace_volume("v", staging, &|| true).unwrap();
+        let filled = store.volume_alone("v", &|| true).unwrap().unwrap();
         assert_eq!(filled.root().names(&ImagePath::root()).unwrap(), [b"new"]);
     }
 
@@ -498,8 +517,12 @@ mod tests {
     fn what_a_step_uses_is_not_pruned() {
         let (_folder, store) = scratch_store();
         let none = |_: &Staging| Ok::<(), StoreError>(());
-        let first = store.volume("v", VolumeSharing::Private, none).unwrap();
-        let second = store.volume("v", VolumeSharing::Private, none).unwrap();
+        let first = store
+            .volume("v", VolumeSharing::Private, &|| true, none)
+            .unwrap();
+        let second = store
+            .volume("v", VolumeSharing::Private, &|| true, none)
+            .unwrap();
         drop(first);
         let all = crate::PruneOptions {
             all: true,

@@ -61,8 +61,8 @@ fn set(git: &mut GitSource, pair: &str) -> Result<(), String> {
         "tag" => git.reference = format!("refs/tags/{value}"),
         "checksum" => git.checksum = Some(value.to_owned()),
         "subdir" => git.subdir = ImagePath::new(value),
-        "keep-git-dir" => git.keep_git_dir = value == "true",
-        "submodules" => git.submodules = value == "true",
+        "keep-git-dir" => git.keep_git_dir = truth(key, value)?,
+        "submodules" => git.submodules = truth(key, value)?,
         other => {
             return Err(format!(
                 "unexpected query key '{other}' in a git address: use ref, branch, tag, commit, checksum, subdir, keep-git-dir or submodules"
@@ -70,6 +70,17 @@ fn set(git: &mut GitSource, pair: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A truth value as Go's `strconv.ParseBool` reads it.
+fn truth(key: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(format!(
+            "invalid {key} value '{other}' in a git address: use true or false"
+        )),
+    }
 }
 
 fn file(url: &str, checksum: Option<&str>) -> Result<Op, String> {
@@ -109,6 +120,21 @@ mod tests {
             assert_eq!(git(text), want, "{text}");
         }
         assert!(git("https://x.example/a.git?colour=red").contains("'colour'"));
+        assert!(git("https://x.example/a.git?keep-git-dir=perhaps").contains("'perhaps'"));
+        let keeps = |text: &str| match read_remote(text, None, None) {
+            Ok(Op::Git(git)) => (git.keep_git_dir, git.submodules),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(keeps("https://x.example/a.git"), (false, true));
+        assert_eq!(keeps("https://x.example/a.git?keep-git-dir"), (true, true));
+        assert_eq!(
+            keeps("https://x.example/a.git?keep-git-dir=1&submodules=0"),
+            (true, false)
+        );
+        assert_eq!(
+            keeps("https://x.example/a.git?keep-git-dir=F&submodules=true"),
+            (false, true)
+        );
         assert!(matches!(
             read_remote("https://x.example/a.tar", None, None),
             Ok(Op::Http(_))

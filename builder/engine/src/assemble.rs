@@ -12,6 +12,7 @@ use kiln_image::{Descriptor, Manifest, media_type};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::annotation::{Annotations, IndexAnnotations};
 use crate::engine::Engine;
 use crate::layering::{LayerContent, LayerPlan, PlannedLayer};
 use crate::remote::{Distant, InlineCache};
@@ -32,8 +33,8 @@ pub struct ImageOptions {
     pub epoch: Option<i64>,
     /// Files keep times that are later than the epoch; otherwise they get the epoch's.
     pub keep_late_times: bool,
-    /// Annotations of the manifest.
-    pub annotations: BTreeMap<String, String>,
+    /// Annotations of its documents.
+    pub annotations: Annotations,
     /// Whether it carries the cache of its own steps.
     pub inline: Option<InlineCache>,
 }
@@ -67,6 +68,8 @@ pub struct Image {
     /// Names the configuration.
     pub config_descriptor: Descriptor,
     pub(crate) layers: Vec<ImageBlob>,
+    /// What is said of an index that names it beside others.
+    pub(crate) around: IndexAnnotations,
 }
 
 impl Solved {
@@ -163,18 +166,20 @@ impl Solved {
             media_type: media_type::MANIFEST.to_owned(),
             config: config_descriptor.clone(),
             layers: layers.iter().map(layer).collect(),
-            annotations: options.annotations.clone(),
+            annotations: options.annotations.of_manifest(&platform),
         };
         let manifest = serde_json::to_vec(&manifest).map_err(fail)?;
         let stored = store.put_blob(&manifest)?;
         let mut descriptor = describe(media_type::MANIFEST, stored.digest, stored.size);
         descriptor.platform = Some((&platform).into());
+        descriptor.annotations = options.annotations.of_manifest_descriptor(&platform);
         Ok(Image {
             config,
             manifest,
             descriptor,
             config_descriptor,
             layers,
+            around: options.annotations.of_index(),
         })
     }
 }

@@ -14,9 +14,10 @@ use kiln_tree::{TreeRoot, set_file_attributes};
 use rayon::prelude::*;
 
 use crate::engine::Engine;
-use crate::files::{FilesError, unchanged};
+use crate::files::{FilesError, copy_file};
 use crate::snapshot::{Folder, StepResult};
 use crate::step::{Done, Shared};
+use crate::view::{Layer, View};
 use crate::{EngineError, Outcome};
 
 /// The subtrees of each context that the graph's steps name.
@@ -169,11 +170,14 @@ pub(crate) fn import(
         gid: 0,
         ..entry.clone()
     };
-    let manifest: Manifest = folder
-        .manifest
-        .subtree(part)
+    let whole = View::new(vec![Layer {
+        manifest: folder.manifest.clone(),
+        root: folder.root.clone(),
+    }]);
+    let wanted = whole.one_tree_below(part);
+    let manifest: Manifest = wanted
         .iter()
-        .map(owned_by_root)
+        .map(|(entry, _)| owned_by_root(entry))
         .collect();
     if let Some(tree) = engine.store.tree(&manifest.id())? {
         return Ok(tree);
@@ -259,6 +263,12 @@ fn import_entries(
         .par_iter()
         .with_min_len(16)
         .try_for_each(|entry| import_one(entry, from, to, give_away).map_err(|e| fail(entry, e)))?;
+    for entry in &others {
+        if let Node::HardLink { to: first } = &entry.node {
+            let linked = to.link(&entry.path, &to.join(first.clone()));
+            linked.map_err(|e| fail(entry, e))?;
+        }
+    }
     for folder in folders.iter().rev() {
         let set = to.set_attributes(folder, give_away);
         set.map_err(|e| fail(folder, e))?;
@@ -278,9 +288,8 @@ fn import_one(
             to.set_attributes(entry, give_away)
         }
         Node::File { .. } => {
-            let copied = from.join(entry.path.clone()).copy_to(to, &entry.path)?;
-            unchanged(entry, &copied.source)?;
-            set_file_attributes(&copied.target, entry, give_away)
+            let copy = copy_file(entry, &from.join(entry.path.clone()), to, true)?;
+            set_file_attributes(&copy, entry, give_away)
         }
         _ => Ok(()),
     }

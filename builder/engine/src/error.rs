@@ -118,7 +118,7 @@ pub enum EngineError {
     },
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// An image can't be had, read or written.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -144,6 +144,15 @@ pub enum EngineError {
     /// The build was stopped.
     #[error("the build was cancelled")]
     Cancelled,
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Stopped => Self::Cancelled,
+            other => Self::Store(other),
+        }
+    }
 }
 
 impl EngineError {

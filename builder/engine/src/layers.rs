@@ -52,7 +52,7 @@ impl Engine {
             return Ok(tree);
         }
         let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
-        let _alone = self.store.lock_step(&key)?;
+        let _alone = self.store.lock_step(&key, &|| false)?;
         if let Some(tree) = self.known_tree(layer)? {
             return Ok(tree);
         }
@@ -61,6 +61,7 @@ impl Engine {
         let options = UnpackOptions {
             xattrs: self.store.xattrs(),
             give_away: self.gives_away(),
+            whiteouts: true,
         };
         let unpacked = std::fs::File::open(&blob.path)
             .and_then(|file| unpack(file, staging.root(), &options))

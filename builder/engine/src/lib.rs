@@ -4,6 +4,7 @@
 //! trees of it. Everything that happens is told to the request's [`EventSink`].
 
 mod allowed;
+mod annotation;
 mod assemble;
 mod cancel;
 mod context;
@@ -43,6 +44,7 @@ mod stored;
 mod view;
 mod volume_key;
 
+pub use annotation::Annotations;
 pub use assemble::{Image, ImageOptions};
 pub use cancel::Cancel;
 pub use engine::{DefaultNetwork, Engine, Request};

@@ -98,6 +98,8 @@ impl Solved {
         if let [only] = images {
             return Ok((only.descriptor.clone(), None));
         }
+        let around = images.first().map(|image| image.around.clone());
+        let around = around.unwrap_or_default();
         let index = Index {
             schema_version: 2,
             media_type: media_type::INDEX.to_owned(),
@@ -105,7 +107,7 @@ impl Solved {
                 .iter()
                 .map(|image| image.descriptor.clone())
                 .collect(),
-            annotations: std::collections::BTreeMap::new(),
+            annotations: around.index,
         };
         let bytes = serde_json::to_vec(&index).map_err(|error| EngineError::Output {
             what: "the index".to_owned(),
@@ -117,7 +119,7 @@ impl Solved {
             digest: blob.digest,
             size: blob.size,
             platform: None,
-            annotations: std::collections::BTreeMap::new(),
+            annotations: around.descriptor,
         };
         Ok((top, Some(bytes)))
     }

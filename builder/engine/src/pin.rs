@@ -77,7 +77,7 @@ impl Engine {
                     cancel: &request.cancel,
                     request,
                 };
-                git.resolve().map(Pin::Commit).map(Some)
+                git.resolve().map(|(commit, _)| Some(Pin::Commit(commit)))
             }
             Op::Http(source) => {
                 _ = self.solve_steps(request, &[step])?;

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use kiln_cache::Session;
-use kiln_graph::{BlobDigest, Build, Graph, StepId, StepKey, TreeId};
+use kiln_graph::{BlobDigest, Build, CacheMount, Graph, StepId, StepKey, TreeId};
 
 use crate::engine::{Engine, Request};
 use crate::remote::Exports;
@@ -35,8 +35,9 @@ pub struct Solved {
 impl Solved {
     /// The name that a cache volume has with what it is tied to.
     #[must_use]
-    pub fn volume_name(&self, id: &str) -> String {
-        crate::keyed_volume(id, self.volume_keys.get(id).map(String::as_str))
+    pub fn volume_name(&self, cache: &CacheMount) -> String {
+        let key = self.volume_keys.get(&cache.id).map(String::as_str);
+        crate::keyed_volume(&cache.volume(), key)
     }
 
     /// What a step of [`Request::outputs`] wrote to its standard output, with secrets masked.

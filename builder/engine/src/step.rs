@@ -214,7 +214,8 @@ impl<'a> Shared<'a> {
         if let Some(record) = self.usable_record(&key, usable)? {
             return self.recorded(step, inputs, &record);
         }
-        let _alone = self.engine.store.lock_step(&key)?;
+        let stop = || self.cancel.is_cancelled();
+        let _alone = self.engine.store.lock_step(&key, &stop)?;
         if let Some(record) = self.usable_record(&key, usable)? {
             return self.recorded(step, inputs, &record);
         }

@@ -36,6 +36,11 @@ impl View {
         Self { layers }
     }
 
+    /// Whether it shows nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.layers.iter().all(|layer| layer.manifest.is_empty())
+    }
+
     /// The entry at a path, links not followed. Folders of several layers show the topmost.
     pub(crate) fn get(&self, path: &ImagePath) -> Option<Found<'_>> {
         for (layer, tree) in self.layers.iter().enumerate().rev() {
@@ -67,6 +72,15 @@ impl View {
     pub(crate) fn place(&self, found: &Found<'_>) -> TreePath {
         let path = found.entry.path.clone();
         self.layers[found.layer].root.join(path)
+    }
+
+    /// What tells whether two names are of one file: its layer, and its first name there.
+    pub(crate) fn file_of(&self, found: &Found<'_>) -> (usize, ImagePath) {
+        let first = match &found.entry.node {
+            Node::HardLink { to } => to,
+            _ => &found.entry.path,
+        };
+        (found.layer, first.clone())
     }
 
     /// What a file is when it is another name of one: that one's entry.

@@ -1,6 +1,8 @@
 //! Cache volumes that are tied to something, such as a lock file: the exact one is taken first, then
 //! the newest of the same name, here before elsewhere.
 
+use kiln_cache::Stop;
+use kiln_graph::CacheMount;
 use kiln_tree::{Sharing, copy_tree};
 
 use crate::EngineError;
@@ -18,11 +20,13 @@ pub fn keyed_volume(name: &str, key: Option<&str>) -> String {
 }
 
 impl Shared<'_> {
-    /// The name of the volume that a step asking for `id` gets, brought here if it can be.
-    pub(crate) fn find_volume(&self, id: &str) -> Result<String, EngineError> {
-        let key = self.request.volume_keys.get(id).map(String::as_str);
-        let name = keyed_volume(id, key);
-        let _alone = self.engine.store.lock_volume_search(id)?;
+    /// The name of the volume that a step asking for `cache` gets, brought here if it can be.
+    pub(crate) fn find_volume(&self, cache: &CacheMount) -> Result<String, EngineError> {
+        let key = self.request.volume_keys.get(&cache.id).map(String::as_str);
+        let (id, plain) = (&cache.id, cache.volume());
+        let name = keyed_volume(&plain, key);
+        let stop = || self.cancel.is_cancelled();
+        let _alone = self.engine.store.lock_volume_search(&plain, &stop)?;
         if self.engine.store.has_volume(&name) {
             return Ok(name);
         }
@@ -30,9 +34,9 @@ impl Shared<'_> {
         if key.is_none() || self.engine.store.has_volume(&name) {
             return Ok(name);
         }
-        match self.engine.store.newest_volume(id)? {
-            Some(newest) => self.engine.copy_volume(&newest, &name)?,
-            None => self.fetch_volume(id, id, &name),
+        match self.engine.store.newest_volume(&plain)? {
+            Some(newest) => self.engine.copy_volume(&newest, &name, &stop)?,
+            None => self.fetch_volume(id, &plain, &name),
         }
         Ok(name)
     }
@@ -40,8 +44,8 @@ impl Shared<'_> {
 
 impl Engine {
     /// Makes a volume a copy of another, which no step changes meanwhile.
-    fn copy_volume(&self, from: &str, to: &str) -> Result<(), EngineError> {
-        let Some(source) = self.store.volume_alone(from)? else {
+    fn copy_volume(&self, from: &str, to: &str, stop: Stop<'_>) -> Result<(), EngineError> {
+        let Some(source) = self.store.volume_alone(from, stop)? else {
             return Ok(());
         };
         let manifest = self.scan_volume(source.root())?;
@@ -60,6 +64,6 @@ impl Engine {
                 what: format!("cache volume {to}"),
                 source,
             })?;
-        Ok(self.store.replace_volume(to, staging)?)
+        Ok(self.store.replace_volume(to, staging, stop)?)
     }
 }

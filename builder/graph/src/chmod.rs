@@ -33,7 +33,8 @@ pub struct BadMode(pub String);
 
 const USER: u32 = 0o4700;
 const GROUP: u32 = 0o2070;
-const OTHER: u32 = 0o1007;
+const OTHER: u32 = 0o0007;
+const STICKY: u32 = 0o1000;
 
 impl Chmod {
     /// A fixed mode.
@@ -61,6 +62,15 @@ impl Chmod {
             text: text.to_owned(),
             change,
         })
+    }
+
+    /// The mode, where it is the same for everything.
+    #[must_use]
+    pub fn as_octal(&self) -> Option<u32> {
+        match &self.change {
+            Change::Octal(mode) => Some(*mode),
+            Change::Clauses(_) => None,
+        }
     }
 
     /// The mode a file or folder of `mode` gets.
@@ -108,11 +118,15 @@ impl Clause {
             let all = letters
                 .iter()
                 .fold(0, |bits, l| bits | letter_bits(*l, mode, is_directory));
-            let bits = all & self.who;
+            // The sticky bit is nobody's: `t` means it unless only others are meant, and nothing else
+            // touches it (as BSD's chmod, and BuildKit).
+            let sticky = letters.contains(&b't') && self.who & !OTHER != 0;
+            let who = if sticky { self.who | STICKY } else { self.who };
+            let bits = all & who;
             mode = match operator {
                 b'+' => mode | bits,
                 b'-' => mode & !bits,
-                _ => (mode & !self.who) | bits,
+                _ => (mode & !who) | bits,
             };
         }
         mode
@@ -174,6 +188,13 @@ mod tests {
             ("u+s", 0o755, false, 0o4755),
             ("+t", 0o777, true, 0o1777),
             ("u=rw+x", 0o000, false, 0o700),
+            ("o+t", 0o755, true, 0o755),
+            ("u+t", 0o755, true, 0o1755),
+            ("o+s", 0o755, false, 0o755),
+            ("a=rX", 0o7777, true, 0o1555),
+            ("o=", 0o1777, true, 0o1770),
+            ("a=rt", 0o777, true, 0o1444),
+            ("-t", 0o1777, true, 0o777),
         ];
         for (text, before, is_directory, want) in cases {
             let mode = Chmod::parse(text).unwrap();

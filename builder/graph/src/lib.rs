@@ -17,6 +17,7 @@ mod digest;
 mod duration;
 pub mod encode;
 mod entitlement;
+mod extra_host;
 mod fault;
 mod graph;
 mod image_config;
@@ -40,6 +41,7 @@ pub use config_check::{BadConfig, MAX_CONFIG_ENTRIES};
 pub use digest::{BadDigest, ContentDigest, DefinitionDigest, Digest, StepKey, TreeId};
 pub use duration::parse_duration;
 pub use entitlement::{BadEntitlement, Entitlement, Entitlements};
+pub use extra_host::{HOST_GATEWAY, parse_extra_host};
 pub use fault::Fault;
 pub use graph::{DEFINITION_VERSION, Graph, GraphError, StepId};
 pub use image_config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig, StringSet};
@@ -48,11 +50,11 @@ pub use location::Location;
 pub use op::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource,
     ImageLayer, ImageSource, Input, Mount, MountKind, Network, Op, Owner, PROXIES, SecretMount,
-    Security, Sharing, SshMount,
+    Security, Sharing, SshMount, ULIMITS,
 };
 pub use platform::{BadPlatform, Platform};
 pub use render::Format;
-pub use size::parse_size;
+pub use size::{parse_memory, parse_size};
 pub use step::{Reuse, Step, StepName};
 pub use tree::{Entry, Manifest, Node, Timestamp};
 pub use unix_id::{BadUnixId, UnixId};

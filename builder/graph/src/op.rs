@@ -165,6 +165,25 @@ pub const PROXIES: &[&str] = &[
     "all_proxy",
 ];
 
+/// Names of resource limits, as `ulimit` and `getrlimit(2)` call them.
+pub const ULIMITS: &[&str] = &[
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 /// The network of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -253,6 +272,29 @@ pub struct CacheMount {
     pub gid: UnixId,
     /// Whether the command may only read.
     pub read_only: bool,
+}
+
+impl CacheMount {
+    /// The owner and mode of a volume that nobody wants otherwise.
+    const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o755);
+
+    /// The name of the volume: its id and, where the folder is to have another owner or mode than
+    /// usual, those. Steps that want one id for different users get a volume each, as in BuildKit.
+    #[must_use]
+    pub fn volume(&self) -> String {
+        let (uid, gid, mode) = Self::USUAL;
+        let mut name = self.id.clone();
+        if self.uid != uid {
+            name.push_str(&format!(";uid={}", self.uid));
+        }
+        if self.gid != gid {
+            name.push_str(&format!(";gid={}", self.gid));
+        }
+        if self.mode != mode {
+            name.push_str(&format!(";mode={:04o}", self.mode));
+        }
+        name
+    }
 }
 
 /// What happens when several steps want one cache volume at once.
@@ -373,7 +415,9 @@ pub struct CopyFiles {
     pub dest: ImagePath,
     /// Whether the destination is a folder whatever is there: a trailing slash, or several sources.
     pub to_directory: bool,
-    /// Owner of everything copied and made; `None`: each source's own.
+    /// Owner of everything copied and made; `None`: each source's own. What is unpacked from an archive
+    /// keeps its owners when this is 0:0 by number: that is what frontends write unless the author
+    /// wants an owner; an author's own word is written by name.
     pub owner: Option<Owner>,
     /// Mode change of everything copied.
     pub chmod: Option<Chmod>,

@@ -61,7 +61,7 @@ fn parameters(mut text: &str) -> BTreeMap<String, String> {
     found
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Token {
     #[serde(default)]
     token: String,
@@ -69,60 +69,97 @@ struct Token {
     access_token: String,
 }
 
-/// The `Authorization` header that answers a challenge; `None` when there is nothing to answer
-/// with.
+/// What came of a challenge.
+pub(crate) struct Answered {
+    /// The `Authorization` header; `None` when there is nothing to answer with.
+    pub(crate) header: Option<String>,
+    /// Why the user's credentials, or a token for them, can't be had.
+    pub(crate) problem: Option<String>,
+}
+
+/// Answers a challenge: with the user's credentials, or as anybody.
 pub(crate) async fn answer(
     http: &reqwest::Client,
     host: &str,
     challenge: &Challenge,
-    scope: &str,
-) -> reqwest::Result<Option<String>> {
-    let credentials = credentials::find(host);
+    scopes: &[String],
+) -> reqwest::Result<Answered> {
+    // A helper is a program that may ask the user.
+    let found = tokio::task::block_in_place(|| credentials::find(host));
+    let (credentials, problem) = match found {
+        Ok(found) => (found, None),
+        Err(problem) => (None, Some(problem)),
+    };
     match challenge {
-        Challenge::Basic => Ok(credentials.as_ref().and_then(basic)),
+        Challenge::Basic => Ok(Answered {
+            header: credentials.as_ref().and_then(basic),
+            problem,
+        }),
         Challenge::Bearer(parameters) => {
-            let Some(realm) = parameters.get("realm") else {
-                return Ok(None);
-            };
-            let service = parameters.get("service").map_or("", String::as_str);
-            let request = match &credentials {
-                Some(Credentials::IdentityToken(refresh)) => http
-                    .post(realm)
-                    .body(form(&[
-                        ("grant_type", "refresh_token"),
-                        ("service", service),
-                        ("client_id", "kiln"),
-                        ("scope", scope),
-                        ("refresh_token", refresh),
-                    ]))
-                    .header("content-type", "application/x-www-form-urlencoded"),
-                other => {
-                    let url = format!(
-                        "{realm}?{}",
-                        form(&[("service", service), ("scope", scope)])
-                    );
-                    let request = http.get(url);
-                    match other.as_ref().and_then(basic) {
-                        Some(header) => request.header("authorization", header),
-                        None => request,
-                    }
-                }
-            };
-            let answer = request.send().await?;
-            if !answer.status().is_success() {
-                return Ok(None);
-            }
-            let bytes = limited(answer, MOST_TOKEN).await?.unwrap_or_default();
-            let Ok(token) = serde_json::from_slice::<Token>(&bytes) else {
-                return Ok(None);
-            };
-            let token = if token.token.is_empty() {
-                token.access_token
-            } else {
-                token.token
-            };
-            Ok(Some(format!("Bearer {token}")))
+            let (header, refused) = bearer(http, parameters, credentials.as_ref(), scopes).await?;
+            Ok(Answered {
+                header,
+                problem: problem.or(refused),
+            })
         }
+    }
+}
+
+/// A token, or why there is none.
+async fn bearer(
+    http: &reqwest::Client,
+    parameters: &BTreeMap<String, String>,
+    credentials: Option<&Credentials>,
+    scopes: &[String],
+) -> reqwest::Result<(Option<String>, Option<String>)> {
+    let Some(realm) = parameters.get("realm") else {
+        return Ok((None, None));
+    };
+    let service = parameters.get("service").map_or("", String::as_str);
+    let answer = token_request(http, realm, service, credentials, scopes);
+    let answer = answer.send().await?;
+    let status = answer.status();
+    if !status.is_success() {
+        let by = answer.url().host_str().unwrap_or_default();
+        let problem = credentials.map(|_| format!("{by} gives no token for them ({status})"));
+        return Ok((None, problem));
+    }
+    let bytes = limited(answer, MOST_TOKEN).await?.unwrap_or_default();
+    let token = serde_json::from_slice::<Token>(&bytes).unwrap_or_default();
+    let token = if token.token.is_empty() {
+        token.access_token
+    } else {
+        token.token
+    };
+    Ok(((!token.is_empty()).then(|| format!("Bearer {token}")), None))
+}
+
+fn token_request(
+    http: &reqwest::Client,
+    realm: &str,
+    service: &str,
+    credentials: Option<&Credentials>,
+    scopes: &[String],
+) -> reqwest::RequestBuilder {
+    if let Some(Credentials::IdentityToken(refresh)) = credentials {
+        return http
+            .post(realm)
+            .body(form(&[
+                ("grant_type", "refresh_token"),
+                ("service", service),
+                ("client_id", "kiln"),
+                ("scope", &scopes.join(" ")),
+                ("refresh_token", refresh),
+            ]))
+            .header("content-type", "application/x-www-form-urlencoded");
+    }
+    let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
+    let pairs: Vec<(&str, &str)> = [("service", service)].into_iter().chain(scopes).collect();
+    let join = if realm.contains('?') { '&' } else { '?' };
+    let request = http.get(format!("{realm}{join}{}", form(&pairs)));
+    match credentials.and_then(basic) {
+        Some(header) => request.header("authorization", header),
+        None => request,
     }
 }
 

@@ -3,38 +3,37 @@
 //! The methods block; the network runs on a runtime of the client's own, started at its first use.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kiln_graph::BlobDigest;
-use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_RANGE};
 use reqwest::{Method, Response, StatusCode, redirect};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{answer, challenge};
+use crate::auth::Challenge;
 use crate::certificate::authorities;
 use crate::daemon::save_from_daemon;
 use crate::document::media_type;
 use crate::layout::Layout;
 use crate::registry::{self, Registries, RegistrySettings};
+use crate::request::{Ask, unreachable};
 use crate::{Documents, ImageError, ImageName, Reference};
 
 /// How often a request is tried in all.
-const TRIES: u32 = 5;
+pub(crate) const TRIES: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Manifests and configurations are no larger (distribution specification, "Pushing manifests").
 const MOST_DOCUMENT: usize = 8 << 20;
 
 /// More redirections than this are a loop.
-const MOST_REDIRECTS: usize = 10;
-/// What is read of an answer that is shown to people.
-const MOST_REFUSAL: usize = 4 << 10;
+pub(crate) const MAX_REDIRECTS: usize = 10;
 
 /// What a client is told.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +55,8 @@ struct Inner {
     plain_http: OnceLock<reqwest::Client>,
     /// `Authorization` headers by registry, repository and rights.
     tokens: Mutex<HashMap<String, String>>,
+    /// Why the user's credentials for a registry can't be had, by its name.
+    problems: Mutex<HashMap<String, String>>,
     /// Archives that were fetched from the Docker daemon, by name.
     saved: Mutex<HashMap<String, Arc<NamedTempFile>>>,
 }
@@ -70,50 +71,6 @@ impl Default for Client {
     }
 }
 
-/// What a request needs to be allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Rights {
-    #[default]
-    Pull,
-    Push,
-    Delete,
-}
-
-impl Rights {
-    /// In the words of Docker's registry token specification.
-    fn actions(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "pull,push",
-            Self::Delete => "pull,delete",
-        }
-    }
-}
-
-/// One request to a registry, to be tried several times.
-pub(crate) struct Ask<'a> {
-    pub(crate) method: Method,
-    pub(crate) url: String,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Option<&'a (dyn Fn() -> std::io::Result<reqwest::Body> + Sync)>,
-    pub(crate) rights: Rights,
-    /// Whether credentials are kept back: for mirrors, which have no right to them.
-    pub(crate) anonymous: bool,
-}
-
-impl Ask<'_> {
-    pub(crate) fn new(method: Method, url: String) -> Self {
-        Self {
-            method,
-            url,
-            headers: Vec::new(),
-            body: None,
-            rights: Rights::Pull,
-            anonymous: false,
-        }
-    }
-}
-
 impl Client {
     /// A client.
     #[must_use]
@@ -125,6 +82,7 @@ impl Client {
             http: OnceLock::new(),
             plain_http: OnceLock::new(),
             tokens: Mutex::default(),
+            problems: Mutex::default(),
             saved: Mutex::default(),
         }))
     }
@@ -174,11 +132,11 @@ impl Client {
 
     /// The way to speak to a server without encryption. Reading the system's certificates takes
     /// longer than all else in a build with nothing to do.
-    fn plain_http(&self) -> &reqwest::Client {
+    pub(crate) fn plain_http(&self) -> &reqwest::Client {
         self.0.plain_http.get_or_init(|| {
             let stay = |attempt: redirect::Attempt<'_>| match attempt.url().scheme() {
                 "https" => attempt.stop(),
-                _ if attempt.previous().len() > MOST_REDIRECTS => {
+                _ if attempt.previous().len() > MAX_REDIRECTS => {
                     attempt.error("it redirects again and again")
                 }
                 _ => attempt.follow(),
@@ -186,6 +144,30 @@ impl Client {
             let builder = plain_builder().redirect(redirect::Policy::custom(stay));
             build(builder.tls_certs_only(std::iter::empty()))
         })
+    }
+
+    pub(crate) fn tokens(&self) -> &Mutex<HashMap<String, String>> {
+        &self.0.tokens
+    }
+
+    pub(crate) fn problems(&self) -> &Mutex<HashMap<String, String>> {
+        &self.0.problems
+    }
+
+    /// How long the second try waits.
+    pub(crate) fn first_wait(&self) -> Duration {
+        match self.0.options.first_wait {
+            Duration::ZERO => Duration::from_millis(500),
+            given => given,
+        }
+    }
+
+    /// The way to speak to whoever gives tokens.
+    pub(crate) fn http_for(&self, challenge: &Challenge) -> &reqwest::Client {
+        match challenge.is_encrypted() {
+            true => self.http(),
+            false => self.plain_http(),
+        }
     }
 
     /// A manifest's bytes, whatever kind of manifest it is.
@@ -292,9 +274,14 @@ impl Client {
         headers: &[(&'static str, String)],
     ) -> Result<Vec<u8>, ImageError> {
         let answer = self.send_anywhere(reference, path, headers).await?;
+        let encoding = encoding(&answer);
         let bytes = limited(answer, MOST_DOCUMENT)
             .await
             .map_err(|error| unreachable(reference, &error))?;
+        let bytes = match encoding.as_deref() {
+            Some("gzip" | "x-gzip") => bytes.and_then(|bytes| unzipped(&bytes)),
+            _ => bytes,
+        };
         bytes.ok_or_else(|| ImageError::Document {
             image: reference.to_string(),
             reason: "a document is larger than any manifest may be".to_owned(),
@@ -327,7 +314,8 @@ impl Client {
         }
     }
 
-    /// A transfer that breaks is taken up again where it broke.
+    /// A transfer that breaks is taken up again where it broke; from the beginning where the server
+    /// doesn't do that.
     async fn fetch_remote(
         &self,
         reference: &Reference,
@@ -338,19 +326,37 @@ impl Client {
     ) -> Result<(), ImageError> {
         let path = format!("blobs/{digest}");
         let mut done = 0;
+        let mut takes_ranges = true;
         for attempt in 0..TRIES {
             let mut headers = Vec::new();
-            if done > 0 {
+            if done > 0 && takes_ranges {
                 headers.push(("range", format!("bytes={done}-")));
             }
-            let answer = self.send_anywhere(reference, &path, &headers).await?;
-            let skip = if answer.status() == StatusCode::PARTIAL_CONTENT {
-                0
-            } else {
-                done
+            let answer = match self.send_anywhere(reference, &path, &headers).await {
+                Err(ImageError::Answer { status: 416, .. }) if takes_ranges => {
+                    takes_ranges = false;
+                    continue;
+                }
+                other => other?,
             };
+            if let Some(encoding) = encoding(&answer) {
+                let reason = format!(
+                    "layer {digest} comes in another encoding ({encoding}): something between here and the registry changes what it sends"
+                );
+                let image = reference.to_string();
+                return Err(ImageError::Document { image, reason });
+            }
             let before = done;
-            match copy_body(answer, skip, &mut done, size, out, progress).await {
+            let copied = match first_byte(&answer) {
+                Some(start) if start <= done => {
+                    copy_body(answer, done - start, &mut done, size, out, progress).await
+                }
+                _ => {
+                    takes_ranges = false;
+                    Err(Broken::Read)
+                }
+            };
+            match copied {
                 Ok(()) if done == size => return Ok(()),
                 Err(Broken::Write(source)) => {
                     return Err(ImageError::Io {
@@ -372,138 +378,6 @@ impl Client {
             expected: size,
             actual: done,
         })
-    }
-
-    pub(crate) async fn wait(&self, attempt: u32, server_wish: Option<Duration>) {
-        let first = match self.0.options.first_wait {
-            Duration::ZERO => Duration::from_millis(500),
-            given => given,
-        };
-        let wait = server_wish
-            .unwrap_or(first * 2u32.pow(attempt))
-            .min(Duration::from_secs(60));
-        tokio::time::sleep(wait).await;
-    }
-
-    /// Sends a request: answers challenges, waits when told to, tries again what may succeed.
-    pub(crate) async fn send(
-        &self,
-        reference: &Reference,
-        ask: &Ask<'_>,
-    ) -> Result<Response, ImageError> {
-        let mut refreshed = false;
-        let mut last = None;
-        for attempt in 0..TRIES {
-            let answer = match self.once(reference, ask).await {
-                Ok(answer) => answer,
-                Err(error) if error.is_builder() => return Err(unreachable(reference, &error)),
-                Err(error) => {
-                    let refused = error.is_connect();
-                    last = Some(unreachable(reference, &error));
-                    if refused && attempt >= 1 {
-                        break;
-                    }
-                    self.wait(attempt, None).await;
-                    continue;
-                }
-            };
-            let status = answer.status();
-            if status == StatusCode::UNAUTHORIZED && !refreshed {
-                refreshed = true;
-                self.log_in(reference, &answer, ask.rights).await?;
-                continue;
-            }
-            if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-                let wish = retry_after(&answer);
-                last = Some(refusal(reference, answer).await);
-                self.wait(attempt, wish).await;
-                continue;
-            }
-            if status.is_success() || status.is_redirection() {
-                return Ok(answer);
-            }
-            return Err(refusal(reference, answer).await);
-        }
-        Err(last.unwrap_or_else(|| ImageError::Denied {
-            image: reference.to_string(),
-            host: reference.host.clone(),
-            status: 401,
-        }))
-    }
-
-    async fn once(&self, reference: &Reference, ask: &Ask<'_>) -> reqwest::Result<Response> {
-        if ask.url.starts_with("http://") {
-            let answer = self.once_by(self.plain_http(), reference, ask).await?;
-            if !answer.status().is_redirection() {
-                return Ok(answer);
-            }
-        }
-        self.once_by(self.http(), reference, ask).await
-    }
-
-    async fn once_by(
-        &self,
-        http: &reqwest::Client,
-        reference: &Reference,
-        ask: &Ask<'_>,
-    ) -> reqwest::Result<Response> {
-        let mut request = http.request(ask.method.clone(), &ask.url);
-        for (name, value) in &ask.headers {
-            request = request.header(*name, value);
-        }
-        let token = {
-            let tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.get(&token_name(reference, ask.rights)).cloned()
-        };
-        if let Some(token) = token.filter(|_| !ask.anonymous && self.is_home(reference, &ask.url)) {
-            request = request.header(AUTHORIZATION, token);
-        }
-        if let Some(body) = ask.body
-            && let Ok(body) = body()
-        {
-            request = request.body(body);
-        }
-        request.send().await
-    }
-
-    /// Whether an address is at the registry itself, spoken to as safely as it is.
-    fn is_home(&self, reference: &Reference, url: &str) -> bool {
-        let place = |url: &str| {
-            let url = reqwest::Url::parse(url).ok()?;
-            let port = url.port_or_known_default();
-            Some((url.scheme().to_owned(), url.host_str()?.to_owned(), port))
-        };
-        place(url).is_some_and(|at| Some(at) == place(&self.home(reference)))
-    }
-
-    async fn log_in(
-        &self,
-        reference: &Reference,
-        refused: &Response,
-        rights: Rights,
-    ) -> Result<(), ImageError> {
-        let denied = || ImageError::Denied {
-            image: reference.to_string(),
-            host: reference.host.clone(),
-            status: 401,
-        };
-        // Whoever a registry redirects to has no right to its credentials.
-        let asked = refused.url();
-        if !self.is_home(reference, asked.as_str()) {
-            return Err(denied());
-        }
-        let challenge = challenge(refused.headers()).ok_or_else(denied)?;
-        if asked.scheme() == "https" && !challenge.is_encrypted() {
-            return Err(denied());
-        }
-        let scope = format!("repository:{}:{}", reference.repository, rights.actions());
-        let header = answer(self.http(), &reference.host, &challenge, &scope).await;
-        let header = header
-            .map_err(|error| unreachable(reference, &error))?
-            .ok_or_else(denied)?;
-        let mut tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.insert(token_name(reference, rights), header);
-        Ok(())
     }
 }
 
@@ -532,18 +406,33 @@ fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
     reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
 }
 
-fn token_name(reference: &Reference, rights: Rights) -> String {
-    format!(
-        "{} {} {}",
-        reference.host,
-        reference.repository,
-        rights.actions()
-    )
+/// How a server encoded what was asked for as it is; some do so all the same.
+fn encoding(answer: &Response) -> Option<String> {
+    let value = answer.headers().get(CONTENT_ENCODING)?.to_str().ok()?;
+    let value = value.trim().to_ascii_lowercase();
+    (!value.is_empty() && value != "identity").then_some(value)
 }
 
-fn retry_after(answer: &Response) -> Option<Duration> {
-    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    text.parse().ok().map(Duration::from_secs)
+/// A document that was compressed on the way; `None` when it isn't one, or is too large.
+fn unzipped(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let most = MOST_DOCUMENT as u64 + 1;
+    let read = flate2::read::GzDecoder::new(bytes)
+        .take(most)
+        .read_to_end(&mut plain);
+    read.ok()
+        .filter(|count| *count <= MOST_DOCUMENT)
+        .map(|_| plain)
+}
+
+/// Where in the blob an answer's body begins; `None` when it doesn't say.
+fn first_byte(answer: &Response) -> Option<u64> {
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        return Some(0);
+    }
+    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    let (start, _) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
+    start.trim().parse().ok()
 }
 
 enum Broken {
@@ -589,14 +478,6 @@ pub(crate) fn wrong_digest(
     }
 }
 
-pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {
-    ImageError::Unreachable {
-        image: reference.to_string(),
-        host: reference.host.clone(),
-        reason: crate::error::cause(error),
-    }
-}
-
 /// An answer's body; `None` when it is longer than `most` bytes, whatever it said before.
 pub(crate) async fn limited(answer: Response, most: usize) -> reqwest::Result<Option<Vec<u8>>> {
     let mut body = answer.bytes_stream();
@@ -611,7 +492,7 @@ pub(crate) async fn limited(answer: Response, most: usize) -> reqwest::Result<Op
 }
 
 /// What an answer's body begins with.
-async fn beginning(answer: Response, most: usize) -> Vec<u8> {
+pub(crate) async fn beginning(answer: Response, most: usize) -> Vec<u8> {
     let mut body = answer.bytes_stream();
     let mut bytes = Vec::new();
     while bytes.len() < most
@@ -620,27 +501,4 @@ async fn beginning(answer: Response, most: usize) -> Vec<u8> {
         bytes.extend_from_slice(&chunk);
     }
     bytes
-}
-
-async fn refusal(reference: &Reference, answer: Response) -> ImageError {
-    let (image, host) = (reference.to_string(), reference.host.clone());
-    let status = answer.status().as_u16();
-    match status {
-        401 | 403 => ImageError::Denied {
-            image,
-            host,
-            status,
-        },
-        404 => ImageError::NotFound { image, host },
-        _ => {
-            let body = beginning(answer, MOST_REFUSAL).await;
-            let body = String::from_utf8_lossy(&body).chars().take(500).collect();
-            ImageError::Answer {
-                image,
-                host,
-                status,
-                body,
-            }
-        }
-    }
 }

@@ -24,9 +24,7 @@ pub enum ImageError {
         reason: String,
     },
     /// The server refuses.
-    #[error(
-        "{image}: {host} refuses access ({status}); log in with 'docker login {host}', or check that the repository exists and you may use it"
-    )]
+    #[error("{image}: {host} refuses access ({status}){}{}", said(reason), credentials_advice(host, credentials.as_deref()))]
     Denied {
         /// The image wanted.
         image: String,
@@ -34,6 +32,10 @@ pub enum ImageError {
         host: String,
         /// Its answer.
         status: u16,
+        /// What it said.
+        reason: String,
+        /// Why the user's credentials can't be had, where there are some.
+        credentials: Option<String>,
     },
     /// The server doesn't have it.
     #[error("{image}: not found on {host}; check its name and tag")]
@@ -140,6 +142,23 @@ impl ImageError {
             Self::Name(_) | Self::NotFound { .. } | Self::NoPlatform { .. } => Fault::User,
             _ => Fault::Environment,
         }
+    }
+}
+
+fn said(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    }
+}
+
+fn credentials_advice(host: &str, problem: Option<&str>) -> String {
+    match problem {
+        Some(problem) => format!("; your credentials were not used: {problem}"),
+        None => format!(
+            "; log in with 'docker login {host}', or check that the repository exists and you may use it"
+        ),
     }
 }
 

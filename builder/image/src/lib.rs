@@ -17,6 +17,7 @@ mod push;
 mod reference;
 mod registry;
 mod repository;
+mod request;
 mod resolve;
 
 pub use archive::{ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive};

@@ -1,6 +1,6 @@
 //! Sends images to registries (OCI distribution specification, "Push").
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_graph::BlobDigest;
@@ -8,13 +8,16 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
 
-use crate::client::{Ask, Client, Rights};
+use crate::client::Client;
+use crate::request::{Ask, Rights};
 use crate::{ImageError, Reference};
 
 /// How many blobs are sent at once.
 const AT_ONCE: usize = 5;
-/// How often an image is sent again when others send the same blobs at once.
-const AGAIN: u32 = 3;
+/// How often an image is sent in all while the registry doesn't find a blob that it said it has.
+const ROUNDS: u32 = 4;
+/// How often an upload is begun in all.
+const UPLOADS: u32 = 5;
 
 /// A blob to be sent, if the registry doesn't have it.
 pub struct PushBlob<'a> {
@@ -59,13 +62,17 @@ impl Client {
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
         self.wait_for(async {
-            for attempt in 0..AGAIN {
-                match self.push_once(reference, image, progress).await {
-                    Err(error) if is_race(&error) => self.wait(attempt, None).await,
+            for round in 0..ROUNDS - 1 {
+                match self
+                    .push_once(reference, image, Trust::in_round(round), progress)
+                    .await
+                {
+                    Err(error) if is_race(&error) => self.wait(round, None).await,
                     other => return other,
                 }
             }
-            self.push_once(reference, image, progress).await
+            self.push_once(reference, image, Trust::Nothing, progress)
+                .await
         })
     }
 
@@ -73,9 +80,10 @@ impl Client {
         &self,
         reference: &Reference,
         image: &PushImage<'_>,
+        trust: Trust,
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
-        let send = |blob| self.push_blob(reference, blob, progress);
+        let send = |blob| self.push_blob(reference, blob, trust, progress);
         stream::iter(&image.blobs)
             .map(send)
             .buffer_unordered(AT_ONCE)
@@ -114,67 +122,226 @@ impl Client {
         self.send(reference, &ask).await.map(drop)
     }
 
+    /// Sends a blob, if the registry doesn't have it. When an upload breaks nobody knows how much of it
+    /// arrived, nor whether only the answer was lost: it is asked for again, and begun anew.
     async fn push_blob(
         &self,
         reference: &Reference,
         blob: &PushBlob<'_>,
+        trust: Trust,
         progress: &(dyn Fn(&BlobDigest, u64) + Sync),
     ) -> Result<(), ImageError> {
-        let base = self.home(reference);
-        let mut head = Ask::new(Method::HEAD, format!("{base}/blobs/{}", blob.digest));
-        head.rights = Rights::Push;
-        match self.send(reference, &head).await {
-            Ok(_) => {
-                progress(&blob.digest, 0);
+        let mut sent = false;
+        for attempt in 0.. {
+            if (trust != Trust::Nothing || sent) && self.has_blob(reference, blob).await {
+                progress(&blob.digest, if sent { blob.size } else { 0 });
                 return Ok(());
             }
-            Err(ImageError::NotFound { .. }) => {}
-            Err(error) => return Err(error),
+            let from = blob
+                .mount_from
+                .as_ref()
+                .filter(|_| trust == Trust::All && !sent);
+            let begun = self.mount_or_begin(reference, blob, from).await?;
+            // Some registries see by the digest of what they were asked to mount that they have it.
+            if begun.status() == StatusCode::CREATED {
+                break;
+            }
+            match self.upload(reference, blob, &begun).await {
+                Ok(()) => break,
+                Err(error) if attempt + 1 < UPLOADS && may_be_begun_anew(&error) => {
+                    self.wait(attempt, None).await;
+                }
+                Err(error) => return Err(error),
+            }
+            sent = true;
         }
-        let mount = blob
-            .mount_from
-            .as_ref()
-            .map(|from| format!("?mount={}&from={from}", blob.digest));
-        let url = format!("{base}/blobs/uploads/{}", mount.unwrap_or_default());
+        progress(&blob.digest, blob.size);
+        Ok(())
+    }
+
+    /// Whether the registry says that it has a blob. One that doesn't answer this is asked to take it:
+    /// what is then wrong comes with words.
+    async fn has_blob(&self, reference: &Reference, blob: &PushBlob<'_>) -> bool {
+        let url = format!("{}/blobs/{}", self.home(reference), blob.digest);
+        let mut head = Ask::new(Method::HEAD, url);
+        head.rights = Rights::Push;
+        head.tries = 2;
+        self.send(reference, &head).await.is_ok()
+    }
+
+    async fn mount_or_begin(
+        &self,
+        reference: &Reference,
+        blob: &PushBlob<'_>,
+        from: Option<&String>,
+    ) -> Result<Response, ImageError> {
+        if let Some(from) = from
+            && let Some(begun) = self.mount(reference, blob, from).await
+        {
+            return Ok(begun);
+        }
+        self.begin(reference, "", Rights::Push).await
+    }
+
+    /// Asks for a blob of another repository: what the registry began instead, or nothing when it
+    /// refuses, whatever the reason: the blob can still be sent.
+    async fn mount(
+        &self,
+        reference: &Reference,
+        blob: &PushBlob<'_>,
+        from: &str,
+    ) -> Option<Response> {
+        let query = format!("?mount={}&from={from}", blob.digest);
+        let asked = self
+            .begin(reference, &query, Rights::Mount(from.to_owned()))
+            .await;
+        asked.ok()
+    }
+
+    async fn begin(
+        &self,
+        reference: &Reference,
+        query: &str,
+        rights: Rights,
+    ) -> Result<Response, ImageError> {
+        let url = format!("{}/blobs/uploads/{query}", self.home(reference));
         let mut start = Ask::new(Method::POST, url);
         start
             .headers
             .push((CONTENT_LENGTH.as_str(), "0".to_owned()));
-        start.rights = Rights::Push;
-        let started = self.send(reference, &start).await?;
-        if started.status() != StatusCode::CREATED {
-            self.upload(reference, blob, &started).await?;
-        }
-        progress(&blob.digest, blob.size);
-        Ok(())
+        start.rights = rights;
+        self.send(reference, &start).await
     }
 
     async fn upload(
         &self,
         reference: &Reference,
         blob: &PushBlob<'_>,
-        started: &Response,
+        begun: &Response,
     ) -> Result<(), ImageError> {
-        let location = upload_url(reference, started)?;
-        let join = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{location}{join}digest={}", blob.digest);
         // It may have to be fetched by this very client, which blocks.
         let path = tokio::task::block_in_place(&blob.file)?;
+        let location = self.upload_url(reference, begun)?;
+        match self
+            .send_blob(reference, blob, &path, Method::PUT, &location)
+            .await
+        {
+            // A registry that takes no blob with the request that ends an upload.
+            Err(ImageError::Answer {
+                status: 405 | 501, ..
+            }) => {
+                let method = Method::PATCH;
+                let sent = self
+                    .send_blob(reference, blob, &path, method, &location)
+                    .await?;
+                self.end(reference, blob, &self.upload_url(reference, &sent)?)
+                    .await
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Sends a blob's bytes, once: after a failure the upload is in an unknown state.
+    async fn send_blob(
+        &self,
+        reference: &Reference,
+        blob: &PushBlob<'_>,
+        path: &Path,
+        method: Method,
+        location: &str,
+    ) -> Result<Response, ImageError> {
         let body = || -> std::io::Result<reqwest::Body> {
-            let file = tokio::fs::File::from_std(std::fs::File::open(&path)?);
+            let file = tokio::fs::File::from_std(std::fs::File::open(path)?);
             Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
                 file,
                 256 * 1024,
             )))
         };
-        let mut ask = Ask::new(Method::PUT, url);
+        let url = match method {
+            Method::PUT => with_digest(location, &blob.digest),
+            _ => location.to_owned(),
+        };
+        let mut ask = Ask::new(method, url);
         ask.headers
             .push((CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()));
         ask.headers
             .push((CONTENT_LENGTH.as_str(), blob.size.to_string()));
         ask.rights = Rights::Push;
         ask.body = Some(&body);
+        ask.tries = 1;
+        self.send(reference, &ask).await
+    }
+
+    async fn end(
+        &self,
+        reference: &Reference,
+        blob: &PushBlob<'_>,
+        location: &str,
+    ) -> Result<(), ImageError> {
+        let mut ask = Ask::new(Method::PUT, with_digest(location, &blob.digest));
+        ask.headers.push((CONTENT_LENGTH.as_str(), "0".to_owned()));
+        ask.rights = Rights::Push;
         self.send(reference, &ask).await.map(drop)
+    }
+
+    /// Where to send a blob: the `Location` of the answer, which may be relative. A registry behind
+    /// something that encrypts for it may name itself without.
+    fn upload_url(&self, reference: &Reference, answer: &Response) -> Result<String, ImageError> {
+        let location = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok());
+        let joined = location.and_then(|location| answer.url().join(location).ok());
+        let mut url = joined.ok_or_else(|| ImageError::Document {
+            image: reference.to_string(),
+            reason: "the registry doesn't say where to send a blob".to_owned(),
+        })?;
+        let asked = answer.url();
+        let same_name = url.host_str() == asked.host_str() && url.port() == asked.port();
+        if asked.scheme() == "https" && url.scheme() == "http" && same_name {
+            _ = url.set_scheme("https");
+        }
+        Ok(url.into())
+    }
+}
+
+fn with_digest(location: &str, digest: &BlobDigest) -> String {
+    let join = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{join}digest={digest}")
+}
+
+/// How much of what a registry says of its blobs is believed: less with each time that it then
+/// doesn't have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// What it has, and what it has mounted.
+    All,
+    /// What it has.
+    Blobs,
+    Nothing,
+}
+
+impl Trust {
+    fn in_round(round: u32) -> Self {
+        match round {
+            0 => Self::All,
+            _ => Self::Blobs,
+        }
+    }
+}
+
+/// Whether a new upload may succeed where this one did not: the connection broke, the server is
+/// overloaded, or doesn't know the upload any more.
+fn may_be_begun_anew(error: &ImageError) -> bool {
+    match error {
+        ImageError::Unreachable { .. } | ImageError::NotFound { .. } => true,
+        ImageError::Answer { status, body, .. } => {
+            matches!(status, 408 | 409 | 416 | 425 | 429 | 500 | 502..)
+                || body.contains("BLOB_UPLOAD_")
+                || body.contains("DIGEST_INVALID")
+                || body.contains("SIZE_INVALID")
+        }
+        _ => false,
     }
 }
 
@@ -182,19 +349,4 @@ impl Client {
 /// moment while another sends the same one.
 fn is_race(error: &ImageError) -> bool {
     matches!(error, ImageError::Answer { body, .. } if body.contains("BLOB_UNKNOWN"))
-}
-
-/// Where to send a blob: the `Location` of the answer, which may be relative.
-fn upload_url(reference: &Reference, answer: &Response) -> Result<String, ImageError> {
-    let location = answer
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok());
-    let joined = location.and_then(|location| answer.url().join(location).ok());
-    joined
-        .map(String::from)
-        .ok_or_else(|| ImageError::Document {
-            image: reference.to_string(),
-            reason: "the registry doesn't say where to send a blob".to_owned(),
-        })
 }

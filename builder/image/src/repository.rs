@@ -8,8 +8,9 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use crate::archive::digest_of;
-use crate::client::{Ask, Client, Rights, unreachable};
+use crate::client::Client;
 use crate::document::{Document, Manifest, media_type};
+use crate::request::{Ask, Rights, unreachable};
 use crate::{ImageError, Reference};
 
 /// No repository has more tags; a list that never ends must.

@@ -200,6 +200,7 @@ fn options() -> UnpackOptions {
     UnpackOptions {
         xattrs: OverlayXattrs::Trusted,
         give_away: rustix::process::geteuid().is_root(),
+        whiteouts: true,
     }
 }
 

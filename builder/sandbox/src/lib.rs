@@ -35,7 +35,7 @@ pub use guard::Lifeline;
 pub use identity::{Identity, enter_user_namespace};
 pub use init::{HELPER_NAME, NAME_SERVER, run_if_helper};
 pub use isolation::{Isolation, IsolationChoice, Privileges, Ways};
-pub use passwd::{NoSuchUser, User, resolve_user};
+pub use passwd::{NoSuchUser, User, find_group, find_user, resolve_user};
 pub use process::{Child, Exit, Finished, Killer, Output, Sandbox, Usage};
 pub use refusal::Refusal;
 pub use resources::{descriptors, prepare_process};

@@ -74,7 +74,7 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuc
     };
     let home = entry.as_ref().map_or("", |entry| entry.home).to_owned();
     let (gid, groups) = match (wanted_group, &entry) {
-        (Some(wanted), _) => (find_group(wanted, group)?, Vec::new()),
+        (Some(wanted), _) => (group_of(wanted, group)?, Vec::new()),
         (None, Some(entry)) => (entry.gid.parse()?, memberships(entry.name, group)?),
         (None, None) => (UnixId::ROOT, Vec::new()),
     };
@@ -86,13 +86,38 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuc
     })
 }
 
-fn find_group(wanted: &str, group: &str) -> Result<UnixId, NoSuchUser> {
+fn group_of(wanted: &str, group: &str) -> Result<UnixId, NoSuchUser> {
     let mut groups = group.lines().filter_map(parse_group);
     let named = groups.find(|entry| entry.name == wanted);
     match (named, UnixId::in_text(wanted)?) {
         (Some(entry), _) => Ok(entry.gid.parse()?),
         (None, Some(gid)) => Ok(gid),
         (None, None) => Err(NoSuchUser::Group(wanted.to_owned())),
+    }
+}
+
+/// The number and the primary group of the user of a name, in the text of `/etc/passwd`; `None` when
+/// there is none.
+///
+/// # Errors
+/// When the numbers there are none.
+pub fn find_user(name: &str, passwd: &str) -> Result<Option<(UnixId, UnixId)>, NoSuchUser> {
+    let mut entries = passwd.lines().filter_map(parse_passwd);
+    match entries.find(|entry| entry.name == name) {
+        Some(entry) => Ok(Some((entry.uid.parse()?, entry.gid.parse()?))),
+        None => Ok(None),
+    }
+}
+
+/// The number of the group of a name, in the text of `/etc/group`; `None` when there is none.
+///
+/// # Errors
+/// When the number there is none.
+pub fn find_group(name: &str, group: &str) -> Result<Option<UnixId>, NoSuchUser> {
+    let mut entries = group.lines().filter_map(parse_group);
+    match entries.find(|entry| entry.name == name) {
+        Some(entry) => Ok(Some(entry.gid.parse()?)),
+        None => Ok(None),
     }
 }
 

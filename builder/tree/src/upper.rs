@@ -3,7 +3,6 @@
 //! Whiteouts are character devices 0:0; opaque directories have the xattr `trusted.overlay.opaque`
 //! or, in user namespaces, `user.overlay.opaque`, both `y` (Linux, `overlayfs.rst`).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
@@ -11,7 +10,10 @@ use rustix::fs::FileType;
 
 use crate::error::Context as _;
 use crate::xattr::Xattrs;
-use crate::{Decision, Found, OverlayXattrs, TreeError, TreeRoot, hash_file, timestamp, walk};
+use crate::{
+    Decision, Found, Inode, OverlayXattrs, TreeError, TreeRoot, hash_file, join_links, timestamp,
+    walk,
+};
 
 /// How an upper directory is read.
 pub struct UpperOptions<'a> {
@@ -31,12 +33,6 @@ impl std::fmt::Debug for UpperOptions<'_> {
     }
 }
 
-struct Inode {
-    entry: Entry,
-    id: (u64, u64),
-    links: u64,
-}
-
 /// Reads the upper directory of an overlay mount.
 ///
 /// # Errors
@@ -47,27 +43,6 @@ pub fn scan(root: &TreeRoot, options: &UpperOptions<'_>) -> Result<Manifest, Tre
     let mut inodes = walk(root, &ImagePath::root(), &take_all, &visit)?;
     inodes.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
     Ok(Manifest::new(join_links(inodes)))
-}
-
-/// Turns all but the first name of a file with several into hard links.
-fn join_links(inodes: Vec<Inode>) -> Vec<Entry> {
-    let mut first_names: BTreeMap<(u64, u64), ImagePath> = BTreeMap::new();
-    let mut entries = Vec::with_capacity(inodes.len());
-    for Inode {
-        mut entry,
-        id,
-        links,
-    } in inodes
-    {
-        if links > 1 && matches!(entry.node, Node::File { .. }) {
-            match first_names.get(&id) {
-                Some(to) => entry.node = Node::HardLink { to: to.clone() },
-                None => _ = first_names.insert(id, entry.path.clone()),
-            }
-        }
-        entries.push(entry);
-    }
-    entries
 }
 
 fn read(
@@ -100,11 +75,7 @@ fn read(
             node,
         },
     };
-    Ok(Inode {
-        entry,
-        id: (stat.st_dev, stat.st_ino),
-        links: stat.st_nlink,
-    })
+    Ok(Inode::new(entry, stat))
 }
 
 fn content(root: &TreeRoot, found: &Found<'_>, file: File) -> Result<Node, TreeError> {

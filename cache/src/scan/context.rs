@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use kiln_graph::{Entry, ImagePath, Manifest, Node};
-use kiln_tree::{Found, TreeError, TreeRoot, Visit, hash_file, timestamp, walk};
+use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node};
+use kiln_tree::{
+    Found, Inode, TreeError, TreeRoot, Visit, Xattrs, hash_file, join_links, timestamp, walk,
+};
 use rayon::prelude::*;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 
-use super::stat_cache::StatCache;
+use super::stat_cache::{Known, StatCache};
 use crate::error::Context as _;
 use crate::{Store, StoreError};
 
@@ -29,7 +31,8 @@ impl std::fmt::Debug for Selection<'_> {
     }
 }
 
-/// Reads a folder, hashing only what changed since the store saw it last. Sockets are left out.
+/// Reads a folder, hashing only what changed since the store saw it last. Sockets are empty
+/// files, as in BuildKit.
 ///
 /// # Errors
 /// When something can't be read, or changes meanwhile.
@@ -43,16 +46,17 @@ pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Mani
         scan_root(&tree, root, wanted, &visit, &mut entries)?;
     }
     cache.save();
-    entries.par_sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Manifest::new(entries))
+    entries.par_sort_by(|a: &Inode, b| a.entry.path.cmp(&b.entry.path));
+    entries.dedup_by(|later, first| later.entry.path == first.entry.path);
+    Ok(Manifest::new(join_links(entries)))
 }
 
 fn scan_root(
     folder: &TreeRoot,
     root: &ImagePath,
     wanted: &Selection<'_>,
-    visit: Visit<'_, Entry>,
-    entries: &mut Vec<Entry>,
+    visit: Visit<'_, Inode>,
+    entries: &mut Vec<Inode>,
 ) -> Result<(), StoreError> {
     let mut blocked = false;
     for path in root
@@ -82,63 +86,103 @@ fn scan_root(
     Ok(())
 }
 
-fn read(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<Entry>, TreeError> {
-    let Some(node) = node(root, found, cache)? else {
+fn read(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<Inode>, TreeError> {
+    let Some((node, xattrs)) = content(root, found, cache)? else {
         return Ok(None);
     };
-    let Stat {
-        st_mode: mode,
-        st_uid: uid,
-        st_gid: gid,
-        ..
-    } = found.stat;
-    let mtime = timestamp(&found.stat);
-    let path = found.path.clone();
-    let (mode, xattrs) = (mode & 0o7777, std::collections::BTreeMap::new());
-    Ok(Some(Entry {
-        path,
-        mode,
-        uid,
-        gid,
-        mtime,
+    let entry = Entry {
+        path: found.path.clone(),
+        mode: found.stat.st_mode & 0o7777,
+        uid: found.stat.st_uid,
+        gid: found.stat.st_gid,
+        mtime: timestamp(&found.stat),
         mtime_counts: false,
         xattrs,
         node,
-    }))
+    };
+    Ok(Some(Inode::new(entry, &found.stat)))
 }
 
-fn node(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<Node>, TreeError> {
-    let failed = |action| {
-        move |source| TreeError::Io {
-            action,
-            path: found.path.under(root.path()),
-            source,
-        }
-    };
+/// What something is, and its extended attributes.
+fn content(
+    root: &TreeRoot,
+    found: &Found<'_>,
+    cache: &StatCache,
+) -> Result<Option<(Node, Xattrs)>, TreeError> {
     let device = found.stat.st_rdev;
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    Ok(Some(match found.kind {
-        FileType::RegularFile => {
-            let hash = || {
-                let digest = found.open().and_then(|file| hash_file(file, &found.stat));
-                let path = found.path.clone();
-                digest
-                    .map_err(failed("read"))?
-                    .ok_or(TreeError::Changed { path })
-            };
-            let digest = cache.digest(&found.stat, hash)?;
-            Node::File {
-                size: u64::try_from(found.stat.st_size).unwrap_or(0),
-                digest,
-            }
+    let node = match found.kind {
+        FileType::RegularFile => return file(root, found, cache).map(Some),
+        FileType::Directory => {
+            let xattrs = found.xattrs(None, is_own);
+            let xattrs = xattrs.map_err(failed(root, found, "read the attributes of"))?;
+            return Ok(Some((Node::Directory { opaque: false }, xattrs)));
         }
-        FileType::Directory => Node::Directory { opaque: false },
+        FileType::Socket => Node::File {
+            size: 0,
+            digest: Digest::of(b""),
+        },
         FileType::Symlink => Node::Symlink {
-            target: found.read_link().map_err(failed("read the link"))?,
+            target: found
+                .read_link()
+                .map_err(failed(root, found, "read the link"))?,
         },
         FileType::CharacterDevice => Node::CharDevice { major, minor },
         FileType::BlockDevice => Node::BlockDevice { major, minor },
         FileType::Fifo => Node::Fifo,
-        _ => return Ok(None),
-    }))
+        FileType::Unknown => return Ok(None),
+    };
+    Ok(Some((node, Xattrs::new())))
+}
+
+fn file(
+    root: &TreeRoot,
+    found: &Found<'_>,
+    cache: &StatCache,
+) -> Result<(Node, Xattrs), TreeError> {
+    let mut xattrs = None;
+    let look = || {
+        let file = found.open().map_err(failed(root, found, "read"))?;
+        let own = found.xattrs(Some(&file), is_own);
+        let own = own.map_err(failed(root, found, "read the attributes of"))?;
+        let has_xattrs = !own.is_empty();
+        xattrs = Some(own);
+        let digest = hash_file(file, &found.stat).map_err(failed(root, found, "read"))?;
+        let path = found.path.clone();
+        let digest = digest.ok_or(TreeError::Changed { path })?;
+        Ok(Known { digest, has_xattrs })
+    };
+    let known = cache.look_up(&found.stat, look)?;
+    let xattrs = match (xattrs, known.has_xattrs) {
+        (Some(read), _) => read,
+        (None, false) => Xattrs::new(),
+        (None, true) => {
+            let own = found
+                .open()
+                .and_then(|file| found.xattrs(Some(&file), is_own));
+            own.map_err(failed(root, found, "read the attributes of"))?
+        }
+    };
+    let size = u64::try_from(found.stat.st_size).unwrap_or(0);
+    let digest = known.digest;
+    Ok((Node::File { size, digest }, xattrs))
+}
+
+/// Whether an attribute is a file's own, not one by which this machine handles it: capabilities, and
+/// what users note.
+fn is_own(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
+
+fn failed<'a>(
+    root: &'a TreeRoot,
+    found: &'a Found<'_>,
+    action: &'static str,
+) -> impl Fn(std::io::Error) -> TreeError + 'a {
+    move |source| TreeError::Io {
+        action,
+        path: found.path.under(root.path()),
+        source,
+    }
 }

@@ -1,10 +1,11 @@
-//! Remembers the digests of files that haven't changed, format 1.
+//! Remembers the digests of files that haven't changed, format 2.
 //!
 //! One file for each scanned folder: 8 bytes `kilnstat`, `u32` version, `u32` zero, then records
 //! of 88 bytes sorted by device and inode, then 32 bytes blake3 of all before. A record: `u64`
 //! device, `u64` inode, `u64` size, `i64` and `u32` modification time, `u32` zero, `i64` and
-//! `u32` change time, `u32` zero, 32 bytes blake3 of the content. Records are searched where they
-//! lie, so that loading costs one read whatever the number of files.
+//! `u32` change time, `u32` flags, 32 bytes blake3 of the content. Flag 1: the file has extended
+//! attributes that are its own (a change of those changes the change time). Records are searched
+//! where they lie, so that loading costs one read whatever the number of files.
 //!
 //! A file that was written within the clock's granularity of the look at it could be written
 //! again unseen (git's "racy" problem), so such files are not remembered. The inode and the
@@ -20,14 +21,25 @@ use kiln_tree::TreeError;
 use rustix::fs::Stat;
 
 const MAGIC: &[u8; 8] = b"kilnstat";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 16;
 const RECORD: usize = 88;
 const SUM: usize = 32;
+/// Where a record's flags are.
+const FLAGS: usize = 52;
 /// Times of file systems that know nanoseconds advance at least this often, in nanoseconds.
 const GRANULARITY: i128 = 100_000_000;
 /// For times in whole seconds: file systems such as FAT advance every two seconds.
 const COARSE_GRANULARITY: i128 = 2_100_000_000;
+
+/// What is remembered of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Its content's digest.
+    pub(crate) digest: Digest,
+    /// Whether it has extended attributes of its own.
+    pub(crate) has_xattrs: bool,
+}
 
 pub(crate) struct StatCache {
     path: PathBuf,
@@ -61,28 +73,29 @@ impl StatCache {
         }
     }
 
-    /// The digest of the file that `stat` describes: the remembered one, or what `hash` finds.
-    pub(crate) fn digest(
+    /// What is known of the file that `stat` describes: what is remembered, or what `look` finds.
+    pub(crate) fn look_up(
         &self,
         stat: &Stat,
-        hash: impl FnOnce() -> Result<Digest, TreeError>,
-    ) -> Result<Digest, TreeError> {
+        look: impl FnOnce() -> Result<Known, TreeError>,
+    ) -> Result<Known, TreeError> {
         let state = state(stat);
-        if let Some((at, digest)) = self.find(&state) {
+        if let Some((at, known)) = self.find(&state) {
             self.met[at].store(true, Ordering::Relaxed);
-            return Ok(digest);
+            return Ok(known);
         }
-        let digest = hash()?;
+        let known = look()?;
         if self.is_settled(stat) {
-            self.note(&state, &digest);
+            self.note(&state, &known);
         }
-        Ok(digest)
+        Ok(known)
     }
 
-    fn note(&self, state: &[u8; RECORD - SUM], digest: &Digest) {
+    fn note(&self, state: &[u8; RECORD - SUM], known: &Known) {
         let mut record = [0; RECORD];
         record[..RECORD - SUM].copy_from_slice(state);
-        record[RECORD - SUM..].copy_from_slice(digest.as_bytes());
+        record[FLAGS] = known.has_xattrs.into();
+        record[RECORD - SUM..].copy_from_slice(known.digest.as_bytes());
         let fresh = self.fresh.lock();
         fresh.unwrap_or_else(PoisonError::into_inner).push(record);
     }
@@ -96,13 +109,17 @@ impl StatCache {
             .0
     }
 
-    fn find(&self, state: &[u8; RECORD - SUM]) -> Option<(usize, Digest)> {
+    fn find(&self, state: &[u8; RECORD - SUM]) -> Option<(usize, Known)> {
         let at = self
             .records()
             .binary_search_by(|r| order(r).cmp(&order(state)))
             .ok()?;
         let (remembered, digest) = self.records()[at].split_last_chunk::<SUM>()?;
-        (remembered == state).then(|| (at, Digest::from_bytes(*digest)))
+        let known = Known {
+            digest: Digest::from_bytes(*digest),
+            has_xattrs: remembered[FLAGS] != 0,
+        };
+        (remembered[..FLAGS] == state[..FLAGS]).then_some((at, known))
     }
 
     fn is_settled(&self, stat: &Stat) -> bool {
@@ -201,6 +218,13 @@ mod tests {
         rustix::fs::stat(path).unwrap()
     }
 
+    fn known(content: &[u8]) -> Known {
+        Known {
+            digest: Digest::of(content),
+            has_xattrs: content == b"1",
+        }
+    }
+
     fn aged(path: &Path) -> Stat {
         let mut stat = stat_of(path);
         stat.st_mtime -= 100;
@@ -218,11 +242,11 @@ mod tests {
             let cache = StatCache::load(memory.clone());
             let hash = || {
                 hashed.set(hashed.get() + 1);
-                Ok(Digest::of(b"1"))
+                Ok(known(b"1"))
             };
-            let digest = cache.digest(stat, hash).unwrap();
+            let digest = cache.look_up(stat, hash).unwrap();
             cache.save();
-            assert_eq!(digest, Digest::of(b"1"));
+            assert_eq!(digest, known(b"1"));
         };
         let stat = aged(&file);
         look(&stat);
@@ -243,14 +267,10 @@ mod tests {
         let (file, memory) = (folder.path().join("f"), folder.path().join("memory"));
         std::fs::write(&file, b"1").unwrap();
         let cache = StatCache::load(memory.clone());
-        cache
-            .digest(&stat_of(&file), || Ok(Digest::of(b"1")))
-            .unwrap();
+        cache.look_up(&stat_of(&file), || Ok(known(b"1"))).unwrap();
         cache.save();
         let cache = StatCache::load(memory);
-        let digest = cache
-            .digest(&stat_of(&file), || Ok(Digest::of(b"2")))
-            .unwrap();
-        assert_eq!(digest, Digest::of(b"2"));
+        let digest = cache.look_up(&stat_of(&file), || Ok(known(b"2"))).unwrap();
+        assert_eq!(digest, known(b"2"));
     }
 }

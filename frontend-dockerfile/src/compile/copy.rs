@@ -395,10 +395,15 @@ fn push(inputs: &mut Vec<StepId>, step: StepId) -> Input {
 /// `USER[:GROUP]`; a number alone is the group's, too.
 pub(crate) fn parse_owner(text: &str) -> Owner {
     let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
     match (user.parse(), group.map(str::parse)) {
+        // Root is what files without a word about their owner get, who keep theirs in an archive.
+        (Ok(UnixId::ROOT), None | Some(Ok(UnixId::ROOT))) => Owner::Names {
+            user: user.to_owned(),
+            group: group.map(str::to_owned),
+        },
         (Ok(uid), Some(Ok(gid))) => Owner::Ids { uid, gid },
         (Ok(uid), None) => Owner::Ids { uid, gid: uid },
         _ => Owner::Names {

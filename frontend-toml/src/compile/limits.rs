@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::PROXIES;
+use kiln_graph::{PROXIES, ULIMITS};
 
 use super::command::in_order;
 use super::compiler::{Compiler, View};
@@ -12,25 +12,6 @@ use crate::error::Wrong;
 use crate::model::{Limit, Step};
 use crate::suggest::did_you_mean;
 use crate::text::{Name, Placed, Text};
-
-/// As `ulimit` and `getrlimit(2)` call them.
-const LIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
 
 impl Compiler<'_> {
     /// The command line's lines of `/etc/hosts`, then the step's.
@@ -74,13 +55,13 @@ impl Compiler<'_> {
 
 fn known(name: &Name) -> Result<&str, Wrong> {
     let text = name.as_str();
-    if LIMITS.contains(&text) {
+    if ULIMITS.contains(&text) {
         return Ok(text);
     }
-    let hint = did_you_mean(text, LIMITS.iter().copied());
+    let hint = did_you_mean(text, ULIMITS.iter().copied());
     let message = format!(
         "there is no limit '{text}'{hint}; there are {}",
-        LIMITS.join(", ")
+        ULIMITS.join(", ")
     );
     Err(Wrong::at(name.span(), message))
 }

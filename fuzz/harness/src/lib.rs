@@ -147,6 +147,7 @@ pub fn layer_tar(data: &[u8]) {
     let options = UnpackOptions {
         xattrs: OverlayXattrs::User,
         give_away: false,
+        whiteouts: true,
     };
     _ = unpack(data, &TreeRoot::at(folder.path()), &options);
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kiln_engine::{
     Cancel, ChangedFiles, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
 };
+use kiln_image::Reference;
 
 pub(crate) use super::build_args::BuildArgs;
 use kiln_frontend_dockerfile::Diagnostic;
@@ -58,6 +59,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
 /// What the flags say, read before anything is done.
 struct Plan {
     outputs: Vec<OutputSpec>,
+    names: Vec<Reference>,
     secrets: Arc<Secrets>,
     options: ImageOptions,
     targets: Targets,
@@ -71,8 +73,12 @@ impl Plan {
         let mut options = args.image_options()?;
         options.inline.clone_from(&targets.inline);
         let policy = args.policy.as_deref().map(Policy::read).transpose()?;
+        let names = args.names()?;
+        let outputs = args.outputs()?;
+        args.check_places(&outputs)?;
         Ok(Self {
-            outputs: args.outputs()?,
+            outputs,
+            names,
             secrets: Arc::new(args.secrets()?),
             options,
             targets,
@@ -81,14 +87,19 @@ impl Plan {
         })
     }
 
-    /// Adds what the build file says.
-    fn suit(&mut self, prepared: &Prepared) {
+    /// Adds what the build file says, and compares what the flags want with it.
+    fn suit(&mut self, prepared: &Prepared) -> Result<(), Error> {
+        if self.options.annotations.want_index() && prepared.compiled.build.targets.len() < 2 {
+            let text = "--annotation: only an image of several platforms has an index";
+            return Err(Error::Usage(text.to_owned()));
+        }
         let epoch = prepared.options.build_args.get("SOURCE_DATE_EPOCH");
         self.options.epoch = epoch.and_then(|text| text.parse().ok());
         if !prepared.layers.is_empty() && self.options.plan == LayerPlan::default() {
             self.options.plan = LayerPlan::Paths(prepared.layers.clone());
         }
         self.policies.extend(prepared.policy.clone());
+        Ok(())
     }
 }
 
@@ -123,7 +134,7 @@ fn attempt(
     })?;
     show_warnings(args, &prepared.compiled.warnings);
     super::call::refuse_warnings(&prepared)?;
-    plan.suit(&prepared);
+    plan.suit(&prepared)?;
     plan.exports = Exports::read(&args.exports, &prepared.compiled.build)?;
     let (subject, title) = args.source.subject();
     let about = About {
@@ -176,7 +187,8 @@ fn execute(
     for policy in &plan.policies {
         super::checks::policy(policy, &solved, &plan.options, journal)?;
     }
-    let images = super::output::write(&solved, &plan.outputs, &args.tags, &plan.options, journal)?;
+    let images = super::output::write(&solved, &plan.outputs, &plan.names, &plan.options, journal)?;
+    let images = args.with_image(&solved, images, plan, journal)?;
     args.write_ids(&solved, &images)?;
     super::cache::finish(engine, &mut solved, &plan.targets)
 }
@@ -291,6 +303,24 @@ impl BuildArgs {
         let top = std::env::var_os("GITHUB_WORKSPACE").unwrap_or_default();
         let file = file.strip_prefix(top).unwrap_or(&file).display();
         service_command(&annotation(kind, &file.to_string(), line, message));
+    }
+
+    /// The images whose ids are asked for, made when no output wanted them.
+    fn with_image(
+        &self,
+        solved: &Solved,
+        images: Vec<Image>,
+        plan: &Plan,
+        journal: &Journal,
+    ) -> Result<Vec<Image>, Error> {
+        let only_files =
+            !plan.outputs.is_empty() && !plan.outputs.iter().any(OutputSpec::wants_image);
+        let is_wanted =
+            self.iidfile.is_some() || self.metadata_file.is_some() || (self.quiet && !only_files);
+        if is_wanted && images.is_empty() {
+            return super::output::make(solved, &plan.options, journal);
+        }
+        Ok(images)
     }
 
     fn write_ids(&self, solved: &Solved, images: &[Image]) -> Result<(), Error> {

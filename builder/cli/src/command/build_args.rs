@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use kiln_engine::{Cancel, DefaultNetwork, Engine, ImageOptions, Request};
+use kiln_engine::{Annotations, Cancel, DefaultNetwork, Engine, ImageOptions, Request};
 use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
+use kiln_image::Reference;
 
 use super::call::Call;
 use super::output::OutputSpec;
 use super::source::SourceArgs;
+use super::writable::check_file;
 use crate::display::Style;
 use kiln::{Configure, Error, IsolationChoice, Policy, Prepared, Secrets};
 use kiln::{select, with_consumers};
@@ -86,8 +88,9 @@ pub(crate) struct BuildArgs {
     /// With SOURCE_DATE_EPOCH, give no file in new layers a later time
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
     pub(super) rewrite_timestamp: bool,
-    /// Annotate the image's manifest (repeatable)
-    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    /// Annotate the image's manifest or, with a kind before the name, what the kinds say: manifest,
+    /// manifest-descriptor, index or index-descriptor; [PLATFORM] behind a kind chooses (repeatable)
+    #[arg(long = "annotation", value_name = "[KIND:]NAME=VALUE")]
     pub(super) annotations: Vec<String>,
     /// How many steps run at once
     #[arg(long, value_name = "N")]
@@ -223,6 +226,27 @@ impl BuildArgs {
         }
     }
 
+    /// The image's names.
+    pub(super) fn names(&self) -> Result<Vec<Reference>, Error> {
+        let names = self.tags.iter().map(|text| super::output::name(text));
+        let names = names.collect::<Result<_, _>>();
+        names.map_err(|error| Error::Usage(format!("-t {error}")))
+    }
+
+    /// Finds out whether all results can be written, before anything is built.
+    pub(super) fn check_places(&self, outputs: &[OutputSpec]) -> Result<(), Error> {
+        for output in outputs {
+            output.check()?;
+        }
+        for file in [&self.iidfile, &self.metadata_file].into_iter().flatten() {
+            check_file(file).map_err(|source| Error::File {
+                what: format!("cannot write {}", file.display()),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
     pub(super) fn outputs(&self) -> Result<Vec<OutputSpec>, Error> {
         let mut outputs = Vec::new();
         for text in &self.outputs {
@@ -253,12 +277,15 @@ impl BuildArgs {
 
     pub(super) fn image_options(&self) -> Result<ImageOptions, Error> {
         let plan = super::layers::plan(&self.layers)?;
+        let mut annotations = Annotations::default();
+        for text in &self.annotations {
+            let added = annotations.add(text);
+            added.map_err(|error| Error::Usage(format!("--annotation {error}")))?;
+        }
         Ok(ImageOptions {
             plan,
             keep_late_times: !self.rewrite_timestamp,
-            annotations: super::source::pairs("--annotation", &self.annotations, '=')?
-                .into_iter()
-                .collect(),
+            annotations,
             ..ImageOptions::default()
         })
     }

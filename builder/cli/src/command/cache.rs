@@ -1,6 +1,6 @@
 //! `--cache-from` and `--cache-to`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use kiln_engine::{
     CacheSource, CacheTarget, Engine, EngineError, InlineCache, InlineRemote, RegistryRemote,
     Solved, Volumes,
 };
-use kiln_graph::{MountKind, Op};
+use kiln_graph::{CacheMount, MountKind, Op};
 use kiln_share::{CacheSigner, CacheTrust, FolderRemote, Remote, S3Settings};
 
 use super::cache_spec::{Place, Spec, Wanted, read};
@@ -131,17 +131,17 @@ pub(crate) fn place(engine: &Engine, text: &str) -> Result<Arc<dyn Remote>, Erro
 }
 
 /// The volumes that a build's steps keep, of those that are wanted.
-fn volumes_of<'a>(solved: &'a Solved, wanted: &Volumes) -> BTreeSet<&'a str> {
+fn volumes_of<'a>(solved: &'a Solved, wanted: &Volumes) -> BTreeMap<String, &'a CacheMount> {
     let steps = solved.build().graph.steps();
     let mounts = steps.filter_map(|(_, step)| match &step.op {
         Op::Exec(exec) => Some(&exec.mounts),
         _ => None,
     });
     let names = mounts.flatten().filter_map(|mount| match &mount.kind {
-        MountKind::Cache(cache) => Some(cache.id.as_str()),
+        MountKind::Cache(cache) => Some((cache.volume(), cache)),
         _ => None,
     });
-    names.filter(|name| wanted.has(name)).collect()
+    names.filter(|(_, cache)| wanted.has(&cache.id)).collect()
 }
 
 /// The remotes that the steps' results are sent to while the build goes on.
@@ -174,13 +174,13 @@ pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) ->
             ));
         });
         tolerated(target, "the build's results are", done)?;
-        for name in volumes_of(solved, &target.spec.volumes) {
-            let own = solved.volume_name(name);
+        for (name, cache) in volumes_of(solved, &target.spec.volumes) {
+            let own = solved.volume_name(cache);
             let signer = target.signer.as_ref();
             let mut sent = engine.export_volume(&own, &*remote, signer);
             if own != name {
                 // The newest is found by its name alone; its pieces are there already.
-                sent = sent.and(engine.export_volume_as(&own, name, &*remote, signer));
+                sent = sent.and(engine.export_volume_as(&own, &name, &*remote, signer));
             }
             let done = sent.map(|sent| {
                 say(&format!("volume {name}: {} sent", HumanBytes(sent.sent)));

@@ -33,6 +33,7 @@ mod timeline;
 mod volume;
 mod watch;
 mod what_if;
+mod writable;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use kiln_image::layer::Codec;
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
 
 use super::say;
+use super::writable::{aside, check_directory, check_file};
 use kiln::Error;
 
 /// A form of result.
@@ -33,7 +34,8 @@ enum Form {
 pub(crate) struct OutputSpec {
     form: Form,
     dest: Option<PathBuf>,
-    name: Option<String>,
+    /// More names for the image.
+    names: Vec<Reference>,
     codec: Option<Codec>,
     force_compression: bool,
     /// Whether files get no time later than `SOURCE_DATE_EPOCH`; unless it is said, as the build.
@@ -46,7 +48,7 @@ impl OutputSpec {
         Self {
             form,
             dest: None,
-            name: None,
+            names: Vec::new(),
             codec: None,
             force_compression: false,
             rewrite_times: None,
@@ -73,8 +75,21 @@ impl OutputSpec {
         }
     }
 
-    fn wants_image(&self) -> bool {
+    pub(crate) fn wants_image(&self) -> bool {
         !matches!(self.form, Form::Tar | Form::Local)
+    }
+
+    /// Finds out whether it can be written, before anything is built.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Some(dest) = self.dest.as_deref().filter(|dest| *dest != Path::new("-")) else {
+            return Ok(());
+        };
+        let checked = match self.form {
+            Form::Oci | Form::Docker | Form::Tar => check_file(dest),
+            Form::Local => check_directory(dest),
+            Form::Registry | Form::Daemon | Form::Store => Ok(()),
+        };
+        checked.map_err(|source| fail(dest, source))
     }
 }
 
@@ -90,20 +105,24 @@ impl FromStr for OutputSpec {
             });
         }
         let mut spec = Self::of(Form::Store);
+        let mut has_type = false;
         let (mut compression, mut level) = (None, None);
         for field in text.split(',') {
             let (key, value) = field
                 .split_once('=')
                 .ok_or_else(|| format!("-o {text}: '{field}' is no KEY=VALUE"))?;
             match key {
-                "type" => spec.form = form(value)?,
+                "type" => (spec.form, has_type) = (form(value)?, true),
                 "dest" => spec.dest = Some(value.into()),
-                "name" => spec.name = Some(value.to_owned()),
-                "push" => spec.push = value == "true",
+                "name" => spec.names.push(name(value)?),
+                "push" => spec.push = truth(field, value)?,
                 "compression" => compression = Some(value),
-                "compression-level" => level = value.parse().ok(),
-                "force-compression" => spec.force_compression = value == "true",
-                "rewrite-timestamp" => spec.rewrite_times = Some(value != "false"),
+                "compression-level" => {
+                    let parsed = value.parse();
+                    level = Some(parsed.map_err(|_| format!("-o {text}: '{value}' is no level"))?);
+                }
+                "force-compression" => spec.force_compression = truth(field, value)?,
+                "rewrite-timestamp" => spec.rewrite_times = Some(truth(field, value)?),
                 "oci-mediatypes" | "registry.insecure" | "tar" => {}
                 other => {
                     return Err(format!(
@@ -111,6 +130,11 @@ impl FromStr for OutputSpec {
                     ));
                 }
             }
+        }
+        if !has_type {
+            return Err(format!(
+                "-o {text}: type= is missing: use oci, docker, tar, local, registry or image"
+            ));
         }
         if let Some(name) = compression {
             spec.codec =
@@ -124,6 +148,28 @@ impl FromStr for OutputSpec {
             return Err(format!("-o {text}: dest=PATH is missing"));
         }
         Ok(spec)
+    }
+}
+
+/// `true` and `false`, as Go reads them.
+fn truth(field: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("-o: {field}: write true or false")),
+    }
+}
+
+/// An image's name to be, which a digest can't be part of.
+pub(crate) fn name(text: &str) -> Result<Reference, String> {
+    let name: Reference = text
+        .parse()
+        .map_err(|error: kiln_image::BadReference| error.to_string())?;
+    match name.digest {
+        Some(_) => Err(format!(
+            "{text}: an image's digest comes of its content: leave it out"
+        )),
+        None => Ok(name),
     }
 }
 
@@ -147,22 +193,17 @@ fn form(name: &str) -> Result<Form, String> {
 pub(crate) fn write(
     solved: &Solved,
     outputs: &[OutputSpec],
-    tags: &[String],
+    names: &[Reference],
     options: &ImageOptions,
     events: &dyn EventSink,
 ) -> Result<Vec<Image>, Error> {
-    let names = tags.iter().map(|tag| {
-        tag.parse::<Reference>()
-            .map_err(kiln_image::ImageError::from)
-    });
-    let names = names.collect::<Result<Vec<Reference>, _>>()?;
     let mut images = Vec::new();
     for output in outputs {
         let own = output.options(options);
         if output.wants_image() {
             images = make(solved, &own, events)?;
         }
-        one(solved, output, &names, &images, &own, events)?;
+        one(solved, output, names, &images, &own, events)?;
     }
     let registry_only =
         !outputs.is_empty() && outputs.iter().all(|output| output.form == Form::Registry);
@@ -177,7 +218,7 @@ pub(crate) fn write(
     Ok(images)
 }
 
-fn make(
+pub(crate) fn make(
     solved: &Solved,
     options: &ImageOptions,
     events: &dyn EventSink,
@@ -197,12 +238,7 @@ fn one(
     options: &ImageOptions,
     events: &dyn EventSink,
 ) -> Result<(), Error> {
-    let mut all: Vec<Reference> = names.to_vec();
-    if let Some(name) = &output.name {
-        for name in name.split(',') {
-            all.push(name.parse().map_err(kiln_image::ImageError::from)?);
-        }
-    }
+    let all: Vec<Reference> = names.iter().chain(&output.names).cloned().collect();
     let texts: Vec<String> = all.iter().map(Reference::to_string).collect();
     let dest = output.dest.as_deref().unwrap_or(Path::new("-"));
     match output.form {
@@ -311,9 +347,7 @@ fn to_file(
     if dest == Path::new("-") {
         return write(&mut std::io::stdout().lock()).map_err(|source| fail(dest, source));
     }
-    let mut aside = dest.as_os_str().to_owned();
-    aside.push(format!(".kiln-{}", std::process::id()));
-    let aside = PathBuf::from(aside);
+    let aside = aside(dest);
     let written = File::create(&aside)
         .and_then(|file| {
             let mut out = BufWriter::with_capacity(1 << 20, file);

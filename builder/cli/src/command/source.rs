@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use kiln_frontend_dockerfile::{ContextKind, Options};
 use kiln_graph::address::redact;
-use kiln_graph::{BadEntitlement, Build, Entitlement, Entitlements, Platform};
+use kiln_graph::{
+    BadEntitlement, Build, Entitlement, Entitlements, Platform, ULIMITS, parse_extra_host,
+    parse_memory,
+};
 
 use kiln::{Assume, ContextFrom, DockerfileRequest, Error, Locking};
 
@@ -39,14 +42,14 @@ pub(crate) struct SourceArgs {
     /// Run a step, or all of a stage, whatever is stored (repeatable)
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// A line of /etc/hosts for steps (repeatable)
+    /// A line of /etc/hosts for steps; host-gateway is this machine's address (repeatable)
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     hosts: Vec<String>,
     /// A resource limit for steps: NAME=SOFT[:HARD] (repeatable)
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     ulimits: Vec<String>,
-    /// Size of /dev/shm in steps
-    #[arg(long, value_name = "BYTES")]
+    /// Size of /dev/shm in steps, in bytes or as 128m, 1g
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     shm_size: Option<u64>,
     /// Tie a cache volume to a file of the context: id=NAME,file=PATH; with another content it is
     /// another volume, which begins as the newest of the name (repeatable)
@@ -100,7 +103,8 @@ impl SourceArgs {
         let mut options = Options::default();
         options.target.clone_from(&self.target);
         options.no_cache_filter.clone_from(&self.no_cache_filter);
-        options.shm_size = self.shm_size;
+        // Zero is the default, as for docker build.
+        options.shm_size = self.shm_size.filter(|size| *size > 0);
         let allowed = self.allowed()?;
         options.allow_insecure = allowed.security_insecure;
         for text in &self.build_args {
@@ -122,7 +126,10 @@ impl SourceArgs {
                 .or_insert(epoch);
         }
         options.labels = pairs("--label", &self.labels, '=')?.into_iter().collect();
-        options.extra_hosts = pairs("--add-host", &self.hosts, ':')?;
+        let host = |text: &String| {
+            parse_extra_host(text).map_err(|error| Error::Usage(format!("--add-host {error}")))
+        };
+        options.extra_hosts = self.hosts.iter().map(host).collect::<Result<_, _>>()?;
         options.ulimits = self.limits()?;
         if !self.platform.is_empty() {
             let parse = |text: &String| {
@@ -206,6 +213,11 @@ impl SourceArgs {
     fn limits(&self) -> Result<BTreeMap<String, (u64, u64)>, Error> {
         let mut limits = BTreeMap::new();
         for (name, text) in pairs("--ulimit", &self.ulimits, '=')? {
+            if !ULIMITS.contains(&name.as_str()) {
+                let known = ULIMITS.join(", ");
+                let text = format!("--ulimit {name}: there is no such limit; there are {known}");
+                return Err(Error::Usage(text));
+            }
             let (soft, hard) = text.split_once(':').unwrap_or((&text, &text));
             let number = |text: &str| match text {
                 "-1" | "unlimited" => Ok(u64::MAX),
@@ -213,7 +225,12 @@ impl SourceArgs {
                     Error::Usage(format!("--ulimit {name}={text}: a number is needed"))
                 }),
             };
-            limits.insert(name.clone(), (number(soft)?, number(hard)?));
+            let (soft, hard) = (number(soft)?, number(hard)?);
+            if soft > hard {
+                let text = format!("--ulimit {name}={text}: the soft limit is above the hard one");
+                return Err(Error::Usage(text));
+            }
+            limits.insert(name.clone(), (soft, hard));
         }
         Ok(limits)
     }

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use kiln_cache::{Staging, Tree};
-use kiln_graph::{Exec, Manifest, Platform, Security, Step, StepId, Timestamp, UnixId};
+use kiln_graph::{
+    Exec, HOST_GATEWAY, Manifest, Platform, Security, Step, StepId, Timestamp, UnixId,
+};
 use kiln_sandbox::{
     Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
 };
@@ -225,7 +227,8 @@ impl Shared<'_> {
             },
         };
         let resolv = name_servers(network);
-        mounts.insert(0, text("/etc/hosts", hosts(&hostname, &exec.extra_hosts)));
+        let hosts = hosts(&hostname, &exec.extra_hosts, network);
+        mounts.insert(0, text("/etc/hosts", hosts));
         mounts.insert(0, text("/etc/resolv.conf", resolv));
         let single = !self.engine.gives_away();
         let mut env = environment(exec, user, secret_env);
@@ -366,10 +369,16 @@ fn binfmt_runs(architecture: &str) -> bool {
     text.starts_with("enabled") && text.lines().any(fixed)
 }
 
-fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
+/// `/etc/hosts`. This machine is only reached by steps that share its network.
+fn hosts(hostname: &str, extra: &[(String, String)], network: kiln_sandbox::Network) -> String {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in extra {
+        let address = match address.as_str() {
+            HOST_GATEWAY if network != kiln_sandbox::Network::Host => continue,
+            HOST_GATEWAY => "127.0.0.1",
+            given => given,
+        };
         text.push_str(&format!("{address}\t{name}\n"));
     }
     text

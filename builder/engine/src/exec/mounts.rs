@@ -60,7 +60,7 @@ impl Shared<'_> {
     ) -> Result<Mounted, EngineError> {
         let mut mounts = Vec::new();
         let mut env = Vec::new();
-        let names = self.find_volumes(exec)?;
+        let mut volumes = self.take_volumes(exec, inputs, held)?.into_iter();
         for mount in &exec.mounts {
             let target = PathBuf::from(mount.target.to_string());
             let kind = match &mount.kind {
@@ -70,7 +70,10 @@ impl Shared<'_> {
                     writable,
                 } => Some(self.bind(step, &inputs[from.index()], source, *writable, held)?),
                 MountKind::Cache(cache) => {
-                    Some(self.cache(cache, &names[&cache.id], inputs, held)?)
+                    volumes.next().map(|source| kiln_sandbox::MountKind::Bind {
+                        source: source.into(),
+                        read_only: cache.read_only,
+                    })
                 }
                 MountKind::Tmpfs { size } => Some(kiln_sandbox::MountKind::Tmpfs {
                     size: *size,
@@ -102,7 +105,11 @@ impl Shared<'_> {
                             ),
                         ));
                     }
-                    None => None,
+                    // As in BuildKit: the variable is there, the socket isn't.
+                    None => {
+                        env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
+                        None
+                    }
                 },
             };
             mounts.extend(kind.map(|kind| Mount { target, kind }));
@@ -268,26 +275,50 @@ impl Shared<'_> {
         })
     }
 
-    /// The volumes that a step asks for by their ids. All are found before one is held: to find one
-    /// may mean to copy another, and so to wait until no step uses that.
-    fn find_volumes(&self, exec: &Exec) -> Result<BTreeMap<String, String>, EngineError> {
-        let mut names = BTreeMap::new();
-        for mount in &exec.mounts {
-            if let MountKind::Cache(cache) = &mount.kind {
-                names.insert(cache.id.clone(), self.find_volume(&cache.id)?);
-            }
-        }
-        Ok(names)
-    }
-
-    fn cache(
+    /// The folders of a step's volumes, in the order of its mounts.
+    ///
+    /// All are found before one is held: to find one may mean to copy another, and so to wait until no
+    /// step uses that. They are taken in the order of their names: steps that want the same ones, in
+    /// whatever order, never wait for each other in a circle. One that is mounted twice is taken once,
+    /// as the strictest of its mounts wants it.
+    fn take_volumes(
         &self,
-        cache: &CacheMount,
-        name: &str,
+        exec: &Exec,
         inputs: &[StepResult],
         held: &mut Held,
-    ) -> Result<kiln_sandbox::MountKind, EngineError> {
-        let sharing = match cache.sharing {
+    ) -> Result<Vec<PathBuf>, EngineError> {
+        let mut wanted: BTreeMap<String, (Sharing, &CacheMount)> = BTreeMap::new();
+        let mut names = Vec::new();
+        let caches = exec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Cache(cache) => Some(cache),
+            _ => None,
+        });
+        for cache in caches {
+            let name = self.find_volume(cache)?;
+            let taken = wanted.entry(name.clone()).or_insert((cache.sharing, cache));
+            if strictness(cache.sharing) > strictness(taken.0) {
+                taken.0 = cache.sharing;
+            }
+            names.push(name);
+        }
+        let mut folders = BTreeMap::new();
+        for (name, (sharing, cache)) in wanted {
+            let folder = self.take_volume(&name, sharing, cache, inputs, held)?;
+            folders.insert(name, folder);
+        }
+        let folders = names.iter().filter_map(|name| folders.get(name).cloned());
+        Ok(folders.collect())
+    }
+
+    fn take_volume(
+        &self,
+        name: &str,
+        sharing: Sharing,
+        cache: &CacheMount,
+        inputs: &[StepResult],
+        held: &mut Held,
+    ) -> Result<PathBuf, EngineError> {
+        let sharing = match sharing {
             // What is moved into a root is in no other.
             Sharing::Shared if held.lends() => VolumeSharing::Locked,
             Sharing::Shared => VolumeSharing::Shared,
@@ -295,16 +326,14 @@ impl Shared<'_> {
             Sharing::Locked => VolumeSharing::Locked,
         };
         let begin = |staging: &Staging| self.begin_volume(cache, inputs, staging.root());
-        let mut volume = self.engine.store.volume(name, sharing, begin)?;
+        let stop = || self.cancel.is_cancelled();
+        let mut volume = self.engine.store.volume(name, sharing, &stop, begin)?;
         if let Some(into) = held.root.clone() {
             volume.lend(&into)?;
         }
-        let source = Place::from(volume.path().to_owned());
+        let folder = volume.path().to_owned();
         held.volumes.push(volume);
-        Ok(kiln_sandbox::MountKind::Bind {
-            source,
-            read_only: cache.read_only,
-        })
+        Ok(folder)
     }
 
     /// Makes an empty directory what a new cache volume begins with.
@@ -330,6 +359,15 @@ impl Shared<'_> {
                 .map_err(output)?;
         }
         to.set_mode(&root, cache.mode).map_err(output)
+    }
+}
+
+/// How much a sharing keeps others away.
+fn strictness(sharing: Sharing) -> u8 {
+    match sharing {
+        Sharing::Shared => 0,
+        Sharing::Private => 1,
+        Sharing::Locked => 2,
     }
 }
 

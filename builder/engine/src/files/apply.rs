@@ -1,5 +1,6 @@
 //! Carries the actions out, one after the other; the files of one action in parallel.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +10,14 @@ use kiln_graph::{
     Timestamp, UnixId,
 };
 use kiln_image::layer::unpack as unpack_layer;
-use kiln_sandbox::{NoSuchUser, resolve_user};
 use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, set_file_attributes, timestamp};
 use rayon::prelude::*;
+use rustix::fs::FileType;
 
+use super::owner::owner_ids;
 use super::place::{NewFolder, Place};
 use super::{FilesError, Selected, select};
-use crate::view::{Layer, View};
+use crate::view::{Found, Layer, View};
 
 /// What an operation needs to know besides itself.
 pub(crate) struct Surroundings<'a> {
@@ -144,29 +146,6 @@ const ROOT: Owner = Owner::Ids {
     gid: UnixId::ROOT,
 };
 
-/// Numbers for an owner; `None`: as the source has it.
-fn owner_ids(owner: Option<&Owner>, base: &View) -> Result<Option<(u32, u32)>, FilesError> {
-    match owner {
-        None => Ok(None),
-        Some(Owner::Ids { uid, gid }) => Ok(Some((uid.get(), gid.get()))),
-        Some(Owner::Names { user, group }) => {
-            let spec = match group {
-                Some(group) => format!("{user}:{group}"),
-                None => user.clone(),
-            };
-            let (passwd, groups) = (base.text("/etc/passwd"), base.text("/etc/group"));
-            let user = match resolve_user(&spec, &passwd, &groups) {
-                // An image that has users, but not this one: BuildKit takes root.
-                Err(NoSuchUser::User(_) | NoSuchUser::Group(_)) if !passwd.is_empty() => {
-                    kiln_sandbox::User::default()
-                }
-                found => found?,
-            };
-            Ok(Some((user.uid.get(), user.gid.get())))
-        }
-    }
-}
-
 /// Where a single file lands: in the folder that the destination is or must be, else at it.
 fn destination(
     place: &mut Place<'_>,
@@ -197,7 +176,10 @@ struct Changes<'a> {
 impl Changes<'_> {
     fn new_folder(&self) -> NewFolder {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
-        let mode = self.chmod.map_or(0o755, |chmod| chmod.apply(0o755, true));
+        // As in BuildKit: folders that nothing was copied from have permissions only, and clauses
+        // change what is copied.
+        let mode = self.chmod.and_then(Chmod::as_octal);
+        let mode = mode.map_or(0o755, |mode| mode & 0o777);
         NewFolder { mode, uid, gid }
     }
 
@@ -225,6 +207,10 @@ fn copy_files(
         owner: owner_ids(copy.owner.as_ref(), around.base)?,
         chmod: copy.chmod.as_ref(),
     };
+    if copy.parents {
+        let dest = place.resolve(&copy.dest, true);
+        place.make_folders(&dest, changes.new_folder())?;
+    }
     for selected in select(source, copy)? {
         if copy.unpack
             && !selected.is_directory
@@ -253,6 +239,7 @@ fn copy_one(
 ) -> Result<(), FilesError> {
     let top = top_path(selected, copy, changes, place, source)?;
     let mut jobs = Vec::new();
+    let mut links = Links::of(source, selected);
     for relative in &selected.entries {
         let Some(found) = source.get(&selected.root.join(relative.relative_bytes())) else {
             continue;
@@ -266,12 +253,21 @@ fn copy_one(
             place.resolve(&top.join(relative.relative_bytes()), false)
         };
         changes.apply(&mut entry);
+        if let Some(to) = links.placed_before(source, &found, &entry.path) {
+            entry.node = Node::HardLink { to };
+        }
         match entry.node {
-            Node::Directory { .. } if is_top && !copy.parents => {}
+            // The destination is no copy of the source, but it gets its time, as in BuildKit.
+            Node::Directory { .. } if is_top && !copy.parents => {
+                place.set_time(&entry.path, entry.mtime);
+            }
             Node::Directory { .. } => put_folder(entry, place)?,
-            Node::File { .. } => jobs.push(job(entry, source.place(&found), place)?),
+            Node::File { .. } | Node::HardLink { .. } => {
+                jobs.push(job(entry, source.place(&found), place)?);
+            }
             _ => {
                 parent_of(&entry.path, changes, place)?;
+                refuse_folder(&entry.path, place)?;
                 place.put_special(entry)?;
             }
         }
@@ -280,6 +276,44 @@ fn copy_one(
         }
     }
     bring(&jobs, around)
+}
+
+/// Which files of one source are one file with several names: so they are where they are copied to.
+struct Links {
+    /// Where the first of the names was placed, by the file's layer and first name in the source.
+    first: BTreeMap<(usize, ImagePath), Option<ImagePath>>,
+}
+
+impl Links {
+    fn of(source: &View, selected: &Selected) -> Self {
+        let found = selected.entries.iter().filter_map(|relative| {
+            let found = source.get(&selected.root.join(relative.relative_bytes()))?;
+            matches!(found.entry.node, Node::HardLink { .. }).then(|| source.file_of(&found))
+        });
+        Self {
+            first: found.map(|file| (file, None)).collect(),
+        }
+    }
+
+    /// Where another name of the same file was placed; else notes that one is placed at `path`.
+    fn placed_before(
+        &mut self,
+        source: &View,
+        found: &Found<'_>,
+        path: &ImagePath,
+    ) -> Option<ImagePath> {
+        if self.first.is_empty() {
+            return None;
+        }
+        let place = self.first.get_mut(&source.file_of(found))?;
+        match place {
+            // In a tree, a file's first name comes before the others.
+            Some(first) if *first < *path => return Some(first.clone()),
+            Some(_) => {}
+            None => *place = Some(path.clone()),
+        }
+        None
+    }
 }
 
 /// A folder of the source over whatever is there.
@@ -306,7 +340,16 @@ fn parent_of(
     })
 }
 
+/// A file doesn't take the place of a folder with all that is in it.
+fn refuse_folder(path: &ImagePath, place: &Place<'_>) -> Result<(), FilesError> {
+    if path.is_root() || place.get(path).is_some_and(Entry::is_directory) {
+        return Err(FilesError::FileOverFolder { path: path.clone() });
+    }
+    Ok(())
+}
+
 fn job(entry: Entry, from: TreePath, place: &mut Place<'_>) -> Result<Job, FilesError> {
+    refuse_folder(&entry.path, place)?;
     if let Some(parent) = entry.path.parent() {
         place.make_folders(&parent, NewFolder::default())?;
     }
@@ -365,30 +408,66 @@ fn top_path(
 
 /// Brings files to their places, in parallel.
 fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
-    jobs.par_iter().with_min_len(16).try_for_each(|job| {
-        bring_one(job, around).map_err(|source| FilesError::Io {
-            action: "copy",
-            path: job.entry.path.clone(),
-            source,
-        })
-    })
+    let fail = |job: &Job, source| FilesError::Io {
+        action: "copy",
+        path: job.entry.path.clone(),
+        source,
+    };
+    jobs.par_iter()
+        .with_min_len(16)
+        .try_for_each(|job| bring_one(job, around).map_err(|source| fail(job, source)))?;
+    for job in jobs {
+        if let Node::HardLink { to } = &job.entry.node {
+            let first = around.folder.join(to.clone());
+            let linked = around.folder.link(&job.entry.path, &first);
+            linked.map_err(|source| fail(job, source))?;
+        }
+    }
+    Ok(())
 }
 
 fn bring_one(job: &Job, around: &Surroundings<'_>) -> std::io::Result<()> {
+    if matches!(job.entry.node, Node::HardLink { .. }) {
+        return Ok(());
+    }
     if let Some(same) = earlier_copy(&job.entry, around)
         && around.folder.link(&job.entry.path, &same).is_ok()
     {
         return Ok(());
     }
-    let copied = job.from.copy_to(around.folder, &job.entry.path)?;
-    if !job.from.root.path().starts_with(around.store) {
-        unchanged(&job.entry, &copied.source)?;
+    let is_users = !job.from.root.path().starts_with(around.store);
+    let copy = copy_file(&job.entry, &job.from, around.folder, is_users)?;
+    set_file_attributes(&copy, &job.entry, around.give_away)
+}
+
+/// Copies a file to the entry's path; its attributes are to be set. A user's file may be a socket,
+/// which stands for an empty file, and must still be what was hashed before.
+pub(crate) fn copy_file(
+    entry: &Entry,
+    from: &TreePath,
+    to: &TreeRoot,
+    is_users: bool,
+) -> std::io::Result<File> {
+    if is_users
+        && let Node::File { size: 0, .. } = &entry.node
+        && is_socket(from)?
+    {
+        return to.create_file(&entry.path);
     }
-    set_file_attributes(&copied.target, &job.entry, around.give_away)
+    let copied = from.copy_to(to, &entry.path)?;
+    if is_users {
+        unchanged(entry, &copied.source)?;
+    }
+    Ok(copied.target)
+}
+
+fn is_socket(path: &TreePath) -> std::io::Result<bool> {
+    let stat = path.root.stat(&path.path)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
 }
 
 /// Whether a user's file still is what was hashed before it was copied.
-pub(crate) fn unchanged(entry: &Entry, from: &File) -> std::io::Result<()> {
+fn unchanged(entry: &Entry, from: &File) -> std::io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
     let same_size = match &entry.node {
         Node::File { size, .. } => u64::try_from(stat.st_size) == Ok(*size),
@@ -437,6 +516,7 @@ fn unpack(
     let options = kiln_image::layer::UnpackOptions {
         xattrs: OverlayXattrs::User,
         give_away: place.gives_away(),
+        whiteouts: false,
     };
     let unpacked = unpack_layer(open()?, &folder, &options).map_err(fail)?;
     let dest = place.resolve(&copy.dest, true);
@@ -456,9 +536,6 @@ fn unpack(
         if let Some(ids) = changes.owner.filter(|_| copy.owner.as_ref() != Some(&ROOT)) {
             (entry.uid, entry.gid) = ids;
         }
-        if let Some(chmod) = changes.chmod {
-            entry.mode = chmod.apply(entry.mode, entry.is_directory());
-        }
         put_unpacked(entry, &from, place)?;
     }
     Ok(true)
@@ -475,6 +552,8 @@ fn put_unpacked(entry: Entry, from: &TreePath, place: &mut Place<'_>) -> Result<
             let first = to.clone();
             place.put_link(entry, &first)
         }
+        // A device by which overlayfs marks what is gone.
+        Node::Whiteout => place.remove(&entry.path),
         _ => place.put_special(entry),
     }
 }

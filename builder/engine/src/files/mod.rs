@@ -1,10 +1,11 @@
 //! Carries out [`kiln_graph::Files`]: what COPY, ADD and WORKDIR change.
 
 mod apply;
+mod owner;
 mod place;
 mod select;
 
-pub(crate) use apply::{Surroundings, apply, unchanged};
+pub(crate) use apply::{Surroundings, apply, copy_file};
 pub(crate) use select::{Selected, digest, select};
 
 use std::io;
@@ -24,6 +25,12 @@ pub enum FilesError {
     /// A folder can't replace a file.
     #[error("cannot copy to {path}: it is a file, and the source is a folder")]
     FolderOverFile {
+        /// The destination.
+        path: ImagePath,
+    },
+    /// A file can't replace a folder.
+    #[error("cannot replace {path}: it is a folder, and the source is a file")]
+    FileOverFolder {
         /// The destination.
         path: ImagePath,
     },

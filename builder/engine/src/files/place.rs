@@ -1,6 +1,6 @@
 //! Where things land: the tree that is being made over a base.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
@@ -32,6 +32,8 @@ pub(crate) struct Place<'a> {
     base: &'a View,
     folder: &'a TreeRoot,
     entries: BTreeMap<ImagePath, Entry>,
+    /// The other names of files that have several, by their first ones.
+    links: BTreeMap<ImagePath, BTreeSet<ImagePath>>,
     xattrs: OverlayXattrs,
     give_away: bool,
     now: Timestamp,
@@ -50,6 +52,7 @@ impl<'a> Place<'a> {
             base,
             folder,
             entries,
+            links: BTreeMap::new(),
             xattrs,
             give_away,
             now,
@@ -201,9 +204,33 @@ impl<'a> Place<'a> {
             source,
         })?;
         for gone in own {
-            self.entries.remove(&gone);
+            self.forget(&gone);
         }
         Ok(())
+    }
+
+    /// Takes an entry out. The other names of a file that goes stay names of one file.
+    fn forget(&mut self, path: &ImagePath) {
+        let Some(gone) = self.entries.remove(path) else {
+            return;
+        };
+        if let Node::HardLink { to } = &gone.node {
+            if let Some(names) = self.links.get_mut(to) {
+                names.remove(path);
+            }
+            return;
+        }
+        let mut names = self.links.remove(path).unwrap_or_default();
+        let Some(first) = names.pop_first() else {
+            return;
+        };
+        let other = |name| (name, Node::HardLink { to: first.clone() });
+        for (name, node) in names.iter().map(other).chain([(&first, gone.node)]) {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.node = node;
+            }
+        }
+        self.links.insert(first, names);
     }
 
     /// Puts a file with some content.
@@ -256,8 +283,19 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
+    /// Gives a folder that was made here another time.
+    pub(crate) fn set_time(&mut self, path: &ImagePath, time: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(path) {
+            entry.mtime = time;
+        }
+    }
+
     /// Notes something that was made at its place already, with all its attributes.
     pub(crate) fn note(&mut self, entry: Entry) {
+        if let Node::HardLink { to } = &entry.node {
+            let names = self.links.entry(to.clone()).or_default();
+            names.insert(entry.path.clone());
+        }
         self.entries.insert(entry.path.clone(), entry);
     }
 

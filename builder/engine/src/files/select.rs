@@ -1,14 +1,21 @@
 //! Which files a COPY takes: sources with wildcards, exclusions, parents.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+
 use kiln_graph::encode::Encoder;
 use kiln_graph::pattern::{Matcher, has_wildcard, matches, matches_deep};
 use kiln_graph::{ContentDigest, CopyFiles, Entry, ImagePath, Node};
 
 use super::FilesError;
-use crate::view::View;
+use crate::view::{Found, View};
 
 /// Bumped whenever the digest of a selection is made otherwise.
 const SELECTION_VERSION: u32 = 1;
+
+/// Follows an entry that is another name of a file before it. No path is as long, which is what else
+/// could follow.
+const ANOTHER_NAME: u64 = u64::MAX;
 
 /// A file or folder that a source stands for, and what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +97,8 @@ fn one(
     for found in view.below(&root) {
         let from_base = found.entry.path.strip_prefix(&base).unwrap_or_default();
         let from_root = found.entry.path.strip_prefix(&root).unwrap_or_default();
-        let tested = if is_directory || copy.parents {
-            from_base
-        } else {
-            path.file_name().unwrap_or_default()
-        };
-        let excluded = !tested.is_empty() && exclude.excludes(tested);
+        // What a source names itself is not tested, only what is below it.
+        let excluded = !from_base.is_empty() && exclude.excludes(from_base);
         if !excluded && !matches!(found.entry.node, Node::Socket) {
             entries.push(ImagePath::new(from_root));
         }
@@ -147,7 +150,9 @@ fn expand(view: &View, pattern: &str, deep: bool) -> Result<Vec<ImagePath>, File
             .collect());
     }
     let mut at = vec![ImagePath::root()];
+    let mut is_fixed = true;
     for part in pattern.split('/') {
+        is_fixed &= !has_wildcard(part);
         let mut next = Vec::new();
         for folder in &at {
             if has_wildcard(part) {
@@ -162,6 +167,10 @@ fn expand(view: &View, pattern: &str, deep: bool) -> Result<Vec<ImagePath>, File
                 let real = view.resolve(&path, true);
                 next.extend(view.get(&real).map(|_| path));
             }
+        }
+        // A wildcard may match nothing, but the directory before it is named.
+        if is_fixed && next.is_empty() && !deep {
+            return Err(FilesError::NotFound(format!("/{pattern}")));
         }
         at = next;
     }
@@ -179,19 +188,46 @@ pub(crate) fn digest(view: &View, copy: &CopyFiles, selected: &[Selected]) -> Co
         });
         // What is taken comes in the order of what is there: no need to search for each path.
         let below = view.below(&selected.root);
+        let is_link = |found: &&Found<'_>| matches!(found.entry.node, Node::HardLink { .. });
+        let mut names = below.iter().find(is_link).map(|_| BTreeMap::new());
         let mut there = below.iter();
         out.seq(&selected.entries, |out, path| {
             out.path(path);
             let wanted = path.relative_bytes();
             let found =
                 there.find(|found| found.entry.path.strip_prefix(&selected.root) == Some(wanted));
-            out.option(found, |out, found| encode(view, found, copy, out));
+            out.option(found, |out, found| {
+                encode(view, found, copy, out);
+                if let Some(names) = &mut names {
+                    encode_link(view, found, path, names, out);
+                }
+            });
         });
     });
     ContentDigest(out.finish())
 }
 
-fn encode(view: &View, found: &crate::view::Found<'_>, copy: &CopyFiles, out: &mut Encoder) {
+/// Of another name of a file that is taken as well: which one. Others add nothing.
+fn encode_link(
+    view: &View,
+    found: &Found<'_>,
+    path: &ImagePath,
+    names: &mut BTreeMap<(usize, ImagePath), ImagePath>,
+    out: &mut Encoder,
+) {
+    let is_file = matches!(found.entry.node, Node::File { .. } | Node::HardLink { .. });
+    if !is_file {
+        return;
+    }
+    match names.entry(view.file_of(found)) {
+        Occupied(first) => {
+            out.u64(ANOTHER_NAME).path(first.get());
+        }
+        Vacant(place) => _ = place.insert(path.clone()),
+    }
+}
+
+fn encode(view: &View, found: &Found<'_>, copy: &CopyFiles, out: &mut Encoder) {
     let entry = found.entry;
     let (uid, gid) = match copy.owner {
         Some(_) => (0, 0),

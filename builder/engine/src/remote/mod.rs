@@ -206,7 +206,7 @@ impl Engine {
             return Ok(tree);
         }
         let key = StepKey(id.0);
-        let _alone = self.store.lock_step(&key)?;
+        let _alone = self.store.lock_step(&key, &|| false)?;
         if let Some(tree) = self.store.tree(&id)? {
             return Ok(tree);
         }
@@ -215,6 +215,7 @@ impl Engine {
         let options = UnpackOptions {
             xattrs: self.store.xattrs(),
             give_away: self.gives_away(),
+            whiteouts: true,
         };
         let unpacked = std::fs::File::open(&blob.path)
             .and_then(|file| unpack(file, staging.root(), &options))

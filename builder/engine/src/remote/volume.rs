@@ -83,7 +83,7 @@ impl Engine {
         signer: Option<&CacheSigner>,
     ) -> Result<VolumeTransfer, EngineError> {
         let fail = |reason| failed(remote, reason);
-        let volume = self.store.volume_alone(name)?;
+        let volume = self.store.volume_alone(name, &|| false)?;
         let volume = volume.ok_or_else(|| EngineError::Missing {
             message: format!("there is no cache volume {name}"),
             location: None,
@@ -215,7 +215,7 @@ impl Engine {
         restore(&manifest, staging.root(), &mut pieces, self.gives_away())
             .and_then(|()| staging.root().set_attributes(&own, self.gives_away()))
             .map_err(|error| fail(error.to_string()))?;
-        self.store.replace_volume(name, staging)?;
+        self.store.replace_volume(name, staging, &|| false)?;
         let sent = about.chunks.iter().map(|chunk| chunk.size).sum::<u64>() + about.manifest_size;
         let plain = manifest.size();
         Ok(Some(VolumeTransfer { plain, sent }))

@@ -25,10 +25,16 @@ impl Shared<'_> {
             cancel: &self.cancel,
             request: self.request,
         };
-        let commit = git.resolve()?;
+        let (commit, tag) = git.resolve()?;
+        // Only a kept `.git` knows the tag.
+        let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
         // What the user's own credentials opened is not for whoever knows a commit's name.
         let own = if self.request.own_git { " own" } else { "" };
         let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
+        let flags = match tag.as_str() {
+            "" => flags,
+            tag => format!("{flags} {tag}"),
+        };
         let key = memo_key(&[&source.remote, &commit, &source.subdir.to_string(), &flags]);
         if let Some(id) = self.engine.store.memo::<TreeId>("git", &key)?
             && let Some(tree) = self.engine.store.tree(&id)?
@@ -36,7 +42,7 @@ impl Shared<'_> {
             return Ok(self.tree_done(&tree, Outcome::Cached));
         }
         let checkout = self.engine.store.staging()?;
-        let commit_time = git.check_out(checkout.fs(), &commit)?;
+        let commit_time = git.check_out(checkout.fs(), &commit, &tag)?;
         let Some(wanted) = folder_in(checkout.root(), &source.subdir) else {
             return Err(git.fail(format!("commit {commit} has no folder {}", source.subdir)));
         };
@@ -159,8 +165,8 @@ impl Git<'_> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The commit that the reference stands for now.
-    pub(crate) fn resolve(&self) -> Result<String, EngineError> {
+    /// The commit that the reference stands for now, and the tag that it is, if it is one.
+    pub(crate) fn resolve(&self) -> Result<(String, Option<String>), EngineError> {
         if self.source.reference.starts_with('-') {
             return Err(self.fail("a branch, tag or commit does not begin with '-'"));
         }
@@ -169,8 +175,8 @@ impl Git<'_> {
             reference => reference,
         };
         let is_commit = wanted.len() == 40 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
-        let commit = if is_commit {
-            wanted.to_owned()
+        let (commit, tag) = if is_commit {
+            (wanted.to_owned(), None)
         } else {
             self.look_up(wanted)?
         };
@@ -178,11 +184,11 @@ impl Git<'_> {
             Some(sum) if !commit.starts_with(sum.as_str()) => Err(self.fail(format!(
                 "{wanted} is commit {commit}, but --checksum demands {sum}"
             ))),
-            _ => Ok(commit),
+            _ => Ok((commit, tag)),
         }
     }
 
-    fn look_up(&self, wanted: &str) -> Result<String, EngineError> {
+    fn look_up(&self, wanted: &str) -> Result<(String, Option<String>), EngineError> {
         let access = self.access()?;
         let peeled = format!("{wanted}^{{}}");
         let args = ["ls-remote", "--", &access.remote.address, wanted, &peeled];
@@ -199,8 +205,11 @@ impl Git<'_> {
             _ => 4,
         };
         let best = lines.iter().min_by_key(|(_, name)| rank(name));
-        best.map(|(commit, _)| (*commit).to_owned())
-            .ok_or_else(|| self.fail(format!("there is no branch, tag or commit {wanted}")))
+        let (commit, name) =
+            best.ok_or_else(|| self.fail(format!("there is no branch, tag or commit {wanted}")))?;
+        let name = name.strip_suffix("^{}").unwrap_or(name);
+        let tag = name.starts_with("refs/tags/").then(|| name.to_owned());
+        Ok(((*commit).to_owned(), tag))
     }
 
     /// Servers that only serve files can't make shallow clones.
@@ -214,7 +223,13 @@ impl Git<'_> {
         Ok(())
     }
 
-    fn fetch(&self, access: &Access, folder: &Path, commit: &str) -> Result<(), EngineError> {
+    fn fetch(
+        &self,
+        access: &Access,
+        folder: &Path,
+        commit: &str,
+        tag: &str,
+    ) -> Result<(), EngineError> {
         let address = access.remote.address.as_str();
         let fetch = ["fetch", "-q", "--no-recurse-submodules"];
         let run = |args: &[&str]| {
@@ -225,11 +240,16 @@ impl Git<'_> {
             let all = "+refs/heads/*:refs/remotes/origin/*";
             run(&["--tags", "--", address, all])?;
         }
+        if !tag.is_empty() {
+            let same = format!("+{tag}:{tag}");
+            run(&["--depth", "1", "--", address, &same])
+                .or_else(|_| run(&["--", address, &same]))?;
+        }
         Ok(())
     }
 
-    /// Brings a commit's files here; when it was made, in seconds since 1970.
-    fn check_out(&self, folder: &Path, commit: &str) -> Result<i64, EngineError> {
+    /// Brings a commit's files here, and the tag, unless it is empty; when it was made, in seconds since 1970.
+    fn check_out(&self, folder: &Path, commit: &str, tag: &str) -> Result<i64, EngineError> {
         let access = self.access()?;
         self.run(folder, &["init", "-q", "--template="])?;
         // Relative addresses of submodules are relative to it.
@@ -237,7 +257,7 @@ impl Git<'_> {
             folder,
             &["remote", "add", "--", "origin", &access.remote.address],
         )?;
-        self.fetch(&access, folder, commit)?;
+        self.fetch(&access, folder, commit, tag)?;
         self.run(folder, &["checkout", "-q", commit])?;
         let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
         if self.source.submodules && has_submodules(folder) {

@@ -24,6 +24,9 @@ pub struct UnpackOptions {
     pub xattrs: OverlayXattrs,
     /// Whether files can be given to their owners; if not, only the manifest says who they are.
     pub give_away: bool,
+    /// Whether names that begin with `.wh.` remove what is below the layer. In an archive that is
+    /// no layer they are files.
+    pub whiteouts: bool,
 }
 
 /// An unpacked layer.
@@ -143,10 +146,11 @@ impl<'a> Unpacker<'a> {
         }
         let parent = self.folder_for(&path.parent().unwrap_or_default())?;
         let file_name = path.file_name().unwrap_or_default();
-        if file_name == b".wh..wh..opq" {
-            return self.make_opaque(&parent);
-        }
-        if let Some(hidden) = file_name.strip_prefix(b".wh.") {
+        let mark = file_name.strip_prefix(b".wh.");
+        if let Some(hidden) = mark.filter(|_| self.options.whiteouts) {
+            if hidden == b".wh..opq" {
+                return self.make_opaque(&parent);
+            }
             return match hidden {
                 b"" | b"." | b".." => Err(invalid("is a whiteout of no name")),
                 // What aufs kept for itself.

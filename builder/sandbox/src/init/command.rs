@@ -178,9 +178,24 @@ fn prepare(
         folder,
     )?;
     root.confine(spec).map_err(Failure::into_words)?;
+    give_output(spec.uid.get(), spec.terminal);
     step("change the user", change_user(spec))?;
     // A process that changes its user is no longer killed with its parent.
     step("start the command", die_with(parent))
+}
+
+/// Lets the command's user open `/dev/stdout` and `/dev/stderr`. Only pipes, and the terminal that was
+/// made for it, are the command's alone; an owner that can't be had (no such user is mapped) means
+/// that only the open descriptors can be used.
+fn give_output(uid: u32, terminal: bool) {
+    use rustix::fs::{FileType, Uid, fchown, fstat};
+    for output in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let is_pipe =
+            fstat(output).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe || terminal {
+            _ = fchown(output, Some(Uid::from_raw(uid)), None);
+        }
+    }
 }
 
 fn change_user(spec: &Spec) -> io::Result<()> {
