@@ -13,13 +13,12 @@ use kiln_image::{ImageError, Resolved};
 
 use crate::given::Given;
 use crate::lock::{Locker, is_mutable};
-use crate::{Assume, Error};
+use crate::{Assume, Error, Pull};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
     pub(crate) engine: &'a Engine,
-    /// Ask registries even for images that the store has under the name.
-    pub(crate) pull: bool,
+    pub(crate) pull: Pull,
     /// Which images are taken to be empty.
     pub(crate) assume: Assume,
     pub(crate) locker: &'a Locker,
@@ -174,10 +173,14 @@ impl BaseImages<'_> {
     ) -> Result<Resolved, ImageError> {
         let wanted = |found: &Resolved| match locked {
             Some(digest) => found.named == Some(digest),
-            None => !self.pull,
+            None => self.pull != Pull::Always,
         };
         if let Some(found) = self.stored(request).filter(wanted) {
             return Ok(found);
+        }
+        if self.pull == Pull::Never {
+            let image = request.name.clone();
+            return Err(ImageError::NotStored { image });
         }
         let name = match locked {
             Some(digest) => pinned(&request.name, digest),
@@ -206,7 +209,7 @@ pub fn compile_dockerfile(
 ) -> Result<Compiled, Error> {
     let base = BaseImages {
         engine,
-        pull: false,
+        pull: Pull::Missing,
         assume: Assume::Nothing,
         locker: &Locker::default(),
         given: &Given::default(),

@@ -7,6 +7,17 @@ use kiln_frontend_dockerfile::{DockerfileError, read_ignore_file};
 use crate::context::{read_text, text_of};
 use crate::{ContextFrom, DockerfileRequest, Error};
 
+/// The names that a build file may have, in the order they are looked for.
+const NAMES: [&str; 4] = ["kiln.toml", "Dockerfile", "dockerfile", "Containerfile"];
+
+/// The build file of a directory, if there is one: `kiln.toml`, `Dockerfile`, `dockerfile` or
+/// `Containerfile`.
+#[must_use]
+pub fn in_directory(context: &Path) -> Option<PathBuf> {
+    let candidates = NAMES.map(|name| context.join(name));
+    candidates.into_iter().find(|path| path.exists())
+}
+
 /// A file that the user named is read wherever it leads; any other only inside of the context.
 pub(crate) fn read(
     request: &DockerfileRequest,
@@ -38,26 +49,28 @@ pub(crate) fn find(request: &DockerfileRequest, context: &Path) -> Result<PathBu
             .with_help("give the folder that holds the Dockerfile")
             .into());
     }
-    let candidates = ["kiln.toml", "Dockerfile", "dockerfile"].map(|name| context.join(name));
-    candidates
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or_else(|| {
-            let text = format!(
-                "failed to read dockerfile: there is no Dockerfile or kiln.toml in {}",
-                context.display()
-            );
-            DockerfileError::whole(text)
-                .with_help("give another file with -f")
-                .into()
-        })
+    in_directory(context).ok_or_else(|| {
+        let text = format!(
+            "failed to read dockerfile: there is no Dockerfile, Containerfile or kiln.toml in {}",
+            context.display()
+        );
+        DockerfileError::whole(text)
+            .with_help("give another file with -f, or let 'kiln init' write one")
+            .into()
+    })
 }
 
-/// The ignore file named after the build file, else the context's own.
+/// The ignore file named after the build file, else the context's own: `.dockerignore` before
+/// `.containerignore`, but beside a Containerfile.
 pub(crate) fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Error> {
     let mut own = file.as_os_str().to_owned();
     own.push(".dockerignore");
-    for path in [PathBuf::from(own), context.join(".dockerignore")] {
+    let mut shared = [".dockerignore", ".containerignore"];
+    if file.file_name().is_some_and(|name| name == "Containerfile") {
+        shared.reverse();
+    }
+    let shared = shared.map(|name| context.join(name));
+    for path in std::iter::once(PathBuf::from(own)).chain(shared) {
         let read = match path.strip_prefix(context) {
             Ok(inside) => crate::inside::read(context, inside),
             Err(_) => std::fs::read(&path),

@@ -22,6 +22,7 @@ mod texts;
 mod toml_file;
 
 pub use base_image::compile_dockerfile;
+pub use build_file::in_directory as build_file_in;
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use error::Error;
@@ -39,7 +40,7 @@ pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_
 pub use open::{open, open_at, open_isolated};
 pub use policy::Policy;
 pub use prepare::{
-    Assume, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared,
+    Assume, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared, Pull,
     build_dockerfile, open_build_file, prepare,
 };
 pub use secret::{SecretSource, Secrets};

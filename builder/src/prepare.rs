@@ -32,8 +32,8 @@ pub struct DockerfileRequest {
     pub options: Options,
     /// Named contexts that hold files.
     pub contexts: BTreeMap<String, ContextFrom>,
-    /// Ask registries even for images that the store has under the name.
-    pub pull: bool,
+    /// When registries are asked for images.
+    pub pull: Pull,
     /// Which base images are taken to be empty. Good enough to look at a file, not to build it.
     pub assume_images: Assume,
     /// What the build file may ask for beyond what every build may. Directories that may be read
@@ -60,6 +60,18 @@ pub enum Assume {
     Missing,
     /// All; nobody is asked.
     All,
+}
+
+/// When registries are asked for base images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// Even for those that the store has under the name.
+    Always,
+    /// For those that the store doesn't have under the name.
+    #[default]
+    Missing,
+    /// Never: what isn't in the store is an error.
+    Never,
 }
 
 /// Whether the lock beside a build file counts.

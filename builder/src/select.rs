@@ -90,7 +90,11 @@ fn in_stage(build: &Build, target: Option<&str>, selector: &str) -> Result<Vec<S
 }
 
 fn stage<'a>(build: &'a Build, name: &str) -> Option<&'a Stage> {
-    let is_named = |stage: &&Stage| stage.name.eq_ignore_ascii_case(name);
+    let unnamed = format!("stage-{name}");
+    let is_number = name.bytes().all(|b| b.is_ascii_digit());
+    let is_named = |stage: &&Stage| {
+        stage.name.eq_ignore_ascii_case(name) || is_number && stage.name == unnamed
+    };
     build.stages.iter().rev().find(is_named)
 }
 

@@ -80,7 +80,7 @@ fn from_and_until_a_step() {
     let wrong = space.build(&["--from", "bse"]);
     assert_eq!(wrong.status, Some(2));
     assert!(
-        wrong.stderr.contains("use a stage (base, 1)"),
+        wrong.stderr.contains("use a stage (base, stage-1)"),
         "{}",
         wrong.stderr
     );
@@ -93,9 +93,12 @@ fn why_steps_ran() {
     _ = space.build(&[]).ok();
     assert!(explain(&[]).contains("no earlier build has this step"));
     _ = space.write("f", "still good").build(&[]).ok();
-    let text = explain(&["1[4]"]);
-    assert!(text.contains("its root, by 1[3] COPY f /w/f"), "{text}");
-    let text = explain(&["1[3]"]);
+    let text = explain(&["stage-1[4]"]);
+    assert!(
+        text.contains("its root, by stage-1[3] COPY f /w/f"),
+        "{text}"
+    );
+    let text = explain(&["stage-1[3]"]);
     assert!(text.contains("content    /w/f"), "{text}");
     space.write(
         "Dockerfile",
@@ -108,7 +111,7 @@ fn why_steps_ran() {
         "{text}"
     );
     _ = space.build(&["--from", "1:5"]).ok();
-    let text = explain(&["1[6]"]);
+    let text = explain(&["stage-1[6]"]);
     assert!(
         text.contains("spared") || text.contains("asked to run"),
         "{text}"
@@ -143,7 +146,7 @@ fn what_an_edit_would_run() {
         .stdout;
     assert!(text.contains("4 of 6 steps would run"), "{text}");
     assert!(
-        text.contains("1[3] COPY f /w/f\n    it reads what is edited"),
+        text.contains("stage-1[3] COPY f /w/f\n    it reads what is edited"),
         "{text}"
     );
     let outside = space.kiln(&["explain", "--what-if", "elsewhere"]);
@@ -200,7 +203,7 @@ fn a_shell_where_it_failed_and_on_from_there() {
     failed.fails_with(&[
         "exit code: 1",
         "kiln shell",
-        "kiln build --from @8",
+        " --from @8",
         "It had changed /partial\n",
     ]);
     let run = shell(
@@ -221,7 +224,7 @@ fn a_shell_where_it_failed_and_on_from_there() {
     assert!(run.stdout.contains("one"), "{}", run.stdout);
     space.write("f", "good");
     _ = space.build(&["--from", "@8"]).ok();
-    let why = space.kiln(&["explain", "1[5]"]).ok().stdout;
+    let why = space.kiln(&["explain", "stage-1[5]"]).ok().stdout;
     assert!(why.contains("it failed in the build before"), "{why}");
     let run = shell(&space, &["--step", "1:6"], "ls /w\nexit\n").ok();
     assert!(
@@ -251,7 +254,7 @@ fn builds_and_their_logs_are_remembered() {
     _ = space
         .kiln(&["build", "context", "--progress", "quiet"])
         .ok();
-    let log = space.kiln(&["logs", "0[2]"]).ok().stdout;
+    let log = space.kiln(&["logs", "stage-0[2]"]).ok().stdout;
     assert_eq!(
         log.lines().filter(|line| line.starts_with("line-")).count(),
         20_000
@@ -323,7 +326,10 @@ fn shells_complete_step_names() {
         Run::of(&command.output().unwrap()).ok().stdout
     };
     let stages = complete("kiln build --from ");
-    assert!(stages.starts_with("base base:1 base:3 1 1:1"), "{stages}");
+    assert!(
+        stages.starts_with("base base:1 base:3 stage-1 stage-1:1"),
+        "{stages}"
+    );
     assert_eq!(complete("kiln build --until base:"), "1 3\n");
 }
 

@@ -259,7 +259,7 @@ fn mistakes_in_included_files_are_shown_there() {
     space.write("more.toml", text.replace("BUSYBOX", BUSYBOX));
     space
         .build(&[])
-        .fails_with(&["more.toml:6", "run = 'exit 3'", "kiln build --from a:1"]);
+        .fails_with(&["more.toml:6", "run = 'exit 3'", " --from a:1"]);
     space.write("more.toml", text.replace("run", "runs"));
     space
         .build(&[])

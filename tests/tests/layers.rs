@@ -222,7 +222,7 @@ fn steps_that_differ_when_run_again_are_named() {
         ),
     );
     let failed = space.build(&["--verify-reproducible"]);
-    failed.fails_with(&["0[3] RUN cat", "content     /id"]);
+    failed.fails_with(&["stage-0[3] RUN cat", "content     /id"]);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_build_ends_with_what_it_came_to() {
         "{first}"
     );
     assert!(
-        first.contains("0[2] RUN sleep 0.2 ") && first.contains(" → 0[3] RUN echo"),
+        first.contains("stage-0[2] RUN sleep 0.2 ") && first.contains(" → stage-0[3] RUN echo"),
         "{first}"
     );
     let again = space.kiln(&["build", "context"]).ok().stderr;

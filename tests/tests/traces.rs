@@ -53,7 +53,10 @@ fn a_collector_gets_the_steps() {
     );
     let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
     let span = |name: &str| spans.iter().find(|span| span["name"] == name).unwrap();
-    let (ran, failed) = (span("0[2] RUN sleep 0.1"), span("0[3] RUN exit 3"));
+    let (ran, failed) = (
+        span("stage-0[2] RUN sleep 0.1"),
+        span("stage-0[3] RUN exit 3"),
+    );
     assert_eq!(spans[0]["parentSpanId"], "00f067aa0ba902b7");
     assert_eq!(ran["parentSpanId"], spans[0]["spanId"]);
     assert_eq!(ran["traceId"], "4bf92f3577b34da6a3ce929d0e0e4736");

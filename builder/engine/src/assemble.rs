@@ -8,13 +8,13 @@ use kiln_cache::LayerBlob;
 use kiln_graph::encode::Encoder;
 use kiln_graph::{BlobDigest, Digest, Entry, History, ImageConfig, StepId, Target, Timestamp};
 use kiln_image::layer::{Codec, EncodeOptions, encode};
-use kiln_image::{Descriptor, Manifest, media_type};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use kiln_image::{Descriptor, Manifest};
 
 use crate::annotation::{Annotations, IndexAnnotations};
 use crate::engine::Engine;
-use crate::layering::{LayerContent, LayerPlan, PlannedLayer};
+use crate::layering::{LayerContent, LayerPlan, PlannedLayer, content_size};
+use crate::media_types::MediaTypes;
+use crate::meter::Meter;
 use crate::remote::{Distant, InlineCache};
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::solve::Solved;
@@ -33,6 +33,8 @@ pub struct ImageOptions {
     pub epoch: Option<i64>,
     /// Files keep times that are later than the epoch; otherwise they get the epoch's.
     pub keep_late_times: bool,
+    /// Whether manifests have Docker's media types instead of OCI's.
+    pub docker_types: bool,
     /// Annotations of its documents.
     pub annotations: Annotations,
     /// Whether it carries the cache of its own steps.
@@ -83,12 +85,21 @@ impl Solved {
         options: &ImageOptions,
         events: &dyn EventSink,
     ) -> Result<Image, EngineError> {
+        let target = &self.dated(target, options.epoch);
         let snapshot = self.snapshot(target.root)?;
         let (layers, history) = self.plan(target, &snapshot, &options.plan, events)?;
-        let blobs = parallel::map(&layers, |layer| {
-            self.engine.layer_blob(layer, options, self.started, events)
+        let numbered: Vec<(usize, &PlannedLayer)> = layers.iter().enumerate().collect();
+        let blobs = parallel::map(&numbered, |(number, layer)| {
+            let name = format!("compress layer {} of {}", number + 1, layers.len());
+            let made = Making {
+                name,
+                options,
+                since: self.started,
+                events,
+            };
+            self.engine.layer_blob(layer, &made)
         })?;
-        let mut config = self.config(target, &blobs, history, options)?;
+        let mut config = configuration(target, &blobs, history);
         config.inline_cache = self.inline_cache(&layers, &blobs, options, events)?;
         self.manifest(&config, blobs, options)
     }
@@ -105,33 +116,6 @@ impl Solved {
         }
     }
 
-    fn config(
-        &self,
-        target: &Target,
-        blobs: &[ImageBlob],
-        history: Vec<History>,
-        options: &ImageOptions,
-    ) -> Result<ImageConfig, EngineError> {
-        let mut config = target.config.clone();
-        let seconds = options.epoch.unwrap_or_else(now);
-        let now = OffsetDateTime::from_unix_timestamp(seconds)
-            .ok()
-            .and_then(|time| time.format(&Rfc3339).ok());
-        if config.created.is_none() {
-            config.created.clone_from(&now);
-        }
-        config.history = history;
-        for line in config
-            .history
-            .iter_mut()
-            .filter(|line| line.created.is_none())
-        {
-            line.created.clone_from(&config.created);
-        }
-        config.rootfs.diff_ids = blobs.iter().map(|layer| layer.blob.diff_id).collect();
-        Ok(config)
-    }
-
     fn manifest(
         &self,
         config: &ImageConfig,
@@ -139,6 +123,7 @@ impl Solved {
         options: &ImageOptions,
     ) -> Result<Image, EngineError> {
         let platform = config.platform();
+        let types = MediaTypes::of(options);
         let fail = |error: serde_json::Error| EngineError::Output {
             what: "the manifest".to_owned(),
             source: error.into(),
@@ -153,24 +138,24 @@ impl Solved {
         };
         let store = &self.engine.store;
         let stored = store.put_blob(&config)?;
-        let config_descriptor = describe(media_type::CONFIG, stored.digest, stored.size);
+        let config_descriptor = describe(types.config, stored.digest, stored.size);
         let layer = |layer: &ImageBlob| {
             let LayerBlob { blob, size, .. } = layer.blob;
             Descriptor {
                 annotations: layer.blob.annotations.clone(),
-                ..describe(&layer.blob.media_type, blob, size)
+                ..describe(&types.layer(&layer.blob.media_type), blob, size)
             }
         };
         let manifest = Manifest {
             schema_version: 2,
-            media_type: media_type::MANIFEST.to_owned(),
+            media_type: types.manifest.to_owned(),
             config: config_descriptor.clone(),
             layers: layers.iter().map(layer).collect(),
             annotations: options.annotations.of_manifest(&platform),
         };
         let manifest = serde_json::to_vec(&manifest).map_err(fail)?;
         let stored = store.put_blob(&manifest)?;
-        let mut descriptor = describe(media_type::MANIFEST, stored.digest, stored.size);
+        let mut descriptor = describe(types.manifest, stored.digest, stored.size);
         descriptor.platform = Some((&platform).into());
         descriptor.annotations = options.annotations.of_manifest_descriptor(&platform);
         Ok(Image {
@@ -184,15 +169,24 @@ impl Solved {
     }
 }
 
+/// What a layer's blob is made with.
+pub(crate) struct Making<'a> {
+    /// What the work is called on displays.
+    pub(crate) name: String,
+    pub(crate) options: &'a ImageOptions,
+    /// Files written since then are known to be whole.
+    pub(crate) since: Timestamp,
+    pub(crate) events: &'a dyn EventSink,
+}
+
 impl Engine {
-    /// A layer as a blob: made once, and kept. Files written since `since` are known to be whole.
+    /// A layer as a blob: made once, and kept.
     pub(crate) fn layer_blob(
         &self,
         layer: &PlannedLayer,
-        options: &ImageOptions,
-        since: Timestamp,
-        events: &dyn EventSink,
+        making: &Making<'_>,
     ) -> Result<ImageBlob, EngineError> {
+        let options = making.options;
         if let PlannedLayer::Stack { layers, .. } = layer
             && let [LayerRef::Image { layer, image }] = &layers[..]
             && !options.must_recode(&layer.media_type)
@@ -220,7 +214,7 @@ impl Engine {
                 from: Some(BlobOrigin::Remote(distant.clone())),
             });
         }
-        let content = self.content(layer, events)?;
+        let content = self.content(layer, making.events)?;
         let key = blob_key(&content.key, options);
         let store = &self.store;
         if let Some(blob) = store.memo::<LayerBlob>("layer-blob", &key)?
@@ -228,7 +222,7 @@ impl Engine {
         {
             return Ok(ImageBlob { blob, from: None });
         }
-        let blob = self.encode(&content, options, since)?;
+        let blob = self.encode(&content, making)?;
         store.put_memo("layer-blob", &key, &blob)?;
         Ok(ImageBlob { blob, from: None })
     }
@@ -236,10 +230,11 @@ impl Engine {
     fn encode(
         &self,
         content: &LayerContent,
-        options: &ImageOptions,
-        since: Timestamp,
+        making: &Making<'_>,
     ) -> Result<LayerBlob, EngineError> {
+        let options = making.options;
         let latest = options.latest();
+        let meter = Meter::new(making.events, making.name.as_str(), Some(content.size()));
         let fail = |source| EngineError::Output {
             what: "a layer".to_owned(),
             source,
@@ -247,12 +242,15 @@ impl Engine {
         let (path, file) = self.store.temp_file()?;
         let encoded = encode(
             content.entries(),
-            &|entry: &Entry| content.open(entry),
+            &|entry: &Entry| {
+                meter.add(content_size(entry));
+                content.open(entry)
+            },
             options.codec,
             file,
             &EncodeOptions {
                 latest,
-                fresh_since: Some(since),
+                fresh_since: Some(making.since),
             },
         );
         let encoded = encoded
@@ -269,8 +267,16 @@ impl Engine {
     }
 }
 
-fn now() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp()
+/// An image's configuration. Lines of the history that speak of no step have the image's time.
+fn configuration(target: &Target, blobs: &[ImageBlob], history: Vec<History>) -> ImageConfig {
+    let mut config = target.config.clone();
+    config.history = history;
+    let undated = config.history.iter_mut();
+    for line in undated.filter(|line| line.created.is_none()) {
+        line.created.clone_from(&config.created);
+    }
+    config.rootfs.diff_ids = blobs.iter().map(|layer| layer.blob.diff_id).collect();
+    config
 }
 
 impl Image {

@@ -13,7 +13,7 @@ use kiln_graph::{
 
 use crate::EngineError;
 use crate::files::{FilesError, select};
-use crate::snapshot::StepResult;
+use crate::snapshot::{Snapshot, StepResult};
 use crate::step::Shared;
 
 /// Bumped whenever keys are made otherwise.
@@ -38,8 +38,8 @@ pub(crate) fn parts(
 ) -> Result<KeyParts, EngineError> {
     let step = shared.graph().step(id);
     let inputs = match &step.op {
-        Op::Exec(exec) => exec_inputs(shared, exec, inputs)?,
-        Op::Files(files) => file_inputs(shared, step, files, inputs)?,
+        Op::Exec(exec) => exec_inputs(shared, id, exec, inputs)?,
+        Op::Files(files) => file_inputs(shared, id, files, inputs)?,
         _ => Vec::new(),
     };
     let operation = crate::kept::operation(&shared.engine.store, &step.op)?;
@@ -52,6 +52,7 @@ pub(crate) fn parts(
 
 fn exec_inputs(
     shared: &Shared<'_>,
+    id: StepId,
     exec: &Exec,
     inputs: &[StepResult],
 ) -> Result<Vec<KeyInput>, EngineError> {
@@ -73,7 +74,7 @@ fn exec_inputs(
             }
             _ => continue,
         };
-        let content = part(shared, &inputs[from.index()], source)?;
+        let content = part(shared, id, &inputs[from.index()], source)?;
         all.push(KeyInput {
             name: format!("mount {}", mount.target),
             content,
@@ -103,6 +104,7 @@ fn secret_input(shared: &Shared<'_>, id: &str) -> Result<Option<KeyInput>, Engin
 /// The content of a result below a path.
 fn part(
     shared: &Shared<'_>,
+    id: StepId,
     result: &StepResult,
     path: &ImagePath,
 ) -> Result<ContentDigest, EngineError> {
@@ -111,7 +113,7 @@ fn part(
         StepResult::Snapshot(snapshot) if path.is_root() => Ok(snapshot.content()),
         StepResult::Snapshot(snapshot) => {
             let memo = memo_key("part", snapshot.content(), &path.to_string());
-            if let Some(known) = shared.engine.store.memo("part", &memo)? {
+            if let Some(known) = known_part(shared, id, "part", snapshot, &memo)? {
                 return Ok(known);
             }
             let view = shared.outline(result)?;
@@ -122,9 +124,29 @@ fn part(
             });
             let content = ContentDigest(out.finish());
             shared.engine.store.put_memo("part", &memo, &content)?;
+            shared.note_part(id, memo, content);
             Ok(content)
         }
     }
+}
+
+/// What is known of a part without its files: here, or by a remote.
+fn known_part(
+    shared: &Shared<'_>,
+    id: StepId,
+    kind: &str,
+    snapshot: &Snapshot,
+    memo: &Digest,
+) -> Result<Option<ContentDigest>, EngineError> {
+    let store = &shared.engine.store;
+    let known = match store.memo(kind, memo)? {
+        Some(known) => Some(known),
+        None => shared.distant_part(snapshot, memo)?,
+    };
+    if let Some(content) = known {
+        shared.note_part(id, *memo, content);
+    }
+    Ok(known)
 }
 
 fn memo_key(kind: &str, content: ContentDigest, what: &str) -> Digest {
@@ -135,7 +157,7 @@ fn memo_key(kind: &str, content: ContentDigest, what: &str) -> Digest {
 
 fn file_inputs(
     shared: &Shared<'_>,
-    step: &Step,
+    id: StepId,
     files: &Files,
     inputs: &[StepResult],
 ) -> Result<Vec<KeyInput>, EngineError> {
@@ -149,8 +171,8 @@ fn file_inputs(
     }
     for action in &files.actions {
         if let FileAction::Copy(copy) = action {
-            let content = selection(shared, copy, &inputs[copy.from.index()])
-                .map_err(|error| located(error, step))?;
+            let content = selection(shared, id, copy, &inputs[copy.from.index()])
+                .map_err(|error| located(error, shared.graph().step(id)))?;
             all.push(KeyInput {
                 name: format!("files {}", copy.sources.join(" ")),
                 content,
@@ -183,6 +205,7 @@ impl<E: Into<EngineError>> From<E> for SelectionError {
 
 fn selection(
     shared: &Shared<'_>,
+    id: StepId,
     copy: &CopyFiles,
     from: &StepResult,
 ) -> Result<ContentDigest, SelectionError> {
@@ -193,23 +216,20 @@ fn selection(
                 from: Input(0),
                 ..copy.clone()
             });
-            Some(memo_key(
-                "selection",
-                snapshot.content(),
-                &what.unwrap_or_default(),
-            ))
+            let what = what.unwrap_or_default();
+            let memo = memo_key("selection", snapshot.content(), &what);
+            if let Some(known) = known_part(shared, id, "selection", snapshot, &memo)? {
+                return Ok(known);
+            }
+            Some(memo)
         }
     };
-    if let Some(memo) = &memo
-        && let Some(known) = shared.engine.store.memo("selection", memo)?
-    {
-        return Ok(known);
-    }
     let view = shared.outline(from)?;
     let selected = select(&view, copy).map_err(SelectionError::Files)?;
     let content = crate::files::digest(&view, copy, &selected);
     if let Some(memo) = &memo {
         shared.engine.store.put_memo("selection", memo, &content)?;
+        shared.note_part(id, *memo, content);
     }
     Ok(content)
 }

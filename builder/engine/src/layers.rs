@@ -9,10 +9,11 @@ use kiln_image::layer::{UnpackOptions, unpack};
 use kiln_tree::TreeRoot;
 
 use crate::engine::Engine;
+use crate::meter::Meter;
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::step::Shared;
 use crate::view::{Layer, View};
-use crate::{EngineError, Event, EventSink, parallel};
+use crate::{EngineError, EventSink, parallel};
 
 impl Engine {
     /// The trees of a snapshot, lowest first; what isn't there is fetched and unpacked in parallel.
@@ -33,6 +34,21 @@ impl Engine {
             LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
             LayerRef::Distant(distant) => self.distant_tree(distant, events),
         }
+    }
+
+    /// Whether the files of a snapshot are all in the store.
+    pub(crate) fn is_here(&self, snapshot: &Snapshot) -> Result<bool, EngineError> {
+        for layer in snapshot.layers() {
+            let known = match layer {
+                LayerRef::Tree(_) => true,
+                LayerRef::Image { layer, .. } => self.known_tree(layer)?.is_some(),
+                LayerRef::Distant(distant) => self.store.tree(&distant.tree.tree)?.is_some(),
+            };
+            if !known {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn known_tree(&self, layer: &ImageLayer) -> Result<Option<Tree>, EngineError> {
@@ -63,8 +79,10 @@ impl Engine {
             give_away: self.gives_away(),
             whiteouts: true,
         };
+        let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
+        let meter = Meter::new(events, name, Some(blob.size));
         let unpacked = std::fs::File::open(&blob.path)
-            .and_then(|file| unpack(file, staging.root(), &options))
+            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|source| EngineError::Output {
                 what: format!("the files of layer {} of {image}", layer.blob),
                 source,
@@ -89,21 +107,11 @@ impl Engine {
             return Ok(blob);
         }
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
-        let tell = |done: u64, finished: bool| {
-            let (name, total) = (name.clone(), Some(layer.size));
-            events.event(Event::Transfer {
-                name,
-                done,
-                total,
-                finished,
-            });
-        };
+        let meter = Meter::new(events, name, Some(layer.size));
         let mut writer = self.store.blob_writer()?;
+        let tell = |done| meter.set(done);
         self.client
-            .fetch_blob(image, &layer.blob, layer.size, &mut writer, &|done| {
-                tell(done, false);
-            })?;
-        tell(layer.size, true);
+            .fetch_blob(image, &layer.blob, layer.size, &mut writer, &tell)?;
         Ok(writer.commit(Some(layer.blob))?)
     }
 }

@@ -7,13 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_cache::ImageRecord;
 use kiln_graph::{Entry, Node, Target, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
-use kiln_image::{
-    ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
-};
+use kiln_image::{ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference};
 use kiln_tree::{TreePath, TreeRoot};
 
 use crate::assemble::BlobOrigin;
 use crate::layers::view_of;
+use crate::media_types::MediaTypes;
 use crate::solve::Solved;
 use crate::{EngineError, Event, EventSink, Image};
 
@@ -100,9 +99,13 @@ impl Solved {
         }
         let around = images.first().map(|image| image.around.clone());
         let around = around.unwrap_or_default();
+        let first = images
+            .first()
+            .map(|image| image.descriptor.media_type.as_str());
+        let kind = MediaTypes::index(first.unwrap_or_default());
         let index = Index {
             schema_version: 2,
-            media_type: media_type::INDEX.to_owned(),
+            media_type: kind.to_owned(),
             manifests: images
                 .iter()
                 .map(|image| image.descriptor.clone())
@@ -115,7 +118,7 @@ impl Solved {
         })?;
         let blob = self.engine.store.put_blob(&bytes)?;
         let top = Descriptor {
-            media_type: media_type::INDEX.to_owned(),
+            media_type: kind.to_owned(),
             digest: blob.digest,
             size: blob.size,
             platform: None,
@@ -189,7 +192,8 @@ impl Solved {
                 mount_from: None,
                 file: Box::new(file),
             });
-            manifests.push((image.manifest.clone(), media_type::MANIFEST.to_owned()));
+            let kind = image.descriptor.media_type.clone();
+            manifests.push((image.manifest.clone(), kind));
         }
         let bytes = index.unwrap_or_else(|| images[0].manifest.clone());
         if images.len() == 1 {
@@ -203,13 +207,15 @@ impl Solved {
             top: (bytes, top.media_type),
         };
         let tell = |digest: &kiln_graph::BlobDigest, sent: u64| {
-            let name = format!("push {to} {}", &digest.hex()[..12]);
-            events.event(Event::Transfer {
-                name,
-                done: sent,
-                total: Some(sent),
-                finished: true,
-            });
+            // What the registry has already is no transfer.
+            if sent > 0 {
+                events.event(Event::Transfer {
+                    name: format!("push {to} {}", &digest.hex()[..12]),
+                    done: sent,
+                    total: Some(sent),
+                    finished: true,
+                });
+            }
         };
         let pushed = self.engine.client.push(to, &image, &tell);
         // A registry takes no blob that isn't what its digest says. Looking costs a while, so only

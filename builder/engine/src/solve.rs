@@ -7,6 +7,8 @@ use std::time::Instant;
 use kiln_cache::Session;
 use kiln_graph::{BlobDigest, Build, CacheMount, Graph, StepId, StepKey, TreeId};
 
+use kiln_share::RemotePart;
+
 use crate::engine::{Engine, Request};
 use crate::remote::Exports;
 use crate::schedule::Schedule;
@@ -23,6 +25,10 @@ pub struct Solved {
     pub(crate) results: BTreeMap<StepId, StepResult>,
     /// What the results of keyed steps are filed under.
     pub(crate) keys: BTreeMap<StepId, StepKey>,
+    /// When the results of keyed steps were made, in seconds since 1970, where that is known.
+    pub(crate) created: BTreeMap<StepId, u64>,
+    /// The parts of results that the steps' keys are made of.
+    pub(crate) parts: BTreeMap<StepId, Vec<RemotePart>>,
     /// What steps wrote that the request wanted to know.
     pub(crate) outputs: BTreeMap<StepId, String>,
     /// When the build began.
@@ -133,6 +139,8 @@ impl Engine {
             build: request.build,
             results: answers.results,
             keys: answers.keys,
+            created: answers.created,
+            parts: answers.parts,
             outputs: answers.outputs,
             started,
             exports: answers.exports,
@@ -186,6 +194,8 @@ fn plan(graph: &Graph, schedule: &Schedule) -> Vec<PlannedStep> {
 pub(crate) struct Answers {
     pub(crate) results: BTreeMap<StepId, StepResult>,
     pub(crate) keys: BTreeMap<StepId, StepKey>,
+    created: BTreeMap<StepId, u64>,
+    parts: BTreeMap<StepId, Vec<RemotePart>>,
     outputs: BTreeMap<StepId, String>,
     exports: Exports,
 }
@@ -256,11 +266,15 @@ impl Progress {
                 finished(shared, id, started, Ended::of(&done));
                 self.answers.keys.extend(key.map(|key| (id, key)));
                 if let Some(filed) = done.filed {
+                    if filed.created > 0 {
+                        self.answers.created.insert(id, filed.created);
+                    }
                     let written = filed.stdout.clone().map(|text| (id, text));
                     self.answers.outputs.extend(written);
-                    shared
-                        .exports
-                        .offer(id, &shared.graph().step(id).name, &filed);
+                    let parts = shared.parts_of(id);
+                    let name = &shared.graph().step(id).name;
+                    shared.exports.offer(id, name, &filed, &parts);
+                    self.answers.parts.insert(id, parts);
                 }
                 self.answers.results.insert(id, done.result);
                 schedule.done(&shared.request.build.graph, id);

@@ -6,7 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::Record;
-use kiln_graph::{Files, Graph, ImagePath, Input, Op, Reuse, Step, StepId, StepKey, TreeId};
+use kiln_graph::{
+    ContentDigest, Digest, Files, Graph, ImagePath, Input, Op, Reuse, Step, StepId, StepKey, TreeId,
+};
+
+use kiln_share::RemotePart;
 
 use crate::cancel::{Cancel, HookGuard};
 use crate::context::ContextNeeds;
@@ -74,6 +78,8 @@ pub(crate) struct Shared<'a> {
     /// Whether overlayfs turned out not to work here.
     pub(crate) without_overlay: AtomicBool,
     pub(crate) exports: Exports,
+    /// The parts of results that steps' keys are made of.
+    parts: Mutex<BTreeMap<StepId, Vec<RemotePart>>>,
     /// What steps wrote that somebody wants to know.
     pub(crate) outputs: Mutex<BTreeMap<StepId, String>>,
 }
@@ -94,6 +100,7 @@ impl<'a> Shared<'a> {
             warned: AtomicUsize::new(0),
             without_overlay: AtomicBool::new(false),
             exports: Exports::start(engine, request),
+            parts: Mutex::default(),
             outputs: Mutex::default(),
         })
     }
@@ -115,6 +122,22 @@ impl<'a> Shared<'a> {
     pub(crate) fn begun(&self, id: StepId) -> Option<Instant> {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.get(&id).copied()
+    }
+
+    /// Notes what a part of a result contains that a step's key is made of.
+    pub(crate) fn note_part(&self, id: StepId, part: Digest, content: ContentDigest) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = parts.entry(id).or_default();
+        let new = RemotePart { part, content };
+        if !own.contains(&new) {
+            own.push(new);
+        }
+    }
+
+    /// What was noted of a step.
+    pub(crate) fn parts_of(&self, id: StepId) -> Vec<RemotePart> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get(&id).cloned().unwrap_or_default()
     }
 
     /// Warns of something once in a build.
@@ -226,6 +249,7 @@ impl<'a> Shared<'a> {
         if self.cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
+        self.fetch_inputs(step, inputs)?;
         self.started(id);
         let began = Instant::now();
         let tree = match &step.op {
@@ -250,6 +274,19 @@ impl<'a> Shared<'a> {
             outcome: Outcome::Ran,
             ..done
         })
+    }
+
+    /// Brings the layers here that a command needs, so that fetching them isn't the step's time.
+    fn fetch_inputs(&self, step: &Step, inputs: &[StepResult]) -> Result<(), EngineError> {
+        if !matches!(step.op, Op::Exec(_)) {
+            return Ok(());
+        }
+        for input in inputs {
+            if let StepResult::Snapshot(snapshot) = input {
+                self.engine.trees(snapshot, &*self.request.events)?;
+            }
+        }
+        Ok(())
     }
 
     /// Which stored results the author and the user want a step to use.

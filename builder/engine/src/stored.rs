@@ -61,7 +61,7 @@ impl Engine {
         platform: &Platform,
     ) -> Result<Option<(BlobDigest, Manifest)>, EngineError> {
         let digest = match record.media_type.as_str() {
-            media_type::INDEX => {
+            media_type::INDEX | media_type::DOCKER_LIST => {
                 let Some(index) = read::<Index>(&self.store, &record.digest)? else {
                     return Ok(None);
                 };

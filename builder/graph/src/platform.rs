@@ -17,6 +17,42 @@ pub struct Platform {
     pub variant: String,
 }
 
+/// Operating systems that images are made for, as Go calls them.
+const SYSTEMS: &[&str] = &[
+    "linux",
+    "windows",
+    "darwin",
+    "freebsd",
+    "netbsd",
+    "openbsd",
+    "dragonfly",
+    "solaris",
+    "illumos",
+    "aix",
+    "android",
+    "plan9",
+    "js",
+    "wasip1",
+];
+/// Processors, as Go calls them, with their variants; of those with none, any is taken.
+const ARCHITECTURES: &[(&str, &[&str])] = &[
+    ("amd64", &["v1", "v2", "v3", "v4"]),
+    ("arm64", &["v8", "v9"]),
+    ("arm", &["v5", "v6", "v7", "v8"]),
+    ("386", &[]),
+    ("ppc64le", &[]),
+    ("ppc64", &[]),
+    ("s390x", &[]),
+    ("riscv64", &[]),
+    ("loong64", &[]),
+    ("mips", &[]),
+    ("mipsle", &[]),
+    ("mips64", &[]),
+    ("mips64le", &[]),
+    ("sparc64", &[]),
+    ("wasm", &[]),
+];
+
 /// A text that is no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is an invalid platform: write OS/ARCHITECTURE[/VARIANT], such as linux/arm64")]
@@ -57,6 +93,24 @@ impl Platform {
     #[must_use]
     pub fn host() -> Self {
         Self::new("linux", std::env::consts::ARCH, "")
+    }
+
+    /// What of the platform no machine is known to have, with what there is instead: a misspelt
+    /// architecture, say.
+    #[must_use]
+    pub fn unknown_part(&self) -> Option<(&str, Vec<&'static str>)> {
+        if !SYSTEMS.contains(&self.os.as_str()) {
+            return Some((&self.os, SYSTEMS.to_vec()));
+        }
+        let names = || ARCHITECTURES.iter().map(|(name, _)| *name).collect();
+        let known = ARCHITECTURES.iter();
+        let Some((_, variants)) = known.clone().find(|(name, _)| *name == self.architecture) else {
+            return Some((&self.architecture, names()));
+        };
+        let variant = self.variant.as_str();
+        let main = variant.split_once('.').map_or(variant, |(main, _)| main);
+        let is_known = variant.is_empty() || variants.is_empty() || variants.contains(&main);
+        (!is_known).then(|| (variant, variants.to_vec()))
     }
 
     /// Whether a machine of this platform runs programs for another by itself.
@@ -144,6 +198,27 @@ mod tests {
         }
         for bad in ["", "/", "linux/", "a/b/c/d", "linux/am d64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_found() {
+        for (text, part) in [
+            ("linux/amd64", None),
+            ("linux/amd64/v3", None),
+            ("linux/arm64/v8.2", None),
+            ("linux/ppc64le", None),
+            ("windows/amd64", None),
+            ("linux/arm65", Some("arm65")),
+            ("linus/arm64", Some("linus")),
+            ("linux/arm/v99", Some("v99")),
+        ] {
+            let platform: Platform = text.parse().unwrap();
+            assert_eq!(
+                platform.unknown_part().map(|(part, _)| part),
+                part,
+                "{text}"
+            );
         }
     }
 

@@ -1,8 +1,8 @@
 //! Writes images as one tar: an OCI layout, or what `docker save` writes (which is an OCI layout
-//! with a `manifest.json`, and is read by `docker load` of any age).
+//! with a `manifest.json`, and is read by `docker load` of any age); and OCI layouts as directories.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
 use serde_json::json;
@@ -44,6 +44,18 @@ pub struct ArchiveImage {
     pub layers: Vec<BlobDigest>,
 }
 
+impl ArchiveImage {
+    /// The bytes of all blobs.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let size = |blob: &ArchiveBlob| match blob {
+            ArchiveBlob::Bytes(bytes) => bytes.len() as u64,
+            ArchiveBlob::File { size, .. } => *size,
+        };
+        self.blobs.iter().map(size).sum()
+    }
+}
+
 /// The SHA-256 of bytes.
 pub(crate) fn digest_of(bytes: &[u8]) -> BlobDigest {
     BlobDigest::from_sha256(Sha256::digest(bytes).into())
@@ -76,7 +88,31 @@ pub fn write_docker_archive(image: &ArchiveImage, out: &mut dyn Write) -> io::Re
     tar.finish()
 }
 
-fn write_layout(image: &ArchiveImage, tar: &mut Tar<'_>) -> io::Result<()> {
+/// Writes an OCI layout as a directory, which is made when missing. Its index comes last.
+///
+/// # Errors
+/// As [`write_oci_archive`], and when the directory can't be written.
+pub fn write_oci_directory(image: &ArchiveImage, directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory.join("blobs/sha256"))?;
+    let mut out = Directory {
+        root: directory,
+        index: Vec::new(),
+    };
+    write_layout(image, &mut out)?;
+    put(&directory.join("index.json"), |file| {
+        file.write_all(&out.index)
+    })
+}
+
+/// Where the files of a layout go.
+trait Files {
+    fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Copies a blob, and checks that it still is what its name says.
+    fn copy(&mut self, digest: BlobDigest, path: &Path, size: u64) -> io::Result<()>;
+}
+
+fn write_layout(image: &ArchiveImage, tar: &mut dyn Files) -> io::Result<()> {
     tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let named = |name: Option<&String>| {
         let mut top = image.top.clone();
@@ -141,36 +177,75 @@ impl Tar<'_> {
         self.0.write_all(&[0; 512][..padding])
     }
 
+    fn finish(self) -> io::Result<()> {
+        self.0.write_all(&[0; 1024])?;
+        self.0.flush()
+    }
+}
+
+impl Files for Tar<'_> {
     fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.header(name, bytes.len() as u64)?;
         self.0.write_all(bytes)?;
         self.pad(bytes.len() as u64)
     }
 
-    /// Copies a blob, and checks that it still is what its name says.
-    fn copy(&mut self, digest: BlobDigest, path: &PathBuf, size: u64) -> io::Result<()> {
+    fn copy(&mut self, digest: BlobDigest, path: &Path, size: u64) -> io::Result<()> {
         self.header(&format!("blobs/sha256/{}", digest.hex()), size)?;
-        let mut hash = Sha256::new();
-        let mut file = std::fs::File::open(path)?;
-        let mut buffer = vec![0; 1 << 20];
-        let mut left = size;
-        while left > 0 {
-            let count = io::Read::read(&mut file, &mut buffer)?;
-            if count == 0 {
-                return Err(ContentChanged(format!("blob {digest}")).into());
-            }
-            hash.update(&buffer[..count]);
-            self.0.write_all(&buffer[..count])?;
-            left = left.saturating_sub(count as u64);
-        }
-        if BlobDigest::from_sha256(hash.finalize().into()) != digest {
-            return Err(ContentChanged(format!("blob {digest}")).into());
-        }
+        copy_checked(digest, path, size, self.0)?;
         self.pad(size)
     }
+}
 
-    fn finish(self) -> io::Result<()> {
-        self.0.write_all(&[0; 1024])?;
-        self.0.flush()
+/// An OCI layout as a directory.
+struct Directory<'a> {
+    root: &'a Path,
+    /// What names the images: written last.
+    index: Vec<u8>,
+}
+
+impl Files for Directory<'_> {
+    fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if name == "index.json" {
+            self.index = bytes.to_vec();
+            return Ok(());
+        }
+        put(&self.root.join(name), |file| file.write_all(bytes))
     }
+
+    fn copy(&mut self, digest: BlobDigest, path: &Path, size: u64) -> io::Result<()> {
+        let name = self.root.join("blobs/sha256").join(digest.hex());
+        put(&name, |file| copy_checked(digest, path, size, file))
+    }
+}
+
+/// Writes a file beside its place, and moves it there.
+fn put(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".kiln-{}", std::process::id()));
+    let aside = PathBuf::from(aside);
+    let written = std::fs::File::create(&aside).and_then(|mut file| write(&mut file));
+    let written = written.and_then(|()| std::fs::rename(&aside, path));
+    written.inspect_err(|_| _ = std::fs::remove_file(&aside))
+}
+
+/// Copies `size` bytes of a file, which must have the digest.
+fn copy_checked(digest: BlobDigest, path: &Path, size: u64, out: &mut dyn Write) -> io::Result<()> {
+    let mut hash = Sha256::new();
+    let mut file = std::fs::File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut left = size;
+    while left > 0 {
+        let count = io::Read::read(&mut file, &mut buffer)?;
+        if count == 0 {
+            return Err(ContentChanged(format!("blob {digest}")).into());
+        }
+        hash.update(&buffer[..count]);
+        out.write_all(&buffer[..count])?;
+        left = left.saturating_sub(count as u64);
+    }
+    if BlobDigest::from_sha256(hash.finalize().into()) != digest {
+        return Err(ContentChanged(format!("blob {digest}")).into());
+    }
+    Ok(())
 }

@@ -3,12 +3,17 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio_util::io::ReaderStream;
 
 use crate::{Client, ImageError};
 
+/// How often progress is told of.
+const INTERVAL: Duration = Duration::from_millis(100);
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// A daemon.
@@ -49,22 +54,53 @@ fn failed(socket: &Path, reason: String) -> ImageError {
     }
 }
 
-/// Loads an archive that [`crate::write_docker_archive`] wrote.
+/// Asks whether a Docker daemon is there.
+///
+/// # Errors
+/// When none listens at `$DOCKER_HOST` (default `/var/run/docker.sock`), or it may not be used.
+pub fn check_daemon(client: &Client) -> Result<(), ImageError> {
+    let daemon = Daemon::find(client)?;
+    client.wait_for(async {
+        let answer = daemon.http.get("http://docker/_ping").send().await;
+        match answer.map_err(|error| daemon.silent(&error))?.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(daemon.fail(format!("it answers {status}"))),
+        }
+    })
+}
+
+/// Loads an archive that [`crate::write_docker_archive`] wrote; `progress` is told the bytes sent.
 ///
 /// # Errors
 /// When no daemon listens at `$DOCKER_HOST` (default `/var/run/docker.sock`), or it refuses.
-pub fn load_into_daemon(client: &Client, archive: &Path) -> Result<(), ImageError> {
+pub fn load_into_daemon(
+    client: &Client,
+    archive: &Path,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<(), ImageError> {
     let daemon = Daemon::find(client)?;
     client.wait_for(async {
         let file = tokio::fs::File::open(archive).await;
         let file = file.map_err(|error| daemon.fail(error))?;
-        let body = reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, 256 * 1024));
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = sent.clone();
+        let chunks = ReaderStream::with_capacity(file, 256 * 1024);
+        let counted = chunks.inspect_ok(move |chunk| {
+            count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        });
+        let body = reqwest::Body::wrap_stream(counted);
         let request = daemon
             .http
             .post("http://docker/images/load?quiet=1")
             .header("content-type", "application/x-tar");
-        let answer = request.body(body).send().await;
-        let answer = answer.map_err(|error| daemon.silent(&error))?;
+        let sending = request.body(body).send();
+        tokio::pin!(sending);
+        let answer = loop {
+            match tokio::time::timeout(INTERVAL, &mut sending).await {
+                Ok(answer) => break answer.map_err(|error| daemon.silent(&error))?,
+                Err(_) => progress(sent.load(Ordering::Relaxed)),
+            }
+        };
         let status = answer.status();
         let text = answer.text().await.map_err(|error| daemon.fail(error))?;
         if !status.is_success() || text.contains("\"error\"") {

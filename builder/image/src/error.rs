@@ -45,6 +45,14 @@ pub enum ImageError {
         /// The server.
         host: String,
     },
+    /// It is not here, and no registry may be asked.
+    #[error(
+        "{image}: not in kiln's store, and no registry is asked (--pull=never); 'kiln image pull {image}' brings it here"
+    )]
+    NotStored {
+        /// The image wanted.
+        image: String,
+    },
     /// The server answered something else.
     #[error("{image}: {host} answered {status}: {body}")]
     Answer {
@@ -139,7 +147,10 @@ impl ImageError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Name(_) | Self::NotFound { .. } | Self::NoPlatform { .. } => Fault::User,
+            Self::Name(_)
+            | Self::NotFound { .. }
+            | Self::NotStored { .. }
+            | Self::NoPlatform { .. } => Fault::User,
             _ => Fault::Environment,
         }
     }

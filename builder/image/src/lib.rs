@@ -20,9 +20,11 @@ mod repository;
 mod request;
 mod resolve;
 
-pub use archive::{ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive};
+pub use archive::{
+    ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive, write_oci_directory,
+};
 pub use client::{Client, ClientOptions};
-pub use daemon::load_into_daemon;
+pub use daemon::{check_daemon, load_into_daemon};
 pub use document::{Descriptor, Index, Manifest, media_type};
 pub use documents::Documents;
 pub use download::Downloaded;

@@ -76,6 +76,24 @@ impl Client {
         })
     }
 
+    /// Asks a registry whether it takes blobs for a repository, by beginning an upload that is
+    /// cancelled at once.
+    ///
+    /// # Errors
+    /// When it can't be reached or doesn't.
+    pub fn check_push(&self, reference: &Reference) -> Result<(), ImageError> {
+        self.wait_for(async {
+            let begun = self.begin(reference, "", Rights::Push).await?;
+            if let Ok(url) = self.upload_url(reference, &begun) {
+                let mut cancel = Ask::new(Method::DELETE, url);
+                cancel.rights = Rights::Push;
+                // Registries that can't cancel forget it after a while.
+                _ = self.once(reference, &cancel).await;
+            }
+            Ok(())
+        })
+    }
+
     async fn push_once(
         &self,
         reference: &Reference,

@@ -57,7 +57,8 @@ impl FromStr for IsolationChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "auto" => Ok(Self::Auto),
+            // "default" is Docker's word, "oci" and "rootless" are Buildah's.
+            "auto" | "default" | "oci" | "rootless" => Ok(Self::Auto),
             other => other
                 .parse()
                 .map(Self::Only)

@@ -5,6 +5,8 @@
 //! `step-<step key>`, one [`RemoteRecord`]: for each tree its manifest (in the store's own form,
 //! see [`kiln_cache::manifest_file`]) and its files (a layer as images have it, so that a registry keeps one
 //! copy for both); in an image that carries its own cache, the manifest is in the layer itself.
+//! The content of what a step copies out of another's result is the entry `part-<digest>`, one
+//! [`RemotePart`], so that the step's key can be made where the files are not.
 //! Each key is looked up by itself and each entry written by itself: builds that write at once lose
 //! nothing of each other's.
 
@@ -15,7 +17,7 @@ mod sign;
 use std::io::Write;
 use std::path::Path;
 
-use kiln_graph::{BlobDigest, Entry, Manifest, StepKey, TreeId};
+use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
 pub use folder::FolderRemote;
@@ -166,10 +168,37 @@ impl RemoteRecord {
     }
 }
 
+/// What a part of a result contains: the files that a step copies, or what it mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemotePart {
+    /// Names the result, by its content, and the part of it.
+    pub part: Digest,
+    /// What it contains, as keys have it.
+    pub content: ContentDigest,
+}
+
+impl RemotePart {
+    /// The name of a part's entry.
+    #[must_use]
+    pub fn entry_name(part: &Digest) -> String {
+        format!("part-{part}")
+    }
+
+    /// The entry's bytes.
+    #[must_use]
+    pub fn signed(&self, signer: Option<&CacheSigner>) -> Vec<u8> {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        match signer {
+            Some(signer) => signer.sign(&Self::entry_name(&self.part), &text),
+            None => text.into_bytes(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::{Digest, ImagePath};
+    use kiln_graph::ImagePath;
     use proptest::prelude::*;
 
     proptest! {

@@ -27,7 +27,9 @@ impl Compiler<'_> {
             let text = format!("the base image has more than {MAX_TRIGGERS} ONBUILD triggers");
             return Err(fault(at, &text).into());
         }
-        let name = from.stage_name().unwrap_or_else(|| index.to_string());
+        let name = from
+            .stage_name()
+            .unwrap_or_else(|| super::unnamed_stage(index));
         let captured = self.captured(index);
         let mut state = StageState::new(index, name, start, captured);
         let count = self.stages[index].body.len() + 1;

@@ -397,7 +397,10 @@ impl<'a> Compiler<'a> {
         platform: &Platform,
     ) -> Result<StepId, Stop> {
         let filtered = &self.options.no_cache_filter;
-        let is_own = |stage: &String| stage.eq_ignore_ascii_case(&name.stage);
+        let number = name.stage.strip_prefix(UNNAMED);
+        let is_own = |stage: &String| {
+            stage.eq_ignore_ascii_case(&name.stage) || Some(stage.as_str()) == number
+        };
         let reuse = match filtered.iter().any(is_own) {
             true => Reuse::Never,
             false => Reuse::Always,
@@ -445,7 +448,10 @@ impl<'a> Compiler<'a> {
         });
         // A folder is the same whatever platform the step that uses it runs on.
         self.source(
-            format!("context {name}"),
+            match name {
+                "context" => "load build context".to_owned(),
+                name => format!("load build context {name}"),
+            },
             op,
             &self.options.build_platform.clone(),
         )
@@ -489,12 +495,19 @@ impl<'a> Compiler<'a> {
             }
             let name = source.from.name.clone();
             kiln_graph::Stage {
-                name: name.unwrap_or_else(|| index.to_string()),
+                name: name.unwrap_or_else(|| unnamed_stage(index)),
                 steps,
             }
         };
         self.stages.iter().enumerate().map(stage).collect()
     }
+}
+
+const UNNAMED: &str = "stage-";
+
+/// What a stage without a name is called: as in BuildKit, `stage-` and its number from zero.
+pub(crate) fn unnamed_stage(index: usize) -> String {
+    format!("{UNNAMED}{index}")
 }
 
 fn split_stages(file: &Dockerfile) -> Vec<StageSource<'_>> {

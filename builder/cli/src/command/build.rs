@@ -1,12 +1,11 @@
 //! `kiln build`.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_engine::{
-    Cancel, ChangedFiles, Engine, EngineError, Image, ImageOptions, LayerPlan, Request, Solved,
-};
+use kiln_engine::{Cancel, ChangedFiles, Engine, EngineError, ImageOptions, LayerPlan, Request};
 use kiln_image::Reference;
 
 pub(crate) use super::build_args::BuildArgs;
@@ -14,10 +13,11 @@ use kiln_frontend_dockerfile::Diagnostic;
 
 use super::cache::Targets;
 use super::export::Exports;
-use super::output::OutputSpec;
+use super::output::{self, OutputSpec, Wanted};
+use super::result::{self, BuildResult};
 use super::signals::cancel_on_signals;
 use super::{Failed, print, say, service_command};
-use crate::display::{Style, annotation, display};
+use crate::display::{self, Style, annotation, display};
 use crate::journal::{About, Journal};
 use crate::report;
 use kiln::selector;
@@ -25,6 +25,9 @@ use kiln::{Config, Error, Policy, Prepared, Secrets, Texts, prepare};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
+    if !args.quiet && args.progress.resolve() == Style::Rawjson {
+        display::speak_json();
+    }
     let engine = super::open_isolated(args.isolation()?)?;
     if args.watch {
         return super::watch::run(&engine, args);
@@ -59,7 +62,7 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
 /// What the flags say, read before anything is done.
 struct Plan {
     outputs: Vec<OutputSpec>,
-    names: Vec<Reference>,
+    tags: Vec<Reference>,
     secrets: Arc<Secrets>,
     options: ImageOptions,
     targets: Targets,
@@ -78,13 +81,29 @@ impl Plan {
         args.check_places(&outputs)?;
         Ok(Self {
             outputs,
-            names,
+            tags: names,
             secrets: Arc::new(args.secrets()?),
             options,
             targets,
             policies: policy.into_iter().collect(),
             exports: Exports::default(),
         })
+    }
+
+    /// Whether the registries and the daemon that are to get the image take it.
+    fn check_remotes(&self, engine: &Engine) -> Result<(), Error> {
+        let pushed = self.outputs.iter().filter(|output| output.pushes());
+        let names = pushed.flat_map(|output| self.tags.iter().chain(output.names()));
+        let repositories: BTreeMap<_, _> = names
+            .map(|name| ((&name.host, &name.repository), name))
+            .collect();
+        for name in repositories.into_values() {
+            engine.client().check_push(name)?;
+        }
+        if self.outputs.iter().any(OutputSpec::loads) {
+            kiln_image::check_daemon(engine.client())?;
+        }
+        Ok(())
     }
 
     /// Adds what the build file says, and compares what the flags want with it.
@@ -125,13 +144,19 @@ fn attempt(
     if let Some(call) = call {
         return super::call::answer(call, engine, request);
     }
-    let prepared = prepare(engine, &request).map_err(|at| {
+    let (prepared, reachable) = std::thread::scope(|scope| {
+        let places = &plan;
+        let reachable = scope.spawn(move || places.check_remotes(engine));
+        (prepare(engine, &request), reachable.join())
+    });
+    let prepared = prepared.map_err(|at| {
         damage.set(at.0.may_be_damage());
         if let Error::Dockerfile(error) = &at.0 {
             show_warnings(args, &error.warnings);
         }
         failed(&at.0, &at.1)
     })?;
+    reachable.unwrap_or(Ok(()))?;
     show_warnings(args, &prepared.compiled.warnings);
     super::call::refuse_warnings(&prepared)?;
     plan.suit(&prepared)?;
@@ -144,15 +169,19 @@ fn attempt(
     };
     let journal = Arc::new(Journal::new(engine.store().clone(), events, about));
     let mut build = args.engine_request(&prepared)?;
+    for target in &mut build.build.targets {
+        args.source.set_environment(&mut target.config.config.env);
+    }
     configure(&mut build)?;
     build.events = journal.clone();
     let result = execute(engine, args, &plan, build, &journal);
     journal.finish(result.as_ref().err().map(ToString::to_string));
     tell(engine, args, &journal)?;
-    result.map_err(|error| {
+    let result = result.map_err(|error| {
         damage.set(error.may_be_damage());
         args.failure(engine, &prepared, plan.secrets, &error)
     })?;
+    args.show(&result);
     if let Some(policy) = Config::load()?.gc.options()? {
         engine.store().prune_by_policy(&policy)?;
     }
@@ -166,7 +195,7 @@ fn execute(
     plan: &Plan,
     mut build: Request,
     journal: &Journal,
-) -> Result<(), Error> {
+) -> Result<BuildResult, Error> {
     let exports = &plan.exports;
     let plain = build.clone();
     build.cache_to = super::cache::cache_to(engine, &plan.targets)?;
@@ -187,10 +216,17 @@ fn execute(
     for policy in &plan.policies {
         super::checks::policy(policy, &solved, &plan.options, journal)?;
     }
-    let images = super::output::write(&solved, &plan.outputs, &plan.names, &plan.options, journal)?;
-    let images = args.with_image(&solved, images, plan, journal)?;
-    args.write_ids(&solved, &images)?;
-    super::cache::finish(engine, &mut solved, &plan.targets)
+    let wanted = Wanted {
+        outputs: &plan.outputs,
+        tags: &plan.tags,
+        options: &plan.options,
+        digests: args.wants_digests(),
+    };
+    let written = output::write(&solved, &wanted, journal)?;
+    let result = result::of(&solved, &written)?;
+    args.write_ids(&result)?;
+    super::cache::finish(engine, &mut solved, &plan.targets)?;
+    Ok(result)
 }
 
 /// Tells people, and a collector of traces, what the build did.
@@ -233,6 +269,12 @@ fn changed(changed: &ChangedFiles) -> String {
 fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
     let mut warnings: Vec<_> = warnings.iter().collect();
     warnings.sort_by_key(|warning| warning.location.line);
+    if display::is_for_program() {
+        for warning in warnings {
+            display::event("warning", &report::warning_fields(warning));
+        }
+        return;
+    }
     if warnings.is_empty() || args.quiet {
         return;
     }
@@ -254,6 +296,9 @@ impl BuildArgs {
         error: &Error,
     ) -> Failed {
         let mut failed = failed(error, &prepared.texts);
+        if let Some(hint) = super::hint::of(error, prepared) {
+            failed.text.push_str(&format!("\n{hint}"));
+        }
         let Error::Engine(EngineError::Step(failure)) = error else {
             return failed;
         };
@@ -287,9 +332,11 @@ impl BuildArgs {
                 own.join(", ")
             ));
         }
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let step = selector(&prepared.compiled.build, location);
         failed.text.push_str(&format!(
-            "\nkiln shell            opens a shell where it failed\nkiln build --from {}  goes on from this step",
-            selector(&prepared.compiled.build, location)
+            "\nTo open a shell where it failed:  kiln shell\nTo go on from this step:          {}",
+            super::again::go_on(&words, &step)
         ));
         failed
     }
@@ -305,50 +352,48 @@ impl BuildArgs {
         service_command(&annotation(kind, &file.to_string(), line, message));
     }
 
-    /// The images whose ids are asked for, made when no output wanted them.
-    fn with_image(
-        &self,
-        solved: &Solved,
-        images: Vec<Image>,
-        plan: &Plan,
-        journal: &Journal,
-    ) -> Result<Vec<Image>, Error> {
-        let only_files =
-            !plan.outputs.is_empty() && !plan.outputs.iter().any(OutputSpec::wants_image);
-        let is_wanted =
-            self.iidfile.is_some() || self.metadata_file.is_some() || (self.quiet && !only_files);
-        if is_wanted && images.is_empty() {
-            return super::output::make(solved, &plan.options, journal);
-        }
-        Ok(images)
+    /// Whether the image's digests are asked for, whatever else is.
+    fn wants_digests(&self) -> bool {
+        self.quiet || self.iidfile.is_some() || self.metadata_file.is_some()
     }
 
-    fn write_ids(&self, solved: &Solved, images: &[Image]) -> Result<(), Error> {
-        let Some(first) = images.first() else {
-            return Ok(());
-        };
-        let (top, config) = (solved.top(images)?.0, first.config_descriptor.digest);
+    /// Whether everything that is to be written here can be.
+    fn check_places(&self, outputs: &[OutputSpec]) -> Result<(), Error> {
+        output::check(outputs)?;
+        for (flag, path) in [
+            ("--iidfile", &self.iidfile),
+            ("--metadata-file", &self.metadata_file),
+        ] {
+            if let Some(path) = path {
+                output::check_file(flag, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_ids(&self, result: &BuildResult) -> Result<(), Error> {
         let write = |path: &PathBuf, text: String| {
             std::fs::write(path, text).map_err(|source| Error::File {
                 what: format!("cannot write {}", path.display()),
                 source,
             })
         };
-        if let Some(path) = &self.iidfile {
-            write(path, config.to_string())?;
+        if let (Some(path), Some(id)) = (&self.iidfile, result.id()) {
+            write(path, id.to_string())?;
         }
         if let Some(path) = &self.metadata_file {
-            let metadata = serde_json::json!({
-                "containerimage.config.digest": config.to_string(),
-                "containerimage.digest": top.digest.to_string(),
-                "containerimage.descriptor": top,
-                "image.name": self.tags.join(","),
-            });
-            write(path, format!("{metadata:#}\n"))?;
-        }
-        if self.quiet {
-            print(&format!("{config}\n"));
+            write(path, format!("{:#}\n", result.metadata()))?;
         }
         Ok(())
+    }
+
+    /// Says what the build gave.
+    fn show(&self, result: &BuildResult) {
+        match (self.quiet, self.progress.resolve(), result.id()) {
+            (true, _, id) => print(&id.map_or_else(String::new, |id| format!("{id}\n"))),
+            (_, Style::Rawjson, _) => display::event("result", result),
+            (_, Style::Quiet, _) => {}
+            _ => say(&result::text(result)),
+        }
     }
 }

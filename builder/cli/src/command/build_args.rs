@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use kiln_engine::{Annotations, Cancel, DefaultNetwork, Engine, ImageOptions, Request};
+use kiln_engine::{Annotations, Cancel, DefaultNetwork, Engine, ImageOptions, LayerPlan, Request};
 use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
 use kiln_image::Reference;
 
 use super::call::Call;
-use super::output::OutputSpec;
+use super::output::{Form, OutputSpec, no_name};
 use super::source::SourceArgs;
-use super::writable::check_file;
 use crate::display::Style;
 use kiln::{Configure, Error, IsolationChoice, Policy, Prepared, Secrets};
 use kiln::{select, with_consumers};
@@ -23,7 +22,7 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     /// Name the image (repeatable)
-    #[arg(short, long = "tag", value_name = "NAME")]
+    #[arg(short, long = "tag", alias = "manifest", value_name = "NAME")]
     pub(super) tags: Vec<String>,
     /// Where the result goes: type=oci|docker|tar|local|registry,dest=PATH,… (repeatable)
     #[arg(short, long = "output", value_name = "SPEC")]
@@ -66,7 +65,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, default_value = "named", value_name = "PLAN")]
     pub(super) layers: String,
     /// A file with budgets and rules that the image must keep to
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = policy_file)]
     pub(super) policy: Option<PathBuf>,
     /// Run every step twice, and name the files that differ
     #[arg(long)]
@@ -116,6 +115,27 @@ pub(crate) struct BuildArgs {
     /// Open a shell where a step failed
     #[arg(long)]
     pub(super) debug: bool,
+    /// Say more: which flags of other builders change nothing here
+    #[arg(short = 'D', long)]
+    pub(super) verbose: bool,
+    /// Put all changes into one layer over the base: --layers squash
+    #[arg(long, hide = true, conflicts_with_all = ["layers", "squash_all"])]
+    pub(super) squash: bool,
+    /// Put everything into one layer: --layers flat
+    #[arg(long, hide = true, conflicts_with = "layers")]
+    pub(super) squash_all: bool,
+    /// Attach a provenance attestation: only false can be said
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "SPEC")]
+    pub(super) provenance: Option<String>,
+    /// Attach a list of packages: only false can be said
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "SPEC")]
+    pub(super) sbom: Option<String>,
+    /// The builder: kiln or default
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(super) builder: Option<String>,
+    /// Media types of the image's manifest: oci or docker
+    #[arg(long, value_name = "oci|docker")]
+    pub(super) format: Option<String>,
     /// Take the files that steps export out of them, also when they fail: all into folders in
     /// FOLDER, or those of one name into its own (repeatable)
     #[arg(long = "export", value_name = "[NAME=]FOLDER")]
@@ -226,40 +246,35 @@ impl BuildArgs {
         }
     }
 
-    /// The image's names.
+    /// The names that the image is to have.
     pub(super) fn names(&self) -> Result<Vec<Reference>, Error> {
-        let names = self.tags.iter().map(|text| super::output::name(text));
-        let names = names.collect::<Result<_, _>>();
-        names.map_err(|error| Error::Usage(format!("-t {error}")))
-    }
-
-    /// Finds out whether all results can be written, before anything is built.
-    pub(super) fn check_places(&self, outputs: &[OutputSpec]) -> Result<(), Error> {
-        for output in outputs {
-            output.check()?;
-        }
-        for file in [&self.iidfile, &self.metadata_file].into_iter().flatten() {
-            check_file(file).map_err(|source| Error::File {
-                what: format!("cannot write {}", file.display()),
-                source,
-            })?;
-        }
-        Ok(())
+        let read = |text: &String| {
+            let name = text.parse::<Reference>();
+            let name = name.map_err(|error| Error::Usage(format!("-t '{text}': {error}")))?;
+            match name.digest {
+                None => Ok(name),
+                Some(_) => Err(Error::Usage(format!(
+                    "-t {text}: an image has its digest by itself: give a name and a tag"
+                ))),
+            }
+        };
+        self.tags.iter().map(read).collect()
     }
 
     pub(super) fn outputs(&self) -> Result<Vec<OutputSpec>, Error> {
-        let mut outputs = Vec::new();
+        let mut outputs: Vec<OutputSpec> = Vec::new();
         for text in &self.outputs {
             outputs.push(text.parse().map_err(Error::Usage)?);
         }
         if self.push {
-            if self.tags.is_empty() {
-                return Err(Error::Usage("--push needs a name: give -t NAME".to_owned()));
-            }
-            outputs.push(OutputSpec::registry());
+            outputs.push(OutputSpec::of(Form::Registry));
         }
         if self.load {
-            outputs.push(OutputSpec::daemon());
+            outputs.push(OutputSpec::of(Form::Daemon));
+        }
+        let nameless = |output: &OutputSpec| output.pushes() && output.names().is_empty();
+        if self.tags.is_empty() && outputs.iter().any(nameless) {
+            return Err(no_name());
         }
         Ok(outputs)
     }
@@ -276,7 +291,12 @@ impl BuildArgs {
     }
 
     pub(super) fn image_options(&self) -> Result<ImageOptions, Error> {
-        let plan = super::layers::plan(&self.layers)?;
+        self.check_compatible()?;
+        let plan = match (self.squash, self.squash_all) {
+            (true, _) => LayerPlan::Squash,
+            (_, true) => LayerPlan::Flat,
+            _ => super::layers::plan(&self.layers)?,
+        };
         let mut annotations = Annotations::default();
         for text in &self.annotations {
             let added = annotations.add(text);
@@ -284,11 +304,55 @@ impl BuildArgs {
         }
         Ok(ImageOptions {
             plan,
+            docker_types: self.format.as_deref() == Some("docker"),
             keep_late_times: !self.rewrite_timestamp,
             annotations,
             ..ImageOptions::default()
         })
     }
+}
+
+impl BuildArgs {
+    /// Values of other builders' flags that mean something kiln doesn't do.
+    fn check_compatible(&self) -> Result<(), Error> {
+        for (flag, value) in [("--provenance", &self.provenance), ("--sbom", &self.sbom)] {
+            if let Some(value) = value.as_deref().filter(|value| !is_off(value)) {
+                return Err(Error::Usage(format!(
+                    "{flag}={value}: kiln attaches no attestations yet; {flag}=false is accepted"
+                )));
+            }
+        }
+        if let Some(name) = &self.builder
+            && !["default", "kiln"].contains(&name.as_str())
+        {
+            return Err(Error::Usage(format!(
+                "--builder {name}: kiln is the builder, and knows no others"
+            )));
+        }
+        match self.format.as_deref() {
+            None | Some("oci" | "docker") => Ok(()),
+            Some(other) => Err(Error::Usage(format!("--format {other}: use oci or docker"))),
+        }
+    }
+}
+
+/// The file of `--policy FILE`, or of buildx's `--policy filename=FILE,…`.
+fn policy_file(text: &str) -> Result<PathBuf, String> {
+    let named = text
+        .split(',')
+        .find_map(|field| field.strip_prefix("filename="));
+    let file = PathBuf::from(named.unwrap_or(text));
+    match file.extension() {
+        Some(end) if end == "rego" => Err(
+            "kiln's policies are TOML files with budgets and rules; Rego is not read".to_owned(),
+        ),
+        _ => Ok(file),
+    }
+}
+
+/// Whether a value of `--provenance` or `--sbom` turns it off.
+fn is_off(value: &str) -> bool {
+    matches!(value, "false" | "0") || value.split(',').any(|field| field == "disabled=true")
 }
 
 /// Makes a step the end of the build.

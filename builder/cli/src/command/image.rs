@@ -1,10 +1,10 @@
 //! `kiln image`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 use kiln_engine::Rebase;
 use kiln_graph::Platform;
-use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference};
+use kiln_image::{ImageError, ImageName, Manifest, PushBlob, PushImage, Reference};
 
 use super::{Failed, print, print_json};
 use crate::display::{Style, display};
@@ -15,17 +15,24 @@ use kiln::Error;
 pub(crate) enum ImageCommand {
     /// List the images in the store
     Ls,
-    /// Print an image's configuration
-    Inspect {
+    /// Print an image's manifest and configuration, from the store, a registry or an archive
+    Inspect(InspectArgs),
+    /// Merge images of several platforms into an index, and push it
+    Create(CreateArgs),
+    /// Give an image of the store more names
+    Tag {
         /// The image
         name: String,
+        /// Its other names
+        #[arg(required = true)]
+        names: Vec<String>,
     },
     /// Send an image to its registry
     Push {
         /// The image
         name: String,
     },
-    /// Fetch an image's layers into the store
+    /// Fetch an image into the store, where builds find it under its name
     Pull {
         /// The image
         name: String,
@@ -82,16 +89,49 @@ pub(crate) enum ImageCommand {
     },
 }
 
+/// The flags of `kiln image inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The image
+    pub(super) name: String,
+    /// Of several, the one for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Only the manifest or index, as it is
+    #[arg(long)]
+    pub(super) raw: bool,
+}
+
+/// The flags of `kiln image create`.
+#[derive(Args, Debug)]
+pub(crate) struct CreateArgs {
+    /// The images, in registries
+    #[arg(required = true)]
+    pub(super) images: Vec<String>,
+    /// The index's name (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(super) tags: Vec<String>,
+    /// Keep the images that the name has already
+    #[arg(long)]
+    pub(super) append: bool,
+    /// Annotate the index (repeatable)
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(super) annotations: Vec<String>,
+    /// Print the index instead of pushing it
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
 /// Runs `kiln image`.
 pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
     let engine = super::open()?;
     match command {
         ImageCommand::Ls => list(&engine)?,
-        ImageCommand::Inspect { name } => inspect(&engine, name)?,
+        ImageCommand::Inspect(args) => super::index::inspect(&engine, args)?,
+        ImageCommand::Create(args) => super::index::create(&engine, args)?,
+        ImageCommand::Tag { name, names } => super::index::tag(&engine, name, names)?,
         ImageCommand::Push { name } => push(&engine, name)?,
-        ImageCommand::Pull { name } => {
-            engine.pull(name, &Platform::host(), &*display(Style::Auto))?;
-        }
+        ImageCommand::Pull { name } => pull(&engine, name)?,
         ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
         ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
         ImageCommand::Diff {
@@ -125,6 +165,17 @@ pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Fetches and unpacks an image, and keeps it under its name.
+fn pull(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
+    let (platform, events) = (Platform::host(), display(Style::Auto));
+    engine.pull(name, &platform, &*events)?;
+    if let ImageName::Registry(own) = name.parse().map_err(ImageError::from)? {
+        engine.load(name, &platform, &own, &*events)?;
+        print(&format!("{own}\n"));
     }
     Ok(())
 }
@@ -209,11 +260,11 @@ fn diff(engine: &kiln::Engine, before: &str, after: &str, json: bool) -> Result<
     Ok(())
 }
 
-fn full_name(name: &str) -> Result<Reference, Error> {
+pub(super) fn full_name(name: &str) -> Result<Reference, Error> {
     Ok(name.parse::<Reference>().map_err(ImageError::from)?)
 }
 
-fn no_such_image(name: &str) -> Error {
+pub(super) fn no_such_image(name: &str) -> Error {
     Error::Usage(format!(
         "there is no image {name} in the store; 'kiln image ls' lists them"
     ))
@@ -231,28 +282,6 @@ fn list(engine: &kiln::Engine) -> Result<(), Error> {
         );
     }
     print(&text);
-    Ok(())
-}
-
-fn inspect(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
-    let full = full_name(name)?.to_string();
-    let image = engine
-        .store()
-        .image(&full)?
-        .ok_or_else(|| no_such_image(name))?;
-    let blob = engine
-        .store()
-        .blob(&image.config)?
-        .ok_or_else(|| no_such_image(name))?;
-    let fail = |source: std::io::Error| Error::File {
-        what: format!("cannot read the configuration of {name}"),
-        source,
-    };
-    let config: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&blob.path).map_err(fail)?)
-            .map_err(|error| fail(error.into()))?;
-    let shown = serde_json::json!({ "record": image, "config": config });
-    print_json(&shown);
     Ok(())
 }
 
@@ -286,8 +315,12 @@ fn push(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
         } else {
             Vec::new()
         };
-        if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
-            manifests.push((bytes, kiln_image::media_type::MANIFEST.to_owned()));
+        if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
+            let kind = match manifest.media_type.as_str() {
+                "" => kiln_image::media_type::MANIFEST,
+                own => own,
+            };
+            manifests.push((bytes, kind.to_owned()));
             continue;
         }
         let path = blob.path.clone();

@@ -41,7 +41,8 @@ pub(crate) fn plan(text: &str) -> Result<LayerPlan, Error> {
     }
     if !Path::new(text).is_file() {
         return Err(Error::Usage(format!(
-            "--layers {text}: use named, per-step, per-stage, squash, flat, auto, auto:N, or a file with a plan"
+            "'{text}' is not a layer plan: {}",
+            super::compat::LAYERS
         )));
     }
     let content = std::fs::read_to_string(text).map_err(|source| Error::File {

@@ -1,18 +1,23 @@
 //! The command line.
 
+mod again;
 mod build;
 mod build_args;
 mod cache;
 mod cache_spec;
 mod call;
 mod checks;
+mod compat;
 mod completions;
 mod convert;
 mod doctor;
 mod export;
 mod fmt;
 mod graph;
+mod help;
+mod hint;
 mod image;
+mod index;
 mod init;
 mod kaniko;
 mod layers;
@@ -23,6 +28,7 @@ mod panic;
 mod past;
 mod registry;
 mod remembered;
+mod result;
 mod shell;
 mod show;
 mod signals;
@@ -33,12 +39,12 @@ mod timeline;
 mod volume;
 mod watch;
 mod what_if;
-mod writable;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use show::{json_for_logs, say};
 use show::{print, print_exact, print_json, print_json_text, service_command};
@@ -127,6 +133,56 @@ enum Command {
     },
 }
 
+/// A command line that isn't one.
+enum Unusable {
+    /// It is another tool's, and is answered by a sentence.
+    Answered(String),
+    /// Anything else, and requests for help.
+    Clap(clap::Error),
+}
+
+impl Unusable {
+    fn show(self) -> ExitCode {
+        match self {
+            Self::Answered(text) => {
+                say(&format!("ERROR: {text}"));
+                ExitCode::from(2)
+            }
+            Self::Clap(error) => {
+                _ = error.print();
+                ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+            }
+        }
+    }
+}
+
+impl From<clap::Error> for Unusable {
+    fn from(error: clap::Error) -> Self {
+        match compat::answer(&error) {
+            Some(text) => Self::Answered(text),
+            None => Self::Clap(error),
+        }
+    }
+}
+
+/// The whole command line, with the flags of other tools that change nothing, and its help grouped.
+fn command() -> clap::Command {
+    help::grouped(compat::with_accepted_flags(Cli::command()))
+}
+
+/// Reads the words after the program's name; with what is to be said of them.
+fn parse(words: Vec<OsString>) -> Result<(Cli, Vec<String>), Unusable> {
+    let words = compat::verbs::translate(words).map_err(Unusable::Answered)?;
+    let words = std::iter::once("kiln".into()).chain(words);
+    let matches = command().try_get_matches_from(words)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let notes = match (&cli.command, matches.subcommand_matches("build")) {
+        (Command::Build(args), Some(build)) if args.verbose => compat::notes(build),
+        _ => Vec::new(),
+    };
+    Ok((cli, notes))
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub(crate) fn run() -> ExitCode {
@@ -138,12 +194,12 @@ pub(crate) fn run() -> ExitCode {
         let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
         return status(kaniko::run(&args));
     }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    let cli = match parse(args.collect()) {
+        Ok((cli, notes)) => {
+            notes.iter().for_each(|note| say(note));
+            cli
         }
+        Err(unusable) => return unusable.show(),
     };
     let result = match cli.command {
         Command::Build(args) => build::run(&args),
@@ -187,12 +243,13 @@ fn status(result: Result<(), Failed>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => match signals::status() {
             Some(status) => {
-                say("the build was cancelled");
+                let text = "the build was cancelled".to_owned();
+                Failed { text, status }.show();
                 ExitCode::from(status)
             }
             None => {
                 if !failed.text.is_empty() {
-                    say(&failed.text);
+                    failed.show();
                 }
                 ExitCode::from(failed.status)
             }
@@ -204,6 +261,16 @@ fn status(result: Result<(), Failed>) -> ExitCode {
 struct Failed {
     text: String,
     status: u8,
+}
+
+impl Failed {
+    fn show(&self) {
+        if !crate::display::is_for_program() {
+            return say(&self.text);
+        }
+        let fields = serde_json::json!({ "message": self.text, "status": self.status });
+        crate::display::event("error", &fields);
+    }
 }
 
 impl<E: Into<kiln::Error>> From<E> for Failed {

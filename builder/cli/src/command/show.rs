@@ -7,7 +7,10 @@ use crate::terminal::{shown, told};
 
 /// Writes a line to standard error.
 pub(crate) fn say(text: &str) {
-    _ = writeln!(std::io::stderr().lock(), "{}", told(text));
+    let text = told(text);
+    if !crate::display::say(&text) {
+        _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
 }
 
 /// Writes a command to the CI service to standard error. Texts in it must be escaped.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kiln_frontend_dockerfile::{ContextKind, Options};
 use kiln_graph::address::redact;
 use kiln_graph::{
@@ -11,7 +11,27 @@ use kiln_graph::{
     parse_memory,
 };
 
-use kiln::{Assume, ContextFrom, DockerfileRequest, Error, Locking};
+use kiln::{Assume, ContextFrom, DockerfileRequest, Error, Locking, Pull};
+
+/// `--pull` in the words of Docker, Buildah and Podman.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PullArg {
+    #[value(aliases = ["true", "newer", "ifnewer", "1"])]
+    Always,
+    #[value(aliases = ["false", "ifmissing", "0"])]
+    Missing,
+    Never,
+}
+
+impl From<PullArg> for Pull {
+    fn from(arg: PullArg) -> Self {
+        match arg {
+            PullArg::Always => Self::Always,
+            PullArg::Missing => Self::Missing,
+            PullArg::Never => Self::Never,
+        }
+    }
+}
 
 /// What is built, and with what.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
@@ -33,9 +53,27 @@ pub(crate) struct SourceArgs {
     /// oci-layout://FOLDER, oci-archive:FILE, docker-archive:FILE or target:STAGE (repeatable)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     contexts: Vec<String>,
-    /// What the image runs on, several separated by commas
-    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    /// Build arguments from a file of NAME=VALUE lines (repeatable)
+    #[arg(long = "build-arg-file", value_name = "FILE")]
+    build_arg_files: Vec<PathBuf>,
+    /// Target platforms, comma-separated
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        value_delimiter = ',',
+        env = "DOCKER_DEFAULT_PLATFORM"
+    )]
     platform: Vec<String>,
+    /// Set a variable of the image's environment: NAME=VALUE, or NAME to take it from this one
+    /// (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) env: Vec<String>,
+    /// Remove a variable of the image's environment (repeatable)
+    #[arg(long = "unsetenv", value_name = "NAME")]
+    pub(super) unset_env: Vec<String>,
+    /// When the image is said to be made, in seconds since 1970: SOURCE_DATE_EPOCH
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timestamp: Option<i64>,
     /// Set a label (repeatable)
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
@@ -61,9 +99,19 @@ pub(crate) struct SourceArgs {
     /// Don't use the lock
     #[arg(long)]
     no_lock: bool,
-    /// Ask registries even for base images that the store has under the name
-    #[arg(long)]
-    pull: bool,
+    /// When to ask registries for base images: always, missing (not for those that the store has
+    /// under the name) or never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "missing",
+        default_missing_value = "always",
+        hide_possible_values = true
+    )]
+    pull: PullArg,
     /// Allow the build file what it asks for: network.host, security.insecure, or fs.read=DIR for
     /// image archives and git repositories of this machine (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
@@ -93,8 +141,7 @@ impl SourceArgs {
         let context = whole(Path::new(&self.context));
         match &self.file {
             Some(file) => whole(file),
-            None if context.join("kiln.toml").is_file() => context.join("kiln.toml"),
-            None => context.join("Dockerfile"),
+            None => kiln::build_file_in(&context).unwrap_or_else(|| context.join("Dockerfile")),
         }
     }
 
@@ -107,24 +154,7 @@ impl SourceArgs {
         options.shm_size = self.shm_size.filter(|size| *size > 0);
         let allowed = self.allowed()?;
         options.allow_insecure = allowed.security_insecure;
-        for text in &self.build_args {
-            match text.split_once('=') {
-                Some((name, value)) => {
-                    options.build_args.insert(name.to_owned(), value.to_owned());
-                }
-                None => {
-                    if let Ok(value) = std::env::var(text) {
-                        options.build_args.insert(text.clone(), value);
-                    }
-                }
-            }
-        }
-        if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
-            options
-                .build_args
-                .entry("SOURCE_DATE_EPOCH".to_owned())
-                .or_insert(epoch);
-        }
+        options.build_args = self.build_args()?;
         options.labels = pairs("--label", &self.labels, '=')?.into_iter().collect();
         let host = |text: &String| {
             parse_extra_host(text).map_err(|error| Error::Usage(format!("--add-host {error}")))
@@ -132,12 +162,9 @@ impl SourceArgs {
         options.extra_hosts = self.hosts.iter().map(host).collect::<Result<_, _>>()?;
         options.ulimits = self.limits()?;
         if !self.platform.is_empty() {
-            let parse = |text: &String| {
-                text.parse::<Platform>()
-                    .map_err(|error| Error::Usage(format!("--platform: {error}")))
-            };
             options.platforms_are_given = true;
-            options.platforms = self.platform.iter().map(parse).collect::<Result<_, _>>()?;
+            let platforms = self.platform.iter().map(|text| platform(text));
+            options.platforms = platforms.collect::<Result<_, _>>()?;
         }
         let mut contexts = BTreeMap::new();
         for (name, source) in pairs("--build-context", &self.contexts, '=')? {
@@ -149,7 +176,7 @@ impl SourceArgs {
             file: self.file.clone(),
             options,
             contexts,
-            pull: self.pull,
+            pull: self.pull.into(),
             assume_images: Assume::Nothing,
             allowed,
             secrets: None,
@@ -176,6 +203,51 @@ impl SourceArgs {
             });
         }
         Ok(allowed)
+    }
+
+    /// Build arguments: those of files, then those of flags, which win.
+    fn build_args(&self) -> Result<BTreeMap<String, String>, Error> {
+        let mut all = BTreeMap::new();
+        for path in &self.build_arg_files {
+            all.extend(read_arguments(path)?);
+        }
+        for text in &self.build_args {
+            match text.split_once('=') {
+                Some((name, value)) => {
+                    all.insert(name.to_owned(), value.to_owned());
+                }
+                None => {
+                    if let Ok(value) = std::env::var(text) {
+                        all.insert(text.clone(), value);
+                    }
+                }
+            }
+        }
+        let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+        let epoch = self.timestamp.map(|time| time.to_string()).or(epoch);
+        if let Some(epoch) = epoch {
+            all.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
+        }
+        Ok(all)
+    }
+
+    /// What `--env` and `--unsetenv` change in an image's environment.
+    pub(crate) fn set_environment(&self, env: &mut Vec<String>) {
+        let name_of = |pair: &str| {
+            pair.split_once('=')
+                .map_or(pair, |(name, _)| name)
+                .to_owned()
+        };
+        let gone = self.env.iter().map(|pair| name_of(pair));
+        let gone: Vec<String> = gone.chain(self.unset_env.iter().cloned()).collect();
+        env.retain(|pair| !gone.contains(&name_of(pair)));
+        for pair in &self.env {
+            if pair.contains('=') {
+                env.push(pair.clone());
+            } else if let Ok(value) = std::env::var(pair) {
+                env.push(format!("{pair}={value}"));
+            }
+        }
     }
 
     /// The selectors of `--no-cache-filter` that name single steps; the frontend sees to stages.
@@ -242,6 +314,48 @@ fn real(folder: &Path) -> Result<PathBuf, Error> {
         what: format!("--allow fs.read={}", folder.display()),
         source,
     })
+}
+
+/// A platform that some machine has.
+pub(crate) fn platform(text: &str) -> Result<Platform, Error> {
+    if text.eq_ignore_ascii_case("local") {
+        return Ok(Platform::host());
+    }
+    let wrong = |reason: String| Error::Usage(format!("--platform {text}: {reason}"));
+    let platform: Platform = text.parse().map_err(|error| wrong(format!("{error}")))?;
+    let Some((part, known)) = platform.unknown_part() else {
+        return Ok(platform);
+    };
+    let near = known
+        .iter()
+        .min_by_key(|known| strsim::damerau_levenshtein(part, known));
+    let near = near.filter(|known| strsim::damerau_levenshtein(part, known) <= 2);
+    let hint = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+    Err(wrong(format!(
+        "no machine is known by '{part}': {hint}there are {}",
+        known.join(", ")
+    )))
+}
+
+/// `NAME=VALUE` lines; empty ones and those that begin with `#` don't count.
+fn read_arguments(path: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        what: format!("--build-arg-file: cannot read {}", path.display()),
+        source,
+    })?;
+    let mut all = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.split_once('=').ok_or_else(|| {
+            let at = format!("{}:{}", path.display(), number + 1);
+            Error::Usage(format!("--build-arg-file {at}: write NAME=VALUE"))
+        })?;
+        all.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(all)
 }
 
 fn whole(path: &Path) -> PathBuf {

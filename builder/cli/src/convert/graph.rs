@@ -226,10 +226,6 @@ impl<'a> Converter<'a> {
 
     fn free_name(&mut self, id: StepId) -> String {
         let stage = &self.graph.step(id).name.stage;
-        let stage = match stage.parse::<usize>() {
-            Ok(number) => format!("stage-{number}"),
-            Err(_) => stage.clone(),
-        };
         let base: String = stage
             .chars()
             .map(|c| {

@@ -5,11 +5,12 @@
 //! until that one ends. What steps write and are called is made safe by [`crate::terminal`].
 
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_engine::{Event, EventSink, StepRef};
 
+use super::heartbeat::{self, Alive};
 use super::plain;
 use crate::terminal::told;
 
@@ -60,7 +61,7 @@ fn now() -> u64 {
 /// Writes groups to standard error.
 pub(crate) struct Ci {
     service: Service,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -80,10 +81,19 @@ struct Held {
 
 impl Ci {
     pub(crate) fn new(service: Service) -> Self {
-        Self {
-            service,
-            state: Mutex::default(),
-        }
+        let state = Arc::default();
+        heartbeat::start(&state);
+        Self { service, state }
+    }
+}
+
+impl Alive for State {
+    fn last_written(&self) -> Instant {
+        self.plain.last_written()
+    }
+
+    fn still(&mut self) -> Vec<u8> {
+        one_line_each(self.plain.still())
     }
 }
 

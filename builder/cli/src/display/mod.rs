@@ -1,12 +1,16 @@
 //! Shows a build's events: as plain lines, or in place on a terminal.
 
 mod ci;
+mod heartbeat;
 mod last_lines;
 mod plain;
+mod screen;
+mod transfer;
 mod tty;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_engine::{EVENTS_VERSION, Event, EventSink};
 
@@ -15,6 +19,7 @@ use crate::redacted::redacted;
 
 pub(crate) use ci::annotation;
 use ci::{Ci, Service};
+pub(crate) use tty::size;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,19 +63,55 @@ impl Style {
 pub(crate) fn display(style: Style) -> Arc<dyn EventSink> {
     match style.resolve() {
         Style::Quiet => Arc::new(|_| {}),
-        Style::Rawjson => {
-            line(&serde_json::json!({ "event": "version", "version": EVENTS_VERSION }));
-            Arc::new(raw_json)
-        }
-        Style::Tty => Arc::new(tty::Tty::new()),
+        Style::Rawjson => Arc::new(raw_json),
+        Style::Tty => Arc::new(tty::Tty::start()),
         Style::Github => Arc::new(Ci::new(Service::GitHub)),
         Style::Gitlab => Arc::new(Ci::new(Service::GitLab)),
-        Style::Auto | Style::Plain => Arc::new(plain::Plain::default()),
+        Style::Auto | Style::Plain => Arc::new(plain::Plain::start()),
     }
 }
 
 fn raw_json(event: Event) {
     line(&redacted(event));
+}
+
+/// Whether standard error is for a program, which reads JSON only.
+static FOR_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// Makes everything that is said from now on events; the first says their version.
+pub(crate) fn speak_json() {
+    if !FOR_PROGRAM.swap(true, Ordering::Relaxed) {
+        line(&serde_json::json!({ "event": "version", "version": EVENTS_VERSION }));
+    }
+}
+
+/// Whether everything that is said is to be events.
+pub(crate) fn is_for_program() -> bool {
+    FOR_PROGRAM.load(Ordering::Relaxed)
+}
+
+/// Says something that isn't progress: to a program as an event, and above lines that are drawn;
+/// whether it was said that way.
+pub(crate) fn say(text: &str) -> bool {
+    if !is_for_program() {
+        return tty::print_above(text);
+    }
+    match text.strip_prefix("WARNING: ") {
+        Some(message) => event("warning", &serde_json::json!({ "message": message })),
+        None => event("message", &serde_json::json!({ "message": text })),
+    }
+    true
+}
+
+/// Writes an event of the command's own.
+pub(crate) fn event(name: &str, fields: &impl serde::Serialize) {
+    let mut value = serde_json::json!({ "event": name });
+    if let (Some(own), Ok(serde_json::Value::Object(fields))) =
+        (value.as_object_mut(), serde_json::to_value(fields))
+    {
+        own.extend(fields);
+    }
+    line(&value);
 }
 
 fn line(value: &impl serde::Serialize) {

@@ -1,22 +1,47 @@
-//! Plain progress: one line a happening, each with its step's number.
+//! Plain progress: one line a happening, each with its step's number; and one every five seconds
+//! while nothing happens.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use kiln_engine::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 
+use super::heartbeat::{self, Alive};
+use super::transfer::Transfer;
 use crate::terminal::{last_of_line, shown, told};
 
 /// A longer line is shown in parts: what has no end must not fill the memory.
 const MOST_LINE: usize = 64 * 1024;
 
+/// How many of the steps and transfers that go on are named in one line.
+const MAX_NAMED: usize = 4;
+/// How much of a step's name is, in characters.
+const NAME_WIDTH: usize = 40;
+
 /// What is known of the steps.
-#[derive(Default)]
 pub(super) struct State {
     steps: BTreeMap<StepRef, Shown>,
     next: usize,
+    /// Those that run, in the order they began.
+    running: Vec<StepRef>,
+    /// Those that go on, in the order they began.
+    transfers: Vec<Transfer>,
+    /// When something was written last.
+    written: Instant,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            steps: BTreeMap::new(),
+            next: 0,
+            running: Vec::new(),
+            transfers: Vec::new(),
+            written: Instant::now(),
+        }
+    }
 }
 
 struct Shown {
@@ -28,8 +53,44 @@ struct Shown {
 }
 
 /// Writes lines to standard error.
-#[derive(Default)]
-pub(crate) struct Plain(Mutex<State>);
+pub(crate) struct Plain(Arc<Mutex<State>>);
+
+impl Plain {
+    pub(crate) fn start() -> Self {
+        let state = Arc::default();
+        heartbeat::start(&state);
+        Self(state)
+    }
+}
+
+impl Alive for State {
+    fn last_written(&self) -> Instant {
+        self.written
+    }
+
+    fn still(&mut self) -> Vec<u8> {
+        let steps = self.running.iter().filter_map(|step| {
+            let shown = self.steps.get(step)?;
+            let name = shown.plan.name.lines().next().unwrap_or_default();
+            let name: String = name.chars().take(NAME_WIDTH).collect();
+            let seconds = shown.started.elapsed().as_secs();
+            Some(format!("#{} {name} ({seconds} s)", shown.number?))
+        });
+        let moved = self.transfers.iter();
+        let moved = moved.map(|transfer| format!("{} ({})", transfer.name, transfer.progress()));
+        let all: Vec<String> = moved.chain(steps).collect();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        self.written = Instant::now();
+        let more = match all.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = all[..all.len().min(MAX_NAMED)].join(", ");
+        format!("... {}{more}\n", told(&named)).into_bytes()
+    }
+}
 
 impl EventSink for Plain {
     fn event(&self, event: Event) {
@@ -44,6 +105,14 @@ impl EventSink for Plain {
 impl State {
     /// The lines that tell of an event.
     pub(super) fn take(&mut self, event: Event) -> Vec<u8> {
+        let text = self.lines(event);
+        if !text.is_empty() {
+            self.written = Instant::now();
+        }
+        text
+    }
+
+    fn lines(&mut self, event: Event) -> Vec<u8> {
         match event {
             Event::Planned { steps } => {
                 for plan in steps {
@@ -72,11 +141,28 @@ impl State {
             Event::Transfer {
                 name,
                 done,
-                finished: true,
-                ..
-            } => format!("{}: {}\n", told(&name), super::tty::size(done)).into_bytes(),
+                total,
+                finished,
+            } => self.transfer(&name, done, total, finished),
             Event::Warning { message } => format!("WARNING: {}\n", told(&message)).into_bytes(),
             _ => Vec::new(),
+        }
+    }
+
+    fn transfer(&mut self, name: &str, done: u64, total: Option<u64>, over: bool) -> Vec<u8> {
+        let at = self.transfers.iter().position(|one| one.name == name);
+        let at = at.unwrap_or_else(|| {
+            self.transfers.push(Transfer::new(name, done, total));
+            self.transfers.len() - 1
+        });
+        self.transfers[at].set(done);
+        if !over {
+            return Vec::new();
+        }
+        let ended = self.transfers.remove(at);
+        match ended.is_told() {
+            true => format!("{}: {}\n", told(name), ended.outcome()).into_bytes(),
+            false => Vec::new(),
         }
     }
 
@@ -89,6 +175,7 @@ impl State {
             return Vec::new();
         }
         self.next = next;
+        self.running.push(step);
         shown.number = Some(next);
         shown.started = Instant::now();
         let name = shown.plan.name.replace('\r', " ").replace('\n', "\n    ");
@@ -129,6 +216,7 @@ impl State {
             return Vec::new();
         }
         let mut text = self.begin(step);
+        self.running.retain(|running| *running != step);
         let Some(shown) = self.steps.get_mut(&step) else {
             return text;
         };

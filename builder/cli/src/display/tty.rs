@@ -1,37 +1,63 @@
-//! Progress in place: finished steps scroll by above; below, each running step with its time and the
-//! last lines that it wrote, as many as the terminal has room for, transfers, and a line that sums up.
+//! Progress in place: finished steps scroll by above; below, transfers, each running step with its
+//! time and the last lines that it wrote, as many as the terminal has room for, and a line that
+//! sums up.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use console::{Term, style, truncate_str};
-use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use console::{Alignment, Term, pad_str, style, truncate_str};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 
 use super::last_lines::{LastLines, readable};
+use super::screen::Screen;
+use super::transfer::Transfer;
+use crate::terminal::told;
 
 /// How many lines of a step's output are shown at most.
-const MOST_LINES: usize = 4;
+const MAX_LINES: usize = 4;
 /// How often times move on.
 const TICK: Duration = Duration::from_millis(100);
+/// How many transfers are shown at once.
+const MAX_TRANSFERS: usize = 6;
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 /// Draws on standard error.
-pub(crate) struct Tty {
-    screen: MultiProgress,
-    state: Mutex<State>,
+pub(crate) struct Tty(Arc<Mutex<State>>);
+
+/// The display that draws now, if any: what else is said goes above its lines.
+static DRAWING: Mutex<Weak<Mutex<State>>> = Mutex::new(Weak::new());
+
+/// Says something above the lines that are drawn; whether any are.
+pub(super) fn print_above(text: &str) -> bool {
+    let drawing = lock(&DRAWING).upgrade();
+    let Some(state) = drawing else {
+        return false;
+    };
+    let mut state = lock(&state);
+    if state.is_idle() {
+        return false;
+    }
+    state.screen.print(text);
+    state.draw();
+    true
 }
 
-#[derive(Default)]
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct State {
     steps: BTreeMap<StepRef, Named>,
-    /// In the order they began; those that there is no room for have no bar.
+    /// In the order they began.
     running: Vec<Running>,
-    transfers: BTreeMap<String, ProgressBar>,
-    /// The line that sums up, while something runs.
-    footer: Option<ProgressBar>,
+    transfers: Vec<Transfer>,
     done: usize,
     cached: usize,
+    screen: Screen,
+    began: Instant,
+    drawn: Option<Instant>,
 }
 
 struct Named {
@@ -41,14 +67,16 @@ struct Named {
 
 struct Running {
     step: StepRef,
+    began: Instant,
     lines: LastLines,
-    bar: Option<ProgressBar>,
 }
 
 /// How running steps are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
     columns: usize,
+    /// How many transfers are shown.
+    transfers: usize,
     /// How many steps are shown.
     steps: usize,
     /// How many lines of output each has below it; none: it is on the step's own line.
@@ -58,189 +86,262 @@ struct Layout {
 impl Layout {
     fn of(rows: usize, columns: usize, running: usize, transfers: usize) -> Self {
         // One line sums up, one is the cursor's.
-        let room = rows.saturating_sub(2 + transfers).max(1);
+        let room = rows.saturating_sub(2).max(1);
+        let transfers = transfers.min(MAX_TRANSFERS).min(room.saturating_sub(1));
+        let room = room - transfers;
         let steps = running.min(room);
-        let lines = (room / steps.max(1)).saturating_sub(1).min(MOST_LINES);
+        let lines = (room / steps.max(1)).saturating_sub(1).min(MAX_LINES);
         Self {
             columns,
+            transfers,
             steps,
             lines,
         }
     }
-
-    fn style(self) -> ProgressStyle {
-        match self.lines {
-            0 => template(&format!(
-                "{{spinner:.cyan}} {{prefix:{}!}}  {{wide_msg:.dim}} {{took:>7}}",
-                self.name_width()
-            )),
-            _ => template(&format!(
-                "{{spinner:.cyan}} {{prefix:{}!}} {{took:>7}}{{msg:.dim}}",
-                self.name_width()
-            )),
-        }
-    }
-
-    /// The columns that a step's name may have.
-    fn name_width(self) -> usize {
-        match self.lines {
-            0 => self.columns * 45 / 100,
-            _ => self.columns.saturating_sub(11),
-        }
-    }
-
-    fn message(self, lines: &LastLines) -> String {
-        if self.lines == 0 {
-            return lines.last(1).next().unwrap_or_default();
-        }
-        let width = self.columns.saturating_sub(5);
-        let line = |line: String| format!("\n    {}", truncate_str(&line, width, "…"));
-        lines.last(self.lines).map(line).collect()
-    }
 }
 
 impl Tty {
-    pub(crate) fn new() -> Self {
-        Self {
-            screen: MultiProgress::new(),
-            state: Mutex::default(),
-        }
+    /// Starts to draw.
+    pub(crate) fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::new()));
+        *lock(&DRAWING) = Arc::downgrade(&state);
+        let weak = Arc::downgrade(&state);
+        std::thread::spawn(move || while tick(&weak) {});
+        Self(state)
     }
+}
 
-    fn start(&self, state: &mut State, step: StepRef) {
-        state.running.push(Running {
-            step,
-            lines: LastLines::new(MOST_LINES),
-            bar: None,
-        });
-        self.lay_out(state);
+/// Moves times on; whether there still is a display.
+fn tick(state: &Weak<Mutex<State>>) -> bool {
+    std::thread::sleep(TICK);
+    let Some(state) = state.upgrade() else {
+        return false;
+    };
+    let mut state = lock(&state);
+    if !state.is_idle() || state.screen.has_news() {
+        state.draw();
     }
+    true
+}
 
-    /// Gives bars to the steps that there is room for, and each the lines it may have.
-    fn lay_out(&self, state: &mut State) {
-        let layout = state.layout();
-        self.sum_up(state);
-        for running in state.running.iter_mut().take(layout.steps) {
-            let bar = running.bar.get_or_insert_with(|| {
-                let bar = self.screen.insert_from_back(1, ProgressBar::new_spinner());
-                bar.enable_steady_tick(TICK);
-                bar
-            });
-            let name = state.steps.get(&running.step).map(Named::line);
-            let name = name.unwrap_or_default();
-            bar.set_prefix(truncate_str(&name, layout.name_width(), "…").into_owned());
-            bar.set_style(layout.style());
-            bar.set_message(layout.message(&running.lines));
-        }
-    }
-
-    fn sum_up(&self, state: &mut State) {
-        if state.running.is_empty() && state.transfers.is_empty() {
-            if let Some(footer) = state.footer.take() {
-                footer.finish_and_clear();
-            }
-            return;
-        }
-        let text = format!(
-            "{} of {} steps done, {} of them cached, {} running",
-            state.done,
-            state.authored(),
-            state.cached,
-            state.running.len()
-        );
-        let footer = state.footer.get_or_insert_with(|| {
-            let footer = self.screen.add(ProgressBar::new_spinner());
-            footer.set_style(template("{msg:.bold}"));
-            footer
-        });
-        footer.set_message(text);
-    }
-
-    fn output(state: &mut State, step: StepRef, bytes: &[u8]) {
-        let layout = state.layout();
-        let running = state
-            .running
-            .iter_mut()
-            .find(|running| running.step == step);
-        let Some(running) = running else { return };
-        running.lines.push(bytes);
-        if let Some(bar) = &running.bar {
-            bar.set_message(layout.message(&running.lines));
-        }
-    }
-
-    fn finish(&self, state: &mut State, step: StepRef, outcome: Outcome, duration: Duration) {
-        if let Some(at) = state
-            .running
-            .iter()
-            .position(|running| running.step == step)
-            && let Some(bar) = state.running.remove(at).bar
-        {
-            bar.finish_and_clear();
-        }
-        if let Some(named) = state.steps.get(&step) {
-            if named.instruction {
-                state.done += 1;
-                state.cached += usize::from(outcome == Outcome::Cached);
-            }
-            if named.instruction || outcome != Outcome::Cached {
-                let line = ended(&named.line(), outcome, duration, columns());
-                _ = self.screen.println(line);
-            }
-        }
-        self.lay_out(state);
-    }
-
-    fn transfer(&self, state: &mut State, name: &str, done: u64, total: Option<u64>, over: bool) {
-        if over {
-            if let Some(bar) = state.transfers.remove(name) {
-                bar.finish_and_clear();
-            }
-            return self.lay_out(state);
-        }
-        if let Some(bar) = state.transfers.get(name) {
-            return bar.set_position(done);
-        }
-        let bar = ProgressBar::new(total.unwrap_or(0));
-        bar.set_style(template(&format!(
-            "  {{prefix:{}!}} {{wide_bar:.cyan/dim}} {{bytes:>10}}/{{total_bytes:>10}} {{bytes_per_sec:>12}} {{eta:>4}}",
-            columns() / 3
-        )));
-        bar.set_prefix(readable(&crate::terminal::told(name)));
-        state.transfers.insert(name.to_owned(), bar.clone());
-        self.sum_up(state);
-        self.screen.insert_from_back(1, bar).set_position(done);
-        self.lay_out(state);
+impl Drop for Tty {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0);
+        state.running.clear();
+        state.transfers.clear();
+        state.draw();
     }
 }
 
 impl State {
-    fn layout(&self) -> Layout {
+    fn new() -> Self {
+        Self {
+            steps: BTreeMap::new(),
+            running: Vec::new(),
+            transfers: Vec::new(),
+            done: 0,
+            cached: 0,
+            screen: Screen::default(),
+            began: Instant::now(),
+            drawn: None,
+        }
+    }
+
+    /// Whether there is nothing to draw again and again.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.transfers.is_empty()
+    }
+
+    fn draw(&mut self) {
         let (rows, columns) = Term::stderr().size();
-        Layout::of(
-            rows.into(),
-            columns.into(),
-            self.running.len(),
-            self.transfers.len(),
+        let lines = self.lines(rows.into(), columns.into());
+        let frame = self.screen.frame(&lines, columns.into());
+        self.drawn = Some(Instant::now());
+        if !frame.is_empty() {
+            _ = std::io::stderr().lock().write_all(frame.as_bytes());
+        }
+    }
+
+    /// Draws, unless it was drawn a moment ago and will be soon.
+    fn draw_soon(&mut self) {
+        let is_recent = self.drawn.is_some_and(|drawn| drawn.elapsed() < TICK / 2);
+        if self.is_idle() || !is_recent {
+            self.draw();
+        }
+    }
+
+    /// The lines below what scrolls by.
+    fn lines(&self, rows: usize, columns: usize) -> Vec<String> {
+        if self.is_idle() {
+            return Vec::new();
+        }
+        let layout = Layout::of(rows, columns, self.running.len(), self.transfers.len());
+        let spinner = self.began.elapsed().as_millis() / TICK.as_millis();
+        let spinner = SPINNER[usize::try_from(spinner).unwrap_or(0) % SPINNER.len()];
+        let transfers = self.transfers.iter().take(layout.transfers);
+        let mut lines: Vec<String> = transfers
+            .map(|transfer| transfer_line(transfer, columns))
+            .collect();
+        for running in self.running.iter().take(layout.steps) {
+            let name = self.steps.get(&running.step).map(Named::line);
+            lines.extend(running.drawn(layout, spinner, &name.unwrap_or_default()));
+        }
+        lines.push(
+            style(fitted(&self.sum(), columns))
+                .bold()
+                .for_stderr()
+                .to_string(),
+        );
+        lines
+    }
+
+    fn sum(&self) -> String {
+        format!(
+            "{} of {} steps done, {} of them cached, {} running",
+            self.done,
+            self.authored(),
+            self.cached,
+            self.running.len()
         )
+    }
+
+    fn output(&mut self, step: StepRef, bytes: &[u8]) {
+        let mut running = self.running.iter_mut();
+        if let Some(running) = running.find(|running| running.step == step) {
+            running.lines.push(bytes);
+        }
+    }
+
+    fn finish(&mut self, step: StepRef, outcome: Outcome, duration: Duration) {
+        self.running.retain(|running| running.step != step);
+        let Some(named) = self.steps.get(&step) else {
+            return;
+        };
+        if named.instruction {
+            self.done += 1;
+            self.cached += usize::from(outcome == Outcome::Cached);
+        }
+        if named.instruction || outcome != Outcome::Cached {
+            let columns = Term::stderr().size().1.into();
+            let line = ended(&named.line(), outcome, duration, columns);
+            self.screen.print(&line);
+        }
+    }
+
+    fn transfer(&mut self, name: &str, done: u64, total: Option<u64>, over: bool) {
+        let at = self.transfers.iter().position(|one| one.name == name);
+        match at {
+            Some(at) if over => _ = self.transfers.remove(at),
+            Some(at) => self.transfers[at].set(done),
+            None if over => {}
+            None => self.transfers.push(Transfer::new(name, done, total)),
+        }
     }
 
     /// How many steps are the author's.
     fn authored(&self) -> usize {
         self.steps.values().filter(|step| step.instruction).count()
     }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Planned { steps } => {
+                let named = |step: kiln_engine::PlannedStep| {
+                    let (name, instruction) = (step.name, step.instruction);
+                    (step.step, Named { name, instruction })
+                };
+                self.steps = steps.into_iter().map(named).collect();
+            }
+            Event::Started { step } => self.running.push(Running {
+                step,
+                began: Instant::now(),
+                lines: LastLines::new(MAX_LINES),
+            }),
+            Event::Output { step, bytes, .. } => self.output(step, &bytes),
+            Event::Finished {
+                step,
+                outcome,
+                duration,
+                ..
+            } => self.finish(step, outcome, duration),
+            Event::Transfer {
+                name,
+                done,
+                total,
+                finished,
+            } => self.transfer(&name, done, total, finished),
+            Event::Warning { message } => {
+                let message = told(&message);
+                let line = format!("{} {message}", style("warning:").yellow().for_stderr());
+                self.screen.print(&line);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Running {
+    /// A running step: its name, its time at the right, its last lines below.
+    fn drawn(&self, layout: Layout, spinner: &str, name: &str) -> Vec<String> {
+        let took = format!("{:.1}s", self.began.elapsed().as_secs_f64());
+        let spinner = style(spinner).cyan().for_stderr();
+        if layout.lines == 0 {
+            let width = layout.columns * 45 / 100;
+            let rest = layout.columns.saturating_sub(width + 13);
+            let last = self.lines.last(1).next().unwrap_or_default();
+            let last = style(fitted(&last, rest)).dim().for_stderr();
+            return vec![format!(
+                "{spinner} {}  {last} {took:>7}",
+                fitted(name, width)
+            )];
+        }
+        let width = layout.columns.saturating_sub(11);
+        let mut lines = vec![format!("{spinner} {} {took:>7}", fitted(name, width))];
+        for line in self.lines.last(layout.lines) {
+            let line = truncate_str(&line, layout.columns.saturating_sub(5), "…");
+            lines.push(format!("    {}", style(line).dim().for_stderr()));
+        }
+        lines
+    }
+}
+
+/// A transfer: its name, a bar when its length is known, and how far it is.
+fn transfer_line(transfer: &Transfer, columns: usize) -> String {
+    let text = transfer.progress();
+    let width = columns * 2 / 5;
+    let name = fitted(&readable(&told(&transfer.name)), width);
+    let room = columns.saturating_sub(width + console::measure_text_width(&text) + 6);
+    let bar = match transfer.share() {
+        Some(share) if room >= 8 => {
+            let full = usize::from(share) * room / 100;
+            let (full, empty) = ("━".repeat(full), "─".repeat(room - full));
+            format!(
+                "{}{}",
+                style(full).cyan().for_stderr(),
+                style(empty).dim().for_stderr()
+            )
+        }
+        _ => " ".repeat(room),
+    };
+    truncate_str(
+        &format!("  {name} {bar} {text}"),
+        columns.saturating_sub(1),
+        "…",
+    )
+    .into_owned()
+}
+
+/// A text of exactly so many columns.
+fn fitted(text: &str, columns: usize) -> String {
+    pad_str(text, columns, Alignment::Left, Some("…")).into_owned()
 }
 
 impl Named {
     /// The name's first line.
     fn line(&self) -> String {
         let line = self.name.lines().next().unwrap_or_default();
-        readable(line)
+        readable(&told(line))
     }
-}
-
-fn columns() -> usize {
-    Term::stderr().size().1.into()
 }
 
 /// How a step ended: its name, and at the right how long it took.
@@ -254,54 +355,18 @@ fn ended(name: &str, outcome: Outcome, duration: Duration, columns: usize) -> St
         Outcome::Failed => (style("✘").red(), style("failed".to_owned()).red()),
         Outcome::Cancelled => (style("-").yellow(), style("stopped".to_owned()).yellow()),
     };
-    let width = columns.saturating_sub(11);
-    let name = truncate_str(name, width, "…");
+    let name = fitted(name, columns.saturating_sub(11));
     let (mark, end) = (mark.for_stderr(), end.for_stderr());
-    format!("{mark} {name:<width$} {end:>7}")
-}
-
-fn template(text: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(text);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-    style.with_key(
-        "took",
-        |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            _ = write!(out, "{:.1}s", state.elapsed().as_secs_f64());
-        },
-    )
+    format!("{mark} {name} {end:>7}")
 }
 
 impl EventSink for Tty {
     fn event(&self, event: Event) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Planned { steps } => {
-                let named = |step: kiln_engine::PlannedStep| {
-                    let (name, instruction) = (step.name, step.instruction);
-                    (step.step, Named { name, instruction })
-                };
-                state.steps = steps.into_iter().map(named).collect();
-            }
-            Event::Started { step } => self.start(&mut state, step),
-            Event::Output { step, bytes, .. } => Self::output(&mut state, step, &bytes),
-            Event::Finished {
-                step,
-                outcome,
-                duration,
-                ..
-            } => self.finish(&mut state, step, outcome, duration),
-            Event::Transfer {
-                name,
-                done,
-                total,
-                finished,
-            } => self.transfer(&mut state, &name, done, total, finished),
-            Event::Warning { message } => {
-                let message = crate::terminal::told(&message);
-                let line = format!("{} {message}", style("warning:").yellow().for_stderr());
-                _ = self.screen.println(line);
-            }
-            _ => {}
+        let mut state = lock(&self.0);
+        let was_idle = state.is_idle();
+        state.take(event);
+        if state.screen.has_news() || was_idle != state.is_idle() {
+            state.draw_soon();
         }
     }
 }
@@ -314,6 +379,7 @@ pub(crate) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_engine::{PlannedStep, Stream};
 
     #[test]
     fn steps_have_the_lines_that_there_is_room_for() {
@@ -343,5 +409,71 @@ mod tests {
             "✘ a[2] RUN a long co…  failed"
         );
         assert_eq!(shown("a", Outcome::Cached), "= a                    cached");
+        for name in ["日本語", "日本語の長い行がここにある", "e\u{301}"] {
+            let line = shown(name, Outcome::Ran);
+            assert_eq!(console::measure_text_width(&line), 29, "{line}");
+        }
+    }
+
+    /// A build in the middle of things: what is drawn at a size.
+    fn drawn(rows: u16, columns: u16) -> String {
+        let mut state = State::new();
+        let step = |n: usize| PlannedStep {
+            step: StepRef(n),
+            name: format!("stage-{n}[2] RUN make 日本語 --with-a-long-list-of-flags number {n}"),
+            location: None,
+            inputs: Vec::new(),
+            instruction: true,
+        };
+        state.take(Event::Planned {
+            steps: (0..3).map(step).collect(),
+        });
+        for n in 0..3 {
+            state.take(Event::Started { step: StepRef(n) });
+        }
+        state.take(Event::Output {
+            step: StepRef(1),
+            stream: Stream::Stdout,
+            bytes: "compiling 日本語\n".repeat(9).into(),
+        });
+        state.take(Event::Transfer {
+            name: "pull r.example/base:1 0123456789ab".to_owned(),
+            done: 1 << 20,
+            total: Some(4 << 20),
+            finished: false,
+        });
+        let line = ended(
+            "stage-9[1] 日本語",
+            Outcome::Cached,
+            Duration::ZERO,
+            columns.into(),
+        );
+        state.screen.print(&line);
+        let mut terminal = vt100::Parser::new(rows, columns, 0);
+        // Frames before must leave nothing behind.
+        for _ in 0..3 {
+            let lines = state.lines(rows.into(), columns.into());
+            let frame = state.screen.frame(&lines, columns.into());
+            terminal.process(frame.replace('\n', "\r\n").as_bytes());
+        }
+        terminal.screen().contents()
+    }
+
+    #[test]
+    fn screens_of_several_sizes_show_every_line_once() {
+        for (rows, columns) in [(24, 80), (40, 120), (50, 200), (10, 40)] {
+            let shown = drawn(rows, columns);
+            for n in 0..3 {
+                let name = format!("stage-{n}[2] RUN make");
+                assert_eq!(shown.matches(&name).count(), 1, "{rows}x{columns}\n{shown}");
+            }
+            assert_eq!(shown.matches("= stage-9[1]").count(), 1, "{shown}");
+            assert_eq!(shown.matches("0 of 3 steps done").count(), 1, "{shown}");
+            assert_eq!(shown.matches("pull").count(), 1, "{shown}");
+            let most = usize::from(columns);
+            for line in shown.lines() {
+                assert!(console::measure_text_width(line) <= most, "{line}");
+            }
+        }
     }
 }

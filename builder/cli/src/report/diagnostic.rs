@@ -68,3 +68,13 @@ pub(crate) fn excerpt(location: &Location, text: &str) -> String {
 pub(crate) fn warning(warning: &Diagnostic) -> String {
     format!(" - {warning}")
 }
+
+/// A warning for programs.
+pub(crate) fn warning_fields(warning: &Diagnostic) -> serde_json::Value {
+    serde_json::json!({
+        "message": warning.message,
+        "rule": warning.rule.name(),
+        "url": warning.rule.url(),
+        "location": warning.location,
+    })
+}

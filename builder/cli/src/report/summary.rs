@@ -1,7 +1,8 @@
 //! What a build comes to: how long, how much of it was there already, and what it waited for.
 
-use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
+use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 
+use crate::display::size;
 use crate::report::seconds;
 
 /// How many steps of the critical path are named.
@@ -57,7 +58,45 @@ pub(crate) fn text(build: &BuildRecord) -> String {
             named(build, &path)
         );
     }
+    if let Some(moved) = moved(&build.transfers) {
+        text += &format!("\ntransfers: {moved}");
+    }
     text
+}
+
+/// What was pulled, unpacked, compressed, written and pushed, by the first word of the transfers'
+/// names: how much, and how long at least one of them went on. Short ones are left out.
+fn moved(transfers: &[BuiltTransfer]) -> Option<String> {
+    let mut kinds: Vec<(&str, Vec<&BuiltTransfer>)> = Vec::new();
+    for transfer in transfers {
+        let verb = transfer.name.split(' ').next().unwrap_or_default();
+        match kinds.iter_mut().find(|(kind, _)| *kind == verb) {
+            Some((_, own)) => own.push(transfer),
+            None => kinds.push((verb, vec![transfer])),
+        }
+    }
+    let told = kinds.into_iter().filter_map(|(kind, own)| {
+        let took = busy(&own);
+        let bytes = own.iter().map(|transfer| transfer.bytes).sum();
+        (took >= SHORT).then(|| format!("{kind} {} in {}", size(bytes), seconds(took)))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// How long at least one of some transfers went on, in milliseconds.
+fn busy(transfers: &[&BuiltTransfer]) -> u64 {
+    let spans = transfers
+        .iter()
+        .map(|one| (one.began, one.began + one.took));
+    let mut spans: Vec<(u64, u64)> = spans.collect();
+    spans.sort_unstable();
+    let (mut total, mut until) = (0, 0);
+    for (began, ended) in spans {
+        total += ended.saturating_sub(began.max(until));
+        until = until.max(ended);
+    }
+    total
 }
 
 /// The longest steps of a path, in the path's order.
@@ -140,6 +179,27 @@ mod tests {
         built in 1m 15s: 1 of 5 steps were cached
         critical path 7.0 s: a[2] RUN make 5.0 s → a[3] RUN check everything there is t… 2.0 s
         ");
+    }
+
+    #[test]
+    fn transfers_side_by_side_count_once() {
+        let transfer = |name: &str, began, took, bytes| BuiltTransfer {
+            name: name.to_owned(),
+            began,
+            took,
+            bytes,
+        };
+        let mut build = build(Vec::new());
+        build.transfers = vec![
+            transfer("pull a 1", 0, 1000, 3 << 20),
+            transfer("pull a 2", 500, 1000, 1 << 20),
+            transfer("unpack a 1", 2000, 300, 4 << 20),
+            transfer("push b 1", 2400, 20, 100),
+        ];
+        let text = text(&build);
+        let last = text.lines().next_back();
+        let want = "transfers: pull 4.00 MiB in 1.5 s, unpack 4.00 MiB in 300 ms";
+        assert_eq!(last, Some(want));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use kiln_graph::encode::Encoder;
-use kiln_graph::{Digest, Entry, ImagePath, Manifest};
+use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node};
 use kiln_tree::{TreePath, TreeRoot};
 
 use crate::engine::Engine;
@@ -29,6 +29,14 @@ impl PlannedLayer {
     /// Whether it is this layer as it is, and nothing else.
     pub(crate) fn is_only(&self, layer: &LayerRef) -> bool {
         matches!(self, Self::Stack { layers, .. } if layers == std::slice::from_ref(layer))
+    }
+}
+
+/// The bytes of an entry's file.
+pub(crate) fn content_size(entry: &Entry) -> u64 {
+    match entry.node {
+        Node::File { size, .. } => size,
+        _ => 0,
     }
 }
 
@@ -75,6 +83,11 @@ impl LayerContent {
             Entries::Manifest(manifest) => manifest.entries(),
             Entries::List(entries) => entries,
         }
+    }
+
+    /// The bytes of all files.
+    pub(crate) fn size(&self) -> u64 {
+        self.entries().iter().map(content_size).sum()
     }
 
     /// Where a file lies.

@@ -15,7 +15,7 @@ use kiln_graph::{History, LayerOrigin, Op, StepId, Target};
 use crate::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::solve::Solved;
 use crate::{EngineError, EventSink};
-pub(crate) use content::{LayerContent, PlannedLayer};
+pub(crate) use content::{LayerContent, PlannedLayer, content_size};
 #[cfg(feature = "fuzz")]
 pub(crate) use rpm::owners as rpm_owners;
 pub use split::PathRule;

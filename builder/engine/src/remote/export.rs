@@ -11,8 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use kiln_graph::{Build, Op, StepId, Timestamp};
-use kiln_share::{CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteRecord, RemoteTree};
+use kiln_share::{
+    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemotePart, RemoteRecord, RemoteTree,
+};
 
+use crate::assemble::Making;
 use crate::engine::{Engine, Request};
 use crate::layering::PlannedLayer;
 use crate::snapshot::LayerRef;
@@ -93,6 +96,8 @@ struct Job {
     /// When the build began.
     since: Timestamp,
     filed: Filed,
+    /// The parts of results that the step's key is made of.
+    parts: Vec<RemotePart>,
 }
 
 #[derive(Debug)]
@@ -131,13 +136,20 @@ impl Exports {
     }
 
     /// Sends a step's result to the remotes that want it.
-    pub(crate) fn offer(&self, id: StepId, name: &dyn fmt::Display, filed: &Filed) {
+    pub(crate) fn offer(
+        &self,
+        id: StepId,
+        name: &dyn fmt::Display,
+        filed: &Filed,
+        parts: &[RemotePart],
+    ) {
         let wants = |export: &&Export| export.wanted.as_ref().is_none_or(|all| all.contains(&id));
         for export in self.0.iter().filter(wants) {
             _ = export.jobs.send(Job {
                 name: name.to_string(),
                 since: export.since,
                 filed: filed.clone(),
+                parts: parts.to_vec(),
             });
         }
     }
@@ -237,6 +249,12 @@ impl Engine {
         if remote.entry(&name).map_err(fail)?.is_some() {
             return Ok(None);
         }
+        let mut sent = 0;
+        for part in &job.parts {
+            let entry = part.signed(target.signer.as_ref());
+            let name = RemotePart::entry_name(&part.part);
+            sent += remote.put(&name, &entry, &[]).map_err(fail)?;
+        }
         let mut output = Vec::new();
         let mut files: Vec<BlobFile> = Vec::new();
         for layer in &job.filed.added {
@@ -259,7 +277,8 @@ impl Engine {
             path,
         });
         let blobs: Vec<RemoteBlob<'_>> = blobs.collect();
-        remote.put(&name, &entry, &blobs).map(Some).map_err(fail)
+        sent += remote.put(&name, &entry, &blobs).map_err(fail)?;
+        Ok(Some(sent))
     }
 
     fn remote_tree(
@@ -281,9 +300,13 @@ impl Engine {
             layers: vec![LayerRef::Tree(tree.id())],
             over_base: true,
         };
-        let blob = self
-            .layer_blob(&planned, &ImageOptions::default(), since, events)?
-            .blob;
+        let making = Making {
+            name: format!("compress for cache {}", &tree.id().0.to_string()[..12]),
+            options: &ImageOptions::default(),
+            since,
+            events,
+        };
+        let blob = self.layer_blob(&planned, &making)?.blob;
         let stored = store
             .blob(&blob.blob)?
             .ok_or_else(|| EngineError::Missing {

@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 
 use kiln_graph::{BlobDigest, ImageConfig};
 use kiln_image::{Client, Descriptor, ImageError, Index, Manifest, Reference};
-use kiln_share::{CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteRecord, RemoteTree};
+use kiln_share::{
+    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemotePart, RemoteRecord, RemoteTree,
+};
 
 use super::export::own_steps;
 use crate::assemble::{ImageBlob, ImageOptions};
@@ -61,13 +63,18 @@ impl Solved {
                 key: *key,
                 name: self.build.graph.step(id).name.to_string(),
                 took: 0,
-                created: 0,
+                created: self.created.get(&id).copied().unwrap_or(0),
                 stdout: self.outputs.get(&id).cloned(),
                 output,
             };
             let entry = record.signed(wanted.signer.as_ref());
             let name = RemoteRecord::entry_name(key);
             entries.insert(name, String::from_utf8_lossy(&entry).into_owned());
+            for part in self.parts.get(&id).into_iter().flatten() {
+                let entry = part.signed(wanted.signer.as_ref());
+                let name = RemotePart::entry_name(&part.part);
+                entries.insert(name, String::from_utf8_lossy(&entry).into_owned());
+            }
         }
         if without > 0 {
             let message = format!(

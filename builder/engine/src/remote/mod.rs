@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_cache::{Blob, Tree};
-use kiln_graph::{BlobDigest, Entry, Manifest, StepKey};
+use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey};
 use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
-use kiln_share::{CacheTrust, Remote, RemoteManifest, RemoteRecord, RemoteTree};
+use kiln_share::{CacheTrust, Remote, RemoteManifest, RemotePart, RemoteRecord, RemoteTree};
 
 use crate::engine::Engine;
-use crate::snapshot::LayerRef;
+use crate::meter::Meter;
+use crate::snapshot::{LayerRef, Snapshot};
 use crate::step::{Filed, Shared, Usable};
-use crate::{EngineError, Event, EventSink};
+use crate::{EngineError, EventSink};
 pub(crate) use export::Exports;
 pub use export::{CacheMode, CacheTarget, Exported};
 pub use inline::{InlineCache, InlineRemote};
@@ -97,6 +98,25 @@ impl CacheSource {
     }
 }
 
+impl CacheSource {
+    fn part(&self, part: &Digest) -> Result<Option<ContentDigest>, String> {
+        let name = RemotePart::entry_name(part);
+        let Some(text) = self.remote.entry(&name)? else {
+            return Ok(None);
+        };
+        let text = self
+            .trust
+            .open(&name, &text)
+            .map_err(|error| error.to_string())?;
+        let found: RemotePart = serde_json::from_slice(&text)
+            .map_err(|error| format!("{name} can't be understood: {error}"))?;
+        match found.part == *part {
+            true => Ok(Some(found.content)),
+            false => Err(format!("{name} holds another part")),
+        }
+    }
+}
+
 /// A tree that may still be on a remote only.
 #[derive(Clone, Debug)]
 pub(crate) struct Distant {
@@ -146,13 +166,7 @@ impl Shared<'_> {
                     });
                 }
                 Ok(_) => {}
-                Err(reason) => {
-                    source.broken.store(true, Ordering::Relaxed);
-                    self.warn(&format!(
-                        "the cache {} is not used: {reason}",
-                        source.remote.name()
-                    ));
-                }
+                Err(reason) => self.give_up(source, &reason),
             }
         }
         None
@@ -160,6 +174,36 @@ impl Shared<'_> {
 }
 
 impl Shared<'_> {
+    /// What a part of a result contains, as far as a remote knows: asked only when the files of the
+    /// result aren't all here.
+    pub(crate) fn distant_part(
+        &self,
+        snapshot: &Snapshot,
+        part: &Digest,
+    ) -> Result<Option<ContentDigest>, EngineError> {
+        if self.request.cache_from.is_empty() || self.engine.is_here(snapshot)? {
+            return Ok(None);
+        }
+        for source in &self.request.cache_from {
+            if source.broken.load(Ordering::Relaxed) {
+                continue;
+            }
+            match source.part(part) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(reason) => self.give_up(source, &reason),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks a remote no more.
+    fn give_up(&self, source: &CacheSource, reason: &str) {
+        source.broken.store(true, Ordering::Relaxed);
+        let name = source.remote.name();
+        self.warn(&format!("the cache {name} is not used: {reason}"));
+    }
+
     /// Brings a volume here that a step wants and that isn't there, if a remote has it.
     pub(crate) fn fetch_volume(&self, id: &str, theirs: &str, name: &str) {
         let sources = self.request.cache_from.iter();
@@ -217,8 +261,10 @@ impl Engine {
             give_away: self.gives_away(),
             whiteouts: true,
         };
+        let name = format!("unpack from cache {}", &distant.tree.layer.blob.hex()[..12]);
+        let meter = Meter::new(events, name, Some(blob.size));
         let unpacked = std::fs::File::open(&blob.path)
-            .and_then(|file| unpack(file, staging.root(), &options))
+            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|error| broken(distant, &error.to_string()))?;
         let manifest = self.unpacked_manifest(distant, &unpacked, events)?;
         Ok(self.store.commit(staging, manifest)?)
@@ -264,19 +310,12 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<Blob, EngineError> {
         let layer = &distant.tree.layer;
-        let name = format!("cache {}", &layer.blob.hex()[..12]);
-        let tell = |done, finished| {
-            events.event(Event::Transfer {
-                name: name.clone(),
-                done,
-                total: Some(layer.size),
-                finished,
-            });
-        };
-        let blob =
-            self.distant_blob(distant, &layer.blob, layer.size, &|done| tell(done, false))?;
-        tell(layer.size, true);
-        Ok(blob)
+        if let Some(blob) = self.store.blob(&layer.blob)? {
+            return Ok(blob);
+        }
+        let name = format!("pull from cache {}", &layer.blob.hex()[..12]);
+        let meter = Meter::new(events, name, Some(layer.size));
+        self.distant_blob(distant, &layer.blob, layer.size, &|done| meter.set(done))
     }
 
     fn distant_blob(

@@ -1,0 +1,149 @@
+//! `kiln image create`, `inspect` and `tag`: images by their names, in the store and in registries.
+
+use std::collections::BTreeMap;
+
+use kiln::{Engine, Error};
+use kiln_graph::{BlobDigest, Platform};
+use kiln_image::{ImageError, ImageName, Reference};
+use serde_json::{Value, json};
+
+use super::image::{full_name, no_such_image};
+use super::{print, print_exact, print_json, print_json_text, say};
+use crate::display::{Style, display};
+
+/// Merges images into an index, and pushes it under each name.
+///
+/// # Errors
+/// When an image can't be had, or a registry doesn't take the index.
+pub(super) fn create(engine: &Engine, args: &super::image::CreateArgs) -> Result<(), Error> {
+    let read = |name: &String| name.parse::<Reference>().map_err(ImageError::from);
+    let names: Vec<Reference> = args.tags.iter().map(read).collect::<Result<_, _>>()?;
+    if names.is_empty() && !args.dry_run {
+        let text = "kiln image create: give the index a name with -t NAME".to_owned();
+        return Err(Error::Usage(text));
+    }
+    let mut images: Vec<Reference> = args.images.iter().map(read).collect::<Result<_, _>>()?;
+    if args.append {
+        images.splice(0..0, names.first().cloned());
+    }
+    let pairs = super::source::pairs("--annotation", &args.annotations, '=')?;
+    let annotations: BTreeMap<String, String> = pairs
+        .into_iter()
+        .map(|(name, value)| (name.trim_start_matches("index:").to_owned(), value))
+        .collect();
+    let index = engine.merge_images(&images, &annotations)?;
+    if args.dry_run {
+        print_json_text(&format!("{}\n", String::from_utf8_lossy(&index.bytes)));
+        return Ok(());
+    }
+    let events = display(Style::Auto);
+    for name in &names {
+        engine.push_index(&index, name, &*events)?;
+        say(&format!(
+            "pushed   {name} ({})",
+            index.platforms().join(" ")
+        ));
+    }
+    print(&format!("{}\n", index.digest));
+    Ok(())
+}
+
+/// Gives an image of the store more names.
+///
+/// # Errors
+/// When there is no such image, or the store can't be written.
+pub(super) fn tag(engine: &Engine, name: &str, more: &[String]) -> Result<(), Error> {
+    let full = full_name(name)?.to_string();
+    let image = engine.store().image(&full)?;
+    let image = image.ok_or_else(|| no_such_image(name))?;
+    for name in more {
+        let mut image = image.clone();
+        image.name = full_name(name)?.to_string();
+        engine.store().tag_image(&image)?;
+    }
+    Ok(())
+}
+
+/// Prints what a name stands for: an image of the store, else one of a registry or an archive.
+///
+/// # Errors
+/// When there is no such image.
+pub(super) fn inspect(engine: &Engine, args: &super::image::InspectArgs) -> Result<(), Error> {
+    let platform = match &args.platform {
+        Some(text) => super::source::platform(text)?,
+        None => Platform::host(),
+    };
+    let found = match args.name.parse::<ImageName>().map_err(ImageError::from)? {
+        ImageName::Registry(reference) => match stored(engine, &reference)? {
+            Some(found) => found,
+            None => remote(engine, &reference, &platform)?,
+        },
+        _ => resolved(engine, &args.name, &platform)?,
+    };
+    match (args.raw, found.manifest) {
+        (true, Some(manifest)) => print_exact(&String::from_utf8_lossy(&manifest)),
+        (true, None) => return Err(no_such_image(&args.name)),
+        (false, _) => print_json(&found.shown),
+    }
+    Ok(())
+}
+
+/// What a name stands for.
+struct Found {
+    /// The bytes of the manifest or index.
+    manifest: Option<Vec<u8>>,
+    shown: Value,
+}
+
+fn stored(engine: &Engine, reference: &Reference) -> Result<Option<Found>, Error> {
+    let store = engine.store();
+    let Some(record) = store.image(&reference.to_string())? else {
+        return Ok(None);
+    };
+    let read = |digest: &BlobDigest| -> Result<Vec<u8>, Error> {
+        let blob = store.blob(digest)?;
+        let blob = blob.ok_or_else(|| no_such_image(&reference.to_string()))?;
+        std::fs::read(&blob.path).map_err(|source| Error::File {
+            what: format!("cannot read {digest} of {reference}"),
+            source,
+        })
+    };
+    let manifest = read(&record.digest)?;
+    let shown = json!({
+        "manifest": document(&manifest),
+        "config": document(&read(&record.config)?),
+        "record": record,
+    });
+    let manifest = Some(manifest);
+    Ok(Some(Found { manifest, shown }))
+}
+
+fn document(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+fn remote(engine: &Engine, reference: &Reference, platform: &Platform) -> Result<Found, Error> {
+    let bytes = engine.client().manifest_bytes(reference)?;
+    let digest = engine.store().put_blob(&bytes)?.digest;
+    // An index need not have an image for this machine.
+    let config = engine.client().resolve(&reference.to_string(), platform);
+    let shown = json!({
+        "name": reference.to_string(),
+        "digest": digest,
+        "manifest": document(&bytes),
+        "config": config.ok().map(|found| found.config),
+    });
+    let manifest = Some(bytes);
+    Ok(Found { manifest, shown })
+}
+
+fn resolved(engine: &Engine, name: &str, platform: &Platform) -> Result<Found, Error> {
+    let found = engine.client().resolve(name, platform)?;
+    let shown = json!({
+        "name": name,
+        "digest": found.named.unwrap_or(found.manifest),
+        "config": found.config,
+    });
+    let manifest = None;
+    Ok(Found { manifest, shown })
+}

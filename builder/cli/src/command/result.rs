@@ -1,0 +1,225 @@
+//! What a build gave, said at its end: the image's name, digest and size, where it is, and what can
+//! be done with it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use kiln_engine::Solved;
+use kiln_graph::BlobDigest;
+use kiln_image::{Descriptor, Reference};
+use serde::Serialize;
+
+use super::output::Written;
+use crate::display::size;
+use kiln::Error;
+
+/// What a build gave; as JSON, the event `result` of `--progress rawjson`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct BuildResult {
+    /// The digest of the manifest, or of the index over those of several platforms; `None` when
+    /// no image was made.
+    digest: Option<BlobDigest>,
+    /// The digest of the (first) image's configuration: what Docker calls the image's ID.
+    id: Option<BlobDigest>,
+    /// The platforms of the images.
+    platforms: Vec<String>,
+    /// The number of layers of the first image.
+    layers: usize,
+    /// The length of all blobs, in bytes.
+    size: u64,
+    /// Names in kiln's store.
+    stored: Vec<String>,
+    /// Names that were pushed.
+    pushed: Vec<String>,
+    /// Whether the Docker daemon has it.
+    loaded: bool,
+    /// Files and directories that were written.
+    files: Vec<String>,
+    /// Names the manifest or index.
+    #[serde(skip)]
+    descriptor: Option<Descriptor>,
+}
+
+impl BuildResult {
+    /// The image's ID.
+    pub(crate) fn id(&self) -> Option<BlobDigest> {
+        self.id
+    }
+
+    /// What `--metadata-file` says, in the form of buildx.
+    pub(crate) fn metadata(&self) -> serde_json::Value {
+        let names: BTreeSet<&String> = self.stored.iter().chain(&self.pushed).collect();
+        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+        serde_json::json!({
+            "containerimage.config.digest": self.id,
+            "containerimage.digest": self.digest,
+            "containerimage.descriptor": self.descriptor,
+            "image.name": names.join(","),
+        })
+    }
+}
+
+/// What was written.
+///
+/// # Errors
+/// When the index can't be stored.
+pub(super) fn of(solved: &Solved, written: &Written) -> Result<BuildResult, Error> {
+    let texts = |names: &[Reference]| names.iter().map(Reference::to_string).collect();
+    let mut result = BuildResult {
+        stored: texts(&written.stored),
+        pushed: texts(&written.pushed),
+        loaded: written.loaded,
+        files: written.files.clone(),
+        ..BuildResult::default()
+    };
+    let Some(first) = written.images.first() else {
+        return Ok(result);
+    };
+    let top = solved.top(&written.images)?.0;
+    result.digest = Some(top.digest);
+    result.descriptor = Some(top);
+    result.id = Some(first.config_descriptor.digest);
+    result.layers = first.layer_sizes().len();
+    for image in &written.images {
+        let platform = image.descriptor.runs_on();
+        result.platforms.extend(platform.map(|own| own.to_string()));
+        let own = image.descriptor.size + image.config_descriptor.size;
+        result.size += own + image.layer_sizes().iter().sum::<u64>();
+    }
+    Ok(result)
+}
+
+/// The same for people.
+pub(crate) fn text(result: &BuildResult) -> String {
+    let mut out = String::new();
+    let mut line = |what: &str, text: &str| _ = writeln!(out, "{what:<9}{text}");
+    if let (Some(digest), Some(id)) = (result.digest, result.id) {
+        let plural = if result.layers == 1 { "" } else { "s" };
+        let about = format!(
+            "{}, {} layer{plural}, {} compressed",
+            result.platforms.join(" "),
+            result.layers,
+            size(result.size)
+        );
+        line("image", &about);
+        line("id", &id.to_string());
+        line("digest", &digest.to_string());
+    }
+    for name in &result.stored {
+        line("stored", name);
+    }
+    for name in &result.pushed {
+        line("pushed", name);
+    }
+    if result.loaded {
+        line("loaded", "into the Docker daemon");
+    }
+    for file in &result.files {
+        line("written", file);
+    }
+    if let Some(next) = next(result) {
+        line("next", &next);
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// What can be done with the result.
+fn next(result: &BuildResult) -> Option<String> {
+    if let (Some(name), Some(digest)) = (result.pushed.first(), result.digest) {
+        let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
+        let pinned = without_tag(name);
+        return Some(format!("this image stays at {pinned}@{digest}"));
+    }
+    if result.loaded {
+        let id = result.id.map(|id| id.hex()[..12].to_owned());
+        let name = result.stored.first().cloned().or(id)?;
+        return Some(format!("docker run --rm {name}"));
+    }
+    if let Some(name) = result.stored.first().filter(|_| result.files.is_empty()) {
+        return Some(format!(
+            "'kiln image push {name}' sends it to its registry; --load also gives it to Docker"
+        ));
+    }
+    let is_nowhere = result.files.is_empty() && result.stored.is_empty();
+    is_nowhere.then(|| {
+        "the result is only in the build cache: -t NAME keeps it as an image, -o DIRECTORY writes its files, --load gives it to Docker, --push sends it to a registry"
+            .to_owned()
+    })
+}
+
+fn without_tag(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((rest, tag)) if !tag.contains('/') => rest,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> BuildResult {
+        BuildResult {
+            digest: Some(BlobDigest::from_sha256([1; 32])),
+            id: Some(BlobDigest::from_sha256([2; 32])),
+            platforms: vec!["linux/amd64".to_owned()],
+            layers: 2,
+            size: 4_400_000,
+            ..BuildResult::default()
+        }
+    }
+
+    #[test]
+    fn says_what_is_where_and_what_comes_next() {
+        let names = || vec!["r.example:5000/a:1".to_owned()];
+        let results = [
+            BuildResult::default(),
+            BuildResult {
+                stored: names(),
+                ..image()
+            },
+            BuildResult {
+                pushed: names(),
+                ..image()
+            },
+            BuildResult {
+                stored: names(),
+                loaded: true,
+                ..image()
+            },
+            BuildResult {
+                files: vec!["out.tar".to_owned()],
+                ..image()
+            },
+        ];
+        let texts: Vec<String> = results.iter().map(text).collect();
+        insta::assert_snapshot!(texts.join("\n\n"), @r"
+        next     the result is only in the build cache: -t NAME keeps it as an image, -o DIRECTORY writes its files, --load gives it to Docker, --push sends it to a registry
+
+        image    linux/amd64, 2 layers, 4.20 MiB compressed
+        id       sha256:0202020202020202020202020202020202020202020202020202020202020202
+        digest   sha256:0101010101010101010101010101010101010101010101010101010101010101
+        stored   r.example:5000/a:1
+        next     'kiln image push r.example:5000/a:1' sends it to its registry; --load also gives it to Docker
+
+        image    linux/amd64, 2 layers, 4.20 MiB compressed
+        id       sha256:0202020202020202020202020202020202020202020202020202020202020202
+        digest   sha256:0101010101010101010101010101010101010101010101010101010101010101
+        pushed   r.example:5000/a:1
+        next     this image stays at r.example:5000/a@sha256:0101010101010101010101010101010101010101010101010101010101010101
+
+        image    linux/amd64, 2 layers, 4.20 MiB compressed
+        id       sha256:0202020202020202020202020202020202020202020202020202020202020202
+        digest   sha256:0101010101010101010101010101010101010101010101010101010101010101
+        stored   r.example:5000/a:1
+        loaded   into the Docker daemon
+        next     docker run --rm r.example:5000/a:1
+
+        image    linux/amd64, 2 layers, 4.20 MiB compressed
+        id       sha256:0202020202020202020202020202020202020202020202020202020202020202
+        digest   sha256:0101010101010101010101010101010101010101010101010101010101010101
+        written  out.tar
+        ");
+    }
+}
