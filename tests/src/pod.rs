@@ -187,7 +187,9 @@ impl Bundle {
     pub fn run_on(&self, pod: Pod, script: &str, volume: Option<(&str, &[&str])>) -> Run {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::create_dir_all(self.volume()).unwrap();
-        for folder in [self.volume(), self.root().join("tmp")] {
+        // A new tmpfs has the mode of what it is mounted on.
+        let (tmp, under) = (self.root().join("tmp"), self.root().join("volume"));
+        for folder in [self.volume(), tmp, under] {
             let open = std::fs::Permissions::from_mode(0o1777);
             std::fs::set_permissions(folder, open).unwrap();
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::umask;
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
 
 use super::fail::{Context as _, Failure, check};
 use super::inherited;
@@ -228,34 +228,34 @@ fn limits(wanted: &[(String, u64, u64)]) -> io::Result<()> {
                 format!("unknown limit '{name}'"),
             )
         })?;
-        let limit = libc::rlimit {
-            rlim_cur: *soft,
-            rlim_max: *hard,
+        let finite = |limit: u64| (limit != u64::MAX).then_some(limit);
+        let limit = Rlimit {
+            current: finite(*soft),
+            maximum: finite(*hard),
         };
-        // SAFETY: the limit lives until the call returns.
-        check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
+        setrlimit(resource, limit)?;
     }
     Ok(())
 }
 
-fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {
+fn resource(name: &str) -> Option<Resource> {
     Some(match name {
-        "as" => libc::RLIMIT_AS,
-        "core" => libc::RLIMIT_CORE,
-        "cpu" => libc::RLIMIT_CPU,
-        "data" => libc::RLIMIT_DATA,
-        "fsize" => libc::RLIMIT_FSIZE,
-        "locks" => libc::RLIMIT_LOCKS,
-        "memlock" => libc::RLIMIT_MEMLOCK,
-        "msgqueue" => libc::RLIMIT_MSGQUEUE,
-        "nice" => libc::RLIMIT_NICE,
-        "nofile" => libc::RLIMIT_NOFILE,
-        "nproc" => libc::RLIMIT_NPROC,
-        "rss" => libc::RLIMIT_RSS,
-        "rtprio" => libc::RLIMIT_RTPRIO,
-        "rttime" => libc::RLIMIT_RTTIME,
-        "sigpending" => libc::RLIMIT_SIGPENDING,
-        "stack" => libc::RLIMIT_STACK,
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
         _ => return None,
     })
 }

@@ -209,6 +209,9 @@ fn enter(root: &OwnedFd) -> std::io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// netdevice(7); the type that C libraries give it differs.
+const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
+
 fn bring_loopback_up() -> std::io::Result<()> {
     // SAFETY: socket takes integers.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -219,7 +222,7 @@ fn bring_loopback_up() -> std::io::Result<()> {
     request.ifr_name[1] = b'o'.cast_signed();
     request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: the request lives until the call returns, and SIOCSIFFLAGS reads an ifreq.
-    let done = check(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) });
+    let done = check(unsafe { libc::ioctl(socket, SIOCSIFFLAGS, &raw const request) });
     // SAFETY: the descriptor is this function's own.
     unsafe { libc::close(socket) };
     done
