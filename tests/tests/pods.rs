@@ -184,6 +184,7 @@ fn file_systems_without_devices_are_told_of() {
 #[test]
 fn a_chrooted_step_sees_no_other_root_and_leaves_nothing() {
     let bundle = Bundle::new();
+    bundle.write("/token", "tok");
     bundle.write(
         "/run/Dockerfile",
         format!(

@@ -39,5 +39,5 @@ pub use passwd::{NoSuchUser, User, find_group, find_user, resolve_user};
 pub use process::{Child, Exit, Finished, Killer, Output, Sandbox, Usage};
 pub use refusal::Refusal;
 pub use resources::{descriptors, prepare_process};
-pub use selection::{CHROOT_SAYS, Fallback, Selection};
+pub use selection::{Fallback, Selection};
 pub use spec::{Mount, MountKind, Network, Place, Root, Spec};

@@ -18,6 +18,8 @@ pub struct Selection {
 struct Refused {
     proc: AtomicBool,
     namespaces: AtomicBool,
+    /// Whether it was said what a chroot means.
+    chroot_said: AtomicBool,
 }
 
 /// What to do after a step could not be prepared.
@@ -60,6 +62,14 @@ impl Selection {
         })
     }
 
+    /// What a build is to say, once, of a weaker way that nobody asked for.
+    #[must_use]
+    pub fn notice(&self, ways: Ways) -> Option<&'static str> {
+        let unasked = ways.isolation == Isolation::Chroot && self.privileges.may_fall_back();
+        let first = || !self.refused.chroot_said.swap(true, Ordering::SeqCst);
+        (unasked && first()).then_some(CHROOT_SAYS)
+    }
+
     /// Takes note of what a step was refused that was run in these ways.
     #[must_use]
     pub fn fall_back(&self, ways: Ways, error: &SandboxError) -> Fallback {
@@ -75,8 +85,7 @@ impl Selection {
             Some(Obstacle::Namespaces)
                 if ways.isolation == Isolation::Namespaces && self.privileges.may_fall_back() =>
             {
-                let reason = format!("{error}: {CHROOT_SAYS}");
-                once(&self.refused.namespaces, reason)
+                once(&self.refused.namespaces, error.to_string())
             }
             _ => Fallback::None,
         }
@@ -84,7 +93,7 @@ impl Selection {
 }
 
 /// What a build says once when its steps have no namespaces.
-pub const CHROOT_SAYS: &str = "steps run in a chroot without namespaces: they have their own files, but share processes, network and host name with kiln's container, have only a small /proc, and can't use sudo; 'kiln doctor' says more";
+const CHROOT_SAYS: &str = "steps run in a chroot without namespaces: they have their own files, but share processes, network and host name with kiln's container, have only a small /proc, and can't use sudo; 'kiln doctor' says more";
 
 /// What the machine refused to a step's preparation, where there may be another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +165,9 @@ mod tests {
         let done = selection.fall_back(second, &refused("make namespaces"));
         assert!(matches!(done, Fallback::Retry(Some(_))));
         assert_eq!(selection.ways().unwrap(), Ways::CHROOT);
+        assert_eq!(selection.notice(second), None);
+        assert_eq!(selection.notice(Ways::CHROOT), Some(CHROOT_SAYS));
+        assert_eq!(selection.notice(Ways::CHROOT), None);
         let again = selection.fall_back(Ways::CHROOT, &refused("make namespaces"));
         assert_eq!(again, Fallback::None);
     }

@@ -84,11 +84,15 @@ impl Shared<'_> {
     /// How a step is run.
     fn ways(&self, step: &Step) -> Result<Ways, EngineError> {
         let ways = self.engine.selection.ways();
-        ways.map_err(|source| EngineError::Sandbox {
+        let ways = ways.map_err(|source| EngineError::Sandbox {
             name: step.name.to_string(),
             location: step.location.clone(),
             source,
-        })
+        })?;
+        if let Some(text) = self.engine.selection.notice(ways) {
+            self.warn(text);
+        }
+        Ok(ways)
     }
 
     /// Whether there is another way, after what a step's preparation was refused.
