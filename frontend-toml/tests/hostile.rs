@@ -123,3 +123,32 @@ fn deep_nesting_is_an_error() {
     );
     try_out(&deep, "");
 }
+
+#[test]
+fn files_have_bounds() {
+    let include = |_: &kiln_frontend_toml::Included<'_>| Ok("version = 1\n".to_owned());
+    let refused = |text: &str| match parse("kiln.toml", text, &include) {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    let names: Vec<String> = (0..=100).map(|n| format!("'{n}.toml'")).collect();
+    let values: Vec<String> = (0..=1000).map(|n| format!("'v{n}'")).collect();
+    let step = |number: usize, matrix: &str| {
+        format!("[steps.s{number}]\nfrom = 'scratch'\nrun = 'x'\n{matrix}")
+    };
+    let many: String = (0..=10_000).map(|number| step(number, "")).collect();
+    let one = step(0, &format!("matrix = {{ x = [{}] }}\n", values.join(", ")));
+    let image = "[images.i]\nfrom = 's0'\n";
+    for (text, want) in [
+        (
+            format!("include = [{}]\n", names.join(", ")),
+            "more than 100 files",
+        ),
+        (format!("{one}{image}"), "more than 1000 steps"),
+        (format!("{many}{image}"), "more than 10000 steps"),
+        (format!("# {}\n", "x".repeat(16 << 20)), "larger than"),
+    ] {
+        let error = refused(&format!("version = 1\n{text}"));
+        assert!(error.contains(want), "{want}: {error:.300}");
+    }
+}

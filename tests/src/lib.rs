@@ -129,7 +129,8 @@ impl Space {
             .current_dir(self.folder.path());
         // Images that [`Self::image`] made are the user's to give.
         if args.first() == Some(&"build") && self.path("evil").is_dir() {
-            command.args(["--allow", "fs.read=evil"]);
+            let image = format!("evil=oci:{}:latest", self.path("evil").display());
+            command.args(["--build-context", &image]);
         }
         command
     }

@@ -53,8 +53,12 @@ impl World {
 
     /// Puts something else under all names.
     fn publish(&self, state: u32) {
-        let image = self.space.image(&format!("put('state', b'{state}\\n')"));
-        let (from, to) = (image, format!("docker://{}", self.base()));
+        _ = self.space.image(&format!("put('state', b'{state}\\n')"));
+        let layout = self.space.path("published");
+        _ = std::fs::remove_dir_all(&layout);
+        std::fs::rename(self.space.path("evil"), &layout).unwrap();
+        let from = format!("oci:{}:latest", layout.display());
+        let to = format!("docker://{}", self.base());
         _ = run(
             "skopeo",
             &["copy", "-q", "--dest-tls-verify=false", &from, &to],

@@ -224,3 +224,56 @@ fn a_changed_secret_counts_only_when_asked_for() {
     assert_eq!(id("id=s,src=s.txt"), plain);
     assert_ne!(id("id=s,src=s.txt,in-key=true"), keyed);
 }
+
+/// Nobody is asked for a secret that no step needs.
+#[test]
+fn secrets_are_asked_for_when_a_step_needs_them() {
+    let space = Space::new();
+    let asked = space.path("asked").display().to_string();
+    let secret = format!("id=s,src=exec:echo x >> {asked}; echo value-from-exec");
+    let times = || std::fs::read_to_string(&asked).map_or(0, |text| text.lines().count());
+    let build = |text: &str| {
+        space.write("Dockerfile", format!("FROM {BUSYBOX}\n{text}"));
+        space.build(&["--secret", &secret, "-t", "a:1"])
+    };
+    let run = "RUN --mount=type=secret,id=s,required test -s /run/secrets/s\n";
+    _ = build("RUN true\n").ok();
+    assert_eq!(times(), 0, "no step names it");
+    _ = build(run).ok();
+    assert_eq!(times(), 1);
+    _ = build(run).ok();
+    assert_eq!(times(), 1, "all is cached");
+    build(&format!(
+        "{run}RUN --mount=type=secret,id=s echo again\nLABEL a=value-from-exec\n"
+    ))
+    .fails_with(&["the image's configuration"]);
+    assert_eq!(times(), 2, "a step needed it");
+}
+
+/// Public bytes, and text that a step's root had before.
+#[test]
+fn what_is_no_leak() {
+    let space = Space::new();
+    std::fs::write(space.path("ca.pem"), "certificate-of-everybody\n").unwrap();
+    let copy =
+        "RUN --mount=type=secret,id=ca cat /run/secrets/ca; cp /run/secrets/ca /etc/ca.pem\n";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{copy}"));
+    space
+        .build(&["--secret", "id=ca,src=ca.pem"])
+        .fails_with(&["the secret 'ca' was found"]);
+    let shown = space
+        .build(&["--secret", "id=ca,src=ca.pem,sensitive=false"])
+        .ok();
+    assert!(
+        shown.stderr.contains("certificate-of-everybody"),
+        "{}",
+        shown.stderr
+    );
+    let before = "RUN echo before certificate-of-everybody > /etc/bundle\n";
+    let after =
+        "RUN --mount=type=secret,id=ca cat /etc/bundle > /etc/new; mv /etc/new /etc/bundle\n";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{before}{after}"));
+    _ = space.build(&["--secret", "id=ca,src=ca.pem"]).ok();
+    let wrong = space.build(&["--secret", "id=ca,src=ca.pem,sensitive=maybe"]);
+    assert_eq!(wrong.status, Some(2), "{}", wrong.stderr);
+}
