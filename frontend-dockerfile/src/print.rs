@@ -67,7 +67,14 @@ fn kind(f: &mut String, kind: &Kind, escape: char) -> fmt::Result {
             };
             f.write_str(&pairs.pairs.iter().map(one).collect::<Vec<_>>().join(" "))
         }
-        Kind::Expose(words) => f.write_str(&words.join(" ")),
+        Kind::Expose(words) => {
+            // A word in front that looks like a flag would be read as one.
+            let (flags, ports): (Vec<&str>, Vec<&str>) = words
+                .iter()
+                .map(String::as_str)
+                .partition(|word| word.starts_with("--"));
+            f.write_str(&[ports, flags].concat().join(" "))
+        }
         Kind::From(from) => {
             print_flag(f, "platform", from.platform.as_deref(), escape)?;
             f.write_str(&from.image)?;

@@ -115,7 +115,10 @@ const CASES: &[(&str, &str)] = &[
     ),
     // All stages are checked.
     ("FROM a AS other\nENV X=$no\nFROM a\n", "UndefinedVar 2"),
-    ("FROM a\nSTOPSIGNAL NO\n", "error: invalid signal: NO"),
+    (
+        "FROM a\nSTOPSIGNAL NO\n",
+        "error: invalid signal: NO (did you mean IO?)",
+    ),
     (
         "# check=skip=StageNameCasing;error=true\nFROM a AS Up\nMAINTAINER x\n",
         "MaintainerDeprecated 3; error: lint violation found for rules: MaintainerDeprecated",

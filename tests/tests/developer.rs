@@ -348,7 +348,7 @@ fn ci_services_fold_what_steps_wrote() {
     let parts = [
         "::warning file=context/Dockerfile,line=1::",
         "::group::#1 x[2] RUN echo ::error::no\n",
-        " ::error::no\n::endgroup::\n#1 DONE",
+        " : :error::no\n::endgroup::\n#1 DONE",
         "::error file=context/Dockerfile,line=3::x[3] RUN exit 3: exit code: 3",
     ];
     for part in parts {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use kiln_graph::address::redact;
 use kiln_graph::{BlobDigest, Fault};
 
 /// A failure with an image.
@@ -13,7 +14,9 @@ pub enum ImageError {
     Name(#[from] crate::BadReference),
     /// The server can't be reached.
     #[error(
-        "{image}: cannot reach {host}: {reason}; check the name, the network, and whether the registry runs"
+        "{}: cannot reach {host}: {}; check the name, the network, and whether the registry runs",
+        redact(image),
+        redact(reason)
     )]
     Unreachable {
         /// The image wanted.
@@ -24,7 +27,7 @@ pub enum ImageError {
         reason: String,
     },
     /// The server refuses.
-    #[error("{image}: {host} refuses access ({status}){}{}", said(reason), credentials_advice(host, credentials.as_deref()))]
+    #[error("{}: {host} refuses access ({status}){}{}", redact(image), said(reason), credentials_advice(host, credentials.as_deref()))]
     Denied {
         /// The image wanted.
         image: String,
@@ -38,7 +41,7 @@ pub enum ImageError {
         credentials: Option<String>,
     },
     /// The server doesn't have it.
-    #[error("{image}: not found on {host}; check its name and tag")]
+    #[error("{}: not found on {host}; check its name and tag", redact(image))]
     NotFound {
         /// The image wanted.
         image: String,
@@ -54,7 +57,7 @@ pub enum ImageError {
         image: String,
     },
     /// The server answered something else.
-    #[error("{image}: {host} answered {status}: {body}")]
+    #[error("{}: {host} answered {status}: {body}", redact(image))]
     Answer {
         /// The image wanted.
         image: String,
@@ -77,7 +80,8 @@ pub enum ImageError {
     },
     /// What came is not what was asked for.
     #[error(
-        "{image}: the content of {what} is {actual}, but {expected} was expected: it was damaged on the way, or the server is not to be trusted"
+        "{}: the content of {what} is {actual}, but {expected} was expected: it was damaged on the way, or the server is not to be trusted",
+        redact(image)
     )]
     WrongDigest {
         /// The image wanted.
@@ -91,7 +95,8 @@ pub enum ImageError {
     },
     /// A blob is shorter or longer than its manifest says.
     #[error(
-        "{image}: {what} has {actual} bytes instead of {expected}: the transfer was cut, or the server is not to be trusted"
+        "{}: {what} has {actual} bytes instead of {expected}: the transfer was cut, or the server is not to be trusted",
+        redact(image)
     )]
     WrongSize {
         /// The image wanted.

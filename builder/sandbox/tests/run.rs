@@ -150,7 +150,8 @@ fn a_step_that_does_nothing_changes_nothing() {
     ];
     let (finished, text) = run(&spec);
     assert_eq!(finished.exit, Exit::Code(0), "{text}");
-    assert_eq!(place.upper(), Vec::<String>::new());
+    // BuildKit leaves these too.
+    assert_eq!(place.upper(), ["/dev", "/proc", "/sys"]);
     assert!(finished.mount_parents.contains(&PathBuf::from("/a/b")));
 }
 
@@ -161,7 +162,7 @@ fn changes_land_in_the_upper_folder() {
         &place,
         "echo 1 > /new; echo x > /dev/shm/x; echo y > /dev/y",
     );
-    assert_eq!(place.upper(), ["/new"]);
+    assert_eq!(place.upper(), ["/dev", "/new", "/proc", "/sys"]);
 }
 
 #[test]

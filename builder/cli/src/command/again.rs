@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use kiln_graph::address::{REDACTED, names_a_credential, redact_variable};
+
 /// The words after `kiln` as a command line that runs a step and all after it.
 /// Of an executor with kaniko's flags, the build in short.
 pub(super) fn go_on(words: &[String], step: &str) -> String {
@@ -20,11 +22,28 @@ pub(super) fn go_on(words: &[String], step: &str) -> String {
             word if word.starts_with("--from=") || word.starts_with("--no-cache=") => {}
             word => {
                 line.push(' ');
-                line.push_str(&quoted(word));
+                line.push_str(&quoted(&open(word)));
             }
         }
     }
     kiln_graph::address::redact(&format!("{line} --from {}", quoted(step))).into_owned()
+}
+
+/// A word without credentials: those of variables, of a place's keys, and of commands that print a
+/// secret.
+fn open(word: &str) -> String {
+    let (flag, value) = match word.split_once('=') {
+        Some((flag, value)) if flag.starts_with("--") => (format!("{flag}="), value),
+        _ => (String::new(), word),
+    };
+    let field = |field: &str| match field.split_once('=') {
+        Some((key, value)) if value.starts_with("exec:") => format!("{key}=exec:{REDACTED}"),
+        Some((key, _)) if key.split('_').any(names_a_credential) => format!("{key}={REDACTED}"),
+        Some((key, value)) => format!("{key}={}", redact_variable(key, value)),
+        None => field.to_owned(),
+    };
+    let fields: Vec<String> = value.split(',').map(field).collect();
+    flag + &fields.join(",")
 }
 
 /// A word as a shell reads it again.
@@ -39,6 +58,24 @@ fn quoted(word: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_not_shown() {
+        for word in [
+            "NPM_TOKEN=hunter2",
+            "--build-arg=NPM_TOKEN=hunter2",
+            "https_proxy=user:hunter2@host:1",
+            "id=x,src=exec:echo hunter2",
+            "type=s3,bucket=b,access_key_id=hunter2,secret_access_key=hunter2,session_token=hunter2",
+            "x=https://hunter2@h/a.git",
+        ] {
+            let shown = open(word);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        for word in ["VERSION=1,2", "--build-arg=A=b", "id=x,src=file", "a:1"] {
+            assert_eq!(open(word), word);
+        }
+    }
 
     #[test]
     fn all_flags_are_kept() {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_engine::{Cancel, ChangedFiles, Engine, EngineError, ImageOptions, LayerPlan, Request};
+use kiln_engine::{
+    Cancel, ChangedFiles, Engine, EngineError, Event, EventSink as _, ImageOptions, LayerPlan,
+    Request,
+};
 use kiln_image::Reference;
 
 pub(crate) use super::build_args::BuildArgs;
@@ -188,8 +191,33 @@ fn attempt(
     Ok(())
 }
 
-/// Solves a build, and writes what comes out.
+/// Builds; again without the shared caches when one turns out to be damaged only while what comes
+/// out is written.
 fn execute(
+    engine: &Engine,
+    args: &BuildArgs,
+    plan: &Plan,
+    build: Request,
+    journal: &Journal,
+) -> Result<BuildResult, Error> {
+    match deliver(engine, args, plan, build.clone(), journal) {
+        Err(Error::Engine(error @ EngineError::RemoteCache { .. }))
+            if !build.cache_from.is_empty() =>
+        {
+            let message = format!("{error}; building without it");
+            journal.event(Event::Warning { message });
+            let build = Request {
+                cache_from: Vec::new(),
+                ..build
+            };
+            deliver(engine, args, plan, build, journal)
+        }
+        done => done,
+    }
+}
+
+/// Solves a build, and writes what comes out.
+fn deliver(
     engine: &Engine,
     args: &BuildArgs,
     plan: &Plan,

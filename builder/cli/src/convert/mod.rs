@@ -121,7 +121,7 @@ fn unused_stages(file: &Dockerfile, compiled: &Compiled) -> Vec<String> {
         });
     let named = stages
         .enumerate()
-        .map(|(n, name)| name.unwrap_or_else(|| format!("stage-{n}")));
+        .map(|(n, name)| name.unwrap_or_else(|| n.to_string()));
     let is_used = |name: &String| {
         let mut used = compiled.used_stages.iter();
         used.any(|used| used.eq_ignore_ascii_case(name))

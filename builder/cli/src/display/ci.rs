@@ -293,13 +293,13 @@ mod tests {
         ]), @r"
         ::group::#1 s[0] RUN 0
             more
-        #1 TIME ::set-env::x
+        #1 TIME : :set-env::x
         ::endgroup::
         #1 DONE 1.0s
         ::group::#2 s[1] RUN 1
             more
-        #2 TIME ::set-env::y
-        #2 TIME ::set-env::x
+        #2 TIME : :set-env::y
+        #2 TIME : :set-env::x
         ::endgroup::
         #2 ERROR
         #3 s[2] RUN 2
@@ -312,7 +312,7 @@ mod tests {
     fn remarks_can_not_be_broken_out_of() {
         assert_eq!(
             annotation("error", "a,b:c", 3, "50%\n::x"),
-            "::error file=a%2Cb%3Ac,line=3::50%25%0A::x"
+            "::error file=a%2Cb%3Ac,line=3::50%25%0A: :x"
         );
     }
 }

@@ -370,7 +370,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, max_global_rejects: 1 << 20, ..ProptestConfig::default() })]
 
         #[test]
         fn deep_wildcards_mean_what_is_said(pattern in "[ab](/?(a|b|[*]|[*][*])){0,6}", text in "[ab](/?[ab]){0,6}") {

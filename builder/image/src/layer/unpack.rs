@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 
-use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp};
+use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, UnixId};
 use kiln_tree::{OverlayXattrs, TreeRoot, resolve, set_file_attributes};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
@@ -372,14 +372,31 @@ const XATTR: &str = "SCHILY.xattr.";
 /// Attributes by which overlayfs is told to show other files: none of a layer's business.
 const OVERLAY: [&str; 2] = ["trusted.overlay.", "user.overlay."];
 
+/// An owner's number. To system calls 4294967295 means "as it is": whoever unpacks.
+fn owner(number: u64) -> io::Result<u32> {
+    let id = u32::try_from(number).ok().map(UnixId::try_from);
+    match id {
+        Some(Ok(id)) => Ok(id.get()),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("an entry's owner is {number}: uids and gids must be in range 0-2147483647"),
+        )),
+    }
+}
+
+fn owner_in_text(text: &str) -> io::Result<u32> {
+    let id: Result<UnixId, _> = text.parse();
+    let id = id.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(id.get())
+}
+
 /// The entry's attributes; its node is a folder's for now.
 fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Result<Entry> {
     let header = entry.header();
-    let id = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let mut meta = Entry {
         mode: header.mode()? & 0o7777,
-        uid: id(header.uid()?),
-        gid: id(header.gid()?),
+        uid: owner(header.uid()?)?,
+        gid: owner(header.gid()?)?,
         ..Entry::directory(path)
     };
     meta.mtime.seconds = header.mtime()?.cast_signed();
@@ -392,8 +409,8 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Res
         let text = record.value().unwrap_or_default();
         match key {
             "mtime" => meta.mtime = parse_time(text).unwrap_or(meta.mtime),
-            "uid" => meta.uid = text.parse().unwrap_or(meta.uid),
-            "gid" => meta.gid = text.parse().unwrap_or(meta.gid),
+            "uid" => meta.uid = owner_in_text(text)?,
+            "gid" => meta.gid = owner_in_text(text)?,
             _ => {
                 if let Some(name) = key.strip_prefix(XATTR)
                     && !OVERLAY.iter().any(|own| name.starts_with(own))

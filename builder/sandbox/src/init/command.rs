@@ -169,7 +169,7 @@ fn prepare(
         .descriptors
         .map_or(Ok(()), inherited::reset_descriptors);
     step("set resource limits", descriptors)?;
-    step("set resource limits", limits(&spec.limits))?;
+    step("set resource limits", each_limit(&spec.limits, raise))?;
     let folder = std::env::set_current_dir(&spec.cwd);
     // A folder outside of the root (by a descriptor in /proc/self/fd) has no path.
     let folder = folder.and_then(|()| std::env::current_dir().map(drop));
@@ -181,7 +181,9 @@ fn prepare(
     give_output(spec.uid.get(), spec.terminal);
     step("change the user", change_user(spec))?;
     // A process that changes its user is no longer killed with its parent.
-    step("start the command", die_with(parent))
+    step("start the command", die_with(parent))?;
+    // At the end: to confine the step takes descriptors.
+    step("set resource limits", each_limit(&spec.limits, set_limit))
 }
 
 /// Lets the command's user open `/dev/stdout` and `/dev/stderr`. Only pipes, and the terminal that was
@@ -220,7 +222,10 @@ fn standard_input(terminal: bool, null: &OwnedFd) -> io::Result<()> {
     check(unsafe { libc::dup2(null.as_raw_fd(), 0) })
 }
 
-fn limits(wanted: &[(String, u64, u64)]) -> io::Result<()> {
+fn each_limit(
+    wanted: &[(String, u64, u64)],
+    set: fn(Resource, Rlimit) -> io::Result<()>,
+) -> io::Result<()> {
     for (name, soft, hard) in wanted {
         let resource = resource(name).ok_or_else(|| {
             io::Error::new(
@@ -233,9 +238,24 @@ fn limits(wanted: &[(String, u64, u64)]) -> io::Result<()> {
             current: finite(*soft),
             maximum: finite(*hard),
         };
-        setrlimit(resource, limit)?;
+        set(resource, limit)?;
     }
     Ok(())
+}
+
+fn set_limit(resource: Resource, limit: Rlimit) -> io::Result<()> {
+    Ok(setrlimit(resource, limit)?)
+}
+
+/// Raises what only a process with all its capabilities can raise: the hard limit.
+fn raise(resource: Resource, wanted: Rlimit) -> io::Result<()> {
+    let mut limit = getrlimit(resource);
+    let unlimited = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    if unlimited(wanted.maximum) <= unlimited(limit.maximum) {
+        return Ok(());
+    }
+    limit.maximum = wanted.maximum;
+    set_limit(resource, limit)
 }
 
 fn resource(name: &str) -> Option<Resource> {
