@@ -19,4 +19,33 @@ def _buildkit_loses_attributes(case: Case, line: str, other: str) -> bool:
     return bool(re.match(r"tree .* xattrs: \{'user\.", line)) and line.endswith("and {}")
 
 
-RULES: list[Rule] = [_buildkit_loses_attributes]
+def _buildah_says_it_otherwise(case: Case, line: str, other: str) -> bool:
+    """buildah has its own words in histories, labels its images, makes one layer, and knows neither
+    HEALTHCHECK in OCI images nor ranges of ports: only its files are compared."""
+    return other == "buildah" and line.startswith(("config ", "history ", "layers "))
+
+
+def _buildah_refuses_more(case: Case, line: str, other: str) -> bool:
+    """buildah refuses unknown owners and sources that BuildKit takes."""
+    return other == "buildah" and line.startswith("status: only right fails")
+
+
+def _buildah_leaves_mount_points(case: Case, line: str, other: str) -> bool:
+    """buildah's RUN leaves the files that it mounts over."""
+    return other == "buildah" and bool(re.match(r"tree '(run|etc/(hosts|hostname|resolv\.conf))' is only right", line))
+
+
+def _buildah_merges_modes_otherwise(case: Case, line: str, other: str) -> bool:
+    """buildah leaves directories as they are which a COPY --from merges with those of a stage; BuildKit
+    gives them the source's mode, and so does kiln."""
+    is_mode = bool(re.match(r"tree .* mode: ", line))
+    return other == "buildah" and is_mode and any("--from=" in text for text in case.instructions)
+
+
+RULES: list[Rule] = [
+    _buildkit_loses_attributes,
+    _buildah_says_it_otherwise,
+    _buildah_refuses_more,
+    _buildah_leaves_mount_points,
+    _buildah_merges_modes_otherwise,
+]
