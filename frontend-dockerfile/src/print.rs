@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::ast::{Command, Copy, Dockerfile, Healthcheck, Heredoc, Instruction, Kind, Mount, Run};
+use crate::parse::heredoc::starts;
 
 impl Display for Dockerfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,7 +177,11 @@ fn print_copy(f: &mut String, copy: &Copy, escape: char) -> fmt::Result {
     // Behind a here-document no word can be taken for JSON.
     let words: Vec<String> = copy.heredocs.iter().map(start).chain(words).collect();
     f.write_str(&words.join(" "))?;
-    print_heredocs(f, &copy.heredocs)
+    // On a line whose quotes don't match a here-document has no text.
+    match starts(f).is_ok_and(|found| !found.is_empty()) {
+        true => print_heredocs(f, &copy.heredocs),
+        false => Ok(()),
+    }
 }
 
 fn start(heredoc: &Heredoc) -> String {

@@ -71,7 +71,10 @@ fn the_image_has_the_same_configuration() {
             shown["config"]["config"]["Entrypoint"].is_array(),
             "{shown}"
         );
-        shown["config"]["config"].clone()
+        let mut config = shown["config"]["config"].clone();
+        // Only Windows reads it, and a kiln.toml can't say it.
+        config.as_object_mut().unwrap().remove("ArgsEscaped");
+        config
     };
     let first = config("first");
     space.write("kiln.toml", &text);

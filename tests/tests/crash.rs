@@ -187,11 +187,24 @@ impl Machine {
                 .stderr(Stdio::null())
                 .status();
             if done.unwrap().success() {
-                return;
+                return self.wait_for_the_disk();
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("{} can't be unmounted", self.store.display());
+    }
+
+    /// Processes that are being ended still hold the file system in mount namespaces of their own:
+    /// mounted now, it would be the one that is cut off.
+    fn wait_for_the_disk(&self) {
+        for _ in 0..200 {
+            let loops = run("losetup", &["-j", self.disk.to_str().unwrap()]);
+            if loops.is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{} is still in use", self.disk.display());
     }
 }
 

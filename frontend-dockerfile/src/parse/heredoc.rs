@@ -7,7 +7,7 @@ use crate::expand::Lexer;
 ///
 /// # Errors
 /// When a delimiter's quotes don't match.
-pub(super) fn starts(line: &str) -> Result<Vec<Heredoc>, String> {
+pub(crate) fn starts(line: &str) -> Result<Vec<Heredoc>, String> {
     // A line whose quotes don't match has none.
     let words = Lexer::for_heredocs(true, true).expand(line, &|_| None);
     let words = words.map(|line| line.words).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use kiln_engine::EngineError;
 use kiln_frontend_dockerfile::Diagnostic;
+use kiln_graph::address::redact;
 use kiln_graph::{Fault, Location};
 
 use kiln::{Error, Texts};
@@ -55,7 +56,7 @@ pub(crate) fn excerpt(location: &Location, text: &str) -> String {
         } else {
             "   "
         };
-        _ = writeln!(out, "{number:>4} | {mark} {}", lines[number - 1]);
+        _ = writeln!(out, "{number:>4} | {mark} {}", redact(lines[number - 1]));
         if number == first && location.column > 1 {
             let before = " ".repeat(location.column as usize - 1);
             _ = writeln!(out, "     |     {before}^");
