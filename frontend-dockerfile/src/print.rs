@@ -3,7 +3,6 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::ast::{Command, Copy, Dockerfile, Healthcheck, Heredoc, Instruction, Kind, Mount, Run};
-use crate::parse::heredoc::starts;
 
 impl Display for Dockerfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,8 +33,15 @@ impl Display for Printed<'_> {
         for comment in &instruction.comments {
             writeln!(f, "# {comment}")?;
         }
-        let mut text = format!("{} ", instruction.keyword);
-        kind(&mut text, &instruction.kind, *escape)?;
+        let mut rest = String::new();
+        kind(&mut rest, &instruction.kind, *escape)?;
+        let own_flags = matches!(
+            instruction.kind,
+            Kind::Add(_) | Kind::Copy(_) | Kind::From(_) | Kind::Run(_) | Kind::Healthcheck(_)
+        );
+        let is_plain = !own_flags && !matches!(instruction.kind, Kind::Onbuild(_));
+        let end = if is_plain { end_of_flags(&rest) } else { "" };
+        let mut text = format!("{} {end}{rest}", instruction.keyword);
         // An escape at the end of a line would join it with the next one, but for a blank of
         // another kind behind it.
         let end = text.find('\n').unwrap_or(text.len());
@@ -68,16 +74,10 @@ fn kind(f: &mut String, kind: &Kind, escape: char) -> fmt::Result {
             };
             f.write_str(&pairs.pairs.iter().map(one).collect::<Vec<_>>().join(" "))
         }
-        Kind::Expose(words) => {
-            // A word in front that looks like a flag would be read as one.
-            let (flags, ports): (Vec<&str>, Vec<&str>) = words
-                .iter()
-                .map(String::as_str)
-                .partition(|word| word.starts_with("--"));
-            f.write_str(&[ports, flags].concat().join(" "))
-        }
+        Kind::Expose(words) => f.write_str(&words.join(" ")),
         Kind::From(from) => {
             print_flag(f, "platform", from.platform.as_deref(), escape)?;
+            f.write_str(end_of_flags(&from.image))?;
             f.write_str(&from.image)?;
             match (&from.as_keyword, &from.name) {
                 (Some(keyword), Some(name)) => write!(f, " {keyword} {name}"),
@@ -92,6 +92,14 @@ fn kind(f: &mut String, kind: &Kind, escape: char) -> fmt::Result {
         | Kind::Workdir(text) => f.write_str(text),
         Kind::Run(run) => print_run(f, run, escape),
         Kind::Shell(words) | Kind::Volume(words) => f.write_str(&json(words)),
+    }
+}
+
+/// What keeps an argument from being taken for a flag.
+fn end_of_flags(rest: &str) -> &'static str {
+    match rest.starts_with("--") {
+        true => "-- ",
+        false => "",
     }
 }
 
@@ -168,20 +176,27 @@ fn print_copy(f: &mut String, copy: &Copy, escape: char) -> fmt::Result {
     for pattern in &copy.exclude {
         print_flag(f, "exclude", Some(pattern), escape)?;
     }
+    let starts: Vec<String> = copy.heredocs.iter().map(start).collect();
     let mut words = copy.sources.clone();
     words.push(copy.dest.clone());
     let fall_apart = |word: &String| word.is_empty() || word.contains(char::is_whitespace);
-    if copy.heredocs.is_empty() && (words.iter().any(fall_apart) || words[0].starts_with('[')) {
+    // A quote may hide where a text would start; in JSON none is looked for.
+    let is_textless = copy
+        .heredocs
+        .iter()
+        .all(|heredoc| heredoc.content.is_empty());
+    let needs_json = match starts.is_empty() {
+        true => words.iter().any(fall_apart) || words[0].starts_with('['),
+        false => is_textless,
+    };
+    // Behind a here-document no word can be taken for JSON.
+    let words: Vec<String> = starts.into_iter().chain(words).collect();
+    if needs_json {
         return f.write_str(&json(&words));
     }
-    // Behind a here-document no word can be taken for JSON.
-    let words: Vec<String> = copy.heredocs.iter().map(start).chain(words).collect();
+    f.write_str(end_of_flags(&words[0]))?;
     f.write_str(&words.join(" "))?;
-    // On a line whose quotes don't match a here-document has no text.
-    match starts(f).is_ok_and(|found| !found.is_empty()) {
-        true => print_heredocs(f, &copy.heredocs),
-        false => Ok(()),
-    }
+    print_heredocs(f, &copy.heredocs)
 }
 
 fn start(heredoc: &Heredoc) -> String {
@@ -205,6 +220,9 @@ fn print_run(f: &mut String, run: &Run, escape: char) -> fmt::Result {
     print_flag(f, "security", run.security.as_deref(), escape)?;
     for device in &run.devices {
         print_flag(f, "device", Some(device), escape)?;
+    }
+    if let Command::Shell(text) = &run.command {
+        f.write_str(end_of_flags(text))?;
     }
     print_command(f, &run.command)?;
     print_heredocs(f, &run.heredocs)

@@ -199,7 +199,7 @@ impl Machine {
     fn wait_for_the_disk(&self) {
         for _ in 0..200 {
             let loops = run("losetup", &["-j", self.disk.to_str().unwrap()]);
-            if loops.is_empty() {
+            if loops.stdout.is_empty() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -7,7 +7,7 @@ use crate::expand::Lexer;
 ///
 /// # Errors
 /// When a delimiter's quotes don't match.
-pub(crate) fn starts(line: &str) -> Result<Vec<Heredoc>, String> {
+pub(super) fn starts(line: &str) -> Result<Vec<Heredoc>, String> {
     // A line whose quotes don't match has none.
     let words = Lexer::for_heredocs(true, true).expand(line, &|_| None);
     let words = words.map(|line| line.words).unwrap_or_default();
@@ -96,8 +96,9 @@ mod tests {
             names.join(" ")
         };
         assert_eq!(names("RUN <<A cat && 4<<-B"), "A B");
-        // A blank after the minus ends the word, as in BuildKit.
-        assert_eq!(names("RUN '<<A' \"<<B\" <<- C"), "");
+        assert_eq!(names("RUN '<<A' \"<<B\" << C"), "C");
+        // The blank parts the dash from the delimiter.
+        assert_eq!(names("RUN <<- C"), "");
         assert_eq!(names("RUN << -A"), "-A");
         assert_eq!(names("RUN it's <<A"), "");
     }
