@@ -89,7 +89,7 @@ fn steps_do_not_inherit_the_builders_settings() {
     let limits = done
         .stderr
         .lines()
-        .find(|line| line.contains("Max open"))
+        .find(|line| line.contains("Max open files"))
         .unwrap();
     let words: Vec<&str> = limits.split_whitespace().collect();
     assert!(words.contains(&"700"), "{limits}");
@@ -195,7 +195,8 @@ fn logs_end() {
         .unwrap();
     assert!(size < 8 << 10, "{size} KiB");
     let log = space.kiln(&["logs"]).ok().stdout;
-    let lines: Vec<&str> = log.lines().collect();
-    assert!(lines.contains(&"first") && lines.last() == Some(&"last"));
+    assert!(log.lines().any(|line| line == "first"));
+    // What was ended may have written half a line before it.
+    assert!(log.ends_with("last\n"));
     assert!(log.contains("bytes are left out here"));
 }

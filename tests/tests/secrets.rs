@@ -269,7 +269,8 @@ fn what_is_no_leak() {
         "{}",
         shown.stderr
     );
-    let before = "RUN echo before certificate-of-everybody > /etc/bundle\n";
+    space.write("bundle", "before certificate-of-everybody\n");
+    let before = "COPY bundle /etc/bundle\n";
     let after =
         "RUN --mount=type=secret,id=ca cat /etc/bundle > /etc/new; mv /etc/new /etc/bundle\n";
     space.write("Dockerfile", format!("FROM {BUSYBOX}\n{before}{after}"));

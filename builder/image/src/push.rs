@@ -213,7 +213,11 @@ impl Client {
         let asked = self
             .begin(reference, &query, Rights::Mount(from.to_owned()))
             .await;
-        asked.ok()
+        // One that says neither that it has the blob nor where to send it has begun nothing.
+        let is_of_use = |answer: &Response| {
+            answer.status() == StatusCode::CREATED || answer.headers().contains_key(LOCATION)
+        };
+        asked.ok().filter(is_of_use)
     }
 
     async fn begin(
@@ -366,5 +370,10 @@ fn may_be_begun_anew(error: &ImageError) -> bool {
 /// Whether a registry doesn't find a blob that it has just said it has: so does Docker's for a
 /// moment while another sends the same one.
 fn is_race(error: &ImageError) -> bool {
-    matches!(error, ImageError::Answer { body, .. } if body.contains("BLOB_UNKNOWN"))
+    match error {
+        ImageError::Answer { body, .. } => body.contains("BLOB_UNKNOWN"),
+        // Some answer so when they lack a blob that they said they had.
+        ImageError::NotFound { .. } => true,
+        _ => false,
+    }
 }

@@ -178,7 +178,8 @@ fn attempt(
     configure(&mut build)?;
     build.events = journal.clone();
     let result = execute(engine, args, &plan, build, &journal);
-    journal.finish(result.as_ref().err().map(ToString::to_string));
+    let error = result.as_ref().err().map(ToString::to_string);
+    journal.finish(error.map(|text| kiln_graph::address::redact(&text).into_owned()));
     tell(engine, args, &journal)?;
     let result = result.map_err(|error| {
         damage.set(error.may_be_damage());
@@ -377,7 +378,12 @@ impl BuildArgs {
         let file = self.source.file_path();
         let top = std::env::var_os("GITHUB_WORKSPACE").unwrap_or_default();
         let file = file.strip_prefix(top).unwrap_or(&file).display();
-        service_command(&annotation(kind, &file.to_string(), line, message));
+        service_command(&annotation(
+            kind,
+            &file.to_string(),
+            line,
+            &kiln_graph::address::redact(message),
+        ));
     }
 
     /// Whether the image's digests are asked for, whatever else is.

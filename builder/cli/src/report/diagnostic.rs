@@ -28,7 +28,7 @@ pub(crate) fn error(error: &Error, texts: &Texts) -> String {
     if let Some(location) = error.location() {
         out.push_str(&excerpt(location, texts.at(location)));
     }
-    _ = write!(out, "ERROR: {error}");
+    _ = write!(out, "ERROR: {}", redact(&error.to_string()));
     if error.fault() == Fault::Kiln {
         out.push_str("\nThis is a bug in kiln; please report it.");
     }
@@ -67,13 +67,13 @@ pub(crate) fn excerpt(location: &Location, text: &str) -> String {
 
 /// A warning as `docker build` shows it.
 pub(crate) fn warning(warning: &Diagnostic) -> String {
-    format!(" - {warning}")
+    format!(" - {}", redact(&warning.to_string()))
 }
 
 /// A warning for programs.
 pub(crate) fn warning_fields(warning: &Diagnostic) -> serde_json::Value {
     serde_json::json!({
-        "message": warning.message,
+        "message": redact(&warning.message),
         "rule": warning.rule.name(),
         "url": warning.rule.url(),
         "location": warning.location,
