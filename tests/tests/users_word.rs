@@ -297,7 +297,7 @@ fn home(space: &Space, port: u16) -> String {
     .unwrap();
     let mark = space.path("mark").display().to_string();
     let config = format!(
-        "[credential]\n\thelper = \"!f() {{ touch {mark}-helper; echo username=user; echo password=hunter2; }}; f\"\n[http \"http://127.0.0.1:{port}/\"]\n\textraHeader = \"Authorization: Basic dXNlcjpodW50ZXIy\"\n[filter \"evil\"]\n\tsmudge = touch {mark}-filter; cat\n\trequired = true\n[core]\n\thooksPath = {mark}-hooks\n\tattributesFile = {mark}-attributes\n"
+        "[credential]\n\thelper = \"!f() {{ touch {mark}-helper; echo username=user; echo password=hunter2; }}; f\"\n[http \"http://127.0.0.1:{port}/\"]\n\textraHeader = \"Authorization: Basic dXNlcjpodW50ZXIy\"\n[filter \"evil\"]\n\tsmudge = \"touch {mark}-filter; cat\"\n\trequired = true\n[core]\n\thooksPath = {mark}-hooks\n\tattributesFile = {mark}-attributes\n"
     );
     std::fs::write(home.join(".gitconfig"), config).unwrap();
     std::fs::write(format!("{mark}-attributes"), "* filter=evil\n").unwrap();
@@ -352,11 +352,12 @@ fn a_build_files_addresses_get_none_of_the_users_credentials() {
         assert!(space.path("out/x/f").exists(), "{secret}");
     }
     assert_eq!(marks(), [""; 0]);
-    // The user typed the address: credentials are used, but filters aren't run for what came.
+    // The user typed the address: credentials are used, and filters, as Git LFS needs them.
     _ = space.kiln(&["prune", "--all", "--force"]).ok();
     _ = build(&url, &[]).ok();
     assert!(space.path("out/f").exists());
-    assert!(!marks().contains(&"mark-filter".to_owned()));
+    assert!(marks().contains(&"mark-filter".to_owned()));
+    std::fs::remove_file(space.path("mark-filter")).unwrap();
     // What came so isn't for the build file, though it is in the store.
     let commit = shell(&space.path("work"), "git rev-parse HEAD");
     space.write(

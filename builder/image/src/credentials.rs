@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use serde::Deserialize;
@@ -90,11 +91,27 @@ fn is_none(error: &CredentialRetrievalError) -> bool {
     }
 }
 
+/// What a helper that fails says when it is asked for nothing; `None` when it can't be run.
+fn words_of(program: &str) -> Option<String> {
+    let output = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    Some(said.trim().chars().take(500).collect())
+}
+
 fn explain(error: &CredentialRetrievalError, program: &str, file: &str) -> String {
     match error {
-        CredentialRetrievalError::HelperCommunicationError => format!(
-            "the credential helper {program}, which {file} names, can't be run: install it, or remove it there"
-        ),
+        // It may have ended without reading what it was asked.
+        CredentialRetrievalError::HelperCommunicationError => match words_of(program) {
+            Some(said) => format!("the credential helper {program} failed: {said}"),
+            None => format!(
+                "the credential helper {program}, which {file} names, can't be run: install it, or remove it there"
+            ),
+        },
         CredentialRetrievalError::MalformedHelperResponse => {
             format!("what the credential helper {program} answers can't be understood")
         }

@@ -14,7 +14,8 @@ pub(super) fn may_be_in(text: &str) -> bool {
 pub(super) fn break_into(out: &mut String, line: &str) {
     let text = after_blanks(line);
     let mut rest = line;
-    if let Some(name) = text.strip_prefix("::") {
+    // Without the second mark it is no command, but an address such as `::1`.
+    if let Some(name) = text.strip_prefix("::").filter(|name| name.contains("::")) {
         out.push_str(&line[..line.len() - text.len()]);
         out.push_str(": :");
         rest = name;
@@ -78,6 +79,7 @@ mod tests {
             ("::set-output name=a::b", ": :set-output name=a::b"),
             (" \u{2003}\t::error::x", " \u{2003}\t: :error::x"),
             ("\u{1b}[31m::error::x", "\u{1b}[31m: :error::x"),
+            ("::1\tlocalhost", "::1\tlocalhost"),
             ("a ##[error]b", "a ## [error]b"),
             ("###[group]", "### [group]"),
             ("##vso[task.setvariable]x", "## vso[task.setvariable]x"),
@@ -100,7 +102,8 @@ mod tests {
         fn none_is_left(line in "[#\\[:a ]{0,24}") {
             let out = broken(&line);
             prop_assert!(!out.contains("##[") && !out.contains("##a["), "{out}");
-            prop_assert!(!out.trim_start().starts_with("::"), "{out}");
+            let start = out.trim_start().strip_prefix("::");
+            prop_assert!(start.is_none_or(|rest| !rest.contains("::")), "{out}");
             prop_assert_eq!(broken(&out), out);
         }
     }

@@ -258,7 +258,8 @@ impl Git<'_> {
             &["remote", "add", "--", "origin", &access.remote.address],
         )?;
         self.fetch(&access, folder, commit, tag)?;
-        self.run(folder, &["checkout", "-q", commit])?;
+        let git = access.checking_out(self.request);
+        self.reach(&access, git, folder, &["checkout", "-q", commit])?;
         let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
         if self.source.submodules && has_submodules(folder) {
             self.submodules(&access, folder)?;

@@ -5,8 +5,8 @@
 //! the user gives for the build: `--ssh default`, and the secrets `GIT_AUTH_TOKEN` and
 //! `GIT_AUTH_HEADER`, each also with `.HOST` behind, as BuildKit names them
 //! (<https://docs.docker.com/build/building/secrets/#git-authentication-for-remote-contexts>).
-//! An address that the user typed is reached as the user's own `git` does. What is fetched is
-//! checked out without the user's configuration either way.
+//! An address that the user typed is reached and checked out as the user's own `git` does, with the
+//! filters that the user has set up (as for Git LFS).
 //!
 //! Credentials are handed over in the environment, never in arguments, which every user of the
 //! machine can read.
@@ -82,6 +82,14 @@ impl Access {
         let mut git = bare();
         self.give(&mut git);
         git
+    }
+
+    /// Git for files of the repository itself.
+    pub(super) fn checking_out(&self, request: &Request) -> Command {
+        match request.own_git {
+            true => self.fetching(),
+            false => bare(),
+        }
     }
 
     /// Git for what needs no server.
