@@ -66,25 +66,27 @@ pub fn redact_proxy(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a variable of this name holds a credential, as far as names tell
-/// (the words of BuildKit's check `SecretsUsedInArgOrEnv`).
+/// Words of a variable's name that say that its value is a credential: those of BuildKit's check
+/// `SecretsUsedInArgOrEnv`.
+pub const CREDENTIAL_WORDS: &[&str] = &[
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
+    "token",
+];
+
+/// Whether a variable of this name holds a credential, as far as names tell.
 #[must_use]
 pub fn names_a_credential(name: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "apikey",
-        "auth",
-        "credential",
-        "credentials",
-        "key",
-        "password",
-        "pword",
-        "passwd",
-        "secret",
-        "token",
-    ];
     let lower = name.to_ascii_lowercase();
     let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric());
-    !lower.contains("public") && words.any(|word| WORDS.contains(&word))
+    !lower.contains("public") && words.any(|word| CREDENTIAL_WORDS.contains(&word))
 }
 
 /// The value of a variable as it may be kept: not at all when the name says that it is a

@@ -159,22 +159,10 @@ impl Linter {
 /// Whether a variable's name says that its value is secret: one of its words does, and none says
 /// that it is public, the name of a file or a version.
 fn looks_secret(name: &str) -> bool {
-    const SECRET: &[&str] = &[
-        "apikey",
-        "auth",
-        "credential",
-        "credentials",
-        "key",
-        "password",
-        "pword",
-        "passwd",
-        "secret",
-        "token",
-    ];
     const PUBLIC: &[&str] = &["public", "file", "version"];
     let lower = name.to_ascii_lowercase();
     let has = |words: &[&str]| lower.split('_').any(|word| words.contains(&word));
-    has(SECRET) && !has(PUBLIC)
+    has(kiln_graph::address::CREDENTIAL_WORDS) && !has(PUBLIC)
 }
 
 #[cfg(test)]
