@@ -311,8 +311,8 @@ mod tests {
     #[test]
     fn remarks_can_not_be_broken_out_of() {
         assert_eq!(
-            annotation("error", "a,b:c", 3, "50%\n::x"),
-            "::error file=a%2Cb%3Ac,line=3::50%25%0A: :x"
+            annotation("error", "a,b:c", 3, "50%\n::set-env::x"),
+            "::error file=a%2Cb%3Ac,line=3::50%25%0A: :set-env::x"
         );
     }
 }
