@@ -9,9 +9,10 @@ use kiln_graph::{Build, Entitlements, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 
-use crate::pin::Pins;
-use crate::remote::{CacheSource, CacheTarget};
-use crate::snapshot::{LayerRef, Snapshot};
+use crate::export::shared_cache::CacheTarget;
+use crate::share::CacheSource;
+use crate::solve::pin::Pins;
+use crate::solve::snapshot::{LayerRef, Snapshot};
 use crate::{Cancel, EngineError, EventSink, SecretProvider};
 
 /// What solves builds: a store, a way to run processes, a way to fetch images. Cheap to clone.

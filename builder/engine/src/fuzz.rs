@@ -3,5 +3,5 @@
 /// Reads rpm's database; how many files it says packages own.
 #[must_use]
 pub fn rpm_database(bytes: &[u8]) -> usize {
-    crate::layering::rpm_owners(bytes).len()
+    crate::export::layering::rpm_owners(bytes).len()
 }

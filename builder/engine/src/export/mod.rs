@@ -1,0 +1,16 @@
+//! Makes something of results: layers, images, archives, directories; reads and changes images.
+
+pub(crate) mod annotation;
+pub(crate) mod assemble;
+pub(crate) mod created;
+pub(crate) mod extract;
+pub(crate) mod index;
+pub(crate) mod inspect;
+pub(crate) mod layering;
+pub(crate) mod load;
+pub(crate) mod local;
+pub(crate) mod media_types;
+pub(crate) mod output;
+pub(crate) mod rebase;
+pub(crate) mod reproduce;
+pub(crate) mod shared_cache;
