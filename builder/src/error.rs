@@ -44,6 +44,9 @@ pub enum Error {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// A secret or an SSH agent can't be had.
+    #[error(transparent)]
+    Secret(#[from] crate::SecretError),
     /// No sandbox can be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -85,6 +88,7 @@ impl Error {
             Self::Store(error) => error.fault(),
             Self::Image(error) => error.fault(),
             Self::BaseImage { source, .. } => source.fault(),
+            Self::Secret(error) => error.fault(),
             Self::Sandbox(_) => Fault::Environment,
             Self::File { .. }
             | Self::NotLocked { .. }
@@ -123,6 +127,9 @@ impl Error {
     /// The exit status: 2 for wrong usage, 1 for everything else.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
-        if matches!(self, Self::Usage(_)) { 2 } else { 1 }
+        match self {
+            Self::Usage(_) | Self::Secret(_) => 2,
+            _ => 1,
+        }
     }
 }

@@ -4,30 +4,22 @@
 //! [`build_dockerfile`] goes from a Dockerfile to a solved build. Call [`run_if_helper`] first
 //! thing in `main`, then [`open`] an engine.
 
-mod base_image;
 mod build_file;
 mod config;
 mod context;
 mod error;
-mod expire;
-mod given;
-mod inside;
+mod image;
 pub mod lock;
 mod open;
-mod policy;
 mod prepare;
 mod secret;
 mod select;
-mod texts;
-mod toml_file;
 
-pub use base_image::compile_dockerfile;
-pub use build_file::in_directory as build_file_in;
+pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use error::Error;
-pub use expire::{ExpireRules, Expired, expire};
-pub use inside::read as read_inside;
+pub use image::{ExpireRules, Expired, Policy, expire};
 pub use kiln_engine::{
     CacheMode, CacheSource, CacheTarget, Cancel, DefaultNetwork, Engine, EngineError, Event,
     EventSink, Image, ImageOptions, LayerPlan, Moment, NoSecrets, PathRule, RegistryRemote,
@@ -38,11 +30,9 @@ pub use kiln_frontend_toml as toml_frontend;
 pub use kiln_graph as graph;
 pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_helper};
 pub use open::{open, open_at, open_isolated};
-pub use policy::Policy;
 pub use prepare::{
     Assume, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared, Pull,
     build_dockerfile, open_build_file, prepare,
 };
-pub use secret::{SecretSource, Secrets};
+pub use secret::{SecretError, SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};
-pub use texts::Texts;

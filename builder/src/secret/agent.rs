@@ -24,7 +24,7 @@ impl Agent {
         let missing = paths.iter().find(|path| !path.exists());
         if paths.is_empty() || missing.is_some() {
             return Err(format!(
-                "--ssh {text}: no agent is running: start ssh-agent, or give {id}=SOCKET or {id}=KEYFILE"
+                "no agent is running: start ssh-agent, or give {id}=SOCKET or {id}=KEYFILE"
             ));
         }
         let agent = match &paths[..] {
@@ -32,7 +32,7 @@ impl Agent {
                 socket: only.clone(),
                 own: None,
             },
-            keys => Self::with_keys(keys).map_err(|reason| format!("--ssh {text}: {reason}"))?,
+            keys => Self::with_keys(keys)?,
         };
         Ok((id.to_owned(), agent))
     }

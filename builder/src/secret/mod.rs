@@ -4,9 +4,12 @@
 //! below, each behind [`SecretSource`]; a program that embeds kiln adds its own with
 //! [`Secrets::register`]. A value is fetched when the first step asks for it, once.
 
+#[cfg(feature = "age")]
 mod age;
 mod agent;
+#[cfg(feature = "ejson")]
 mod ejson;
+mod error;
 mod exec;
 mod vault;
 
@@ -18,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_engine::{SecretProvider, SecretValue};
 
 pub(crate) use agent::Agent;
+pub use error::SecretError;
 
 /// A place that secrets can be had from.
 pub trait SecretSource: Send + Sync {
@@ -46,6 +50,9 @@ struct Secret {
     value: Mutex<Option<SecretValue>>,
 }
 
+/// The providers that a build of kiln has or lacks, by the features that bring them.
+const OPTIONAL_PROVIDERS: [&str; 2] = ["age", "ejson"];
+
 /// The secrets and SSH agents of one build.
 pub struct Secrets {
     sources: Vec<Arc<dyn SecretSource>>,
@@ -68,7 +75,9 @@ impl Default for Secrets {
             sources: vec![
                 Arc::new(exec::Exec),
                 Arc::new(vault::Vault::default()),
+                #[cfg(feature = "ejson")]
                 Arc::new(ejson::Ejson),
+                #[cfg(feature = "age")]
                 Arc::new(age::Age),
             ],
             secrets: BTreeMap::new(),
@@ -86,12 +95,10 @@ impl Secrets {
     /// Adds a secret as `--secret` gives it.
     ///
     /// # Errors
-    /// In plain words, when it isn't of that form.
-    pub fn add(&mut self, text: &str) -> Result<(), String> {
+    /// When it isn't of that form, or its provider isn't in this build of kiln.
+    pub fn add(&mut self, text: &str) -> Result<(), SecretError> {
         let fields = Fields::read(text)?;
-        let id = fields
-            .id
-            .ok_or("--secret: an id is missing: write id=NAME,src=FILE")?;
+        let id = fields.id.ok_or(SecretError::NoId)?;
         let place = match (fields.source, fields.variable) {
             (Some(source), _) => self.place(&id, &source)?,
             (None, Some(name)) => Place::Variable(name),
@@ -108,24 +115,36 @@ impl Secrets {
         Ok(())
     }
 
-    fn place(&self, id: &str, source: &str) -> Result<Place, String> {
+    fn place(&self, id: &str, source: &str) -> Result<Place, SecretError> {
         if let Some((name, address)) = source.split_once(':')
             && let Some(known) = self.sources.iter().find(|known| known.name() == name)
         {
             return Ok(Place::Source(known.clone(), address.to_owned()));
         }
-        if !Path::new(source).exists() {
-            return Err(format!("--secret id={id}: there is no file {source}"));
+        if Path::new(source).exists() {
+            return Ok(Place::File(source.into()));
         }
-        Ok(Place::File(source.into()))
+        let is_named = |name: &&&str| source.split_once(':').is_some_and(|(own, _)| own == **name);
+        let id = id.to_owned();
+        Err(match OPTIONAL_PROVIDERS.iter().find(is_named) {
+            Some(provider) => SecretError::NotInThisBuild { id, provider },
+            None => SecretError::NoFile {
+                id,
+                file: source.into(),
+            },
+        })
     }
 
     /// Adds an agent as `--ssh` gives it: `default`, `ID=SOCKET` or `ID=KEY[,KEY…]`.
     ///
     /// # Errors
-    /// In plain words, when there is no such agent or key.
-    pub fn add_agent(&mut self, text: &str) -> Result<(), String> {
-        let (id, agent) = Agent::open(text)?;
+    /// When there is no such agent or key.
+    pub fn add_agent(&mut self, text: &str) -> Result<(), SecretError> {
+        let opened = Agent::open(text).map_err(|reason| SecretError::Agent {
+            agent: text.to_owned(),
+            reason,
+        });
+        let (id, agent) = opened?;
         self.agents.insert(id, agent);
         Ok(())
     }
@@ -142,7 +161,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str) -> Result<Self, SecretError> {
         let mut fields = Self {
             id: None,
             source: None,
@@ -165,14 +184,12 @@ impl Fields {
     }
 
     /// Errors repeat no values: whoever mistypes a key may have written the secret itself.
-    fn set(&mut self, field: &str) -> Result<(), String> {
-        let (key, value) = field
-            .split_once('=')
-            .ok_or("--secret: a field is no KEY=VALUE: write id=NAME,src=FILE")?;
+    fn set(&mut self, field: &str) -> Result<(), SecretError> {
+        let (key, value) = field.split_once('=').ok_or(SecretError::NotAField)?;
         let flag = |value: &str| match value {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
-            _ => Err(format!("--secret: {key} is true or false")),
+            _ => Err(SecretError::NotABool(key.to_owned())),
         };
         let value = value.to_owned();
         match key {
@@ -182,30 +199,34 @@ impl Fields {
             "type" => self.is_file = value == "file",
             "in-key" => self.in_key = flag(&value)?,
             "sensitive" => self.sensitive = flag(&value)?,
-            other => {
-                return Err(format!(
-                    "--secret: unknown key '{other}': use id, src, env, type, in-key or sensitive"
-                ));
-            }
+            other => return Err(SecretError::UnknownKey(other.to_owned())),
         }
         Ok(())
     }
 }
 
 impl Place {
-    fn fetch(&self) -> Result<Option<SecretValue>, String> {
+    fn fetch(&self) -> Result<Option<SecretValue>, SecretError> {
         match self {
             Self::File(file) => std::fs::read(file)
                 .map(|bytes| Some(SecretValue::new(bytes)))
-                .map_err(|error| format!("{}: {error}", file.display())),
+                .map_err(|source| SecretError::Unreadable {
+                    file: file.clone(),
+                    source,
+                }),
             Self::Variable(name) => {
                 use std::os::unix::ffi::OsStringExt as _;
                 Ok(std::env::var_os(name).map(|value| SecretValue::new(value.into_vec())))
             }
-            Self::Source(source, address) => source
-                .fetch(address)
-                .map(Some)
-                .map_err(|reason| format!("{}: {reason}", source.name())),
+            Self::Source(source, address) => {
+                source
+                    .fetch(address)
+                    .map(Some)
+                    .map_err(|reason| SecretError::Provider {
+                        provider: source.name().to_owned(),
+                        reason,
+                    })
+            }
         }
     }
 }
@@ -217,7 +238,7 @@ impl SecretProvider for Secrets {
         };
         let mut value = secret.value.lock().unwrap_or_else(PoisonError::into_inner);
         if value.is_none() {
-            *value = secret.place.fetch()?;
+            *value = secret.place.fetch().map_err(|error| error.to_string())?;
         }
         Ok(value.clone())
     }
@@ -254,7 +275,7 @@ mod tests {
 
     fn value(text: &str) -> Result<Option<String>, String> {
         let mut secrets = Secrets::default();
-        secrets.add(text)?;
+        secrets.add(text).map_err(|error| error.to_string())?;
         let value = secrets.secret("a")?;
         Ok(value.map(|value| String::from_utf8_lossy(value.expose()).into_owned()))
     }

@@ -282,10 +282,10 @@ impl BuildArgs {
     pub(super) fn secrets(&self) -> Result<Secrets, Error> {
         let mut secrets = Secrets::default();
         for text in &self.secrets {
-            secrets.add(text).map_err(Error::Usage)?;
+            secrets.add(text)?;
         }
         for text in &self.ssh {
-            secrets.add_agent(text).map_err(Error::Usage)?;
+            secrets.add_agent(text)?;
         }
         Ok(secrets)
     }

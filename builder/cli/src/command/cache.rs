@@ -49,7 +49,9 @@ fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
 
 #[cfg(not(feature = "s3"))]
 fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
-    let text = format!("{settings}: this kiln was built without the feature 's3'");
+    let text = format!(
+        "{settings}: this kiln was built without S3: use a release, or build kiln with '--features s3'"
+    );
     Err(Error::Usage(text))
 }
 

@@ -20,7 +20,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
 ];
 
 /// The groups of flags of `kiln build`, by their ids.
-const FLAGS: &[(&str, &[&str])] = &[
+pub(super) const FLAGS: &[(&str, &[&str])] = &[
     (
         "What is built",
         &[
@@ -124,9 +124,16 @@ pub(crate) fn grouped(command: Command) -> Command {
         }
         build
     };
-    command
+    without_values(command)
         .help_template(template)
         .mut_subcommand("build", with_headings)
+}
+
+/// Shows the names of variables, not what they hold: that may be a credential.
+fn without_values(command: Command) -> Command {
+    command
+        .mut_args(|arg| arg.hide_env_values(true))
+        .mut_subcommands(without_values)
 }
 
 /// The commands by groups, each with what it does.

@@ -69,7 +69,7 @@ fn request(args: &LockArgs) -> Result<DockerfileRequest, Error> {
     }
     let mut secrets = Secrets::default();
     for text in &args.secrets {
-        secrets.add(text).map_err(Error::Usage)?;
+        secrets.add(text)?;
     }
     let secrets = Arc::new(secrets);
     request.events = Some(display(Style::Auto));

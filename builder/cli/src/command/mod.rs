@@ -26,6 +26,8 @@ mod man;
 mod output;
 mod panic;
 mod past;
+#[cfg(test)]
+mod reference;
 mod registry;
 mod remembered;
 mod result;

@@ -46,10 +46,10 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
     let request = source.request()?;
     let mut secrets = Secrets::default();
     for text in &args.secrets {
-        secrets.add(text).map_err(Error::Usage)?;
+        secrets.add(text)?;
     }
     for text in &args.ssh {
-        secrets.add_agent(text).map_err(Error::Usage)?;
+        secrets.add_agent(text)?;
     }
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),

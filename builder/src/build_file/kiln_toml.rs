@@ -12,7 +12,7 @@ use kiln_frontend_toml::{
 };
 use kiln_graph::ImageTable;
 
-use crate::base_image::BaseImages;
+use super::base_image::BaseImages;
 use crate::context::Fetcher;
 use crate::{Assume, DockerfileRequest, Error, PathRule, Policy, Texts};
 
@@ -139,7 +139,7 @@ impl<'a> Includes<'a> {
 
     fn read(&self, file: &Included<'_>) -> Result<String, String> {
         let bytes = match file {
-            Included::File(path) => crate::inside::read(self.context, Path::new(path)),
+            Included::File(path) => super::inside::read(self.context, Path::new(path)),
             Included::Git {
                 remote,
                 commit,
@@ -148,7 +148,7 @@ impl<'a> Includes<'a> {
                 let fetched = self.fetcher.commit(remote, commit);
                 let (solved, folder) = fetched.map_err(|error| error.to_string())?;
                 self.kept.borrow_mut().push(Arc::new(solved));
-                crate::inside::read(&folder, Path::new(path))
+                super::inside::read(&folder, Path::new(path))
             }
         };
         let bytes = bytes.map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ use kiln_frontend_dockerfile::{
 use kiln_graph::{BlobDigest, ImageConfig, ImageSource, Location};
 use kiln_image::{ImageError, Resolved};
 
-use crate::given::Given;
+use crate::context::Given;
 use crate::lock::{Locker, is_mutable};
 use crate::{Assume, Error, Pull};
 

@@ -3,6 +3,8 @@
 //! What isn't a folder is fetched by a small build of its own, so that the store keeps it and
 //! asks only whether it has changed.
 
+mod given;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use kiln_graph::{
     Op, Owner, Platform, Step, StepId, StepName, Target, UnixId,
 };
 use kiln_image::layer::is_tar;
+
+pub(crate) use given::Given;
 
 use crate::{DockerfileRequest, Error};
 

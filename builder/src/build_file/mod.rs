@@ -1,8 +1,17 @@
 //! Finds and reads the build file of a context, and its ignore list.
 
+pub(crate) mod base_image;
+mod inside;
+pub(crate) mod kiln_toml;
+mod texts;
+
 use std::path::{Path, PathBuf};
 
 use kiln_frontend_dockerfile::{DockerfileError, read_ignore_file};
+
+pub use base_image::compile_dockerfile;
+pub use inside::read as read_inside;
+pub use texts::Texts;
 
 use crate::context::{read_text, text_of};
 use crate::{ContextFrom, DockerfileRequest, Error};
@@ -27,7 +36,7 @@ pub(crate) fn read(
     let is_here = matches!(request.context, ContextFrom::Folder(_));
     match path.strip_prefix(context) {
         Ok(inside) if request.file.is_none() || !is_here => {
-            text_of(path, crate::inside::read(context, inside))
+            text_of(path, inside::read(context, inside))
         }
         _ => read_text(path),
     }
@@ -72,7 +81,7 @@ pub(crate) fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Er
     let shared = shared.map(|name| context.join(name));
     for path in std::iter::once(PathBuf::from(own)).chain(shared) {
         let read = match path.strip_prefix(context) {
-            Ok(inside) => crate::inside::read(context, inside),
+            Ok(inside) => inside::read(context, inside),
             Err(_) => std::fs::read(&path),
         };
         match read {

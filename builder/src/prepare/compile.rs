@@ -1,0 +1,156 @@
+//! From a build file's text to a graph.
+
+use kiln_engine::{Engine, Pins};
+use kiln_frontend_dockerfile::ast::Dockerfile;
+use kiln_frontend_dockerfile::{ImageTable, Options, Outcome, check, parse_partial};
+
+use super::{CheckedFile, Located, Opened, Prepared};
+use crate::build_file::base_image::BaseImages;
+use crate::build_file::{Texts, kiln_toml};
+use crate::context::Given;
+use crate::lock::Locker;
+use crate::{DockerfileRequest, Error};
+
+impl Opened {
+    /// Looks for what is wrong with a Dockerfile.
+    ///
+    /// # Errors
+    /// When the lock can't be read, or an image can't be had that has to be.
+    pub fn check(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<CheckedFile, Located> {
+        let texts = Texts::of(self.text.as_str());
+        let located = |error: Error| Box::new((error, texts.clone()));
+        let locker = self.locker(request).map_err(located)?;
+        let given = Given::of(request);
+        let images = BaseImages {
+            given: &given,
+            events: request.events(),
+            engine,
+            pull: request.pull,
+            assume: request.assume_images,
+            locker: &locker,
+        };
+        let mut options = self.options_for(request);
+        let (file, unread) = parse_partial(&options.file_name, &self.text);
+        fix_epoch(&mut options, Some(&file), self.contexts.time);
+        let checked = images.check(&file, unread.as_ref(), &options);
+        Ok(CheckedFile {
+            checked: checked.map_err(located)?,
+            file_name: options.file_name,
+            texts: texts.clone(),
+        })
+    }
+
+    /// Compiles the file, resolving its base images and pinned sources by `locker`.
+    ///
+    /// # Errors
+    /// When the file has a mistake, or something it needs can't be had or isn't locked and has to be.
+    pub fn compile(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+        locker: &Locker,
+    ) -> Result<Prepared, Located> {
+        let given = Given::of(request);
+        let images = BaseImages {
+            given: &given,
+            events: request.events(),
+            engine,
+            pull: request.pull,
+            assume: request.assume_images,
+            locker,
+        };
+        let mut prepared = match self.is_toml() {
+            true => self.compile_toml(request, &images)?,
+            false => self.compile_dockerfile(request, &images)?,
+        };
+        let mut build = prepared.request();
+        match locker.settle(engine, &mut build) {
+            Ok(()) => prepared.pins = build.pins,
+            Err(error) => return Err(Box::new((error, prepared.texts))),
+        }
+        Ok(prepared)
+    }
+
+    fn compile_toml(
+        &self,
+        request: &DockerfileRequest,
+        images: &BaseImages<'_>,
+    ) -> Result<Prepared, Located> {
+        let mut options = self.options_for(request);
+        fix_epoch(&mut options, None, self.contexts.time);
+        let mut texts = Texts::of(self.text.as_str());
+        let main = &self.contexts.folders["context"];
+        let read = kiln_toml::read(images, request, &options, main, &mut texts);
+        let read = read.map_err(|error| Box::new((error, texts.clone())))?;
+        let folders = self.contexts.folders.clone();
+        Ok(Prepared {
+            allowed: request.allowed.clone(),
+            texts,
+            file: None,
+            options,
+            compiled: read.compiled,
+            layers: read.layers,
+            policy: read.policy,
+            folders: folders.into_iter().chain(read.folders).collect(),
+            pins: Pins::default(),
+            _kept: self
+                .contexts
+                .kept
+                .iter()
+                .cloned()
+                .chain(read.kept)
+                .collect(),
+        })
+    }
+
+    fn compile_dockerfile(
+        &self,
+        request: &DockerfileRequest,
+        images: &BaseImages<'_>,
+    ) -> Result<Prepared, Located> {
+        let located = |error: Error| Box::new((error, Texts::of(self.text.as_str())));
+        let mut options = self.options_for(request);
+        let (file, unread) = parse_partial(&options.file_name, &self.text);
+        if let Some(error) = unread {
+            let checked = check(&file, Some(&error), &options, &ImageTable::new());
+            let warnings = match checked {
+                Outcome::Done(checked) => checked.warnings,
+                Outcome::Needs(_) => Vec::new(),
+            };
+            return Err(located(error.after(&warnings).into()));
+        }
+        fix_epoch(&mut options, Some(&file), self.contexts.time);
+        let compiled = images.compile(&file, &options, &mut ImageTable::new());
+        Ok(Prepared {
+            allowed: request.allowed.clone(),
+            texts: Texts::of(self.text.as_str()),
+            file: Some(file),
+            options,
+            compiled: compiled.map_err(located)?,
+            layers: Vec::new(),
+            policy: None,
+            folders: self.contexts.folders.clone(),
+            pins: Pins::default(),
+            _kept: self.contexts.kept.clone(),
+        })
+    }
+}
+
+/// Makes `SOURCE_DATE_EPOCH` a number, wherever it is given: `context` is the time of the main
+/// context, and says nothing when that is a folder
+/// (<https://github.com/moby/buildkit/pull/6602>).
+fn fix_epoch(options: &mut Options, file: Option<&Dockerfile>, context: Option<i64>) {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = options.build_args.get(NAME).cloned();
+    let value = given.or_else(|| file?.global_arg(NAME).map(str::to_owned));
+    let value = match value.as_deref() {
+        None => return,
+        Some("context") => context.map_or_else(String::new, |time| time.to_string()),
+        Some(value) => value.to_owned(),
+    };
+    options.build_args.insert(NAME.to_owned(), value);
+}

@@ -1,0 +1,63 @@
+//! The contexts of a request, brought to this machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_engine::{Engine, Solved};
+
+use crate::context::Fetcher;
+use crate::{DockerfileRequest, Error};
+
+/// The contexts of a request, on this machine.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    pub(super) folders: BTreeMap<String, PathBuf>,
+    /// The build file's text, when the main context is nothing else.
+    pub(super) text: Option<String>,
+    /// When the main context was made, if that is known.
+    pub(super) time: Option<i64>,
+    pub(super) kept: Vec<Arc<Solved>>,
+}
+
+pub(super) fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, Error> {
+    let fetcher = Fetcher::new(engine, request);
+    let mut all = Contexts {
+        folders: BTreeMap::new(),
+        text: None,
+        time: None,
+        kept: Vec::new(),
+    };
+    let main = ("context".to_owned(), &request.context);
+    let named = request
+        .contexts
+        .iter()
+        .map(|(name, from)| (name.clone(), from));
+    for (name, from) in std::iter::once(main).chain(named) {
+        let keep_git_dir = name == "context" && keeps_git_dir(request)?;
+        let fetched = fetcher.fetch(from, keep_git_dir)?;
+        if name == "context" {
+            (all.text, all.time) = (fetched.text, fetched.time);
+        }
+        all.folders.insert(name, fetched.folder);
+        all.kept.extend(fetched.kept.map(Arc::new));
+    }
+    Ok(all)
+}
+
+/// Whether the main context's `.git` is wanted, as BuildKit is told.
+fn keeps_git_dir(request: &DockerfileRequest) -> Result<bool, Error> {
+    const NAME: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+    match request
+        .options
+        .build_args
+        .get(NAME)
+        .map_or("", String::as_str)
+    {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(Error::Usage(format!(
+            "--build-arg {NAME}={other}: use 1 or 0"
+        ))),
+    }
+}

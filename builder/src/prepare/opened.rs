@@ -1,0 +1,174 @@
+//! A build file that was read, and what can be asked of it without compiling it.
+
+use std::path::{Path, PathBuf};
+
+use kiln_engine::Engine;
+use kiln_frontend_dockerfile::ast::Kind;
+use kiln_frontend_dockerfile::{Options, Target, parse, targets};
+
+use super::contexts::{Contexts, fetch_all};
+use super::{Located, Prepared};
+use crate::build_file::{self, Texts, kiln_toml};
+use crate::context::text_of;
+use crate::lock::{Lock, Locker, Open};
+use crate::{Assume, DockerfileRequest, Error, Locking};
+
+/// A build file, and all that the frontend is told besides.
+#[derive(Debug)]
+pub struct Opened {
+    pub(super) contexts: Contexts,
+    /// The build file.
+    pub path: PathBuf,
+    pub(super) text: String,
+    options: Options,
+}
+
+/// Fetches contexts, and reads the build file.
+///
+/// # Errors
+/// When a context can't be fetched or the file can't be read.
+pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<Opened, Error> {
+    let contexts = fetch_all(engine, request)?;
+    let main = &contexts.folders["context"];
+    let (path, text) = match &contexts.text {
+        Some(text) => (main.join("Dockerfile"), text.clone()),
+        None => {
+            let path = build_file::find(request, main)?;
+            let text = build_file::read(request, main, &path)?;
+            (path, text)
+        }
+    };
+    let options = fill_options(request, &contexts, main, &path)?;
+    Ok(Opened {
+        contexts,
+        path,
+        text,
+        options,
+    })
+}
+
+impl Opened {
+    /// Compiles the file, with the lock beside it.
+    ///
+    /// # Errors
+    /// When it can't be compiled, or something it needs can't be had.
+    pub fn prepare(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<Prepared, Located> {
+        let plain = |error: Error| Box::new((error, Texts::default()));
+        let locker = self.locker(request).map_err(plain)?;
+        self.compile(engine, request, &locker)
+    }
+
+    /// Whether the file is a kiln.toml.
+    #[must_use]
+    pub fn is_toml(&self) -> bool {
+        let extension = self.path.extension();
+        extension.is_some_and(|extension| extension == "toml")
+    }
+
+    /// The lock beside the build file, if it is there and wanted.
+    pub(super) fn locker(&self, request: &DockerfileRequest) -> Result<Locker, Error> {
+        let open = match request.locking {
+            _ if request.assume_images == Assume::All => return Ok(Locker::default()),
+            Locking::Off => return Ok(Locker::default()),
+            Locking::IfThere => Open::Ask,
+            Locking::Required => Open::Refuse,
+        };
+        Ok(Locker::new(self.lock()?, open))
+    }
+
+    /// What the lock beside the build file says; nothing when there is none.
+    ///
+    /// # Errors
+    /// When it is there and can't be read.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        let path = crate::lock::beside(&self.path);
+        let shown = path.file_name().unwrap_or_default().display().to_string();
+        let main = &self.contexts.folders["context"];
+        let read = match path.strip_prefix(main) {
+            Ok(inside) => build_file::read_inside(main, inside),
+            Err(_) => std::fs::read(&path),
+        };
+        match read {
+            Ok(bytes) => Lock::parse(&shown, &text_of(&path, Ok(bytes))?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
+            Err(error) => Err(Error::File {
+                what: format!("cannot read {}", path.display()),
+                source: error,
+            }),
+        }
+    }
+
+    /// Everything that can be built: the images of a kiln.toml, the stages of a Dockerfile.
+    ///
+    /// # Errors
+    /// When the file has a mistake.
+    pub fn targets(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<Vec<Option<String>>, Located> {
+        let located = |error: Error| Box::new((error, Texts::of(self.text.as_str())));
+        if self.is_toml() {
+            let main = &self.contexts.folders["context"];
+            let (options, text) = (&self.options, &self.text);
+            let images = kiln_toml::images(engine, request, options, main, text);
+            return images.map_err(located);
+        }
+        let file = parse(&self.options.file_name, &self.text);
+        let file = file.map_err(|error| located(error.into()))?;
+        let stages = file
+            .instructions
+            .iter()
+            .filter_map(|line| match &line.kind {
+                Kind::From(from) => from.name.clone().map(Some),
+                _ => None,
+            });
+        Ok(stages.chain([None]).collect())
+    }
+
+    /// The stages of a Dockerfile.
+    ///
+    /// # Errors
+    /// When it can't be parsed.
+    pub fn stages(&self) -> Result<(Vec<Target>, Texts), Located> {
+        let texts = Texts::of(self.text.as_str());
+        match parse(&self.options.file_name, &self.text) {
+            Ok(file) => Ok((targets(&file), texts)),
+            Err(error) => Err(Box::new((error.into(), texts))),
+        }
+    }
+
+    /// The options, with the target that the request has by now.
+    pub(super) fn options_for(&self, request: &DockerfileRequest) -> Options {
+        Options {
+            target: request.options.target.clone(),
+            ..self.options.clone()
+        }
+    }
+}
+
+fn fill_options(
+    request: &DockerfileRequest,
+    contexts: &Contexts,
+    main: &Path,
+    file: &Path,
+) -> Result<Options, Error> {
+    let mut options = request.options.clone();
+    let shown = file.strip_prefix(main).unwrap_or(file);
+    options.file_name = shown.display().to_string();
+    for (name, folder) in &contexts.folders {
+        let own = if name == "context" {
+            file.to_owned()
+        } else {
+            folder.join("Dockerfile")
+        };
+        options
+            .ignore
+            .insert(name.clone(), build_file::ignore_list(folder, &own)?);
+    }
+    Ok(options)
+}

@@ -1,0 +1,97 @@
+//! What is asked for: a context, its build file, and what both may use.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_engine::{EventSink, Request, SecretProvider};
+use kiln_frontend_dockerfile::Options;
+use kiln_graph::Entitlements;
+
+use crate::{ContextFrom, Error};
+
+/// A Dockerfile to be built.
+#[derive(Clone, Default)]
+pub struct DockerfileRequest {
+    /// The main context.
+    pub context: ContextFrom,
+    /// The build file; `None`: `kiln.toml`, `Dockerfile` or `dockerfile` in the context; `-`:
+    /// standard input. One that ends in `.toml` is read as a kiln.toml.
+    /// In a context that is no folder of this machine, a path in the context.
+    pub file: Option<PathBuf>,
+    /// What the frontend is told. Its file name and main ignore list are filled in.
+    pub options: Options,
+    /// Named contexts that hold files.
+    pub contexts: BTreeMap<String, ContextFrom>,
+    /// When registries are asked for images.
+    pub pull: Pull,
+    /// Which base images are taken to be empty. Good enough to look at a file, not to build it.
+    pub assume_images: Assume,
+    /// What the build file may ask for beyond what every build may. Directories that may be read
+    /// are whole paths without links.
+    pub allowed: Entitlements,
+    /// Lets git into repositories: the ones that contexts and included files are in.
+    pub secrets: Option<Arc<dyn SecretProvider>>,
+    /// Is told what happens while contexts are fetched.
+    pub events: Option<Arc<dyn EventSink>>,
+    /// What `kiln.lock` is for.
+    pub locking: Locking,
+    /// Prepares the builds of steps that run while the file is read, for what they write: gives
+    /// them secrets, say.
+    pub configure: Option<Arc<Configure>>,
+}
+
+/// Which base images are taken to be empty rather than asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assume {
+    /// None: one that can't be had is an error.
+    #[default]
+    Nothing,
+    /// Those that can't be had.
+    Missing,
+    /// All; nobody is asked.
+    All,
+}
+
+/// When registries are asked for base images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// Even for those that the store has under the name.
+    Always,
+    /// For those that the store doesn't have under the name.
+    #[default]
+    Missing,
+    /// Never: what isn't in the store is an error.
+    Never,
+}
+
+/// Whether the lock beside a build file counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locking {
+    /// When it is there; what isn't in it is asked for.
+    #[default]
+    IfThere,
+    /// What can change must be in it.
+    Required,
+    /// It doesn't.
+    Off,
+}
+
+/// Prepares a build.
+pub type Configure = dyn Fn(&mut Request) -> Result<(), Error> + Send + Sync;
+
+impl std::fmt::Debug for DockerfileRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DockerfileRequest")
+            .field("context", &self.context)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DockerfileRequest {
+    pub(crate) fn events(&self) -> Arc<dyn EventSink> {
+        let events = self.events.clone();
+        events.unwrap_or_else(|| Arc::new(|_| {}))
+    }
+}

@@ -1,0 +1,79 @@
+//! What can be wrong with a secret or an agent. No variant holds a value.
+
+use std::io;
+use std::path::PathBuf;
+
+use kiln_graph::Fault;
+
+/// A secret or SSH agent that can't be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// A field isn't `KEY=VALUE`.
+    #[error("--secret: a field is no KEY=VALUE: write id=NAME,src=FILE")]
+    NotAField,
+    /// There is no `id`.
+    #[error("--secret: an id is missing: write id=NAME,src=FILE")]
+    NoId,
+    /// A key that doesn't exist.
+    #[error("--secret: unknown key '{0}': use id, src, env, type, in-key or sensitive")]
+    UnknownKey(String),
+    /// A key that is true or false has another value.
+    #[error("--secret: {0} is true or false")]
+    NotABool(String),
+    /// The file isn't there.
+    #[error("--secret id={id}: there is no file {}", .file.display())]
+    NoFile {
+        /// The secret.
+        id: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// The provider isn't in this build of kiln.
+    #[error(
+        "--secret id={id}: this kiln was built without the provider {provider}: use a release, or build kiln with '--features {provider}'"
+    )]
+    NotInThisBuild {
+        /// The secret.
+        id: String,
+        /// The provider, and the feature that brings it.
+        provider: &'static str,
+    },
+    /// A file of the user's can't be read.
+    #[error("{}: {source}", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A provider can't give the value.
+    #[error("{provider}: {reason}")]
+    Provider {
+        /// The provider's name.
+        provider: String,
+        /// In plain words, without the value.
+        reason: String,
+    },
+    /// An agent can't be had.
+    #[error("--ssh {agent}: {reason}")]
+    Agent {
+        /// What was given.
+        agent: String,
+        /// In plain words.
+        reason: String,
+    },
+}
+
+impl SecretError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unreadable { .. } | Self::Provider { .. } | Self::Agent { .. } => {
+                Fault::Environment
+            }
+            _ => Fault::User,
+        }
+    }
+}
