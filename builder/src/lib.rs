@@ -3,6 +3,10 @@
 //! [`Engine::solve`] runs a [`Build`](kiln_graph::Build) that a frontend or your own program made;
 //! [`build_dockerfile`] goes from a Dockerfile to a solved build. Call [`run_if_helper`] first
 //! thing in `main`, then [`open`] an engine.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "opens files that the user names; trees are opened by kiln-tree"
+)]
 
 mod build_file;
 mod config;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use kiln_tree::host;
 use rayon::prelude::*;
 
 use crate::usage::{Kind, measure_all};
@@ -83,7 +84,7 @@ impl Store {
                     .chain(record),
             );
         }
-        paths.retain(|path| path.exists());
+        paths.retain(|path| host::exists(path));
         Ok(paths)
     }
 
@@ -96,10 +97,10 @@ impl Store {
     ) -> Result<(HashSet<PathBuf>, HashSet<PathBuf>), StoreError> {
         let blobs = self.images()?.into_iter().flat_map(|image| image.blobs);
         let blobs = blobs.map(|digest| self.blob_path(&digest));
-        let volumes = std::fs::read_dir(self.path(Kind::Volume.place().0));
+        let volumes = host::read_dir(self.path(Kind::Volume.place().0));
         let volumes = volumes.into_iter().flatten().flatten();
         Ok((
-            blobs.filter(|path| path.exists()).collect(),
+            blobs.filter(|path| host::exists(path)).collect(),
             volumes.map(|entry| entry.path()).collect(),
         ))
     }

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
+use kiln_tree::host;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Context as _;
@@ -77,12 +78,12 @@ impl BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        _ = std::fs::remove_file(&self.path);
+        _ = host::remove_file(&self.path);
     }
 }
 
 pub(crate) fn sha256_of(path: &Path) -> io::Result<BlobDigest> {
-    let mut file = File::open(path)?;
+    let mut file = host::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -120,7 +121,8 @@ impl Store {
     pub fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
         let path = self.temp_path();
         let mut options = File::options();
-        let file = options.read(true).write(true).create_new(true).open(&path);
+        options.read(true).write(true).create_new(true);
+        let file = host::open_with(&options, &path);
         let file = file.context("create", &path)?;
         Ok((path, file))
     }
@@ -167,7 +169,7 @@ impl Store {
         if !session::touch(&path) {
             return Ok(None);
         }
-        let size = std::fs::metadata(&path).context("look at", &path)?.len();
+        let size = host::metadata(&path).context("look at", &path)?.len();
         Ok(Some(Blob {
             digest: *digest,
             size,

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use kiln_graph::{BlobDigest, Location, StepKey, TreeId};
+use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
@@ -148,14 +149,14 @@ impl Store {
         self.put_checked(&self.path("builds").join(&build.id), build)?;
         let ids = self.build_ids();
         for old in ids.iter().rev().skip(KEPT) {
-            _ = std::fs::remove_file(self.path("builds").join(old));
-            _ = std::fs::remove_dir_all(self.path("logs").join(old));
+            _ = host::remove_file(self.path("builds").join(old));
+            _ = host::remove_dir_all(self.path("logs").join(old));
         }
         Ok(())
     }
 
     fn build_ids(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path("builds")).into_iter().flatten();
+        let entries = host::read_dir(self.path("builds")).into_iter().flatten();
         let mut ids: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
@@ -190,7 +191,7 @@ impl Store {
     /// When its folder can't be made.
     pub fn step_log(&self, build: &str, step: usize) -> Result<PathBuf, StoreError> {
         let folder = self.path("logs").join(build);
-        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
+        host::create_dir_all(&folder).context("create the folder", &folder)?;
         Ok(folder.join(step.to_string()))
     }
 }

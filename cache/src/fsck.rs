@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_graph::{Digest, TreeId};
-use kiln_tree::{TreeRoot, remove_all};
+use kiln_tree::{TreeRoot, host, remove_all};
 use rayon::prelude::*;
 
 use crate::blob::sha256_of;
@@ -68,7 +68,7 @@ impl Store {
 
     /// The number of names of images, and those that can't be read.
     fn image_damage(&self) -> (usize, Vec<Damage>) {
-        let entries = std::fs::read_dir(self.path("images"));
+        let entries = host::read_dir(self.path("images"));
         let paths: Vec<PathBuf> = entries
             .into_iter()
             .flatten()
@@ -105,7 +105,7 @@ fn tree_problem(path: &Path) -> Option<String> {
     let Ok(id) = name(path).parse::<Digest>() else {
         return Some("its name is no digest".to_owned());
     };
-    let bytes = std::fs::read(path.join("manifest")).unwrap_or_default();
+    let bytes = host::read(path.join("manifest")).unwrap_or_default();
     let Some(manifest) = crate::manifest_file::read_of(&bytes, &TreeId(id)) else {
         return Some("its manifest is damaged".to_owned());
     };

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use kiln_tree::remove_all;
+use kiln_tree::{host, remove_all};
 use rayon::prelude::*;
 
 use crate::cost::goes_at;
@@ -126,12 +126,12 @@ impl Store {
     /// When the store can't be read or written.
     pub fn prune_by_policy(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
         let mark = self.path("locks/policy");
-        let last = std::fs::metadata(&mark).and_then(|about| about.modified());
+        let last = host::metadata(&mark).and_then(|about| about.modified());
         let recent = last.is_ok_and(|last| last.elapsed().is_ok_and(|age| age < POLICY_PAUSE));
         if recent {
             return Ok(PruneReport::default());
         }
-        _ = std::fs::write(&mark, "");
+        _ = host::write(&mark, "");
         self.prune(options)
     }
 

@@ -1,6 +1,7 @@
 //! Tagged images: `images/<name, with / as %2F and % as %25>`, in the form of `memo`.
 
 use kiln_graph::BlobDigest;
+use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
@@ -57,7 +58,7 @@ impl Store {
     /// When the store can't be read.
     pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
         let mut images: Vec<ImageRecord> = Vec::new();
-        for entry in std::fs::read_dir(self.path("images"))
+        for entry in host::read_dir(self.path("images"))
             .into_iter()
             .flatten()
             .flatten()
@@ -75,7 +76,7 @@ impl Store {
     /// When the store can't be written.
     pub fn remove_image(&self, name: &str) -> Result<bool, StoreError> {
         let path = self.image_path(name);
-        match std::fs::remove_file(&path) {
+        match host::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error).context("remove", &path),

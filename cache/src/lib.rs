@@ -2,6 +2,13 @@
 //!
 //! A [`Store`] is one folder that any number of processes use at once. See its module for the
 //! format and for what holds it together.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
 
 mod attribution;
 mod blob;

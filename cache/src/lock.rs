@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kiln_tree::host;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::StoreError;
@@ -23,7 +24,7 @@ pub struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if self.remove {
-            _ = std::fs::remove_file(&self.path);
+            _ = host::remove_file(&self.path);
         }
     }
 }
@@ -108,11 +109,11 @@ impl Lock {
 fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
-    match options.open(path) {
+    match host::open_with(&options, path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let parent = path.parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(parent).context("create the folder", parent)?;
-            options.open(path).context("open the lock", path)
+            host::create_dir_all(parent).context("create the folder", parent)?;
+            host::open_with(&options, path).context("open the lock", path)
         }
         other => other.context("open the lock", path),
     }
@@ -120,7 +121,7 @@ fn open(path: &Path) -> Result<File, StoreError> {
 
 fn is_still_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    let (Ok(held), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else {
+    let (Ok(held), Ok(there)) = (file.metadata(), host::metadata(path)) else {
         return false;
     };
     (held.dev(), held.ino()) == (there.dev(), there.ino())

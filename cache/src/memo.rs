@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_graph::{BlobDigest, Digest, TreeId};
+use kiln_tree::host;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ impl Store {
 }
 
 pub(crate) fn read_checked(path: &Path) -> Result<Option<String>, StoreError> {
-    let mut text = match std::fs::read(path) {
+    let mut text = match host::read(path) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(_) => return Ok(None),

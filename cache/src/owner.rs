@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use kiln_tree::host;
 use rustix::process::geteuid;
 
 use crate::OverlayXattrs;
@@ -15,14 +16,14 @@ use crate::error::Context as _;
 pub(crate) fn check(root: &Path, xattrs: OverlayXattrs) -> Result<(), StoreError> {
     let own = geteuid().as_raw();
     let there = nearest(root);
-    let there = there.canonicalize().context("look at", there)?;
+    let there = host::canonicalize(there).context("look at", there)?;
     for (above, folder) in there.ancestors().enumerate() {
-        let is_store = above == 0 && root.exists();
+        let is_store = above == 0 && host::exists(root);
         // In a user namespace the machine's root isn't seen as who it is.
         if !is_store && xattrs == OverlayXattrs::User {
             break;
         }
-        let owner = std::fs::metadata(folder).context("look at", folder)?.uid();
+        let owner = host::metadata(folder).context("look at", folder)?.uid();
         if owner != own && (is_store || owner != 0) {
             return Err(StoreError::OfAnother {
                 store: root.to_owned(),
@@ -37,7 +38,7 @@ pub(crate) fn check(root: &Path, xattrs: OverlayXattrs) -> Result<(), StoreError
 /// The store, or what is there of the path to it.
 fn nearest(root: &Path) -> &Path {
     let mut all = root.ancestors();
-    let found = all.find(|folder| folder.symlink_metadata().is_ok());
+    let found = all.find(|folder| host::symlink_metadata(folder).is_ok());
     found.unwrap_or(Path::new("."))
 }
 

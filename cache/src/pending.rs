@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use kiln_tree::remove_all;
+use kiln_tree::{host, remove_all};
 use rayon::prelude::*;
 
 use crate::error::Context as _;
@@ -24,7 +24,7 @@ const SETTLE_AFTER: Duration = Duration::from_secs(60);
 
 /// Identifies the time since the machine was started.
 pub(crate) fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = host::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let id: String = id
         .trim()
         .chars()
@@ -43,11 +43,11 @@ pub(crate) fn mark(store: &Store, path: &Path) -> Result<(), StoreError> {
         return Ok(());
     };
     let mark = store.path("pending").join(store.boot()).join(name);
-    match std::fs::File::create(&mark) {
+    match host::create(&mark) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder = mark.parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(folder).context("create the folder", folder)?;
-            std::fs::File::create(&mark).context("create", &mark)?;
+            host::create_dir_all(folder).context("create the folder", folder)?;
+            host::create(&mark).context("create", &mark)?;
         }
         other => _ = other.context("create", &mark)?,
     }
@@ -92,10 +92,10 @@ pub(crate) fn check_unsettled(store: &Store) -> Result<(), StoreError> {
 
 /// What the marks in a folder name, as far as it is there.
 fn marked(store: &Store, folder: &Path) -> Vec<PathBuf> {
-    let marks = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let marks = host::read_dir(folder).into_iter().flatten().flatten();
     let path = |mark: std::fs::DirEntry| {
         let name = mark.file_name().to_str()?.replace('~', "/");
-        Some(store.root().join(name)).filter(|path| path.symlink_metadata().is_ok())
+        Some(store.root().join(name)).filter(|path| host::symlink_metadata(path).is_ok())
     };
     marks.filter_map(path).collect()
 }
@@ -117,7 +117,7 @@ fn kind(store: &Store, path: &Path) -> Kind {
 
 fn other_boots(store: &Store) -> Result<Vec<PathBuf>, StoreError> {
     let pending = store.path("pending");
-    let entries = std::fs::read_dir(&pending).context("read the folder", &pending)?;
+    let entries = host::read_dir(&pending).context("read the folder", &pending)?;
     let others = entries
         .flatten()
         .filter(|entry| entry.file_name() != *store.boot());
@@ -131,17 +131,17 @@ impl Store {
     /// When the disk doesn't take it.
     pub fn settle(&self) -> Result<(), StoreError> {
         let folder = self.path("pending").join(self.boot());
-        let marks = || std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let marks = || host::read_dir(&folder).into_iter().flatten().flatten();
         if marks().next().is_none() || !self.is_time_to_settle()? {
             return Ok(());
         }
         let marks: Vec<_> = marks().collect();
-        let root = std::fs::File::open(self.root()).context("open", self.root())?;
+        let root = host::open(self.root()).context("open", self.root())?;
         rustix::fs::syncfs(&root).context("write to the disk", self.root())?;
         for mark in marks {
-            _ = std::fs::remove_file(mark.path());
+            _ = host::remove_file(mark.path());
         }
-        _ = std::fs::remove_file(self.path(SINCE));
+        _ = host::remove_file(self.path(SINCE));
         Ok(())
     }
 
@@ -149,11 +149,11 @@ impl Store {
     /// marks: one file says since when there are any.
     fn is_time_to_settle(&self) -> Result<bool, StoreError> {
         let since = self.path(SINCE);
-        let waits = std::fs::metadata(&since).and_then(|metadata| metadata.modified());
+        let waits = host::metadata(&since).and_then(|metadata| metadata.modified());
         match waits {
             Ok(time) => Ok(time < SystemTime::now() - SETTLE_AFTER),
             Err(_) => {
-                std::fs::File::create(&since).context("create", &since)?;
+                host::create(&since).context("create", &since)?;
                 Ok(false)
             }
         }

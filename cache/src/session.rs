@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use kiln_graph::TreeId;
+use kiln_tree::host;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::error::Context as _;
@@ -96,7 +97,7 @@ impl Store {
     pub(crate) fn oldest_session(&self) -> Result<SystemTime, StoreError> {
         let folder = self.path("sessions");
         let mut oldest = SystemTime::now();
-        for entry in std::fs::read_dir(&folder)
+        for entry in host::read_dir(&folder)
             .context("read the folder", &folder)?
             .flatten()
         {

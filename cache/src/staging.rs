@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kiln_tree::{TreeRoot, remove_all};
+use kiln_tree::{TreeRoot, host, remove_all};
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
@@ -73,13 +73,13 @@ impl Store {
         use std::os::unix::fs::PermissionsExt as _;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = self.own_wide()?.join(number.to_string());
-        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
+        host::create_dir_all(&folder).context("create the folder", &folder)?;
         let (fs, work) = (folder.join("fs"), folder.join("work"));
         for path in [&fs, &work] {
-            std::fs::create_dir(path).context("create the folder", path)?;
+            host::create_dir(path).context("create the folder", path)?;
         }
         let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&fs, open).context("change the mode of", &fs)?;
+        host::set_permissions(&fs, open).context("change the mode of", &fs)?;
         let root = TreeRoot::at(fs);
         Ok(Staging { folder, root, work })
     }
@@ -90,8 +90,8 @@ impl Store {
             return Ok(own);
         }
         let wide = self.path(WIDE);
-        if !wide.exists() {
-            std::fs::create_dir_all(&wide).context("create the folder", &wide)?;
+        if !host::exists(&wide) {
+            host::create_dir_all(&wide).context("create the folder", &wide)?;
             spread(&wide);
         }
         let owner = self.owner();
@@ -114,7 +114,7 @@ impl Store {
     /// When it can't be made.
     pub fn scratch_folder(&self) -> Result<PathBuf, StoreError> {
         let folder = self.temp_path();
-        std::fs::create_dir(&folder).context("create the folder", &folder)?;
+        host::create_dir(&folder).context("create the folder", &folder)?;
         Ok(folder)
     }
 
@@ -126,22 +126,22 @@ impl Store {
     /// Puts bytes at a path at once: nobody sees half of them.
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let aside = self.temp_path();
-        let written = std::fs::write(&aside, bytes).context("write", path);
+        let written = host::write(&aside, bytes).context("write", path);
         written
             .and_then(|()| rename(&aside, path))
             .inspect_err(|_| {
-                _ = std::fs::remove_file(&aside);
+                _ = host::remove_file(&aside);
             })
     }
 }
 
 /// Renames, making the target's folder when it isn't there.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    match std::fs::rename(from, to) {
+    match host::rename(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder = to.parent().unwrap_or(Path::new("/"));
-            std::fs::create_dir_all(folder).context("create the folder", folder)?;
-            std::fs::rename(from, to).context("move into place", to)
+            host::create_dir_all(folder).context("create the folder", folder)?;
+            host::rename(from, to).context("move into place", to)
         }
         other => other.context("move into place", to),
     }
@@ -155,7 +155,7 @@ fn own_process() -> (u32, u64) {
 }
 
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = host::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.rsplit_once(')')?.1;
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
@@ -205,7 +205,7 @@ fn is_dead(store: &Store, name: &str) -> bool {
         return false;
     }
     let lock = owner_lock(store, &format!("{pid}-{start}"));
-    if !lock.exists() {
+    if !host::exists(&lock) {
         return true;
     }
     match Lock::try_acquire(&lock, Mode::Exclusive) {
@@ -219,7 +219,7 @@ fn is_dead(store: &Store, name: &str) -> bool {
 
 /// Has each folder made in `folder` put into another group of the disk.
 fn spread(folder: &Path) {
-    if let Ok(file) = std::fs::File::open(folder)
+    if let Ok(file) = host::open(folder)
         && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
     {
         _ = rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::TOPDIR);
@@ -240,13 +240,13 @@ fn numbered(owner: &str) -> String {
 pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
     remove_dead_in(store, &store.path("tmp"))?;
     match store.path(WIDE) {
-        wide if wide.exists() => remove_dead_in(store, &wide),
+        wide if host::exists(&wide) => remove_dead_in(store, &wide),
         _ => Ok(()),
     }
 }
 
 fn remove_dead_in(store: &Store, folder: &Path) -> Result<(), StoreError> {
-    for entry in std::fs::read_dir(folder).context("read the folder", folder)? {
+    for entry in host::read_dir(folder).context("read the folder", folder)? {
         let entry = entry.context("read the folder", folder)?;
         let name = entry.file_name();
         if name.to_str().is_some_and(|name| is_dead(store, name)) {

@@ -37,6 +37,7 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_graph::{Digest, ImagePath, StepKey};
 use kiln_tree::OverlayXattrs;
+use kiln_tree::host;
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode, Stop};
@@ -82,7 +83,7 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(wide) = self.wide.get() {
-            _ = std::fs::remove_dir(wide);
+            _ = host::remove_dir(wide);
         }
     }
 }
@@ -117,7 +118,7 @@ impl Store {
     pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
         owner::check(root, options.xattrs)?;
         check_version(root)?;
-        let root = root.canonicalize().context("open the store", root)?;
+        let root = host::canonicalize(root).context("open the store", root)?;
         make_private(&root)?;
         let boot = pending::boot_id();
         let manifests = ManifestCache::default();
@@ -192,10 +193,10 @@ impl Store {
     /// When the key can't be read or made.
     pub fn private_digest(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let path = self.path("private-key");
-        if !path.exists() {
+        if !host::exists(&path) {
             self.make_private_key(&path)?;
         }
-        let key = std::fs::read(&path).context("read", &path)?;
+        let key = host::read(&path).context("read", &path)?;
         let key = <[u8; 32]>::try_from(key).map_err(|_| StoreError::Damaged(path))?;
         Ok(Digest::keyed(&key, bytes))
     }
@@ -205,21 +206,18 @@ impl Store {
         use std::os::unix::fs::OpenOptionsExt as _;
         let mut key = [0; 32];
         let aside = self.temp_path();
-        std::fs::File::open("/dev/urandom")
+        host::open("/dev/urandom")
             .and_then(|mut random| random.read_exact(&mut key))
             .and_then(|()| {
                 let mut options = std::fs::File::options();
-                options
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&aside)
+                options.write(true).create_new(true).mode(0o600);
+                host::open_with(&options, &aside)
             })
             .and_then(|mut file| file.write_all(&key))
             .context("write", &aside)?;
         // Whoever is first wins: a key never changes.
-        _ = std::fs::hard_link(&aside, path);
-        std::fs::remove_file(&aside).context("remove", &aside)
+        _ = host::hard_link(&aside, path);
+        host::remove_file(&aside).context("remove", &aside)
     }
 
     pub(crate) fn gc_lock(&self, mode: Mode) -> Result<Lock, StoreError> {
@@ -235,7 +233,7 @@ impl Store {
 
 fn check_version(root: &Path) -> Result<(), StoreError> {
     let path = root.join("version");
-    let text = match std::fs::read_to_string(&path) {
+    let text = match host::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return create(root),
         Err(error) => return Err(error).context("read", &path),
@@ -261,7 +259,7 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
 /// making was interrupted: then nothing in it, not even its mode, is touched.
 fn holds_other_things(root: &Path) -> bool {
     let own = ["tmp", "locks", "sessions", "pending", "lost+found"];
-    let names = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let names = host::read_dir(root).into_iter().flatten().flatten();
     let mut names = names.map(|entry| entry.file_name());
     names.any(|name| !own.iter().any(|own| name == *own))
 }
@@ -269,20 +267,20 @@ fn holds_other_things(root: &Path) -> bool {
 /// Lets nobody else in: trees hold what images bring, setuid programs and device nodes too.
 fn make_private(root: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let about = std::fs::metadata(root).context("look at", root)?;
+    let about = host::metadata(root).context("look at", root)?;
     let mode = about.permissions().mode();
     if mode & 0o077 == 0 {
         return Ok(());
     }
     let private = std::fs::Permissions::from_mode(mode & 0o700);
-    std::fs::set_permissions(root, private).context("make private", root)
+    host::set_permissions(root, private).context("make private", root)
 }
 
 fn create(root: &Path) -> Result<(), StoreError> {
-    std::fs::create_dir_all(root).context("create the store", root)?;
+    host::create_dir_all(root).context("create the store", root)?;
     if holds_other_things(root) {
         // Another process may have made the store meanwhile: its version comes before all else.
-        if root.join("version").exists() {
+        if host::exists(root.join("version")) {
             return check_version(root);
         }
         return Err(StoreError::NotAStore {
@@ -293,17 +291,17 @@ fn create(root: &Path) -> Result<(), StoreError> {
     make_private(root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
         let folder = root.join(part);
-        std::fs::create_dir_all(&folder).context("create the folder", &folder)?;
+        host::create_dir_all(&folder).context("create the folder", &folder)?;
     }
     let aside = root.join("tmp").join(staging::temp_name());
     // Nothing marks the version as unsettled, and without it the folder is no store.
-    std::fs::File::create(&aside)
+    host::create(&aside)
         .and_then(|mut file| {
             file.write_all(format!("{VERSION_PREFIX}{VERSION}\n").as_bytes())?;
             file.sync_all()
         })
         .context("write", &aside)?;
-    std::fs::rename(&aside, root.join("version")).context("write", root)
+    host::rename(&aside, root.join("version")).context("write", root)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_graph::{Manifest, TreeId};
-use kiln_tree::{TreeRoot, remove_all};
+use kiln_tree::{TreeRoot, host, remove_all};
 
 use crate::error::Context as _;
 use crate::lock::Mode;
@@ -75,7 +75,7 @@ impl Tree {
             return Ok(manifest);
         }
         let path = self.folder.join("manifest");
-        let bytes = std::fs::read(&path).context("read", &path)?;
+        let bytes = host::read(&path).context("read", &path)?;
         let manifest = manifest_file::read(&bytes).ok_or(StoreError::Damaged(path))?;
         let manifest = Arc::new(manifest);
         self.store.0.manifests.put(self.id, manifest.clone());
@@ -125,7 +125,7 @@ impl Store {
     pub fn commit(&self, staging: Staging, manifest: Manifest) -> Result<Tree, StoreError> {
         let id = manifest.id();
         let file = staging.folder().join("manifest");
-        std::fs::write(&file, manifest_file::write(&manifest)).context("write", &file)?;
+        host::write(&file, manifest_file::write(&manifest)).context("write", &file)?;
         remove_all(staging.work());
         let folder = self.tree_folder(&id);
         let _kept = self.gc_lock(Mode::Shared)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_graph::ImagePath;
-use kiln_tree::{Measured, TreeRoot};
+use kiln_tree::{Measured, TreeRoot, host};
 use rayon::prelude::*;
 
 use crate::cost::Cost;
@@ -181,12 +181,12 @@ pub(crate) fn last_used(kind: Kind, path: &Path) -> SystemTime {
         Kind::Volume => path.join("about"),
         _ => path.to_owned(),
     };
-    let modified = std::fs::metadata(touched).and_then(|metadata| metadata.modified());
+    let modified = host::metadata(touched).and_then(|metadata| metadata.modified());
     modified.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn list(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in host::read_dir(folder).into_iter().flatten().flatten() {
         match depth {
             1 => found.push(entry.path()),
             _ => list(&entry.path(), depth - 1, found),
@@ -200,7 +200,7 @@ fn measure(path: &Path) -> Measured {
 
 /// What lies at and below a path, but for some paths.
 pub(crate) fn measure_all(path: &Path, but: &HashSet<&Path>) -> Measured {
-    match std::fs::symlink_metadata(path) {
+    match host::symlink_metadata(path) {
         Ok(about) if about.is_dir() => {
             let skip =
                 |inside: &ImagePath| !but.is_empty() && but.contains(inside.under(path).as_path());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_graph::{Digest, ImagePath};
-use kiln_tree::{Decision, Found, TreeRoot, remove_all, walk};
+use kiln_tree::{Decision, Found, TreeRoot, host, remove_all, walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
@@ -110,10 +110,10 @@ impl Store {
         let copy = folder.join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
-        if !copy.exists() {
+        if !host::exists(&copy) {
             // Steps that share it would else fill it each.
             let _alone = self.lock_volume_making(name, stop)?;
-            if !copy.exists() {
+            if !host::exists(&copy) {
                 let staging = self.staging()?;
                 begin(&staging)?;
                 self.place_volume(&staging, &copy)?;
@@ -136,7 +136,7 @@ impl Store {
     /// Brings back the volumes that processes which have died had moved away. To be done before
     /// what the dead left is removed.
     pub(crate) fn bring_back_volumes(&self) -> Result<(), StoreError> {
-        for entry in std::fs::read_dir(self.path(AWAY))
+        for entry in host::read_dir(self.path(AWAY))
             .into_iter()
             .flatten()
             .flatten()
@@ -164,7 +164,7 @@ impl Store {
         let copy = self.volume_folder(name).join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
-        Ok(copy.exists().then(|| Volume {
+        Ok(host::exists(&copy).then(|| Volume {
             root: TreeRoot::at(copy),
             store: self.clone(),
             away,
@@ -179,8 +179,8 @@ impl Store {
             pending::mark(self, copy)?;
         }
         let folder = copy.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder).context("create the volume", folder)?;
-        if copy.exists() {
+        host::create_dir_all(folder).context("create the volume", folder)?;
+        if host::exists(copy) {
             // What was there is removed with the rest of the staging.
             let exchange = rustix::fs::RenameFlags::EXCHANGE;
             let cwd = rustix::fs::CWD;
@@ -198,7 +198,7 @@ impl Store {
     /// Whether a step has used a volume of this name.
     #[must_use]
     pub fn has_volume(&self, name: &str) -> bool {
-        self.volume_folder(name).join("0").exists()
+        host::exists(self.volume_folder(name).join("0"))
     }
 
     /// The volume of this name, or of this name with a key (`NAME@KEY`), that was used last.
@@ -257,7 +257,7 @@ impl Store {
             Lock::try_acquire(&path, Mode::Exclusive)
         };
         let mut held = Vec::new();
-        let copies = std::fs::read_dir(self.path("volumes").join(digest));
+        let copies = host::read_dir(self.path("volumes").join(digest));
         let copies = copies.into_iter().flatten().flatten();
         let names = copies.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let numbers = names.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
@@ -320,7 +320,7 @@ impl Store {
     /// When the store can't be read.
     pub fn volumes(&self) -> Result<Vec<VolumeInfo>, StoreError> {
         let mut volumes = Vec::new();
-        for entry in std::fs::read_dir(self.path("volumes"))
+        for entry in host::read_dir(self.path("volumes"))
             .into_iter()
             .flatten()
             .flatten()
@@ -342,7 +342,7 @@ impl Store {
             return Ok(false);
         };
         let aside = self.temp_path();
-        if std::fs::rename(&folder, &aside).is_err() {
+        if host::rename(&folder, &aside).is_err() {
             return Ok(false);
         }
         remove_all(&aside);
@@ -367,7 +367,7 @@ fn bring_back(store: &Store, note: &Path, folder: &Path) {
     let Ok(Some(text)) = read_checked(note) else {
         return;
     };
-    if !folder.exists()
+    if !host::exists(folder)
         && let Ok(away) = serde_json::from_str::<Away>(&text)
         && away.root.starts_with(store.root())
         && let Some(parent) = folder.parent()
@@ -379,7 +379,7 @@ fn bring_back(store: &Store, note: &Path, folder: &Path) {
             _ = root.rename(&found, &home);
         }
     }
-    _ = std::fs::remove_file(note);
+    _ = host::remove_file(note);
 }
 
 /// The folder below `root` that has this number, no link followed.

@@ -1,4 +1,8 @@
 //! The `kiln` command: flags in, displays and reports out; the work is the library `kiln`'s.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "opens files that the user names; trees are opened by kiln-tree"
+)]
 
 mod command;
 mod convert;

@@ -2,6 +2,13 @@
 //!
 //! [`Engine::solve`] takes a [`Request`] and gives a [`Solved`]; that makes [`Image`]s and file
 //! trees of it. Everything that happens is told to the request's [`EventSink`].
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
 
 mod engine;
 mod error;

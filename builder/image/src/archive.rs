@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
+use kiln_tree::host;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -93,7 +94,7 @@ pub fn write_docker_archive(image: &ArchiveImage, out: &mut dyn Write) -> io::Re
 /// # Errors
 /// As [`write_oci_archive`], and when the directory can't be written.
 pub fn write_oci_directory(image: &ArchiveImage, directory: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(directory.join("blobs/sha256"))?;
+    host::create_dir_all(directory.join("blobs/sha256"))?;
     let mut out = Directory {
         root: directory,
         index: Vec::new(),
@@ -224,15 +225,15 @@ fn put(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io:
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".kiln-{}", std::process::id()));
     let aside = PathBuf::from(aside);
-    let written = std::fs::File::create(&aside).and_then(|mut file| write(&mut file));
-    let written = written.and_then(|()| std::fs::rename(&aside, path));
-    written.inspect_err(|_| _ = std::fs::remove_file(&aside))
+    let written = host::create(&aside).and_then(|mut file| write(&mut file));
+    let written = written.and_then(|()| host::rename(&aside, path));
+    written.inspect_err(|_| _ = host::remove_file(&aside))
 }
 
 /// Copies `size` bytes of a file, which must have the digest.
 fn copy_checked(digest: BlobDigest, path: &Path, size: u64, out: &mut dyn Write) -> io::Result<()> {
     let mut hash = Sha256::new();
-    let mut file = std::fs::File::open(path)?;
+    let mut file = host::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     let mut left = size;
     while left > 0 {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kiln_graph::BlobDigest;
+use kiln_tree::host;
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_RANGE};
 use reqwest::{Method, Response, StatusCode, redirect};
 use sha2::{Digest as _, Sha256};
@@ -401,7 +402,7 @@ fn build(builder: reqwest::ClientBuilder) -> reqwest::Client {
 /// The certificates of a registry's own authority. A file that can't be read is told of when the
 /// connection fails.
 fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
-    let read = |path: &PathBuf| std::fs::read(path).ok();
+    let read = |path: &PathBuf| host::read(path).ok();
     let pem = settings.ca.as_ref().and_then(read).unwrap_or_default();
     reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
 }

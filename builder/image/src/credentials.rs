@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
+use kiln_tree::host;
 use serde::Deserialize;
 
 /// How to log in to a registry.
@@ -26,7 +27,7 @@ pub(crate) fn find(host: &str) -> Result<Option<Credentials>, String> {
     let Some(path) = config_path() else {
         return Ok(None);
     };
-    let bytes = match std::fs::read(&path) {
+    let bytes = match host::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use kiln_tree::host;
 use tokio_util::io::ReaderStream;
 
 use crate::{Client, ImageError};
@@ -80,7 +81,7 @@ pub fn load_into_daemon(
 ) -> Result<(), ImageError> {
     let daemon = Daemon::find(client)?;
     client.wait_for(async {
-        let file = tokio::fs::File::open(archive).await;
+        let file = host::open(archive).map(tokio::fs::File::from_std);
         let file = file.map_err(|error| daemon.fail(error))?;
         let sent = Arc::new(AtomicU64::new(0));
         let count = sent.clone();

@@ -2,11 +2,11 @@
 //! folder or as one tar, and what `docker save` writes, also that from before it was a layout.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_graph::{BlobDigest, ImageConfig, Platform};
+use kiln_tree::host;
 use serde::Deserialize;
 
 use crate::document::{Document, Index, choose, unread};
@@ -276,10 +276,10 @@ impl Layout {
 
     fn reader(&self, path: &str) -> io::Result<Box<dyn Read>> {
         match &self.place {
-            Place::Folder(folder) => Ok(Box::new(File::open(folder.join(path))?)),
+            Place::Folder(folder) => Ok(Box::new(host::open(folder.join(path))?)),
             Place::Tar(file, places) => {
                 let (start, size) = places.get(path).ok_or(io::ErrorKind::NotFound)?;
-                let mut file = File::open(file)?;
+                let mut file = host::open(file)?;
                 _ = file.seek(SeekFrom::Start(*start))?;
                 Ok(Box::new(file.take(*size)))
             }
@@ -305,7 +305,7 @@ impl Layout {
 /// Where the files of a tar begin, and their lengths. Links, which old archives have between
 /// equal layers, are followed.
 fn index_tar(file: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
-    let mut archive = tar::Archive::new(File::open(file)?);
+    let mut archive = tar::Archive::new(host::open(file)?);
     let mut places: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut links = Vec::new();
     for entry in archive.entries_with_seek()? {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_graph::BlobDigest;
+use kiln_tree::host;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
@@ -273,7 +274,7 @@ impl Client {
         location: &str,
     ) -> Result<Response, ImageError> {
         let body = || -> std::io::Result<reqwest::Body> {
-            let file = tokio::fs::File::from_std(std::fs::File::open(path)?);
+            let file = tokio::fs::File::from_std(host::open(path)?);
             Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
                 file,
                 256 * 1024,

@@ -1,5 +1,9 @@
 //! Layers that no honest program makes: nothing outside of the folder is touched, and the manifest
 //! says what the folder holds. `PROPTEST_CASES` makes these fuzzers that run as long as one likes.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests make and look at files of their own"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::collections::BTreeSet;

@@ -1,4 +1,8 @@
 //! What this machine allows: for `kiln doctor`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "programs and control groups of the machine"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@
 //! left behind. The guard holds one end of a socket as its standard input; when the other end is
 //! closed, by request or because its owner died, it kills everything below itself. When the program
 //! ends by itself, what it left running is killed as well, and the guard ends as the program did.
+#![expect(clippy::disallowed_methods, reason = "files of /proc")]
 
 use std::io;
 use std::net::Shutdown;

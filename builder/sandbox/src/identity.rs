@@ -1,6 +1,10 @@
 //! Which ids kiln has to give away: the machine's root has all; others get a user namespace with
 //! their subordinate ids, or with their own single id. Where there are no user namespaces, the root
 //! of a container still has those of its container, and a user has no other.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files of /proc and /etc of the machine"
+)]
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;

@@ -1,4 +1,8 @@
 //! Why the machine allows no namespaces, and the one setting that would.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "settings of the machine below /proc"
+)]
 
 use std::fmt;
 use std::io;

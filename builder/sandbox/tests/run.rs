@@ -1,5 +1,8 @@
 //! Runs real processes: needs root (or user namespaces) and a static busybox.
-
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests make and look at files of their own"
+)]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests")]
 
 use std::io::Read as _;

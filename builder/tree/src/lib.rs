@@ -9,6 +9,13 @@
 //! descriptor and one name.
 //!
 //! Links inside an image are followed by [`resolve`] alone, which reads them as text.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
 
 mod attributes;
 mod beneath;
@@ -16,6 +23,7 @@ mod compare;
 mod copy;
 mod error;
 mod hash;
+pub mod host;
 mod inode;
 mod link;
 mod measure;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node};
+use kiln_tree::host;
 use kiln_tree::{
     Found, Inode, TreeError, TreeRoot, Visit, Xattrs, hash_file, join_links, timestamp, walk,
 };
@@ -37,7 +38,7 @@ impl std::fmt::Debug for Selection<'_> {
 /// # Errors
 /// When something can't be read, or changes meanwhile.
 pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Manifest, StoreError> {
-    let canonical = folder.canonicalize().context("open the folder", folder)?;
+    let canonical = host::canonicalize(folder).context("open the folder", folder)?;
     let cache = StatCache::load(store.stat_cache_path(&canonical, wanted.roots));
     let tree = TreeRoot::at(canonical);
     let visit = |found: &Found<'_>| read(&tree, found, &cache);

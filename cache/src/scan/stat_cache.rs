@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_graph::Digest;
 use kiln_tree::TreeError;
+use kiln_tree::host;
 use rustix::fs::Stat;
 
 const MAGIC: &[u8; 8] = b"kilnstat";
@@ -53,7 +54,7 @@ pub(crate) struct StatCache {
 impl StatCache {
     /// Loads what is remembered at `path`; a missing or damaged file is an empty memory.
     pub(crate) fn load(path: PathBuf) -> Self {
-        let bytes = std::fs::read(&path)
+        let bytes = host::read(&path)
             .ok()
             .filter(|bytes| is_whole(bytes))
             .unwrap_or_default();
@@ -164,9 +165,9 @@ impl StatCache {
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder)?;
+    host::create_dir_all(folder)?;
     let file = tempfile::NamedTempFile::new_in(folder)?;
-    std::fs::write(file.path(), bytes)?;
+    host::write(file.path(), bytes)?;
     file.persist(path)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kiln_cache::{Blob, Tree};
 use kiln_graph::{Digest, ImageLayer, StepKey};
 use kiln_image::layer::{UnpackOptions, unpack};
+use kiln_tree::host;
 
 use kiln_tree::TreeRoot;
 
@@ -81,7 +82,7 @@ impl Engine {
         };
         let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
         let meter = Meter::new(events, name, Some(blob.size));
-        let unpacked = std::fs::File::open(&blob.path)
+        let unpacked = host::open(&blob.path)
             .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|source| EngineError::Output {
                 what: format!("the files of layer {} of {image}", layer.blob),

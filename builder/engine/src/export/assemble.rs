@@ -9,6 +9,7 @@ use kiln_graph::encode::Encoder;
 use kiln_graph::{BlobDigest, Digest, Entry, History, ImageConfig, StepId, Target, Timestamp};
 use kiln_image::layer::{Codec, EncodeOptions, encode};
 use kiln_image::{Descriptor, Manifest};
+use kiln_tree::host;
 
 use crate::engine::Engine;
 use crate::export::annotation::{Annotations, IndexAnnotations};
@@ -257,7 +258,7 @@ impl Engine {
             },
         );
         let encoded = encoded
-            .inspect_err(|_| _ = std::fs::remove_file(&path))
+            .inspect_err(|_| _ = host::remove_file(&path))
             .map_err(fail)?;
         self.store.adopt_blob(&path, encoded.blob, encoded.size)?;
         Ok(LayerBlob {

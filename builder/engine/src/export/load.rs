@@ -3,6 +3,7 @@
 use kiln_cache::{ImageRecord, Store};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
+use kiln_tree::host;
 
 use crate::engine::Engine;
 use crate::solve::snapshot::LayerRef;
@@ -153,6 +154,6 @@ fn read<T: serde::de::DeserializeOwned>(
     let Some(blob) = store.blob(digest)? else {
         return Ok(None);
     };
-    let bytes = std::fs::read(&blob.path).unwrap_or_default();
+    let bytes = host::read(&blob.path).unwrap_or_default();
     Ok(serde_json::from_slice(&bytes).ok())
 }

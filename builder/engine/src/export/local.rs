@@ -6,6 +6,7 @@ use std::path::Path;
 use kiln_graph::{Entry, ImagePath, Node};
 use kiln_image::layer::ContentChanged;
 use kiln_tree::TreeRoot;
+use kiln_tree::host;
 use rustix::fs::FileType;
 
 use crate::export::output::OutputEntry;
@@ -18,7 +19,7 @@ use crate::export::output::OutputEntry;
 /// # Errors
 /// When a file can't be read or written.
 pub fn write_folder(files: &[OutputEntry], folder: &Path) -> io::Result<Vec<ImagePath>> {
-    std::fs::create_dir_all(folder)?;
+    host::create_dir_all(folder)?;
     let root = TreeRoot::at(folder);
     let mut left_out = Vec::new();
     for (entry, place) in files.iter().filter(|(entry, _)| !entry.path.is_root()) {

@@ -13,6 +13,7 @@ use kiln_cache::{Blob, Tree};
 use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey};
 use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
 use kiln_share::{CacheTrust, Remote, RemoteManifest, RemotePart, RemoteRecord, RemoteTree};
+use kiln_tree::host;
 
 use crate::engine::Engine;
 use crate::solve::meter::Meter;
@@ -230,7 +231,7 @@ impl Engine {
             return Ok(self.distant_tree(distant, events)?.manifest()?);
         };
         let blob = self.distant_blob(distant, manifest, *manifest_size, &|_| {})?;
-        let bytes = std::fs::read(&blob.path).unwrap_or_default();
+        let bytes = host::read(&blob.path).unwrap_or_default();
         kiln_cache::manifest_file::read_of(&bytes, &tree.tree)
             .map(Arc::new)
             .ok_or_else(|| broken(distant, "its manifest is another tree's"))
@@ -260,7 +261,7 @@ impl Engine {
         };
         let name = format!("unpack from cache {}", &distant.tree.layer.blob.hex()[..12]);
         let meter = Meter::new(events, name, Some(blob.size));
-        let unpacked = std::fs::File::open(&blob.path)
+        let unpacked = host::open(&blob.path)
             .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|error| broken(distant, &error.to_string()))?;
         let manifest = self.unpacked_manifest(distant, &unpacked, events)?;

@@ -9,6 +9,7 @@ use kiln_image::{
     Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
 };
 use kiln_share::{Remote, RemoteBlob};
+use kiln_tree::host;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -77,7 +78,7 @@ impl Remote for RegistryRemote {
 
     fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
         let empty = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-        std::fs::write(empty.path(), EMPTY).map_err(|error| error.to_string())?;
+        host::write(empty.path(), EMPTY).map_err(|error| error.to_string())?;
         let config = RemoteBlob {
             digest: BlobDigest::from_sha256(Sha256::digest(EMPTY).into()),
             size: EMPTY.len() as u64,

@@ -12,6 +12,7 @@ use fastcdc::v2020::StreamCDC;
 use kiln_cache::{StoreError, manifest_file};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, TreeId};
 use kiln_share::{CacheSigner, Remote, RemoteBlob};
+use kiln_tree::host;
 use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{TreePath, TreeRoot, set_file_attributes, timestamp};
 use serde::{Deserialize, Serialize};
@@ -240,7 +241,7 @@ impl Engine {
                     .map_err(|error| failed(remote, error.to_string()))?
             }
         };
-        std::fs::read(&blob.path).map_err(|error| failed(remote, error.to_string()))
+        host::read(&blob.path).map_err(|error| failed(remote, error.to_string()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A network namespace of its own, connected by `pasta` (passt.top): a program in the caller's
 //! namespace that copies between sockets and a tap device.
+#![expect(clippy::disallowed_methods, reason = "files of /proc of the machine")]
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

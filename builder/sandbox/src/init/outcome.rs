@@ -1,4 +1,5 @@
 //! How the command ended.
+#![expect(clippy::disallowed_methods, reason = "files of /proc of the machine")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;

@@ -3,6 +3,10 @@
 //! By `fsconfig("lowerdir+")`, one layer a call (Linux 6.8): the old option string ends at a page.
 //! On older kernels by `mount(2)` from a folder of short links to the layers. Redirections,
 //! metadata-only copies and the index are off: the upper folder must make sense by itself.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "names in a fresh tmpfs that only this process sees"
+)]
 
 use std::ffi::CString;
 use std::fmt::Write as _;

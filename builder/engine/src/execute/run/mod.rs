@@ -20,6 +20,7 @@ use kiln_sandbox::{
     Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
 };
 use kiln_tree::TreeRoot;
+use kiln_tree::host;
 
 use crate::execute::run::leak::{Base, Changed, Finder};
 use crate::execute::snapshotter::view_of;
@@ -340,7 +341,7 @@ fn environment(exec: &Exec, user: &User, secrets: Vec<(String, String)>) -> Vec<
 
 /// `/etc/resolv.conf`: the machine's own, but in a network of its own another name server.
 fn name_servers(network: kiln_sandbox::Network) -> String {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let text = host::read_to_string("/etc/resolv.conf").unwrap_or_default();
     if network != kiln_sandbox::Network::Sandbox {
         return text;
     }
@@ -372,7 +373,7 @@ fn binfmt_runs(architecture: &str) -> bool {
         other => other,
     };
     let path = format!("/proc/sys/fs/binfmt_misc/qemu-{name}");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = host::read_to_string(path).unwrap_or_default();
     let fixed = |line: &str| line.starts_with("flags:") && line.contains('F');
     text.starts_with("enabled") && text.lines().any(fixed)
 }

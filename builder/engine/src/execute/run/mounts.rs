@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_cache::{Staging, Volume, VolumeSharing};
 use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step, UnixId};
 use kiln_sandbox::{Isolation, Mount, Place, Ways};
-use kiln_tree::{TreePath, TreeRoot, copy_tree};
+use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
 use zeroize::Zeroizing;
 
 use super::missing;
@@ -90,7 +90,7 @@ impl Shared<'_> {
                     Some(source) => {
                         env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
                         // The user's own path, which may be a link.
-                        let source = source.canonicalize().unwrap_or(source);
+                        let source = host::canonicalize(&source).unwrap_or(source);
                         Some(kiln_sandbox::MountKind::Bind {
                             source: source.into(),
                             read_only: false,

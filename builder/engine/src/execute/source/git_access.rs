@@ -17,6 +17,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_graph::PROXIES;
+use kiln_tree::host;
 use zeroize::Zeroizing;
 
 use super::git_remote::{Kind, Remote};
@@ -143,7 +144,7 @@ fn may_read(request: &Request, path: &Path) -> Result<(), String> {
     let refused = || {
         "a build file may name no repository of this machine: give --build-context NAME=DIR in its place, or --allow fs.read=DIR".to_owned()
     };
-    let path = path.canonicalize().map_err(|_| refused())?;
+    let path = host::canonicalize(path).map_err(|_| refused())?;
     match request.allowed.may_read(&path) {
         true => Ok(()),
         false => Err(refused()),

@@ -6,6 +6,7 @@ use kiln_cache::{Staging, Store, StoreError, Tree};
 use kiln_graph::{
     BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
 };
+use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -55,9 +56,8 @@ impl Shared<'_> {
             .and_then(|known| known.etag.as_deref());
         let staging = self.engine.store.staging()?;
         let file = staging.work().join("file");
-        let mut start = || -> std::io::Result<Box<dyn std::io::Write>> {
-            Ok(Box::new(std::fs::File::create(&file)?))
-        };
+        let mut start =
+            || -> std::io::Result<Box<dyn std::io::Write>> { Ok(Box::new(host::create(&file)?)) };
         let about = self.engine.client.download(&source.url, etag, &mut start)?;
         if let (true, Some(tree)) = (about.unchanged, &there) {
             return Ok(self.tree_done(tree, Outcome::Cached));
@@ -100,7 +100,7 @@ impl Shared<'_> {
         };
         let path = ImagePath::new(name.replace('/', "_"));
         let root = staging.root();
-        std::fs::rename(file, root.path().join(path.relative())).map_err(fail)?;
+        host::rename(file, root.path().join(path.relative())).map_err(fail)?;
         let digest = root.digest(&path).map_err(StoreError::from)?;
         let size = root.stat(&path).map_err(fail)?.st_size;
         let size = u64::try_from(size).unwrap_or(0);
@@ -127,7 +127,7 @@ fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest
         source: error,
     };
     let mut hash = Sha256::new();
-    let mut reader = std::fs::File::open(file).map_err(fail)?;
+    let mut reader = host::open(file).map_err(fail)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
         let count = std::io::Read::read(&mut reader, &mut buffer).map_err(fail)?;

@@ -9,12 +9,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat,
-    openat, openat2, renameat, renameat_with,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchmod, fchown,
+    mkdirat, openat, openat2, readlinkat, renameat, renameat_with, stat, statat,
 };
 use rustix::io::Errno;
 
@@ -58,7 +58,7 @@ struct Lent {
 
 /// Whether a path of the host is a socket.
 pub(crate) fn is_socket(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
+    stat(path).is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Socket)
 }
 
 impl Guests {
@@ -223,11 +223,9 @@ impl Lent {
         let what = || format!("move back {}", self.from.display());
         let about = rustix::fs::fstat(&self.opened).with_context(what)?;
         let is_folder = is_directory(&self.opened).with_context(what)?;
-        let path = path_of(&self.opened).with_context(what)?;
-        let still_there = std::fs::symlink_metadata(&path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (about.st_dev, about.st_ino));
-        match (still_there, is_folder) {
-            (true, _) => std::fs::rename(&path, &self.from).with_context(what),
+        let moved = move_to(&self.opened, &self.from).with_context(what)?;
+        match (moved, is_folder) {
+            (true, _) => Ok(()),
             (false, false) => Ok(()),
             (false, true) => {
                 let mode = Mode::from_raw_mode(about.st_mode & 0o7777);
@@ -242,12 +240,51 @@ impl Lent {
 
 fn is_directory(opened: impl AsFd) -> io::Result<bool> {
     let about = rustix::fs::fstat(opened)?;
-    Ok(rustix::fs::FileType::from_raw_mode(about.st_mode).is_dir())
+    Ok(FileType::from_raw_mode(about.st_mode).is_dir())
+}
+
+/// Moves what is held from wherever it lies now to a path of the caller's; whether it lay anywhere.
+fn move_to(held: &OwnedFd, to: &Path) -> io::Result<bool> {
+    let path = path_of(held)?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(false);
+    };
+    // The path of a descriptor has no links: where there is one now, somebody has put it there.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    let parent = match openat2(CWD, parent, flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        opened => opened?,
+    };
+    if !is_at(held, &parent, Path::new(name))? {
+        return Ok(false);
+    }
+    renameat(&parent, name, CWD, to)?;
+    match is_at(held, CWD, to)? {
+        true => Ok(true),
+        // It was exchanged between the two calls.
+        false => {
+            renameat(CWD, to, &parent, name)?;
+            Ok(false)
+        }
+    }
+}
+
+/// Whether what is held has this name.
+fn is_at(held: &OwnedFd, folder: impl AsFd, name: &Path) -> io::Result<bool> {
+    let about = rustix::fs::fstat(held)?;
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok((found.st_dev, found.st_ino) == (about.st_dev, about.st_ino)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where something that is open lies now.
 fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
-    std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
+    let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let path = readlinkat(CWD, link, Vec::new())?;
+    Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
 /// Makes a file below a folder that nobody else sees yet, with the folders above it.

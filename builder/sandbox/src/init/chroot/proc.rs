@@ -1,5 +1,6 @@
 //! `/proc` without mounts: copies of what the container's says of the machine, and the little of
 //! `/proc/self` that needs no process.
+#![expect(clippy::disallowed_methods, reason = "files of /proc of the machine")]
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

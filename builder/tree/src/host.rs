@@ -1,0 +1,116 @@
+//! Files of the machine: the store's own, the user's, the system's.
+//!
+//! Here the kernel may follow links on the way, for the names on it are nobody's but the user's.
+//! What a step, an image or a context can put in place is opened through a [`TreeRoot`] instead.
+//! Clippy forbids `std::fs` by path elsewhere, so that whoever opens a file says which kind it is.
+//!
+//! Everything returns what the function of `std::fs` with its name returns.
+//!
+//! [`TreeRoot`]: crate::TreeRoot
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the kernel's own path walk is right"
+)]
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "errors are those of the functions of the standard library"
+)]
+
+use std::fs::{File, Metadata, OpenOptions, Permissions, ReadDir};
+use std::io::Result;
+use std::path::{Path, PathBuf};
+
+/// As [`File::open`].
+pub fn open(path: impl AsRef<Path>) -> Result<File> {
+    File::open(path)
+}
+
+/// As [`OpenOptions::open`].
+pub fn open_with(options: &OpenOptions, path: impl AsRef<Path>) -> Result<File> {
+    options.open(path)
+}
+
+/// As [`File::create`].
+pub fn create(path: impl AsRef<Path>) -> Result<File> {
+    File::create(path)
+}
+
+/// As [`std::fs::read`].
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    std::fs::read(path)
+}
+
+/// As [`std::fs::read_to_string`].
+pub fn read_to_string(path: impl AsRef<Path>) -> Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// As [`std::fs::write`].
+pub fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
+    std::fs::write(path, content)
+}
+
+/// As [`std::fs::read_dir`].
+pub fn read_dir(path: impl AsRef<Path>) -> Result<ReadDir> {
+    std::fs::read_dir(path)
+}
+
+/// As [`std::fs::create_dir`].
+pub fn create_dir(path: impl AsRef<Path>) -> Result<()> {
+    std::fs::create_dir(path)
+}
+
+/// As [`std::fs::create_dir_all`].
+pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+/// As [`std::fs::remove_file`].
+pub fn remove_file(path: impl AsRef<Path>) -> Result<()> {
+    std::fs::remove_file(path)
+}
+
+/// As [`std::fs::remove_dir`].
+pub fn remove_dir(path: impl AsRef<Path>) -> Result<()> {
+    std::fs::remove_dir(path)
+}
+
+/// As [`std::fs::remove_dir_all`].
+pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
+    std::fs::remove_dir_all(path)
+}
+
+/// As [`std::fs::rename`].
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    std::fs::rename(from, to)
+}
+
+/// As [`std::fs::hard_link`].
+pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
+    std::fs::hard_link(original, link)
+}
+
+/// As [`std::fs::metadata`].
+pub fn metadata(path: impl AsRef<Path>) -> Result<Metadata> {
+    std::fs::metadata(path)
+}
+
+/// As [`std::fs::symlink_metadata`].
+pub fn symlink_metadata(path: impl AsRef<Path>) -> Result<Metadata> {
+    std::fs::symlink_metadata(path)
+}
+
+/// As [`std::fs::set_permissions`].
+pub fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> Result<()> {
+    std::fs::set_permissions(path, permissions)
+}
+
+/// As [`std::fs::canonicalize`].
+pub fn canonicalize(path: impl AsRef<Path>) -> Result<PathBuf> {
+    std::fs::canonicalize(path)
+}
+
+/// As [`Path::exists`].
+pub fn exists(path: impl AsRef<Path>) -> bool {
+    path.as_ref().exists()
+}
