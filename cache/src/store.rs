@@ -33,11 +33,11 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kiln_graph::{Digest, ImagePath, StepKey};
-use kiln_tree::OverlayXattrs;
-use kiln_tree::host;
+use kiln_tree::{OverlayXattrs, host};
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode, Stop};
@@ -74,6 +74,7 @@ pub(crate) struct Inner {
     boot: String,
     pub(crate) manifests: ManifestCache,
     pub(crate) in_use: InUse,
+    stopped: AtomicBool,
     /// The folder for this process's stagings, once there is one.
     pub(crate) wide: OnceLock<PathBuf>,
     /// What this process's things are named after.
@@ -128,6 +129,7 @@ impl Store {
             boot,
             manifests,
             in_use: InUse::default(),
+            stopped: AtomicBool::new(false),
             wide: OnceLock::new(),
             owner: OnceLock::new(),
         }));
@@ -220,8 +222,25 @@ impl Store {
         host::remove_file(&aside).context("remove", &aside)
     }
 
+    /// Ends all waiting for what other processes hold, now and from now on, with
+    /// [`StoreError::Stopped`]: to be called when the process is to end.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Store::stop`] was called.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn gc_lock(&self, mode: Mode) -> Result<Lock, StoreError> {
-        Lock::acquire(&self.path("locks/gc"), mode)
+        let path = self.path("locks/gc");
+        match mode {
+            // A collection may take long.
+            Mode::Shared => Lock::acquire_until(&path, mode, &|| self.is_stopped()),
+            Mode::Exclusive => Lock::acquire(&path, mode),
+        }
     }
 
     fn recover(&self) -> Result<(), StoreError> {

@@ -130,6 +130,98 @@ fn a_signal_ends_a_running_step() {
     gone("sleep 98761");
 }
 
+/// Sooner than what doesn't end by itself is ended.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// Starts another build of the same store, which waits for this one, and ends it.
+fn ends_while_it_waits(steps: [&str; 2], mark: &str) {
+    let space = Space::new();
+    let write = |step: &str| space.write("Dockerfile", format!("FROM {BUSYBOX}\n{step}\n"));
+    write(steps[0]);
+    let mut first = start(&space, &[]);
+    until(mark);
+    write(steps[1]);
+    let mut second = start(&space, &[]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(second.try_wait().unwrap().is_none(), "it doesn't wait");
+    signal(&second, "TERM");
+    let (code, text) = ended(second, AT_ONCE);
+    assert_eq!(code, Some(143), "{text}");
+    assert!(
+        first.try_wait().unwrap().is_none(),
+        "the other build ended, too"
+    );
+    first.kill().unwrap();
+    _ = first.wait().unwrap();
+    gone(mark);
+}
+
+#[test]
+fn a_signal_ends_what_waits_for_an_equal_step() {
+    ends_while_it_waits(["RUN sleep 98765", "RUN sleep 98765"], "sleep 98765");
+}
+
+#[test]
+fn a_signal_ends_what_waits_for_a_volume() {
+    let step = "RUN --mount=type=cache,id=v,target=/v,sharing=locked";
+    let (first, second) = (format!("{step} sleep 98766"), format!("{step} true"));
+    ends_while_it_waits([&first, &second], "sleep 98766");
+}
+
+/// A collection of garbage, or a check of the store, may hold it for long.
+#[test]
+fn a_signal_ends_what_waits_for_the_store() {
+    let space = Space::new();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo 1 > /x\n"));
+    _ = space.build(&["--target", "none"]);
+    let lock = space.path("store/locks/gc");
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let mut held = Command::new("flock")
+        .arg(&lock)
+        .args(["sleep", "98767"])
+        .spawn()
+        .unwrap();
+    until("sleep 98767");
+    let mut build = start(&space, &[]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let waits = build.try_wait().unwrap().is_none();
+    signal(&build, "TERM");
+    let (code, text) = ended(build, AT_ONCE);
+    held.kill().unwrap();
+    _ = held.wait().unwrap();
+    _ = kiln_tests::run("sh", &["-c", "kill $(pgrep -f '^sleep 98767')"]);
+    assert!(waits, "{text}");
+    assert_eq!(code, Some(143), "{text}");
+}
+
+#[test]
+fn a_signal_ends_an_export_and_leaves_no_half_file() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN dd if=/dev/zero of=/big bs=1M count=400\n"),
+    );
+    _ = space.build(&[]).ok();
+    for (form, aside) in [("tar", "out.kiln-PID"), ("local", "out/.kiln-PID")] {
+        let output = format!("type={form},dest={}", space.path("out").display());
+        let build = start(&space, &["-o", &output]);
+        let aside = space.path(aside.replace("PID", &build.id().to_string()));
+        for _ in 0..3000 {
+            if aside.metadata().is_ok_and(|about| about.len() > 0) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(aside.exists(), "{form}: nothing was exported");
+        signal(&build, "TERM");
+        let (code, text) = ended(build, AT_ONCE);
+        assert_eq!(code, Some(143), "{form}: {text}");
+        assert!(!aside.exists(), "{form}");
+        assert!(!space.path("out/big").exists() && !space.path("out").is_file());
+        _ = std::fs::remove_dir_all(space.path("out"));
+    }
+}
+
 /// A build that is killed takes everything with it: steps, and programs of the machine.
 #[test]
 fn nothing_outlives_a_killed_build() {

@@ -11,6 +11,7 @@ use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selec
 
 use crate::export::shared_cache::CacheTarget;
 use crate::share::CacheSource;
+use crate::solve::meter::Meter;
 use crate::solve::pin::Pins;
 use crate::solve::snapshot::{LayerRef, Snapshot};
 use crate::{Cancel, EngineError, EventSink, SecretProvider};
@@ -46,6 +47,24 @@ impl Engine {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Ends all that this engine and its clones wait for: servers, and locks that other processes
+    /// hold. To be called when the process is to end.
+    pub fn close(&self) {
+        self.client.close();
+        self.store.stop();
+    }
+
+    /// Begins a transfer that ends when the engine is closed.
+    pub(crate) fn meter<'a>(
+        &self,
+        events: &'a dyn EventSink,
+        name: impl Into<String>,
+        total: Option<u64>,
+    ) -> Meter<'a> {
+        let store = self.store.clone();
+        Meter::new(events, name, total).until(move || store.is_stopped())
     }
 
     /// Fetches and unpacks an image's layers.

@@ -1,11 +1,12 @@
 //! Writes images as one tar: an OCI layout, or what `docker save` writes (which is an OCI layout
 //! with a `manifest.json`, and is read by `docker load` of any age); and OCI layouts as directories.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
-use kiln_tree::host;
+use kiln_tree::{Progress, host};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -92,17 +93,21 @@ pub fn write_docker_archive(image: &ArchiveImage, out: &mut dyn Write) -> io::Re
 /// Writes an OCI layout as a directory, which is made when missing. Its index comes last.
 ///
 /// # Errors
-/// As [`write_oci_archive`], and when the directory can't be written.
-pub fn write_oci_directory(image: &ArchiveImage, directory: &Path) -> io::Result<()> {
+/// As [`write_oci_archive`], when the directory can't be written, and what `progress` says.
+pub fn write_oci_directory(
+    image: &ArchiveImage,
+    directory: &Path,
+    progress: Progress<'_>,
+) -> io::Result<()> {
     host::create_dir_all(directory.join("blobs/sha256"))?;
     let mut out = Directory {
         root: directory,
         index: Vec::new(),
+        progress,
     };
     write_layout(image, &mut out)?;
-    put(&directory.join("index.json"), |file| {
-        file.write_all(&out.index)
-    })
+    let index = directory.join("index.json");
+    host::replace(&index, |file| file.write_all(&out.index))
 }
 
 /// Where the files of a layout go.
@@ -203,6 +208,7 @@ struct Directory<'a> {
     root: &'a Path,
     /// What names the images: written last.
     index: Vec<u8>,
+    progress: Progress<'a>,
 }
 
 impl Files for Directory<'_> {
@@ -211,23 +217,30 @@ impl Files for Directory<'_> {
             self.index = bytes.to_vec();
             return Ok(());
         }
-        put(&self.root.join(name), |file| file.write_all(bytes))
+        host::replace(&self.root.join(name), |file| file.write_all(bytes))
     }
 
     fn copy(&mut self, digest: BlobDigest, path: &Path, size: u64) -> io::Result<()> {
         let name = self.root.join("blobs/sha256").join(digest.hex());
-        put(&name, |file| copy_checked(digest, path, size, file))
+        host::replace(&name, |file| {
+            copy_checked(digest, path, size, &mut Telling(file, self.progress))
+        })
     }
 }
 
-/// Writes a file beside its place, and moves it there.
-fn put(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".kiln-{}", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let written = host::create(&aside).and_then(|mut file| write(&mut file));
-    let written = written.and_then(|()| host::rename(&aside, path));
-    written.inspect_err(|_| _ = host::remove_file(&aside))
+/// A file whose bytes are told of.
+struct Telling<'a>(&'a mut File, Progress<'a>);
+
+impl Write for Telling<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(bytes)?;
+        (self.1)(count as u64)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Copies `size` bytes of a file, which must have the digest.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::ops::Range;
 
 use kiln_graph::{Entry, ImagePath, Node};
 use rayon::prelude::*;
@@ -22,6 +23,12 @@ pub enum Sharing {
     ContentOnly,
 }
 
+/// Told how many bytes more were copied; its error ends the copying.
+pub type Progress<'a> = &'a (dyn Fn(u64) -> io::Result<()> + Sync);
+
+/// So much is copied between two words of progress.
+const MAX_STRETCH: u64 = 32 << 20;
+
 /// A copied file: both ends are still open.
 #[derive(Debug)]
 pub struct Copied {
@@ -37,10 +44,23 @@ impl TreePath {
     /// # Errors
     /// What the system says; there must be nothing at `path`.
     pub fn copy_to(&self, root: &TreeRoot, path: &ImagePath) -> io::Result<Copied> {
+        self.copy_telling(root, path, &|_| Ok(()))
+    }
+
+    /// As [`Self::copy_to`], with progress.
+    ///
+    /// # Errors
+    /// What the system or `progress` says; then half a file may be at `path`.
+    pub fn copy_telling(
+        &self,
+        root: &TreeRoot,
+        path: &ImagePath,
+        progress: Progress<'_>,
+    ) -> io::Result<Copied> {
         let source = self.open_file()?;
         let target = root.create_file(path)?;
         let size = u64::try_from(fstat(&source)?.st_size).unwrap_or(0);
-        copy_content(&source, &target, size)?;
+        copy_content(&source, &target, size, progress)?;
         Ok(Copied { source, target })
     }
 }
@@ -104,14 +124,19 @@ fn copy_one(
 /// stay holes.
 ///
 /// # Errors
-/// What the system says.
-pub fn copy_content(source: &File, target: &File, size: u64) -> io::Result<()> {
+/// What the system or `progress` says.
+pub fn copy_content(
+    source: &File,
+    target: &File,
+    size: u64,
+    progress: Progress<'_>,
+) -> io::Result<()> {
     if size == 0 || rustix::fs::ioctl_ficlone(target, source).is_ok() {
-        return Ok(());
+        return progress(size);
     }
     let mut at = 0;
     while let Some((start, end)) = next_data(source, at, size)? {
-        copy_range(source, target, start, end)?;
+        copy_range(source, target, start..end, progress)?;
         at = end;
     }
     if at < size {
@@ -136,26 +161,42 @@ fn next_data(source: &File, at: u64, size: u64) -> io::Result<Option<(u64, u64)>
     Ok((start < end).then_some((start, end)))
 }
 
-fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
-    let (mut from, mut to) = (start, start);
-    while from < end {
-        let left = usize::try_from(end - from).unwrap_or(usize::MAX);
-        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), left) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::NOTSUP | Errno::PERM) => {
-                return copy_bytes(source, target, from, end);
-            }
-            Err(error) => return Err(error.into()),
+fn copy_range(
+    source: &File,
+    target: &File,
+    range: Range<u64>,
+    progress: Progress<'_>,
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let length = (range.end - at).min(MAX_STRETCH);
+        let copied = copy_stretch(source, target, at, length)?;
+        if copied == 0 {
+            return Ok(());
         }
+        at += copied;
+        progress(copied)?;
     }
     Ok(())
 }
 
-fn copy_bytes(mut source: &File, mut target: &File, start: u64, end: u64) -> io::Result<()> {
-    _ = source.seek(io::SeekFrom::Start(start))?;
-    _ = target.seek(io::SeekFrom::Start(start))?;
-    io::copy(&mut source.take(end - start), &mut target).map(drop)
+/// Copies up to `length` bytes; returns how many, 0 at the end of the source.
+fn copy_stretch(source: &File, target: &File, at: u64, length: u64) -> io::Result<u64> {
+    let (mut from, mut to) = (at, at);
+    let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+    match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), wanted) {
+        Ok(copied) => Ok(copied as u64),
+        Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::NOTSUP | Errno::PERM) => {
+            copy_bytes(source, target, at, length)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn copy_bytes(mut source: &File, mut target: &File, at: u64, length: u64) -> io::Result<u64> {
+    _ = source.seek(io::SeekFrom::Start(at))?;
+    _ = target.seek(io::SeekFrom::Start(at))?;
+    io::copy(&mut source.take(length), &mut target)
 }
 
 #[cfg(test)]

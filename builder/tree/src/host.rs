@@ -4,7 +4,7 @@
 //! What a step, an image or a context can put in place is opened through a [`TreeRoot`] instead.
 //! Clippy forbids `std::fs` by path elsewhere, so that whoever opens a file says which kind it is.
 //!
-//! Everything returns what the function of `std::fs` with its name returns.
+//! Functions named after one of `std::fs` return what that does.
 //!
 //! [`TreeRoot`]: crate::TreeRoot
 #![expect(
@@ -113,4 +113,54 @@ pub fn canonicalize(path: impl AsRef<Path>) -> Result<PathBuf> {
 /// As [`Path::exists`].
 pub fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().exists()
+}
+
+/// Writes a file beside its place and moves it there when it is whole: nobody sees half of it, and
+/// what was there stays until then. Nothing is left of one that fails. A link that somebody has put
+/// where the file is written is never followed.
+pub fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".kiln-{}", std::process::id()));
+    let aside = PathBuf::from(aside);
+    let written = create_new(&aside).and_then(|mut file| write(&mut file));
+    let written = written.and_then(|value| std::fs::rename(&aside, path).map(|()| value));
+    written.inspect_err(|_| _ = std::fs::remove_file(&aside))
+}
+
+/// What lies there was left by a process that died, or put there by somebody else.
+fn create_new(path: &Path) -> Result<File> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path)?;
+            File::create_new(path)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn replaced_files_are_whole_and_go_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("other"), "kept").unwrap();
+        std::fs::write(at("file"), "old").unwrap();
+        let aside = at(&format!("file.kiln-{}", std::process::id()));
+        std::os::unix::fs::symlink(at("other"), &aside).unwrap();
+        let failed = replace(&at("file"), |file| {
+            file.write_all(b"half")?;
+            Err::<(), _>(std::io::ErrorKind::Interrupted.into())
+        });
+        assert!(failed.is_err());
+        assert_eq!(read_to_string(at("file")).unwrap(), "old");
+        std::os::unix::fs::symlink(at("other"), &aside).unwrap();
+        replace(&at("file"), |file| file.write_all(b"new")).unwrap();
+        assert_eq!(read_to_string(at("file")).unwrap(), "new");
+        assert_eq!(read_to_string(at("other")).unwrap(), "kept");
+        assert_eq!(read_dir(folder.path()).unwrap().count(), 2);
+    }
 }

@@ -17,8 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_graph::Digest;
-use kiln_tree::TreeError;
-use kiln_tree::host;
+use kiln_tree::{TreeError, host};
 use rustix::fs::Stat;
 
 const MAGIC: &[u8; 8] = b"kilnstat";

@@ -9,7 +9,7 @@ use kiln_engine::{Engine, EventSink, Moment, OutputEntry, Request, Solved, StepR
 use kiln_graph::{Build, Export, StepId};
 
 use super::output::to_folder;
-use super::say;
+use super::{say, signals};
 use kiln::Error;
 
 /// Where exports go.
@@ -103,7 +103,10 @@ fn put(export: &Export, folder: &Path, files: Option<Vec<OutputEntry>>) -> Resul
         ));
         return Ok(());
     };
-    to_folder(&files, folder)?;
+    to_folder(&files, folder, &|_| match signals::status() {
+        None => Ok(()),
+        Some(_) => Err(std::io::Error::other("cancelled")),
+    })?;
     say(&format!("exported {} to {}", export.name, folder.display()));
     Ok(())
 }

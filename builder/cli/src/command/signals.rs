@@ -49,7 +49,7 @@ async fn serve(cancel: &Cancel, engine: &Engine) {
     let status = next(&mut interrupt, &mut terminate).await;
     STATUS.store(status, Ordering::SeqCst);
     say("cancelling");
-    engine.client().close();
+    engine.close();
     cancel.cancel();
     let again = next(&mut interrupt, &mut terminate);
     let status = tokio::time::timeout(GRACE, again).await.unwrap_or(status);

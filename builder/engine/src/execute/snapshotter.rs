@@ -11,7 +11,6 @@ use kiln_tree::TreeRoot;
 
 use crate::engine::Engine;
 use crate::execute::view::{Layer, View};
-use crate::solve::meter::Meter;
 use crate::solve::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::solve::step::Shared;
 use crate::{EngineError, EventSink, parallel};
@@ -69,7 +68,7 @@ impl Engine {
             return Ok(tree);
         }
         let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
-        let _alone = self.store.lock_step(&key, &|| false)?;
+        let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
         if let Some(tree) = self.known_tree(layer)? {
             return Ok(tree);
         }
@@ -81,7 +80,7 @@ impl Engine {
             whiteouts: true,
         };
         let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
-        let meter = Meter::new(events, name, Some(blob.size));
+        let meter = self.meter(events, name, Some(blob.size));
         let unpacked = host::open(&blob.path)
             .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|source| EngineError::Output {
@@ -108,7 +107,7 @@ impl Engine {
             return Ok(blob);
         }
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
-        let meter = Meter::new(events, name, Some(layer.size));
+        let meter = self.meter(events, name, Some(layer.size));
         let mut writer = self.store.blob_writer()?;
         let tell = |done| meter.set(done);
         self.client

@@ -16,7 +16,6 @@ use crate::export::annotation::{Annotations, IndexAnnotations};
 use crate::export::layering::{LayerContent, LayerPlan, PlannedLayer, content_size};
 use crate::export::media_types::MediaTypes;
 use crate::share::{Distant, InlineCache};
-use crate::solve::meter::Meter;
 use crate::solve::scheduler::Solved;
 use crate::solve::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::{EngineError, EventSink, parallel};
@@ -238,7 +237,7 @@ impl Engine {
     ) -> Result<LayerBlob, EngineError> {
         let options = making.options;
         let latest = options.latest();
-        let meter = Meter::new(making.events, making.name.as_str(), Some(content.size()));
+        let meter = self.meter(making.events, making.name.as_str(), Some(content.size()));
         let fail = |source| EngineError::Output {
             what: "a layer".to_owned(),
             source,
@@ -247,7 +246,7 @@ impl Engine {
         let encoded = encode(
             content.entries(),
             &|entry: &Entry| {
-                meter.add(content_size(entry));
+                meter.advance(content_size(entry))?;
                 content.open(entry)
             },
             options.codec,

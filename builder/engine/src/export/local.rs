@@ -3,22 +3,26 @@
 use std::io;
 use std::path::Path;
 
-use kiln_graph::{Entry, ImagePath, Node};
+use kiln_graph::{Digest, Entry, ImagePath, Node};
 use kiln_image::layer::ContentChanged;
-use kiln_tree::TreeRoot;
-use kiln_tree::host;
+use kiln_tree::{Progress, TreePath, TreeRoot, host};
 use rustix::fs::FileType;
 
 use crate::export::output::OutputEntry;
 
 /// Writes files into a directory, which is made when missing, over what an earlier output left
 /// there. Links in it that were left are replaced, never followed. Files belong to the caller;
-/// modes and times are the image's. Returns the paths of what can't be there: devices that the
+/// modes and times are the image's. A file is seen when it is whole; what an earlier output left
+/// stays until then. Returns the paths of what can't be there: devices that the
 /// caller may not make, and sockets.
 ///
 /// # Errors
-/// When a file can't be read or written.
-pub fn write_folder(files: &[OutputEntry], folder: &Path) -> io::Result<Vec<ImagePath>> {
+/// When a file can't be read or written, and what `progress` says.
+pub fn write_folder(
+    files: &[OutputEntry],
+    folder: &Path,
+    progress: Progress<'_>,
+) -> io::Result<Vec<ImagePath>> {
     host::create_dir_all(folder)?;
     let root = TreeRoot::at(folder);
     let mut left_out = Vec::new();
@@ -27,8 +31,7 @@ pub fn write_folder(files: &[OutputEntry], folder: &Path) -> io::Result<Vec<Imag
             make_directory(&root, &entry.path)?;
             continue;
         }
-        make_room(&root, &entry.path)?;
-        if !write_one(&root, entry, place)? {
+        if !write_one(&root, entry, place, progress)? {
             left_out.push(entry.path.clone());
         }
     }
@@ -70,16 +73,20 @@ fn make_room(root: &TreeRoot, path: &ImagePath) -> io::Result<()> {
 }
 
 /// Whether it could be made.
-fn write_one(root: &TreeRoot, entry: &Entry, place: &kiln_tree::TreePath) -> io::Result<bool> {
+fn write_one(
+    root: &TreeRoot,
+    entry: &Entry,
+    place: &TreePath,
+    progress: Progress<'_>,
+) -> io::Result<bool> {
+    if let Node::File { digest, .. } = &entry.node {
+        let aside = aside(&entry.path);
+        let written = write_file(root, entry, *digest, (place, &aside), progress);
+        written.inspect_err(|_| _ = root.remove(&aside))?;
+        return Ok(true);
+    }
+    make_room(root, &entry.path)?;
     match &entry.node {
-        Node::File { digest, .. } => {
-            let copied = place.copy_to(root, &entry.path)?;
-            kiln_tree::set_file_attributes(&copied.target, &plain(entry), false)?;
-            if root.digest(&entry.path).ok() != Some(*digest) {
-                return Err(ContentChanged(entry.path.to_string()).into());
-            }
-            Ok(true)
-        }
         Node::HardLink { to } => {
             root.link(&entry.path, &root.join(to.clone()))?;
             Ok(true)
@@ -94,6 +101,30 @@ fn write_one(root: &TreeRoot, entry: &Entry, place: &kiln_tree::TreePath) -> io:
             Ok(made)
         }
     }
+}
+
+/// A name beside a path for a file that isn't whole yet.
+fn aside(path: &ImagePath) -> ImagePath {
+    let name = format!(".kiln-{}", std::process::id());
+    path.parent().unwrap_or_else(ImagePath::root).join(name)
+}
+
+fn write_file(
+    root: &TreeRoot,
+    entry: &Entry,
+    digest: Digest,
+    (place, aside): (&TreePath, &ImagePath),
+    progress: Progress<'_>,
+) -> io::Result<()> {
+    if root.find(aside)?.is_some() {
+        root.remove(aside)?;
+    }
+    let copied = place.copy_telling(root, aside, progress)?;
+    kiln_tree::set_file_attributes(&copied.target, &plain(entry), false)?;
+    if root.digest(aside).ok() != Some(digest) {
+        return Err(ContentChanged(entry.path.to_string()).into());
+    }
+    root.rename(aside, &root.join(entry.path.clone()))
 }
 
 /// What was left out of an output, in words; nothing when nothing was.

@@ -16,7 +16,6 @@ use kiln_share::{CacheTrust, Remote, RemoteManifest, RemotePart, RemoteRecord, R
 use kiln_tree::host;
 
 use crate::engine::Engine;
-use crate::solve::meter::Meter;
 use crate::solve::snapshot::{LayerRef, Snapshot};
 use crate::solve::step::{Filed, Shared, Usable};
 use crate::{EngineError, EventSink};
@@ -248,7 +247,7 @@ impl Engine {
             return Ok(tree);
         }
         let key = StepKey(id.0);
-        let _alone = self.store.lock_step(&key, &|| false)?;
+        let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
         if let Some(tree) = self.store.tree(&id)? {
             return Ok(tree);
         }
@@ -260,7 +259,7 @@ impl Engine {
             whiteouts: true,
         };
         let name = format!("unpack from cache {}", &distant.tree.layer.blob.hex()[..12]);
-        let meter = Meter::new(events, name, Some(blob.size));
+        let meter = self.meter(events, name, Some(blob.size));
         let unpacked = host::open(&blob.path)
             .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|error| broken(distant, &error.to_string()))?;
@@ -312,7 +311,7 @@ impl Engine {
             return Ok(blob);
         }
         let name = format!("pull from cache {}", &layer.blob.hex()[..12]);
-        let meter = Meter::new(events, name, Some(layer.size));
+        let meter = self.meter(events, name, Some(layer.size));
         self.distant_blob(distant, &layer.blob, layer.size, &|done| meter.set(done))
     }
 

@@ -1,6 +1,6 @@
 //! Tells of a transfer as it goes on, no more often than a display can show.
 
-use std::io::{Read, Result, Write};
+use std::io::{Error, Read, Result, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub struct Meter<'a> {
     total: Option<u64>,
     done: AtomicU64,
     told: Mutex<Instant>,
+    stop: Box<dyn Fn() -> bool + Send + Sync + 'a>,
 }
 
 impl std::fmt::Debug for Meter<'_> {
@@ -37,9 +38,29 @@ impl<'a> Meter<'a> {
             total,
             done: AtomicU64::new(0),
             told: Mutex::new(Instant::now()),
+            stop: Box::new(|| false),
         };
         meter.tell(0, false);
         meter
+    }
+
+    /// Ends the transfer with an error once `stop` says so.
+    #[must_use]
+    pub fn until(mut self, stop: impl Fn() -> bool + Send + Sync + 'a) -> Self {
+        self.stop = Box::new(stop);
+        self
+    }
+
+    /// Adds to the bytes that are done, unless the transfer is to end.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn advance(&self, bytes: u64) -> Result<()> {
+        if (self.stop)() {
+            return Err(Error::other("cancelled"));
+        }
+        self.add(bytes);
+        Ok(())
     }
 
     /// Adds to the bytes that are done.
@@ -100,13 +121,14 @@ pub struct Metered<'a, T> {
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.meter.add(count as u64);
+        self.meter.advance(count as u64)?;
         Ok(count)
     }
 }
 
 impl<W: Write> Write for Metered<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.meter.advance(0)?;
         let count = self.inner.write(bytes)?;
         self.meter.add(count as u64);
         Ok(count)

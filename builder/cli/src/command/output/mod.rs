@@ -11,8 +11,9 @@ use kiln_engine::{
 };
 use kiln_graph::{Node, Platform, Timestamp};
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
+use kiln_tree::Progress;
 
-use super::say;
+use super::{say, signals};
 use kiln::Error;
 pub(crate) use place::{check_directory, check_file};
 use place::{fail, write_file};
@@ -144,10 +145,10 @@ impl Job<'_> {
             }
             Form::Local => {
                 let all = self.all_files()?;
-                let _meter = self.meter("write", dest, size_of(&all));
+                let meter = self.meter("write", dest, size_of(&all));
                 for (platform, files) in all {
                     let folder = platform.map_or_else(|| dest.to_owned(), |name| dest.join(name));
-                    to_folder(&files, &folder)?;
+                    to_folder(&files, &folder, &|bytes| meter.advance(bytes))?;
                 }
             }
             Form::Image => tag(self.solved, &self.output.names, written)?,
@@ -175,7 +176,7 @@ impl Job<'_> {
     /// Tells of what is written.
     fn meter(&self, verb: &str, what: &Path, total: u64) -> Meter<'_> {
         let name = format!("{verb} {}", what.display());
-        Meter::new(self.events, name, Some(total))
+        Meter::new(self.events, name, Some(total)).until(|| signals::status().is_some())
     }
 
     fn archive(&self, dest: &Path, images: &[Image]) -> Result<(), Error> {
@@ -183,7 +184,8 @@ impl Job<'_> {
         let meter = self.meter("write", dest, archive.size());
         match self.output.form {
             Form::Oci if self.output.as_directory => {
-                let written = kiln_image::write_oci_directory(&archive, dest);
+                let progress = |bytes| meter.advance(bytes);
+                let written = kiln_image::write_oci_directory(&archive, dest, &progress);
                 written.map_err(|source| fail(dest, source))
             }
             Form::Oci => write_file(dest, &meter, |out| write_oci_archive(&archive, out)),
@@ -196,7 +198,7 @@ impl Job<'_> {
         let folder = self.solved.scratch_folder()?;
         let path = folder.join("image.tar");
         let meter = Meter::new(self.events, "load into Docker", Some(archive.size()));
-        let quiet = Meter::new(&|_| {}, "", None);
+        let quiet = Meter::new(&|_| {}, "", None).until(|| signals::status().is_some());
         let loaded =
             write_file(&path, &quiet, |out| write_docker_archive(&archive, out)).and_then(|()| {
                 let sent = |bytes| meter.set(bytes);
@@ -238,9 +240,13 @@ impl Job<'_> {
 /// Writes files into a folder, and says what could not be written.
 ///
 /// # Errors
-/// When a file can't be read or written.
-pub(crate) fn to_folder(files: &[OutputEntry], folder: &Path) -> Result<(), Error> {
-    let left_out = write_folder(files, folder).map_err(|source| fail(folder, source))?;
+/// When a file can't be read or written, and what `progress` says.
+pub(crate) fn to_folder(
+    files: &[OutputEntry],
+    folder: &Path,
+    progress: Progress<'_>,
+) -> Result<(), Error> {
+    let left_out = write_folder(files, folder, progress).map_err(|source| fail(folder, source))?;
     if let Some(text) = left_out_warning(&left_out, folder) {
         say(&format!("WARNING: {text}"));
     }

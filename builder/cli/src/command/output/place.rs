@@ -6,6 +6,7 @@ use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_engine::{EngineError, Meter};
+use kiln_tree::host;
 
 use kiln::Error;
 
@@ -25,7 +26,7 @@ pub(crate) fn check_file(what: &str, path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let aside = aside(path);
-    let tried = File::create(&aside).and_then(|_| std::fs::remove_file(&aside));
+    let tried = try_at(&aside);
     tried.map_err(|source| cannot_write(what, path, source))
 }
 
@@ -42,12 +43,18 @@ pub(crate) fn check_directory(what: &str, path: &Path) -> Result<(), Error> {
     }
     let made = std::fs::create_dir_all(path).and_then(|()| {
         let aside = path.join(format!(".kiln-{}", std::process::id()));
-        File::create(&aside).and_then(|_| std::fs::remove_file(&aside))
+        try_at(&aside)
     });
     for directory in missing {
         _ = std::fs::remove_dir(directory);
     }
     made.map_err(|source| cannot_write(what, path, source))
+}
+
+/// Makes a file and removes it, following no link. What lies there was left by a process that died.
+fn try_at(aside: &Path) -> std::io::Result<()> {
+    _ = std::fs::remove_file(aside);
+    File::create_new(aside).and_then(|_| std::fs::remove_file(aside))
 }
 
 fn refuse_terminal(what: &str) -> Result<(), Error> {
@@ -99,22 +106,19 @@ pub(super) fn write_file(
         let mut out = meter.writer(std::io::stdout().lock());
         return write(&mut out).map_err(|source| fail(dest, source));
     }
-    let buffered = |file: File| {
+    let buffered = |file: &mut File| {
         let mut out = BufWriter::with_capacity(1 << 20, meter.writer(file));
         write(&mut out)?;
         out.flush()
     };
-    if is_special(dest) {
-        let written = File::options().write(true).open(dest).and_then(buffered);
-        return written.map_err(|source| fail(dest, source));
-    }
-    let aside = aside(dest);
-    let written = File::create(&aside).and_then(buffered);
-    let written = written.and_then(|()| std::fs::rename(&aside, dest));
-    written.map_err(|source| {
-        _ = std::fs::remove_file(&aside);
-        fail(dest, source)
-    })
+    let written = match is_special(dest) {
+        true => File::options()
+            .write(true)
+            .open(dest)
+            .and_then(|mut file| buffered(&mut file)),
+        false => host::replace(dest, buffered),
+    };
+    written.map_err(|source| fail(dest, source))
 }
 
 #[cfg(test)]

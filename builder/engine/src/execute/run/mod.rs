@@ -19,8 +19,7 @@ use kiln_graph::{
 use kiln_sandbox::{
     Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
 };
-use kiln_tree::TreeRoot;
-use kiln_tree::host;
+use kiln_tree::{TreeRoot, host};
 
 use crate::execute::run::leak::{Base, Changed, Finder};
 use crate::execute::snapshotter::view_of;
