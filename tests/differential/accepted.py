@@ -42,7 +42,22 @@ def _buildah_merges_modes_otherwise(case: Case, line: str, other: str) -> bool:
     return other == "buildah" and is_mode and any("--from=" in text for text in case.instructions)
 
 
+def _parents_of_the_whole_context(case: Case, line: str, other: str) -> bool:
+    """`COPY --parents .` fails in BuildKit; kiln copies the context (docs/differences.md)."""
+    failed = line.startswith("status: only right fails") and '"/": not found' in line
+    return failed and any("--parents" in text for text in case.instructions)
+
+
+def _nothing_matched_in_a_directory(case: Case, line: str, other: str) -> bool:
+    """A wildcard that matches nothing in a directory of the context: BuildKit fails unless another
+    instruction happens to need something of that directory (docs/differences.md)."""
+    failed = re.match(r"status: only right fails: .*lstat .*: no such file or directory", line)
+    return bool(failed) and any("*" in text or "[" in text or "?" in text for text in case.instructions)
+
+
 RULES: list[Rule] = [
+    _parents_of_the_whole_context,
+    _nothing_matched_in_a_directory,
     _buildkit_loses_attributes,
     _buildah_says_it_otherwise,
     _buildah_refuses_more,

@@ -249,3 +249,43 @@ fn times_are_rewritten_unless_they_are_to_be_kept() {
     let both = ["--rewrite-timestamp=false", "-o ,rewrite-timestamp=true"];
     assert!(time(&both).contains("2001-09-09 01:46"));
 }
+
+/// The names in each layer above the base's, as `tar` lists them.
+fn names_by_layer(space: &Space, args: &[&str]) -> Vec<String> {
+    let archive = space.path("names.tar").display().to_string();
+    let output = format!("type=oci,dest={archive},compression=uncompressed");
+    _ = space
+        .build(&[args, &["--no-cache", "-o", &output]].concat())
+        .ok();
+    let layout = space.path("names").display().to_string();
+    let script = "rm -rf \"$2\"; mkdir \"$2\"; cd \"$2\"; tar xf \"$1\"; digest() { sed 's/.*sha256://;s/\".*//'; }
+        manifest=blobs/sha256/$(grep -o '\"digest\":\"[^\"]*' index.json | head -1 | digest)
+        for layer in $(sed 's/.*\"layers\"//' \"$manifest\" | grep -o '\"digest\":\"[^\"]*' | digest | tail -n +2); do
+            echo $(tar tf blobs/sha256/$layer); done";
+    let listed = run("sh", &["-ec", script, "sh", &archive, &layout]).stdout;
+    listed.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_step_does_not_change_is_in_no_layer() {
+    let space = Space::new();
+    space.write("d/a", "1").write("d/b", "1");
+    space.write(
+        "Dockerfile",
+        format!(
+            "FROM {BUSYBOX}
+COPY d /w/
+COPY d /w/
+RUN chown -R 0:0 /w && chmod 755 /w && touch /w/new && rm /w/new
+RUN mv /w/a /w/c && mv /w/c /w/a
+RUN chown 5 /w/b
+COPY --link d /w/
+"
+        ),
+    );
+    let expected = ["w/ w/a w/b", "", "", "", "w/ w/b", "w/ w/a w/b"];
+    for isolation in ["namespaces", "chroot"] {
+        let names = names_by_layer(&space, &["--isolation", isolation]);
+        assert_eq!(names, expected, "{isolation}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Cache volumes: what they keep, how they are shared, how they travel.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -160,14 +161,17 @@ fn a_killed_step_leaves_a_volume_that_works() {
     let space = Space::new();
     space.write(
         "Dockerfile",
-        format!("FROM {BUSYBOX}\nRUN --mount=type=cache,id=v,target=/v,sharing=locked echo 1 > /v/n; sleep 60\n"),
+        format!("FROM {BUSYBOX}\nRUN --mount=type=cache,id=v,target=/v,sharing=locked echo 1 > /v/n; echo is written; sleep 60\n"),
     );
     let mut child = space
-        .command(&["build", "context"])
-        .stderr(Stdio::null())
+        .command(&["build", "context", "--progress", "plain"])
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let is_output =
+        |line: &std::io::Result<String>| line.as_ref().unwrap().ends_with(" is written");
+    assert!(lines.any(|line| is_output(&line)));
     child.kill().unwrap();
     _ = child.wait().unwrap();
     let (seen, _) = step(&space, "store", ",sharing=locked", "cat /v/n > /out", &[]);

@@ -76,9 +76,6 @@ pub enum Exit {
 pub struct Finished {
     /// How.
     pub exit: Exit,
-    /// Folders inside the root in which mount points were made and removed again: an overlay's
-    /// upper folder may have unchanged copies of them.
-    pub mount_parents: Vec<PathBuf>,
     /// What it used.
     pub usage: Usage,
 }
@@ -88,7 +85,6 @@ impl Finished {
     fn killed() -> Self {
         Self {
             exit: Exit::Killed,
-            mount_parents: Vec::new(),
             usage: Usage::default(),
         }
     }

@@ -155,7 +155,6 @@ fn a_step_that_does_nothing_changes_nothing() {
     assert_eq!(finished.exit, Exit::Code(0), "{text}");
     // BuildKit leaves these too.
     assert_eq!(place.upper(), ["/dev", "/proc", "/sys"]);
-    assert!(finished.mount_parents.contains(&PathBuf::from("/a/b")));
 }
 
 #[test]

@@ -6,5 +6,6 @@ pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod snapshotter;
 pub(crate) mod source;
+pub(crate) mod unchanged;
 pub(crate) mod view;
 pub(crate) mod volume;

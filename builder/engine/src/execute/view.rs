@@ -36,9 +36,9 @@ impl View {
         Self { layers }
     }
 
-    /// Whether it shows nothing at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.layers.iter().all(|layer| layer.manifest.is_empty())
+    /// Whether no step and no image made any of it: nothing but `scratch`.
+    pub(crate) fn is_scratch(&self) -> bool {
+        self.layers.is_empty()
     }
 
     /// The entry at a path, links not followed. Folders of several layers show the topmost.

@@ -20,7 +20,6 @@ mod usage;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
@@ -135,8 +134,10 @@ fn in_namespaces(
     let root = root::prepare(spec)?;
     let ended = command::start(order, &root, caller)
         .and_then(|started| outcome(started, caller, sweeper, &memory_kills));
-    let mount_parents = root.leave();
-    Ok(finished(ended?, mount_parents?))
+    let left = root.leave();
+    let exit = ended?;
+    left?;
+    Ok(finished(exit))
 }
 
 fn in_chroot(
@@ -151,8 +152,10 @@ fn in_chroot(
         outcome(started, caller, sweeper, &memory_kills)
     });
     // Also after a failure: what was lent must come back.
-    let mount_parents = root.leave();
-    Ok(finished(ended?, mount_parents?))
+    let left = root.leave();
+    let exit = ended?;
+    left?;
+    Ok(finished(exit))
 }
 
 /// Waits for the command, and has all that it started ended.
@@ -174,10 +177,9 @@ fn outcome(
     exit
 }
 
-fn finished(exit: Exit, mount_parents: Vec<PathBuf>) -> Report {
+fn finished(exit: Exit) -> Report {
     Report::Finished(Finished {
         exit,
-        mount_parents,
         usage: usage::of_children(),
     })
 }

@@ -1,7 +1,7 @@
 //! The root: mounts it and everything in it, enters it, cleans up afterwards.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
@@ -98,14 +98,13 @@ impl Inside for Prepared {
 impl Prepared {
     /// Makes what the command could write read-only, unmounts what lies in the root and removes the
     /// mount points that were made for it. The command, and all that it started, must have ended.
-    pub(crate) fn leave(mut self) -> Result<Vec<PathBuf>, Failure> {
+    pub(crate) fn leave(mut self) -> Result<(), Failure> {
         seal(self.targets.writable())?;
         for target in self.targets.opened().iter().rev() {
             _ = unmount(target, UnmountFlags::DETACH);
         }
-        let parents = self.targets.clean_up();
-        seal([self.targets.root()])?;
-        Ok(parents)
+        self.targets.clean_up();
+        seal([self.targets.root()])
     }
 }
 

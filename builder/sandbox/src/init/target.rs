@@ -24,7 +24,6 @@ pub(crate) enum Shape {
 pub(crate) struct Targets {
     root: OwnedFd,
     made: Vec<(OwnedFd, PathBuf, Shape)>,
-    parents: Vec<PathBuf>,
     opened: Vec<PathBuf>,
     writable: Vec<OwnedFd>,
 }
@@ -34,7 +33,6 @@ impl Targets {
         Self {
             root,
             made: Vec::new(),
-            parents: Vec::new(),
             opened: Vec::new(),
             writable: Vec::new(),
         }
@@ -155,16 +153,15 @@ impl Targets {
             }
         }
         let made = openat(&parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        self.parents.extend(path.parent().map(Path::to_owned));
         if !STAYING.iter().any(|staying| path == Path::new(staying)) {
             self.made.push((parent, name.to_owned(), shape));
         }
         Ok(made)
     }
 
-    /// Removes what was made, where it is still empty; returns the folders it was made in. All
-    /// that was mounted on it must be unmounted.
-    pub(crate) fn clean_up(&mut self) -> Vec<PathBuf> {
+    /// Removes what was made, where it is still empty. All that was mounted on it must be
+    /// unmounted.
+    pub(crate) fn clean_up(&mut self) {
         for (parent, name, shape) in self.made.iter().rev() {
             match shape {
                 Shape::Folder => _ = unlinkat(parent.as_fd(), name, AtFlags::REMOVEDIR),
@@ -174,7 +171,6 @@ impl Targets {
                 Shape::File => {}
             }
         }
-        std::mem::take(&mut self.parents)
     }
 }
 

@@ -8,8 +8,8 @@ use crate::execute::view::View;
 
 /// Numbers for an owner; `None`: as the source has it.
 ///
-/// As in BuildKit, a name that the tree doesn't know is root's, but in a tree without any files names
-/// can't be looked up. `root` always is 0.
+/// As in BuildKit, a name that the tree doesn't know is root's, but in `scratch`, before any
+/// step, names can't be looked up. `root` always is 0.
 pub(super) fn owner_ids(
     owner: Option<&Owner>,
     base: &View,
@@ -21,14 +21,14 @@ pub(super) fn owner_ids(
     };
     let (uid, user_gid) = match number(user)? {
         Some(uid) => (uid, uid),
-        None if base.is_empty() => return Err(NoSuchUser::User(user.clone()).into()),
+        None if base.is_scratch() => return Err(NoSuchUser::User(user.clone()).into()),
         None => find_user(user, &base.text("/etc/passwd"))?.unwrap_or_default(),
     };
     let gid = match group {
         None => user_gid,
         Some(group) => match number(group)? {
             Some(gid) => gid,
-            None if base.is_empty() => return Err(NoSuchUser::Group(group.clone()).into()),
+            None if base.is_scratch() => return Err(NoSuchUser::Group(group.clone()).into()),
             None => find_group(group, &base.text("/etc/group"))?.unwrap_or(user_gid),
         },
     };

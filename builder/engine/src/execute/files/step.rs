@@ -8,6 +8,7 @@ use kiln_graph::{Digest, FileAction, Files, Op, Step, TreeId};
 use crate::EngineError;
 use crate::execute::files::{Surroundings, apply};
 use crate::execute::run::now;
+use crate::execute::unchanged::without_unchanged;
 use crate::execute::view::{Layer, View};
 use crate::solve::snapshot::StepResult;
 use crate::solve::step::Shared;
@@ -49,7 +50,8 @@ impl Shared<'_> {
             source,
         })?;
         drop(around);
-        Ok(self.engine.store.commit(staging, applied.manifest)?)
+        let manifest = without_unchanged(applied.manifest, &base, staging.root());
+        Ok(self.engine.store.commit(staging, manifest)?)
     }
 
     fn as_snapshot(&self, result: &StepResult) -> Result<StepResult, EngineError> {

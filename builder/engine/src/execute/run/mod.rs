@@ -151,7 +151,7 @@ impl Shared<'_> {
         if let Err(EngineError::Cancelled) = ended {
             return Err(EngineError::Cancelled);
         }
-        let (staging, manifest) = self.changes(staging, started, &base, &finished, ways)?;
+        let (staging, manifest) = self.changes(staging, started, &base, ways)?;
         self.check_leaks(step, &held, &base, &manifest, &staging, started)?;
         let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
         let tree = self.engine.store.commit(staging, manifest)?;

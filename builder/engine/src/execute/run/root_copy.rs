@@ -10,6 +10,7 @@ use kiln_tree::upper::{self, UpperOptions};
 
 use crate::EngineError;
 use crate::engine::Engine;
+use crate::execute::unchanged::is_same;
 use crate::execute::view::View;
 
 impl Engine {
@@ -98,13 +99,6 @@ fn difference(before: &Manifest, after: &Manifest) -> Manifest {
             }),
     );
     with_first_names(with_folders(changed, after), after)
-}
-
-fn is_same(was: &Entry, is: &Entry) -> bool {
-    let folders = was.is_directory() && is.is_directory();
-    let attributes =
-        (was.mode, was.uid, was.gid, &was.xattrs) == (is.mode, is.uid, is.gid, &is.xattrs);
-    attributes && (folders || (was.node == is.node && was.mtime == is.mtime))
 }
 
 /// Whether a path is gone while its folder is still there.

@@ -176,16 +176,16 @@ impl Guests {
     }
 
     /// Takes everything out again, the last first, and puts back what was there before. All is
-    /// tried, whatever fails; returns the folders that had been made on the way.
-    pub(crate) fn leave(mut self) -> Result<Vec<PathBuf>, Failure> {
+    /// tried, whatever fails.
+    pub(crate) fn leave(mut self) -> Result<(), Failure> {
         let mut failed = None;
         for guest in std::mem::take(&mut self.guests).into_iter().rev() {
             if let Err(failure) = self.take_out(guest) {
                 failed.get_or_insert(failure);
             }
         }
-        let parents = self.targets.clean_up();
-        failed.map_or(Ok(parents), Err)
+        self.targets.clean_up();
+        failed.map_or(Ok(()), Err)
     }
 
     fn take_out(&mut self, guest: Guest) -> Result<(), Failure> {
