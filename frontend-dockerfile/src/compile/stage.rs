@@ -75,6 +75,11 @@ impl StageState {
             root: start.root,
             config: start.config,
             history: start.history,
+            env_size: start
+                .env
+                .iter()
+                .map(|(name, value)| in_environment(name, value))
+                .sum(),
             env: start.env,
             env_is_known: start.env_is_known,
             args: start.args,
@@ -86,7 +91,6 @@ impl StageState {
             workdir_set: start.workdir_set,
             captured,
             config_env: HashMap::new(),
-            env_size: 0,
         }
     }
 
@@ -147,9 +151,9 @@ impl StageState {
     /// In words, when all variables together become too large.
     pub(crate) fn set_env(&mut self, name: &str, value: &str) -> Result<(), String> {
         let old = self.env.insert(name.to_owned(), value.to_owned());
-        self.env_size += name.len() + value.len() + 2;
+        self.env_size += in_environment(name, value);
         if let Some(old) = old {
-            self.env_size -= name.len() + old.len() + 2;
+            self.env_size -= in_environment(name, &old);
         }
         match self.env_size > MAX_ENVIRONMENT {
             true => Err(format!(
@@ -170,4 +174,9 @@ impl StageState {
         let history: usize = lines.map(|line| line.created_by.len() + 100).sum();
         history + self.env_size
     }
+}
+
+/// The bytes that a variable takes in a process's environment.
+fn in_environment(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 2
 }

@@ -237,7 +237,7 @@ fn copy_one(
     around: &Surroundings<'_>,
     place: &mut Place<'_>,
 ) -> Result<(), FilesError> {
-    let top = top_path(selected, copy, changes, place, source)?;
+    let top = top_path(selected, copy, changes, place)?;
     let mut jobs = Vec::new();
     let mut links = Links::of(source, selected);
     for relative in &selected.entries {
@@ -258,8 +258,9 @@ fn copy_one(
         }
         match entry.node {
             // The destination is no copy of the source, but it gets its time, as in BuildKit.
-            Node::Directory { .. } if is_top && !copy.parents => {
-                place.set_time(&entry.path, entry.mtime);
+            Node::Directory { .. } if is_top => place.set_time(&entry.path, entry.mtime),
+            Node::Directory { .. } if selected.parents.binary_search(relative).is_ok() => {
+                put_parent(entry, found.entry.mode, place)?;
             }
             Node::Directory { .. } => put_folder(entry, place)?,
             Node::File { .. } | Node::HardLink { .. } => {
@@ -330,6 +331,16 @@ fn put_folder(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
     place.put_folder(entry)
 }
 
+/// A directory that is taken for what is below it: one that is there gets the source's mode and
+/// nothing else, as in BuildKit.
+fn put_parent(entry: Entry, mode: u32, place: &mut Place<'_>) -> Result<(), FilesError> {
+    let there = place.get(&entry.path).filter(|there| there.is_directory());
+    match there.cloned() {
+        Some(there) => put_folder(Entry { mode, ..there }, place),
+        None => put_folder(entry, place),
+    }
+}
+
 fn parent_of(
     path: &ImagePath,
     changes: &Changes<'_>,
@@ -363,35 +374,8 @@ fn top_path(
     copy: &CopyFiles,
     changes: &Changes<'_>,
     place: &mut Place<'_>,
-    source: &View,
 ) -> Result<ImagePath, FilesError> {
     let new = changes.new_folder();
-    if copy.parents {
-        let dest = place.resolve(&copy.dest, true);
-        place.make_folders(&dest, new)?;
-        let skipped = selected
-            .parents
-            .first()
-            .map_or(0, |first| first.components().count() - 1);
-        for parent in &selected.parents {
-            let path = dest.join(
-                parent
-                    .components()
-                    .skip(skipped)
-                    .collect::<Vec<_>>()
-                    .join(&b'/'),
-            );
-            if let Some(found) = source.get(&source.resolve(parent, true)) {
-                let mut entry = Entry {
-                    path,
-                    ..found.entry.clone()
-                };
-                changes.apply(&mut entry);
-                put_folder(entry, place)?;
-            }
-        }
-        return Ok(dest.join(&selected.name));
-    }
     if !selected.is_directory {
         return destination(place, &copy.dest, copy.to_directory, &selected.name, new);
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod owner;
+mod parents;
 mod place;
 mod select;
 mod step;
@@ -20,6 +21,12 @@ pub enum FilesError {
     /// A source isn't there.
     #[error("\"{0}\": not found; check its spelling, the build context and .dockerignore")]
     NotFound(String),
+    /// Links lead to each other, or there are too many.
+    #[error("\"{path}\": too many levels of symbolic links")]
+    LinkLoop {
+        /// The source.
+        path: ImagePath,
+    },
     /// A pattern can't be read.
     #[error("{0}")]
     Pattern(#[from] kiln_graph::pattern::BadPattern),

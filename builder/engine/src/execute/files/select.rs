@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry::{Occupied, Vacant};
 
 use kiln_graph::encode::Encoder;
-use kiln_graph::pattern::{Matcher, has_wildcard, matches, matches_deep};
+use kiln_graph::pattern::{Matcher, has_wildcard, matches};
 use kiln_graph::{ContentDigest, CopyFiles, Entry, ImagePath, Node};
 
-use super::FilesError;
+use super::{FilesError, parents};
 use crate::execute::view::{Found, View};
 
 /// Bumped whenever the digest of a selection is made otherwise.
@@ -24,7 +24,7 @@ pub(crate) struct Selected {
     pub(crate) root: ImagePath,
     /// Its name in a destination folder; empty: its content goes there directly.
     pub(crate) name: Vec<u8>,
-    /// Folders above it that are made again below the destination (`--parents`).
+    /// Which of the entries are directories that are taken only for what is below them (`--parents`).
     pub(crate) parents: Vec<ImagePath>,
     /// What is taken, with paths relative to `root`; a folder before what it holds.
     pub(crate) entries: Vec<ImagePath>,
@@ -37,82 +37,63 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
     let exclude = Matcher::new(&copy.exclude)?;
     let mut all = Vec::new();
     for source in &copy.sources {
-        let (pivot, pattern) = if copy.parents {
-            split_pivot(source)
-        } else {
-            (0, clean(source))
-        };
-        let wildcard = has_wildcard(&pattern);
-        let paths = if wildcard {
-            expand(view, &pattern, copy.parents)?
-        } else {
-            vec![ImagePath::new(&pattern)]
+        if copy.parents {
+            all.append(&mut parents::select(view, source, &exclude)?);
+            continue;
+        }
+        let pattern = clean(source);
+        let paths = match has_wildcard(&pattern) {
+            true => expand(view, &pattern)?,
+            false => vec![ImagePath::new(&pattern)],
         };
         for path in paths {
-            let root = view.resolve(&path, true);
-            let is_directory = root.is_root()
-                || match view.get(&root) {
-                    Some(found) => found.entry.is_directory(),
-                    None if wildcard => continue,
-                    None => {
-                        return Err(FilesError::NotFound(format!(
-                            "/{}",
-                            pattern.trim_start_matches('/')
-                        )));
-                    }
-                };
-            all.push(one(view, copy, &path, root, is_directory, pivot, &exclude));
+            let root = followed(view, &path)?;
+            all.push(one(view, &path, root, &exclude));
         }
     }
     Ok(all)
 }
 
-fn one(
-    view: &View,
-    copy: &CopyFiles,
-    path: &ImagePath,
-    root: ImagePath,
-    is_directory: bool,
-    pivot: usize,
-    exclude: &Matcher,
-) -> Selected {
-    let mut parents = Vec::new();
-    let mut name = match is_directory {
+/// Where a source lies, links followed; also a link that a wildcard matched must lead somewhere.
+pub(super) fn followed(view: &View, path: &ImagePath) -> Result<ImagePath, FilesError> {
+    let root = view.resolve(path, true);
+    if root.is_root() {
+        return Ok(root);
+    }
+    match view.get(&root).map(|found| &found.entry.node) {
+        None => Err(FilesError::NotFound(path.to_string())),
+        Some(Node::Symlink { .. }) => Err(FilesError::LinkLoop { path: path.clone() }),
+        Some(_) => Ok(root),
+    }
+}
+
+fn one(view: &View, path: &ImagePath, root: ImagePath, exclude: &Matcher) -> Selected {
+    let found = view.get(&root);
+    let is_directory = root.is_root() || found.is_some_and(|found| found.entry.is_directory());
+    let name = match is_directory {
         true => Vec::new(),
         false => path.file_name().unwrap_or_default().to_vec(),
     };
-    if copy.parents {
-        let parts: Vec<&[u8]> = path.components().collect();
-        for end in pivot + 1..parts.len() {
-            parents.push(ImagePath::new(parts[..end].join(&b'/')));
-        }
-        name = parts.get(pivot..).unwrap_or_default().join(&b'/');
-    }
-    let base = if copy.parents {
-        ImagePath::root()
-    } else {
-        root.clone()
-    };
     let mut entries = Vec::new();
     for found in view.below(&root) {
-        let from_base = found.entry.path.strip_prefix(&base).unwrap_or_default();
-        let from_root = found.entry.path.strip_prefix(&root).unwrap_or_default();
+        let relative = found.entry.path.strip_prefix(&root).unwrap_or_default();
         // What a source names itself is not tested, only what is below it.
-        let excluded = !from_base.is_empty() && exclude.excludes(from_base);
+        let excluded = !relative.is_empty() && exclude.excludes(relative);
         if !excluded && !matches!(found.entry.node, Node::Socket) {
-            entries.push(ImagePath::new(from_root));
+            entries.push(ImagePath::new(relative));
         }
     }
     Selected {
         root,
         name,
-        parents,
+        parents: Vec::new(),
         entries,
         is_directory,
     }
 }
 
-fn clean(source: &str) -> String {
+/// A source without what leads nowhere else.
+pub(super) fn clean(source: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in source.split('/') {
         match part {
@@ -124,31 +105,10 @@ fn clean(source: &str) -> String {
     parts.join("/")
 }
 
-/// `a/./b`: the number of components before the pivot, and the path without it.
-fn split_pivot(source: &str) -> (usize, String) {
-    let inside = source.trim_start_matches("./").trim_start_matches('/');
-    match inside.split_once("/./") {
-        Some((before, after)) => {
-            let before = clean(before);
-            let count = before.split('/').filter(|part| !part.is_empty()).count();
-            (count, format!("{before}/{}", clean(after)))
-        }
-        None => (0, clean(inside)),
-    }
-}
-
 /// The paths that a pattern matches, in path order.
-fn expand(view: &View, pattern: &str, deep: bool) -> Result<Vec<ImagePath>, FilesError> {
+pub(super) fn expand(view: &View, pattern: &str) -> Result<Vec<ImagePath>, FilesError> {
     // A bad pattern is an error even where nothing is compared with it.
     matches(pattern, b"")?;
-    if deep && pattern.contains("**") {
-        let all = view.below(&ImagePath::root());
-        let paths = all.iter().map(|found| &found.entry.path);
-        return Ok(paths
-            .filter(|path| matches_deep(pattern, path.relative_bytes()))
-            .cloned()
-            .collect());
-    }
     let mut at = vec![ImagePath::root()];
     let mut is_fixed = true;
     for part in pattern.split('/') {
@@ -165,11 +125,12 @@ fn expand(view: &View, pattern: &str, deep: bool) -> Result<Vec<ImagePath>, File
             } else {
                 let path = folder.join(part.replace('\\', ""));
                 let real = view.resolve(&path, true);
-                next.extend(view.get(&real).map(|_| path));
+                let is_there = real.is_root() || view.get(&real).is_some();
+                next.extend(is_there.then_some(path));
             }
         }
         // A wildcard may match nothing, but the directory before it is named.
-        if is_fixed && next.is_empty() && !deep {
+        if is_fixed && next.is_empty() {
             return Err(FilesError::NotFound(format!("/{pattern}")));
         }
         at = next;
