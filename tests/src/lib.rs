@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-pub use pod::{Bundle, Pod};
+pub use pod::{Bundle, Cgroup, Pod};
 pub use program::compile;
 pub use registry::Registry;
 pub use s3::{KEY, S3, SECRET};

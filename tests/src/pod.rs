@@ -61,8 +61,23 @@ pub struct Pod {
     pub user_namespace: bool,
     /// Whether its root is read-only, so that only the volumes can be written.
     pub read_only: bool,
-    /// Whether it sees control groups.
-    pub cgroup: bool,
+    /// Which control groups it sees.
+    pub cgroup: Cgroup,
+    /// Whether mounts are refused though namespaces are not, as by Docker's AppArmor profile.
+    pub mounts_refused: bool,
+}
+
+/// Control groups as a container sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cgroup {
+    /// What the host has.
+    Host,
+    /// One hierarchy for each controller.
+    V1,
+    /// One hierarchy.
+    V2,
+    /// None.
+    None,
 }
 
 impl Pod {
@@ -74,7 +89,8 @@ impl Pod {
         masked: true,
         user_namespace: false,
         read_only: false,
-        cgroup: true,
+        cgroup: Cgroup::Host,
+        mounts_refused: false,
     };
     /// Root without a system call filter.
     pub const ROOT_USERNS: Self = Self {
@@ -249,7 +265,7 @@ impl Bundle {
             linux["gidMappings"] = map;
         }
         linux["namespaces"] = namespaces.into();
-        linux["seccomp"] = filter(pod.filtered);
+        linux["seccomp"] = filter(pod);
         if !pod.masked {
             linux["maskedPaths"] = json!([]);
             linux["readonlyPaths"] = json!([]);
@@ -260,9 +276,10 @@ impl Bundle {
             other => other.to_owned(),
         };
         let mounts = config["mounts"].as_array_mut().unwrap();
-        if !pod.cgroup {
+        if pod.cgroup != Cgroup::Host {
             mounts.retain(|mount| mount["type"] != "cgroup" && mount["type"] != "cgroup2");
         }
+        mounts.extend(self.cgroup_mount(pod.cgroup));
         // In a user namespace that doesn't own the network there is no new sysfs.
         if pod.user_namespace {
             mounts.retain(|mount| mount["type"] != "sysfs" && mount["type"] != "cgroup");
@@ -271,6 +288,28 @@ impl Bundle {
             "destination": "/volume", "type": kind, "source": source, "options": options,
         }));
         config
+    }
+}
+
+impl Bundle {
+    /// A copy of what the other kind of host has: as far as kiln reads it.
+    fn cgroup_mount(&self, kind: Cgroup) -> Option<Value> {
+        let files: &[&str] = match kind {
+            Cgroup::Host | Cgroup::None => return None,
+            Cgroup::V1 => &["memory/memory.limit_in_bytes", "cpu/cpu.shares"],
+            Cgroup::V2 => &["cgroup.controllers", "cgroup.procs"],
+        };
+        let folder = self.path("cgroup");
+        for file in files {
+            let path = folder.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let options = ["rbind", "ro"];
+        let source = folder.display().to_string();
+        Some(json!({
+            "destination": "/sys/fs/cgroup", "type": "bind", "source": source, "options": options,
+        }))
     }
 }
 
@@ -285,11 +324,22 @@ fn capabilities(pod: Pod) -> Value {
     json!({ "bounding": all, "effective": all, "permitted": all })
 }
 
-fn filter(refuses: bool) -> Value {
-    if !refuses {
+fn filter(pod: Pod) -> Value {
+    let refuse = |names: &[&str], errno: u32| json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno});
+    if pod.mounts_refused {
+        let mounts = [
+            "mount",
+            "umount2",
+            "fsmount",
+            "move_mount",
+            "open_tree",
+            "pivot_root",
+        ];
+        return json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refuse(&mounts, 13)] });
+    }
+    if !pod.filtered {
         return Value::Null;
     }
-    let refuse = |names: &[&str], errno: u32| json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno});
     let flag = 0x1000_0000;
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -6,7 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
-use kiln_tests::{BUSYBOX, Bundle, Pod, Run, Space};
+use kiln_tests::{BUSYBOX, Bundle, Cgroup, Pod, Run, Space};
 
 /// A build without RUN.
 fn copying() -> String {
@@ -164,7 +164,7 @@ fn read_only_roots_volumes_of_memory_and_no_control_groups() {
     for pod in [Pod::ROOT_DEFAULT, Pod::ROOT_USERNS, Pod::USER_USERNS] {
         let pod = Pod {
             read_only: true,
-            cgroup: false,
+            cgroup: Cgroup::None,
             ..pod
         };
         let memory: (&str, &[&str]) = ("tmpfs", &["rw", "mode=1777", "size=200m"]);

@@ -388,6 +388,7 @@ fn plain_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
+        .dns_resolver(crate::host_name::Resolver)
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
 }
 

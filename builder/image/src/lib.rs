@@ -17,6 +17,7 @@ mod document;
 mod documents;
 mod download;
 mod error;
+mod host_name;
 mod image_name;
 pub mod layer;
 mod layout;

@@ -15,8 +15,9 @@ use rustix::process::{getegid, geteuid, getpid};
 
 use crate::SandboxError;
 use crate::capability::{Capabilities, Capability};
+use crate::init::make_private;
 use crate::isolation::{Isolation, IsolationChoice, Privileges};
-use crate::refusal::{Refusal, apparmor_restricts};
+use crate::refusal::Refusal;
 
 /// Which ids there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,16 @@ fn ids_of_map(map: &str) -> Option<u32> {
     Some(counts.into_iter().fold(0, u32::saturating_add))
 }
 
+/// Whether this process is in another user namespace than the machine's first.
+pub(crate) fn is_in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map");
+    map.is_ok_and(|map| is_of_a_user_namespace(&map))
+}
+
+fn is_of_a_user_namespace(map: &str) -> bool {
+    ids_of_map(map).is_some_and(|ids| ids != u32::MAX)
+}
+
 /// When a user namespace was refused.
 enum Refused {
     /// Nothing has changed.
@@ -111,9 +122,7 @@ enum Refused {
 
 fn make_user_namespace() -> Result<Identity, Refused> {
     // A namespace that turns out to be useless can't be left again.
-    if apparmor_restricts() {
-        try_in_a_child().map_err(Refused::Before)?;
-    }
+    try_in_a_child().map_err(Refused::Before)?;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let mut mapper = Mapper::start().map_err(Refused::Before)?;
     unshare().map_err(Refused::Before)?;
@@ -135,13 +144,16 @@ fn unshare() -> io::Result<()> {
     }
 }
 
-/// Makes a user namespace in a child, and there what a step needs.
+/// Makes a user namespace in a child, and there what a step needs: AppArmor lets a namespace be made
+/// whose map (Ubuntu from 23.10 on) or mounts (Docker's profile) it then refuses.
 fn try_in_a_child() -> io::Result<()> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     // SAFETY: the caller has no other threads, so the child may go on as usual.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        let done = unshare().and_then(|()| map_single(uid, gid));
+        let done = unshare()
+            .and_then(|()| map_single(uid, gid))
+            .and_then(|()| make_private());
         let errno = done.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EPERM), |()| 0);
         // SAFETY: ends the child at once, without the parent's exit handlers.
         unsafe { libc::_exit(errno) }
@@ -304,6 +316,8 @@ mod tests {
         assert_eq!(ids_of_map("0 0 4294967295\n"), Some(u32::MAX));
         assert_eq!(ids_of_map(""), None);
         assert_eq!(ids_of_map("broken\n"), None);
+        assert!(is_of_a_user_namespace(map));
+        assert!(!is_of_a_user_namespace("0 0 4294967295\n") && !is_of_a_user_namespace(""));
         assert_eq!(same_ids(map), "0 0 65536\n70000 70000 1000\n");
     }
 }

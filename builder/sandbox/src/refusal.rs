@@ -25,6 +25,8 @@ enum Cause {
     DebianSwitch,
     /// Ubuntu's `kernel.apparmor_restrict_unprivileged_userns`.
     AppArmor,
+    /// An AppArmor profile, as Docker gives to containers: it refuses mounts.
+    Profile,
     /// Something else.
     Other,
 }
@@ -37,6 +39,8 @@ struct Machine {
     max_user_namespaces: Option<String>,
     unprivileged_userns_clone: Option<String>,
     apparmor_restrict: Option<String>,
+    /// The AppArmor profile of this process: `unconfined`, or `NAME (enforce)`.
+    profile: Option<String>,
 }
 
 impl Machine {
@@ -53,7 +57,9 @@ impl Machine {
             seccomp: seccomp.map(|mode| mode.trim().to_owned()),
             max_user_namespaces: read("/proc/sys/user/max_user_namespaces"),
             unprivileged_userns_clone: read("/proc/sys/kernel/unprivileged_userns_clone"),
-            apparmor_restrict: read(APPARMOR_RESTRICT),
+            apparmor_restrict: read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+            profile: read("/proc/self/attr/apparmor/current")
+                .or_else(|| read("/proc/self/attr/current")),
         }
     }
 
@@ -63,6 +69,8 @@ impl Machine {
             Cause::Limit
         } else if is(&self.unprivileged_userns_clone, "0") {
             Cause::DebianSwitch
+        } else if errno == libc::EACCES && self.is_confined() {
+            Cause::Profile
         } else if is(&self.seccomp, "2") {
             Cause::Filter
         } else if is(&self.apparmor_restrict, "1") {
@@ -71,13 +79,11 @@ impl Machine {
             Cause::Other
         }
     }
-}
 
-const APPARMOR_RESTRICT: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-
-/// Whether user namespaces may be made and then be useless (Ubuntu from 23.10 on).
-pub(crate) fn apparmor_restricts() -> bool {
-    std::fs::read_to_string(APPARMOR_RESTRICT).is_ok_and(|text| text.trim() == "1")
+    fn is_confined(&self) -> bool {
+        let profile = self.profile.as_deref();
+        profile.is_some_and(|profile| profile.ends_with("(enforce)"))
+    }
 }
 
 impl Refusal {
@@ -116,6 +122,11 @@ impl Refusal {
                  kernel.apparmor_restrict_unprivileged_userns=0', or a profile for kiln that \
                  allows userns"
             }
+            Cause::Profile => {
+                "the container's AppArmor profile refuses them: in Kubernetes set the container's \
+                 securityContext.appArmorProfile.type to Unconfined, in Docker give --security-opt \
+                 apparmor=unconfined"
+            }
             Cause::Other => "the kernel refuses them; run kiln as root",
         }
     }
@@ -145,7 +156,12 @@ mod tests {
                 max_user_namespaces: some(max),
                 unprivileged_userns_clone: some(clone),
                 apparmor_restrict: some(apparmor),
+                profile: None,
             }
+        };
+        let confined = |profile: &str| Machine {
+            profile: Some(profile.to_owned()),
+            ..machine("2", "63000", "1", "")
         };
         let cases = [
             (machine("2", "63000", "", ""), libc::EPERM, Cause::Filter),
@@ -163,6 +179,17 @@ mod tests {
             ),
             (machine("0", "63000", "1", "0"), libc::EPERM, Cause::Other),
             (machine("", "", "", ""), libc::EINVAL, Cause::Other),
+            (
+                confined("docker-default (enforce)"),
+                libc::EACCES,
+                Cause::Profile,
+            ),
+            (
+                confined("docker-default (enforce)"),
+                libc::EPERM,
+                Cause::Filter,
+            ),
+            (confined("unconfined"), libc::EACCES, Cause::Filter),
         ];
         for (machine, errno, cause) in cases {
             assert_eq!(machine.cause(errno), cause, "{machine:?}");

@@ -37,6 +37,7 @@ use fail::{Context as _, Failure};
 pub(crate) use mount::make_read_only;
 pub use network::NAME_SERVER;
 use outcome::MemoryKills;
+pub(crate) use root::make_private;
 use sweep::Sweeper;
 
 /// The name under which a program is executed again to be the helper.

@@ -123,7 +123,8 @@ fn proc(shared: bool) -> Result<OwnedFd, Failure> {
     new_file_system("proc", &[], quiet).context("mount /proc")
 }
 
-fn make_private() -> std::io::Result<()> {
+/// Keeps this namespace's mounts from all others.
+pub(crate) fn make_private() -> std::io::Result<()> {
     let flags = libc::MS_REC | libc::MS_PRIVATE;
     let null = std::ptr::null();
     // SAFETY: the target is a C string; the other arguments may be null when only flags change.

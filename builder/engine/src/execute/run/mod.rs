@@ -66,6 +66,7 @@ impl Shared<'_> {
     ) -> Result<Tree, EngineError> {
         loop {
             let ways = self.ways(step)?;
+            let copied = self.copies_root(ways);
             let failed = match self.attempt(id, step, exec, inputs, ways) {
                 Err(EngineError::Sandbox {
                     source,
@@ -75,7 +76,7 @@ impl Shared<'_> {
                 other => return other,
             };
             let (source, name, location) = failed;
-            if !self.fall_back(ways, &source) {
+            if !self.fall_back(ways, copied, &source) {
                 return Err(EngineError::Sandbox {
                     source,
                     name,
@@ -99,15 +100,18 @@ impl Shared<'_> {
         Ok(ways)
     }
 
-    /// Whether there is another way, after what a step's preparation was refused.
-    fn fall_back(&self, ways: Ways, refused: &SandboxError) -> bool {
+    /// Whether there is another way, after what a step's preparation was refused that had a copied
+    /// root or none. Of several steps that are refused at once, the first says so.
+    fn fall_back(&self, ways: Ways, copied: bool, refused: &SandboxError) -> bool {
         if let SandboxError::Setup { what, reason, .. } = refused
             && what.contains("overlay")
-            && !self.without_overlay.swap(true, Ordering::SeqCst)
+            && !copied
         {
-            self.warn(&format!(
-                "overlayfs can't be used here ({reason}): steps copy their root, which is slower; 'kiln doctor' says more"
-            ));
+            if !self.without_overlay.swap(true, Ordering::SeqCst) {
+                self.warn(&format!(
+                    "overlayfs can't be used here ({reason}): steps copy their root, which is slower; 'kiln doctor' says more"
+                ));
+            }
             return true;
         }
         match self.engine.selection.fall_back(ways, refused) {

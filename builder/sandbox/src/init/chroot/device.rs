@@ -15,8 +15,7 @@ pub(super) fn bring(guests: &mut Guests) -> Result<(), Failure> {
     for (name, major, minor) in NODES {
         let device = rustix::fs::makedev(*major, *minor);
         let mode = Mode::from_raw_mode(0o666);
-        mknodat(&dev, *name, FileType::CharacterDevice, mode, device)
-            .context("make device nodes (that needs the capability CAP_MKNOD: in Kubernetes add MKNOD to the container's capabilities)")?;
+        mknodat(&dev, *name, FileType::CharacterDevice, mode, device).context(nodes_need())?;
     }
     for (points_to, name) in LINKS.iter().filter(|(_, name)| *name != "ptmx") {
         symlinkat(*points_to, &dev, *name).context("make /dev")?;
@@ -28,4 +27,17 @@ pub(super) fn bring(guests: &mut Guests) -> Result<(), Failure> {
     openat(&dev, "null", flags, Mode::empty())
         .map(drop)
         .context("open /dev/null in the store (is its file system mounted with nodev? Put KILN_ROOT on another volume)")
+}
+
+/// What was tried, with what it takes. Nobody makes device nodes in a user namespace but whoever may
+/// mount, which is then as confined as all else.
+fn nodes_need() -> &'static str {
+    match crate::identity::is_in_user_namespace() {
+        true => {
+            "make device nodes (in a container with a user namespace of its own steps need mounts instead: in Kubernetes, beside hostUsers: false, add SYS_ADMIN to the container's capabilities)"
+        }
+        false => {
+            "make device nodes (that needs the capability CAP_MKNOD: in Kubernetes add MKNOD to the container's capabilities)"
+        }
+    }
 }
