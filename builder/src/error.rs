@@ -66,6 +66,17 @@ pub enum Error {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// Something can't be attested or verified.
+    #[error(transparent)]
+    Attest(#[from] kiln_attest::AttestError),
+    /// The key wanted has not signed what is wanted.
+    #[error("{image}: no valid signature of this key for {what}")]
+    NotSigned {
+        /// The image.
+        image: String,
+        /// What is wanted.
+        what: String,
+    },
     /// An image breaks its policy.
     #[error("the image breaks its policy:\n  {}", .0.join("\n  "))]
     Policy(Vec<String>),
@@ -86,6 +97,7 @@ impl Error {
             Self::Toml(error) => error.fault(),
             Self::Engine(error) => error.fault(),
             Self::Store(error) => error.fault(),
+            Self::Attest(error) => error.fault(),
             Self::Image(error) => error.fault(),
             Self::BaseImage { source, .. } => source.fault(),
             Self::Secret(error) => error.fault(),
@@ -93,6 +105,7 @@ impl Error {
             Self::File { .. }
             | Self::NotLocked { .. }
             | Self::NotGiven { .. }
+            | Self::NotSigned { .. }
             | Self::Policy(_)
             | Self::NotReproducible(_)
             | Self::Usage(_) => Fault::User,

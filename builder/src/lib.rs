@@ -8,6 +8,7 @@
     reason = "opens files that the user names; trees are opened by kiln-tree"
 )]
 
+mod attest;
 mod build_file;
 mod config;
 mod context;
@@ -19,6 +20,11 @@ mod prepare;
 mod secret;
 mod select;
 
+pub use attest::{
+    AttestFlags, AttestOptions, Attested, BuildFacts, Finished, ListedAttestation,
+    ProvenanceOptions, Signer, Storage, Verified, list_attestations, publish, push_image,
+    verify_image,
+};
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;

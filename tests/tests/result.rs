@@ -290,7 +290,7 @@ fn flags_of_other_builders() {
     for (flag, says) in [
         ("--destination=a", "use -t NAME --push"),
         ("--memory=1g", "systemd-run"),
-        ("--provenance=mode=max", "--provenance=false is accepted"),
+        ("--provenance=mode=all", "use min or max"),
         ("--builder=other", "kiln is the builder"),
         ("--format=ozi", "use oci or docker"),
         ("--volume=/a:/b", "--build-context"),

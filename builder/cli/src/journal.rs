@@ -205,6 +205,14 @@ impl State {
 }
 
 impl Journal {
+    /// What is known of each step so far.
+    pub(crate) fn steps(&self) -> BTreeMap<StepRef, BuiltStep> {
+        let state = self.lock();
+        let steps = &state.record.steps;
+        let one = |(step, place): (&StepRef, &usize)| Some((*step, steps.get(*place)?.clone()));
+        state.places.iter().filter_map(one).collect()
+    }
+
     /// What has become of the steps so far.
     pub(crate) fn outcomes(&self) -> BTreeMap<StepRef, StepOutcome> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -88,7 +88,7 @@ impl Client {
         }))
     }
 
-    fn runtime(&self) -> &tokio::runtime::Runtime {
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.worker_threads(2).enable_all().build();
@@ -275,18 +275,7 @@ impl Client {
         headers: &[(&'static str, String)],
     ) -> Result<Vec<u8>, ImageError> {
         let answer = self.send_anywhere(reference, path, headers).await?;
-        let encoding = encoding(&answer);
-        let bytes = limited(answer, MOST_DOCUMENT)
-            .await
-            .map_err(|error| unreachable(reference, &error))?;
-        let bytes = match encoding.as_deref() {
-            Some("gzip" | "x-gzip") => bytes.and_then(|bytes| unzipped(&bytes)),
-            _ => bytes,
-        };
-        bytes.ok_or_else(|| ImageError::Document {
-            image: reference.to_string(),
-            reason: "a document is larger than any manifest may be".to_owned(),
-        })
+        read_document(reference, answer).await
     }
 
     /// Fetches a blob of an image; `progress` is told the bytes so far. The digest is the
@@ -478,6 +467,25 @@ pub(crate) fn wrong_digest(
         expected,
         actual,
     }
+}
+
+/// The bytes of a document that a registry sends.
+pub(crate) async fn read_document(
+    reference: &Reference,
+    answer: Response,
+) -> Result<Vec<u8>, ImageError> {
+    let encoding = encoding(&answer);
+    let bytes = limited(answer, MOST_DOCUMENT)
+        .await
+        .map_err(|error| unreachable(reference, &error))?;
+    let bytes = match encoding.as_deref() {
+        Some("gzip" | "x-gzip") => bytes.and_then(|bytes| unzipped(&bytes)),
+        _ => bytes,
+    };
+    bytes.ok_or_else(|| ImageError::Document {
+        image: reference.to_string(),
+        reason: "a document is larger than any manifest may be".to_owned(),
+    })
 }
 
 /// An answer's body; `None` when it is longer than `most` bytes, whatever it said before.

@@ -122,7 +122,7 @@ impl Client {
             .await
     }
 
-    async fn push_manifest(
+    pub(crate) async fn push_manifest(
         &self,
         reference: &Reference,
         name: &str,

@@ -199,7 +199,7 @@ impl Client {
 }
 
 /// The address of a list's next page (RFC 8288, `rel="next"`).
-fn next_page(answer: &Response) -> Option<String> {
+pub(crate) fn next_page(answer: &Response) -> Option<String> {
     let links = answer.headers().get(LINK)?.to_str().ok()?;
     let next = links
         .split(',')

@@ -7,12 +7,15 @@
 //! forbid = ["root/.cache/**", "**/*.pyc"]   # paths that must not be there
 //! max-duplicates = "10MB"                   # files that ship more than once
 //! min-isolation = "namespaces"              # how steps are kept apart at least
+//! forbid-packages = ["pkg:npm/left-pad@*"]  # packages by their URLs; * is anything
+//! forbid-licenses = ["AGPL-*"]              # unless another licence can be chosen
 //! ```
 
 use std::collections::HashSet;
 use std::path::Path;
 
-use kiln_engine::{EventSink, Image, OutputEntry, Solved};
+use kiln_attest::PackageRules;
+use kiln_engine::{EventSink, Image, ImageOptions, OutputEntry, Solved};
 use kiln_graph::pattern::matches_deep;
 use kiln_graph::{Node, Target};
 use serde::Deserialize;
@@ -36,6 +39,10 @@ pub struct Policy {
     forbid: Vec<String>,
     #[serde(default)]
     min_isolation: Option<Isolation>,
+    #[serde(default)]
+    forbid_packages: Vec<String>,
+    #[serde(default)]
+    forbid_licenses: Vec<String>,
 }
 
 impl Policy {
@@ -86,6 +93,7 @@ impl Policy {
         over(&mut found, "the image", sizes.iter().sum(), self.max_size);
         let largest = sizes.iter().max().copied().unwrap_or(0);
         over(&mut found, "a layer", largest, self.max_layer_size);
+        found.extend(self.package_violations(solved, target, events)?);
         if self.forbid.is_empty() && self.max_duplicates.is_none() {
             return Ok(found);
         }
@@ -103,6 +111,35 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// What the packages of an image break. Packages that can't be read break a rule about packages.
+    fn package_violations(
+        &self,
+        solved: &Solved,
+        target: &Target,
+        events: &dyn EventSink,
+    ) -> Result<Vec<String>, Error> {
+        let rules = PackageRules {
+            packages: self.forbid_packages.clone(),
+            licenses: self.forbid_licenses.clone(),
+        };
+        if rules.is_empty() {
+            return Ok(Vec::new());
+        }
+        let options = ImageOptions::default();
+        let (subject, inventory) = solved.packages(target, None, &options, "", events)?;
+        let unread = inventory.warnings.iter();
+        let unread = unread.map(|warning| {
+            format!(
+                "packages can't be checked: {}: {}",
+                warning.path, warning.reason
+            )
+        });
+        let broken = rules.violations(&subject, &inventory);
+        Ok(broken.into_iter().chain(unread).collect())
+    }
+}
+
 impl From<kiln_frontend_toml::Policy> for Policy {
     fn from(policy: kiln_frontend_toml::Policy) -> Self {
         Self {
@@ -112,6 +149,8 @@ impl From<kiln_frontend_toml::Policy> for Policy {
             max_duplicates: policy.max_duplicates,
             forbid: policy.forbid,
             min_isolation: None,
+            forbid_packages: Vec::new(),
+            forbid_licenses: Vec::new(),
         }
     }
 }

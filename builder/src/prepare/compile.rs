@@ -97,7 +97,7 @@ impl Opened {
             policy: read.policy,
             folders: folders.into_iter().chain(read.folders).collect(),
             pins: Pins::default(),
-            _kept: self
+            kept: self
                 .contexts
                 .kept
                 .iter()
@@ -135,7 +135,7 @@ impl Opened {
             policy: None,
             folders: self.contexts.folders.clone(),
             pins: Pins::default(),
-            _kept: self.contexts.kept.clone(),
+            kept: self.contexts.kept.clone(),
         })
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kiln_attest::provenance::Dependency;
 use kiln_engine::{Pins, Request, Solved};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{Checked, Compiled, Options};
 use kiln_graph::Entitlements;
 
-use crate::{PathRule, Policy, Texts};
+use crate::{Error, PathRule, Policy, Texts};
 
 /// A Dockerfile that has been read, with all that the frontend needs.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Prepared {
     /// All folders by name.
     pub folders: BTreeMap<String, PathBuf>,
     /// Contexts that were fetched, for as long as the build needs them.
-    pub(super) _kept: Vec<Arc<Solved>>,
+    pub(super) kept: Vec<Arc<Solved>>,
     /// What the lock says of sources.
     pub(super) pins: Pins,
     /// What the build file may ask for.
@@ -48,6 +49,15 @@ pub struct CheckedFile {
 }
 
 impl Prepared {
+    /// What contexts were fetched from.
+    pub(crate) fn fetched(&self) -> Result<Vec<Dependency>, Error> {
+        let mut all = Vec::new();
+        for solved in &self.kept {
+            all.extend(solved.dependencies()?);
+        }
+        Ok(all)
+    }
+
     /// The engine's request for the build.
     #[must_use]
     pub fn request(&self) -> Request {

@@ -2,21 +2,18 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_engine::{
-    Cancel, ChangedFiles, Engine, EngineError, Event, EventSink as _, ImageOptions, LayerPlan,
-    Request,
-};
+use kiln_engine::{Cancel, ChangedFiles, Engine, EngineError, ImageOptions, LayerPlan};
 use kiln_image::Reference;
 
 pub(crate) use super::build_args::BuildArgs;
 use kiln_frontend_dockerfile::Diagnostic;
 
 use super::cache::Targets;
+use super::deliver::Delivery;
 use super::export::Exports;
-use super::output::{self, OutputSpec, Wanted};
+use super::output::{self, OutputSpec};
 use super::result::{self, BuildResult};
 use super::signals::cancel_on_signals;
 use super::{Failed, print, say, service_command};
@@ -24,7 +21,7 @@ use crate::display::{self, Style, annotation, display};
 use crate::journal::{About, Journal};
 use crate::report;
 use kiln::selector;
-use kiln::{Config, Error, Policy, Prepared, Secrets, Texts, prepare};
+use kiln::{AttestOptions, Config, Error, Policy, Prepared, Secrets, Texts, prepare};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
@@ -63,14 +60,15 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
 }
 
 /// What the flags say, read before anything is done.
-struct Plan {
-    outputs: Vec<OutputSpec>,
-    tags: Vec<Reference>,
-    secrets: Arc<Secrets>,
-    options: ImageOptions,
-    targets: Targets,
-    policies: Vec<Policy>,
-    exports: Exports,
+pub(super) struct Plan {
+    pub(super) outputs: Vec<OutputSpec>,
+    pub(super) tags: Vec<Reference>,
+    pub(super) secrets: Arc<Secrets>,
+    pub(super) options: ImageOptions,
+    pub(super) targets: Targets,
+    pub(super) policies: Vec<Policy>,
+    pub(super) exports: Exports,
+    pub(super) attest: AttestOptions,
 }
 
 impl Plan {
@@ -82,7 +80,9 @@ impl Plan {
         let names = args.names()?;
         let outputs = args.outputs()?;
         args.check_places(&outputs)?;
+        let is_pushed = outputs.iter().any(OutputSpec::pushes);
         Ok(Self {
+            attest: args.attest.options(is_pushed)?,
             outputs,
             tags: names,
             secrets: Arc::new(args.secrets()?),
@@ -177,7 +177,15 @@ fn attempt(
     }
     configure(&mut build)?;
     build.events = journal.clone();
-    let result = execute(engine, args, &plan, build, &journal);
+    let delivery = Delivery {
+        engine,
+        args,
+        plan: &plan,
+        request: &request,
+        prepared: &prepared,
+        journal: &journal,
+    };
+    let result = delivery.run(build);
     let error = result.as_ref().err().map(ToString::to_string);
     journal.finish(error.map(|text| kiln_graph::address::redact(&text).into_owned()));
     tell(engine, args, &journal)?;
@@ -190,72 +198,6 @@ fn attempt(
         engine.store().prune_by_policy(&policy)?;
     }
     Ok(())
-}
-
-/// Builds; again without the shared caches when one turns out to be damaged only while what comes
-/// out is written.
-fn execute(
-    engine: &Engine,
-    args: &BuildArgs,
-    plan: &Plan,
-    build: Request,
-    journal: &Journal,
-) -> Result<BuildResult, Error> {
-    match deliver(engine, args, plan, build.clone(), journal) {
-        Err(Error::Engine(error @ EngineError::RemoteCache { .. }))
-            if !build.cache_from.is_empty() =>
-        {
-            let message = format!("{error}; building without it");
-            journal.event(Event::Warning { message });
-            let build = Request {
-                cache_from: Vec::new(),
-                ..build
-            };
-            deliver(engine, args, plan, build, journal)
-        }
-        done => done,
-    }
-}
-
-/// Solves a build, and writes what comes out.
-fn deliver(
-    engine: &Engine,
-    args: &BuildArgs,
-    plan: &Plan,
-    mut build: Request,
-    journal: &Journal,
-) -> Result<BuildResult, Error> {
-    let exports = &plan.exports;
-    let plain = build.clone();
-    build.cache_to = super::cache::cache_to(engine, &plan.targets)?;
-    let mut solved = match engine.solve(build) {
-        Ok(solved) => solved,
-        Err(error) => {
-            // The failure itself is what the user must see.
-            if let Err(other) = exports.write_failed(engine, &plain, &journal.outcomes()) {
-                say(&format!("WARNING: nothing was exported: {other}"));
-            }
-            return Err(error.into());
-        }
-    };
-    exports.write(&solved, journal)?;
-    if args.verify_reproducible {
-        super::checks::reproducible(engine, &solved, plain)?;
-    }
-    for policy in &plan.policies {
-        super::checks::policy(policy, &solved, &plan.options, journal)?;
-    }
-    let wanted = Wanted {
-        outputs: &plan.outputs,
-        tags: &plan.tags,
-        options: &plan.options,
-        digests: args.wants_digests(),
-    };
-    let written = output::write(&solved, &wanted, journal)?;
-    let result = result::of(&solved, &written)?;
-    args.write_ids(&result)?;
-    super::cache::finish(engine, &mut solved, &plan.targets)?;
-    Ok(result)
 }
 
 /// Tells people, and a collector of traces, what the build did.
@@ -386,11 +328,6 @@ impl BuildArgs {
         ));
     }
 
-    /// Whether the image's digests are asked for, whatever else is.
-    fn wants_digests(&self) -> bool {
-        self.quiet || self.iidfile.is_some() || self.metadata_file.is_some()
-    }
-
     /// Whether everything that is to be written here can be.
     fn check_places(&self, outputs: &[OutputSpec]) -> Result<(), Error> {
         output::check(outputs)?;
@@ -401,22 +338,6 @@ impl BuildArgs {
             if let Some(path) = path {
                 output::check_file(flag, path)?;
             }
-        }
-        Ok(())
-    }
-
-    fn write_ids(&self, result: &BuildResult) -> Result<(), Error> {
-        let write = |path: &PathBuf, text: String| {
-            std::fs::write(path, text).map_err(|source| Error::File {
-                what: format!("cannot write {}", path.display()),
-                source,
-            })
-        };
-        if let (Some(path), Some(id)) = (&self.iidfile, result.id()) {
-            write(path, id.to_string())?;
-        }
-        if let Some(path) = &self.metadata_file {
-            write(path, format!("{:#}\n", result.metadata()))?;
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ use kiln::{select, with_consumers};
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(super) attest: super::attest_args::AttestArgs,
     /// Name the image (repeatable)
     #[arg(short, long = "tag", alias = "manifest", value_name = "NAME")]
     pub(super) tags: Vec<String>,
@@ -124,12 +126,6 @@ pub(crate) struct BuildArgs {
     /// Put everything into one layer: --layers flat
     #[arg(long, hide = true, conflicts_with = "layers")]
     pub(super) squash_all: bool,
-    /// Attach a provenance attestation: only false can be said
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "SPEC")]
-    pub(super) provenance: Option<String>,
-    /// Attach a list of packages: only false can be said
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "SPEC")]
-    pub(super) sbom: Option<String>,
     /// The builder: kiln or default
     #[arg(long, hide = true, value_name = "NAME")]
     pub(super) builder: Option<String>,
@@ -315,13 +311,6 @@ impl BuildArgs {
 impl BuildArgs {
     /// Values of other builders' flags that mean something kiln doesn't do.
     fn check_compatible(&self) -> Result<(), Error> {
-        for (flag, value) in [("--provenance", &self.provenance), ("--sbom", &self.sbom)] {
-            if let Some(value) = value.as_deref().filter(|value| !is_off(value)) {
-                return Err(Error::Usage(format!(
-                    "{flag}={value}: kiln attaches no attestations yet; {flag}=false is accepted"
-                )));
-            }
-        }
         if let Some(name) = &self.builder
             && !["default", "kiln"].contains(&name.as_str())
         {
@@ -348,11 +337,6 @@ fn policy_file(text: &str) -> Result<PathBuf, String> {
         ),
         _ => Ok(file),
     }
-}
-
-/// Whether a value of `--provenance` or `--sbom` turns it off.
-fn is_off(value: &str) -> bool {
-    matches!(value, "false" | "0") || value.split(',').any(|field| field == "disabled=true")
 }
 
 /// Makes a step the end of the build.

@@ -14,7 +14,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("Write build files", &["init", "convert", "fmt", "schema"]),
-    ("Images and registries", &["image", "registry"]),
+    ("Images and registries", &["image", "registry", "verify"]),
     ("The store", &["du", "prune", "volume", "fsck"]),
     ("This machine", &["doctor", "completions", "man"]),
 ];
@@ -53,6 +53,10 @@ pub(super) const FLAGS: &[(&str, &[&str])] = &[
             "squash",
             "squash_all",
         ],
+    ),
+    (
+        "What is said about the image",
+        &["sbom", "provenance", "attest", "sign"],
     ),
     (
         "Which steps run",

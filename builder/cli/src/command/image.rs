@@ -54,6 +54,8 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the packages of an image
+    Sbom(super::sbom::SbomArgs),
     /// Show the files in which two images differ
     Diff {
         /// The one
@@ -134,6 +136,7 @@ pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
         ImageCommand::Pull { name } => pull(&engine, name)?,
         ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
         ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
+        ImageCommand::Sbom(args) => super::sbom::run(&engine, args)?,
         ImageCommand::Diff {
             before,
             after,

@@ -126,13 +126,21 @@ fn remote(engine: &Engine, reference: &Reference, platform: &Platform) -> Result
     let bytes = engine.client().manifest_bytes(reference)?;
     let digest = engine.store().put_blob(&bytes)?.digest;
     // An index need not have an image for this machine.
-    let config = engine.client().resolve(&reference.to_string(), platform);
-    let shown = json!({
+    let found = engine.client().resolve(&reference.to_string(), platform);
+    let mut shown = json!({
         "name": reference.to_string(),
         "digest": digest,
         "manifest": document(&bytes),
-        "config": config.ok().map(|found| found.config),
+        "config": found.as_ref().ok().map(|found| &found.config),
     });
+    if let Ok(found) = found {
+        let attestations = kiln::list_attestations(engine.client(), reference, &found);
+        let attestations = attestations.unwrap_or_else(|error| {
+            say(&format!("WARNING: attestations can't be listed: {error}"));
+            Vec::new()
+        });
+        shown["attestations"] = json!(attestations);
+    }
     let manifest = Some(bytes);
     Ok(Found { manifest, shown })
 }

@@ -1,6 +1,8 @@
 //! The command line.
 
 mod again;
+mod attest_args;
+mod attestations;
 mod build;
 mod build_args;
 mod cache;
@@ -10,6 +12,7 @@ mod checks;
 mod compat;
 mod completions;
 mod convert;
+mod deliver;
 mod doctor;
 mod export;
 mod fmt;
@@ -31,6 +34,7 @@ mod reference;
 mod registry;
 mod remembered;
 mod result;
+mod sbom;
 mod shell;
 mod show;
 mod signals;
@@ -38,6 +42,7 @@ mod source;
 mod steps;
 mod storage;
 mod timeline;
+mod verify;
 mod volume;
 mod watch;
 mod what_if;
@@ -86,6 +91,8 @@ enum Command {
     /// Work with what lies in registries
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
+    /// Verify the signatures and signed attestations of an image in a registry
+    Verify(verify::VerifyArgs),
     /// Look for damage in the store
     Fsck {
         /// Remove what is damaged: it is made or fetched again when it is needed
@@ -216,6 +223,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Image(command) => image::run(&command),
         Command::Volume(command) => volume::run(&command),
         Command::Registry(command) => registry::run(&command),
+        Command::Verify(args) => verify::run(&args),
         Command::Fsck { repair } => storage::fsck(repair),
         Command::Du { builds: true } => storage::du_by_build(),
         Command::Du { builds: false } => storage::du(),

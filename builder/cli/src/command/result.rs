@@ -38,6 +38,9 @@ pub(crate) struct BuildResult {
     /// Names the manifest or index.
     #[serde(skip)]
     descriptor: Option<Descriptor>,
+    /// Where the images come from, under the names that buildx has for it.
+    #[serde(skip)]
+    provenance: Vec<(String, serde_json::Value)>,
 }
 
 impl BuildResult {
@@ -50,12 +53,16 @@ impl BuildResult {
     pub(crate) fn metadata(&self) -> serde_json::Value {
         let names: BTreeSet<&String> = self.stored.iter().chain(&self.pushed).collect();
         let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
-        serde_json::json!({
+        let mut metadata = serde_json::json!({
             "containerimage.config.digest": self.id,
             "containerimage.digest": self.digest,
             "containerimage.descriptor": self.descriptor,
             "image.name": names.join(","),
-        })
+        });
+        for (name, provenance) in &self.provenance {
+            metadata[name] = provenance.clone();
+        }
+        metadata
     }
 }
 
@@ -70,6 +77,7 @@ pub(super) fn of(solved: &Solved, written: &Written) -> Result<BuildResult, Erro
         pushed: texts(&written.pushed),
         loaded: written.loaded,
         files: written.files.clone(),
+        provenance: written.provenance(solved),
         ..BuildResult::default()
     };
     let Some(first) = written.images.first() else {

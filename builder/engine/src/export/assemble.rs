@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kiln_attest::artifact::Artifact;
 use kiln_cache::LayerBlob;
 use kiln_graph::encode::Encoder;
 use kiln_graph::{BlobDigest, Digest, Entry, History, ImageConfig, StepId, Target, Timestamp};
@@ -72,6 +73,8 @@ pub struct Image {
     pub(crate) layers: Vec<ImageBlob>,
     /// What is said of an index that names it beside others.
     pub(crate) around: IndexAnnotations,
+    /// What lies beside it in an index.
+    pub(crate) attestation: Option<Artifact>,
 }
 
 impl Solved {
@@ -168,6 +171,7 @@ impl Solved {
             config_descriptor,
             layers,
             around: options.annotations.of_index(),
+            attestation: None,
         })
     }
 }

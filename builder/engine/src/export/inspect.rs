@@ -206,7 +206,8 @@ fn shadowed(manifest: &Manifest, above: &[Arc<Manifest>]) -> u64 {
         .sum()
 }
 
-fn hides(layer: &Manifest, path: &ImagePath) -> bool {
+/// Whether a layer replaces or removes what is at a path below it.
+pub(crate) fn hides(layer: &Manifest, path: &ImagePath) -> bool {
     let above = |path: ImagePath| match layer.get(&path).map(|entry| &entry.node) {
         None => false,
         Some(Node::Directory { opaque }) => *opaque,

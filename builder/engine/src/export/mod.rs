@@ -2,10 +2,13 @@
 
 pub(crate) mod annotation;
 pub(crate) mod assemble;
+pub(crate) mod attach;
 pub(crate) mod created;
+pub(crate) mod dependency;
 pub(crate) mod extract;
 pub(crate) mod index;
 pub(crate) mod inspect;
+pub(crate) mod inventory;
 pub(crate) mod layering;
 pub(crate) mod load;
 pub(crate) mod local;

@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_cache::ImageRecord;
 use kiln_graph::{Entry, Node, Target, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
-use kiln_image::{ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference};
+use kiln_image::{
+    ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
+};
 use kiln_tree::{TreePath, TreeRoot};
 
 use crate::execute::snapshotter::view_of;
@@ -48,6 +50,10 @@ impl Solved {
         for image in images {
             blobs.push(ArchiveBlob::Bytes(image.manifest.clone()));
             blobs.push(ArchiveBlob::Bytes(image.config.clone()));
+            if let Some(attestation) = &image.attestation {
+                blobs.push(ArchiveBlob::Bytes(attestation.manifest.clone()));
+                blobs.extend(attestation.blobs.iter().cloned().map(ArchiveBlob::Bytes));
+            }
             for layer in &image.layers {
                 let blob = self.layer_file(layer, events)?;
                 blobs.push(ArchiveBlob::File {
@@ -94,7 +100,9 @@ impl Solved {
     /// # Errors
     /// When the index can't be stored.
     pub fn top(&self, images: &[Image]) -> Result<(Descriptor, Option<Vec<u8>>), EngineError> {
-        if let [only] = images {
+        if let [only] = images
+            && only.attestation.is_none()
+        {
             return Ok((only.descriptor.clone(), None));
         }
         let around = images.first().map(|image| image.around.clone());
@@ -109,6 +117,7 @@ impl Solved {
             manifests: images
                 .iter()
                 .map(|image| image.descriptor.clone())
+                .chain(images.iter().filter_map(Image::attestation_entry))
                 .collect(),
             annotations: around.index,
         };
@@ -143,6 +152,7 @@ impl Solved {
                 .iter()
                 .map(|layer| layer.blob.size)
                 .sum::<u64>();
+            blobs.extend(image.attestation_blobs());
         }
         let platform = |image: &Image| {
             image
@@ -179,6 +189,7 @@ impl Solved {
         let (top, index) = self.top(images)?;
         let mut blobs = Vec::new();
         let mut manifests = Vec::new();
+        let has_index = index.is_some();
         for image in images {
             for layer in &image.layers {
                 blobs.push(self.push_layer(layer, to, events));
@@ -195,8 +206,13 @@ impl Solved {
             let kind = image.descriptor.media_type.clone();
             manifests.push((image.manifest.clone(), kind));
         }
+        for attestation in images.iter().filter_map(|image| image.attestation.as_ref()) {
+            blobs.extend(self.push_documents(attestation));
+            let manifest = attestation.manifest.clone();
+            manifests.push((manifest, media_type::MANIFEST.to_owned()));
+        }
         let bytes = index.unwrap_or_else(|| images[0].manifest.clone());
-        if images.len() == 1 {
+        if !has_index {
             manifests.clear();
         }
         blobs.sort_by_key(|blob| blob.digest);
@@ -272,7 +288,10 @@ impl Solved {
         }
     }
 
-    fn stored(&self, digest: &kiln_graph::BlobDigest) -> Result<PathBuf, kiln_image::ImageError> {
+    pub(crate) fn stored(
+        &self,
+        digest: &kiln_graph::BlobDigest,
+    ) -> Result<PathBuf, kiln_image::ImageError> {
         let found = self.engine.store.blob(digest);
         let missing = |text: String| kiln_image::ImageError::Io {
             what: digest.to_string(),

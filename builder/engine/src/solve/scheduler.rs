@@ -31,6 +31,8 @@ pub struct Solved {
     pub(crate) parts: BTreeMap<StepId, Vec<RemotePart>>,
     /// What steps wrote that the request wanted to know.
     pub(crate) outputs: BTreeMap<StepId, String>,
+    /// What the branches and tags of git sources turned out to be.
+    pub(crate) commits: BTreeMap<StepId, String>,
     /// When the build began.
     pub(crate) started: kiln_graph::Timestamp,
     pub(crate) exports: Exports,
@@ -142,6 +144,7 @@ impl Engine {
             created: answers.created,
             parts: answers.parts,
             outputs: answers.outputs,
+            commits: answers.commits,
             started,
             exports: answers.exports,
             _session: session,
@@ -165,6 +168,7 @@ impl Engine {
         let mut answers = run_all(&shared, &mut schedule)?;
         // Steps may have been given secrets that nobody had asked for before.
         crate::execute::run::leak::check_configurations(request)?;
+        answers.commits = shared.commits.into_inner().unwrap_or_default();
         answers.exports = shared.exports;
         self.store.settle()?;
         Ok((answers, session))
@@ -197,6 +201,7 @@ pub(crate) struct Answers {
     created: BTreeMap<StepId, u64>,
     parts: BTreeMap<StepId, Vec<RemotePart>>,
     outputs: BTreeMap<StepId, String>,
+    commits: BTreeMap<StepId, String>,
     exports: Exports,
 }
 

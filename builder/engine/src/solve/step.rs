@@ -83,6 +83,8 @@ pub(crate) struct Shared<'a> {
     parts: Mutex<BTreeMap<StepId, Vec<RemotePart>>>,
     /// What steps wrote that somebody wants to know.
     pub(crate) outputs: Mutex<BTreeMap<StepId, String>>,
+    /// What branches and tags turned out to be.
+    pub(crate) commits: Mutex<BTreeMap<StepId, String>>,
 }
 
 impl<'a> Shared<'a> {
@@ -103,6 +105,7 @@ impl<'a> Shared<'a> {
             exports: Exports::start(engine, request),
             parts: Mutex::default(),
             outputs: Mutex::default(),
+            commits: Mutex::default(),
         })
     }
 
@@ -186,7 +189,7 @@ impl<'a> Shared<'a> {
             }
             Op::Git(source) => {
                 self.started(id);
-                self.git(step, &self.request.pins.git(source))
+                self.git(id, step, &self.request.pins.git(source))
             }
             Op::Diff { lower, upper } => self.diff(&inputs[lower.index()], &inputs[upper.index()]),
         }

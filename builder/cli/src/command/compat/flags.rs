@@ -51,13 +51,6 @@ const CERTIFICATES: &str =
 /// All of them. Of two with the same name, the first counts.
 pub(crate) const FLAGS: &[Foreign] = &[
     // docker buildx build
-    flag(
-        &["--attest"],
-        BUILDX,
-        Says(
-            "kiln attaches no attestations yet; '--provenance=false' and '--sbom=false' are accepted",
-        ),
-    ),
     flag(&["--cgroup-parent"], BUILDX, Says(LIMITS)),
     flag(&["--resource"], BUILDX, Says(LIMITS)),
     flag(
@@ -252,7 +245,7 @@ pub(crate) const FLAGS: &[Foreign] = &[
     flag(
         &["--sign-by"],
         BUILDAH,
-        Says("kiln signs no images yet: sign the pushed digest, which the build prints"),
+        Says("kiln signs with keys, not with GPG: --sign key=FILE"),
     ),
     flag(
         &["--signature-policy"],

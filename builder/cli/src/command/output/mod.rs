@@ -9,12 +9,13 @@ use kiln_engine::{
     EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning, write_folder,
     write_root_tar,
 };
-use kiln_graph::{Node, Platform, Timestamp};
+use kiln_graph::{Node, Platform, Target, Timestamp};
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
 use kiln_tree::Progress;
 
+use super::attestations::{Attester, Outgoing};
 use super::{say, signals};
-use kiln::Error;
+use kiln::{Attested, Error};
 pub(crate) use place::{check_directory, check_file};
 use place::{fail, write_file};
 pub(crate) use spec::{Form, OutputSpec};
@@ -32,6 +33,23 @@ pub(crate) struct Written {
     pub(crate) loaded: bool,
     /// Files and directories that were written.
     pub(crate) files: Vec<String>,
+    /// The attestations of the last output that has any, one for each target.
+    attested: Vec<Attested>,
+}
+
+impl Written {
+    /// Where the images come from, under the names that buildx has for it in its metadata.
+    pub(crate) fn provenance(&self, solved: &Solved) -> Vec<(String, serde_json::Value)> {
+        let targets = &solved.build().targets;
+        let name = |target: &Target| match targets.len() {
+            1 => "buildx.build.provenance".to_owned(),
+            _ => format!("buildx.build.provenance/{}", target.platform),
+        };
+        let pairs = targets.iter().zip(&self.attested);
+        pairs
+            .filter_map(|(target, attested)| Some((name(target), attested.provenance()?.clone())))
+            .collect()
+    }
 }
 
 /// What is to be made of a solved build.
@@ -39,6 +57,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) outputs: &'a [OutputSpec],
     pub(crate) tags: &'a [Reference],
     pub(crate) options: &'a ImageOptions,
+    pub(crate) attester: Attester<'a>,
     /// Whether the image's digests are wanted, whatever else is.
     pub(crate) digests: bool,
 }
@@ -52,7 +71,9 @@ pub(crate) fn check(outputs: &[OutputSpec]) -> Result<(), Error> {
         match (&output.dest, output.form) {
             (Some(dest), Form::Local) => check_directory("-o", dest)?,
             (Some(dest), Form::Oci) if output.as_directory => check_directory("-o", dest)?,
-            (Some(dest), Form::Oci | Form::Docker | Form::Tar) => check_file("-o", dest)?,
+            (Some(dest), Form::Oci | Form::Docker | Form::Tar | Form::Sbom) => {
+                check_file("-o", dest)?;
+            }
             _ => {}
         }
     }
@@ -79,8 +100,10 @@ pub(crate) fn write(
             output,
             tags: wanted.tags,
             options: &own,
+            attester: wanted.attester,
             events,
         };
+        job.attest(&mut written)?;
         job.run(&mut written)?;
     }
     let only_pushed = |output: &OutputSpec| output.form == Form::Registry;
@@ -123,10 +146,40 @@ struct Job<'a> {
     output: &'a OutputSpec,
     tags: &'a [Reference],
     options: &'a ImageOptions,
+    attester: Attester<'a>,
     events: &'a dyn EventSink,
 }
 
 impl Job<'_> {
+    /// Makes the attestations that the output takes, and puts them beside the images of one that
+    /// has an index.
+    fn attest(&self, written: &mut Written) -> Result<(), Error> {
+        let wanted = self.attester.options;
+        if !self.output.takes(wanted) {
+            return Ok(());
+        }
+        let names = self.names();
+        let out = self.outgoing(&names);
+        let is_image = self.output.wants_image();
+        let images = if is_image { &written.images[..] } else { &[] };
+        let attested = self.attester.about(&out, images)?;
+        if is_image && self.output.has_index(wanted) {
+            let images = &mut written.images;
+            self.attester.put_beside(self.solved, images, &attested)?;
+        }
+        written.attested = attested;
+        Ok(())
+    }
+
+    fn outgoing<'a>(&'a self, names: &'a [Reference]) -> Outgoing<'a> {
+        Outgoing {
+            solved: self.solved,
+            options: self.options,
+            names,
+            events: self.events,
+        }
+    }
+
     fn run(&self, written: &mut Written) -> Result<(), Error> {
         let dest = self.output.dest.as_deref().unwrap_or(Path::new("-"));
         let names = self.names();
@@ -136,21 +189,16 @@ impl Job<'_> {
                 self.load(&written.images)?;
                 written.loaded = true;
             }
-            Form::Tar => {
-                let files = self.all_files()?;
-                let meter = self.meter("write", dest, size_of(&files));
-                write_file(dest, &meter, |out| {
-                    write_tars(&files, self.options.latest(), out)
-                })?;
-            }
-            Form::Local => {
-                let all = self.all_files()?;
-                let meter = self.meter("write", dest, size_of(&all));
-                for (platform, files) in all {
-                    let folder = platform.map_or_else(|| dest.to_owned(), |name| dest.join(name));
-                    to_folder(&files, &folder, &|bytes| meter.advance(bytes))?;
-                }
-            }
+            Form::Tar => self.with_files(written, |files| {
+                let meter = self.meter("write", dest, size_of(files));
+                let latest = self.options.latest();
+                write_file(dest, &meter, |out| write_tars(files, latest, out))
+            })?,
+            Form::Local => self.with_files(written, |files| {
+                let meter = self.meter("write", dest, size_of(files));
+                write_folders(files, dest, &|bytes| meter.advance(bytes))
+            })?,
+            Form::Sbom => self.sbom(dest, &names)?,
             Form::Image => tag(self.solved, &self.output.names, written)?,
             Form::Registry | Form::CacheOnly => {}
         }
@@ -217,10 +265,47 @@ impl Job<'_> {
             if self.output.by_digest {
                 name.tag = None;
             }
-            self.solved.push(&written.images, &name, self.events)?;
+            let out = self.outgoing(std::slice::from_ref(&name));
+            let attested = match self.output.takes(self.attester.options) {
+                true => &written.attested[..],
+                false => &[],
+            };
+            self.attester.push(&out, &written.images, attested)?;
             written.pushed.push(name);
         }
         Ok(())
+    }
+
+    fn sbom(&self, dest: &Path, names: &[Reference]) -> Result<(), Error> {
+        let format = self.output.format.unwrap_or_default();
+        let bytes = super::attestations::sbom(&self.outgoing(names), format)?;
+        let meter = self.meter("write", dest, bytes.len() as u64);
+        write_file(dest, &meter, |out| out.write_all(&bytes))
+    }
+
+    /// Gives the files of each target, with those of its attestations, to `write`.
+    fn with_files(
+        &self,
+        written: &Written,
+        write: impl FnOnce(&Files) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut files = self.all_files()?;
+        if !self.output.takes(self.attester.options) {
+            return write(&files);
+        }
+        let place = super::attestations::Place {
+            prefix: &self.output.attestation_prefix,
+            time: self.options.latest(),
+        };
+        let mut directories = Vec::new();
+        for ((_, files), attested) in files.iter_mut().zip(&written.attested) {
+            directories.push(place.add(self.solved, files, attested)?);
+        }
+        let done = write(&files);
+        for directory in directories {
+            _ = std::fs::remove_dir_all(directory);
+        }
+        done
     }
 
     /// The files of each target; of several, each has its platform's name.
@@ -235,6 +320,16 @@ impl Job<'_> {
         }
         Ok(all)
     }
+}
+
+fn write_folders(files: &Files, dest: &Path, progress: Progress<'_>) -> Result<(), Error> {
+    for (platform, files) in files {
+        let directory = platform
+            .as_ref()
+            .map_or_else(|| dest.to_owned(), |name| dest.join(name));
+        to_folder(files, &directory, progress)?;
+    }
+    Ok(())
 }
 
 /// Writes files into a folder, and says what could not be written.

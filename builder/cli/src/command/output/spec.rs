@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use kiln_attest::sbom::Format;
 use kiln_engine::ImageOptions;
 use kiln_image::layer::Codec;
 use kiln_image::{BadReference, Reference};
+
+use kiln::{AttestOptions, Storage};
 
 /// A form of result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,29 +27,30 @@ pub(crate) enum Form {
     Daemon,
     /// In kiln's store.
     Image,
+    /// The list of packages.
+    Sbom,
     /// Nowhere: the results of the steps stay in the cache.
     CacheOnly,
 }
 
 /// The names of forms.
-const FORMS: [(&str, Form); 7] = [
+const FORMS: [(&str, Form); 8] = [
     ("oci", Form::Oci),
     ("docker", Form::Docker),
     ("tar", Form::Tar),
     ("local", Form::Local),
     ("registry", Form::Registry),
     ("image", Form::Image),
+    ("sbom", Form::Sbom),
     ("cacheonly", Form::CacheOnly),
 ];
 
-/// Keys of buildx's exporters that change nothing here: kiln has no containerd to unpack into, and
-/// makes no attestations that had to be placed.
-const WITHOUT_EFFECT: [&str; 9] = [
+/// Keys of buildx's exporters that change nothing here: kiln has no containerd to unpack into.
+const WITHOUT_EFFECT: [&str; 8] = [
     "unpack",
     "store",
     "buildinfo",
     "buildinfo-attrs",
-    "attestation-prefix",
     "dangling-name-prefix",
     "name-canonical",
     "prefer-nondist-layers",
@@ -74,6 +78,10 @@ pub(crate) struct OutputSpec {
     pub(super) split: Option<bool>,
     /// Whether the manifest has Docker's media types; unless it is said, as the build.
     docker_types: Option<bool>,
+    /// What begins the names of attestations' files.
+    pub(super) attestation_prefix: String,
+    /// The form of a list of packages.
+    pub(super) format: Option<Format>,
     /// Whether one of the names has a tag.
     is_tagged: bool,
 }
@@ -92,6 +100,8 @@ impl OutputSpec {
             as_directory: false,
             split: None,
             docker_types: None,
+            attestation_prefix: String::new(),
+            format: None,
             is_tagged: false,
         }
     }
@@ -110,7 +120,25 @@ impl OutputSpec {
 
     /// Whether it is made of an image, not of files.
     pub(super) fn wants_image(&self) -> bool {
-        !matches!(self.form, Form::Tar | Form::Local | Form::CacheOnly)
+        !matches!(
+            self.form,
+            Form::Tar | Form::Local | Form::Sbom | Form::CacheOnly
+        )
+    }
+
+    /// Whether it takes attestations.
+    pub(super) fn takes(&self, attest: &AttestOptions) -> bool {
+        match self.form {
+            Form::Registry | Form::Image => self.push && !attest.is_empty(),
+            Form::Oci => attest.is_asked,
+            Form::Tar | Form::Local => attest.is_asked && !attest.inline_only,
+            Form::Docker | Form::Daemon | Form::Sbom | Form::CacheOnly => false,
+        }
+    }
+
+    /// Whether attestations lie beside the image in an index.
+    pub(super) fn has_index(&self, attest: &AttestOptions) -> bool {
+        self.form == Form::Oci || matches!(attest.storage, Some(Storage::Index(_)))
     }
 
     /// Whether it goes to a registry.
@@ -145,6 +173,8 @@ impl OutputSpec {
             "rewrite-timestamp" => self.rewrite_times = Some(flag(key, value)?),
             "platform-split" => self.split = Some(flag(key, value)?),
             "oci-mediatypes" => self.docker_types = Some(!flag(key, value)?),
+            "attestation-prefix" => value.clone_into(&mut self.attestation_prefix),
+            "format" => self.format = Some(value.parse()?),
             "tar" => self.as_directory = !flag(key, value)?,
             key if WITHOUT_EFFECT.contains(&key) => {}
             _ => return Err(unknown(key)),
@@ -157,9 +187,15 @@ impl OutputSpec {
         if self.form == Form::Docker && self.dest.is_none() {
             self.form = Form::Daemon;
         }
-        let needs_dest = matches!(self.form, Form::Oci | Form::Tar | Form::Local);
+        let needs_dest = matches!(self.form, Form::Oci | Form::Tar | Form::Local | Form::Sbom);
         if needs_dest && self.dest.is_none() {
             return Err("dest=PATH is missing".to_owned());
+        }
+        if self.format.is_some() && self.form != Form::Sbom {
+            return Err("format is for type=sbom".to_owned());
+        }
+        if self.attestation_prefix.contains('/') {
+            return Err("attestation-prefix begins a file's name: it has no '/'".to_owned());
         }
         if self.as_directory && self.form != Form::Oci {
             return Err("tar=false is for type=oci".to_owned());

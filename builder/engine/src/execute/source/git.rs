@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::PoisonError;
 
 use kiln_cache::{Staging, StoreError};
 use kiln_graph::address::redact;
-use kiln_graph::{GitSource, ImagePath, Step, Timestamp, TreeId};
+use kiln_graph::{GitSource, ImagePath, Step, StepId, Timestamp, TreeId};
 use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{Decision, Found, TreePath, TreeRoot, resolve, walk};
 
@@ -17,7 +18,12 @@ use crate::{Cancel, Engine, EngineError, Outcome};
 
 impl Shared<'_> {
     /// Fetches a commit, unless the store has it.
-    pub(crate) fn git(&self, step: &Step, source: &GitSource) -> Result<Done, EngineError> {
+    pub(crate) fn git(
+        &self,
+        id: StepId,
+        step: &Step,
+        source: &GitSource,
+    ) -> Result<Done, EngineError> {
         let git = Git {
             step,
             source,
@@ -26,6 +32,9 @@ impl Shared<'_> {
             request: self.request,
         };
         let (commit, tag) = git.resolve()?;
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.insert(id, commit.clone());
+        drop(commits);
         // Only a kept `.git` knows the tag.
         let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
         // What the user's own credentials opened is not for whoever knows a commit's name.

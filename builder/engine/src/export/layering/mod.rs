@@ -5,7 +5,6 @@ mod auto;
 mod content;
 mod history;
 mod package;
-mod rpm;
 mod split;
 
 use std::ops::Range;
@@ -17,7 +16,7 @@ use crate::solve::snapshot::{LayerRef, Snapshot, StepResult};
 use crate::{EngineError, EventSink};
 pub(crate) use content::{LayerContent, PlannedLayer, content_size};
 #[cfg(feature = "fuzz")]
-pub(crate) use rpm::owners as rpm_owners;
+pub(crate) use kiln_attest::rpm::owners as rpm_owners;
 pub use split::PathRule;
 
 /// Which changes go into which layer.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
+use kiln_attest::rpm;
 use kiln_graph::{Entry, ImagePath, Node};
 
-use super::{LayerContent, rpm};
+use super::LayerContent;
 
 /// Folders in which each entry is a package of its own.
 const PACKAGE_FOLDERS: &[&str] = &["site-packages", "dist-packages", "node_modules", "gems"];

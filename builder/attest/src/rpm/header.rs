@@ -2,7 +2,16 @@
 //! entries (tag, type, offset, count), the data; all numbers most significant byte first
 //! (<https://rpm-software-management.github.io/rpm/manual/format_header.html>).
 
+use super::Installed;
+
 const NAME: u32 = 1000;
+const VERSION: u32 = 1001;
+const RELEASE: u32 = 1002;
+const EPOCH: u32 = 1003;
+const VENDOR: u32 = 1011;
+const LICENSE: u32 = 1014;
+const ARCHITECTURE: u32 = 1022;
+const SOURCE: u32 = 1044;
 const DIRECTORY_OF: u32 = 1116;
 const BASE_NAMES: u32 = 1117;
 const DIRECTORIES: u32 = 1118;
@@ -25,6 +34,21 @@ impl Package {
             files,
         })
     }
+}
+
+/// What a header says of a package but for its files.
+pub(super) fn installed(bytes: &[u8]) -> Option<Installed> {
+    let header = Header::open(bytes)?;
+    Some(Installed {
+        name: header.text(NAME)?,
+        epoch: header.find(EPOCH).and_then(|(data, _)| number(data, 0)),
+        version: header.text(VERSION)?,
+        release: header.text(RELEASE)?,
+        architecture: header.text(ARCHITECTURE),
+        license: header.text(LICENSE),
+        vendor: header.text(VENDOR),
+        source: header.text(SOURCE),
+    })
 }
 
 struct Header<'a> {
@@ -63,6 +87,13 @@ impl<'a> Header<'a> {
         (texts.len() == count).then_some(texts)
     }
 
+    /// The first text of a tag.
+    fn text(&self, tag: u32) -> Option<String> {
+        let text = self.texts(tag)?.first()?.to_vec();
+        let text = String::from_utf8(text).ok()?;
+        (!text.is_empty() && text != "(none)").then_some(text)
+    }
+
     fn files(&self) -> Option<Vec<Vec<u8>>> {
         let (names, folders) = (self.texts(BASE_NAMES)?, self.texts(DIRECTORIES)?);
         let (places, count) = self.find(DIRECTORY_OF)?;
@@ -89,6 +120,7 @@ mod tests {
         fn no_header_panics(mut bytes in prop::collection::vec(any::<u8>(), 8..600)) {
             bytes[..7].copy_from_slice(&[0, 0, 0, 4, 0, 0, 0]);
             _ = Package::read(&bytes);
+            _ = installed(&bytes);
         }
     }
 }

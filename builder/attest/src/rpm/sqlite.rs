@@ -6,11 +6,9 @@ const MOST_PAGES: usize = 1 << 20;
 const LEAF: u8 = 0x0d;
 const INTERIOR: u8 = 0x05;
 
-/// The last columns of a table's rows, where they are blobs.
-pub(super) fn blobs(file: &[u8], table: &str) -> Vec<Vec<u8>> {
-    let Some(database) = Database::open(file) else {
-        return Vec::new();
-    };
+/// The last column of each row of a table, where it is a blob; nothing when there is no such table.
+pub(super) fn table(file: &[u8], table: &str) -> Option<Vec<Option<Vec<u8>>>> {
+    let database = Database::open(file)?;
     let schema = database.rows(1);
     let root = schema.iter().find_map(|row| {
         let columns = columns(row)?;
@@ -21,12 +19,12 @@ pub(super) fn blobs(file: &[u8], table: &str) -> Vec<Vec<u8>> {
             _ => None,
         }
     });
-    let rows = root.map(|root| database.rows(root)).unwrap_or_default();
-    let last = rows.iter().filter_map(|row| match columns(row)?.pop()? {
+    let rows = database.rows(root?);
+    let last = rows.iter().map(|row| match columns(row)?.pop()? {
         Value::Blob(bytes) => Some(bytes.to_vec()),
         _ => None,
     });
-    last.collect()
+    Some(last.collect())
 }
 
 /// A column's value; kinds that no table here has are `Other`.
@@ -244,7 +242,7 @@ mod tests {
             bytes[16..18].copy_from_slice(&512_u16.to_be_bytes());
             bytes[20] = 0;
             bytes[100] = [LEAF, INTERIOR, 0][kind as usize];
-            _ = blobs(&bytes, "Packages");
+            _ = table(&bytes, "Packages");
         }
     }
 }

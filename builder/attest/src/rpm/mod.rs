@@ -1,5 +1,5 @@
-//! Which files rpm's packages have, by rpm's database in SQLite (rpm 4.16 and later). Older
-//! databases (Berkeley DB, ndb) count as none.
+//! rpm's packages and their files, by rpm's database in SQLite (rpm 4.16 and later). Older
+//! databases (Berkeley DB, ndb) are not read.
 
 mod header;
 mod sqlite;
@@ -7,17 +7,53 @@ mod sqlite;
 use kiln_graph::ImagePath;
 
 /// Where rpm keeps what it has installed.
-pub(super) const DATABASES: &[&str] = &[
+pub const DATABASES: &[&str] = &[
     "/var/lib/rpm/rpmdb.sqlite",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
 ];
 
+/// Where older ones keep it, in forms that are not read.
+pub(crate) const OLD_DATABASES: &[&str] = &[
+    "/var/lib/rpm/Packages",
+    "/var/lib/rpm/Packages.db",
+    "/usr/lib/sysimage/rpm/Packages",
+    "/usr/lib/sysimage/rpm/Packages.db",
+];
+
+/// An installed package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Installed {
+    pub(crate) name: String,
+    pub(crate) epoch: Option<u32>,
+    pub(crate) version: String,
+    pub(crate) release: String,
+    pub(crate) architecture: Option<String>,
+    pub(crate) license: Option<String>,
+    pub(crate) vendor: Option<String>,
+    /// The source package's file name.
+    pub(crate) source: Option<String>,
+}
+
+/// What is installed, and how many packages can't be read; nothing when the bytes are no database
+/// with a table of packages.
+pub(crate) fn installed(database: &[u8]) -> Option<(Vec<Installed>, usize)> {
+    let headers = sqlite::table(database, "Packages")?;
+    let all = headers.len();
+    let read: Vec<Installed> = headers
+        .into_iter()
+        .filter_map(|header| header::installed(&header?))
+        .collect();
+    let broken = all - read.len();
+    Some((read, broken))
+}
+
 /// The files that packages list, with the packages' names. What can't be read is left out.
-pub(crate) fn owners(database: &[u8]) -> Vec<(ImagePath, String)> {
-    let headers = sqlite::blobs(database, "Packages");
+#[must_use]
+pub fn owners(database: &[u8]) -> Vec<(ImagePath, String)> {
+    let headers = sqlite::table(database, "Packages").unwrap_or_default();
     let mut owners = Vec::new();
     for header in headers {
-        let Some(package) = header::Package::read(&header) else {
+        let Some(package) = header.and_then(|header| header::Package::read(&header)) else {
             continue;
         };
         let name = format!("rpm {}", package.name);
@@ -50,7 +86,7 @@ mod tests {
     /// A package with so many files that its header needs several pages.
     fn package(folder: &Path, name: &str, files: usize) {
         let spec = format!(
-            "Name: {name}\nVersion: 1\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n%description\nx\n\
+            "Name: {name}\nEpoch: 3\nVersion: 1\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n%description\nx\n\
              %install\nmkdir -p %{{buildroot}}/usr/share/{name}/deep\nfor n in $(seq {files}); do echo $n > %{{buildroot}}/usr/share/{name}/deep/file-number-$n; done\n\
              %files\n/usr/share/{name}\n"
         );
@@ -84,6 +120,18 @@ mod tests {
         args.extend(files.iter().map(String::as_str));
         run(folder, "rpm", &args);
         let bytes = std::fs::read(folder.join("root/var/lib/rpm/rpmdb.sqlite")).unwrap();
+        let (installed, broken) = installed(&bytes).unwrap();
+        assert_eq!((installed.len(), broken), (names.len(), 0));
+        let first = installed
+            .iter()
+            .find(|package| package.name == "pkg3")
+            .unwrap();
+        assert_eq!(
+            (&*first.version, &*first.release, first.epoch),
+            ("1", "1", Some(3))
+        );
+        assert_eq!(first.architecture.as_deref(), Some("noarch"));
+        assert_eq!(first.source.as_deref(), Some("pkg3-1-1.src.rpm"));
         let owners = owners(&bytes);
         for (number, name) in names.iter().enumerate() {
             let own = owners
@@ -101,6 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_no_database_has_no_owners() {
+        assert_eq!(installed(b"SQLite format 3\0"), None);
         assert!(owners(b"").is_empty());
         assert!(owners(&[0; 4096]).is_empty());
         assert!(owners(b"SQLite format 3\0").is_empty());

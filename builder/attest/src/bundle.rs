@@ -1,0 +1,164 @@
+//! Signed statements: DSSE envelopes (<https://github.com/secure-systems-lab/dsse>) in Sigstore
+//! bundles of version 0.3, with a key instead of a certificate and without a transparency log.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kiln_graph::BlobDigest;
+use serde_json::{Value, json};
+
+use crate::statement::STATEMENT_MEDIA_TYPE;
+use crate::{AttestError, PublicKey, Statement};
+
+/// A bundle's media type, as an artifact and as its only layer.
+pub const BUNDLE_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// What bundles of all versions begin with.
+const BUNDLE_FAMILY: &str = "application/vnd.dev.sigstore.bundle";
+/// The predicate of a statement that says nothing but that an image is signed, as cosign writes it.
+pub const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
+
+/// What is signed of a payload: DSSE's "pre-authentication encoding".
+#[must_use]
+pub fn pre_authentication(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "DSSEv1 {} {payload_type} {} ",
+        payload_type.len(),
+        payload.len()
+    );
+    [head.as_bytes(), payload].concat()
+}
+
+/// What is to be signed of a statement.
+#[must_use]
+pub fn to_be_signed(statement: &[u8]) -> Vec<u8> {
+    pre_authentication(STATEMENT_MEDIA_TYPE, statement)
+}
+
+/// A bundle of a statement and its signature; `hint` names the key.
+#[must_use]
+pub fn bundle(statement: &[u8], signature: &[u8], hint: &str) -> Vec<u8> {
+    let bundle = json!({
+        "mediaType": BUNDLE_MEDIA_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
+        "dsseEnvelope": {
+            "payload": STANDARD.encode(statement),
+            "payloadType": STATEMENT_MEDIA_TYPE,
+            "signatures": [{"sig": STANDARD.encode(signature), "keyid": ""}],
+        },
+    });
+    bundle.to_string().into_bytes()
+}
+
+/// Whether a media type is a bundle's, of any version.
+#[must_use]
+pub fn is_bundle(media_type: &str) -> bool {
+    media_type.starts_with(BUNDLE_FAMILY)
+}
+
+/// The statement of a bundle, if `key` has signed it and it is about `subject`.
+///
+/// # Errors
+/// When the bundle can't be read, the signature is another's, or it is about something else.
+pub fn verify(
+    bundle: &[u8],
+    key: &PublicKey,
+    subject: &BlobDigest,
+) -> Result<Statement, AttestError> {
+    let bad = |reason: &str| AttestError::Bundle(reason.to_owned());
+    let document: Value =
+        serde_json::from_slice(bundle).map_err(|error| bad(&error.to_string()))?;
+    let envelope = &document["dsseEnvelope"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let bytes = |value: &Value| STANDARD.decode(value.as_str()?).ok();
+    let payload_type = text(&envelope["payloadType"]).ok_or_else(|| bad("it has no envelope"))?;
+    let payload = bytes(&envelope["payload"]).ok_or_else(|| bad("its payload is damaged"))?;
+    if payload_type != STATEMENT_MEDIA_TYPE {
+        return Err(bad(&format!("its payload is a {payload_type}")));
+    }
+    let message = pre_authentication(&payload_type, &payload);
+    let signatures = envelope["signatures"].as_array();
+    let mut signatures = signatures
+        .into_iter()
+        .flatten()
+        .filter_map(|one| bytes(&one["sig"]));
+    if !signatures.any(|signature| key.verify(&message, &signature).is_ok()) {
+        return Err(AttestError::Signature);
+    }
+    let statement = Statement::read(&payload)?;
+    match statement.is_about(subject) {
+        true => Ok(statement),
+        false => Err(AttestError::Subject),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Artifact, SigningKey};
+
+    fn key(directory: &std::path::Path) -> SigningKey {
+        crate::key::tests::openssl(
+            directory,
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+        );
+        SigningKey::read(
+            &std::fs::read_to_string(directory.join("key.pem")).unwrap(),
+            None,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_encoding_of_the_specification() {
+        let encoded = pre_authentication("http://example.com/HelloWorld", b"hello world");
+        assert_eq!(
+            encoded,
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
+    }
+
+    #[test]
+    fn only_the_key_and_the_subject_that_were_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mine, other) = (key(directory.path()), key(directory.path()));
+        let (image, another) = (
+            BlobDigest::from_sha256([1; 32]),
+            BlobDigest::from_sha256([2; 32]),
+        );
+        let statement = Statement::new(vec![Artifact::new("", &image)], SIGN_PREDICATE, json!({}));
+        let bytes = statement.to_json();
+        let signed = bundle(
+            &bytes,
+            &mine.sign(&to_be_signed(&bytes)).unwrap(),
+            &mine.public().hint(),
+        );
+        assert_eq!(
+            verify(&signed, &mine.public(), &image),
+            Ok(statement.clone())
+        );
+        assert_eq!(
+            verify(&signed, &other.public(), &image),
+            Err(AttestError::Signature)
+        );
+        assert_eq!(
+            verify(&signed, &mine.public(), &another),
+            Err(AttestError::Subject)
+        );
+        let mut changed: Value = serde_json::from_slice(&signed).unwrap();
+        let forged = Statement::new(vec![Artifact::new("", &another)], SIGN_PREDICATE, json!({}));
+        changed["dsseEnvelope"]["payload"] = STANDARD.encode(forged.to_json()).into();
+        let changed = changed.to_string().into_bytes();
+        assert_eq!(
+            verify(&changed, &mine.public(), &another),
+            Err(AttestError::Signature)
+        );
+        let unsigned = bundle(&bytes, b"", "");
+        assert_eq!(
+            verify(&unsigned, &mine.public(), &image),
+            Err(AttestError::Signature)
+        );
+        assert!(matches!(
+            verify(b"{}", &mine.public(), &image),
+            Err(AttestError::Bundle(_))
+        ));
+    }
+}

@@ -1,0 +1,263 @@
+//! Java archives: the Maven coordinates in their `pom.properties`, else what the manifest and the
+//! file's name say; archives in archives, as applications are packed, are opened too.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use super::zip::Archive;
+use super::{Claim, ReadSeek, Reading};
+use crate::license;
+use crate::{Ecosystem, Package};
+
+const ARCHIVES: &[&str] = &[
+    ".jar", ".war", ".ear", ".par", ".sar", ".nar", ".jpi", ".hpi", ".kar", ".lpkg",
+];
+const MANIFEST: &str = "META-INF/MANIFEST.MF";
+/// Metadata in an archive is no longer, in bytes.
+const MAX_METADATA: u64 = 4 << 20;
+/// All archives in one are no longer together, in bytes.
+const MAX_NESTED: u64 = 1 << 30;
+/// Archives in archives are opened so deep.
+const MAX_DEPTH: u32 = 6;
+
+pub(super) fn is_archive(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ARCHIVES.iter().any(|end| name.ends_with(end))
+}
+
+pub(super) fn read(path: &str, file: &mut dyn ReadSeek) -> Reading {
+    let mut search = Search {
+        packages: Vec::new(),
+        problems: Vec::new(),
+        left: MAX_NESTED,
+    };
+    search.archive(path, file, 0);
+    Reading {
+        claim: Some(Claim::Packages(search.packages)),
+        problems: search.problems,
+    }
+}
+
+struct Search {
+    packages: Vec<Package>,
+    problems: Vec<String>,
+    /// How many bytes may still be unpacked.
+    left: u64,
+}
+
+impl Search {
+    fn archive(&mut self, path: &str, file: &mut dyn ReadSeek, depth: u32) {
+        let mut archive = match Archive::open(file) {
+            Ok(archive) => archive,
+            Err(reason) => return self.problem(path, depth, &reason),
+        };
+        let members = std::mem::take(&mut archive.members);
+        let mut own = Vec::new();
+        let mut manifest = BTreeMap::new();
+        for member in &members {
+            let is_pom = member.name.starts_with("META-INF/maven/")
+                && member.name.ends_with("/pom.properties");
+            if !is_pom && member.name != MANIFEST {
+                continue;
+            }
+            match archive.read(member, MAX_METADATA) {
+                Ok(bytes) if is_pom => own.extend(coordinates(&String::from_utf8_lossy(&bytes))),
+                Ok(bytes) => manifest = attributes(&String::from_utf8_lossy(&bytes)),
+                Err(reason) => self.problem(path, depth, &reason),
+            }
+        }
+        let main = main_package(path, &manifest);
+        let is_there = |main: &Package| {
+            own.iter()
+                .any(|package: &Package| artifact(package) == artifact(main))
+        };
+        self.packages.extend(main.filter(|main| !is_there(main)));
+        self.packages.extend(own);
+        for member in members.iter().filter(|member| is_archive(&member.name)) {
+            if depth == MAX_DEPTH {
+                return self.problem(path, depth, "archives are nested too deeply");
+            }
+            match archive.read(member, self.left) {
+                Ok(bytes) => {
+                    self.left -= bytes.len() as u64;
+                    let inner = format!("{path}!/{}", member.name);
+                    self.archive(&inner, &mut Cursor::new(bytes), depth + 1);
+                }
+                Err(reason) => self.problem(path, depth, &reason),
+            }
+        }
+    }
+
+    fn problem(&mut self, path: &str, depth: u32, reason: &str) {
+        let place = path
+            .split_once('!')
+            .map_or(String::new(), |(_, inner)| format!("{inner}: "));
+        let place = if depth == 0 { String::new() } else { place };
+        self.problems.push(format!("{place}{reason}"));
+    }
+}
+
+fn artifact(package: &Package) -> &str {
+    package.name.rsplit(':').next().unwrap_or_default()
+}
+
+/// What a `pom.properties` names.
+fn coordinates(text: &str) -> Option<Package> {
+    let value = |name: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let mut pairs = lines.filter_map(|line| line.split_once('='));
+        pairs.find_map(|(key, value)| (key.trim() == name).then(|| value.trim()))
+    };
+    let (group, artifact) = (value("groupId")?, value("artifactId")?);
+    Some(Package::new(
+        Ecosystem::Maven,
+        format!("{group}:{artifact}"),
+        value("version")?,
+    ))
+}
+
+/// The main attributes of a manifest (JAR File Specification, "JAR Manifest"); long values go on
+/// in lines that begin with a space.
+fn attributes(text: &str) -> BTreeMap<String, String> {
+    let text = text.replace("\r\n", "\n");
+    let main = text
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .replace("\n ", "");
+    let pairs = main.lines().filter_map(|line| line.split_once(": "));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// What an archive is, as its name and manifest say; nothing when neither says a version.
+fn main_package(path: &str, manifest: &BTreeMap<String, String>) -> Option<Package> {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let (name, version) = split_version(stem);
+    let says = |names: &[&str]| names.iter().find_map(|name| manifest.get(*name)).cloned();
+    let stated = says(&[
+        "Implementation-Version",
+        "Bundle-Version",
+        "Specification-Version",
+    ]);
+    let version = version.map(str::to_owned).or(stated)?;
+    let group = says(&["Implementation-Vendor-Id"]).or_else(|| {
+        let symbolic = says(&["Bundle-SymbolicName", "Automatic-Module-Name"])?;
+        let symbolic = symbolic.split(';').next()?.to_owned();
+        symbolic.contains('.').then_some(symbolic)
+    });
+    let name = group.map_or_else(|| name.to_owned(), |group| format!("{group}:{name}"));
+    let mut package = Package::new(Ecosystem::Maven, name, version);
+    package.license = manifest
+        .get("Bundle-License")
+        .and_then(|words| license::known(words));
+    package.supplier = says(&["Implementation-Vendor", "Bundle-Vendor"]);
+    Some(package)
+}
+
+/// `commons-io` and `2.11.0` of `commons-io-2.11.0`.
+fn split_version(stem: &str) -> (&str, Option<&str>) {
+    let is_version = |at: &usize| stem[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    let dash = stem.match_indices('-').map(|(at, _)| at).find(is_version);
+    dash.map_or((stem, None), |at| (&stem[..at], Some(&stem[at + 1..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Makes an archive with Python's `zipfile`: members are pairs of name and text, or of name and
+    /// another archive's path.
+    fn archive(directory: &Path, name: &str, members: &str) -> Vec<u8> {
+        let path = directory.join(name);
+        let script = format!(
+            "import zipfile\nz=zipfile.ZipFile({:?},'w',zipfile.ZIP_DEFLATED)\nfor n,t in {members}: z.write({:?}+'/'+t[1:],n) if t[:1]=='@' else z.writestr(n,t)\nz.close()\n",
+            path.display().to_string(),
+            directory.display().to_string(),
+        );
+        let status = Command::new("python3")
+            .args(["-c", &script])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        std::fs::read(path).unwrap()
+    }
+
+    fn read_bytes(path: &str, bytes: Vec<u8>) -> (Vec<String>, Vec<String>) {
+        let reading = read(path, &mut Cursor::new(bytes));
+        let Some(Claim::Packages(packages)) = reading.claim else {
+            panic!()
+        };
+        let urls = packages.iter().map(|package| package.purl(None)).collect();
+        (urls, reading.problems)
+    }
+
+    #[test]
+    fn archives_in_archives() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        archive(
+            directory,
+            "inner.jar",
+            "[('META-INF/maven/org.x/in/pom.properties','#c\\ngroupId=org.x\\nartifactId=in\\nversion=1.1\\n')]",
+        );
+        archive(
+            directory,
+            "plain-2.0.jar",
+            "[('META-INF/MANIFEST.MF','Manifest-Version: 1.0\\r\\nBundle-Symbolic\\r\\n Name: com.y.plain;a=b\\r\\n\\r\\nName: x\\r\\n')]",
+        );
+        let outer = archive(
+            directory,
+            "app.war",
+            "[('WEB-INF/lib/in.jar','@inner.jar'),('WEB-INF/lib/plain-2.0.jar','@plain-2.0.jar'),('WEB-INF/lib/bad.jar','no zip')]",
+        );
+        let (urls, problems) = read_bytes("/srv/app.war", outer.clone());
+        assert_eq!(
+            urls,
+            ["pkg:maven/org.x/in@1.1", "pkg:maven/com.y.plain/plain@2.0"]
+        );
+        assert_eq!(
+            problems,
+            ["/WEB-INF/lib/bad.jar: not a zip archive, or damaged"]
+        );
+        let mut started = b"#!/bin/sh\nexec java -jar $0\n".to_vec();
+        started.extend(outer);
+        assert_eq!(read_bytes("/srv/app.war", started).0.len(), 2);
+    }
+
+    #[test]
+    fn bombs_are_told_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        archive(directory, "0.jar", "[('x','')]");
+        for depth in 1..12 {
+            archive(
+                directory,
+                &format!("{depth}.jar"),
+                &format!("[('n.jar','@{}.jar')]", depth - 1),
+            );
+        }
+        let bytes = std::fs::read(directory.join("11.jar")).unwrap();
+        let (_, problems) = read_bytes("/a.jar", bytes);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("nested too deep"), "{problems:?}");
+    }
+
+    #[test]
+    fn names_with_versions() {
+        assert_eq!(
+            split_version("commons-io-2.11.0"),
+            ("commons-io", Some("2.11.0"))
+        );
+        assert_eq!(
+            split_version("log4j-api-2.0-beta9"),
+            ("log4j-api", Some("2.0-beta9"))
+        );
+        assert_eq!(split_version("app"), ("app", None));
+    }
+}

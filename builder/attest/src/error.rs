@@ -1,0 +1,38 @@
+//! Why something can't be attested or verified.
+
+use kiln_graph::Fault;
+
+/// A failure with an attestation or a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttestError {
+    /// The bytes are no statement.
+    #[error("not an in-toto statement: {0}")]
+    Statement(String),
+    /// The bytes are no envelope or bundle.
+    #[error("not a Sigstore bundle with a DSSE envelope: {0}")]
+    Bundle(String),
+    /// A key can't be read.
+    #[error("the key can't be used: {0}")]
+    Key(String),
+    /// A key needs a password.
+    #[error("the key is encrypted: give its password in COSIGN_PASSWORD")]
+    Password,
+    /// A signature isn't the key's.
+    #[error("the signature was not made by this key")]
+    Signature,
+    /// What was signed is about something else.
+    #[error("the statement is about another image")]
+    Subject,
+}
+
+impl AttestError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Key(_) | Self::Password => Fault::User,
+            _ => Fault::Environment,
+        }
+    }
+}

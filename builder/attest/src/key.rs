@@ -1,0 +1,341 @@
+//! Keys that sign and verify: ECDSA over P-256 with SHA-256, signatures in DER, which is what
+//! cosign makes and what every verifier of Sigstore bundles reads.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_secretbox::aead::Aead as _;
+use crypto_secretbox::{KeyInit as _, XSalsa20Poly1305};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
+    UnparsedPublicKey,
+};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::{AttestError, pem};
+
+/// What stands before the point in a P-256 key's SubjectPublicKeyInfo (RFC 5480, section 2).
+const SPKI_PREFIX: &[u8] = &[
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+/// An uncompressed point, in bytes.
+const POINT: usize = 65;
+/// More would take longer than any key needs: log2 of scrypt's N.
+const MAX_SCRYPT_LOG_N: u8 = 20;
+
+/// A key that signs.
+pub struct SigningKey {
+    pair: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("public", &self.public())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    /// Reads a key: PKCS#8, or encrypted as cosign does, in PEM.
+    ///
+    /// # Errors
+    /// When it is no such key, or the password is missing or wrong.
+    pub fn read(text: &str, password: Option<&str>) -> Result<Self, AttestError> {
+        let (label, bytes) = pem::decode(text)?;
+        let bytes = Zeroizing::new(bytes);
+        match label.as_str() {
+            "PRIVATE KEY" => Self::from_pkcs8(&bytes),
+            "ENCRYPTED SIGSTORE PRIVATE KEY" | "ENCRYPTED COSIGN PRIVATE KEY" => {
+                let password = password.ok_or(AttestError::Password)?;
+                Self::from_pkcs8(&decrypt(&bytes, password)?)
+            }
+            "EC PRIVATE KEY" => Err(AttestError::Key(
+                "OpenSSL's traditional format is not supported: convert it with 'openssl pkcs8 -topk8 -nocrypt -in KEY'".to_owned(),
+            )),
+            "ENCRYPTED PRIVATE KEY" => Err(AttestError::Key(
+                "encrypted PKCS#8 is not supported: decrypt it with 'openssl pkcs8 -in KEY', or import it with 'cosign import-key-pair'".to_owned(),
+            )),
+            other => Err(AttestError::Key(format!("it is a {other}, not a private key"))),
+        }
+    }
+
+    fn from_pkcs8(bytes: &[u8]) -> Result<Self, AttestError> {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, bytes, &random)
+            .map_err(|error| {
+                AttestError::Key(format!("not an ECDSA P-256 key in PKCS#8 ({error})"))
+            })?;
+        Ok(Self { pair, random })
+    }
+
+    /// The signature of a message, in DER.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, AttestError> {
+        let signature = self.pair.sign(&self.random, message);
+        let signature = signature
+            .map_err(|_| AttestError::Key("the system gives no random numbers".to_owned()))?;
+        Ok(signature.as_ref().to_vec())
+    }
+
+    /// The key that verifies what this one signs.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey {
+            point: self.pair.public_key().as_ref().to_vec(),
+        }
+    }
+}
+
+/// An encrypted key (`encrypted` of securesystemslib): scrypt and NaCl's secret box.
+#[derive(Deserialize)]
+struct Encrypted {
+    kdf: Kdf,
+    cipher: Cipher,
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct Kdf {
+    name: String,
+    params: Params,
+    salt: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Params {
+    n: u64,
+    #[serde(rename = "r")]
+    r: u32,
+    #[serde(rename = "p")]
+    p: u32,
+}
+
+#[derive(Deserialize)]
+struct Cipher {
+    name: String,
+    nonce: String,
+}
+
+fn decrypt(bytes: &[u8], password: &str) -> Result<Zeroizing<Vec<u8>>, AttestError> {
+    let bad = |reason: &str| AttestError::Key(reason.to_owned());
+    let sealed: Encrypted =
+        serde_json::from_slice(bytes).map_err(|_| bad("its envelope is damaged"))?;
+    if sealed.kdf.name != "scrypt" || sealed.cipher.name != "nacl/secretbox" {
+        return Err(bad(
+            "only scrypt with nacl/secretbox encryption is supported",
+        ));
+    }
+    let digits = |text: &str| {
+        STANDARD
+            .decode(text)
+            .map_err(|_| bad("its envelope is damaged"))
+    };
+    let params = scrypt_params(&sealed.kdf.params)
+        .ok_or_else(|| bad("its encryption asks for more memory than any key needs"))?;
+    let mut key = Zeroizing::new([0; 32]);
+    scrypt::scrypt(
+        password.as_bytes(),
+        &digits(&sealed.kdf.salt)?,
+        &params,
+        &mut *key,
+    )
+    .map_err(|_| bad("its envelope is damaged"))?;
+    let nonce: [u8; 24] = digits(&sealed.cipher.nonce)?
+        .try_into()
+        .map_err(|_| bad("its envelope is damaged"))?;
+    let opened = XSalsa20Poly1305::new((&*key).into())
+        .decrypt(&nonce.into(), &*digits(&sealed.ciphertext)?)
+        .map_err(|_| bad("the password is wrong"))?;
+    Ok(Zeroizing::new(opened))
+}
+
+fn scrypt_params(params: &Params) -> Option<scrypt::Params> {
+    let log_n = u8::try_from(params.n.checked_ilog2()?).ok()?;
+    let is_fair =
+        params.n.is_power_of_two() && log_n <= MAX_SCRYPT_LOG_N && params.r <= 32 && params.p <= 16;
+    is_fair.then(|| scrypt::Params::new(log_n, params.r, params.p, 32).ok())?
+}
+
+/// A key that verifies.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    point: Vec<u8>,
+}
+
+impl std::fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PublicKey").field(&self.hint()).finish()
+    }
+}
+
+impl PublicKey {
+    /// Reads a key in PEM.
+    ///
+    /// # Errors
+    /// When it is no public ECDSA key over P-256.
+    pub fn read(text: &str) -> Result<Self, AttestError> {
+        let (label, bytes) = pem::decode(text)?;
+        if label != "PUBLIC KEY" {
+            return Err(AttestError::Key(format!(
+                "it is a {label}, not a public key"
+            )));
+        }
+        let point = bytes.strip_prefix(SPKI_PREFIX);
+        let point = point.filter(|point| point.len() == POINT && point[0] == 4);
+        let point = point.ok_or_else(|| {
+            AttestError::Key("not an ECDSA P-256 key, the only supported kind".to_owned())
+        })?;
+        Ok(Self {
+            point: point.to_vec(),
+        })
+    }
+
+    /// The key in PEM.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::encode("PUBLIC KEY", &[SPKI_PREFIX, &self.point].concat())
+    }
+
+    /// What bundles name the key by: the SHA-256 of its SubjectPublicKeyInfo, in base64.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let info = [SPKI_PREFIX, &self.point].concat();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &info);
+        STANDARD.encode(digest)
+    }
+
+    /// Checks a signature.
+    ///
+    /// # Errors
+    /// When it isn't one of this message by this key.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), AttestError> {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.point)
+            .verify(message, signature)
+            .map_err(|_| AttestError::Signature)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    pub(crate) fn openssl(directory: &std::path::Path, args: &str) {
+        let output = Command::new("openssl")
+            .args(args.split(' '))
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{args}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    #[test]
+    fn openssl_makes_keys_and_agrees_with_signatures() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        openssl(
+            directory,
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+        );
+        openssl(directory, "pkey -in key.pem -pubout -out pub.pem");
+        let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+        let key = SigningKey::read(&text("key.pem"), None).unwrap();
+        let public = PublicKey::read(&text("pub.pem")).unwrap();
+        assert_eq!(public, key.public());
+        assert_eq!(public.to_pem(), text("pub.pem"));
+        let signature = key.sign(b"message").unwrap();
+        std::fs::write(directory.join("m"), "message").unwrap();
+        std::fs::write(directory.join("s"), &signature).unwrap();
+        openssl(directory, "dgst -sha256 -verify pub.pem -signature s m");
+        assert_eq!(public.verify(b"message", &signature), Ok(()));
+        assert_eq!(
+            public.verify(b"another", &signature),
+            Err(AttestError::Signature)
+        );
+    }
+
+    #[test]
+    fn other_keys_are_refused_with_advice() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        openssl(
+            directory,
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.pem",
+        );
+        openssl(directory, "ecparam -genkey -name prime256v1 -out old.pem");
+        openssl(directory, "pkey -in p384.pem -pubout -out pub.pem");
+        let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+        let why = |name: &str| SigningKey::read(&text(name), None).unwrap_err().to_string();
+        assert!(why("p384.pem").contains("not an ECDSA P-256 key"));
+        assert!(why("old.pem").contains("openssl pkcs8"));
+        assert!(why("pub.pem").contains("not a private key"));
+        assert!(PublicKey::read(&text("pub.pem")).is_err());
+        assert!(
+            PublicKey::read("x")
+                .unwrap_err()
+                .to_string()
+                .contains("PEM")
+        );
+    }
+
+    #[test]
+    fn encrypted_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        openssl(
+            directory,
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+        );
+        let plain = std::fs::read_to_string(directory.join("key.pem")).unwrap();
+        let (_, der) = pem::decode(&plain).unwrap();
+        let (salt, nonce) = ([1; 32], [2; 24]);
+        let mut key = [0; 32];
+        let params = scrypt::Params::new(10, 8, 1, 32).unwrap();
+        scrypt::scrypt(b"pass", &salt, &params, &mut key).unwrap();
+        let sealed = XSalsa20Poly1305::new(&key.into())
+            .encrypt(&nonce.into(), &*der)
+            .unwrap();
+        let envelope = serde_json::json!({
+            "kdf": {"name": "scrypt", "params": {"N": 1024, "r": 8, "p": 1}, "salt": STANDARD.encode(salt)},
+            "cipher": {"name": "nacl/secretbox", "nonce": STANDARD.encode(nonce)},
+            "ciphertext": STANDARD.encode(sealed),
+        });
+        let text = pem::encode(
+            "ENCRYPTED SIGSTORE PRIVATE KEY",
+            envelope.to_string().as_bytes(),
+        );
+        assert!(SigningKey::read(&text, Some("pass")).is_ok());
+        assert_eq!(
+            SigningKey::read(&text, None).unwrap_err(),
+            AttestError::Password
+        );
+        let wrong = SigningKey::read(&text, Some("no")).unwrap_err().to_string();
+        assert!(wrong.contains("password is wrong"));
+        let greedy = text_with_n(&envelope, 1 << 40);
+        let refused = SigningKey::read(&greedy, Some("pass"))
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("more memory"));
+    }
+
+    fn text_with_n(envelope: &serde_json::Value, n: u64) -> String {
+        let mut envelope = envelope.clone();
+        envelope["kdf"]["params"]["N"] = n.into();
+        pem::encode(
+            "ENCRYPTED SIGSTORE PRIVATE KEY",
+            envelope.to_string().as_bytes(),
+        )
+    }
+}

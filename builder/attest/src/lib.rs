@@ -1,0 +1,37 @@
+//! What is in an image, where it came from, and who vouches for it.
+//!
+//! [`detect()`] finds the packages of one tree, [`Inventory::merge`] those of an image, and [`sbom`]
+//! writes them as SPDX or CycloneDX. [`Statement`]s say such things about images, [`bundle`] has
+//! them signed, and [`artifact`] the manifests in which registries keep them. Nothing here opens a
+//! file or a connection: trees are read through a function that the caller gives.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
+
+pub mod artifact;
+pub mod bundle;
+mod detect;
+mod error;
+mod inventory;
+mod key;
+mod license;
+mod package;
+mod pem;
+pub mod provenance;
+mod purl;
+pub mod rpm;
+mod rule;
+pub mod sbom;
+mod statement;
+
+pub use detect::{Claim, DETECT_VERSION, Evidence, Files, ReadSeek, TreeEvidence, Warning, detect};
+pub use error::AttestError;
+pub use inventory::{FoundPackage, Inventory, Layer};
+pub use key::{PublicKey, SigningKey};
+pub use package::{Distribution, Ecosystem, Package};
+pub use rule::PackageRules;
+pub use statement::{Artifact, STATEMENT_MEDIA_TYPE, Statement, image_purl};

@@ -1,0 +1,132 @@
+//! Solves a build, and delivers what comes out.
+
+use std::path::Path;
+
+use kiln_attest::provenance::Provenance;
+use kiln_engine::{DefaultNetwork, Engine, EngineError, Event, EventSink as _, Request, Solved};
+
+use super::attestations::Attester;
+use super::build::{BuildArgs, Plan};
+use super::output::{self, Wanted};
+use super::result::{self, BuildResult};
+use super::say;
+use crate::journal::Journal;
+use kiln::{BuildFacts, DockerfileRequest, Error, Prepared};
+
+/// A build that is ready to be solved.
+#[derive(Clone, Copy)]
+pub(super) struct Delivery<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) args: &'a BuildArgs,
+    pub(super) plan: &'a Plan,
+    pub(super) request: &'a DockerfileRequest,
+    pub(super) prepared: &'a Prepared,
+    pub(super) journal: &'a Journal,
+}
+
+impl Delivery<'_> {
+    /// Builds; again without the shared caches when one turns out to be damaged only while what
+    /// comes out is written.
+    pub(super) fn run(&self, build: Request) -> Result<BuildResult, Error> {
+        match self.deliver(build.clone()) {
+            Err(Error::Engine(error @ EngineError::RemoteCache { .. }))
+                if !build.cache_from.is_empty() =>
+            {
+                let message = format!("{error}; building without it");
+                self.journal.event(Event::Warning { message });
+                let build = Request {
+                    cache_from: Vec::new(),
+                    ..build
+                };
+                self.deliver(build)
+            }
+            done => done,
+        }
+    }
+
+    /// Solves a build, and writes what comes out.
+    fn deliver(&self, mut build: Request) -> Result<BuildResult, Error> {
+        let Self {
+            engine,
+            args,
+            plan,
+            journal,
+            ..
+        } = *self;
+        let exports = &plan.exports;
+        let plain = build.clone();
+        build.cache_to = super::cache::cache_to(engine, &plan.targets)?;
+        let mut solved = match engine.solve(build) {
+            Ok(solved) => solved,
+            Err(error) => {
+                // The failure itself is what the user must see.
+                if let Err(other) = exports.write_failed(engine, &plain, &journal.outcomes()) {
+                    say(&format!("WARNING: nothing was exported: {other}"));
+                }
+                return Err(error.into());
+            }
+        };
+        let network = plain.network;
+        exports.write(&solved, journal)?;
+        if args.verify_reproducible {
+            super::checks::reproducible(engine, &solved, plain)?;
+        }
+        for policy in &plan.policies {
+            super::checks::policy(policy, &solved, &plan.options, journal)?;
+        }
+        let facts = self.facts(network, &solved)?;
+        let wanted = Wanted {
+            outputs: &plan.outputs,
+            tags: &plan.tags,
+            options: &plan.options,
+            attester: Attester {
+                options: &plan.attest,
+                facts: &facts,
+            },
+            digests: wants_digests(args),
+        };
+        let written = output::write(&solved, &wanted, journal)?;
+        let result = result::of(&solved, &written)?;
+        write_ids(args, &result)?;
+        super::cache::finish(engine, &mut solved, &plan.targets)?;
+        Ok(result)
+    }
+
+    /// What is known of the build, if provenance is wanted.
+    fn facts(&self, network: DefaultNetwork, solved: &Solved) -> Result<Provenance, Error> {
+        if self.plan.attest.provenance.is_none() {
+            return Ok(Provenance::default());
+        }
+        let facts = BuildFacts {
+            request: self.request,
+            prepared: self.prepared,
+            solved,
+            network,
+            record: &self.journal.record(),
+            steps: &self.journal.steps(),
+            reproducible: self.args.verify_reproducible,
+        };
+        facts.provenance()
+    }
+}
+
+/// Whether the image's digests are asked for, whatever else is.
+fn wants_digests(args: &BuildArgs) -> bool {
+    args.quiet || args.iidfile.is_some() || args.metadata_file.is_some()
+}
+
+fn write_ids(args: &BuildArgs, result: &BuildResult) -> Result<(), Error> {
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|source| Error::File {
+            what: format!("cannot write {}", path.display()),
+            source,
+        })
+    };
+    if let (Some(path), Some(id)) = (&args.iidfile, result.id()) {
+        write(path, id.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, format!("{:#}\n", result.metadata()))?;
+    }
+    Ok(())
+}

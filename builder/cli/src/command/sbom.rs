@@ -1,0 +1,158 @@
+//! `kiln image sbom`, and the lists of packages that builds write.
+
+use clap::Args;
+use kiln::Error;
+use kiln_attest::sbom::{Format, Subject, document};
+use kiln_attest::{FoundPackage, Inventory};
+use kiln_engine::Engine;
+use kiln_graph::Platform;
+
+use super::{print, say};
+use crate::display::{Style, display};
+
+/// The flags of `kiln image sbom`.
+#[derive(Args, Debug)]
+pub(crate) struct SbomArgs {
+    /// The image, in the store, a registry or an archive
+    name: String,
+    /// The format: spdx (2.3) or cyclonedx (1.6)
+    #[arg(long, default_value_t, value_name = "FORMAT")]
+    format: Format,
+    /// Compare with the packages of another image
+    #[arg(long, value_name = "IMAGE", conflicts_with = "format")]
+    diff: Option<String>,
+    /// With --diff, as JSON
+    #[arg(long, requires = "diff")]
+    json: bool,
+    /// The platform, for images of several
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+}
+
+/// Runs `kiln image sbom`.
+pub(crate) fn run(engine: &Engine, args: &SbomArgs) -> Result<(), Error> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let (subject, inventory) = packages(engine, &args.name, &platform)?;
+    let Some(old) = &args.diff else {
+        print(&text(args.format, &subject, &inventory));
+        return Ok(());
+    };
+    let (_, before) = packages(engine, old, &platform)?;
+    let changes = changes(&before, &inventory);
+    print(&match args.json {
+        true => format!("{:#}\n", serde_json::json!(changes)),
+        false => changes.iter().map(Change::line).collect(),
+    });
+    Ok(())
+}
+
+/// A list of packages as a file has it.
+fn text(format: Format, subject: &Subject, inventory: &Inventory) -> String {
+    format!("{:#}\n", document(format, subject, inventory))
+}
+
+fn packages(
+    engine: &Engine,
+    name: &str,
+    platform: &Platform,
+) -> Result<(Subject, Inventory), Error> {
+    let found = engine.image_packages(name, platform, &*display(Style::Auto))?;
+    for warning in &found.1.warnings {
+        say(&format!("WARNING: {}: {}", warning.path, warning.reason));
+    }
+    Ok(found)
+}
+
+/// A package that one of two images has, or has in another version.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+struct Change {
+    ecosystem: String,
+    name: String,
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+impl Change {
+    fn line(&self) -> String {
+        let Self {
+            ecosystem, name, ..
+        } = self;
+        let (before, after) = (self.before.join(", "), self.after.join(", "));
+        match (self.before.is_empty(), self.after.is_empty()) {
+            (true, _) => format!("added    {ecosystem} {name} {after}\n"),
+            (_, true) => format!("removed  {ecosystem} {name} {before}\n"),
+            _ => format!("changed  {ecosystem} {name} {before} -> {after}\n"),
+        }
+    }
+}
+
+fn changes(before: &Inventory, after: &Inventory) -> Vec<Change> {
+    let gone = after.missing_from(before);
+    let new = before.missing_from(after);
+    let mut all: Vec<Change> = Vec::new();
+    let sides = gone
+        .iter()
+        .map(|one| (*one, true))
+        .chain(new.iter().map(|one| (*one, false)));
+    for (FoundPackage { package, .. }, is_old) in sides {
+        let ecosystem = package.ecosystem.to_string();
+        let known = all
+            .iter_mut()
+            .find(|change| change.ecosystem == ecosystem && change.name == package.name);
+        let version = package.version.clone();
+        let change = match known {
+            Some(change) => change,
+            None => {
+                all.push(Change {
+                    ecosystem,
+                    name: package.name.clone(),
+                    before: Vec::new(),
+                    after: Vec::new(),
+                });
+                let last = all.len() - 1;
+                &mut all[last]
+            }
+        };
+        if is_old {
+            change.before.push(version);
+        } else {
+            change.after.push(version);
+        }
+    }
+    all.sort();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_attest::{Ecosystem, Package};
+
+    use super::*;
+
+    fn inventory(packages: &[(&str, &str)]) -> Inventory {
+        let found = |(name, version): &(&str, &str)| {
+            let package = Package::new(Ecosystem::Deb, *name, *version);
+            FoundPackage {
+                purl: package.purl(None),
+                package,
+                layer: 0,
+                paths: std::collections::BTreeSet::new(),
+            }
+        };
+        Inventory {
+            packages: packages.iter().map(found).collect(),
+            ..Inventory::default()
+        }
+    }
+
+    #[test]
+    fn what_changed_between_images() {
+        let before = inventory(&[("a", "1"), ("b", "1"), ("same", "1")]);
+        let after = inventory(&[("a", "2"), ("c", "1"), ("same", "1")]);
+        let lines: String = changes(&before, &after).iter().map(Change::line).collect();
+        assert_eq!(
+            lines,
+            "changed  deb a 1 -> 2\nremoved  deb b 1\nadded    deb c 1\n"
+        );
+    }
+}

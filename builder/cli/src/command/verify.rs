@@ -1,0 +1,100 @@
+//! `kiln verify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kiln::{Error, Verified, verify_image};
+use kiln_attest::PublicKey;
+use kiln_graph::Platform;
+use kiln_image::{ImageError, Reference};
+
+use super::{Failed, print, say};
+
+/// The flags of `kiln verify`.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The image, in a registry
+    name: String,
+    /// The public key that must have signed it, in PEM, or env:NAME for one in a variable
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// What must be signed: sbom, spdx, cyclonedx, provenance, signature, or the type of a predicate
+    /// (repeatable; default: anything)
+    #[arg(long = "attestation", value_name = "TYPE")]
+    attestations: Vec<String>,
+    /// Print the verified statements as JSON
+    #[arg(long)]
+    json: bool,
+    /// The platform, for images of several
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+}
+
+/// Runs `kiln verify`.
+pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
+    let key = read_key(&args.key)?;
+    let image: Reference = args.name.parse().map_err(ImageError::from)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let engine = super::open()?;
+    let (verified, refused) = verify_image(engine.client(), &image, &platform, &key)?;
+    let wanted = &args.attestations;
+    let missing = wanted
+        .iter()
+        .find(|wanted| !verified.iter().any(|one| is_of(one, wanted)));
+    if verified.is_empty() || missing.is_some() {
+        for reason in &refused {
+            say(&format!("ignored: {reason}"));
+        }
+        let what = missing.map_or("it", String::as_str);
+        return Err(Error::NotSigned {
+            image: args.name.clone(),
+            what: what.to_owned(),
+        }
+        .into());
+    }
+    let shown = verified
+        .iter()
+        .filter(|one| wanted.is_empty() || wanted.iter().any(|wanted| is_of(one, wanted)));
+    if args.json {
+        let statements: Vec<_> = shown.map(|one| &one.statement).collect();
+        print(&format!("{:#}\n", serde_json::json!(statements)));
+        return Ok(());
+    }
+    for one in shown {
+        print(&format!(
+            "{}  {}\n",
+            one.digest, one.statement.predicate_type
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a statement is of a kind: by a short name, or the type of its predicate.
+fn is_of(one: &Verified, kind: &str) -> bool {
+    const SPDX: &str = "https://spdx.dev/Document";
+    const CYCLONEDX: &str = "https://cyclonedx.org/bom";
+    let starts: &[&str] = match kind {
+        "provenance" => &["https://slsa.dev/provenance/"],
+        "sbom" => &[SPDX, CYCLONEDX],
+        "spdx" => &[SPDX],
+        "cyclonedx" => &[CYCLONEDX],
+        "signature" => &["https://sigstore.dev/cosign/sign/"],
+        other => return one.statement.predicate_type == other,
+    };
+    let own = &one.statement.predicate_type;
+    starts.iter().any(|start| own.starts_with(start))
+}
+
+fn read_key(place: &str) -> Result<PublicKey, Error> {
+    let usage = |reason: String| Error::Usage(format!("--key {place}: {reason}"));
+    let text = match place.strip_prefix("env:") {
+        Some(name) => {
+            std::env::var(name).map_err(|_| usage("there is no such variable".to_owned()))?
+        }
+        None => std::fs::read_to_string(PathBuf::from(place)).map_err(|source| Error::File {
+            what: format!("cannot read the key {place}"),
+            source,
+        })?,
+    };
+    PublicKey::read(&text).map_err(|error| usage(error.to_string()))
+}

@@ -1,0 +1,226 @@
+//! What refers to a manifest: signatures, attestations (OCI distribution specification 1.1,
+//! "Listing Referrers"). Where a registry doesn't list them, clients keep the list as an index under
+//! the tag `sha256-HEX` ("Unavailable Referrers API").
+
+use std::collections::BTreeMap;
+
+use kiln_graph::BlobDigest;
+use reqwest::Method;
+use reqwest::header::ACCEPT;
+use serde::{Deserialize, Serialize};
+
+use crate::archive::digest_of;
+use crate::client::{Client, read_document, wrong_digest};
+use crate::document::media_type;
+use crate::repository::next_page;
+use crate::request::Ask;
+use crate::{ImageError, PushImage, Reference};
+
+/// Lists are followed over so many pages.
+const MAX_PAGES: usize = 100;
+
+/// A manifest that refers to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    /// The manifest's media type.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: BlobDigest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What kind of artifact it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Its annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    manifests: Vec<Referrer>,
+}
+
+impl Client {
+    /// What refers to a manifest, as the registry lists it; nothing when it lists no referrers.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or its list can't be read.
+    pub fn listed_referrers(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+    ) -> Result<Option<Vec<Referrer>>, ImageError> {
+        self.runtime().block_on(self.list(repository, subject))
+    }
+
+    /// What refers to a manifest, listed by the registry or by other clients.
+    ///
+    /// # Errors
+    /// As [`Client::listed_referrers`].
+    pub fn referrers(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+    ) -> Result<Vec<Referrer>, ImageError> {
+        self.runtime().block_on(async {
+            match self.list(repository, subject).await? {
+                Some(listed) => Ok(listed),
+                None => Ok(self.tagged_list(repository, subject).await?.manifests),
+            }
+        })
+    }
+
+    /// Sends a manifest that refers to another. Where the registry lists no referrers, it is added
+    /// to the list under a tag if `with_tag`, else nothing is sent. Whether it was.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or doesn't take it.
+    pub fn push_referrer(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+        referrer: &Referrer,
+        image: &PushImage<'_>,
+        with_tag: bool,
+    ) -> Result<bool, ImageError> {
+        let listed = self.listed_referrers(repository, subject)?;
+        if listed.is_none() && !with_tag {
+            return Ok(false);
+        }
+        let place = Reference {
+            tag: None,
+            digest: Some(referrer.digest),
+            ..repository.clone()
+        };
+        self.push(&place, image, &|_, _| {})?;
+        if listed.is_none() {
+            self.runtime()
+                .block_on(self.add_to_tagged_list(repository, subject, referrer))?;
+        }
+        Ok(true)
+    }
+
+    /// A small blob of a repository, such as a signature.
+    ///
+    /// # Errors
+    /// When it can't be had, or isn't what its digest says.
+    pub fn small_document(
+        &self,
+        repository: &Reference,
+        digest: &BlobDigest,
+        is_manifest: bool,
+    ) -> Result<Vec<u8>, ImageError> {
+        let kind = if is_manifest { "manifests" } else { "blobs" };
+        let path = format!("{kind}/{digest}");
+        let bytes = self
+            .runtime()
+            .block_on(self.document(repository, &path, &[accept()]))?;
+        let actual = digest_of(&bytes);
+        if actual != *digest {
+            return Err(wrong_digest(repository, "a document", *digest, actual));
+        }
+        Ok(bytes)
+    }
+
+    fn ask(&self, repository: &Reference, path: &str) -> Ask<'static> {
+        let mut ask = Ask::new(Method::GET, format!("{}/{path}", self.home(repository)));
+        ask.headers.push(accept());
+        ask
+    }
+
+    async fn list(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+    ) -> Result<Option<Vec<Referrer>>, ImageError> {
+        let mut ask = self.ask(repository, &format!("referrers/{subject}"));
+        let mut all = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let answer = match self.send(repository, &ask).await {
+                Ok(answer) => answer,
+                // Some refuse what they don't know.
+                Err(ImageError::NotFound { .. } | ImageError::Denied { .. }) => return Ok(None),
+                Err(ImageError::Answer { status, .. }) if status < 500 => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let next = next_page(&answer);
+            let bytes = read_document(repository, answer).await?;
+            let list = serde_json::from_slice::<List>(&bytes).ok();
+            let Some(list) = list.filter(|list| list.schema_version == 2) else {
+                return Err(broken(
+                    repository,
+                    "its list of referrers can't be understood",
+                ));
+            };
+            all.extend(list.manifests);
+            let Some(next) = next else { break };
+            ask.url = next;
+        }
+        Ok(Some(all))
+    }
+
+    async fn tagged_list(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+    ) -> Result<List, ImageError> {
+        let ask = self.ask(repository, &format!("manifests/{}", list_tag(subject)));
+        match self.send(repository, &ask).await {
+            Ok(answer) => serde_json::from_slice(&read_document(repository, answer).await?)
+                .map_err(|_| broken(repository, "its list of referrers can't be understood")),
+            Err(ImageError::NotFound { .. }) => Ok(List {
+                schema_version: 2,
+                media_type: media_type::INDEX.to_owned(),
+                manifests: Vec::new(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn add_to_tagged_list(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+        referrer: &Referrer,
+    ) -> Result<(), ImageError> {
+        let mut list = self.tagged_list(repository, subject).await?;
+        if list
+            .manifests
+            .iter()
+            .any(|one| one.digest == referrer.digest)
+        {
+            return Ok(());
+        }
+        list.manifests.push(referrer.clone());
+        list.media_type = media_type::INDEX.to_owned();
+        let bytes =
+            serde_json::to_vec(&list).map_err(|error| broken(repository, &error.to_string()))?;
+        self.push_manifest(repository, &list_tag(subject), &bytes, media_type::INDEX)
+            .await
+    }
+}
+
+/// What documents may be.
+fn accept() -> (&'static str, String) {
+    let kinds = [media_type::INDEX, media_type::MANIFEST, "*/*"];
+    (ACCEPT.as_str(), kinds.join(", "))
+}
+
+/// The tag under which clients keep the list of what refers to a manifest.
+fn list_tag(subject: &BlobDigest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+fn broken(repository: &Reference, reason: &str) -> ImageError {
+    ImageError::Document {
+        image: repository.to_string(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Checks who vouches for an image in a registry.
+
+use kiln_attest::bundle::{is_bundle, verify};
+use kiln_attest::{PublicKey, Statement};
+use kiln_graph::{BlobDigest, Platform};
+use kiln_image::{Client, ImageError, Reference};
+use serde::Deserialize;
+
+use crate::Error;
+
+/// A signed statement that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// What it is about: the image, or the index that names it.
+    pub digest: BlobDigest,
+    /// What it says.
+    pub statement: Statement,
+}
+
+/// The layers of a manifest, as much of it as is needed.
+#[derive(Deserialize)]
+struct Layers {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: BlobDigest,
+}
+
+/// The statements about an image that a key has signed, about what its name stands for and about
+/// its manifest for a platform. What others have signed, or what can't be read, is told as text.
+///
+/// # Errors
+/// When the image or what refers to it can't be had.
+pub fn verify_image(
+    client: &Client,
+    image: &Reference,
+    platform: &Platform,
+    key: &PublicKey,
+) -> Result<(Vec<Verified>, Vec<String>), Error> {
+    let resolved = client.resolve(&image.to_string(), platform)?;
+    let mut subjects: Vec<BlobDigest> = resolved.named.into_iter().collect();
+    if !subjects.contains(&resolved.manifest) {
+        subjects.push(resolved.manifest);
+    }
+    let (mut verified, mut refused) = (Vec::new(), Vec::new());
+    for digest in subjects {
+        for bundle in bundles(client, image, &digest)? {
+            match bundle.and_then(|bytes| Ok(verify(&bytes, key, &digest)?)) {
+                Ok(statement) => verified.push(Verified { digest, statement }),
+                Err(error) => refused.push(error.to_string()),
+            }
+        }
+    }
+    Ok((verified, refused))
+}
+
+/// The bundles that refer to a manifest.
+fn bundles(
+    client: &Client,
+    image: &Reference,
+    subject: &BlobDigest,
+) -> Result<Vec<Result<Vec<u8>, Error>>, Error> {
+    let mut found = Vec::new();
+    for referrer in client.referrers(image, subject)? {
+        if !referrer.artifact_type.as_deref().is_some_and(is_bundle) {
+            continue;
+        }
+        found.push(bundle(client, image, &referrer.digest));
+    }
+    Ok(found)
+}
+
+fn bundle(client: &Client, image: &Reference, manifest: &BlobDigest) -> Result<Vec<u8>, Error> {
+    let broken = |reason: &str| ImageError::Document {
+        image: image.to_string(),
+        reason: format!("what refers to it as a signature {reason}"),
+    };
+    let bytes = client.small_document(image, manifest, true)?;
+    let manifest: Layers =
+        serde_json::from_slice(&bytes).map_err(|_| broken("can't be understood"))?;
+    let mut layers = manifest
+        .layers
+        .iter()
+        .filter(|layer| is_bundle(&layer.media_type));
+    let layer = layers.next().ok_or_else(|| broken("has no bundle"))?;
+    Ok(client.small_document(image, &layer.digest, false)?)
+}
