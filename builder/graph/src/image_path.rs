@@ -142,11 +142,17 @@ impl ImagePath {
 
 impl Ord for ImagePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // Paths that lie side by side begin alike, and a stranger's may do so for kilobytes.
+        let (mut one, mut two) = (&self.0[..], &other.0[..]);
+        while let (Some((a, more)), Some((b, other))) =
+            (one.split_first_chunk::<32>(), two.split_first_chunk())
+            && a == b
+        {
+            (one, two) = (more, other);
+        }
         let slash_first = |b: &u8| if *b == b'/' { 0 } else { u16::from(*b) + 1 };
-        self.0
-            .iter()
-            .map(slash_first)
-            .cmp(other.0.iter().map(slash_first))
+        let (one, two) = (one.iter().map(slash_first), two.iter().map(slash_first));
+        one.cmp(two)
     }
 }
 
@@ -261,6 +267,13 @@ mod tests {
             let path = ImagePath::new(&bytes);
             let stored = serde_json::to_string(&path).unwrap();
             prop_assert_eq!(serde_json::from_str::<ImagePath>(&stored).unwrap(), path);
+        }
+
+        #[test]
+        fn order_is_that_of_components(before in "[ab/.]{0,80}", one in "[ab/. -]{0,40}", two in "[ab/. -]{0,40}") {
+            let of = |rest: &str| ImagePath::new(format!("{before}{rest}"));
+            let (one, two) = (of(&one), of(&two));
+            prop_assert_eq!(one.cmp(&two), one.components().cmp(two.components()));
         }
 
         #[test]

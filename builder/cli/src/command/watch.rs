@@ -28,7 +28,9 @@ pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
         }
     };
     let fail = |error: notify::Error| Error::Usage(format!("cannot watch the context: {error}"));
-    let mut watcher = notify::recommended_watcher(changed).map_err(fail)?;
+    // A link may lead to all of the machine's files, and what it leads to is no part of the context.
+    let config = notify::Config::default().with_follow_symlinks(false);
+    let mut watcher = notify::RecommendedWatcher::new(changed, config).map_err(fail)?;
     watcher
         .watch(&folder, RecursiveMode::Recursive)
         .map_err(fail)?;

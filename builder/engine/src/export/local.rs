@@ -61,14 +61,22 @@ fn make_directory(root: &TreeRoot, path: &ImagePath) -> io::Result<()> {
     }
 }
 
-/// Removes a file that is in the way; a directory is not thrown away for a file.
+/// Removes a file that is in the way.
 fn make_room(root: &TreeRoot, path: &ImagePath) -> io::Result<()> {
+    match is_free(root, path)? {
+        true => Ok(()),
+        false => root.remove(path),
+    }
+}
+
+/// Whether there is nothing. A directory is not thrown away for a file.
+fn is_free(root: &TreeRoot, path: &ImagePath) -> io::Result<bool> {
     match root.find(path)? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-            Err(io::ErrorKind::IsADirectory.into())
+            let text = format!("{path} is a directory there, and none in the result: remove it");
+            Err(io::Error::new(io::ErrorKind::IsADirectory, text))
         }
-        Some(_) => root.remove(path),
-        None => Ok(()),
+        found => Ok(found.is_none()),
     }
 }
 
@@ -116,9 +124,8 @@ fn write_file(
     (place, aside): (&TreePath, &ImagePath),
     progress: Progress<'_>,
 ) -> io::Result<()> {
-    if root.find(aside)?.is_some() {
-        root.remove(aside)?;
-    }
+    _ = is_free(root, &entry.path)?;
+    make_room(root, aside)?;
     let copied = place.copy_telling(root, aside, progress)?;
     kiln_tree::set_file_attributes(&copied.target, &plain(entry), false)?;
     if root.digest(aside).ok() != Some(digest) {
