@@ -110,17 +110,12 @@ impl Reference {
         }
     }
 
-    /// Where the registry's API is.
-    pub(crate) fn base_url(&self) -> String {
-        let host = if self.host == DEFAULT_HOST {
-            "registry-1.docker.io"
-        } else {
-            &self.host
-        };
-        let bare = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let is_local = ["localhost", "127.0.0.1", "[::1]"].contains(&bare);
-        let scheme = if is_local { "http" } else { "https" };
-        format!("{scheme}://{host}/v2/{}", self.repository)
+    /// The host that the registry's API is at.
+    pub(crate) fn api_host(&self) -> &str {
+        match self.host == DEFAULT_HOST {
+            true => "registry-1.docker.io",
+            false => &self.host,
+        }
     }
 }
 

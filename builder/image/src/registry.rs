@@ -11,8 +11,8 @@ use crate::Reference;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RegistrySettings {
-    /// Registries that have copies, asked first and in order; each `HOST[:PORT][/PATH]`, behind
-    /// `http://` when it speaks plain HTTP.
+    /// Registries that have copies, asked first and in order; each `HOST[:PORT][/PATH]`. What is said
+    /// of that host counts, unless `http://` or `https://` is before it.
     #[serde(default)]
     pub mirrors: Vec<String>,
     /// Whether it speaks plain HTTP.
@@ -31,8 +31,12 @@ pub(crate) fn sources(registries: &Registries, reference: &Reference) -> Vec<Str
     let settings = registries.get(&reference.host);
     let mirrors = settings.iter().flat_map(|settings| &settings.mirrors);
     let mirror = |mirror: &String| {
-        let (scheme, rest) = mirror.split_once("://").unwrap_or(("https", mirror));
+        let (scheme, rest) = mirror.split_once("://").unwrap_or(("", mirror));
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let scheme = match scheme.is_empty() {
+            true => scheme_of(registries, host),
+            false => scheme,
+        };
         let path = path.trim_matches('/');
         let join = if path.is_empty() { "" } else { "/" };
         format!("{scheme}://{host}/v2/{path}{join}{}", reference.repository)
@@ -45,14 +49,28 @@ pub(crate) fn sources(registries: &Registries, reference: &Reference) -> Vec<Str
 
 /// Where a repository is written to.
 pub(crate) fn home(registries: &Registries, reference: &Reference) -> String {
-    let url = reference.base_url();
-    let is_plain = registries
-        .get(&reference.host)
-        .is_some_and(|settings| settings.http);
-    match url.strip_prefix("https://") {
-        Some(rest) if is_plain => format!("http://{rest}"),
-        _ => url,
+    let scheme = scheme_of(registries, &reference.host);
+    let (host, repository) = (reference.api_host(), &reference.repository);
+    format!("{scheme}://{host}/v2/{repository}")
+}
+
+/// Plain HTTP is for registries of which that is said, and for those of this machine.
+fn scheme_of(registries: &Registries, host: &str) -> &'static str {
+    let is_plain = registries.get(host).is_some_and(|settings| settings.http);
+    match is_plain || is_loopback(host) {
+        true => "http",
+        false => "https",
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(address) => address
+            .split_once(']')
+            .map_or(address, |(address, _)| address),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    ["localhost", "127.0.0.1", "::1"].contains(&name)
 }
 
 #[cfg(test)]
@@ -65,6 +83,8 @@ mod tests {
             mirrors: vec![
                 "m.example/dir".to_owned(),
                 "http://n.example:5000".to_owned(),
+                "p.example/copies".to_owned(),
+                "127.0.0.1:5000".to_owned(),
             ],
             http: false,
             ca: None,
@@ -84,10 +104,13 @@ mod tests {
             [
                 "https://m.example/v2/dir/library/debian",
                 "http://n.example:5000/v2/library/debian",
+                "http://p.example/v2/copies/library/debian",
+                "http://127.0.0.1:5000/v2/library/debian",
                 "https://registry-1.docker.io/v2/library/debian",
             ]
         );
         assert_eq!(of("p.example/a"), ["http://p.example/v2/a"]);
         assert_eq!(of("q.example/a"), ["https://q.example/v2/a"]);
+        assert_eq!(of("localhost:5000/a"), ["http://localhost:5000/v2/a"]);
     }
 }

@@ -70,7 +70,9 @@ fn taken(
         above.retain(|directory| relative.starts_with(directory));
         let is_wanted = wanted.is_none_or(|wanted| wanted.excludes(path));
         if is_wanted && !exclude.excludes(path) && found.entry.node != Node::Socket {
-            refuse_dangling(view, &found)?;
+            if wanted.is_some() {
+                refuse_dangling(view, &found)?;
+            }
             entries.extend_from_slice(&above);
             parents.append(&mut above);
             entries.push(relative);
