@@ -1,38 +1,70 @@
-//! The engine, and what it is asked for.
+//! The engine: what every build on this machine shares.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use kiln_cache::Store;
-use kiln_graph::{Build, Entitlements, StepId};
-use kiln_image::Client;
+use kiln_attest::Inventory;
+use kiln_attest::sbom::Subject;
+use kiln_cache::{Session, Store};
+use kiln_graph::{ImagePath, Op, Platform, StepId};
+use kiln_image::{Client, Reference, Resolved};
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
+use kiln_share::{CacheSigner, CacheSource, Remote};
+use kiln_solve::{
+    Edits, Event, EventSink, Forecast, Job, LayerRef, Snapshot, Solution, StepResult,
+    check_entitlements,
+};
 
-use crate::export::shared_cache::CacheTarget;
-use crate::share::CacheSource;
-use crate::solve::meter::Meter;
-use crate::solve::pin::Pins;
-use crate::solve::snapshot::{LayerRef, Snapshot};
-use crate::{Cancel, EngineError, EventSink, SecretProvider};
+use crate::EngineError;
+use crate::execute::run::leak::check_configurations;
+use crate::execute::snapshotter::Snapshotter;
+use crate::execute::source::pin::Pin;
+use crate::execute::source::{Git, known_download};
+use crate::execute::state::{self, Moment};
+use crate::execute::volume::transfer::{self, VolumeTransfer};
+use crate::execute::{clock, shell};
+use crate::export::extract::extract;
+use crate::export::index::{IndexMerger, MergedIndex};
+use crate::export::inspect::{self, Difference, ImageReport};
+use crate::export::inventory::image_packages;
+use crate::export::load;
+use crate::export::output::OutputEntry;
+use crate::export::rebase::{Rebase, rebase};
+use crate::export::shared_cache::Exports;
+use crate::machine::Machine;
+use crate::request::Request;
+use crate::solved::Solved;
 
 /// What solves builds: a store, a way to run processes, a way to fetch images. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    pub(crate) store: Store,
-    pub(crate) sandbox: Sandbox,
-    pub(crate) client: Client,
-    pub(crate) selection: Selection,
+    trees: Snapshotter,
+    sandbox: Sandbox,
+    selection: Selection,
+}
+
+/// What came of the steps of a build, and what keeps it.
+struct Ran {
+    solution: Solution,
+    trees: Snapshotter,
+    exports: Exports,
+    session: Session,
 }
 
 impl Engine {
     /// An engine.
     #[must_use]
     pub fn new(store: Store, sandbox: Sandbox, client: Client, privileges: Privileges) -> Self {
-        Self {
+        let trees = Snapshotter {
             store,
-            sandbox,
             client,
+            gives_away: privileges.identity.gives_away(),
+            distant: Arc::default(),
+        };
+        Self {
+            trees,
+            sandbox,
             selection: Selection::new(privileges),
         }
     }
@@ -40,51 +72,20 @@ impl Engine {
     /// The engine's store.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.trees.store
     }
 
     /// The engine's way to fetch and send images.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.trees.client
     }
 
     /// Ends all that this engine and its clones wait for: servers, and locks that other processes
     /// hold. To be called when the process is to end.
     pub fn close(&self) {
-        self.client.close();
-        self.store.stop();
-    }
-
-    /// Begins a transfer that ends when the engine is closed.
-    pub(crate) fn meter<'a>(
-        &self,
-        events: &'a dyn EventSink,
-        name: impl Into<String>,
-        total: Option<u64>,
-    ) -> Meter<'a> {
-        let store = self.store.clone();
-        Meter::new(events, name, total).until(move || store.is_stopped())
-    }
-
-    /// Fetches and unpacks an image's layers.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub fn pull(
-        &self,
-        name: &str,
-        platform: &kiln_graph::Platform,
-        events: &dyn EventSink,
-    ) -> Result<(), EngineError> {
-        let resolved = self.client.resolve(name, platform)?;
-        let image: Arc<str> = name.into();
-        let layer = |layer| LayerRef::Image {
-            layer,
-            image: image.clone(),
-        };
-        let layers = resolved.layers.into_iter().map(layer).collect();
-        self.trees(&Snapshot::new(layers, None), events).map(drop)
+        self.client().close();
+        self.store().stop();
     }
 
     /// How steps are run.
@@ -93,8 +94,105 @@ impl Engine {
         &self.selection
     }
 
-    /// Prepares a step on empty folders and runs nothing in it: whether overlayfs can be mounted on
-    /// the store. Which way steps are run is known afterwards (see [`Engine::selection`]).
+    /// Solves a build: runs what the targets need and the store doesn't have.
+    ///
+    /// # Errors
+    /// The first failure; everything that still ran was stopped.
+    pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
+        let started = clock::now();
+        let roots = request.build.targets.iter().map(|target| target.root);
+        let targets: Vec<StepId> = roots.collect();
+        let mut request = request;
+        let ran = match self.run(&request, &targets) {
+            // A remote that turns out to be damaged costs time, never the build.
+            Err(error @ EngineError::RemoteCache { .. }) if !request.cache_from.is_empty() => {
+                let message = format!("{error}; building without it");
+                request.events.event(Event::Warning { message });
+                request.cache_from.clear();
+                self.run(&request, &targets)?
+            }
+            other => other?,
+        };
+        Ok(Solved {
+            trees: ran.trees,
+            selection: self.selection.clone(),
+            build: request.build,
+            volume_keys: request.volume_keys,
+            solution: ran.solution,
+            started,
+            exports: ran.exports,
+            _session: ran.session,
+        })
+    }
+
+    /// Solves some steps of a build.
+    fn run(&self, request: &Request, targets: &[StepId]) -> Result<Ran, EngineError> {
+        check_entitlements(&request.build.graph, targets, &request.allowed)?;
+        check_configurations(&request.build, &*request.secrets)?;
+        let session = self.store().session()?;
+        let machine = self.machine(request);
+        let (build, to) = (&request.build, &request.cache_to);
+        let exports = Exports::start(&machine.trees, build, to, &request.events);
+        let solution = machine.with_solver(&exports, |solver| solver.solve(targets))?;
+        // Steps may have been given secrets that nobody had asked for before.
+        check_configurations(&request.build, &*request.secrets)?;
+        self.store().settle()?;
+        Ok(Ran {
+            solution,
+            trees: machine.trees,
+            exports,
+            session,
+        })
+    }
+
+    fn machine<'a>(&'a self, request: &'a Request) -> Machine<'a> {
+        Machine::new(request, &self.trees, &self.sandbox, &self.selection)
+    }
+
+    /// What would run if these files of contexts were edited now. Base images are fetched if need
+    /// be; nothing is run.
+    ///
+    /// # Errors
+    /// When a context can't be read, or a source not be had.
+    pub fn forecast(&self, request: &Request, edits: &Edits) -> Result<Vec<Forecast>, EngineError> {
+        let _session = self.store().session()?;
+        let roots = request.build.targets.iter().map(|target| target.root);
+        let targets: Vec<StepId> = roots.collect();
+        let machine = self.machine(request);
+        machine.with_solver(&Exports::default(), |solver| {
+            solver.forecast(&targets, edits)
+        })
+    }
+
+    /// What a git or HTTP source of a build stands for now; files are fetched for it. Nothing for
+    /// other steps.
+    ///
+    /// # Errors
+    /// When it can't be asked for.
+    pub fn pin(&self, request: &Request, step: StepId) -> Result<Option<Pin>, EngineError> {
+        let about = request.build.graph.step(step);
+        match &about.op {
+            Op::Git(source) => {
+                let git = Git {
+                    step: about,
+                    source,
+                    sandbox: &self.sandbox,
+                    cancel: &request.cancel,
+                    options: &request.git_options(),
+                };
+                git.resolve().map(|(commit, _)| Some(Pin::Commit(commit)))
+            }
+            Op::Http(source) => {
+                _ = self.run(request, &[step])?;
+                let known = known_download(self.store(), source)?;
+                Ok(known.and_then(|known| known.sum).map(Pin::Checksum))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Prepares a step on empty directories and runs nothing in it: whether overlayfs can be mounted
+    /// on the store. Which way steps are run is known afterwards (see [`Engine::selection`]).
     ///
     /// # Errors
     /// The reason, in words.
@@ -116,7 +214,7 @@ impl Engine {
     }
 
     fn probe(&self, ways: Ways) -> Result<Result<(), SandboxError>, EngineError> {
-        let (lower, staging) = (self.store.staging()?, self.store.staging()?);
+        let (lower, staging) = (self.store().staging()?, self.store().staging()?);
         let identity = self.selection.privileges().identity;
         let mut spec =
             kiln_sandbox::Spec::probe(lower.fs(), staging.fs(), staging.work(), identity);
@@ -125,105 +223,262 @@ impl Engine {
         Ok(child.and_then(|child| child.wait().map(drop)))
     }
 
-    /// Whether files can be given to any owner.
-    pub(crate) fn gives_away(&self) -> bool {
-        self.selection.privileges().identity.gives_away()
+    /// Whether a step's last failure can be looked at.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn has_failed_state(&self, request: &Request, step: StepId) -> Result<bool, EngineError> {
+        let graph = &request.build.graph;
+        Ok(state::failed_tree(self.store(), graph, step)?.is_some())
     }
-}
 
-/// The network of steps that don't say which they want.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DefaultNetwork {
-    /// The host's own.
-    #[default]
-    Host,
-    /// Loopback only.
-    None,
-    /// A network of its own, connected to the host's by `pasta`.
-    Sandbox,
-}
+    /// Runs a shell on a terminal in a state of a step, with the step's mounts, variables, user
+    /// and network. What it changes is thrown away. Gives the shell's exit status.
+    ///
+    /// # Errors
+    /// When the state can't be made, or there is no shell in it.
+    pub fn shell(
+        &self,
+        request: &Request,
+        step: StepId,
+        moment: Moment,
+        terminal: OwnedFd,
+    ) -> Result<i32, EngineError> {
+        let graph = &request.build.graph;
+        let mut wanted = graph.inputs(step).to_vec();
+        if moment == Moment::After {
+            wanted.push(step);
+        }
+        let ran = self.run(request, &wanted)?;
+        let results = &ran.solution.results;
+        let inputs = graph.inputs(step).iter();
+        let inputs: Vec<StepResult> = inputs
+            .filter_map(|input| results.get(input).cloned())
+            .collect();
+        let root = state::at(&ran.trees, graph, step, moment, results)?;
+        // What the machine refuses is found before the terminal is given away.
+        _ = self.try_overlay();
+        let mut machine = self.machine(request);
+        machine.trees = ran.trees;
+        let job = Job {
+            id: step,
+            definition: graph.definition(step),
+            step: graph.step(step),
+            inputs: &inputs,
+            keep_output: false,
+            events: &*request.events,
+            cancel: &request.cancel,
+        };
+        let exec = shell::surroundings(graph, step);
+        let (executor, trees) = (machine.command_executor(), &machine.trees);
+        shell::interact(&executor, trees, &self.sandbox, &job, exec, &root, terminal)
+    }
 
-/// A build to be solved.
-#[derive(Clone)]
-pub struct Request {
-    /// The graph and the images wanted.
-    pub build: Build,
-    /// Local folders by the names that the graph has for them.
-    pub contexts: BTreeMap<String, PathBuf>,
-    /// Run every step, whatever is stored.
-    pub no_cache: bool,
-    /// Steps to run whatever is stored.
-    pub fresh: BTreeSet<StepId>,
-    /// Use stored results whatever the steps, or the two fields above, say.
-    pub any_age: bool,
-    /// After a failure, run what doesn't depend on it.
-    pub keep_going: bool,
-    /// Remotes that results are taken from, asked in order.
-    pub cache_from: Vec<CacheSource>,
-    /// Remotes that results are sent to, each as soon as it is there.
-    pub cache_to: Vec<CacheTarget>,
-    /// What cache volumes are tied to, by the volumes' names: a volume with another key is another
-    /// one, which begins as a copy of the newest of the name.
-    pub volume_keys: BTreeMap<String, String>,
-    /// Steps whose standard output somebody wants to know: see [`crate::Solved::written`].
-    pub outputs: BTreeSet<StepId>,
-    /// What branches, tags and addresses are taken to stand for.
-    pub pins: Pins,
-    /// How many steps run at once.
-    pub jobs: usize,
-    /// The network of steps that don't say which they want.
-    pub network: DefaultNetwork,
-    /// What the build file may ask for beyond what every build may.
-    pub allowed: Entitlements,
-    /// Whether git may use the user's own configuration, credentials and keys: only where the user
-    /// typed the address, never for one that a build file names.
-    pub own_git: bool,
-    /// Secrets and SSH agents.
-    pub secrets: Arc<dyn SecretProvider>,
-    /// Patterns of paths in which the user wants secrets to be left.
-    pub allow_secrets_in: Vec<String>,
-    /// Is told everything that happens.
-    pub events: Arc<dyn EventSink>,
-    /// Stops the build.
-    pub cancel: Cancel,
-}
+    /// The same as [`Solved::files_at`] for some steps of a build that failed. Steps that have run
+    /// are not run again.
+    ///
+    /// # Errors
+    /// When a step's state can't be had or read.
+    pub fn extract(
+        &self,
+        request: &Request,
+        wanted: &[(StepId, Moment, ImagePath)],
+    ) -> Result<Vec<Option<Vec<OutputEntry>>>, EngineError> {
+        let graph = &request.build.graph;
+        let mut targets: Vec<StepId> = Vec::new();
+        for (step, moment, _) in wanted {
+            match moment {
+                Moment::After => targets.push(*step),
+                Moment::Before | Moment::Failed => targets.extend(graph.inputs(*step)),
+            }
+        }
+        let request = Request {
+            any_age: true,
+            ..request.clone()
+        };
+        let ran = self.run(&request, &targets)?;
+        let files = wanted.iter().map(|(step, moment, path)| {
+            let results = &ran.solution.results;
+            let state = state::at(&ran.trees, graph, *step, *moment, results)?;
+            extract(&ran.trees, &state, path, &*request.events)
+        });
+        files.collect()
+    }
 
-/// How many steps run at once unless the user says otherwise: steps wait for networks and disks
-/// more than they compute.
-const DEFAULT_JOBS: usize = 32;
+    /// Fetches and unpacks an image's layers.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn pull(
+        &self,
+        name: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        let resolved = self.client().resolve(name, platform)?;
+        let image: Arc<str> = name.into();
+        let layer = |layer| LayerRef::Image {
+            layer,
+            image: image.clone(),
+        };
+        let layers = resolved.layers.into_iter().map(layer).collect();
+        self.trees.trees(&Snapshot::new(layers), events).map(drop)
+    }
 
-impl Request {
-    /// A request with nothing but a build.
-    #[must_use]
-    pub fn new(build: Build) -> Self {
-        Self {
-            build,
-            contexts: BTreeMap::new(),
-            no_cache: false,
-            fresh: BTreeSet::new(),
-            any_age: false,
-            keep_going: false,
-            cache_from: Vec::new(),
-            cache_to: Vec::new(),
-            volume_keys: BTreeMap::new(),
-            outputs: BTreeSet::new(),
-            pins: Pins::default(),
-            jobs: DEFAULT_JOBS,
-            network: DefaultNetwork::default(),
-            allowed: Entitlements::default(),
-            own_git: false,
-            secrets: Arc::new(crate::NoSecrets),
-            allow_secrets_in: Vec::new(),
-            events: Arc::new(|_| {}),
-            cancel: Cancel::new(),
+    /// A tagged image, when the store has all that is needed to build on it.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn stored_image(
+        &self,
+        name: &str,
+        platform: &Platform,
+    ) -> Result<Option<Resolved>, EngineError> {
+        load::stored_image(self.store(), name, platform)
+    }
+
+    /// Brings an image into the store under a name: its layers, and a manifest.
+    ///
+    /// # Errors
+    /// When it can't be read, or the store can't be written.
+    pub fn load(
+        &self,
+        image: &str,
+        platform: &Platform,
+        name: &Reference,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        load::load(&self.trees, image, platform, name, events)
+    }
+
+    /// An image of the store, else of wherever its name says.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn find_image(&self, name: &str, platform: &Platform) -> Result<Resolved, EngineError> {
+        inspect::find_image(&self.trees, name, platform)
+    }
+
+    /// What each layer of an image holds.
+    ///
+    /// # Errors
+    /// When the image can't be had or unpacked.
+    pub fn inspect_image(
+        &self,
+        name: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<ImageReport, EngineError> {
+        inspect::inspect_image(&self.trees, name, platform, events)
+    }
+
+    /// The packages of an image in the store, a registry or an archive, and what they are told with.
+    ///
+    /// # Errors
+    /// When the image can't be had or unpacked.
+    pub fn image_packages(
+        &self,
+        name: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<(Subject, Inventory), EngineError> {
+        image_packages(&self.trees, name, platform, events)
+    }
+
+    /// The paths in which two images differ.
+    ///
+    /// # Errors
+    /// When an image can't be had or unpacked.
+    pub fn diff_images(
+        &self,
+        before: &str,
+        after: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<Vec<Difference>, EngineError> {
+        inspect::diff_images(&self.trees, before, after, platform, events)
+    }
+
+    /// Puts an image's own layers onto another base, and tags the result.
+    ///
+    /// # Errors
+    /// When the image isn't built on the base, or replaces files that differ between the bases:
+    /// it may hold what was made from the old ones, such as a package database.
+    pub fn rebase(&self, wanted: &Rebase<'_>, events: &dyn EventSink) -> Result<(), EngineError> {
+        rebase(&self.trees, wanted, events)
+    }
+
+    /// Merges images, and those of indexes, each once. Nothing is sent.
+    ///
+    /// # Errors
+    /// When one can't be had or understood, or two different ones are for one platform.
+    pub fn merge_images(
+        &self,
+        images: &[Reference],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<MergedIndex, EngineError> {
+        self.index_merger().merge(images, annotations)
+    }
+
+    /// Sends an index and what it names. Blobs of the same registry are mounted; what is in the
+    /// repository already is left alone.
+    ///
+    /// # Errors
+    /// When something can't be fetched or sent.
+    pub fn push_index(
+        &self,
+        index: &MergedIndex,
+        to: &Reference,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        self.index_merger().push(index, to, events)
+    }
+
+    fn index_merger(&self) -> IndexMerger<'_> {
+        IndexMerger {
+            store: self.store(),
+            client: self.client(),
         }
     }
-}
 
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request")
-            .field("contexts", &self.contexts)
-            .finish_non_exhaustive()
+    /// Sends a volume to a remote: what the remote lacks of it. Waits until no step uses it, and
+    /// keeps others from it until it has been read.
+    ///
+    /// # Errors
+    /// When the volume can't be read or the remote can't be written.
+    pub fn export_volume(
+        &self,
+        name: &str,
+        remote: &dyn Remote,
+        signer: Option<&CacheSigner>,
+    ) -> Result<VolumeTransfer, EngineError> {
+        self.export_volume_as(name, name, remote, signer)
+    }
+
+    /// Sends a volume to a remote under another name.
+    ///
+    /// # Errors
+    /// As [`Self::export_volume`].
+    pub fn export_volume_as(
+        &self,
+        name: &str,
+        theirs: &str,
+        remote: &dyn Remote,
+        signer: Option<&CacheSigner>,
+    ) -> Result<VolumeTransfer, EngineError> {
+        transfer::export(self.store(), name, theirs, remote, signer)
+    }
+
+    /// Replaces a volume by the one of a remote; `None` when the remote has none of this name.
+    /// Nothing is seen of it before it is whole.
+    ///
+    /// # Errors
+    /// When the remote is damaged or can't be read, or a step holds the volume.
+    pub fn import_volume(
+        &self,
+        name: &str,
+        source: &CacheSource,
+    ) -> Result<Option<VolumeTransfer>, EngineError> {
+        transfer::import(&self.trees, name, name, source)
     }
 }

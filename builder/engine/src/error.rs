@@ -4,8 +4,9 @@ use kiln_cache::StoreError;
 use kiln_graph::{Fault, ImagePath, Location, Manifest};
 use kiln_image::ImageError;
 use kiln_sandbox::SandboxError;
+use kiln_solve::{NotAllowed, StepError};
 
-use crate::FilesError;
+use crate::execute::files::FilesError;
 
 /// A step that ran and failed.
 #[derive(Clone, Debug)]
@@ -84,13 +85,8 @@ pub enum EngineError {
         location: Option<Location>,
     },
     /// The build file asks for more than the user allows.
-    #[error("{entitlement} is not allowed: give --allow {entitlement} if you trust this step")]
-    NotAllowed {
-        /// What it asks for, in the words of `--allow`.
-        entitlement: &'static str,
-        /// Where the build file asks for it.
-        location: Option<Location>,
-    },
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// A step left a secret behind.
     #[error(
         "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, remove it in the same step, or give --allow-secret-in PATH if it belongs there",
@@ -144,6 +140,9 @@ pub enum EngineError {
     /// The build was stopped.
     #[error("the build was cancelled")]
     Cancelled,
+    /// Something that can't be, unless kiln is wrong.
+    #[error("{0}")]
+    Defect(String),
 }
 
 impl From<StoreError> for EngineError {
@@ -162,7 +161,7 @@ impl EngineError {
         match self {
             Self::Step(_)
             | Self::Missing { .. }
-            | Self::NotAllowed { .. }
+            | Self::NotAllowed(_)
             | Self::Leak { .. }
             | Self::Cancelled => Fault::User,
             Self::Sandbox { .. }
@@ -173,6 +172,7 @@ impl EngineError {
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),
             Self::Several(errors) => errors.first().map_or(Fault::User, Self::fault),
+            Self::Defect(_) => Fault::Kiln,
         }
     }
 
@@ -202,10 +202,24 @@ impl EngineError {
             Self::Sandbox { location, .. }
             | Self::Files { location, .. }
             | Self::Leak { location, .. }
-            | Self::NotAllowed { location, .. }
             | Self::Missing { location, .. } => location.as_ref(),
+            Self::NotAllowed(refused) => refused.location.as_ref(),
             _ => None,
         }
+    }
+}
+
+impl StepError for EngineError {
+    fn cancelled() -> Self {
+        Self::Cancelled
+    }
+
+    fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    fn several(errors: Vec<Self>) -> Self {
+        Self::Several(errors)
     }
 }
 

@@ -16,18 +16,23 @@ mod execute;
 mod export;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod machine;
 mod parallel;
-mod share;
-mod solve;
+mod request;
+mod solved;
 
-pub use engine::{DefaultNetwork, Engine, Request};
+pub use engine::Engine;
 pub use error::{ChangedFiles, EngineError, StepFailure};
 pub use execute::files::FilesError;
-pub use execute::run::Moment;
+pub use execute::run::network::DefaultNetwork;
 pub use execute::secret::{NoSecrets, SecretProvider, SecretValue};
+pub use execute::source::pin::{Pin, Pins};
+pub use execute::state::Moment;
 pub use execute::volume::keyed_volume;
+pub use execute::volume::transfer::VolumeTransfer;
 pub use export::annotation::Annotations;
-pub use export::assemble::{Image, ImageOptions};
+pub use export::assemble::Image;
+pub use export::image_options::{ImageOptions, InlineCache};
 pub use export::index::MergedIndex;
 pub use export::inspect::{Difference, ImageReport, LayerReport};
 pub use export::layering::{LayerPlan, PathRule};
@@ -36,10 +41,10 @@ pub use export::output::{OutputEntry, with_prefix, write_root_tar};
 pub use export::rebase::Rebase;
 pub use export::reproduce::Unreproducible;
 pub use export::shared_cache::{CacheMode, CacheTarget, Exported};
-pub use share::{CacheSource, InlineCache, InlineRemote, RegistryRemote, VolumeTransfer, Volumes};
-pub use solve::cancel::Cancel;
-pub use solve::event::{EVENTS_VERSION, Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
-pub use solve::forecast::{Edits, Fate, Forecast};
-pub use solve::meter::{Meter, Metered};
-pub use solve::pin::{Pin, Pins};
-pub use solve::scheduler::Solved;
+pub use kiln_share::{CacheSource, InlineRemote, RegistryRemote, Volumes};
+pub use kiln_solve::{
+    Cancel, EVENTS_VERSION, Edits, Event, EventSink, Fate, Forecast, Meter, Metered, Outcome,
+    PlannedStep, StepRef, Stream,
+};
+pub use request::Request;
+pub use solved::Solved;

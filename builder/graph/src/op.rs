@@ -43,13 +43,6 @@ pub enum Op {
         /// At least one.
         layers: Vec<Input>,
     },
-    /// What `upper` adds to and removes from `lower`.
-    Diff {
-        /// The tree to compare with.
-        lower: Input,
-        /// The tree whose changes are wanted.
-        upper: Input,
-    },
 }
 
 /// An image, resolved: what its manifest says for one platform.
@@ -461,7 +454,6 @@ impl Op {
             Self::Exec(exec) => exec.inputs(),
             Self::Files(files) => files.inputs(),
             Self::Merge { layers } => layers.clone(),
-            Self::Diff { lower, upper } => vec![*lower, *upper],
         }
     }
 }

@@ -26,13 +26,11 @@ impl Op {
             Self::Http(http) => encode_http(http, out.tag(4)),
             Self::Exec(exec) => encode_exec(exec, out.tag(5)),
             Self::Files(files) => encode_files(files, out.tag(6)),
+            // Tag 8 is taken: it was the difference of two trees.
             Self::Merge { layers } => {
                 out.tag(7).seq(layers, |out, input| {
                     out.u32(input.0);
                 });
-            }
-            Self::Diff { lower, upper } => {
-                out.tag(8).u32(lower.0).u32(upper.0);
             }
         }
     }

@@ -15,8 +15,11 @@
 )]
 
 mod folder;
+mod inline;
+mod registry;
 mod s3;
 mod sign;
+mod source;
 
 use std::io::Write;
 use std::path::Path;
@@ -25,11 +28,14 @@ use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey, Tr
 use serde::{Deserialize, Serialize};
 
 pub use folder::FolderRemote;
+pub use inline::InlineRemote;
 use kiln_cache::LayerBlob;
+pub use registry::RegistryRemote;
 #[cfg(feature = "s3")]
 pub use s3::S3Remote;
 pub use s3::{S3Keys, S3Settings};
 pub use sign::{CacheSigner, CacheTrust, SignatureError};
+pub use source::{CacheSource, Volumes};
 
 /// A place that stores share what they have with.
 pub trait Remote: Send + Sync {

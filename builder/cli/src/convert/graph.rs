@@ -86,7 +86,6 @@ impl<'a> Converter<'a> {
                 },
                 Op::Merge { layers } => self.merge(id, layers),
                 Op::Context(_) | Op::Git(_) | Op::Http(_) => self.source(id, &step.op),
-                Op::Diff { .. } => {}
             }
         }
     }

@@ -2,20 +2,38 @@
 
 use std::sync::Arc;
 
-use kiln_cache::{Blob, Tree};
-use kiln_graph::{Digest, ImageLayer, StepKey};
+use kiln_cache::{Blob, Store, Tree};
+use kiln_graph::{Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
+use kiln_image::Client;
 use kiln_image::layer::{UnpackOptions, unpack};
-use kiln_tree::host;
+use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
+use kiln_tree::{TreeRoot, host};
 
-use kiln_tree::TreeRoot;
-
-use crate::engine::Engine;
+use crate::execute::distant::{Distant, DistantTrees, Fetch};
+use crate::execute::import::import;
+use crate::execute::meter::meter;
 use crate::execute::view::{Layer, View};
-use crate::solve::snapshot::{LayerRef, Snapshot, StepResult};
-use crate::solve::step::Shared;
-use crate::{EngineError, EventSink, parallel};
+use crate::{EngineError, parallel};
 
-impl Engine {
+/// Brings the trees of snapshots into a store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshotter {
+    pub(crate) store: Store,
+    pub(crate) client: Client,
+    /// Whether files can be given to any owner.
+    pub(crate) gives_away: bool,
+    pub(crate) distant: Arc<DistantTrees>,
+}
+
+impl Snapshotter {
+    /// The same for a build that begins: it knows no trees of shared caches yet.
+    pub(crate) fn for_build(&self) -> Self {
+        Self {
+            distant: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// The trees of a snapshot, lowest first; what isn't there is fetched and unpacked in parallel.
     pub(crate) fn trees(
         &self,
@@ -27,12 +45,17 @@ impl Engine {
 
     fn tree(&self, layer: &LayerRef, events: &dyn EventSink) -> Result<Tree, EngineError> {
         match layer {
-            LayerRef::Tree(id) => self.store.tree(id)?.ok_or_else(|| EngineError::Missing {
-                message: format!("tree {id} is gone from the store: something else removes files in it; build again"),
-                location: None,
-            }),
             LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
-            LayerRef::Distant(distant) => self.distant_tree(distant, events),
+            LayerRef::Tree(id) => match (self.store.tree(id)?, self.distant.get(id)) {
+                (Some(tree), _) => Ok(tree),
+                (None, Some(distant)) => self.fetch(&distant, events).tree(),
+                (None, None) => Err(EngineError::Missing {
+                    message: format!(
+                        "tree {id} is gone from the store: something else removes files in it; build again"
+                    ),
+                    location: None,
+                }),
+            },
         }
     }
 
@@ -40,9 +63,10 @@ impl Engine {
     pub(crate) fn is_here(&self, snapshot: &Snapshot) -> Result<bool, EngineError> {
         for layer in snapshot.layers() {
             let known = match layer {
-                LayerRef::Tree(_) => true,
+                LayerRef::Tree(id) => {
+                    self.distant.get(id).is_none() || self.store.tree(id)?.is_some()
+                }
                 LayerRef::Image { layer, .. } => self.known_tree(layer)?.is_some(),
-                LayerRef::Distant(distant) => self.store.tree(&distant.tree.tree)?.is_some(),
             };
             if !known {
                 return Ok(false);
@@ -76,11 +100,11 @@ impl Engine {
         let staging = self.store.staging()?;
         let options = UnpackOptions {
             xattrs: self.store.xattrs(),
-            give_away: self.gives_away(),
+            give_away: self.gives_away,
             whiteouts: true,
         };
         let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
-        let meter = self.meter(events, name, Some(blob.size));
+        let meter = meter(&self.store, events, name, Some(blob.size));
         let unpacked = host::open(&blob.path)
             .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
             .map_err(|source| EngineError::Output {
@@ -107,33 +131,72 @@ impl Engine {
             return Ok(blob);
         }
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
-        let meter = self.meter(events, name, Some(layer.size));
+        let meter = meter(&self.store, events, name, Some(layer.size));
         let mut writer = self.store.blob_writer()?;
         let tell = |done| meter.set(done);
         self.client
             .fetch_blob(image, &layer.blob, layer.size, &mut writer, &tell)?;
         Ok(writer.commit(Some(layer.blob))?)
     }
-}
 
-impl Shared<'_> {
-    /// What a step's result contains, for keys: the files of trees on remotes stay there.
-    pub(crate) fn outline(&self, result: &StepResult) -> Result<Arc<View>, EngineError> {
+    /// A result as a root filesystem: a directory of the user's is copied into the store first.
+    pub(crate) fn snapshot(&self, result: &StepResult) -> Result<Snapshot, EngineError> {
+        match result {
+            StepResult::Snapshot(snapshot) => Ok(snapshot.clone()),
+            StepResult::Folder(folder) => {
+                let tree = import(self, folder, &ImagePath::root())?;
+                Ok(Snapshot::new(vec![LayerRef::Tree(tree.id())]))
+            }
+        }
+    }
+
+    /// Fetches what belongs to a tree of a shared cache.
+    pub(crate) fn fetch<'a>(
+        &'a self,
+        distant: &'a Distant,
+        events: &'a dyn EventSink,
+    ) -> Fetch<'a> {
+        Fetch {
+            store: &self.store,
+            gives_away: self.gives_away,
+            distant,
+            events,
+        }
+    }
+
+    /// The manifest of a tree of the store, or of a shared cache; nothing when it is gone.
+    pub(crate) fn manifest(
+        &self,
+        id: &TreeId,
+        events: &dyn EventSink,
+    ) -> Result<Option<Arc<Manifest>>, EngineError> {
+        match (self.store.tree(id)?, self.distant.get(id)) {
+            (Some(tree), _) => Ok(Some(tree.manifest()?)),
+            (None, Some(distant)) => self.fetch(&distant, events).manifest().map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// What a step's result contains, for keys: the files of trees in shared caches stay there.
+    pub(crate) fn outline(
+        &self,
+        result: &StepResult,
+        events: &dyn EventSink,
+    ) -> Result<Arc<View>, EngineError> {
         let StepResult::Snapshot(snapshot) = result else {
-            return self.view(result);
+            return self.view(result, events);
         };
         let layer = |layer: &LayerRef| -> Result<Layer, EngineError> {
-            if let LayerRef::Distant(distant) = layer
-                && self.engine.store.tree(&distant.tree.tree)?.is_none()
+            if let LayerRef::Tree(id) = layer
+                && let Some(distant) = self.distant.get(id)
+                && self.store.tree(id)?.is_none()
             {
                 return Ok(Layer {
-                    manifest: self
-                        .engine
-                        .distant_manifest(distant, &*self.request.events)?,
+                    manifest: self.fetch(&distant, events).manifest()?,
                     root: TreeRoot::at(""),
                 });
             }
-            let tree = self.engine.tree(layer, &*self.request.events)?;
+            let tree = self.tree(layer, events)?;
             Ok(Layer {
                 manifest: tree.manifest()?,
                 root: tree.root(),
@@ -144,15 +207,14 @@ impl Shared<'_> {
     }
 
     /// The files of a step's result.
-    pub(crate) fn view(&self, result: &StepResult) -> Result<Arc<View>, EngineError> {
+    pub(crate) fn view(
+        &self,
+        result: &StepResult,
+        events: &dyn EventSink,
+    ) -> Result<Arc<View>, EngineError> {
         Ok(Arc::new(match result {
-            StepResult::Folder(folder) => View::new(vec![Layer {
-                manifest: folder.manifest.clone(),
-                root: folder.root.clone(),
-            }]),
-            StepResult::Snapshot(snapshot) => {
-                view_of(&self.engine.trees(snapshot, &*self.request.events)?)?
-            }
+            StepResult::Folder(folder) => View::of_folder(folder),
+            StepResult::Snapshot(snapshot) => view_of(&self.trees(snapshot, events)?)?,
         }))
     }
 }

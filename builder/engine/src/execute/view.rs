@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
+use kiln_solve::Folder;
 use kiln_tree::{TreePath, TreeRoot, resolve};
 
 /// One tree of a stack.
@@ -34,6 +35,14 @@ pub(crate) struct Found<'a> {
 impl View {
     pub(crate) fn new(layers: Vec<Layer>) -> Self {
         Self { layers }
+    }
+
+    /// The files of one directory of the user's.
+    pub(crate) fn of_folder(folder: &Folder) -> Self {
+        Self::new(vec![Layer {
+            manifest: folder.manifest.clone(),
+            root: TreeRoot::at(&folder.root),
+        }])
     }
 
     /// Whether no step and no image made any of it: nothing but `scratch`.

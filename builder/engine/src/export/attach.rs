@@ -1,11 +1,14 @@
 //! Puts attestations and signatures beside images: into their index, or as what refers to them.
 
 use kiln_attest::artifact::{Artifact, ArtifactDescriptor, MANIFEST_MEDIA_TYPE, index_annotations};
+use kiln_cache::Store;
 use kiln_graph::BlobDigest;
 use kiln_image::{Descriptor, PushBlob, PushImage, Reference, Referrer};
 
-use crate::solve::scheduler::Solved;
-use crate::{EngineError, Image};
+use crate::EngineError;
+use crate::execute::snapshotter::Snapshotter;
+use crate::export::assemble::Image;
+use crate::export::stored_blob::stored;
 
 impl Image {
     /// Names the image's manifest as the subject of attestations.
@@ -66,69 +69,71 @@ impl Image {
     }
 }
 
-impl Solved {
-    /// Puts an attestation beside an image: from now on an index names both.
-    ///
-    /// # Errors
-    /// When it can't be stored.
-    pub fn attest(&self, image: &mut Image, attestation: Artifact) -> Result<(), EngineError> {
-        self.keep(&attestation)?;
-        image.attestation = Some(attestation);
-        Ok(())
-    }
+/// Puts an attestation beside an image: from now on an index names both.
+///
+/// # Errors
+/// When it can't be stored.
+pub(crate) fn attest(
+    store: &Store,
+    image: &mut Image,
+    attestation: Artifact,
+) -> Result<(), EngineError> {
+    keep(store, &attestation)?;
+    image.attestation = Some(attestation);
+    Ok(())
+}
 
-    /// Sends a referrer of a manifest that a registry has. Where the registry lists no referrers, it
-    /// is sent only `with_tag`: clients then find it in an index under that tag. Returns whether it
-    /// was sent.
-    ///
-    /// # Errors
-    /// When the registry can't be reached or doesn't take it.
-    pub fn attach(
-        &self,
-        to: &Reference,
-        subject: &BlobDigest,
-        artifact: &Artifact,
-        with_tag: bool,
-    ) -> Result<bool, EngineError> {
-        self.keep(artifact)?;
-        let image = PushImage {
-            blobs: self.push_documents(artifact),
-            manifests: Vec::new(),
-            top: (artifact.manifest.clone(), MANIFEST_MEDIA_TYPE.to_owned()),
-        };
-        let referrer = Referrer {
-            media_type: artifact.descriptor.media_type.clone(),
-            digest: artifact.descriptor.digest,
-            size: artifact.descriptor.size,
-            artifact_type: artifact.descriptor.artifact_type.clone(),
-            annotations: artifact.descriptor.annotations.clone(),
-        };
-        let client = &self.engine.client;
-        Ok(client.push_referrer(to, subject, &referrer, &image, with_tag)?)
-    }
+/// Sends a referrer of a manifest that a registry has. Where the registry lists no referrers, it is
+/// sent only `with_tag`: clients then find it in an index under that tag. Returns whether it was
+/// sent.
+///
+/// # Errors
+/// When the registry can't be reached or doesn't take it.
+pub(crate) fn attach(
+    trees: &Snapshotter,
+    to: &Reference,
+    subject: &BlobDigest,
+    artifact: &Artifact,
+    with_tag: bool,
+) -> Result<bool, EngineError> {
+    keep(&trees.store, artifact)?;
+    let image = PushImage {
+        blobs: push_documents(&trees.store, artifact),
+        manifests: Vec::new(),
+        top: (artifact.manifest.clone(), MANIFEST_MEDIA_TYPE.to_owned()),
+    };
+    let referrer = Referrer {
+        media_type: artifact.descriptor.media_type.clone(),
+        digest: artifact.descriptor.digest,
+        size: artifact.descriptor.size,
+        artifact_type: artifact.descriptor.artifact_type.clone(),
+        annotations: artifact.descriptor.annotations.clone(),
+    };
+    let client = &trees.client;
+    Ok(client.push_referrer(to, subject, &referrer, &image, with_tag)?)
+}
 
-    fn keep(&self, artifact: &Artifact) -> Result<(), EngineError> {
-        let all = artifact.blobs.iter().chain([&artifact.manifest]);
-        for bytes in all {
-            self.engine.store.put_blob(bytes)?;
+fn keep(store: &Store, artifact: &Artifact) -> Result<(), EngineError> {
+    let all = artifact.blobs.iter().chain([&artifact.manifest]);
+    for bytes in all {
+        store.put_blob(bytes)?;
+    }
+    Ok(())
+}
+
+/// An artifact's blobs, which are in the store.
+pub(crate) fn push_documents<'a>(store: &'a Store, artifact: &Artifact) -> Vec<PushBlob<'a>> {
+    let blob = |bytes: &Vec<u8>| {
+        let digest = kiln_attest::artifact::digest_of(bytes);
+        PushBlob {
+            digest,
+            size: bytes.len() as u64,
+            mount_from: None,
+            file: Box::new(move || stored(store, &digest)),
         }
-        Ok(())
-    }
-
-    /// An artifact's blobs, which are in the store.
-    pub(crate) fn push_documents<'a>(&'a self, artifact: &Artifact) -> Vec<PushBlob<'a>> {
-        let blob = |bytes: &Vec<u8>| {
-            let digest = kiln_attest::artifact::digest_of(bytes);
-            PushBlob {
-                digest,
-                size: bytes.len() as u64,
-                mount_from: None,
-                file: Box::new(move || self.stored(&digest)),
-            }
-        };
-        let mut blobs: Vec<PushBlob<'a>> = artifact.blobs.iter().map(blob).collect();
-        blobs.sort_by_key(|blob| blob.digest);
-        blobs.dedup_by_key(|blob| blob.digest);
-        blobs
-    }
+    };
+    let mut blobs: Vec<PushBlob<'a>> = artifact.blobs.iter().map(blob).collect();
+    blobs.sort_by_key(|blob| blob.digest);
+    blobs.dedup_by_key(|blob| blob.digest);
+    blobs
 }

@@ -1,32 +1,33 @@
 //! When images and their layers were made. A step's time is kept with its result, here and on
 //! remotes, so a build with nothing to do gives the same image again.
 
+use std::collections::BTreeMap;
+
 use kiln_graph::{Graph, HistoryLine, LayerOrigin, Op, StepId, Target};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::solve::scheduler::Solved;
-
-impl Solved {
-    /// A target whose image and lines of history have their times: those that they have already,
-    /// else `epoch` (seconds since 1970), else those of the steps' results.
-    pub(crate) fn dated(&self, target: &Target, epoch: Option<i64>) -> Target {
-        let step = |step: StepId| match epoch {
-            Some(_) => None,
-            None => self.step_created(step).and_then(rfc3339),
-        };
-        let mut target = target.clone();
-        if target.config.created.is_none() {
-            target.config.created = epoch.and_then(rfc3339);
-        }
-        date(&mut target, &step);
-        target
+/// A target whose image and lines of history have their times: those that they have already, else
+/// `epoch` (seconds since 1970), else those of the steps' results, which `created` knows.
+pub(crate) fn dated(
+    graph: &Graph,
+    created: &BTreeMap<StepId, u64>,
+    target: &Target,
+    epoch: Option<i64>,
+) -> Target {
+    let known = |step: StepId| created.get(&step).copied();
+    let step = |step: StepId| match epoch {
+        Some(_) => None,
+        None => created_in(graph, step, &known)
+            .and_then(|time| i64::try_from(time).ok())
+            .and_then(rfc3339),
+    };
+    let mut target = target.clone();
+    if target.config.created.is_none() {
+        target.config.created = epoch.and_then(rfc3339);
     }
-
-    fn step_created(&self, step: StepId) -> Option<i64> {
-        let known = |step: StepId| self.created.get(&step).copied();
-        created_in(&self.build.graph, step, &known).and_then(|time| i64::try_from(time).ok())
-    }
+    date(&mut target, &step);
+    target
 }
 
 /// When a step's result was made, in seconds since 1970; of a step that only joins others' results,
@@ -42,7 +43,6 @@ fn created_in(graph: &Graph, step: StepId, known: &dyn Fn(StepId) -> Option<u64>
             let times = added.filter_map(|one| created_in(graph, graph.input(step, *one), known));
             times.max()
         }
-        Op::Diff { upper, .. } => created_in(graph, graph.input(step, *upper), known),
         _ => None,
     }
 }

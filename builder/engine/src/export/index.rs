@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kiln_cache::Store;
 use kiln_graph::{BlobDigest, ImageConfig};
 use kiln_image::{
-    Descriptor, ImageError, Index, Manifest, PushBlob, PushImage, Reference, media_type,
+    Client, Descriptor, ImageError, Index, Manifest, PushBlob, PushImage, Reference, media_type,
 };
+use kiln_solve::{Event, EventSink};
 
-use crate::engine::Engine;
-use crate::{EngineError, Event, EventSink};
+use crate::EngineError;
 
 /// No configuration is larger, in bytes: so much is read into memory.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -45,12 +46,18 @@ impl MergedIndex {
     }
 }
 
-impl Engine {
+/// Merges images of registries.
+pub(crate) struct IndexMerger<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) client: &'a Client,
+}
+
+impl IndexMerger<'_> {
     /// Merges images, and those of indexes, each once. Nothing is sent.
     ///
     /// # Errors
     /// When one can't be had or understood, or two different ones are for one platform.
-    pub fn merge_images(
+    pub(crate) fn merge(
         &self,
         images: &[Reference],
         annotations: &BTreeMap<String, String>,
@@ -91,7 +98,7 @@ impl Engine {
     ///
     /// # Errors
     /// When something can't be fetched or sent.
-    pub fn push_index(
+    pub(crate) fn push(
         &self,
         index: &MergedIndex,
         to: &Reference,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use kiln_cache::Tree;
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Platform};
 use kiln_image::Resolved;
+use kiln_solve::{EventSink, LayerRef, Snapshot};
 use serde::Serialize;
 
-use crate::engine::Engine;
-use crate::execute::snapshotter::view_of;
-use crate::solve::snapshot::{LayerRef, Snapshot};
-use crate::{EngineError, EventSink};
+use crate::EngineError;
+use crate::execute::snapshotter::{Snapshotter, view_of};
+use crate::export::load::stored_image;
 
 /// How many of a layer's paths are named.
 const BIGGEST: usize = 10;
@@ -69,89 +69,91 @@ pub struct Difference {
     pub after: u64,
 }
 
-impl Engine {
-    /// An image of the store, else of wherever its name says.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub fn find_image(&self, name: &str, platform: &Platform) -> Result<Resolved, EngineError> {
-        match self.stored_image(name, platform)? {
-            Some(image) => Ok(image),
-            None => Ok(self.client.resolve(name, platform)?),
-        }
+/// An image of the store, else of wherever its name says.
+///
+/// # Errors
+/// When it can't be had.
+pub(crate) fn find_image(
+    trees: &Snapshotter,
+    name: &str,
+    platform: &Platform,
+) -> Result<Resolved, EngineError> {
+    match stored_image(&trees.store, name, platform)? {
+        Some(image) => Ok(image),
+        None => Ok(trees.client.resolve(name, platform)?),
     }
+}
 
-    /// The unpacked layers of an image, lowest first.
-    pub(crate) fn image_trees(
-        &self,
-        name: &str,
-        image: &Resolved,
-        events: &dyn EventSink,
-    ) -> Result<Vec<Tree>, EngineError> {
-        let name: Arc<str> = name.into();
-        let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
-            layer: layer.clone(),
-            image: name.clone(),
-        };
-        let layers = image.layers.iter().map(layer).collect();
-        self.trees(&Snapshot::new(layers, None), events)
-    }
+/// The unpacked layers of an image, lowest first.
+pub(crate) fn image_trees(
+    trees: &Snapshotter,
+    name: &str,
+    image: &Resolved,
+    events: &dyn EventSink,
+) -> Result<Vec<Tree>, EngineError> {
+    let name: Arc<str> = name.into();
+    let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
+        layer: layer.clone(),
+        image: name.clone(),
+    };
+    let layers = image.layers.iter().map(layer).collect();
+    trees.trees(&Snapshot::new(layers), events)
+}
 
-    /// What each layer of an image holds.
-    ///
-    /// # Errors
-    /// When the image can't be had or unpacked.
-    pub fn inspect_image(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<ImageReport, EngineError> {
-        let image = self.find_image(name, platform)?;
-        let trees = self.image_trees(name, &image, events)?;
-        let manifests = trees.iter().map(Tree::manifest);
-        let manifests: Vec<Arc<Manifest>> = manifests.collect::<Result<_, _>>()?;
-        let mut made_by = image.config.history.iter().filter(|line| !line.empty_layer);
-        let mut seen = HashMap::new();
-        let mut layers = Vec::new();
-        for (number, (layer, manifest)) in image.layers.iter().zip(&manifests).enumerate() {
-            let line = made_by.next().map(|line| line.created_by.clone());
-            layers.push(LayerReport {
-                created_by: line.unwrap_or_default(),
-                blob: layer.blob,
-                media_type: layer.media_type.clone(),
-                compressed: layer.size,
-                plain: manifest.size(),
-                paths: manifest.entries().len(),
-                biggest: biggest(manifest),
-                shadowed: shadowed(manifest, &manifests[number + 1..]),
-                duplicated: duplicated(manifest, &mut seen),
-            });
-        }
-        Ok(summary(layers))
+/// What each layer of an image holds.
+///
+/// # Errors
+/// When the image can't be had or unpacked.
+pub(crate) fn inspect_image(
+    trees: &Snapshotter,
+    name: &str,
+    platform: &Platform,
+    events: &dyn EventSink,
+) -> Result<ImageReport, EngineError> {
+    let image = find_image(trees, name, platform)?;
+    let trees = image_trees(trees, name, &image, events)?;
+    let manifests = trees.iter().map(Tree::manifest);
+    let manifests: Vec<Arc<Manifest>> = manifests.collect::<Result<_, _>>()?;
+    let mut made_by = image.config.history.iter().filter(|line| !line.empty_layer);
+    let mut seen = HashMap::new();
+    let mut layers = Vec::new();
+    for (number, (layer, manifest)) in image.layers.iter().zip(&manifests).enumerate() {
+        let line = made_by.next().map(|line| line.created_by.clone());
+        layers.push(LayerReport {
+            created_by: line.unwrap_or_default(),
+            blob: layer.blob,
+            media_type: layer.media_type.clone(),
+            compressed: layer.size,
+            plain: manifest.size(),
+            paths: manifest.entries().len(),
+            biggest: biggest(manifest),
+            shadowed: shadowed(manifest, &manifests[number + 1..]),
+            duplicated: duplicated(manifest, &mut seen),
+        });
     }
+    Ok(summary(layers))
+}
 
-    /// The paths in which two images differ.
-    ///
-    /// # Errors
-    /// When an image can't be had or unpacked.
-    pub fn diff_images(
-        &self,
-        before: &str,
-        after: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<Vec<Difference>, EngineError> {
-        let files = |name: &str| -> Result<BTreeMap<ImagePath, Entry>, EngineError> {
-            let image = self.find_image(name, platform)?;
-            let view = view_of(&self.image_trees(name, &image, events)?)?;
-            let files = view.flatten().into_iter();
-            Ok(files
-                .map(|(entry, _)| (entry.path.clone(), entry))
-                .collect())
-        };
-        Ok(differences(&files(before)?, &files(after)?))
-    }
+/// The paths in which two images differ.
+///
+/// # Errors
+/// When an image can't be had or unpacked.
+pub(crate) fn diff_images(
+    trees: &Snapshotter,
+    before: &str,
+    after: &str,
+    platform: &Platform,
+    events: &dyn EventSink,
+) -> Result<Vec<Difference>, EngineError> {
+    let files = |name: &str| -> Result<BTreeMap<ImagePath, Entry>, EngineError> {
+        let image = find_image(trees, name, platform)?;
+        let view = view_of(&image_trees(trees, name, &image, events)?)?;
+        let files = view.flatten().into_iter();
+        Ok(files
+            .map(|(entry, _)| (entry.path.clone(), entry))
+            .collect())
+    };
+    Ok(differences(&files(before)?, &files(after)?))
 }
 
 /// The paths in which two trees differ.

@@ -2,7 +2,7 @@
 
 use kiln_image::media_type;
 
-use crate::ImageOptions;
+use crate::export::image_options::ImageOptions;
 
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 

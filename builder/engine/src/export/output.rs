@@ -1,45 +1,55 @@
 //! What comes out: archives, folders, registries, names.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::ImageRecord;
-use kiln_graph::{Entry, Node, Target, Timestamp};
+use kiln_graph::{Entry, Node, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
 use kiln_image::{
     ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
 };
+use kiln_solve::{Event, EventSink, StepResult};
 use kiln_tree::{TreePath, TreeRoot};
 
-use crate::execute::snapshotter::view_of;
-use crate::export::assemble::BlobOrigin;
+use crate::EngineError;
+use crate::execute::snapshotter::{Snapshotter, view_of};
+use crate::export::assemble::Image;
+use crate::export::attach::push_documents;
+use crate::export::layer_blob::{BlobOrigin, ImageBlob};
 use crate::export::media_types::MediaTypes;
-use crate::solve::scheduler::Solved;
-use crate::{EngineError, Event, EventSink, Image};
+use crate::export::stored_blob::stored;
 
 /// A file of an image, and where its content lies.
 pub type OutputEntry = (Entry, TreePath);
 
-impl Solved {
-    /// The files of a target's root.
-    ///
-    /// # Errors
-    /// When layers can't be fetched or read.
-    pub fn root_files(
-        &self,
-        target: &Target,
-        events: &dyn EventSink,
-    ) -> Result<Vec<OutputEntry>, EngineError> {
-        let trees = self.engine.trees(&self.snapshot(target.root)?, events)?;
-        Ok(view_of(&trees)?.flatten())
+/// The files of a step's result, as one tree.
+///
+/// # Errors
+/// When layers can't be fetched or read.
+pub(crate) fn files_of(
+    trees: &Snapshotter,
+    result: Option<&StepResult>,
+    events: &dyn EventSink,
+) -> Result<Vec<OutputEntry>, EngineError> {
+    match result {
+        Some(result) => {
+            let stack = trees.trees(&trees.snapshot(result)?, events)?;
+            Ok(view_of(&stack)?.flatten())
+        }
+        None => Ok(Vec::new()),
     }
+}
 
+/// Gives finished images away.
+pub(crate) struct Shipper<'a>(pub(crate) &'a Snapshotter);
+
+impl Shipper<'_> {
     /// Everything that an archive of images needs.
     ///
     /// # Errors
     /// When layers can't be fetched.
-    pub fn archive(
+    pub(crate) fn archive(
         &self,
         images: &[Image],
         names: &[String],
@@ -75,14 +85,14 @@ impl Solved {
 
     fn layer_file(
         &self,
-        layer: &crate::export::assemble::ImageBlob,
+        layer: &ImageBlob,
         events: &dyn EventSink,
     ) -> Result<kiln_cache::Blob, EngineError> {
         match &layer.from {
-            Some(BlobOrigin::Image(layer, image)) => self.engine.blob(layer, image, events),
-            Some(BlobOrigin::Remote(distant)) => self.engine.distant_layer(distant, events),
+            Some(BlobOrigin::Image(layer, image)) => self.0.blob(layer, image, events),
+            Some(BlobOrigin::Remote(distant)) => self.0.fetch(distant, events).layer(),
             None => self
-                .engine
+                .0
                 .store
                 .blob(&layer.blob.blob)?
                 .ok_or_else(|| EngineError::Missing {
@@ -99,7 +109,10 @@ impl Solved {
     ///
     /// # Errors
     /// When the index can't be stored.
-    pub fn top(&self, images: &[Image]) -> Result<(Descriptor, Option<Vec<u8>>), EngineError> {
+    pub(crate) fn top(
+        &self,
+        images: &[Image],
+    ) -> Result<(Descriptor, Option<Vec<u8>>), EngineError> {
         if let [only] = images
             && only.attestation.is_none()
         {
@@ -125,7 +138,7 @@ impl Solved {
             what: "the index".to_owned(),
             source: error.into(),
         })?;
-        let blob = self.engine.store.put_blob(&bytes)?;
+        let blob = self.0.store.put_blob(&bytes)?;
         let top = Descriptor {
             media_type: kind.to_owned(),
             digest: blob.digest,
@@ -140,7 +153,7 @@ impl Solved {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn tag(&self, images: &[Image], name: &str) -> Result<(), EngineError> {
+    pub(crate) fn tag(&self, images: &[Image], name: &str) -> Result<(), EngineError> {
         let (top, _) = self.top(images)?;
         let mut blobs = vec![top.digest];
         let mut size = top.size;
@@ -164,7 +177,7 @@ impl Solved {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        Ok(self.engine.store.tag_image(&ImageRecord {
+        Ok(self.0.store.tag_image(&ImageRecord {
             name: name.to_owned(),
             digest: top.digest,
             media_type: top.media_type,
@@ -180,7 +193,7 @@ impl Solved {
     ///
     /// # Errors
     /// When the registry doesn't take them.
-    pub fn push(
+    pub(crate) fn push(
         &self,
         images: &[Image],
         to: &Reference,
@@ -195,7 +208,7 @@ impl Solved {
                 blobs.push(self.push_layer(layer, to, events));
             }
             let config = image.config_descriptor.clone();
-            let file = move || self.stored(&config.digest);
+            let file = move || stored(&self.0.store, &config.digest);
             let (digest, size) = (image.config_descriptor.digest, image.config_descriptor.size);
             blobs.push(PushBlob {
                 digest,
@@ -207,7 +220,7 @@ impl Solved {
             manifests.push((image.manifest.clone(), kind));
         }
         for attestation in images.iter().filter_map(|image| image.attestation.as_ref()) {
-            blobs.extend(self.push_documents(attestation));
+            blobs.extend(push_documents(&self.0.store, attestation));
             let manifest = attestation.manifest.clone();
             manifests.push((manifest, media_type::MANIFEST.to_owned()));
         }
@@ -233,7 +246,7 @@ impl Solved {
                 });
             }
         };
-        let pushed = self.engine.client.push(to, &image, &tell);
+        let pushed = self.0.client.push(to, &image, &tell);
         // A registry takes no blob that isn't what its digest says. Looking costs a while, so only
         // then whether it was ours that was damaged.
         pushed.map_err(|error| match self.damaged_blob(images) {
@@ -249,14 +262,14 @@ impl Solved {
             layers.chain([image.config_descriptor.digest])
         });
         blobs.into_iter().find_map(|digest| {
-            let blob = self.engine.store.blob(&digest).ok()??;
+            let blob = self.0.store.blob(&digest).ok()??;
             blob.check().err()
         })
     }
 
     fn push_layer<'a>(
         &'a self,
-        layer: &crate::export::assemble::ImageBlob,
+        layer: &ImageBlob,
         to: &Reference,
         events: &'a dyn EventSink,
     ) -> PushBlob<'a> {
@@ -285,22 +298,6 @@ impl Solved {
             size,
             mount_from,
             file: Box::new(file),
-        }
-    }
-
-    pub(crate) fn stored(
-        &self,
-        digest: &kiln_graph::BlobDigest,
-    ) -> Result<PathBuf, kiln_image::ImageError> {
-        let found = self.engine.store.blob(digest);
-        let missing = |text: String| kiln_image::ImageError::Io {
-            what: digest.to_string(),
-            source: std::io::Error::other(text),
-        };
-        match found {
-            Ok(Some(blob)) => Ok(blob.path),
-            Ok(None) => Err(missing("is gone from the store".to_owned())),
-            Err(error) => Err(missing(error.to_string())),
         }
     }
 }

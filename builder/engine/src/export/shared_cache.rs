@@ -10,18 +10,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use kiln_graph::{Build, Op, StepId, Timestamp};
+use kiln_graph::{Build, Op, Step, StepId, Timestamp, TreeId};
 use kiln_share::{
     CacheSigner, Remote, RemoteBlob, RemoteManifest, RemotePart, RemoteRecord, RemoteTree,
 };
+use kiln_solve::{EventSink, Filed, LayerRef, Part, Snapshot};
 
-use crate::engine::{Engine, Request};
-use crate::export::assemble::Making;
+use crate::EngineError;
+use crate::execute::clock::now;
+use crate::execute::snapshotter::Snapshotter;
+use crate::export::image_options::ImageOptions;
+use crate::export::layer_blob::{Making, own_blob};
 use crate::export::layering::PlannedLayer;
-use crate::solve::scheduler::Solved;
-use crate::solve::snapshot::LayerRef;
-use crate::solve::step::Filed;
-use crate::{EngineError, EventSink, ImageOptions};
 
 /// How many results go to one remote at once.
 const AT_ONCE: usize = 4;
@@ -63,17 +63,6 @@ pub struct Exported {
     pub steps: usize,
     /// How many bytes were sent.
     pub bytes: u64,
-}
-
-impl Solved {
-    /// Waits until the remotes of the request have the build's results, and says for each, in the
-    /// request's order, what was sent. Afterwards there is nothing more to say.
-    ///
-    /// # Errors
-    /// For each remote: when it can't be written, or trees can't be read.
-    pub fn exported(&mut self) -> Vec<Result<Exported, EngineError>> {
-        std::mem::take(&mut self.exports).finish()
-    }
 }
 
 /// All remotes of a build.
@@ -130,31 +119,34 @@ impl State {
 
 impl Exports {
     /// Begins to send what [`Exports::offer`] will name.
-    pub(crate) fn start(engine: &Engine, request: &Request) -> Self {
-        let start = |target: &CacheTarget| Export::start(engine, request, target);
-        Self(request.cache_to.iter().map(start).collect())
+    pub(crate) fn start(
+        trees: &Snapshotter,
+        build: &Build,
+        targets: &[CacheTarget],
+        events: &Arc<dyn EventSink>,
+    ) -> Self {
+        let start = |target: &CacheTarget| Export::start(trees, build, target, events);
+        Self(targets.iter().map(start).collect())
     }
 
     /// Sends a step's result to the remotes that want it.
-    pub(crate) fn offer(
-        &self,
-        id: StepId,
-        name: &dyn fmt::Display,
-        filed: &Filed,
-        parts: &[RemotePart],
-    ) {
+    pub(crate) fn offer(&self, id: StepId, step: &Step, filed: &Filed, parts: &[Part]) {
         let wants = |export: &&Export| export.wanted.as_ref().is_none_or(|all| all.contains(&id));
         for export in self.0.iter().filter(wants) {
             _ = export.jobs.send(Job {
-                name: name.to_string(),
+                name: step.name.to_string(),
                 since: export.since,
                 filed: filed.clone(),
-                parts: parts.to_vec(),
+                parts: parts.iter().filter_map(remote_part).collect(),
             });
         }
     }
 
-    fn finish(mut self) -> Vec<Result<Exported, EngineError>> {
+    /// Waits until the remotes have what they were offered, and says for each what was sent.
+    ///
+    /// # Errors
+    /// For each remote: when it can't be written, or trees can't be read.
+    pub(crate) fn finish(mut self) -> Vec<Result<Exported, EngineError>> {
         self.0.drain(..).map(Export::finish).collect()
     }
 }
@@ -169,7 +161,12 @@ impl Drop for Exports {
 }
 
 impl Export {
-    fn start(engine: &Engine, request: &Request, target: &CacheTarget) -> Self {
+    fn start(
+        trees: &Snapshotter,
+        build: &Build,
+        target: &CacheTarget,
+        events: &Arc<dyn EventSink>,
+    ) -> Self {
         let (jobs, waiting) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let state = Arc::new(State {
@@ -177,17 +174,17 @@ impl Export {
             outcome: Mutex::new(Ok(Exported::default())),
         });
         let thread = |_| {
-            let (engine, target, events) = (engine.clone(), target.clone(), request.events.clone());
+            let (trees, target, events) = (trees.clone(), target.clone(), events.clone());
             let (waiting, state) = (waiting.clone(), state.clone());
             std::thread::spawn(move || {
                 while let Some(job) = next(&waiting).filter(|_| !state.is_stopped()) {
-                    state.note(engine.export(&job, &target, &*events));
+                    state.note(send(&trees, &job, &target, &*events));
                 }
             })
         };
         Self {
-            since: crate::execute::run::now(),
-            wanted: (target.mode == CacheMode::Min).then(|| own_steps(&request.build)),
+            since: now(),
+            wanted: (target.mode == CacheMode::Min).then(|| own_steps(build)),
             jobs,
             threads: (0..AT_ONCE).map(thread).collect(),
             state,
@@ -232,99 +229,103 @@ pub(crate) fn own_steps(build: &Build) -> BTreeSet<StepId> {
     chain
 }
 
-impl Engine {
-    /// The bytes sent; `None` when the remote has the result.
-    fn export(
-        &self,
-        job: &Job,
-        target: &CacheTarget,
-        events: &dyn EventSink,
-    ) -> Result<Option<u64>, EngineError> {
-        let remote = &*target.remote;
-        let fail = |reason| EngineError::RemoteCache {
-            remote: remote.name(),
-            reason,
-        };
-        let name = RemoteRecord::entry_name(&job.filed.key);
-        if remote.entry(&name).map_err(fail)?.is_some() {
-            return Ok(None);
-        }
-        let mut sent = 0;
-        for part in &job.parts {
-            let entry = part.signed(target.signer.as_ref());
-            let name = RemotePart::entry_name(&part.part);
-            sent += remote.put(&name, &entry, &[]).map_err(fail)?;
-        }
-        let mut output = Vec::new();
-        let mut files: Vec<BlobFile> = Vec::new();
-        for layer in &job.filed.added {
-            let (tree, own) = self.remote_tree(layer, job.since, events)?;
-            output.push(tree);
-            files.extend(own);
-        }
-        let record = RemoteRecord {
-            key: job.filed.key,
-            name: job.name.clone(),
-            took: job.filed.took,
-            created: job.filed.created,
-            stdout: job.filed.stdout.clone(),
-            output,
-        };
-        let entry = record.signed(target.signer.as_ref());
-        let blobs = files.iter().map(|(digest, size, path)| RemoteBlob {
-            digest: *digest,
-            size: *size,
-            path,
-        });
-        let blobs: Vec<RemoteBlob<'_>> = blobs.collect();
-        sent += remote.put(&name, &entry, &blobs).map_err(fail)?;
-        Ok(Some(sent))
+/// The bytes sent; `None` when the remote has the result.
+fn send(
+    trees: &Snapshotter,
+    job: &Job,
+    target: &CacheTarget,
+    events: &dyn EventSink,
+) -> Result<Option<u64>, EngineError> {
+    let remote = &*target.remote;
+    let fail = |reason| EngineError::RemoteCache {
+        remote: remote.name(),
+        reason,
+    };
+    let name = RemoteRecord::entry_name(&job.filed.key);
+    if remote.entry(&name).map_err(fail)?.is_some() {
+        return Ok(None);
     }
+    let mut sent = 0;
+    for part in &job.parts {
+        let entry = part.signed(target.signer.as_ref());
+        let name = RemotePart::entry_name(&part.part);
+        sent += remote.put(&name, &entry, &[]).map_err(fail)?;
+    }
+    let mut output = Vec::new();
+    let mut files: Vec<BlobFile> = Vec::new();
+    for layer in &job.filed.added {
+        let (tree, own) = remote_tree(trees, layer, job.since, events)?;
+        output.push(tree);
+        files.extend(own);
+    }
+    let record = RemoteRecord {
+        key: job.filed.key,
+        name: job.name.clone(),
+        took: u64::try_from(job.filed.took.as_millis()).unwrap_or(u64::MAX),
+        created: job.filed.created,
+        stdout: job.filed.stdout.clone(),
+        output,
+    };
+    let entry = record.signed(target.signer.as_ref());
+    let blobs = files.iter().map(|(digest, size, path)| RemoteBlob {
+        digest: *digest,
+        size: *size,
+        path,
+    });
+    let blobs: Vec<RemoteBlob<'_>> = blobs.collect();
+    sent += remote.put(&name, &entry, &blobs).map_err(fail)?;
+    Ok(Some(sent))
+}
 
-    fn remote_tree(
-        &self,
-        layer: &LayerRef,
-        since: Timestamp,
-        events: &dyn EventSink,
-    ) -> Result<(RemoteTree, Vec<BlobFile>), EngineError> {
-        let store = &self.store;
-        let trees = self.trees(
-            &crate::solve::snapshot::Snapshot::new(vec![layer.clone()], None),
-            events,
-        )?;
-        let tree = trees
-            .first()
-            .map_or_else(|| store.empty_tree(), |tree| Ok(tree.clone()))?;
-        let manifest = store.put_blob(&kiln_cache::manifest_file::write(&*tree.manifest()?))?;
-        let planned = PlannedLayer::Stack {
-            layers: vec![LayerRef::Tree(tree.id())],
-            over_base: true,
-        };
-        let making = Making {
-            name: format!("compress for cache {}", &tree.id().0.to_string()[..12]),
-            options: &ImageOptions::default(),
-            since,
-            events,
-        };
-        let blob = self.layer_blob(&planned, &making)?.blob;
-        let stored = store
-            .blob(&blob.blob)?
-            .ok_or_else(|| EngineError::Missing {
-                message: format!("blob {} is gone from the store; build again", blob.blob),
-                location: None,
-            })?;
-        let files = vec![
-            (manifest.digest, manifest.size, manifest.path),
-            (stored.digest, stored.size, stored.path),
-        ];
-        let tree = RemoteTree {
-            tree: tree.id(),
-            manifest: RemoteManifest::Blob {
-                manifest: manifest.digest,
-                manifest_size: manifest.size,
-            },
-            layer: blob,
-        };
-        Ok((tree, files))
-    }
+fn remote_tree(
+    trees: &Snapshotter,
+    tree: &TreeId,
+    since: Timestamp,
+    events: &dyn EventSink,
+) -> Result<(RemoteTree, Vec<BlobFile>), EngineError> {
+    let store = &trees.store;
+    let layers = vec![LayerRef::Tree(*tree)];
+    let own = trees.trees(&Snapshot::new(layers.clone()), events)?;
+    let own = own
+        .first()
+        .map_or_else(|| store.empty_tree(), |tree| Ok(tree.clone()))?;
+    let manifest = store.put_blob(&kiln_cache::manifest_file::write(&*own.manifest()?))?;
+    let planned = PlannedLayer::Stack {
+        layers,
+        over_base: true,
+    };
+    let making = Making {
+        name: format!("compress for cache {}", &tree.0.to_string()[..12]),
+        options: &ImageOptions::default(),
+        since,
+        events,
+    };
+    let blob = own_blob(trees, &planned, &making)?;
+    let stored = store
+        .blob(&blob.blob)?
+        .ok_or_else(|| EngineError::Missing {
+            message: format!("blob {} is gone from the store; build again", blob.blob),
+            location: None,
+        })?;
+    let files = vec![
+        (manifest.digest, manifest.size, manifest.path),
+        (stored.digest, stored.size, stored.path),
+    ];
+    let tree = RemoteTree {
+        tree: *tree,
+        manifest: RemoteManifest::Blob {
+            manifest: manifest.digest,
+            manifest_size: manifest.size,
+        },
+        layer: blob,
+    };
+    Ok((tree, files))
+}
+
+/// A part as remotes have it; nothing of what they have no name for.
+fn remote_part(part: &Part) -> Option<RemotePart> {
+    Some(RemotePart {
+        part: part.name?,
+        content: part.content,
+    })
 }

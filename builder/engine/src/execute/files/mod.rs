@@ -5,7 +5,7 @@ mod owner;
 mod parents;
 mod place;
 mod select;
-mod step;
+pub(crate) mod step;
 
 pub(crate) use apply::{Surroundings, apply, copy_file};
 pub(crate) use select::{Selected, digest, select};

@@ -2,85 +2,93 @@
 
 use std::sync::Arc;
 
-use kiln_cache::Tree;
+use kiln_cache::{Store, Tree};
 use kiln_graph::{Digest, FileAction, Files, Op, Step, TreeId};
+use kiln_solve::{Executed, Executor, Job, StepResult};
 
+use super::{Surroundings, apply};
 use crate::EngineError;
-use crate::execute::files::{Surroundings, apply};
-use crate::execute::run::now;
+use crate::execute::clock::now;
+use crate::execute::snapshotter::Snapshotter;
 use crate::execute::unchanged::without_unchanged;
 use crate::execute::view::{Layer, View};
-use crate::solve::snapshot::StepResult;
-use crate::solve::step::Shared;
 
-impl Shared<'_> {
-    /// Carries file operations out and stores what they changed.
-    pub(crate) fn apply_files(
-        &self,
-        step: &Step,
-        files: &Files,
-        inputs: &[StepResult],
-    ) -> Result<Tree, EngineError> {
+/// Carries file operations out.
+pub(crate) struct FileExecutor<'a>(pub(crate) &'a Snapshotter);
+
+impl Executor<EngineError> for FileExecutor<'_> {
+    fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
+        let Op::Files(files) = &job.step.op else {
+            let message = format!("{} is no file operation", job.step.name);
+            return Err(EngineError::Defect(message));
+        };
+        let tree = self.apply(job, files)?;
+        if let Some(name) = copy_name(job.step) {
+            self.0.store.put_memo("copy", &name, &tree.id())?;
+        }
+        Ok(Executed {
+            tree: tree.id(),
+            stdout: None,
+        })
+    }
+}
+
+impl FileExecutor<'_> {
+    fn apply(&self, job: &Job<'_>, files: &Files) -> Result<Tree, EngineError> {
+        let views = self.views(job, files)?;
         let base = match files.base {
-            Some(input) => self.view(&self.as_snapshot(&inputs[input.index()])?)?,
+            Some(base) => views[base.index()].clone(),
             None => Arc::new(View::default()),
         };
-        let mut views = Vec::new();
-        for (number, input) in inputs.iter().enumerate() {
-            let is_base = files.base.is_some_and(|base| base.index() == number);
-            views.push(if is_base {
-                base.clone()
-            } else {
-                self.view(input)?
-            });
-        }
-        let staging = self.engine.store.staging()?;
+        let store = &self.0.store;
+        let staging = store.staging()?;
         let around = Surroundings {
             base: &base,
             inputs: &views,
             folder: staging.root(),
-            xattrs: self.engine.store.xattrs(),
-            give_away: self.engine.gives_away(),
-            previous: self.previous_copy(step)?,
+            xattrs: store.xattrs(),
+            give_away: self.0.gives_away,
+            previous: previous_copy(store, job.step)?,
             now: now(),
-            store: self.engine.store.root(),
+            store: store.root(),
         };
         let applied = apply(files, &around).map_err(|source| EngineError::Files {
-            location: step.location.clone(),
+            location: job.step.location.clone(),
             source,
         })?;
         drop(around);
         let manifest = without_unchanged(applied.manifest, &base, staging.root());
-        Ok(self.engine.store.commit(staging, manifest)?)
+        Ok(store.commit(staging, manifest)?)
     }
 
-    fn as_snapshot(&self, result: &StepResult) -> Result<StepResult, EngineError> {
-        Ok(StepResult::Snapshot(self.snapshot(result)?))
+    /// The files of the step's inputs; what it changes is a tree of the store.
+    fn views(&self, job: &Job<'_>, files: &Files) -> Result<Vec<Arc<View>>, EngineError> {
+        let view = |(number, input): (usize, &StepResult)| {
+            if files.base.is_some_and(|base| base.index() == number) {
+                let base = StepResult::Snapshot(self.0.snapshot(input)?);
+                return self.0.view(&base, job.events);
+            }
+            self.0.view(input, job.events)
+        };
+        job.inputs.iter().enumerate().map(view).collect()
     }
+}
 
-    /// The last result of the same instruction, whose unchanged files can be shared.
-    fn previous_copy(&self, step: &Step) -> Result<Option<Layer>, EngineError> {
-        let Some(name) = copy_name(step) else {
-            return Ok(None);
-        };
-        let Some(id) = self.engine.store.memo::<TreeId>("copy", &name)? else {
-            return Ok(None);
-        };
-        let Some(tree) = self.engine.store.tree(&id)? else {
-            return Ok(None);
-        };
-        Ok(Some(Layer {
-            manifest: tree.manifest()?,
-            root: tree.root(),
-        }))
-    }
-
-    pub(crate) fn remember_copy(&self, step: &Step, tree: &Tree) -> Result<(), EngineError> {
-        if let Some(name) = copy_name(step) {
-            self.engine.store.put_memo("copy", &name, &tree.id())?;
-        }
-        Ok(())
-    }
+/// The last result of the same instruction, whose unchanged files can be shared.
+fn previous_copy(store: &Store, step: &Step) -> Result<Option<Layer>, EngineError> {
+    let Some(name) = copy_name(step) else {
+        return Ok(None);
+    };
+    let Some(id) = store.memo::<TreeId>("copy", &name)? else {
+        return Ok(None);
+    };
+    let Some(tree) = store.tree(&id)? else {
+        return Ok(None);
+    };
+    Ok(Some(Layer {
+        manifest: tree.manifest()?,
+        root: tree.root(),
+    }))
 }
 
 /// Names an instruction that copies files, whatever they contain.

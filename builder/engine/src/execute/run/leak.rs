@@ -14,9 +14,10 @@ use kiln_tree::{Decision, Found, TreeError, TreePath, TreeRoot, walk};
 use rayon::prelude::*;
 use rustix::fs::FileType;
 
+use crate::EngineError;
 use crate::execute::run::mask::Hidden;
+use crate::execute::secret::SecretProvider;
 use crate::execute::view::View;
-use crate::{EngineError, Request};
 
 /// How much of a file is searched at once, in bytes: what a processor's cache holds.
 const CHUNK: usize = 256 << 10;
@@ -391,23 +392,26 @@ pub(crate) fn named(build: &Build) -> Vec<&str> {
 
 /// Searches the configurations and histories of the images that are wanted, for the secrets that are
 /// at hand: nobody is asked for one that no step was given.
-pub(crate) fn check_configurations(request: &Request) -> Result<(), EngineError> {
+pub(crate) fn check_configurations(
+    build: &Build,
+    given: &dyn SecretProvider,
+) -> Result<(), EngineError> {
     let mut secrets = Vec::new();
-    for id in named(&request.build) {
-        if !request.secrets.is_sensitive(id) {
+    for id in named(build) {
+        if !given.is_sensitive(id) {
             continue;
         }
-        let given = request.secrets.at_hand(id);
-        let given = given.map_err(|reason| EngineError::Missing {
+        let value = given.at_hand(id);
+        let value = value.map_err(|reason| EngineError::Missing {
             message: format!("the secret '{id}' can't be read: {reason}"),
             location: None,
         })?;
-        secrets.extend(given.map(|value| Hidden::new(id, value.expose())));
+        secrets.extend(value.map(|value| Hidden::new(id, value.expose())));
     }
     let Some(finder) = Finder::new(&secrets)? else {
         return Ok(());
     };
-    for target in &request.build.targets {
+    for target in &build.targets {
         let config = serde_json::to_vec(&target.config);
         let config = config.map_err(|error| unsearched("the image's configuration", &error))?;
         if let Some(hit) = finder.bytes(&config) {

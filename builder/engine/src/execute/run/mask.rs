@@ -3,9 +3,10 @@
 use std::fmt;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use kiln_solve::Stream;
 use zeroize::Zeroizing;
 
-use crate::{EngineError, Stream};
+use crate::EngineError;
 
 /// Values shorter than this turn up by chance: they are neither hidden nor searched for.
 pub(crate) const SHORTEST: usize = 6;

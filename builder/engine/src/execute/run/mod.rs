@@ -5,96 +5,139 @@ pub(crate) mod leak;
 mod lowers;
 pub(crate) mod mask;
 mod mounts;
+pub(crate) mod network;
 mod process;
 mod root_copy;
-mod shell;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_cache::{Staging, Tree};
-use kiln_graph::{
-    Exec, HOST_GATEWAY, Manifest, Platform, Security, Step, StepId, Timestamp, UnixId,
-};
+use kiln_graph::{Exec, HOST_GATEWAY, Manifest, Op, Platform, Security, Step, Timestamp, UnixId};
 use kiln_sandbox::{
-    Exit, Fallback, Finished, Isolation, Mount, Root, SandboxError, Spec, User, Ways, resolve_user,
+    Exit, Fallback, Finished, Isolation, Mount, Root, Sandbox, SandboxError, Selection, Spec, User,
+    Ways, resolve_user,
 };
+use kiln_solve::{Event, EventSink, Executed, Executor, Job, StepResult};
 use kiln_tree::{TreeRoot, host};
 
-use crate::execute::run::leak::{Base, Changed, Finder};
-use crate::execute::snapshotter::view_of;
+use crate::execute::clock::now;
+use crate::execute::secret::SecretProvider;
+use crate::execute::snapshotter::{Snapshotter, view_of};
+use crate::execute::state;
 use crate::execute::view::View;
-use crate::solve::snapshot::StepResult;
-use crate::solve::step::Shared;
+use crate::execute::volume::VolumeFinder;
 use crate::{ChangedFiles, EngineError, StepFailure};
-use mounts::Held;
-pub use shell::Moment;
+use changes::Changes;
+use leak::{Base, Changed, Finder};
+use mounts::{Held, MountPlanner, copy_out};
+use network::DefaultNetwork;
+use process::Process;
 
 const DEFAULT_SHM: u64 = 64 << 20;
 const HOSTNAME: &str = "buildkitsandbox";
 
-impl Shared<'_> {
-    /// Runs a command and stores what it changed.
-    pub(crate) fn execute(
-        &self,
-        id: StepId,
-        step: &Step,
-        exec: &Exec,
-        inputs: &[StepResult],
-    ) -> Result<Tree, EngineError> {
+/// What the user says of commands.
+#[derive(Clone)]
+pub(crate) struct CommandOptions {
+    /// The network of steps that don't say which they want.
+    pub(crate) network: DefaultNetwork,
+    /// Secrets and SSH agents.
+    pub(crate) secrets: Arc<dyn SecretProvider>,
+    /// Patterns of paths in which the user wants secrets to be left.
+    pub(crate) allow_secrets_in: Vec<String>,
+}
+
+/// Runs commands in sandboxes of this machine.
+pub(crate) struct CommandExecutor<'a> {
+    trees: &'a Snapshotter,
+    sandbox: &'a Sandbox,
+    selection: &'a Selection,
+    options: &'a CommandOptions,
+    volumes: VolumeFinder<'a>,
+    events: &'a dyn EventSink,
+    /// Whether it was said that there is one user id only.
+    warned: AtomicBool,
+    /// Whether overlayfs turned out not to work here.
+    without_overlay: AtomicBool,
+}
+
+impl Executor<EngineError> for CommandExecutor<'_> {
+    /// Brings the layers here that a command needs, so that fetching them isn't the step's time.
+    fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
+        for input in job.inputs {
+            if let StepResult::Snapshot(snapshot) = input {
+                self.trees.trees(snapshot, self.events)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
+        let Op::Exec(exec) = &job.step.op else {
+            let message = format!("{} is no command", job.step.name);
+            return Err(EngineError::Defect(message));
+        };
         let mut tried = 0;
         loop {
-            match self.with_some_root(id, step, exec, inputs) {
+            match self.with_some_root(job, exec) {
                 Err(EngineError::Step(failure)) if tried < exec.retries => {
                     tried += 1;
-                    let (name, how, most) = (&step.name, &failure.how, exec.retries);
+                    let (name, how, most) = (&job.step.name, &failure.how, exec.retries);
                     self.warn(&format!("{name}: {how}; retry {tried} of {most}"));
                 }
                 other => return other,
             }
         }
     }
+}
+
+impl<'a> CommandExecutor<'a> {
+    pub(crate) fn new(
+        trees: &'a Snapshotter,
+        sandbox: &'a Sandbox,
+        selection: &'a Selection,
+        options: &'a CommandOptions,
+        volumes: VolumeFinder<'a>,
+        events: &'a dyn EventSink,
+    ) -> Self {
+        Self {
+            trees,
+            sandbox,
+            selection,
+            options,
+            volumes,
+            events,
+            warned: AtomicBool::new(false),
+            without_overlay: AtomicBool::new(false),
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        let message = message.to_owned();
+        self.events.event(Event::Warning { message });
+    }
 
     /// Takes a weaker way from now on when a stronger one turns out to be refused: a copy of the
     /// root where overlayfs is, the container's `/proc`, a chroot.
-    fn with_some_root(
-        &self,
-        id: StepId,
-        step: &Step,
-        exec: &Exec,
-        inputs: &[StepResult],
-    ) -> Result<Tree, EngineError> {
+    fn with_some_root(&self, job: &Job<'_>, exec: &Exec) -> Result<Executed, EngineError> {
         loop {
-            let ways = self.ways(step)?;
+            let ways = self.ways(job.step)?;
             let copied = self.copies_root(ways);
-            let failed = match self.attempt(id, step, exec, inputs, ways) {
-                Err(EngineError::Sandbox {
-                    source,
-                    name,
-                    location,
-                }) => (source, name, location),
+            match self.attempt(job, exec, ways) {
+                Err(EngineError::Sandbox { source, .. })
+                    if self.fall_back(ways, copied, &source) => {}
                 other => return other,
-            };
-            let (source, name, location) = failed;
-            if !self.fall_back(ways, copied, &source) {
-                return Err(EngineError::Sandbox {
-                    source,
-                    name,
-                    location,
-                });
             }
         }
     }
 
     /// How a step is run.
-    fn ways(&self, step: &Step) -> Result<Ways, EngineError> {
-        let ways = self.engine.selection.ways();
-        let ways = ways.map_err(|source| EngineError::Sandbox {
-            name: step.name.to_string(),
-            location: step.location.clone(),
-            source,
-        })?;
-        if let Some(text) = self.engine.selection.notice(ways) {
+    pub(crate) fn ways(&self, step: &Step) -> Result<Ways, EngineError> {
+        let ways = self.selection.ways();
+        let ways = ways.map_err(|source| unstarted(step, source))?;
+        if let Some(text) = self.selection.notice(ways) {
             self.warn(text);
         }
         Ok(ways)
@@ -114,7 +157,7 @@ impl Shared<'_> {
             }
             return true;
         }
-        match self.engine.selection.fall_back(ways, refused) {
+        match self.selection.fall_back(ways, refused) {
             Fallback::None => false,
             Fallback::Retry(text) => {
                 if let Some(text) = text {
@@ -130,45 +173,84 @@ impl Shared<'_> {
         ways.isolation == Isolation::Chroot || self.without_overlay.load(Ordering::SeqCst)
     }
 
-    fn attempt(
-        &self,
-        id: StepId,
-        step: &Step,
-        exec: &Exec,
-        inputs: &[StepResult],
-        ways: Ways,
-    ) -> Result<Tree, EngineError> {
-        let root = self.snapshot(&inputs[exec.root.index()])?;
-        let trees = self.engine.trees(&root, &*self.request.events)?;
-        let base = view_of(&trees)?;
-        let staging = self.engine.store.staging()?;
-        let mut held = Held::new(ways, &staging);
-        let user = self.user(step, exec, &base)?;
-        let (mounts, secret_env) = self.mounts(step, exec, inputs, &mut held)?;
-        let root = self.root(&trees, &base, &staging, ways)?;
-        let mut spec = self.spec(exec, root, &user, mounts, secret_env);
-        spec.ways = ways;
+    fn attempt(&self, job: &Job<'_>, exec: &Exec, ways: Ways) -> Result<Executed, EngineError> {
+        let root = self.trees.snapshot(job.input(exec.root))?;
+        let trees = self.trees.trees(&root, self.events)?;
+        let prepared = self.set_up(job, exec, &trees, ways)?;
         let started = now();
-        let (finished, last_output) = self.run_process(id, step, exec, &spec, &held.secrets)?;
+        let written = Process {
+            sandbox: self.sandbox,
+            job,
+            exec,
+            spec: &prepared.spec,
+            secrets: &prepared.held.secrets,
+        }
+        .run()?;
+        let Prepared {
+            base,
+            staging,
+            held,
+            spec,
+        } = prepared;
         drop(spec);
-        let ended = check(step, exec, &finished, &last_output);
+        let ended = check(job.step, exec, &written.finished, &written.last);
         if let Err(EngineError::Cancelled) = ended {
             return Err(EngineError::Cancelled);
         }
-        let (staging, manifest) = self.changes(staging, started, &base, ways)?;
-        self.check_leaks(step, &held, &base, &manifest, &staging, started)?;
+        let changes = Changes {
+            trees: self.trees,
+            base: &base,
+            started,
+            copied: self.copies_root(ways),
+        };
+        let (staging, manifest) = changes.of(staging)?;
+        self.check_leaks(job.step, &held, &base, &manifest, &staging, started)?;
         let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
-        let tree = self.engine.store.commit(staging, manifest)?;
+        let tree = self.trees.store.commit(staging, manifest)?;
         match ended {
-            Ok(()) => Ok(tree),
+            Ok(()) => Ok(Executed {
+                tree: tree.id(),
+                stdout: written.stdout,
+            }),
             Err(mut error) => {
-                self.keep_failed(id, &tree);
+                self.keep_failed(job, &tree);
                 if let EngineError::Step(failure) = &mut error {
                     failure.changed = changed.unwrap_or_default();
                 }
                 Err(error)
             }
         }
+    }
+
+    /// All that a command is run with.
+    pub(crate) fn set_up(
+        &self,
+        job: &Job<'_>,
+        exec: &Exec,
+        trees: &[Tree],
+        ways: Ways,
+    ) -> Result<Prepared, EngineError> {
+        let base = view_of(trees)?;
+        let staging = self.trees.store.staging()?;
+        let mut held = Held::new(ways, &staging);
+        let user = self.user(job.step, exec, &base)?;
+        let planner = MountPlanner {
+            trees: self.trees,
+            secrets: &*self.options.secrets,
+            volumes: &self.volumes,
+            copies_root: self.copies_root(ways),
+            job,
+        };
+        let (mounts, secret_env) = planner.mounts(exec, &mut held)?;
+        let root = self.root(trees, &base, &staging, ways)?;
+        let mut spec = self.spec(exec, root, &user, mounts, secret_env);
+        spec.ways = ways;
+        Ok(Prepared {
+            base,
+            staging,
+            held,
+            spec,
+        })
     }
 
     /// Searches what a command that was given secrets leaves behind.
@@ -193,14 +275,13 @@ impl Shared<'_> {
             base: Base::new(base),
             volumes: &volumes,
             started,
-            allowed: &self.request.allow_secrets_in,
+            allowed: &self.options.allow_secrets_in,
         })
     }
 
     /// What a failed command left behind can be looked at until the next build or prune.
-    fn keep_failed(&self, id: StepId, tree: &Tree) {
-        let name = self.graph().definition(id).0;
-        if let Err(error) = self.engine.store.put_memo("failed", &name, &tree.id()) {
+    fn keep_failed(&self, job: &Job<'_>, tree: &Tree) {
+        if let Err(error) = state::keep_failed(&self.trees.store, &job.definition.0, tree) {
             self.warn(&format!("the failed step's files are not kept: {error}"));
         }
     }
@@ -212,8 +293,10 @@ impl Shared<'_> {
             message: error.to_string(),
             location: step.location.clone(),
         })?;
-        if !self.engine.gives_away() && (user.uid, user.gid) != (UnixId::ROOT, UnixId::ROOT) {
-            self.warn_once("steps run as root, for there is only one user id here; 'kiln doctor' says what to install");
+        if !self.trees.gives_away && (user.uid, user.gid) != (UnixId::ROOT, UnixId::ROOT) {
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                self.warn("steps run as root, for there is only one user id here; 'kiln doctor' says what to install");
+            }
             (user.uid, user.gid, user.groups) = (UnixId::ROOT, UnixId::ROOT, Vec::new());
         }
         Ok(user)
@@ -228,7 +311,7 @@ impl Shared<'_> {
         secret_env: Vec<(String, String)>,
     ) -> Spec {
         let hostname = exec.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned());
-        let network = crate::solve::entitlement::network(exec.network, self.request.network);
+        let network = network::granted(exec.network, self.options.network);
         let text = |target: &str, content: String| Mount {
             target: target.into(),
             kind: kiln_sandbox::MountKind::File {
@@ -242,7 +325,7 @@ impl Shared<'_> {
         let hosts = hosts(&hostname, &exec.extra_hosts, network);
         mounts.insert(0, text("/etc/hosts", hosts));
         mounts.insert(0, text("/etc/resolv.conf", resolv));
-        let single = !self.engine.gives_away();
+        let single = !self.trees.gives_away;
         let mut env = environment(exec, user, secret_env);
         if single {
             // apt gives up root to download, and checks that it did.
@@ -271,12 +354,7 @@ impl Shared<'_> {
             shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
             insecure: exec.security == Security::Insecure,
             fake_ids: single,
-            in_user_namespace: self
-                .engine
-                .selection
-                .privileges()
-                .identity
-                .is_in_user_namespace(),
+            in_user_namespace: self.selection.privileges().identity.is_in_user_namespace(),
             ways: Ways::NAMESPACES,
             terminal: false,
         }
@@ -290,12 +368,12 @@ impl Shared<'_> {
         ways: Ways,
     ) -> Result<Root, EngineError> {
         if self.copies_root(ways) {
-            self.copy_out(&base.flatten(), staging)?;
+            copy_out(self.trees, &base.flatten(), staging)?;
             return Ok(Root::Folder(staging.fs().to_owned()));
         }
-        let mut lowers = self.lowers(trees)?;
+        let mut lowers = lowers::of(self.trees, trees)?;
         if lowers.is_empty() {
-            lowers.push(self.engine.store.empty_tree()?.fs());
+            lowers.push(self.trees.store.empty_tree()?.fs());
         }
         let (upper, work) = (staging.fs().to_owned(), staging.work().to_owned());
         Ok(Root::Overlay {
@@ -306,20 +384,28 @@ impl Shared<'_> {
     }
 }
 
+/// A command that is ready to run, and what must live as long as it.
+pub(crate) struct Prepared {
+    /// The files of its root before it runs.
+    base: View,
+    /// Where its changes go.
+    staging: Staging,
+    held: Held,
+    pub(crate) spec: Spec,
+}
+
+pub(crate) fn unstarted(step: &Step, source: SandboxError) -> EngineError {
+    EngineError::Sandbox {
+        name: step.name.to_string(),
+        location: step.location.clone(),
+        source,
+    }
+}
+
 fn missing(step: &Step, message: String) -> EngineError {
     EngineError::Missing {
         message,
         location: step.location.clone(),
-    }
-}
-
-/// The time by the clock that file systems use: it may be a tick behind the exact one, and a file
-/// written now must not look older than this.
-pub(crate) fn now() -> Timestamp {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    Timestamp {
-        seconds: now.tv_sec,
-        nanos: u32::try_from(now.tv_nsec).unwrap_or_default(),
     }
 }
 
@@ -430,26 +516,4 @@ fn check(
         last_output: tail,
         changed: ChangedFiles::default(),
     })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt as _;
-
-    #[test]
-    fn files_written_now_are_not_older_than_now() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in 0..200 {
-            let started = now();
-            let path = folder.path().join(name.to_string());
-            std::fs::write(&path, "").unwrap();
-            let metadata = std::fs::metadata(&path).unwrap();
-            let written = Timestamp {
-                seconds: metadata.mtime(),
-                nanos: u32::try_from(metadata.mtime_nsec()).unwrap(),
-            };
-            assert!(written >= started, "{written:?} is before {started:?}");
-        }
-    }
 }

@@ -5,25 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::{Staging, Volume, VolumeSharing};
-use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, Step, UnixId};
+use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, UnixId};
 use kiln_sandbox::{Isolation, Mount, Place, Ways};
+use kiln_solve::{Event, Job, StepResult};
 use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
 use zeroize::Zeroizing;
 
+use super::mask::{Hidden, SHORTEST};
 use super::missing;
 use crate::EngineError;
-use crate::execute::run::mask::{Hidden, SHORTEST};
-use crate::execute::view::{Found, Layer, View};
-use crate::solve::snapshot::StepResult;
-use crate::solve::step::Shared;
+use crate::execute::import::import;
+use crate::execute::secret::SecretProvider;
+use crate::execute::snapshotter::{Snapshotter, view_of};
+use crate::execute::view::{Found, View};
+use crate::execute::volume::VolumeFinder;
 
 /// Mounts, and the variables that speak of them.
 pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
 
 /// What must live as long as the command runs.
 pub(super) struct Held {
-    /// How the command is run.
-    ways: Ways,
     /// The root that things are moved into and out of, instead of being mounted.
     root: Option<PathBuf>,
     pub(super) volumes: Vec<Volume>,
@@ -41,7 +42,6 @@ impl Held {
     pub(super) fn new(ways: Ways, staging: &Staging) -> Self {
         let lends = ways.isolation == Isolation::Chroot;
         Self {
-            ways,
             root: lends.then(|| staging.fs().to_owned()),
             volumes: Vec::new(),
             scratch: Vec::new(),
@@ -50,17 +50,21 @@ impl Held {
     }
 }
 
-impl Shared<'_> {
-    pub(super) fn mounts(
-        &self,
-        step: &Step,
-        exec: &Exec,
-        inputs: &[StepResult],
-        held: &mut Held,
-    ) -> Result<Mounted, EngineError> {
+/// Makes ready what a step's mounts show.
+pub(super) struct MountPlanner<'a> {
+    pub(super) trees: &'a Snapshotter,
+    pub(super) secrets: &'a dyn SecretProvider,
+    pub(super) volumes: &'a VolumeFinder<'a>,
+    /// Whether the step's root is a copy.
+    pub(super) copies_root: bool,
+    pub(super) job: &'a Job<'a>,
+}
+
+impl MountPlanner<'_> {
+    pub(super) fn mounts(&self, exec: &Exec, held: &mut Held) -> Result<Mounted, EngineError> {
         let mut mounts = Vec::new();
         let mut env = Vec::new();
-        let mut volumes = self.take_volumes(exec, inputs, held)?.into_iter();
+        let mut volumes = self.take_volumes(exec, held)?.into_iter();
         for mount in &exec.mounts {
             let target = PathBuf::from(mount.target.to_string());
             let kind = match &mount.kind {
@@ -68,7 +72,10 @@ impl Shared<'_> {
                     from,
                     source,
                     writable,
-                } => Some(self.bind(step, &inputs[from.index()], source, *writable, held)?),
+                } => {
+                    let from = self.job.input(*from);
+                    Some(self.bind(from, source, *writable, held)?)
+                }
                 MountKind::Cache(cache) => {
                     volumes.next().map(|source| kiln_sandbox::MountKind::Bind {
                         source: source.into(),
@@ -85,64 +92,63 @@ impl Shared<'_> {
                     uid: UnixId::ROOT,
                     gid: UnixId::ROOT,
                 }),
-                MountKind::Secret(secret) => self.secret(step, secret, &mut env, held)?,
-                MountKind::Ssh(ssh) => match self.request.secrets.ssh_agent(&ssh.id) {
-                    Some(source) => {
-                        env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
-                        // The user's own path, which may be a link.
-                        let source = host::canonicalize(&source).unwrap_or(source);
-                        Some(kiln_sandbox::MountKind::Bind {
-                            source: source.into(),
-                            read_only: false,
-                        })
-                    }
-                    None if ssh.required => {
-                        return Err(missing(
-                            step,
-                            format!(
-                                "the step needs the SSH agent '{}': give --ssh {}",
-                                ssh.id, ssh.id
-                            ),
-                        ));
-                    }
-                    // As in BuildKit: the variable is there, the socket isn't.
-                    None => {
-                        env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
-                        None
-                    }
-                },
+                MountKind::Secret(secret) => self.secret(secret, &mut env, held)?,
+                MountKind::Ssh(ssh) => {
+                    let kind = self.ssh(ssh)?;
+                    // As in BuildKit: the variable is there even if the socket isn't.
+                    env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
+                    kind
+                }
             };
             mounts.extend(kind.map(|kind| Mount { target, kind }));
         }
         Ok((mounts, env))
     }
 
+    /// The socket of an SSH agent, if the user gave it.
+    fn ssh(
+        &self,
+        ssh: &kiln_graph::SshMount,
+    ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
+        match self.secrets.ssh_agent(&ssh.id) {
+            Some(source) => {
+                // The user's own path, which may be a link.
+                let source = host::canonicalize(&source).unwrap_or(source);
+                Ok(Some(kiln_sandbox::MountKind::Bind {
+                    source: source.into(),
+                    read_only: false,
+                }))
+            }
+            None if ssh.required => Err(self.missing(format!(
+                "the step needs the SSH agent '{}': give --ssh {}",
+                ssh.id, ssh.id
+            ))),
+            None => Ok(None),
+        }
+    }
+
     fn secret(
         &self,
-        step: &Step,
         secret: &kiln_graph::SecretMount,
         env: &mut Vec<(String, String)>,
         held: &mut Held,
     ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
-        let given = self.request.secrets.secret(&secret.id).map_err(|reason| {
-            missing(
-                step,
-                format!("the secret '{}' can't be read: {reason}", secret.id),
-            )
+        let given = self.secrets.secret(&secret.id).map_err(|reason| {
+            self.missing(format!(
+                "the secret '{}' can't be read: {reason}",
+                secret.id
+            ))
         })?;
         let Some(value) = given else {
-            if secret.required {
-                return Err(missing(
-                    step,
-                    format!(
-                        "the step needs the secret '{}': give --secret id={},src=FILE",
-                        secret.id, secret.id
-                    ),
-                ));
-            }
-            return Ok(None);
+            return match secret.required {
+                true => Err(self.missing(format!(
+                    "the step needs the secret '{}': give --secret id={},src=FILE",
+                    secret.id, secret.id
+                ))),
+                false => Ok(None),
+            };
         };
-        if self.request.secrets.is_sensitive(&secret.id) {
+        if self.secrets.is_sensitive(&secret.id) {
             self.hide(&secret.id, value.expose(), held);
         }
         if let Some(name) = &secret.env {
@@ -165,70 +171,79 @@ impl Shared<'_> {
     fn hide(&self, id: &str, value: &[u8], held: &mut Held) {
         let hidden = Hidden::new(id, value);
         if hidden.is_short() {
-            self.warn(&format!(
+            let message = format!(
                 "the secret '{id}' is shorter than {SHORTEST} bytes: it is neither masked in output nor searched for"
-            ));
+            );
+            self.job.events.event(Event::Warning { message });
         }
         held.secrets.push(hidden);
     }
 
+    fn missing(&self, message: String) -> EngineError {
+        missing(self.job.step, message)
+    }
+
     fn bind(
         &self,
-        step: &Step,
         from: &StepResult,
         source: &ImagePath,
         writable: bool,
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
-        let view = match from {
-            StepResult::Folder(folder) => {
-                let tree = self.import(folder, source)?;
-                Arc::new(View::new(vec![Layer {
-                    manifest: tree.manifest()?,
-                    root: tree.root(),
-                }]))
-            }
-            StepResult::Snapshot(_) => self.view(from)?,
-        };
+        let view = self.bound(from, source)?;
         let path = view.resolve(source, true);
         let found = view.get(&path);
         let is_link = |found: &Found<'_>| matches!(found.entry.node, Node::Symlink { .. });
         if found.as_ref().is_some_and(is_link) {
             let text = format!("bind mount: \"{source}\": too many levels of symbolic links");
-            return Err(missing(step, text));
-        }
-        if let Some(found) = found.filter(|found| !found.entry.is_directory()) {
-            if held.lends() {
-                return self.bind_copy(&view, &path, writable, held);
-            }
-            return Ok(kiln_sandbox::MountKind::Bind {
-                source: source_of(&view.place(&found)),
-                read_only: true,
-            });
+            return Err(self.missing(text));
         }
         let lowers = view.stack_of(&path);
-        if lowers.is_empty() || (found.is_none() && !path.is_root()) {
-            return Err(missing(
-                step,
-                format!("bind mount: \"{source}\": not found in its source"),
-            ));
+        let file = found.filter(|found| !found.entry.is_directory());
+        if file.is_none() && (lowers.is_empty() || (found.is_none() && !path.is_root())) {
+            let text = format!("bind mount: \"{source}\": not found in its source");
+            return Err(self.missing(text));
         }
         if held.lends() {
             return self.bind_copy(&view, &path, writable, held);
         }
-        if let ([only], false) = (&lowers[..], writable) {
-            return Ok(kiln_sandbox::MountKind::Bind {
-                source: source_of(only),
+        let place = match (file, &lowers[..]) {
+            (Some(file), _) => Some(view.place(&file)),
+            (None, [only]) if !writable => Some(only.clone()),
+            _ => None,
+        };
+        match place {
+            Some(place) => Ok(kiln_sandbox::MountKind::Bind {
+                source: source_of(&place),
                 read_only: true,
-            });
+            }),
+            None if self.copies_root => self.bind_copy(&view, &path, writable, held),
+            None => self.bind_overlay(&lowers, writable, held),
         }
-        if self.copies_root(held.ways) {
-            return self.bind_copy(&view, &path, writable, held);
+    }
+
+    /// The files that a bind mount takes from.
+    fn bound(&self, from: &StepResult, source: &ImagePath) -> Result<Arc<View>, EngineError> {
+        match from {
+            StepResult::Folder(folder) => {
+                let tree = import(self.trees, folder, source)?;
+                Ok(Arc::new(view_of(&[tree])?))
+            }
+            StepResult::Snapshot(_) => self.trees.view(from, self.job.events),
         }
+    }
+
+    /// Directories stacked; what is written is thrown away afterwards.
+    fn bind_overlay(
+        &self,
+        lowers: &[TreePath],
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
         let upper = match writable {
             false => None,
             true => {
-                let staging = self.engine.store.staging()?;
+                let staging = self.trees.store.staging()?;
                 let places = (staging.fs().to_owned(), staging.work().to_owned());
                 held.scratch.push(staging);
                 Some(places)
@@ -246,7 +261,7 @@ impl Shared<'_> {
         writable: bool,
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
-        let staging = self.engine.store.staging()?;
+        let staging = self.trees.store.staging()?;
         let source = source_of(&staging.root().join(path.clone()));
         let above = path.parent().unwrap_or_else(ImagePath::root);
         let made = staging.root().create_directories(&above);
@@ -254,24 +269,11 @@ impl Shared<'_> {
             what: "a copy of what is mounted".to_owned(),
             source,
         })?;
-        self.copy_out(&view.one_tree_below(path), &staging)?;
+        copy_out(self.trees, &view.one_tree_below(path), &staging)?;
         held.scratch.push(staging);
         Ok(kiln_sandbox::MountKind::Bind {
             source,
             read_only: !writable,
-        })
-    }
-
-    pub(super) fn copy_out(
-        &self,
-        files: &[(Entry, TreePath)],
-        staging: &Staging,
-    ) -> Result<(), EngineError> {
-        let give_away = self.engine.gives_away();
-        let sharing = kiln_tree::Sharing::ContentOnly;
-        copy_tree(files, staging.root(), give_away, sharing).map_err(|source| EngineError::Output {
-            what: "a copy of the root".to_owned(),
-            source,
         })
     }
 
@@ -281,12 +283,7 @@ impl Shared<'_> {
     /// step uses that. They are taken in the order of their names: steps that want the same ones, in
     /// whatever order, never wait for each other in a circle. One that is mounted twice is taken once,
     /// as the strictest of its mounts wants it.
-    fn take_volumes(
-        &self,
-        exec: &Exec,
-        inputs: &[StepResult],
-        held: &mut Held,
-    ) -> Result<Vec<PathBuf>, EngineError> {
+    fn take_volumes(&self, exec: &Exec, held: &mut Held) -> Result<Vec<PathBuf>, EngineError> {
         let mut wanted: BTreeMap<String, (Sharing, &CacheMount)> = BTreeMap::new();
         let mut names = Vec::new();
         let caches = exec.mounts.iter().filter_map(|mount| match &mount.kind {
@@ -294,7 +291,7 @@ impl Shared<'_> {
             _ => None,
         });
         for cache in caches {
-            let name = self.find_volume(cache)?;
+            let name = self.volumes.find(cache, self.job.cancel)?;
             let taken = wanted.entry(name.clone()).or_insert((cache.sharing, cache));
             if strictness(cache.sharing) > strictness(taken.0) {
                 taken.0 = cache.sharing;
@@ -303,7 +300,7 @@ impl Shared<'_> {
         }
         let mut folders = BTreeMap::new();
         for (name, (sharing, cache)) in wanted {
-            let folder = self.take_volume(&name, sharing, cache, inputs, held)?;
+            let folder = self.take_volume(&name, sharing, cache, held)?;
             folders.insert(name, folder);
         }
         let folders = names.iter().filter_map(|name| folders.get(name).cloned());
@@ -315,7 +312,6 @@ impl Shared<'_> {
         name: &str,
         sharing: Sharing,
         cache: &CacheMount,
-        inputs: &[StepResult],
         held: &mut Held,
     ) -> Result<PathBuf, EngineError> {
         let sharing = match sharing {
@@ -325,9 +321,9 @@ impl Shared<'_> {
             Sharing::Private => VolumeSharing::Private,
             Sharing::Locked => VolumeSharing::Locked,
         };
-        let begin = |staging: &Staging| self.begin_volume(cache, inputs, staging.root());
-        let stop = || self.cancel.is_cancelled();
-        let mut volume = self.engine.store.volume(name, sharing, &stop, begin)?;
+        let begin = |staging: &Staging| self.begin_volume(cache, staging.root());
+        let stop = || self.job.cancel.is_cancelled();
+        let mut volume = self.trees.store.volume(name, sharing, &stop, begin)?;
         if let Some(into) = held.root.clone() {
             volume.lend(&into)?;
         }
@@ -337,19 +333,14 @@ impl Shared<'_> {
     }
 
     /// Makes an empty directory what a new cache volume begins with.
-    fn begin_volume(
-        &self,
-        cache: &CacheMount,
-        inputs: &[StepResult],
-        to: &TreeRoot,
-    ) -> Result<(), EngineError> {
+    fn begin_volume(&self, cache: &CacheMount, to: &TreeRoot) -> Result<(), EngineError> {
         let output = |source| EngineError::Output {
             what: format!("cache volume {}", cache.id),
             source,
         };
-        let give_away = self.engine.gives_away();
+        let give_away = self.trees.gives_away;
         if let Some(from) = cache.from {
-            let view = self.view(&inputs[from.index()])?;
+            let view = self.trees.view(self.job.input(from), self.job.events)?;
             let files = files_below(&view, &view.resolve(&cache.source, true));
             copy_tree(&files, to, give_away, kiln_tree::Sharing::ContentOnly).map_err(output)?;
         }
@@ -360,6 +351,21 @@ impl Shared<'_> {
         }
         to.set_mode(&root, cache.mode).map_err(output)
     }
+}
+
+/// Copies files of a stack into an empty directory.
+pub(super) fn copy_out(
+    trees: &Snapshotter,
+    files: &[(Entry, TreePath)],
+    staging: &Staging,
+) -> Result<(), EngineError> {
+    let sharing = kiln_tree::Sharing::ContentOnly;
+    copy_tree(files, staging.root(), trees.gives_away, sharing).map_err(|source| {
+        EngineError::Output {
+            what: "a copy of the root".to_owned(),
+            source,
+        }
+    })
 }
 
 /// How much a sharing keeps others away.

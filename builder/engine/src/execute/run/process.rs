@@ -4,119 +4,140 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::process::{ChildStderr, ChildStdout};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kiln_graph::{Exec, Step, StepId};
-use kiln_sandbox::{Child, Exit, Finished, Killer, Output, Spec};
+use kiln_graph::{Exec, Step};
+use kiln_sandbox::{Child, Exit, Finished, Killer, Output, Sandbox, Spec};
+use kiln_solve::{Event, Job, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::missing;
-use crate::execute::run::mask::{Hidden, Mask};
-use crate::solve::step::Shared;
-use crate::{ChangedFiles, EngineError, Event, StepFailure, Stream};
+use super::mask::{Hidden, Mask};
+use super::{missing, unstarted};
+use crate::{ChangedFiles, EngineError, StepFailure};
 
 /// The most that a step may write whose output is used as a value, in bytes.
-const MOST_WRITTEN: usize = 64 * 1024;
+const MAX_WRITTEN: usize = 64 * 1024;
 /// How much of a failed step's output is shown again.
 const LAST_OUTPUT: usize = 16 * 1024;
 
-impl Shared<'_> {
-    /// Runs a process to its end, telling what it writes; keeps the last of it.
-    pub(super) fn run_process(
-        &self,
-        id: StepId,
-        step: &Step,
-        exec: &Exec,
-        spec: &Spec,
-        secrets: &[Hidden],
-    ) -> Result<(Finished, String), EngineError> {
-        let failed = |source| EngineError::Sandbox {
-            name: step.name.to_string(),
-            location: step.location.clone(),
-            source,
-        };
-        let mut mask = Mask::new(secrets)?;
-        let mut child = self
-            .engine
-            .sandbox
-            .spawn(spec, Output::Piped)
-            .map_err(failed)?;
+/// A command about to run.
+pub(super) struct Process<'a> {
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) job: &'a Job<'a>,
+    pub(super) exec: &'a Exec,
+    pub(super) spec: &'a Spec,
+    /// What is masked in its output.
+    pub(super) secrets: &'a [Hidden],
+}
+
+/// A command that has run.
+pub(super) struct Written {
+    pub(super) finished: Finished,
+    /// The last of what it wrote.
+    pub(super) last: String,
+    /// All of its standard output, when somebody wants to know.
+    pub(super) stdout: Option<String>,
+}
+
+impl Process<'_> {
+    /// Runs the command to its end, telling what it writes.
+    pub(super) fn run(&self) -> Result<Written, EngineError> {
+        let failed = |source| unstarted(self.job.step, source);
+        let mut mask = Mask::new(self.secrets)?;
+        let child = self.sandbox.spawn(self.spec, Output::Piped);
+        let mut child = child.map_err(failed)?;
         let killer = child.killer();
-        let _guard = self.cancel.on_cancel(move || killer.kill());
-        let limit = exec
-            .timeout
-            .map(|limit| Limit::start(limit, child.killer()));
-        let mut last = Vec::new();
-        let mut written = Vec::new();
-        let wanted = self.request.outputs.contains(&id);
+        let _guard = self.job.cancel.on_cancel(move || killer.kill());
+        let limit = self.exec.timeout;
+        let limit = limit.map(|limit| Limit::start(limit, child.killer()));
+        let mut heard = Heard::new(self.job);
         if let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) {
-            let mut show = |stream, bytes: Vec<u8>| {
-                if wanted && stream == Stream::Stdout && written.len() <= MOST_WRITTEN {
-                    written.extend_from_slice(&bytes);
-                }
-                self.tell(id, stream, bytes, &mut last);
-            };
             pump(stdout, stderr, &child, &mut |stream, bytes| {
-                show(stream, mask.pass(stream, bytes));
+                heard.hear(stream, mask.pass(stream, bytes));
             });
             for stream in [Stream::Stdout, Stream::Stderr] {
-                show(stream, mask.end(stream));
+                heard.hear(stream, mask.end(stream));
             }
         }
         let finished = match child.wait() {
-            Err(_) if self.cancel.is_cancelled() => return Err(EngineError::Cancelled),
+            Err(_) if self.job.cancel.is_cancelled() => return Err(EngineError::Cancelled),
             other => other.map_err(failed)?,
         };
-        self.request.events.event(Event::Used {
-            step: id.into(),
+        self.job.events.event(Event::Used {
+            step: self.job.id.into(),
             cpu: finished.usage.cpu,
             memory: finished.usage.memory,
         });
-        if wanted && finished.exit == Exit::Code(0) {
-            self.note_written(id, step, written)?;
-        }
-        let last = String::from_utf8_lossy(&last).into_owned();
+        let stdout = match self.job.keep_output && finished.exit == Exit::Code(0) {
+            true => Some(as_value(self.job.step, heard.written)?),
+            false => None,
+        };
+        let last = String::from_utf8_lossy(&heard.last).into_owned();
         if finished.exit != Exit::Killed {
-            return Ok((finished, last));
+            return Ok(Written {
+                finished,
+                last,
+                stdout,
+            });
         }
         match limit.filter(Limit::is_over) {
-            Some(limit) => Err(late(step, exec, limit.after, last)),
+            Some(limit) => Err(late(self.job.step, self.exec, limit.after, last)),
             None => Err(EngineError::Cancelled),
         }
     }
+}
 
-    /// Keeps what a step wrote, for texts of the build file that name it.
-    fn note_written(&self, id: StepId, step: &Step, bytes: Vec<u8>) -> Result<(), EngineError> {
-        let unfit = |what| {
-            let message = format!("{}: its output is used as a value, but {what}", step.name);
-            missing(step, message)
-        };
-        if bytes.len() > MOST_WRITTEN {
-            return Err(unfit("is longer than 64 KiB: write less"));
+/// What a command wrote so far.
+struct Heard<'a> {
+    job: &'a Job<'a>,
+    /// The last of it.
+    last: Vec<u8>,
+    /// Its standard output, when somebody wants to know.
+    written: Vec<u8>,
+}
+
+impl<'a> Heard<'a> {
+    fn new(job: &'a Job<'a>) -> Self {
+        Self {
+            job,
+            last: Vec::new(),
+            written: Vec::new(),
         }
-        let text = String::from_utf8(bytes).map_err(|_| unfit("isn't UTF-8"))?;
-        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        outputs.insert(id, text);
-        Ok(())
     }
 
-    fn tell(&self, id: StepId, stream: Stream, bytes: Vec<u8>, last: &mut Vec<u8>) {
+    fn hear(&mut self, stream: Stream, bytes: Vec<u8>) {
         if bytes.is_empty() {
             return;
         }
-        last.extend_from_slice(&bytes);
-        if last.len() > LAST_OUTPUT * 2 {
-            last.drain(..last.len() - LAST_OUTPUT);
+        let wanted = self.job.keep_output && stream == Stream::Stdout;
+        if wanted && self.written.len() <= MAX_WRITTEN {
+            self.written.extend_from_slice(&bytes);
         }
-        self.request.events.event(Event::Output {
-            step: id.into(),
+        self.last.extend_from_slice(&bytes);
+        if self.last.len() > LAST_OUTPUT * 2 {
+            self.last.drain(..self.last.len() - LAST_OUTPUT);
+        }
+        self.job.events.event(Event::Output {
+            step: self.job.id.into(),
             stream,
             bytes,
         });
     }
+}
+
+/// What a step wrote, for texts of the build file that name it.
+fn as_value(step: &Step, bytes: Vec<u8>) -> Result<String, EngineError> {
+    let unfit = |what| {
+        let message = format!("{}: its output is used as a value, but {what}", step.name);
+        missing(step, message)
+    };
+    if bytes.len() > MAX_WRITTEN {
+        return Err(unfit("is longer than 64 KiB: write less"));
+    }
+    String::from_utf8(bytes).map_err(|_| unfit("isn't UTF-8"))
 }
 
 fn late(step: &Step, exec: &Exec, after: Duration, last_output: String) -> EngineError {

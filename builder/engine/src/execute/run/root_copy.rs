@@ -3,67 +3,59 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use kiln_cache::{Staging, StoreError};
-use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
+use kiln_cache::Staging;
+use kiln_graph::{Entry, ImagePath, Manifest, Node};
 use kiln_tree::TreeRoot;
-use kiln_tree::upper::{self, UpperOptions};
 
 use crate::EngineError;
-use crate::engine::Engine;
+use crate::execute::snapshotter::Snapshotter;
 use crate::execute::unchanged::is_same;
 use crate::execute::view::View;
 
-impl Engine {
-    /// What a step changed in a copy of `base`: the changed files are moved into a folder of
-    /// their own, as overlayfs would have left them.
-    pub(crate) fn changes_of_copy(
-        &self,
-        copy: &Staging,
-        base: &View,
-        started: Timestamp,
-        owner: &(dyn Fn(&ImagePath, u32, u32) -> (u32, u32) + Sync),
-    ) -> Result<(Staging, Manifest), EngineError> {
-        let xattrs = self.store.xattrs();
-        let after = upper::scan(
-            copy.root(),
-            &UpperOptions {
-                xattrs,
-                started,
-                owner,
-            },
-        )
-        .map_err(StoreError::from)?;
-        let before: Manifest = base.flatten().into_iter().map(|(entry, _)| entry).collect();
-        let changes = difference(&before, &after);
-        let staging = self.store.staging()?;
-        self.move_changes(&changes, copy.root(), staging.root())
-            .map_err(|source| EngineError::Output {
-                what: "what the step changed".to_owned(),
-                source,
-            })?;
-        Ok((staging, changes))
-    }
+/// What a step changed in a copy of `base` that shows `after` now: the changed files are moved into
+/// a directory of their own, as overlayfs would have left them.
+pub(super) fn changes(
+    trees: &Snapshotter,
+    copy: &Staging,
+    base: &View,
+    after: &Manifest,
+) -> Result<(Staging, Manifest), EngineError> {
+    let before: Manifest = base.flatten().into_iter().map(|(entry, _)| entry).collect();
+    let changes = difference(&before, after);
+    let staging = trees.store.staging()?;
+    move_changes(trees, &changes, copy.root(), staging.root()).map_err(|source| {
+        EngineError::Output {
+            what: "what the step changed".to_owned(),
+            source,
+        }
+    })?;
+    Ok((staging, changes))
+}
 
-    fn move_changes(&self, changes: &Manifest, from: &TreeRoot, to: &TreeRoot) -> io::Result<()> {
-        for entry in changes.entries() {
-            let path = &entry.path;
-            match &entry.node {
-                Node::Directory { opaque } => {
-                    to.create_directory(path)?;
-                    if *opaque {
-                        to.mark_opaque(path, self.store.xattrs())?;
-                    }
+fn move_changes(
+    trees: &Snapshotter,
+    changes: &Manifest,
+    from: &TreeRoot,
+    to: &TreeRoot,
+) -> io::Result<()> {
+    for entry in changes.entries() {
+        let path = &entry.path;
+        match &entry.node {
+            Node::Directory { opaque } => {
+                to.create_directory(path)?;
+                if *opaque {
+                    to.mark_opaque(path, trees.store.xattrs())?;
                 }
-                Node::Whiteout => to.create_special(path, &Node::Whiteout)?,
-                _ => from.rename(path, &to.join(path.clone()))?,
             }
+            Node::Whiteout => to.create_special(path, &Node::Whiteout)?,
+            _ => from.rename(path, &to.join(path.clone()))?,
         }
-        let folders = changes.entries().iter().rev();
-        for entry in folders.filter(|entry| entry.is_directory()) {
-            to.set_attributes(entry, self.gives_away())?;
-        }
-        Ok(())
     }
+    let folders = changes.entries().iter().rev();
+    for entry in folders.filter(|entry| entry.is_directory()) {
+        to.set_attributes(entry, trees.gives_away)?;
+    }
+    Ok(())
 }
 
 /// What must lie over `before` to show `after`.

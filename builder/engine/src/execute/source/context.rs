@@ -1,24 +1,19 @@
-//! Folders of the user's: what a build needs of them, scanning, and bringing parts into the store.
+//! Directories of the user's: what a build needs of them, and scanning.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_cache::Tree;
+use kiln_cache::Store;
 use kiln_cache::scan::context::{Decision, Selection, scan};
 use kiln_graph::pattern::{Matcher, has_wildcard};
 use kiln_graph::{
     ContextSource, CopyFiles, Entry, FileAction, Graph, ImagePath, Manifest, MountKind, Node, Op,
 };
-use kiln_tree::{TreeRoot, set_file_attributes};
-use rayon::prelude::*;
+use kiln_solve::{Folder, Outcome, ResolvedSource, StepResult};
+use kiln_tree::TreeRoot;
 
-use crate::engine::Engine;
-use crate::execute::files::{FilesError, copy_file};
-use crate::execute::view::{Layer, View};
-use crate::solve::snapshot::{Folder, StepResult};
-use crate::solve::step::{Done, Shared};
-use crate::{EngineError, Outcome};
+use crate::EngineError;
 
 /// The subtrees of each context that the graph's steps name.
 #[derive(Debug, Default)]
@@ -96,13 +91,34 @@ fn fixed_part(copy: &CopyFiles, source: &str) -> ImagePath {
     ImagePath::new(parts.collect::<Vec<_>>().join("/"))
 }
 
-impl Shared<'_> {
-    pub(crate) fn scan_context(&self, context: &ContextSource) -> Result<Done, EngineError> {
+/// Scans the directories that a build was given by name.
+pub(crate) struct ContextResolver<'a> {
+    store: &'a Store,
+    folders: &'a BTreeMap<String, PathBuf>,
+    needs: ContextNeeds,
+}
+
+impl<'a> ContextResolver<'a> {
+    /// A resolver for the contexts of a graph.
+    pub(crate) fn new(
+        store: &'a Store,
+        graph: &Graph,
+        folders: &'a BTreeMap<String, PathBuf>,
+    ) -> Self {
+        Self {
+            store,
+            folders,
+            needs: ContextNeeds::of(graph),
+        }
+    }
+
+    /// What the graph's steps need of a context.
+    pub(crate) fn resolve(&self, context: &ContextSource) -> Result<ResolvedSource, EngineError> {
         let missing = |message: String| EngineError::Missing {
             message,
             location: None,
         };
-        let path = self.request.contexts.get(&context.name).ok_or_else(|| {
+        let path = self.folders.get(&context.name).ok_or_else(|| {
             missing(format!(
                 "no folder was given for the context '{}': give --build-context {}=FOLDER",
                 context.name, context.name
@@ -116,13 +132,13 @@ impl Shared<'_> {
             manifest = self.scan(path, &matcher, &[ImagePath::root()])?;
         }
         let folder = Folder {
-            root: TreeRoot::at(path),
+            root: path.clone(),
             manifest: Arc::new(manifest),
         };
-        Ok(Done {
+        Ok(ResolvedSource {
             result: StepResult::Folder(Arc::new(folder)),
             outcome: Outcome::Ran,
-            filed: None,
+            revision: None,
         })
     }
 
@@ -143,7 +159,7 @@ impl Shared<'_> {
             }
         };
         let scanned = scan(
-            &self.engine.store,
+            self.store,
             path,
             &Selection {
                 roots,
@@ -152,43 +168,6 @@ impl Shared<'_> {
         )?;
         Ok(with_parents(scanned, &TreeRoot::at(path)))
     }
-
-    /// Copies a part of a user's folder into the store, where it can be mounted.
-    pub(crate) fn import(&self, folder: &Folder, part: &ImagePath) -> Result<Tree, EngineError> {
-        import(self.engine, folder, part)
-    }
-}
-
-/// Copies a part of a user's folder into the store.
-pub(crate) fn import(
-    engine: &Engine,
-    folder: &Folder,
-    part: &ImagePath,
-) -> Result<Tree, EngineError> {
-    let owned_by_root = |entry: &Entry| Entry {
-        uid: 0,
-        gid: 0,
-        ..entry.clone()
-    };
-    let whole = View::new(vec![Layer {
-        manifest: folder.manifest.clone(),
-        root: folder.root.clone(),
-    }]);
-    let wanted = whole.one_tree_below(part);
-    let manifest: Manifest = wanted
-        .iter()
-        .map(|(entry, _)| owned_by_root(entry))
-        .collect();
-    if let Some(tree) = engine.store.tree(&manifest.id())? {
-        return Ok(tree);
-    }
-    let staging = engine.store.staging()?;
-    let imported = import_entries(engine, &manifest, &folder.root, staging.root(), part);
-    imported.map_err(|source| EngineError::Files {
-        location: None,
-        source,
-    })?;
-    Ok(engine.store.commit(staging, manifest)?)
 }
 
 /// A folder that is left out but holds something that isn't must still be there.
@@ -233,64 +212,4 @@ fn leads_outside(manifest: &Manifest, roots: &[ImagePath]) -> bool {
         }
         _ => false,
     })
-}
-
-fn import_entries(
-    engine: &Engine,
-    manifest: &Manifest,
-    from: &TreeRoot,
-    to: &TreeRoot,
-    part: &ImagePath,
-) -> Result<(), FilesError> {
-    let fail = |entry: &Entry, source| FilesError::Io {
-        action: "copy",
-        path: entry.path.clone(),
-        source,
-    };
-    for above in part.ancestors().filter(|above| !above.is_root()) {
-        _ = to.create_directory(&above);
-    }
-    let (folders, others): (Vec<&Entry>, Vec<&Entry>) = manifest
-        .entries()
-        .iter()
-        .partition(|entry| entry.is_directory());
-    for folder in &folders {
-        let made = to.create_directory(&folder.path);
-        made.map_err(|e| fail(folder, e))?;
-    }
-    let give_away = engine.gives_away();
-    others
-        .par_iter()
-        .with_min_len(16)
-        .try_for_each(|entry| import_one(entry, from, to, give_away).map_err(|e| fail(entry, e)))?;
-    for entry in &others {
-        if let Node::HardLink { to: first } = &entry.node {
-            let linked = to.link(&entry.path, &to.join(first.clone()));
-            linked.map_err(|e| fail(entry, e))?;
-        }
-    }
-    for folder in folders.iter().rev() {
-        let set = to.set_attributes(folder, give_away);
-        set.map_err(|e| fail(folder, e))?;
-    }
-    Ok(())
-}
-
-fn import_one(
-    entry: &Entry,
-    from: &TreeRoot,
-    to: &TreeRoot,
-    give_away: bool,
-) -> std::io::Result<()> {
-    match &entry.node {
-        Node::Symlink { target } => {
-            to.create_symlink(&entry.path, target)?;
-            to.set_attributes(entry, give_away)
-        }
-        Node::File { .. } => {
-            let copy = copy_file(entry, &from.join(entry.path.clone()), to, true)?;
-            set_file_attributes(&copy, entry, give_away)
-        }
-        _ => Ok(()),
-    }
 }

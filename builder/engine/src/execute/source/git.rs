@@ -2,92 +2,105 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::PoisonError;
 
-use kiln_cache::{Staging, StoreError};
+use kiln_cache::{Staging, Store, StoreError};
 use kiln_graph::address::redact;
-use kiln_graph::{GitSource, ImagePath, Step, StepId, Timestamp, TreeId};
+use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp, TreeId};
+use kiln_sandbox::Sandbox;
+use kiln_solve::{Cancel, Job, Outcome, ResolvedSource};
 use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{Decision, Found, TreePath, TreeRoot, resolve, walk};
 
-use super::git_access::Access;
-use super::memo_key;
-use crate::engine::Request;
-use crate::solve::step::{Done, Shared};
-use crate::{Cancel, Engine, EngineError, Outcome};
+use super::git_access::{Access, GitOptions};
+use super::{memo_key, resolved};
+use crate::EngineError;
 
-impl Shared<'_> {
+/// Fetches commits.
+pub(crate) struct GitResolver<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) sandbox: &'a Sandbox,
+    pub(crate) options: &'a GitOptions,
+}
+
+impl GitResolver<'_> {
     /// Fetches a commit, unless the store has it.
-    pub(crate) fn git(
+    pub(crate) fn resolve(
         &self,
-        id: StepId,
-        step: &Step,
+        job: &Job<'_>,
         source: &GitSource,
-    ) -> Result<Done, EngineError> {
+    ) -> Result<ResolvedSource, EngineError> {
         let git = Git {
-            step,
+            step: job.step,
             source,
-            engine: self.engine,
-            cancel: &self.cancel,
-            request: self.request,
+            sandbox: self.sandbox,
+            cancel: job.cancel,
+            options: self.options,
         };
         let (commit, tag) = git.resolve()?;
-        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        commits.insert(id, commit.clone());
-        drop(commits);
         // Only a kept `.git` knows the tag.
         let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
-        // What the user's own credentials opened is not for whoever knows a commit's name.
-        let own = if self.request.own_git { " own" } else { "" };
-        let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
-        let flags = match tag.as_str() {
-            "" => flags,
-            tag => format!("{flags} {tag}"),
-        };
-        let key = memo_key(&[&source.remote, &commit, &source.subdir.to_string(), &flags]);
-        if let Some(id) = self.engine.store.memo::<TreeId>("git", &key)?
-            && let Some(tree) = self.engine.store.tree(&id)?
+        let key = self.memo_key(source, &commit, &tag);
+        if let Some(id) = self.store.memo::<TreeId>("git", &key)?
+            && let Some(tree) = self.store.tree(&id)?
         {
-            return Ok(self.tree_done(&tree, Outcome::Cached));
+            return Ok(ResolvedSource {
+                revision: Some(commit),
+                ..resolved(&tree, Outcome::Cached)
+            });
         }
-        let checkout = self.engine.store.staging()?;
-        let commit_time = git.check_out(checkout.fs(), &commit, &tag)?;
-        let Some(wanted) = folder_in(checkout.root(), &source.subdir) else {
-            return Err(git.fail(format!("commit {commit} has no folder {}", source.subdir)));
-        };
-        let staging = match wanted.is_root() {
-            true => checkout,
-            false => self.moved(&checkout.root().join(wanted))?,
-        };
-        let fail = |error| git.fail(error);
-        date_all(staging.root(), commit_time).map_err(fail)?;
-        let root_owns = |_: &ImagePath, _, _| (0, 0);
-        let (xattrs, started) = (
-            self.engine.store.xattrs(),
-            Timestamp {
+        let (staging, commit_time) = self.check_out(&git, &commit, &tag)?;
+        date_all(staging.root(), commit_time).map_err(|error| git.fail(error))?;
+        let options = UpperOptions {
+            xattrs: self.store.xattrs(),
+            started: Timestamp {
                 seconds: i64::MIN,
                 nanos: 0,
             },
-        );
-        let manifest = upper::scan(
-            staging.root(),
-            &UpperOptions {
-                xattrs,
-                started,
-                owner: &root_owns,
-            },
-        )
-        .map_err(StoreError::from)?;
-        let tree = self.engine.store.commit(staging, manifest)?;
-        self.engine.store.put_memo("git", &key, &tree.id())?;
-        Ok(self.tree_done(&tree, Outcome::Ran))
+            owner: &|_: &ImagePath, _, _| (0, 0),
+        };
+        let manifest = upper::scan(staging.root(), &options).map_err(StoreError::from)?;
+        let tree = self.store.commit(staging, manifest)?;
+        self.store.put_memo("git", &key, &tree.id())?;
+        Ok(ResolvedSource {
+            revision: Some(commit),
+            ..resolved(&tree, Outcome::Ran)
+        })
     }
-}
 
-impl Shared<'_> {
-    /// A staging folder with the names that a folder of a checkout has.
+    /// What the tree of a commit is remembered under.
+    fn memo_key(&self, source: &GitSource, commit: &str, tag: &str) -> Digest {
+        // What the user's own credentials opened is not for whoever knows a commit's name.
+        let own = if self.options.own_git { " own" } else { "" };
+        let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
+        let flags = match tag {
+            "" => flags,
+            tag => format!("{flags} {tag}"),
+        };
+        memo_key(&[&source.remote, commit, &source.subdir.to_string(), &flags])
+    }
+
+    /// The wanted directory of a commit, and when the commit was made, in seconds since 1970.
+    fn check_out(
+        &self,
+        git: &Git<'_>,
+        commit: &str,
+        tag: &str,
+    ) -> Result<(Staging, i64), EngineError> {
+        let checkout = self.store.staging()?;
+        let time = git.check_out(checkout.fs(), commit, tag)?;
+        let subdir = &git.source.subdir;
+        let Some(wanted) = folder_in(checkout.root(), subdir) else {
+            return Err(git.fail(format!("commit {commit} has no folder {subdir}")));
+        };
+        match wanted.is_root() {
+            true => Ok((checkout, time)),
+            false => Ok((self.moved(&checkout.root().join(wanted))?, time)),
+        }
+    }
+
+    /// A staging directory with the names that a directory of a checkout has.
     fn moved(&self, folder: &TreePath) -> Result<Staging, EngineError> {
-        let staging = self.engine.store.staging()?;
+        let staging = self.store.staging()?;
         let move_all = || -> std::io::Result<()> {
             for name in folder.root.names(&folder.path)? {
                 let to = staging.root().join(ImagePath::new(&name));
@@ -113,9 +126,9 @@ fn folder_in(checkout: &TreeRoot, subdir: &ImagePath) -> Option<ImagePath> {
 pub(crate) struct Git<'a> {
     pub(crate) step: &'a Step,
     pub(crate) source: &'a GitSource,
-    pub(crate) engine: &'a Engine,
+    pub(crate) sandbox: &'a Sandbox,
     pub(crate) cancel: &'a Cancel,
-    pub(crate) request: &'a Request,
+    pub(crate) options: &'a GitOptions,
 }
 
 impl Git<'_> {
@@ -127,7 +140,7 @@ impl Git<'_> {
     }
 
     fn access(&self) -> Result<Access, EngineError> {
-        Access::of(self.request, &self.source.remote).map_err(|reason| self.fail(reason))
+        Access::of(self.options, &self.source.remote).map_err(|reason| self.fail(reason))
     }
 
     /// Runs git without a server.
@@ -156,7 +169,7 @@ impl Git<'_> {
     ) -> Result<String, EngineError> {
         command.current_dir(folder).args(args);
         let cannot = |error: std::io::Error| self.fail(format!("git can't be run: {error}"));
-        let guarded = self.engine.sandbox.guarded(&command);
+        let guarded = self.sandbox.guarded(&command);
         let (mut command, lifeline) = guarded.map_err(cannot)?;
         let _guard = self.cancel.on_cancel(move || lifeline.cut());
         let output = command.output().map_err(cannot)?;
@@ -267,7 +280,7 @@ impl Git<'_> {
             &["remote", "add", "--", "origin", &access.remote.address],
         )?;
         self.fetch(&access, folder, commit, tag)?;
-        let git = access.checking_out(self.request);
+        let git = access.checking_out(self.options);
         self.reach(&access, git, folder, &["checkout", "-q", commit])?;
         let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
         if self.source.submodules && has_submodules(folder) {

@@ -13,15 +13,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_graph::PROXIES;
+use kiln_graph::{Entitlements, PROXIES};
 use kiln_tree::host;
 use zeroize::Zeroizing;
 
 use super::git_remote::{Kind, Remote};
-use crate::engine::Request;
+use crate::execute::secret::SecretProvider;
 
 /// Variables of the environment that say how servers are reached, and give away nothing else.
 const KEPT: &[&str] = &[
@@ -37,6 +38,18 @@ const KEPT: &[&str] = &[
 /// OpenSSH without the user's configuration and keys.
 const BARE_SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o IdentitiesOnly=no \
     -o ForwardAgent=no -o ClearAllForwardings=yes";
+
+/// What the user's word gives for repositories.
+#[derive(Clone)]
+pub(crate) struct GitOptions {
+    /// Whether git may use the user's own configuration, credentials and keys: only where the user
+    /// typed the address, never for one that a build file names.
+    pub(crate) own_git: bool,
+    /// What the build file may ask for beyond what every build may.
+    pub(crate) allowed: Entitlements,
+    /// Secrets and SSH agents.
+    pub(crate) secrets: Arc<dyn SecretProvider>,
+}
 
 /// How one repository is reached.
 pub(super) struct Access {
@@ -54,15 +67,15 @@ impl Access {
     ///
     /// # Errors
     /// In words, when the address isn't one, needs the user's word, or a secret can't be read.
-    pub(super) fn of(request: &Request, address: &str) -> Result<Self, String> {
+    pub(super) fn of(options: &GitOptions, address: &str) -> Result<Self, String> {
         let remote = Remote::parse(address)?;
-        let own = request.own_git || remote.is_local();
+        let own = options.own_git || remote.is_local();
         if let Kind::Local(path) = &remote.kind {
-            may_read(request, path)?;
+            may_read(options, path)?;
         }
         Ok(Self {
-            header: header(request, &remote)?,
-            agent: request.secrets.ssh_agent("default"),
+            header: header(options, &remote)?,
+            agent: options.secrets.ssh_agent("default"),
             own,
             remote,
         })
@@ -86,8 +99,8 @@ impl Access {
     }
 
     /// Git for files of the repository itself.
-    pub(super) fn checking_out(&self, request: &Request) -> Command {
-        match request.own_git {
+    pub(super) fn checking_out(&self, options: &GitOptions) -> Command {
+        match options.own_git {
             true => self.fetching(),
             false => bare(),
         }
@@ -140,19 +153,19 @@ impl Access {
     }
 }
 
-fn may_read(request: &Request, path: &Path) -> Result<(), String> {
+fn may_read(options: &GitOptions, path: &Path) -> Result<(), String> {
     let refused = || {
         "a build file may name no repository of this machine: give --build-context NAME=DIR in its place, or --allow fs.read=DIR".to_owned()
     };
     let path = host::canonicalize(path).map_err(|_| refused())?;
-    match request.allowed.may_read(&path) {
+    match options.allowed.may_read(&path) {
         true => Ok(()),
         false => Err(refused()),
     }
 }
 
 /// The header that lets the user in: from the address itself, else from a secret.
-fn header(request: &Request, remote: &Remote) -> Result<Option<Zeroizing<String>>, String> {
+fn header(options: &GitOptions, remote: &Remote) -> Result<Option<Zeroizing<String>>, String> {
     if let Some(user) = &remote.userinfo {
         return Ok(Some(basic(user.as_bytes())));
     }
@@ -165,7 +178,7 @@ fn header(request: &Request, remote: &Remote) -> Result<Option<Zeroizing<String>
         ("GIT_AUTH_HEADER".to_owned(), false),
         ("GIT_AUTH_TOKEN".to_owned(), true),
     ] {
-        let given = request.secrets.secret(&name);
+        let given = options.secrets.secret(&name);
         let given = given.map_err(|reason| format!("the secret '{name}': {reason}"))?;
         let Some(value) = given else { continue };
         let value = std::str::from_utf8(value.expose()).map(str::trim);

@@ -6,15 +6,16 @@ use kiln_cache::{Staging, Store, StoreError, Tree};
 use kiln_graph::{
     BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
 };
+use kiln_image::Client;
+use kiln_solve::{Outcome, ResolvedSource};
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::memo_key;
-use crate::solve::step::{Done, Shared};
-use crate::{EngineError, Outcome};
+use super::{memo_key, resolved};
+use crate::EngineError;
 
 /// What is remembered of a download.
 #[derive(Serialize, Deserialize)]
@@ -39,41 +40,46 @@ fn download_key(url: &str, checksum: Option<BlobDigest>) -> Digest {
     memo_key(&[url, &checksum.unwrap_or_default()])
 }
 
-impl Shared<'_> {
+/// Fetches files.
+pub(crate) struct HttpResolver<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) client: &'a Client,
+    /// Whether files can be given to any owner.
+    pub(crate) gives_away: bool,
+}
+
+impl HttpResolver<'_> {
     /// Fetches a file, unless the server says it is still what the store has.
-    pub(crate) fn http(&self, step: &Step, source: &HttpSource) -> Result<Done, EngineError> {
-        let known = known_download(&self.engine.store, source)?;
+    pub(crate) fn resolve(
+        &self,
+        step: &Step,
+        source: &HttpSource,
+    ) -> Result<ResolvedSource, EngineError> {
+        let known = known_download(self.store, source)?;
         let there = match &known {
-            Some(known) => self.engine.store.tree(&known.tree)?,
+            Some(known) => self.store.tree(&known.tree)?,
             None => None,
         };
         if let (Some(tree), Some(_)) = (&there, source.checksum) {
-            return Ok(self.tree_done(tree, Outcome::Cached));
+            return Ok(resolved(tree, Outcome::Cached));
         }
         let etag = known
             .as_ref()
             .filter(|_| there.is_some())
             .and_then(|known| known.etag.as_deref());
-        let staging = self.engine.store.staging()?;
+        let staging = self.store.staging()?;
         let file = staging.work().join("file");
         let mut start =
             || -> std::io::Result<Box<dyn std::io::Write>> { Ok(Box::new(host::create(&file)?)) };
-        let about = self.engine.client.download(&source.url, etag, &mut start)?;
+        let about = self.client.download(&source.url, etag, &mut start)?;
         if let (true, Some(tree)) = (about.unchanged, &there) {
-            return Ok(self.tree_done(tree, Outcome::Cached));
+            return Ok(resolved(tree, Outcome::Cached));
         }
         let sum = check_sum(&file, source, step)?;
-        let name = source
-            .file_name
-            .clone()
-            .or(about.file_name)
-            .unwrap_or_else(|| url_name(&source.url));
-        let changed = about
-            .last_modified
-            .as_deref()
-            .and_then(http_date)
-            .unwrap_or_default();
-        let tree = self.one_file(staging, &file, &name, changed)?;
+        let name = source.file_name.clone().or(about.file_name);
+        let name = name.unwrap_or_else(|| url_name(&source.url));
+        let changed = about.last_modified.as_deref().and_then(http_date);
+        let tree = self.one_file(staging, &file, &name, changed.unwrap_or_default())?;
         let known = Known {
             etag: about.etag,
             tree: tree.id(),
@@ -82,9 +88,9 @@ impl Shared<'_> {
         // Whoever demands this digest from now on need not fetch it again.
         for checksum in [source.checksum, Some(sum)] {
             let key = download_key(&source.url, checksum);
-            self.engine.store.put_memo("http", &key, &known)?;
+            self.store.put_memo("http", &key, &known)?;
         }
-        Ok(self.tree_done(&tree, Outcome::Ran))
+        Ok(resolved(&tree, Outcome::Ran))
     }
 
     fn one_file(
@@ -111,12 +117,8 @@ impl Shared<'_> {
             node,
             ..Entry::directory(path)
         };
-        let give_away = self.engine.gives_away();
-        root.set_attributes(&entry, give_away).map_err(fail)?;
-        Ok(self
-            .engine
-            .store
-            .commit(staging, Manifest::new(vec![entry]))?)
+        root.set_attributes(&entry, self.gives_away).map_err(fail)?;
+        Ok(self.store.commit(staging, Manifest::new(vec![entry]))?)
     }
 }
 

@@ -10,14 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_cache::Store;
 use kiln_graph::encode::Encoder;
-use kiln_graph::{Digest, ImagePath, Target};
+use kiln_graph::{Digest, Graph, ImagePath, Target};
 use serde::{Deserialize, Serialize};
 
 use super::package::{Packages, Unit};
 use super::{LayerContent, PlannedLayer, split};
 use crate::EngineError;
-use crate::solve::scheduler::Solved;
 
 /// After how many builds it is known what changes often.
 const ENOUGH_BUILDS: u32 = 3;
@@ -125,49 +125,48 @@ impl Layout {
     }
 }
 
-impl Solved {
-    /// Up to `most` layers, the one that changes most on top.
-    pub(super) fn auto(
-        &self,
-        target: &Target,
-        content: &LayerContent,
-        most: usize,
-    ) -> Result<Vec<PlannedLayer>, EngineError> {
-        let packages = Packages::find(content);
-        let mut encoders: BTreeMap<String, Encoder> = BTreeMap::new();
-        for entry in content
-            .entries()
-            .iter()
-            .filter(|entry| !entry.is_directory())
-        {
-            if let Unit::System(name) | Unit::Language(name) = packages.unit(&entry.path) {
-                let new = || Encoder::new("kiln-unit", 1);
-                let out = encoders.entry(name).or_insert_with(new);
-                out.path(&entry.path);
-                entry.encode_attributes(out);
-            }
+/// Up to `most` layers, the one that changes most on top.
+pub(super) fn split_up(
+    store: &Store,
+    graph: &Graph,
+    target: &Target,
+    content: &LayerContent,
+    most: usize,
+) -> Result<Vec<PlannedLayer>, EngineError> {
+    let packages = Packages::find(content);
+    let mut encoders: BTreeMap<String, Encoder> = BTreeMap::new();
+    for entry in content
+        .entries()
+        .iter()
+        .filter(|entry| !entry.is_directory())
+    {
+        if let Unit::System(name) | Unit::Language(name) = packages.unit(&entry.path) {
+            let new = || Encoder::new("kiln-unit", 1);
+            let out = encoders.entry(name).or_insert_with(new);
+            out.path(&entry.path);
+            entry.encode_attributes(out);
         }
-        let digests = encoders.into_iter().map(|(name, out)| (name, out.finish()));
-        let (key, store) = (self.auto_key(target), &self.engine.store);
-        let remembered = store.memo::<Remembered>("auto-layers", &key)?;
-        let mut remembered = remembered.unwrap_or_default();
-        remembered.note(digests.collect());
-        store.put_memo("auto-layers", &key, &remembered)?;
-        let layout = Layout::of(most);
-        let layer_of = |path: &ImagePath| layout.layer(&packages.unit(path), &remembered.restless);
-        Ok(split::by(content, &layout.names(), layer_of))
     }
+    let digests = encoders.into_iter().map(|(name, out)| (name, out.finish()));
+    let key = image_key(graph, target);
+    let remembered = store.memo::<Remembered>("auto-layers", &key)?;
+    let mut remembered = remembered.unwrap_or_default();
+    remembered.note(digests.collect());
+    store.put_memo("auto-layers", &key, &remembered)?;
+    let layout = Layout::of(most);
+    let layer_of = |path: &ImagePath| layout.layer(&packages.unit(path), &remembered.restless);
+    Ok(split::by(content, &layout.names(), layer_of))
+}
 
-    /// Names an image across its versions: the place in the build file that it is made by.
-    fn auto_key(&self, target: &Target) -> Digest {
-        let step = self.build.graph.step(target.root);
-        let file = step.location.as_ref().map(|at| at.file.to_string());
-        let mut out = Encoder::new("kiln-auto-layers", 1);
-        out.str(&file.unwrap_or_default())
-            .str(&step.name.stage)
-            .str(&target.platform.to_string());
-        out.finish()
-    }
+/// Names an image across its versions: the place in the build file that it is made by.
+fn image_key(graph: &Graph, target: &Target) -> Digest {
+    let step = graph.step(target.root);
+    let file = step.location.as_ref().map(|at| at.file.to_string());
+    let mut out = Encoder::new("kiln-auto-layers", 1);
+    out.str(&file.unwrap_or_default())
+        .str(&step.name.stage)
+        .str(&target.platform.to_string());
+    out.finish()
 }
 
 fn bucket(name: &str, count: usize) -> usize {

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node};
+use kiln_solve::{EventSink, LayerRef, Snapshot};
 use kiln_tree::{TreePath, TreeRoot};
 
-use crate::engine::Engine;
-use crate::execute::snapshotter::view_of;
-use crate::solve::snapshot::{LayerRef, Snapshot};
-use crate::{EngineError, EventSink};
+use crate::EngineError;
+use crate::execute::snapshotter::{Snapshotter, view_of};
 
 /// A layer to be made.
 pub(crate) enum PlannedLayer {
@@ -106,39 +105,37 @@ impl LayerContent {
     }
 }
 
-impl Engine {
-    /// What a planned layer holds.
-    pub(crate) fn content(
-        &self,
-        layer: &PlannedLayer,
-        events: &dyn EventSink,
-    ) -> Result<LayerContent, EngineError> {
-        let (layers, over_base) = match layer {
-            PlannedLayer::Part { content, .. } => return Ok(content.clone()),
-            PlannedLayer::Stack { layers, over_base } => (layers, *over_base),
-        };
-        let trees = self.trees(&Snapshot::new(layers.clone(), None), events)?;
-        if let [only] = &trees[..] {
-            return Ok(LayerContent {
-                key: only.id().0,
-                entries: Entries::Manifest(only.manifest()?),
-                files: Files::Tree(only.root()),
-            });
-        }
-        let view = view_of(&trees)?;
-        let files = if over_base {
-            view.squash()
-        } else {
-            view.flatten()
-        };
-        let mut key = Encoder::new("kiln-joined", 1);
-        key.bool(over_base);
-        key.seq(&trees, |out, tree| {
-            out.digest(&tree.id().0);
+/// What a planned layer holds.
+pub(crate) fn content_of(
+    trees: &Snapshotter,
+    layer: &PlannedLayer,
+    events: &dyn EventSink,
+) -> Result<LayerContent, EngineError> {
+    let (layers, over_base) = match layer {
+        PlannedLayer::Part { content, .. } => return Ok(content.clone()),
+        PlannedLayer::Stack { layers, over_base } => (layers, *over_base),
+    };
+    let trees = trees.trees(&Snapshot::new(layers.clone()), events)?;
+    if let [only] = &trees[..] {
+        return Ok(LayerContent {
+            key: only.id().0,
+            entries: Entries::Manifest(only.manifest()?),
+            files: Files::Tree(only.root()),
         });
-        Ok(LayerContent {
-            key: key.finish(),
-            ..LayerContent::of(files)
-        })
     }
+    let view = view_of(&trees)?;
+    let files = if over_base {
+        view.squash()
+    } else {
+        view.flatten()
+    };
+    let mut key = Encoder::new("kiln-joined", 1);
+    key.bool(over_base);
+    key.seq(&trees, |out, tree| {
+        out.digest(&tree.id().0);
+    });
+    Ok(LayerContent {
+        key: key.finish(),
+        ..LayerContent::of(files)
+    })
 }

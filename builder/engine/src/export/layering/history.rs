@@ -2,43 +2,37 @@
 
 use std::ops::Range;
 
-use kiln_graph::{History, HistoryLine, Target};
+use kiln_graph::{History, HistoryLine, LayerOrigin, Target};
 
 use super::PlannedLayer;
-use crate::solve::scheduler::Solved;
 
-impl Solved {
-    /// One line for each instruction, and one more for each layer that no line speaks of. A group
-    /// of layers belongs to the line that its last one does.
-    pub(super) fn history(
-        &self,
-        target: &Target,
-        layers: usize,
-        groups: &[Range<usize>],
-    ) -> Vec<History> {
-        let spoken: usize = target
-            .history
+/// One line for each instruction, and one more for each layer that no line speaks of. A group
+/// of layers belongs to the line that its last one does. `count_of` says how many layers a line speaks
+/// of.
+pub(super) fn of(
+    target: &Target,
+    layers: usize,
+    groups: &[Range<usize>],
+    count_of: &dyn Fn(LayerOrigin) -> usize,
+) -> Vec<History> {
+    let spoken: usize = target.history.iter().map(|line| count_of(line.layer)).sum();
+    let ends_in = |from: usize, to: usize| {
+        let ends = groups
             .iter()
-            .map(|line| self.count_of(line.layer))
-            .sum();
-        let ends_in = |from: usize, to: usize| {
-            let ends = groups
-                .iter()
-                .filter(|group| (from..to).contains(&(group.end - 1)));
-            ends.count()
-        };
-        let unspoken = layers.saturating_sub(spoken);
-        let mut history: Vec<History> = (0..ends_in(0, unspoken)).map(|_| unnamed()).collect();
-        let mut told = unspoken;
-        for line in &target.history {
-            let next = told + self.count_of(line.layer);
-            let count = ends_in(told, next);
-            told = next;
-            history.push(entry(line, count == 0));
-            history.extend((1..count).map(|_| entry(line, false)));
-        }
-        history
+            .filter(|group| (from..to).contains(&(group.end - 1)));
+        ends.count()
+    };
+    let unspoken = layers.saturating_sub(spoken);
+    let mut history: Vec<History> = (0..ends_in(0, unspoken)).map(|_| unnamed()).collect();
+    let mut told = unspoken;
+    for line in &target.history {
+        let next = told + count_of(line.layer);
+        let count = ends_in(told, next);
+        told = next;
+        history.push(entry(line, count == 0));
+        history.extend((1..count).map(|_| entry(line, false)));
     }
+    history
 }
 
 /// Replaces the last layer's line with one for each part.

@@ -7,14 +7,16 @@ mod history;
 mod package;
 mod split;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use kiln_graph::{History, LayerOrigin, Op, StepId, Target};
+use kiln_graph::{Graph, History, LayerOrigin, Op, StepId, Target};
+use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 
-use crate::solve::scheduler::Solved;
-use crate::solve::snapshot::{LayerRef, Snapshot, StepResult};
-use crate::{EngineError, EventSink};
-pub(crate) use content::{LayerContent, PlannedLayer, content_size};
+use crate::EngineError;
+use crate::execute::snapshotter::Snapshotter;
+use crate::export::built::Built;
+pub(crate) use content::{LayerContent, PlannedLayer, content_of, content_size};
 #[cfg(feature = "fuzz")]
 pub(crate) use kiln_attest::rpm::owners as rpm_owners;
 pub use split::PathRule;
@@ -40,15 +42,39 @@ pub enum LayerPlan {
     Auto(usize),
 }
 
-impl Solved {
+/// Plans the layers of images.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerPlanner<'a> {
+    pub(crate) trees: &'a Snapshotter,
+    pub(crate) graph: &'a Graph,
+    pub(crate) results: &'a BTreeMap<StepId, StepResult>,
+}
+
+impl<'a> LayerPlanner<'a> {
+    pub(crate) fn of(built: Built<'a>) -> Self {
+        Self {
+            trees: built.trees,
+            graph: &built.build.graph,
+            results: &built.solution.results,
+        }
+    }
+
+    /// The root of a target.
+    pub(crate) fn snapshot(&self, target: &Target) -> Result<Snapshot, EngineError> {
+        match self.results.get(&target.root) {
+            Some(result) => self.trees.snapshot(result),
+            None => Ok(Snapshot::scratch()),
+        }
+    }
+
     /// What goes into each layer, and the history that fits.
     pub(crate) fn plan(
         &self,
         target: &Target,
-        snapshot: &Snapshot,
         plan: &LayerPlan,
         events: &dyn EventSink,
     ) -> Result<(Vec<PlannedLayer>, Vec<History>), EngineError> {
+        let snapshot = self.snapshot(target)?;
         let layers = snapshot.layers();
         let is_base = |layer: &&LayerRef| matches!(layer, LayerRef::Image { .. });
         let base = layers.iter().take_while(is_base).count();
@@ -68,7 +94,8 @@ impl Solved {
                 (0..base).map(|n| n..n + 1).chain(rest).collect()
             }
         };
-        let history = self.history(target, layers.len(), &groups);
+        let count = |origin| self.count_of(origin);
+        let history = history::of(target, layers.len(), &groups, &count);
         let stack = |group: &Range<usize>| PlannedLayer::Stack {
             layers: layers[group.clone()].to_vec(),
             over_base: group.start > 0 || base == 0 && *plan != LayerPlan::Flat,
@@ -94,10 +121,12 @@ impl Solved {
         plan: &LayerPlan,
         events: &dyn EventSink,
     ) -> Result<Vec<PlannedLayer>, EngineError> {
-        let content = self.engine.content(rest, events)?;
+        let content = content_of(self.trees, rest, events)?;
         match plan {
             LayerPlan::Paths(rules) => Ok(split::by_rules(&content, rules)),
-            LayerPlan::Auto(most) => self.auto(target, &content, *most),
+            LayerPlan::Auto(most) => {
+                auto::split_up(&self.trees.store, self.graph, target, &content, *most)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -132,7 +161,7 @@ impl Solved {
 
     fn stage_of(&self, origin: LayerOrigin) -> String {
         match origin {
-            LayerOrigin::Step(step) => self.build.graph.step(step).name.stage.clone(),
+            LayerOrigin::Step(step) => self.graph.step(step).name.stage.clone(),
             LayerOrigin::Base | LayerOrigin::None => String::new(),
         }
     }
@@ -147,7 +176,7 @@ impl Solved {
     }
 
     fn layers_added(&self, step: StepId) -> usize {
-        let graph = &self.build.graph;
+        let graph = self.graph;
         let base = match &graph.step(step).op {
             Op::Exec(exec) => Some(exec.root),
             Op::Files(files) => files.base,

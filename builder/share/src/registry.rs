@@ -8,11 +8,12 @@ use kiln_graph::{BlobDigest, Digest};
 use kiln_image::{
     Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
 };
-use kiln_share::{Remote, RemoteBlob};
 use kiln_tree::host;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::{Remote, RemoteBlob};
 
 const ENTRY: &str = "dev.kiln.cache.entry";
 const CREATED: &str = "org.opencontainers.image.created";
@@ -21,7 +22,7 @@ const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const BLOB_TYPE: &str = "application/vnd.kiln.cache.blob";
 /// In characters (OCI distribution specification, "Pulling manifests"); a prefix that leaves no
 /// room for a name is hashed.
-const LONGEST_TAG: usize = 128;
+const MAX_TAG: usize = 128;
 
 /// A repository that stores share.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ impl RegistryRemote {
         let prefix = self.reference.tag.clone().unwrap_or_default();
         let tag = format!("{prefix}-{name}");
         let mut reference = self.reference.clone();
-        reference.tag = Some(match tag.len() > LONGEST_TAG {
+        reference.tag = Some(match tag.len() > MAX_TAG {
             true => format!(
                 "{}-{name}",
                 &Digest::of(prefix.as_bytes()).to_string()[..32]

@@ -1,35 +1,22 @@
-//! What the user said holds: a build file can't widen it.
+//! Which network a step gets.
 
-use kiln_graph::{Entitlements, Graph, Network, Op, Security, StepId};
+use kiln_graph::Network;
 
-use crate::EngineError;
-use crate::engine::DefaultNetwork;
-
-/// Refuses a build with a step that asks for more than the user allows.
-pub(crate) fn check(
-    graph: &Graph,
-    targets: &[StepId],
-    allowed: &Entitlements,
-) -> Result<(), EngineError> {
-    for id in graph.needed_for(targets) {
-        let step = graph.step(id);
-        let Op::Exec(exec) = &step.op else { continue };
-        let entitlement = match (exec.network, exec.security) {
-            (Network::Host, _) if !allowed.network_host => "network.host",
-            (_, Security::Insecure) if !allowed.security_insecure => "security.insecure",
-            _ => continue,
-        };
-        return Err(EngineError::NotAllowed {
-            entitlement,
-            location: step.location.clone(),
-        });
-    }
-    Ok(())
+/// The network of steps that don't say which they want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultNetwork {
+    /// The host's own.
+    #[default]
+    Host,
+    /// Loopback only.
+    None,
+    /// A network of its own, connected to the host's by `pasta`.
+    Sandbox,
 }
 
 /// The network of a step: what it asks for, but never more than the user gave. The host's own is
-/// left to [`check`].
-pub(crate) fn network(asked: Network, given: DefaultNetwork) -> kiln_sandbox::Network {
+/// left to [`kiln_solve::check_entitlements`].
+pub(crate) fn granted(asked: Network, given: DefaultNetwork) -> kiln_sandbox::Network {
     use kiln_sandbox::Network as Granted;
     match (asked, given) {
         (Network::None, _) | (Network::Default | Network::Sandbox, DefaultNetwork::None) => {
@@ -64,7 +51,7 @@ mod tests {
             ),
         ];
         for (asked, want) in cases {
-            assert_eq!(given.map(|given| network(asked, given)), want, "{asked:?}");
+            assert_eq!(given.map(|given| granted(asked, given)), want, "{asked:?}");
         }
     }
 }

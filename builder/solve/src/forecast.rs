@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_graph::pattern::Matcher;
 use kiln_graph::{ContextSource, Digest, Entry, ImagePath, Manifest, Node, Op, Step, StepId};
 use serde::Serialize;
 
-use crate::EngineError;
-use crate::engine::{Engine, Request};
-use crate::solve::key;
-use crate::solve::schedule::Schedule;
-use crate::solve::snapshot::{Folder, StepResult};
-use crate::solve::step::Shared;
+use crate::backend::StepError;
+use crate::schedule::Schedule;
+use crate::snapshot::{Folder, StepResult};
+use crate::solver::Solver;
 
 /// What would become of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,66 +54,56 @@ struct Guess {
     stale: bool,
 }
 
-impl Engine {
-    /// What would run if these files of contexts were edited now. Base images are fetched if need
-    /// be; nothing is run.
+impl<E: StepError> Solver<'_, E> {
+    /// What would run if these files of contexts were edited now. Sources are fetched if need be;
+    /// no step is run.
     ///
     /// # Errors
     /// When a context can't be read, or a source not be had.
-    pub fn forecast(&self, request: &Request, edits: &Edits) -> Result<Vec<Forecast>, EngineError> {
-        let _session = self.store.session()?;
-        let graph = &request.build.graph;
-        let targets: Vec<StepId> = request.build.targets.iter().map(|t| t.root).collect();
-        let shared = Shared::new(self, request)?;
+    pub fn forecast(&self, targets: &[StepId], edits: &Edits) -> Result<Vec<Forecast>, E> {
         let mut guesses: BTreeMap<StepId, Guess> = BTreeMap::new();
         let mut fates = Vec::new();
-        for id in Schedule::new(graph, &targets).steps() {
-            let inputs = graph
-                .inputs(id)
-                .iter()
-                .map(|input| guesses.get(input).cloned());
+        for id in Schedule::new(self.graph, targets).steps() {
+            let inputs = self.graph.inputs(id).iter();
+            let inputs = inputs.map(|input| guesses.get(input).cloned());
             let inputs: Option<Vec<Guess>> = inputs.collect();
-            let step = graph.step(id);
+            let step = self.graph.step(id);
             let guess = match (&step.op, inputs) {
                 (Op::Exec(_) | Op::Files(_), None) => {
                     fates.push(new(id));
                     None
                 }
                 (Op::Exec(_) | Op::Files(_), Some(inputs)) => {
-                    let (forecast, guess) = shared.foretell(id, step, &inputs)?;
+                    let (forecast, guess) = self.foretell(id, step, &inputs)?;
                     fates.push(forecast);
                     guess
                 }
-                (Op::Context(context), _) => Some(shared.with_edits(id, context, edits)?),
-                (_, Some(inputs)) => Some(shared.passed_on(id, &inputs)?),
+                (Op::Context(context), _) => Some(self.with_edits(id, context, edits)?),
+                (_, Some(inputs)) => Some(self.passed_on(id, &inputs)?),
                 (_, None) => None,
             };
             guesses.extend(guess.map(|guess| (id, guess)));
         }
         Ok(fates)
     }
-}
 
-impl Shared<'_> {
     fn foretell(
         &self,
         id: StepId,
         step: &Step,
         inputs: &[Guess],
-    ) -> Result<(Forecast, Option<Guess>), EngineError> {
+    ) -> Result<(Forecast, Option<Guess>), E> {
         let plain: Vec<StepResult> = inputs.iter().map(|input| input.plain.clone()).collect();
         let edited: Vec<StepResult> = inputs.iter().map(|input| input.edited.clone()).collect();
-        let now = key::of(step, &key::parts(self, id, &plain)?);
-        let then = key::of(step, &key::parts(self, id, &edited)?);
-        let Some(record) = self.engine.store.record(&now)? else {
+        let now = self.key(step, &plain)?.key;
+        let then = self.key(step, &edited)?.key;
+        let Some(filed) = self.backend.store.result(&now)? else {
             return Ok((new(id), None));
         };
-        let result = self.recorded(step, &plain, &record)?.result;
-        let fresh = !self
-            .usable(id, step)
-            .allows(record.created, record.stdout.is_some());
+        let result = self.result(step, &plain, &filed)?;
+        let usable = self.usable(id, step);
         let fate = match () {
-            () if fresh => Fate::Always,
+            () if !usable.allows(filed.created, filed.stdout.is_some()) => Fate::Always,
             () if now != then => Fate::Edited,
             () if inputs.iter().any(|input| input.stale) => Fate::After,
             () => Fate::Kept,
@@ -128,15 +116,15 @@ impl Shared<'_> {
         let forecast = Forecast {
             step: id,
             fate,
-            cost: record.duration,
+            cost: filed.took,
         };
         Ok((forecast, Some(guess)))
     }
 
     /// A source, or what is put together of inputs without being run.
-    fn passed_on(&self, id: StepId, inputs: &[Guess]) -> Result<Guess, EngineError> {
+    fn passed_on(&self, id: StepId, inputs: &[Guess]) -> Result<Guess, E> {
         let plain: Vec<StepResult> = inputs.iter().map(|input| input.plain.clone()).collect();
-        let result = self.run(id, &plain)?.result;
+        let result = self.run(id, &plain, &mut Instant::now())?.result;
         Ok(Guess {
             edited: result.clone(),
             plain: result,
@@ -144,13 +132,8 @@ impl Shared<'_> {
         })
     }
 
-    fn with_edits(
-        &self,
-        id: StepId,
-        context: &ContextSource,
-        edits: &Edits,
-    ) -> Result<Guess, EngineError> {
-        let plain = self.run(id, &[])?.result;
+    fn with_edits(&self, id: StepId, context: &ContextSource, edits: &Edits) -> Result<Guess, E> {
+        let plain = self.run(id, &[], &mut Instant::now())?.result;
         let edited = match (&plain, edits.get(&context.name)) {
             (StepResult::Folder(folder), Some(paths)) => {
                 StepResult::Folder(Arc::new(edited(folder, context, paths)))

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 type Hook = Box<dyn Fn() + Send>;
 
 #[derive(Default)]
-struct Shared {
+struct State {
     cancelled: AtomicBool,
     hooks: Mutex<Vec<(u64, Hook)>>,
 }
 
 /// Asks everything that holds a clone of it to stop. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<Shared>);
+pub struct Cancel(Arc<State>);
 
 impl std::fmt::Debug for Cancel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,14 +43,15 @@ impl Cancel {
     }
 
     /// Runs `hook` on cancellation, at once when that was before, until the guard is dropped.
-    pub(crate) fn on_cancel(&self, hook: impl Fn() + Send + 'static) -> HookGuard {
+    #[must_use = "the hook is registered until this is dropped"]
+    pub fn on_cancel(&self, hook: impl Fn() + Send + 'static) -> CancelHook {
         let mut hooks = self.hooks();
         if self.is_cancelled() {
             hook();
         }
         let id = hooks.last().map_or(0, |(id, _)| id + 1);
         hooks.push((id, Box::new(hook)));
-        HookGuard {
+        CancelHook {
             cancel: self.clone(),
             id,
         }
@@ -62,12 +63,13 @@ impl Cancel {
 }
 
 /// Keeps a hook registered.
-pub(crate) struct HookGuard {
+#[derive(Debug)]
+pub struct CancelHook {
     cancel: Cancel,
     id: u64,
 }
 
-impl Drop for HookGuard {
+impl Drop for CancelHook {
     fn drop(&mut self) {
         self.cancel.hooks().retain(|(id, _)| *id != self.id);
     }

@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_graph::address::redact_userinfo;
-use kiln_graph::{BlobDigest, GitSource, HttpSource, Op, StepId};
-
-use crate::EngineError;
-use crate::engine::{Engine, Request};
-use crate::execute::source::{Git, known_download};
+use kiln_graph::{BlobDigest, GitSource, HttpSource};
 
 /// Commits and digests by what they stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,35 +52,6 @@ impl Pins {
         HttpSource {
             checksum: source.checksum.or(pinned),
             ..source.clone()
-        }
-    }
-}
-
-impl Engine {
-    /// What a git or HTTP source of a build stands for now; files are fetched for it. Nothing for
-    /// other steps.
-    ///
-    /// # Errors
-    /// When it can't be asked for.
-    pub fn pin(&self, request: &Request, step: StepId) -> Result<Option<Pin>, EngineError> {
-        let about = request.build.graph.step(step);
-        match &about.op {
-            Op::Git(source) => {
-                let git = Git {
-                    step: about,
-                    source,
-                    engine: self,
-                    cancel: &request.cancel,
-                    request,
-                };
-                git.resolve().map(|(commit, _)| Some(Pin::Commit(commit)))
-            }
-            Op::Http(source) => {
-                _ = self.solve_steps(request, &[step])?;
-                let known = known_download(&self.store, source)?;
-                Ok(known.and_then(|known| known.sum).map(Pin::Checksum))
-            }
-            _ => Ok(None),
         }
     }
 }

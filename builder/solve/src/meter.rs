@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{Event, EventSink};
+use crate::event::{Event, EventSink};
 
 /// Events of one transfer are this far apart.
 const INTERVAL: Duration = Duration::from_millis(100);

@@ -1,0 +1,20 @@
+//! Blobs of the store, to be sent.
+
+use std::path::PathBuf;
+
+use kiln_cache::Store;
+use kiln_graph::BlobDigest;
+use kiln_image::ImageError;
+
+/// The file of a blob that must be in the store.
+pub(crate) fn stored(store: &Store, digest: &BlobDigest) -> Result<PathBuf, ImageError> {
+    let missing = |text: String| ImageError::Io {
+        what: digest.to_string(),
+        source: std::io::Error::other(text),
+    };
+    match store.blob(digest) {
+        Ok(Some(blob)) => Ok(blob.path),
+        Ok(None) => Err(missing("is gone from the store".to_owned())),
+        Err(error) => Err(missing(error.to_string())),
+    }
+}

@@ -1,0 +1,148 @@
+//! One build on this machine: everything that the solver works with, put together.
+
+use kiln_graph::StepId;
+use kiln_sandbox::{Sandbox, Selection};
+
+use crate::EngineError;
+use crate::execute::contents::ContentReader;
+use crate::execute::files::step::FileExecutor;
+use crate::execute::records::Records;
+use crate::execute::run::{CommandExecutor, CommandOptions};
+use crate::execute::shared::SharedSources;
+use crate::execute::snapshotter::Snapshotter;
+use crate::execute::source::context::ContextResolver;
+use crate::execute::source::{GitOptions, GitResolver, HttpResolver, LocalSources};
+use crate::execute::volume::VolumeFinder;
+use crate::export::shared_cache::Exports;
+use crate::request::Request;
+
+use kiln_graph::{Step, StepKey};
+use kiln_solve::{Backend, Filed, Part, SharedCaches, SolveOptions, Solver, Usable};
+
+/// What one build needs of this machine.
+pub(crate) struct Machine<'a> {
+    request: &'a Request,
+    pub(crate) trees: Snapshotter,
+    sandbox: &'a Sandbox,
+    selection: &'a Selection,
+    solve: SolveOptions,
+    commands: CommandOptions,
+    git: GitOptions,
+    shared: SharedSources,
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) fn new(
+        request: &'a Request,
+        trees: &Snapshotter,
+        sandbox: &'a Sandbox,
+        selection: &'a Selection,
+    ) -> Self {
+        let trees = trees.for_build();
+        let sources = request.cache_from.clone();
+        let shared = SharedSources::new(sources, trees.distant.clone(), request.events.clone());
+        Self {
+            request,
+            trees,
+            sandbox,
+            selection,
+            solve: request.solve_options(max_steps()),
+            commands: request.command_options(),
+            git: request.git_options(),
+            shared,
+        }
+    }
+
+    /// Has a solver work with this machine.
+    pub(crate) fn with_solver<R>(
+        &self,
+        exports: &Exports,
+        work: impl FnOnce(&Solver<'_, EngineError>) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        let events = &*self.request.events;
+        let backend = Backend {
+            store: &Records(&self.trees.store),
+            contents: &ContentReader {
+                trees: &self.trees,
+                shared: &self.shared,
+                secrets: &*self.request.secrets,
+                events,
+            },
+            commands: &self.command_executor(),
+            files: &FileExecutor(&self.trees),
+            sources: &self.sources(),
+            shared: &Sharing {
+                sources: &self.shared,
+                exports,
+            },
+        };
+        let graph = &self.request.build.graph;
+        work(&Solver::new(
+            graph,
+            &self.solve,
+            backend,
+            events,
+            &self.request.cancel,
+        ))
+    }
+
+    /// What runs commands.
+    pub(crate) fn command_executor(&self) -> CommandExecutor<'_> {
+        let events = &*self.request.events;
+        let volumes = VolumeFinder {
+            trees: &self.trees,
+            keys: &self.request.volume_keys,
+            shared: &self.shared,
+            events,
+        };
+        CommandExecutor::new(
+            &self.trees,
+            self.sandbox,
+            self.selection,
+            &self.commands,
+            volumes,
+            events,
+        )
+    }
+
+    fn sources(&self) -> LocalSources<'_> {
+        let store = &self.trees.store;
+        let request = self.request;
+        LocalSources {
+            contexts: ContextResolver::new(store, &request.build.graph, &request.contexts),
+            git: GitResolver {
+                store,
+                sandbox: self.sandbox,
+                options: &self.git,
+            },
+            http: HttpResolver {
+                store,
+                client: &self.trees.client,
+                gives_away: self.trees.gives_away,
+            },
+            pins: &request.pins,
+        }
+    }
+}
+
+/// Takes results from shared caches, and offers them new ones.
+struct Sharing<'a> {
+    sources: &'a SharedSources,
+    exports: &'a Exports,
+}
+
+impl SharedCaches for Sharing<'_> {
+    fn find(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
+        self.sources.find(key, usable)
+    }
+
+    fn offer(&self, id: StepId, step: &Step, filed: &Filed, parts: &[Part]) {
+        self.exports.offer(id, step, filed, parts);
+    }
+}
+
+/// How many steps can run at once with the descriptors there are: each has pipes, locks and files,
+/// and others wait for it with theirs.
+fn max_steps() -> usize {
+    (kiln_sandbox::descriptors().saturating_sub(64) / 24).max(1)
+}

@@ -1,0 +1,316 @@
+//! A solved build, and what can be made of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kiln_attest::Inventory;
+use kiln_attest::artifact::Artifact;
+use kiln_attest::provenance::{Dependency, Given};
+use kiln_attest::sbom::Subject;
+use kiln_cache::Session;
+use kiln_graph::{BlobDigest, Build, CacheMount, ImagePath, StepId, Target, Timestamp};
+use kiln_image::{ArchiveImage, Client, Descriptor, Reference};
+use kiln_sandbox::Selection;
+use kiln_solve::{EventSink, LayerRef, Outcome, Snapshot, Solution};
+
+use crate::EngineError;
+use crate::execute::run::network::DefaultNetwork;
+use crate::execute::snapshotter::Snapshotter;
+use crate::execute::volume::keyed_volume;
+use crate::export::assemble::{Image, assemble};
+use crate::export::built::Built;
+use crate::export::extract::extract;
+use crate::export::image_options::ImageOptions;
+use crate::export::inventory::packages;
+use crate::export::output::{OutputEntry, Shipper, files_of};
+use crate::export::reproduce::{Unreproducible, compare};
+use crate::export::shared_cache::{Exported, Exports};
+use crate::export::{attach, dependency};
+
+/// A solved build: the result of every step that was needed.
+#[derive(Debug)]
+pub struct Solved {
+    pub(crate) trees: Snapshotter,
+    pub(crate) selection: Selection,
+    pub(crate) build: Build,
+    pub(crate) volume_keys: BTreeMap<String, String>,
+    pub(crate) solution: Solution,
+    /// When the build began.
+    pub(crate) started: Timestamp,
+    pub(crate) exports: Exports,
+    /// Keeps what was used from being collected while outputs are made.
+    pub(crate) _session: Session,
+}
+
+impl Solved {
+    /// The name that a cache volume has with what it is tied to.
+    #[must_use]
+    pub fn volume_name(&self, cache: &CacheMount) -> String {
+        let key = self.volume_keys.get(&cache.id).map(String::as_str);
+        keyed_volume(&cache.volume(), key)
+    }
+
+    /// What a step of [`crate::Request::outputs`] wrote to its standard output, with secrets masked.
+    #[must_use]
+    pub fn written(&self, step: StepId) -> Option<&str> {
+        self.solution.outputs.get(&step).map(String::as_str)
+    }
+
+    /// The build that was solved.
+    #[must_use]
+    pub fn build(&self) -> &Build {
+        &self.build
+    }
+
+    /// The way to fetch and send images that the build was solved with.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.trees.client
+    }
+
+    /// The directory that holds the files of a step whose result is one tree: a source, or files put
+    /// together from nothing. Nobody may write there; it stays as long as `self` does.
+    ///
+    /// # Errors
+    /// When the step's result is more than one tree, or is gone.
+    pub fn folder(&self, step: StepId) -> Result<PathBuf, EngineError> {
+        let snapshot = self.snapshot(step)?;
+        match snapshot.layers() {
+            [LayerRef::Tree(id)] => match self.trees.store.tree(id)? {
+                Some(tree) => Ok(tree.fs()),
+                None => Err(no_folder()),
+            },
+            [] => Ok(self.trees.store.empty_tree()?.fs()),
+            _ => Err(no_folder()),
+        }
+    }
+
+    /// The latest modification time among the files of a step whose result is one tree, in seconds
+    /// since 1970; nothing when it has none.
+    ///
+    /// # Errors
+    /// When the step's result is more than one tree, or is gone.
+    pub fn latest_time(&self, step: StepId) -> Result<Option<i64>, EngineError> {
+        let snapshot = self.snapshot(step)?;
+        let [LayerRef::Tree(id)] = snapshot.layers() else {
+            return Err(no_folder());
+        };
+        let tree = self.trees.store.tree(id)?.ok_or_else(no_folder)?;
+        let manifest = tree.manifest()?;
+        let times = manifest.entries().iter().map(|entry| entry.mtime.seconds);
+        Ok(times.max().filter(|seconds| *seconds > 0))
+    }
+
+    /// A directory of the store for a file that is needed for a moment; the caller removes it.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn scratch_folder(&self) -> Result<PathBuf, EngineError> {
+        Ok(self.trees.store.scratch_folder()?)
+    }
+
+    /// Makes the image of one target.
+    ///
+    /// # Errors
+    /// When layers can't be read, compressed or stored.
+    pub fn image(
+        &self,
+        target: &Target,
+        options: &ImageOptions,
+        events: &dyn EventSink,
+    ) -> Result<Image, EngineError> {
+        assemble(self.built(), target, options, events)
+    }
+
+    /// The files of a target's root.
+    ///
+    /// # Errors
+    /// When layers can't be fetched or read.
+    pub fn root_files(
+        &self,
+        target: &Target,
+        events: &dyn EventSink,
+    ) -> Result<Vec<OutputEntry>, EngineError> {
+        let root = self.solution.results.get(&target.root);
+        files_of(&self.trees, root, events)
+    }
+
+    /// The files at a path of a step's result: what a directory holds, or a file by its name; links
+    /// on the way are followed. Nothing where there is nothing.
+    ///
+    /// # Errors
+    /// When layers can't be fetched or read.
+    pub fn files_at(
+        &self,
+        step: StepId,
+        path: &ImagePath,
+        events: &dyn EventSink,
+    ) -> Result<Option<Vec<OutputEntry>>, EngineError> {
+        extract(&self.trees, &self.snapshot(step)?, path, events)
+    }
+
+    /// Everything that an archive of images needs.
+    ///
+    /// # Errors
+    /// When layers can't be fetched.
+    pub fn archive(
+        &self,
+        images: &[Image],
+        names: &[String],
+        events: &dyn EventSink,
+    ) -> Result<ArchiveImage, EngineError> {
+        Shipper(&self.trees).archive(images, names, events)
+    }
+
+    /// What names all images: the only one's manifest, or an index, whose bytes are given.
+    ///
+    /// # Errors
+    /// When the index can't be stored.
+    pub fn top(&self, images: &[Image]) -> Result<(Descriptor, Option<Vec<u8>>), EngineError> {
+        Shipper(&self.trees).top(images)
+    }
+
+    /// Gives images a name in the store.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn tag(&self, images: &[Image], name: &str) -> Result<(), EngineError> {
+        Shipper(&self.trees).tag(images, name)
+    }
+
+    /// Sends images to a registry.
+    ///
+    /// # Errors
+    /// When the registry doesn't take them.
+    pub fn push(
+        &self,
+        images: &[Image],
+        to: &Reference,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        Shipper(&self.trees).push(images, to, events)
+    }
+
+    /// The steps whose own changes differ from those in another solution of the same build.
+    ///
+    /// # Errors
+    /// When the trees can't be read.
+    pub fn compare(
+        &self,
+        other: &Self,
+        events: &dyn EventSink,
+    ) -> Result<Vec<Unreproducible>, EngineError> {
+        compare(self.built(), other.built(), events)
+    }
+
+    /// Waits until the remotes of the request have the build's results, and says for each, in the
+    /// request's order, what was sent. Afterwards there is nothing more to say.
+    ///
+    /// # Errors
+    /// For each remote: when it can't be written, or trees can't be read.
+    pub fn exported(&mut self) -> Vec<Result<Exported, EngineError>> {
+        std::mem::take(&mut self.exports).finish()
+    }
+
+    /// Puts an attestation beside an image: from now on an index names both.
+    ///
+    /// # Errors
+    /// When it can't be stored.
+    pub fn attest(&self, image: &mut Image, attestation: Artifact) -> Result<(), EngineError> {
+        attach::attest(&self.trees.store, image, attestation)
+    }
+
+    /// Sends a referrer of a manifest that a registry has. Where the registry lists no referrers, it
+    /// is sent only `with_tag`: clients then find it in an index under that tag. Returns whether it
+    /// was sent.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or doesn't take it.
+    pub fn attach(
+        &self,
+        to: &Reference,
+        subject: &BlobDigest,
+        artifact: &Artifact,
+        with_tag: bool,
+    ) -> Result<bool, EngineError> {
+        attach::attach(&self.trees, to, subject, artifact, with_tag)
+    }
+
+    /// The packages of a target's root, and what they are told with: the image that was made of it,
+    /// if one was, and its name.
+    ///
+    /// # Errors
+    /// When its layers can't be fetched or read.
+    pub fn packages(
+        &self,
+        target: &Target,
+        image: Option<&Image>,
+        options: &ImageOptions,
+        name: &str,
+        events: &dyn EventSink,
+    ) -> Result<(Subject, Inventory), EngineError> {
+        packages(self.built(), target, image, options, name, events)
+    }
+
+    /// The steps that the targets need, in the order of the graph.
+    #[must_use]
+    pub fn needed_steps(&self) -> Vec<StepId> {
+        dependency::needed_steps(&self.build)
+    }
+
+    /// The images, commits and files that the build took from elsewhere, with their digests.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn dependencies(&self) -> Result<Vec<Dependency>, EngineError> {
+        dependency::dependencies(self.built())
+    }
+
+    /// The names of the local contexts that the targets need.
+    #[must_use]
+    pub fn contexts_used(&self) -> Vec<String> {
+        dependency::contexts_used(&self.build)
+    }
+
+    /// The secrets and the SSH agents that steps were given.
+    #[must_use]
+    pub fn given(&self) -> (Vec<Given>, Vec<Given>) {
+        dependency::given(&self.build)
+    }
+
+    /// Whether no command could reach anything but its inputs: neither a network, nor a volume that
+    /// outlives builds, nor an agent. `network` is that of steps that don't say which they want. A
+    /// result that was there already may have been made with another, or without namespaces, which
+    /// can't take the network away.
+    #[must_use]
+    pub fn is_hermetic(
+        &self,
+        network: DefaultNetwork,
+        outcome: &dyn Fn(StepId) -> Option<Outcome>,
+    ) -> bool {
+        dependency::is_hermetic(&self.build, &self.selection, network, outcome)
+    }
+
+    fn built(&self) -> Built<'_> {
+        Built {
+            trees: &self.trees,
+            build: &self.build,
+            solution: &self.solution,
+            started: self.started,
+        }
+    }
+
+    fn snapshot(&self, step: StepId) -> Result<Snapshot, EngineError> {
+        match self.solution.results.get(&step) {
+            Some(result) => self.trees.snapshot(result),
+            None => Ok(Snapshot::scratch()),
+        }
+    }
+}
+
+fn no_folder() -> EngineError {
+    EngineError::Missing {
+        message: "the step's result is not one folder of the store".to_owned(),
+        location: None,
+    }
+}

@@ -1,0 +1,133 @@
+//! A shared cache that builds take results from: what it says is checked, and it is asked no more
+//! once it has failed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kiln_graph::{ContentDigest, Digest, StepKey};
+
+use crate::{CacheTrust, Remote, RemotePart, RemoteRecord};
+
+/// A remote that builds take results from.
+#[derive(Clone)]
+pub struct CacheSource {
+    remote: Arc<dyn Remote>,
+    trust: CacheTrust,
+    /// Which volumes are taken from it when a step wants one that isn't here.
+    pub volumes: Volumes,
+    /// Whether it failed: then it is not asked again.
+    broken: Arc<AtomicBool>,
+}
+
+/// Some cache volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Volumes {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// These.
+    Named(Vec<String>),
+}
+
+impl Volumes {
+    /// Whether a volume is among them.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|known| known == name),
+        }
+    }
+}
+
+impl fmt::Debug for CacheSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheSource({})", self.remote.name())
+    }
+}
+
+impl CacheSource {
+    /// A source whose entries must be signed by one of the trusted keys, if there are any.
+    #[must_use]
+    pub fn new(remote: Arc<dyn Remote>, trust: CacheTrust) -> Self {
+        Self {
+            remote,
+            trust,
+            volumes: Volumes::None,
+            broken: Arc::default(),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn remote(&self) -> &dyn Remote {
+        &*self.remote
+    }
+
+    /// Whether [`CacheSource::give_up`] was called.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Has builds ask it no more.
+    pub fn give_up(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// An entry whose signature is good, if one is demanded; `None` when there is none.
+    ///
+    /// # Errors
+    /// In words, when the remote can't be read, or the signature isn't good.
+    pub fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let Some(text) = self.remote.entry(name)? else {
+            return Ok(None);
+        };
+        let opened = self.trust.open(name, &text);
+        opened.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The result that is filed under a key.
+    ///
+    /// # Errors
+    /// In words, as [`CacheSource::entry`], and when the entry isn't what its name says.
+    pub fn record(&self, key: &StepKey) -> Result<Option<RemoteRecord>, String> {
+        let name = RemoteRecord::entry_name(key);
+        let Some(record) = self.document::<RemoteRecord>(&name)? else {
+            return Ok(None);
+        };
+        match record.key == *key {
+            true => Ok(Some(record)),
+            false => Err(format!("{name} holds the result of another step")),
+        }
+    }
+
+    /// What a part of a result contains.
+    ///
+    /// # Errors
+    /// As [`CacheSource::record`].
+    pub fn part(&self, part: &Digest) -> Result<Option<ContentDigest>, String> {
+        let name = RemotePart::entry_name(part);
+        let Some(found) = self.document::<RemotePart>(&name)? else {
+            return Ok(None);
+        };
+        match found.part == *part {
+            true => Ok(Some(found.content)),
+            false => Err(format!("{name} holds another part")),
+        }
+    }
+
+    fn document<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
+        let Some(text) = self.entry(name)? else {
+            return Ok(None);
+        };
+        let document = serde_json::from_slice(&text);
+        document
+            .map(Some)
+            .map_err(|error| format!("{name} can't be understood: {error}"))
+    }
+}

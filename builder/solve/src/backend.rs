@@ -1,0 +1,257 @@
+//! What the solver asks of others. Whoever runs steps elsewhere, brings sources from another place or
+//! keeps results in one implements one of these traits. `E` is the error of them all.
+
+use std::any::Any;
+use std::time::Duration;
+
+use kiln_graph::{
+    ContentDigest, CopyFiles, DefinitionDigest, Digest, ImagePath, Input, Step, StepId, StepKey,
+    TreeId,
+};
+
+use crate::cancel::Cancel;
+use crate::event::{EventSink, Outcome};
+use crate::snapshot::{Folder, Snapshot, StepResult};
+use crate::usable::Usable;
+
+/// What the solver must be able to make and tell of errors.
+pub trait StepError: std::error::Error + Send + Sized {
+    /// The error of a build that was cancelled.
+    fn cancelled() -> Self;
+
+    /// Whether it is that.
+    fn is_cancelled(&self) -> bool;
+
+    /// The failures of a build that goes on after the first: two or more.
+    fn several(errors: Vec<Self>) -> Self;
+}
+
+/// A step to be run, or a source to be fetched.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Which step.
+    pub id: StepId,
+    /// Its definition with everything below it.
+    pub definition: DefinitionDigest,
+    /// What it does.
+    pub step: &'a Step,
+    /// The results it is made from, in the order of its inputs.
+    pub inputs: &'a [StepResult],
+    /// Whether somebody wants to know what it writes to its standard output.
+    pub keep_output: bool,
+    /// Is told what happens.
+    pub events: &'a dyn EventSink,
+    /// Stops it.
+    pub cancel: &'a Cancel,
+}
+
+impl<'a> Job<'a> {
+    /// One of the results that the step is made from.
+    #[must_use]
+    pub fn input(&self, input: Input) -> &'a StepResult {
+        &self.inputs[input.index()]
+    }
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a step that ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The tree of its changes, which the store has.
+    pub tree: TreeId,
+    /// What it wrote to its standard output, when [`Job::keep_output`] says so.
+    pub stdout: Option<String>,
+}
+
+/// Runs steps of one kind: commands, or file operations. Called from many threads at once.
+pub trait Executor<E>: Sync {
+    /// Brings here what the step needs, before its time is counted.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    fn prepare(&self, _job: &Job<'_>) -> Result<(), E> {
+        Ok(())
+    }
+
+    /// Runs a step, and puts what it changed into the store.
+    ///
+    /// # Errors
+    /// When it fails, can't be run, or was cancelled.
+    fn execute(&self, job: &Job<'_>) -> Result<Executed, E>;
+}
+
+/// A source's files.
+#[derive(Clone, Debug)]
+pub struct ResolvedSource {
+    /// The files.
+    pub result: StepResult,
+    /// Whether they were there already ([`Outcome::Cached`]) or are new ([`Outcome::Ran`]).
+    pub outcome: Outcome,
+    /// What a name that can change, such as a branch, turned out to stand for.
+    pub revision: Option<String>,
+}
+
+/// Brings the files of sources: contexts, git repositories, downloads. Called from many threads at
+/// once.
+pub trait SourceResolver<E>: Sync {
+    /// The files of the source that the job's step is.
+    ///
+    /// # Errors
+    /// When they can't be had.
+    fn resolve(&self, job: &Job<'_>) -> Result<ResolvedSource, E>;
+}
+
+/// A step's own part of its result, and what it is filed under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filed {
+    /// The step's key.
+    pub key: StepKey,
+    /// The trees that the step adds to what it is built on, lowest first.
+    pub added: Vec<TreeId>,
+    /// How long the step ran; zero when it isn't known.
+    pub took: Duration,
+    /// When it ended, in seconds since 1970; 0 when it isn't known.
+    pub created: u64,
+    /// What it wrote to its standard output, if that was kept.
+    pub stdout: Option<String>,
+}
+
+/// One input of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenContent {
+    /// What it is, in words.
+    pub name: String,
+    /// What it contains.
+    pub content: ContentDigest,
+}
+
+/// What a new result was made of.
+#[derive(Debug)]
+pub struct Origin<'a> {
+    /// The step.
+    pub step: &'a Step,
+    /// Its definition with everything below it.
+    pub definition: DefinitionDigest,
+    /// What its key was made of beside its operation.
+    pub inputs: Vec<GivenContent>,
+}
+
+/// Results of steps on this machine.
+pub trait ResultStore<E>: Sync {
+    /// The result that is filed under a key, if its trees are all there; they stay as long as the
+    /// build.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn result(&self, key: &StepKey) -> Result<Option<Filed>, E>;
+
+    /// Files a result; one that is there under the same key is replaced.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    fn file(&self, filed: &Filed, origin: Origin<'_>) -> Result<(), E>;
+
+    /// Waits until nobody else runs the step of a key, and keeps others from it until what is
+    /// returned is dropped. `stop` is asked from time to time whether to give up.
+    ///
+    /// # Errors
+    /// When the store can't be locked, or `stop` said so.
+    fn lock(&self, key: &StepKey, stop: &dyn Fn() -> bool) -> Result<Box<dyn Any>, E>;
+}
+
+/// What a part of a result contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it contains.
+    pub content: ContentDigest,
+    /// What is known of it elsewhere is filed under this; nothing for directories of the user's.
+    pub name: Option<Digest>,
+}
+
+/// Says what results contain, for keys.
+pub trait Contents<E>: Sync {
+    /// Copies a directory of the user's into the store.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    fn import(&self, folder: &Folder) -> Result<TreeId, E>;
+
+    /// What a root filesystem contains below a path, links on the way followed.
+    ///
+    /// # Errors
+    /// When its manifests can't be had.
+    fn part(&self, snapshot: &Snapshot, path: &ImagePath) -> Result<Part, E>;
+
+    /// What a copy takes from a result.
+    ///
+    /// # Errors
+    /// When there is nothing to be copied, or the manifests can't be had.
+    fn selection(&self, step: &Step, copy: &CopyFiles, from: &StepResult) -> Result<Part, E>;
+
+    /// A digest of a secret whose change is to run steps again, that nobody can guess the secret
+    /// from; nothing for other secrets.
+    ///
+    /// # Errors
+    /// When the secret can't be read.
+    fn secret(&self, id: &str) -> Result<Option<ContentDigest>, E>;
+}
+
+/// Results of other machines. Nothing of it stops a build: what fails is said in a warning.
+pub trait SharedCaches: Sync {
+    /// A result that others have.
+    fn find(&self, key: &StepKey, usable: Usable) -> Option<Filed>;
+
+    /// Offers a result to others, with the parts of other results that its key is made of. Doesn't
+    /// wait until they have it.
+    fn offer(&self, id: StepId, step: &Step, filed: &Filed, parts: &[Part]);
+}
+
+/// No shared caches at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSharedCaches;
+
+impl SharedCaches for NoSharedCaches {
+    fn find(&self, _: &StepKey, _: Usable) -> Option<Filed> {
+        None
+    }
+
+    fn offer(&self, _: StepId, _: &Step, _: &Filed, _: &[Part]) {}
+}
+
+/// All that a solver works with.
+pub struct Backend<'a, E> {
+    /// Results of this machine.
+    pub store: &'a dyn ResultStore<E>,
+    /// Says what results contain.
+    pub contents: &'a dyn Contents<E>,
+    /// Runs commands.
+    pub commands: &'a dyn Executor<E>,
+    /// Carries out file operations.
+    pub files: &'a dyn Executor<E>,
+    /// Fetches sources.
+    pub sources: &'a dyn SourceResolver<E>,
+    /// Results of other machines.
+    pub shared: &'a dyn SharedCaches,
+}
+
+impl<E> Clone for Backend<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Backend<'_, E> {}
+
+impl<E> std::fmt::Debug for Backend<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").finish_non_exhaustive()
+    }
+}

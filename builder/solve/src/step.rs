@@ -1,0 +1,238 @@
+//! One step: its key, its record, or its execution.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use kiln_graph::{Files, ImageSource, Input, Op, Step, StepId, StepKey};
+
+use crate::backend::{Executor, Filed, Job, Origin, Part, StepError};
+use crate::event::{Event, Outcome};
+use crate::key::{self, Key};
+use crate::snapshot::{LayerRef, Snapshot, StepResult};
+use crate::solver::Solver;
+use crate::usable::Usable;
+
+/// A finished step.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) result: StepResult,
+    pub(crate) outcome: Outcome,
+    /// For steps whose results have keys.
+    pub(crate) filed: Option<Filed>,
+    /// The parts of other results that its key is made of.
+    pub(crate) parts: Vec<Part>,
+    /// What the name of a source turned out to stand for.
+    pub(crate) revision: Option<String>,
+}
+
+impl Done {
+    /// Of a step that is never run.
+    fn ready(result: StepResult) -> Self {
+        Self {
+            result,
+            outcome: Outcome::Cached,
+            filed: None,
+            parts: Vec::new(),
+            revision: None,
+        }
+    }
+}
+
+impl<E: StepError> Solver<'_, E> {
+    /// Runs a step, or finds what it gave before. `started` becomes the time from which on it is
+    /// run.
+    pub(crate) fn run(
+        &self,
+        id: StepId,
+        inputs: &[StepResult],
+        started: &mut Instant,
+    ) -> Result<Done, E> {
+        if self.cancel.is_cancelled() {
+            return Err(E::cancelled());
+        }
+        let step = self.graph.step(id);
+        match &step.op {
+            Op::Scratch => Ok(Done::ready(StepResult::Snapshot(Snapshot::scratch()))),
+            Op::Image(image) => Ok(Done::ready(self.image(image))),
+            Op::Merge { layers } => self.merge(layers, inputs),
+            Op::Context(_) | Op::Http(_) | Op::Git(_) => self.source(id, step, started),
+            Op::Exec(_) => {
+                let executor = self.backend.commands;
+                self.look_up_or_execute(executor, self.job(id, step, inputs), started)
+            }
+            Op::Files(_) => {
+                let executor = self.backend.files;
+                self.look_up_or_execute(executor, self.job(id, step, inputs), started)
+            }
+        }
+    }
+
+    fn job<'a>(&'a self, id: StepId, step: &'a Step, inputs: &'a [StepResult]) -> Job<'a> {
+        Job {
+            id,
+            definition: self.graph.definition(id),
+            step,
+            inputs,
+            keep_output: self.options.outputs.contains(&id),
+            events: self.events,
+            cancel: &self.cancel,
+        }
+    }
+
+    /// An image's layers, which nobody has fetched yet.
+    fn image(&self, image: &ImageSource) -> StepResult {
+        let name: Arc<str> = image.name.as_str().into();
+        let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
+            layer: layer.clone(),
+            image: name.clone(),
+        };
+        let layers = image.layers.iter().map(layer).collect();
+        StepResult::Snapshot(Snapshot::new(layers))
+    }
+
+    fn merge(&self, layers: &[Input], inputs: &[StepResult]) -> Result<Done, E> {
+        let mut all = Vec::new();
+        for input in layers {
+            let snapshot = self.snapshot(&inputs[input.index()])?;
+            all.extend(snapshot.layers().iter().cloned());
+        }
+        let merged = Snapshot::new(all);
+        Ok(Done::ready(StepResult::Snapshot(merged)))
+    }
+
+    fn source(&self, id: StepId, step: &Step, started: &mut Instant) -> Result<Done, E> {
+        self.start(id, started);
+        let resolved = self.backend.sources.resolve(&self.job(id, step, &[]))?;
+        Ok(Done {
+            outcome: resolved.outcome,
+            revision: resolved.revision,
+            ..Done::ready(resolved.result)
+        })
+    }
+
+    fn look_up_or_execute(
+        &self,
+        executor: &dyn Executor<E>,
+        job: Job<'_>,
+        started: &mut Instant,
+    ) -> Result<Done, E> {
+        let key = self.key(job.step, job.inputs)?;
+        let usable = self.usable(job.id, job.step);
+        if let Some(filed) = self.stored(&key.key, usable)? {
+            return self.done(job, Outcome::Cached, filed, key.parts);
+        }
+        let stop = || self.cancel.is_cancelled();
+        let _alone = self.backend.store.lock(&key.key, &stop)?;
+        let found = match self.stored(&key.key, usable)? {
+            Some(filed) => Some(filed),
+            None => self.shared(&key.key, usable),
+        };
+        if let Some(filed) = found {
+            return self.done(job, Outcome::Cached, filed, key.parts);
+        }
+        let _slot = self.slots.take();
+        if self.cancel.is_cancelled() {
+            return Err(E::cancelled());
+        }
+        self.execute(executor, job, key, started)
+    }
+
+    fn execute(
+        &self,
+        executor: &dyn Executor<E>,
+        job: Job<'_>,
+        key: Key,
+        started: &mut Instant,
+    ) -> Result<Done, E> {
+        executor.prepare(&job)?;
+        self.start(job.id, started);
+        let executed = executor.execute(&job)?;
+        let filed = Filed {
+            key: key.key,
+            added: vec![executed.tree],
+            took: started.elapsed(),
+            created: now(),
+            stdout: executed.stdout,
+        };
+        let origin = Origin {
+            step: job.step,
+            definition: job.definition,
+            inputs: key.inputs,
+        };
+        self.backend.store.file(&filed, origin)?;
+        self.done(job, Outcome::Ran, filed, key.parts)
+    }
+
+    fn start(&self, id: StepId, started: &mut Instant) {
+        *started = Instant::now();
+        self.events.event(Event::Started { step: id.into() });
+    }
+
+    pub(crate) fn key(&self, step: &Step, inputs: &[StepResult]) -> Result<Key, E> {
+        key::of(self.backend.contents, step, inputs)
+    }
+
+    /// Which stored results the author and the user want a step to use.
+    pub(crate) fn usable(&self, id: StepId, step: &Step) -> Usable {
+        Usable::of(self.options, id, step, now())
+    }
+
+    fn stored(&self, key: &StepKey, usable: Usable) -> Result<Option<Filed>, E> {
+        if usable.is_none() {
+            return Ok(None);
+        }
+        let filed = self.backend.store.result(key)?;
+        Ok(filed.filter(|filed| usable.allows(filed.created, filed.stdout.is_some())))
+    }
+
+    fn shared(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
+        match usable.is_none() {
+            true => None,
+            false => self.backend.shared.find(key, usable),
+        }
+    }
+
+    fn done(
+        &self,
+        job: Job<'_>,
+        outcome: Outcome,
+        filed: Filed,
+        parts: Vec<Part>,
+    ) -> Result<Done, E> {
+        let result = self.result(job.step, job.inputs, &filed)?;
+        Ok(Done {
+            result,
+            outcome,
+            filed: Some(filed),
+            parts,
+            revision: None,
+        })
+    }
+
+    /// A step's result: what it is built on, and what it adds.
+    pub(crate) fn result(
+        &self,
+        step: &Step,
+        inputs: &[StepResult],
+        filed: &Filed,
+    ) -> Result<StepResult, E> {
+        let base = match &step.op {
+            Op::Exec(exec) => self.snapshot(&inputs[exec.root.index()])?,
+            Op::Files(Files {
+                base: Some(base), ..
+            }) => self.snapshot(&inputs[base.index()])?,
+            _ => Snapshot::scratch(),
+        };
+        Ok(StepResult::Snapshot(base.with(&filed.added)))
+    }
+
+    fn snapshot(&self, result: &StepResult) -> Result<Snapshot, E> {
+        key::snapshot_of(self.backend.contents, result)
+    }
+}
+
+/// In seconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
