@@ -57,6 +57,17 @@ pub enum StoreError {
         /// Whose it is.
         owner: u32,
     },
+    /// The store's trees say what they hide in a way that this process can't see.
+    #[error(
+        "the store {} can't be used: it was made {}, and what its trees hide can't be seen {}; choose \
+         another folder by setting KILN_ROOT", store.display(), place(*by_root), place(!*by_root)
+    )]
+    OtherMarks {
+        /// The store.
+        store: PathBuf,
+        /// Whether the machine's root made it; else it was made in a user namespace.
+        by_root: bool,
+    },
     /// Content is not what its name says.
     #[error("content was expected to be {expected}, but is {actual}: it was damaged on the way")]
     WrongDigest {
@@ -91,6 +102,7 @@ impl StoreError {
             Self::Newer { .. }
             | Self::NotAStore { .. }
             | Self::OfAnother { .. }
+            | Self::OtherMarks { .. }
             | Self::Changed { .. }
             | Self::Stopped
             | Self::NoHome => Fault::User,
@@ -123,6 +135,13 @@ impl From<TreeError> for StoreError {
                 source: other.into(),
             },
         }
+    }
+}
+
+fn place(by_root: bool) -> &'static str {
+    match by_root {
+        true => "by the machine's root",
+        false => "by a user, without the right to mount",
     }
 }
 

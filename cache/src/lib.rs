@@ -20,6 +20,7 @@ mod gc;
 mod image_record;
 mod lock;
 pub mod manifest_file;
+mod marks;
 mod memo;
 mod owner;
 mod pending;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! version                     the text "kiln-store 1\n"
+//! overlay                     how trees say what they hide (see `marks`)
 //! trees/<2 hex>/<tree id>/    fs/ (a folder overlayfs can mount) and manifest (its entries)
 //! blobs/sha256/<2 hex>/<hex>  layer blobs, manifests and configurations of images
 //! records/<2 hex>/<step key>  what a step's result was (see `record`)
@@ -44,7 +45,7 @@ use crate::lock::{Lock, Mode, Stop};
 use crate::session::InUse;
 use crate::staging::Owner;
 use crate::tree::ManifestCache;
-use crate::{StoreError, owner, pending, staging};
+use crate::{StoreError, marks, owner, pending, staging};
 
 const VERSION: u32 = 1;
 const VERSION_PREFIX: &str = "kiln-store ";
@@ -121,6 +122,7 @@ impl Store {
         check_version(root)?;
         let root = host::canonicalize(root).context("open the store", root)?;
         make_private(&root)?;
+        marks::check(&root, options.xattrs)?;
         let boot = pending::boot_id();
         let manifests = ManifestCache::default();
         let store = Self(Arc::new(Inner {

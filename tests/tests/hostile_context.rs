@@ -269,6 +269,37 @@ fn output_does_not_drive_the_terminal() {
     assert!(!built.stderr.contains("\n#1 forged"), "{}", built.stderr);
 }
 
+#[test]
+fn commands_write_and_read_in_the_directory_only() {
+    let space = with_secret();
+    let at = |name: &str| space.path("context").join(name);
+    let refused = |args: &[&str]| {
+        let run = space.kiln(args);
+        assert_ne!(run.status, Some(0), "{args:?}: {}", run.stderr);
+        let told = format!("{}{}", run.stdout, run.stderr);
+        assert!(!told.contains(SECRET), "{args:?}: {told}");
+        assert_eq!(std::fs::read_dir(space.path("outside")).unwrap().count(), 1);
+    };
+    space.write("Dockerfile", "FROM scratch\nCOPY x /\n");
+    space.write("Cargo.toml", "{}");
+    symlink(space.path("outside/new"), at("kiln.toml")).unwrap();
+    refused(&["init", "context"]);
+    refused(&["convert", "context/Dockerfile", "-o", "context/kiln.toml"]);
+    std::fs::remove_file(at("kiln.toml")).unwrap();
+    symlink(space.path("outside/secret"), at("kiln.toml")).unwrap();
+    refused(&["fmt", "context/kiln.toml"]);
+    refused(&["init", "context"]);
+    for name in ["Cargo.toml", "kiln.toml"] {
+        std::fs::remove_file(at(name)).unwrap();
+        _ = run("mkfifo", &[at(name)]);
+    }
+    refused(&["fmt", "context/kiln.toml"]);
+    // It ends.
+    _ = space.kiln(&["init", "context", "--force"]);
+    let text = std::fs::read_to_string(space.path("outside/secret")).unwrap();
+    assert_eq!(text, format!("{SECRET}\n"));
+}
+
 /// A file that is written all the time is noticed, or comes as it was at one time.
 #[test]
 fn files_that_change_while_they_are_read_are_not_mixed() {

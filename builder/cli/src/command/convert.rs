@@ -31,7 +31,8 @@ pub(crate) struct ConvertArgs {
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
     let text = read(&args.file)?;
     if let Some(output) = &args.output
-        && output.exists()
+        // A link that leads nowhere is there, too.
+        && output.symlink_metadata().is_ok()
         && !args.force
     {
         let text = format!(

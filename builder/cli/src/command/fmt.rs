@@ -1,8 +1,10 @@
 //! `kiln fmt`: the canonical layout of a kiln.toml.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kiln_tree::host;
 
 use super::{Failed, say};
 use kiln::Error;
@@ -25,7 +27,7 @@ pub(crate) fn run(args: &FmtArgs) -> Result<(), Failed> {
         what: format!("cannot {doing} {shown}"),
         source,
     };
-    let text = std::fs::read_to_string(&args.file).map_err(|error| file_error("read", error))?;
+    let text = read(&args.file).map_err(|error| file_error("read", error))?;
     let laid_out = kiln_frontend_toml::format(&text).map_err(Error::from)?;
     if laid_out == text {
         return Ok(());
@@ -36,7 +38,21 @@ pub(crate) fn run(args: &FmtArgs) -> Result<(), Failed> {
             status: 1,
         });
     }
-    std::fs::write(&args.file, laid_out).map_err(|error| file_error("write", error))?;
+    // A link inside its directory stays one.
+    let written = host::canonicalize(&args.file)
+        .and_then(|file| host::replace(&file, |file| file.write_all(laid_out.as_bytes())));
+    written.map_err(|error| file_error("write", error))?;
     say(&format!("laid out {shown}"));
     Ok(())
+}
+
+/// A stranger's file may be a link to one of the user's, whose lines an error would show.
+fn read(file: &Path) -> std::io::Result<String> {
+    let folder = match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let name = Path::new(file.file_name().unwrap_or_default());
+    let bytes = kiln::read_inside(folder, name)?;
+    String::from_utf8(bytes).map_err(std::io::Error::other)
 }

@@ -1,8 +1,10 @@
 //! `kiln init`: a kiln.toml for the application in a folder.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kiln_tree::host;
 
 use super::{Failed, say};
 use kiln::Error;
@@ -54,7 +56,8 @@ const KINDS: &[Kind] = &[
 /// Runs `kiln init`.
 pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
     let path = args.folder.join("kiln.toml");
-    if path.exists() && !args.force {
+    // A link that leads nowhere is there, too.
+    if path.symlink_metadata().is_ok() && !args.force {
         let text = format!(
             "{} is there already: give --force to replace it",
             path.display()
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
         ))
     })?;
     let text = kind.template.replace("APPLICATION", &name_of(&args.folder));
-    std::fs::write(&path, text).map_err(|source| Error::File {
+    host::replace(&path, |file| file.write_all(text.as_bytes())).map_err(|source| Error::File {
         what: format!("cannot write {}", path.display()),
         source,
     })?;
@@ -87,7 +90,10 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
 
 /// The application's name: what its own file says, else the folder's.
 fn name_of(folder: &Path) -> String {
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok();
+    let read = |file: &str| {
+        let bytes = kiln::read_inside(folder, Path::new(file)).ok()?;
+        String::from_utf8(bytes).ok()
+    };
     let cargo = read("Cargo.toml").and_then(|text| {
         let table: toml::Table = toml::from_str(&text).ok()?;
         Some(table.get("package")?.get("name")?.as_str()?.to_owned())

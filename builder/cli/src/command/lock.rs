@@ -1,10 +1,12 @@
 //! `kiln lock`: pins what can change.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use kiln_engine::Engine;
+use kiln_tree::host;
 
 use super::source::SourceArgs;
 use super::{Failed, print, say};
@@ -114,12 +116,7 @@ fn write(path: &Path, before: &Lock, after: &Lock) -> Result<(), Error> {
         what: format!("cannot write {}", path.display()),
         source,
     };
-    let aside = path.with_extension(format!("lock.kiln-{}", std::process::id()));
-    let written = std::fs::write(&aside, after.text()).and_then(|()| std::fs::rename(&aside, path));
-    written.map_err(|error| {
-        _ = std::fs::remove_file(&aside);
-        fail(error)
-    })?;
+    host::replace(path, |file| file.write_all(after.text().as_bytes())).map_err(fail)?;
     for change in &changes {
         print(&format!("{change}\n"));
     }
