@@ -66,6 +66,16 @@ pub enum Error {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// A policy doesn't let a source be used.
+    #[error("the policy denies {source_name}: {rule}")]
+    SourceDenied {
+        /// The source.
+        source_name: String,
+        /// The rule, or what it wants and the source lacks.
+        rule: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
     /// Something can't be attested or verified.
     #[error(transparent)]
     Attest(#[from] kiln_attest::AttestError),
@@ -106,6 +116,7 @@ impl Error {
             | Self::NotLocked { .. }
             | Self::NotGiven { .. }
             | Self::NotSigned { .. }
+            | Self::SourceDenied { .. }
             | Self::Policy(_)
             | Self::NotReproducible(_)
             | Self::Usage(_) => Fault::User,
@@ -132,6 +143,7 @@ impl Error {
             Self::Engine(error) => error.location(),
             Self::BaseImage { location, .. }
             | Self::NotLocked { location, .. }
+            | Self::SourceDenied { location, .. }
             | Self::NotGiven { location, .. } => location.as_ref(),
             _ => None,
         }

@@ -29,7 +29,9 @@ pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, r
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use error::Error;
-pub use image::{ExpireRules, Expired, Policy, expire};
+pub use image::{
+    ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SourceName, SourceRules, expire,
+};
 pub use kiln_engine::{
     CacheMode, CacheSource, CacheTarget, Cancel, DefaultNetwork, Engine, EngineError, Event,
     EventSink, Image, ImageOptions, LayerPlan, Moment, NoSecrets, PathRule, RegistryRemote,

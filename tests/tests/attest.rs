@@ -587,3 +587,99 @@ fn packages_and_licences_that_are_forbidden() {
     space.write("x.dist-info/METADATA", "broken");
     held_to("forbid-licenses = [\"AGPL-*\"]").fails_with(&["packages can't be checked"]);
 }
+
+#[test]
+fn policies_hold_sources_to_rules() {
+    let space = Space::new();
+    let policy = space.path("policy.toml");
+    let held_to = |file: &str, rules: &str| {
+        space.write("Dockerfile", file);
+        std::fs::write(&policy, rules).unwrap();
+        space.build(&["--policy", &policy.display().to_string()])
+    };
+    let base = format!("FROM {BUSYBOX}\n");
+    let deny = "[[sources]]\nmatch = \"docker-image://127.0.0.1:5000/*\"\naction = \"deny\"\nreason = \"ask us\"\n";
+    held_to(&base, deny).fails_with(&[
+        "the policy denies docker-image://127.0.0.1:5000/busybox:latest",
+        "rule 1",
+        "ask us",
+        "Dockerfile:1",
+    ]);
+    let _warned = held_to(&base, &format!("warn = true\n{deny}")).ok();
+    held_to(&base, "unmatched-sources = \"deny\"\n").fails_with(&["no rule allows it"]);
+    let pin = "[[sources]]\nmatch = \"*\"\npin = true\n";
+    held_to(&base, pin).fails_with(&["wants a digest"]);
+    let digest = digest(BUSYBOX);
+    let pinned = format!("FROM {BUSYBOX}@{}\n", digest.trim());
+    let _allowed = held_to(&pinned, pin).ok();
+    // Nothing answers at this address: the rule speaks first.
+    let file = format!("{pinned}ADD http://u:p@127.0.0.1:1/x /x\n");
+    let denied = held_to(&file, pin);
+    denied.fails_with(&["the policy denies http://127.0.0.1:1/x", "Dockerfile:2"]);
+    let file = format!("{pinned}ADD https://127.0.0.1:1/x.git#main /x\n");
+    held_to(&file, pin).fails_with(&["the policy denies git://127.0.0.1:1/x.git#main"]);
+    let wrong = held_to(&base, "[[sources]]\nmatch = \"*\"\nsigned = \"k\"\n");
+    assert_eq!(wrong.status, Some(2));
+    assert!(wrong.stderr.contains("unknown field"), "{}", wrong.stderr);
+}
+
+#[test]
+fn base_images_must_be_signed_where_the_policy_says() {
+    let space = Space::new();
+    let registry = Script::python(REGISTRY);
+    let ((key, public), (_, other)) = (keys(&space, "mine"), keys(&space, "other"));
+    let (base, _) = signed(&space, &registry, &key);
+    let plain = format!("127.0.0.1:{}/plain:2", registry.port());
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo plain > /plain\n"),
+    );
+    let _pushed = space.build(&["--push", "-t", &plain]).ok();
+    let policy = space.path("policy.toml");
+    let build = |base: &str, key: &str, kind: &str| {
+        space.write("Dockerfile", format!("FROM {base}\nRUN echo 1 > /one\n"));
+        let rule = format!(
+            "[[sources]]\nmatch = \"docker-image://*\"\nsigned-by = \"{key}\"\nattestations = [\"{kind}\"]\n"
+        );
+        std::fs::write(&policy, rule).unwrap();
+        space.build(&["--policy", &policy.display().to_string()])
+    };
+    let _first = build(&base, &public, "sbom").ok();
+    let _again = build(&base, &public, "sbom").ok();
+    build(&base, &public, "cyclonedx").fails_with(&["its cyclonedx must be signed by"]);
+    build(&base, &other, "sbom").fails_with(&[
+        "must be signed by",
+        "not made by this key",
+        "Dockerfile:1",
+    ]);
+    build(&plain, &public, "sbom").fails_with(&["it must be signed by"]);
+    build(BUSYBOX, &public, "sbom").fails_with(&["the policy denies"]);
+}
+
+#[test]
+fn policies_try_themselves() {
+    let space = Space::new();
+    let policy = space.path("policy.toml");
+    let rules = "unmatched-sources = \"deny\"\n[[sources]]\nmatch = \"docker-image://docker.io/library/*\"\n";
+    let test = |more: &str, args: &[&str]| {
+        std::fs::write(&policy, format!("{rules}{more}")).unwrap();
+        let policy = policy.display().to_string();
+        space.kiln(&[&["policy", "test", &policy], args].concat())
+    };
+    let said = test("", &["busybox", "https://example.com/x"]);
+    said.fails_with(&["the policy denies 1 source"]);
+    assert_eq!(
+        said.stdout,
+        "allowed  docker-image://docker.io/library/busybox:latest\ndenied   https://example.com/x: no rule allows it\n"
+    );
+    let good = "[[tests]]\nsource = \"busybox\"\nexpect = \"allow\"\n";
+    assert_eq!(test(good, &[]).ok().stdout, "1 of 1 tests passed\n");
+    let bad = "[[tests]]\nsource = \"docker-image://quay.io/x\"\nexpect = \"allow\"\n";
+    let failed = test(&format!("{good}{bad}"), &[]);
+    failed.fails_with(&["1 test of the policy failed"]);
+    assert!(
+        failed.stdout.contains("1 of 2 tests passed"),
+        "{}",
+        failed.stdout
+    );
+}

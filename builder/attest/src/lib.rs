@@ -33,5 +33,5 @@ pub use error::AttestError;
 pub use inventory::{FoundPackage, Inventory, Layer};
 pub use key::{PublicKey, SigningKey};
 pub use package::{Distribution, Ecosystem, Package};
-pub use rule::PackageRules;
+pub use rule::{PackageRules, matches_wildcard};
 pub use statement::{Artifact, STATEMENT_MEDIA_TYPE, Statement, image_purl};

@@ -38,7 +38,7 @@ impl PackageRules {
 
     fn broken_by(&self, found: &FoundPackage) -> Option<String> {
         let mut packages = self.packages.iter();
-        if let Some(pattern) = packages.find(|pattern| matches(pattern, &found.purl)) {
+        if let Some(pattern) = packages.find(|pattern| matches_wildcard(pattern, &found.purl)) {
             return Some(pattern.clone());
         }
         let license = found.package.license.as_deref()?;
@@ -52,7 +52,10 @@ impl PackageRules {
         };
         expression.evaluate(|request| {
             let name = request.license.to_string();
-            !self.licenses.iter().any(|pattern| matches(pattern, &name))
+            !self
+                .licenses
+                .iter()
+                .any(|pattern| matches_wildcard(pattern, &name))
         })
     }
 }
@@ -71,7 +74,8 @@ fn origin(subject: &Subject, found: &FoundPackage) -> String {
 }
 
 /// Whether a text fits a pattern in which `*` stands for anything.
-fn matches(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn matches_wildcard(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {
@@ -111,7 +115,7 @@ mod tests {
             ("a*a", "a", false),
         ];
         for (pattern, text, want) in cases {
-            assert_eq!(matches(pattern, text), want, "{pattern} {text}");
+            assert_eq!(matches_wildcard(pattern, text), want, "{pattern} {text}");
         }
     }
 

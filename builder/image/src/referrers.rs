@@ -18,6 +18,8 @@ use crate::{ImageError, PushImage, Reference};
 
 /// Lists are followed over so many pages.
 const MAX_PAGES: usize = 100;
+/// No manifest has more referrers; a list that never ends must.
+const MAX_REFERRERS: usize = 10_000;
 
 /// A manifest that refers to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +162,9 @@ impl Client {
                 ));
             };
             all.extend(list.manifests);
+            if all.len() > MAX_REFERRERS {
+                return Err(broken(repository, "its list of referrers has no end"));
+            }
             let Some(next) = next else { break };
             ask.url = next;
         }

@@ -205,5 +205,7 @@ pub(crate) fn next_page(answer: &Response) -> Option<String> {
         .split(',')
         .find(|link| link.contains("rel=\"next\""))?;
     let (path, _) = next.trim().strip_prefix('<')?.split_once('>')?;
-    answer.url().join(path).ok().map(String::from)
+    let next = answer.url().join(path).ok()?;
+    // Credentials go with it, so it must be the same server.
+    (next.origin() == answer.url().origin()).then(|| next.into())
 }

@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::Error;
 
+/// More signatures than this of one manifest are not looked at.
+const MAX_BUNDLES: usize = 500;
+
 /// A signed statement that holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
@@ -15,6 +18,26 @@ pub struct Verified {
     pub digest: BlobDigest,
     /// What it says.
     pub statement: Statement,
+}
+
+impl Verified {
+    /// Whether it is of a kind: `provenance`, `sbom`, `spdx`, `cyclonedx`, `signature`, or the type
+    /// of a predicate.
+    #[must_use]
+    pub fn is_of(&self, kind: &str) -> bool {
+        const SPDX: &str = "https://spdx.dev/Document";
+        const CYCLONEDX: &str = "https://cyclonedx.org/bom";
+        let own = &self.statement.predicate_type;
+        let starts: &[&str] = match kind {
+            "provenance" => &["https://slsa.dev/provenance/"],
+            "sbom" => &[SPDX, CYCLONEDX],
+            "spdx" => &[SPDX],
+            "cyclonedx" => &[CYCLONEDX],
+            "signature" => &["https://sigstore.dev/cosign/sign/"],
+            other => return own == other,
+        };
+        starts.iter().any(|start| own.starts_with(start))
+    }
 }
 
 /// The layers of a manifest, as much of it as is needed.
@@ -69,6 +92,9 @@ fn bundles(
     for referrer in client.referrers(image, subject)? {
         if !referrer.artifact_type.as_deref().is_some_and(is_bundle) {
             continue;
+        }
+        if found.len() == MAX_BUNDLES {
+            break;
         }
         found.push(bundle(client, image, &referrer.digest));
     }

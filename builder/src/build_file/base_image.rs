@@ -12,8 +12,9 @@ use kiln_graph::{BlobDigest, ImageConfig, ImageSource, Location};
 use kiln_image::{ImageError, Resolved};
 
 use crate::context::Given;
+use crate::image::source_guard::SourceGuard;
 use crate::lock::{Locker, is_mutable};
-use crate::{Assume, Error, Pull};
+use crate::{Assume, Error, Pull, SourceRules};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
@@ -23,6 +24,8 @@ pub(crate) struct BaseImages<'a> {
     pub(crate) assume: Assume,
     pub(crate) locker: &'a Locker,
     pub(crate) given: &'a Given,
+    /// What may be used.
+    pub(crate) rules: &'a SourceRules,
     /// Is told of what is odd in them.
     pub(crate) events: Arc<dyn EventSink>,
 }
@@ -114,6 +117,8 @@ impl BaseImages<'_> {
             return Err(Error::NotGiven { name, location });
         }
         let locked = self.locker.image(&request.name);
+        let guard = self.guard();
+        let wanted = guard.image(&request.name, locked.is_some(), location.as_ref())?;
         if locked.is_none() && self.locker.is_required() && is_mutable(&request.name) {
             let what = format!("the image {}", request.name);
             return Err(Error::NotLocked { what, location });
@@ -123,6 +128,11 @@ impl BaseImages<'_> {
             source: Box::new(source),
             location: location.clone(),
         })?;
+        if let Some(wanted) = wanted {
+            let digest = found.named.unwrap_or(found.manifest);
+            let (name, platform) = (&request.name, &request.platform);
+            guard.signature(name, &digest, platform, &wanted, location.as_ref())?;
+        }
         if let (None, Some(named)) = (locked, found.named) {
             self.locker.note_image(&request.name, named);
         }
@@ -140,6 +150,14 @@ impl BaseImages<'_> {
             config,
             is_known: true,
         })
+    }
+
+    pub(crate) fn guard(&self) -> SourceGuard<'_> {
+        SourceGuard {
+            engine: self.engine,
+            rules: self.rules,
+            events: &*self.events,
+        }
     }
 
     /// The configuration, as far as it can be used.
@@ -213,6 +231,7 @@ pub fn compile_dockerfile(
         assume: Assume::Nothing,
         locker: &Locker::default(),
         given: &Given::default(),
+        rules: &SourceRules::default(),
         events: Arc::new(|_| {}),
     };
     base.compile(file, options, images)

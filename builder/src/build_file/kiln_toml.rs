@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_engine::{Engine, Request, Solved};
+use kiln_engine::{Engine, Event, Request, Solved};
 use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
 use kiln_frontend_toml::{
     self as toml_frontend, BuildFile, Included, NamedContext, ValueRequest, ValueSteps, ValueTable,
@@ -14,6 +14,7 @@ use kiln_graph::ImageTable;
 
 use super::base_image::BaseImages;
 use crate::context::Fetcher;
+use crate::image::source_guard::SourceGuard;
 use crate::{Assume, DockerfileRequest, Error, PathRule, Policy, Texts};
 
 /// What a kiln.toml says.
@@ -120,8 +121,12 @@ pub(crate) fn images(
     Ok(names.map(|name| Some(name.to_owned())).collect())
 }
 
+/// Where nobody listens.
+const NO_EVENTS: fn(Event) = |_| {};
+
 /// Reads included files.
 struct Includes<'a> {
+    guard: SourceGuard<'a>,
     fetcher: Fetcher<'a>,
     context: &'a Path,
     /// The repositories that were fetched.
@@ -131,6 +136,11 @@ struct Includes<'a> {
 impl<'a> Includes<'a> {
     fn new(engine: &'a Engine, request: &'a DockerfileRequest, context: &'a Path) -> Self {
         Self {
+            guard: SourceGuard {
+                engine,
+                rules: &request.source_rules,
+                events: request.events.as_deref().unwrap_or(&NO_EVENTS),
+            },
             fetcher: Fetcher::new(engine, request),
             context,
             kept: RefCell::default(),
@@ -145,6 +155,8 @@ impl<'a> Includes<'a> {
                 commit,
                 path,
             } => {
+                let allowed = self.guard.commit(remote, commit);
+                allowed.map_err(|error| error.to_string())?;
                 let fetched = self.fetcher.commit(remote, commit);
                 let (solved, folder) = fetched.map_err(|error| error.to_string())?;
                 self.kept.borrow_mut().push(Arc::new(solved));
@@ -189,6 +201,7 @@ fn values(
         configure(&mut build)?;
     }
     base.locker.settle(base.engine, &mut build)?;
+    base.guard().build(&build.build, &build.pins)?;
     let solved = base.engine.solve(build)?;
     for (wanted, step) in steps.wanted {
         let written = solved.written(step).unwrap_or_default().to_owned();

@@ -2,6 +2,9 @@
 
 mod expire;
 mod policy;
+pub(crate) mod source_guard;
+mod source_rule;
 
 pub use expire::{ExpireRules, Expired, expire};
-pub use policy::Policy;
+pub use policy::{Policy, PolicyTest};
+pub use source_rule::{RequiredSignature, SourceName, SourceRules};

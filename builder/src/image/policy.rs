@@ -10,6 +10,8 @@
 //! forbid-packages = ["pkg:npm/left-pad@*"]  # packages by their URLs; * is anything
 //! forbid-licenses = ["AGPL-*"]              # unless another licence can be chosen
 //! ```
+//!
+//! Rules about sources are in [`super::source_rule`].
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,6 +22,7 @@ use kiln_graph::pattern::matches_deep;
 use kiln_graph::{Node, Target};
 use serde::Deserialize;
 
+use super::source_rule::{Decision, SourceName, SourceRule, SourceRules};
 use crate::{Error, Isolation, IsolationChoice};
 
 /// What images must keep to.
@@ -43,6 +46,39 @@ pub struct Policy {
     forbid_packages: Vec<String>,
     #[serde(default)]
     forbid_licenses: Vec<String>,
+    #[serde(default)]
+    sources: Vec<SourceRule>,
+    #[serde(default)]
+    unmatched_sources: Decision,
+    #[serde(default)]
+    tests: Vec<PolicyTest>,
+    /// The rules about sources, with the paths of keys.
+    #[serde(skip)]
+    source_rules: SourceRules,
+}
+
+/// A case that a policy gives itself: `[[tests]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PolicyTest {
+    source: String,
+    expect: Decision,
+    /// Whether the source is taken to be in the lock.
+    #[serde(default)]
+    pinned: bool,
+}
+
+impl PolicyTest {
+    /// What is wrong, in words; nothing when the policy decides as expected.
+    #[must_use]
+    pub fn failure(&self, rules: &SourceRules) -> Option<String> {
+        let source = SourceName::parse(&self.source, self.pinned);
+        match (rules.check(&source), self.expect) {
+            (Ok(_), Decision::Deny) => Some(format!("{source} is allowed, and should be denied")),
+            (Err(rule), Decision::Allow) => Some(format!("{source} should be allowed, but {rule}")),
+            _ => None,
+        }
+    }
 }
 
 impl Policy {
@@ -56,7 +92,24 @@ impl Policy {
             source,
         })?;
         let wrong = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
-        toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+        let mut policy: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let rules = std::mem::take(&mut policy.sources);
+        let rules = SourceRules::new(rules, policy.unmatched_sources, policy.warn, directory);
+        policy.source_rules = rules.map_err(wrong)?;
+        Ok(policy)
+    }
+
+    /// The rules about what builds take from elsewhere.
+    #[must_use]
+    pub fn sources(&self) -> &SourceRules {
+        &self.source_rules
+    }
+
+    /// The cases that the policy gives itself.
+    #[must_use]
+    pub fn tests(&self) -> &[PolicyTest] {
+        &self.tests
     }
 
     /// The isolation that steps are to have, when the user chose this one.
@@ -148,9 +201,7 @@ impl From<kiln_frontend_toml::Policy> for Policy {
             max_layer_size: policy.max_layer_size,
             max_duplicates: policy.max_duplicates,
             forbid: policy.forbid,
-            min_isolation: None,
-            forbid_packages: Vec::new(),
-            forbid_licenses: Vec::new(),
+            ..Self::default()
         }
     }
 }

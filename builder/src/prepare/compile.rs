@@ -9,7 +9,7 @@ use crate::build_file::base_image::BaseImages;
 use crate::build_file::{Texts, kiln_toml};
 use crate::context::Given;
 use crate::lock::Locker;
-use crate::{DockerfileRequest, Error};
+use crate::{Assume, DockerfileRequest, Error};
 
 impl Opened {
     /// Looks for what is wrong with a Dockerfile.
@@ -27,6 +27,7 @@ impl Opened {
         let given = Given::of(request);
         let images = BaseImages {
             given: &given,
+            rules: &request.source_rules,
             events: request.events(),
             engine,
             pull: request.pull,
@@ -57,6 +58,7 @@ impl Opened {
         let given = Given::of(request);
         let images = BaseImages {
             given: &given,
+            rules: &request.source_rules,
             events: request.events(),
             engine,
             pull: request.pull,
@@ -71,6 +73,10 @@ impl Opened {
         match locker.settle(engine, &mut build) {
             Ok(()) => prepared.pins = build.pins,
             Err(error) => return Err(Box::new((error, prepared.texts))),
+        }
+        if request.assume_images == Assume::Nothing {
+            let allowed = images.guard().build(&build.build, &prepared.pins);
+            allowed.map_err(|error| Box::new((error, prepared.texts.clone())))?;
         }
         Ok(prepared)
     }

@@ -8,7 +8,7 @@ use kiln_engine::{EventSink, Request, SecretProvider};
 use kiln_frontend_dockerfile::Options;
 use kiln_graph::Entitlements;
 
-use crate::{ContextFrom, Error};
+use crate::{ContextFrom, Error, SourceRules};
 
 /// A Dockerfile to be built.
 #[derive(Clone, Default)]
@@ -36,6 +36,8 @@ pub struct DockerfileRequest {
     pub events: Option<Arc<dyn EventSink>>,
     /// What `kiln.lock` is for.
     pub locking: Locking,
+    /// What the build file may take from elsewhere.
+    pub source_rules: Arc<SourceRules>,
     /// Prepares the builds of steps that run while the file is read, for what they write: gives
     /// them secrets, say.
     pub configure: Option<Arc<Configure>>,

@@ -144,6 +144,9 @@ fn attempt(
     request.events = Some(events.clone());
     request.configure = Some(configure.clone());
     request.secrets = Some(plan.secrets.clone());
+    if let Some(policy) = plan.policies.first() {
+        request.source_rules = Arc::new(policy.sources().clone());
+    }
     if let Some(call) = call {
         return super::call::answer(call, engine, request);
     }

@@ -14,7 +14,10 @@ const COMMANDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("Write build files", &["init", "convert", "fmt", "schema"]),
-    ("Images and registries", &["image", "registry", "verify"]),
+    (
+        "Images and registries",
+        &["image", "registry", "verify", "policy"],
+    ),
     ("The store", &["du", "prune", "volume", "fsck"]),
     ("This machine", &["doctor", "completions", "man"]),
 ];

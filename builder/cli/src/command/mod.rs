@@ -29,6 +29,7 @@ mod man;
 mod output;
 mod panic;
 mod past;
+mod policy;
 #[cfg(test)]
 mod reference;
 mod registry;
@@ -91,6 +92,9 @@ enum Command {
     /// Work with what lies in registries
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
+    /// Try a policy
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Verify the signatures and signed attestations of an image in a registry
     Verify(verify::VerifyArgs),
     /// Look for damage in the store
@@ -223,6 +227,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Image(command) => image::run(&command),
         Command::Volume(command) => volume::run(&command),
         Command::Registry(command) => registry::run(&command),
+        Command::Policy(command) => policy::run(&command),
         Command::Verify(args) => verify::run(&args),
         Command::Fsck { repair } => storage::fsck(repair),
         Command::Du { builds: true } => storage::du_by_build(),

@@ -182,6 +182,7 @@ impl SourceArgs {
             secrets: None,
             events: None,
             configure: None,
+            source_rules: std::sync::Arc::default(),
             locking: match (self.locked, self.no_lock) {
                 (true, _) => Locking::Required,
                 (_, true) => Locking::Off,

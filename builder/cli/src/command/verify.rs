@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kiln::{Error, Verified, verify_image};
+use kiln::{Error, verify_image};
 use kiln_attest::PublicKey;
 use kiln_graph::Platform;
 use kiln_image::{ImageError, Reference};
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
     let wanted = &args.attestations;
     let missing = wanted
         .iter()
-        .find(|wanted| !verified.iter().any(|one| is_of(one, wanted)));
+        .find(|wanted| !verified.iter().any(|one| one.is_of(wanted)));
     if verified.is_empty() || missing.is_some() {
         for reason in &refused {
             say(&format!("ignored: {reason}"));
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
     }
     let shown = verified
         .iter()
-        .filter(|one| wanted.is_empty() || wanted.iter().any(|wanted| is_of(one, wanted)));
+        .filter(|one| wanted.is_empty() || wanted.iter().any(|wanted| one.is_of(wanted)));
     if args.json {
         let statements: Vec<_> = shown.map(|one| &one.statement).collect();
         print(&format!("{:#}\n", serde_json::json!(statements)));
@@ -67,22 +67,6 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
         ));
     }
     Ok(())
-}
-
-/// Whether a statement is of a kind: by a short name, or the type of its predicate.
-fn is_of(one: &Verified, kind: &str) -> bool {
-    const SPDX: &str = "https://spdx.dev/Document";
-    const CYCLONEDX: &str = "https://cyclonedx.org/bom";
-    let starts: &[&str] = match kind {
-        "provenance" => &["https://slsa.dev/provenance/"],
-        "sbom" => &[SPDX, CYCLONEDX],
-        "spdx" => &[SPDX],
-        "cyclonedx" => &[CYCLONEDX],
-        "signature" => &["https://sigstore.dev/cosign/sign/"],
-        other => return one.statement.predicate_type == other,
-    };
-    let own = &one.statement.predicate_type;
-    starts.iter().any(|start| own.starts_with(start))
 }
 
 fn read_key(place: &str) -> Result<PublicKey, Error> {

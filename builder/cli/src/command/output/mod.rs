@@ -6,8 +6,8 @@ mod spec;
 use std::path::Path;
 
 use kiln_engine::{
-    EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning, write_folder,
-    write_root_tar,
+    Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
+    write_folder, write_root_tar,
 };
 use kiln_graph::{Node, Platform, Target, Timestamp};
 use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
@@ -91,7 +91,16 @@ pub(crate) fn write(
 ) -> Result<Written, Error> {
     let mut written = Written::default();
     for output in wanted.outputs {
-        let own = output.options(wanted.options);
+        let mut own = output.options(wanted.options);
+        let attest = wanted.attester.options;
+        if own.docker_types && output.takes(attest) && output.has_index(attest) {
+            // As BuildKit does: Docker's lists know no attestations.
+            let message = "the image has OCI's media types, for its attestations are beside it";
+            events.event(Event::Warning {
+                message: message.to_owned(),
+            });
+            own.docker_types = false;
+        }
         if output.wants_image() {
             written.images = make(solved, &own, events)?;
         }

@@ -1,0 +1,176 @@
+//! Holds what a build takes from elsewhere to the rules of a policy, before it is fetched.
+
+use kiln_attest::PublicKey;
+use kiln_engine::{Engine, Event, EventSink, Pins};
+use kiln_graph::encode::Encoder;
+use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId};
+use kiln_image::{ImageName, Reference};
+
+use super::source_rule::{RequiredSignature, SourceName, SourceRules};
+use crate::attest::verify_image;
+use crate::lock::is_commit;
+use crate::{Error, Verified};
+
+/// Bumped when signatures are checked in another way: what was found before counts no more.
+const VERIFY_VERSION: u32 = 1;
+
+/// Checks sources.
+#[derive(Clone, Copy)]
+pub(crate) struct SourceGuard<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) rules: &'a SourceRules,
+    /// Is told what a policy that only warns would deny.
+    pub(crate) events: &'a dyn EventSink,
+}
+
+impl<'a> SourceGuard<'a> {
+    /// Whether an image may be used at all, and the signature it must have.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(crate) fn image(
+        &self,
+        name: &str,
+        is_locked: bool,
+        location: Option<&Location>,
+    ) -> Result<Option<RequiredSignature<'a>>, Error> {
+        self.check(&SourceName::image(name, is_locked), location)
+    }
+
+    /// Whether an image has a signature that it must have.
+    ///
+    /// # Errors
+    /// When it hasn't, or nobody can say.
+    pub(crate) fn signature(
+        &self,
+        name: &str,
+        digest: &BlobDigest,
+        platform: &Platform,
+        wanted: &RequiredSignature<'_>,
+        location: Option<&Location>,
+    ) -> Result<(), Error> {
+        let source = SourceName::image(name, true);
+        let denied = |rule: String| self.denied(&source, rule, location);
+        let text = std::fs::read_to_string(wanted.key).map_err(|source| Error::File {
+            what: format!("cannot read the key {}", wanted.key.display()),
+            source,
+        })?;
+        let memo = memo_key(digest, &text, wanted);
+        let store = self.engine.store();
+        if store.memo::<bool>("verified", &memo)? == Some(true) {
+            return Ok(());
+        }
+        let key = PublicKey::read(&text)?;
+        let Ok(ImageName::Registry(reference)) = name.parse::<ImageName>() else {
+            return denied("it is in no registry that could have its signature".to_owned());
+        };
+        let pinned = Reference {
+            digest: Some(*digest),
+            ..reference
+        };
+        let (verified, refused) = match verify_image(self.engine.client(), &pinned, platform, &key)
+        {
+            Ok(found) => found,
+            Err(error) => return denied(format!("its signatures can't be had: {error}")),
+        };
+        if let Some(missing) = missing(&verified, wanted.attestations) {
+            let by = wanted.key.display();
+            let refused = refused.first().map(|reason| format!(" ({reason})"));
+            let refused = refused.unwrap_or_default();
+            return denied(format!("{missing} must be signed by {by}{refused}"));
+        }
+        store.put_memo("verified", &memo, &true)?;
+        Ok(())
+    }
+
+    /// Whether what the steps of a build fetch by git and HTTP may be used.
+    ///
+    /// # Errors
+    /// When something may not.
+    pub(crate) fn build(&self, build: &Build, pins: &Pins) -> Result<(), Error> {
+        if self.rules.is_empty() {
+            return Ok(());
+        }
+        let roots: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
+        for id in build.graph.needed_for(&roots) {
+            let step = build.graph.step(id);
+            let source = match &step.op {
+                Op::Git(git) => {
+                    let is_pinned = is_commit(&git.reference)
+                        || git.checksum.is_some()
+                        || pins.git.contains_key(&Pins::git_key(git));
+                    SourceName::git(&git.remote, &git.reference, is_pinned)
+                }
+                Op::Http(http) => {
+                    let is_pinned =
+                        http.checksum.is_some() || pins.http.contains_key(&Pins::http_key(http));
+                    SourceName::http(&http.url, is_pinned)
+                }
+                _ => continue,
+            };
+            let _none = self.check(&source, step.location.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a commit of a repository may be used.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(crate) fn commit(&self, remote: &str, commit: &str) -> Result<(), Error> {
+        self.check(&SourceName::git(remote, commit, true), None)
+            .map(|_| ())
+    }
+
+    fn check(
+        &self,
+        source: &SourceName,
+        location: Option<&Location>,
+    ) -> Result<Option<RequiredSignature<'a>>, Error> {
+        match self.rules.check(source) {
+            Ok(wanted) => Ok(wanted),
+            Err(rule) => self.denied(source, rule, location).map(|()| None),
+        }
+    }
+
+    /// An error, or a warning when that is all the policy does.
+    fn denied(
+        &self,
+        source: &SourceName,
+        rule: String,
+        location: Option<&Location>,
+    ) -> Result<(), Error> {
+        let error = Error::SourceDenied {
+            source_name: source.to_string(),
+            rule,
+            location: location.cloned(),
+        };
+        if self.rules.only_warns() {
+            let message = error.to_string();
+            self.events.event(Event::Warning { message });
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
+/// What is wanted and not among what was verified.
+fn missing(verified: &[Verified], wanted: &[String]) -> Option<String> {
+    if verified.is_empty() {
+        return Some("it".to_owned());
+    }
+    let has = |kind: &&String| verified.iter().any(|one| one.is_of(kind));
+    wanted
+        .iter()
+        .find(|kind| !has(kind))
+        .map(|kind| format!("its {kind}"))
+}
+
+fn memo_key(digest: &BlobDigest, key: &str, wanted: &RequiredSignature<'_>) -> Digest {
+    let mut out = Encoder::new("kiln-verified", VERIFY_VERSION);
+    out.blob(digest).str(key);
+    out.seq(wanted.attestations, |out, kind| {
+        out.str(kind);
+    });
+    out.finish()
+}
