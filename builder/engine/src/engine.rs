@@ -7,6 +7,15 @@ use std::sync::Arc;
 use kiln_attest::Inventory;
 use kiln_attest::sbom::Subject;
 use kiln_cache::{Session, Store};
+use kiln_execute::{
+    EngineError, GitResolver, Moment, Pin, Snapshotter, VolumeTransfer, check_configurations,
+    export_volume, failed_tree, import_volume, interact, known_checksum, now, state_at,
+    surroundings,
+};
+use kiln_export::{
+    Difference, Exports, ImageReport, IndexMerger, MergedIndex, OutputEntry, Rebase, diff_images,
+    extract, find_image, image_packages, inspect_image, rebase,
+};
 use kiln_graph::{ImagePath, Op, Platform, StepId};
 use kiln_image::{Client, Reference, Resolved};
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
@@ -16,22 +25,6 @@ use kiln_solve::{
     check_entitlements,
 };
 
-use crate::EngineError;
-use crate::execute::run::leak::check_configurations;
-use crate::execute::snapshotter::Snapshotter;
-use crate::execute::source::pin::Pin;
-use crate::execute::source::{Git, known_download};
-use crate::execute::state::{self, Moment};
-use crate::execute::volume::transfer::{self, VolumeTransfer};
-use crate::execute::{clock, shell};
-use crate::export::extract::extract;
-use crate::export::index::{IndexMerger, MergedIndex};
-use crate::export::inspect::{self, Difference, ImageReport};
-use crate::export::inventory::image_packages;
-use crate::export::load;
-use crate::export::output::OutputEntry;
-use crate::export::rebase::{Rebase, rebase};
-use crate::export::shared_cache::Exports;
 use crate::machine::Machine;
 use crate::request::Request;
 use crate::solved::Solved;
@@ -99,7 +92,7 @@ impl Engine {
     /// # Errors
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
-        let started = clock::now();
+        let started = now();
         let roots = request.build.targets.iter().map(|target| target.root);
         let targets: Vec<StepId> = roots.collect();
         let mut request = request;
@@ -173,19 +166,17 @@ impl Engine {
         let about = request.build.graph.step(step);
         match &about.op {
             Op::Git(source) => {
-                let git = Git {
-                    step: about,
-                    source,
+                let git = GitResolver {
+                    store: self.store(),
                     sandbox: &self.sandbox,
-                    cancel: &request.cancel,
                     options: &request.git_options(),
                 };
-                git.resolve().map(|(commit, _)| Some(Pin::Commit(commit)))
+                let commit = git.commit(about, source, &request.cancel)?;
+                Ok(Some(Pin::Commit(commit)))
             }
             Op::Http(source) => {
                 _ = self.run(request, &[step])?;
-                let known = known_download(self.store(), source)?;
-                Ok(known.and_then(|known| known.sum).map(Pin::Checksum))
+                Ok(known_checksum(self.store(), source)?.map(Pin::Checksum))
             }
             _ => Ok(None),
         }
@@ -229,7 +220,7 @@ impl Engine {
     /// When the store can't be read.
     pub fn has_failed_state(&self, request: &Request, step: StepId) -> Result<bool, EngineError> {
         let graph = &request.build.graph;
-        Ok(state::failed_tree(self.store(), graph, step)?.is_some())
+        Ok(failed_tree(self.store(), graph, step)?.is_some())
     }
 
     /// Runs a shell on a terminal in a state of a step, with the step's mounts, variables, user
@@ -255,7 +246,7 @@ impl Engine {
         let inputs: Vec<StepResult> = inputs
             .filter_map(|input| results.get(input).cloned())
             .collect();
-        let root = state::at(&ran.trees, graph, step, moment, results)?;
+        let root = state_at(&ran.trees, graph, step, moment, results)?;
         // What the machine refuses is found before the terminal is given away.
         _ = self.try_overlay();
         let mut machine = self.machine(request);
@@ -269,9 +260,9 @@ impl Engine {
             events: &*request.events,
             cancel: &request.cancel,
         };
-        let exec = shell::surroundings(graph, step);
+        let exec = surroundings(graph, step);
         let (executor, trees) = (machine.command_executor(), &machine.trees);
-        shell::interact(&executor, trees, &self.sandbox, &job, exec, &root, terminal)
+        interact(&executor, trees, &self.sandbox, &job, exec, &root, terminal)
     }
 
     /// The same as [`Solved::files_at`] for some steps of a build that failed. Steps that have run
@@ -299,7 +290,7 @@ impl Engine {
         let ran = self.run(&request, &targets)?;
         let files = wanted.iter().map(|(step, moment, path)| {
             let results = &ran.solution.results;
-            let state = state::at(&ran.trees, graph, *step, *moment, results)?;
+            let state = state_at(&ran.trees, graph, *step, *moment, results)?;
             extract(&ran.trees, &state, path, &*request.events)
         });
         files.collect()
@@ -334,7 +325,7 @@ impl Engine {
         name: &str,
         platform: &Platform,
     ) -> Result<Option<Resolved>, EngineError> {
-        load::stored_image(self.store(), name, platform)
+        kiln_export::stored_image(self.store(), name, platform)
     }
 
     /// Brings an image into the store under a name: its layers, and a manifest.
@@ -348,7 +339,7 @@ impl Engine {
         name: &Reference,
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
-        load::load(&self.trees, image, platform, name, events)
+        kiln_export::load(&self.trees, image, platform, name, events)
     }
 
     /// An image of the store, else of wherever its name says.
@@ -356,7 +347,7 @@ impl Engine {
     /// # Errors
     /// When it can't be had.
     pub fn find_image(&self, name: &str, platform: &Platform) -> Result<Resolved, EngineError> {
-        inspect::find_image(&self.trees, name, platform)
+        find_image(&self.trees, name, platform)
     }
 
     /// What each layer of an image holds.
@@ -369,7 +360,7 @@ impl Engine {
         platform: &Platform,
         events: &dyn EventSink,
     ) -> Result<ImageReport, EngineError> {
-        inspect::inspect_image(&self.trees, name, platform, events)
+        inspect_image(&self.trees, name, platform, events)
     }
 
     /// The packages of an image in the store, a registry or an archive, and what they are told with.
@@ -396,7 +387,7 @@ impl Engine {
         platform: &Platform,
         events: &dyn EventSink,
     ) -> Result<Vec<Difference>, EngineError> {
-        inspect::diff_images(&self.trees, before, after, platform, events)
+        diff_images(&self.trees, before, after, platform, events)
     }
 
     /// Puts an image's own layers onto another base, and tags the result.
@@ -466,7 +457,7 @@ impl Engine {
         remote: &dyn Remote,
         signer: Option<&CacheSigner>,
     ) -> Result<VolumeTransfer, EngineError> {
-        transfer::export(self.store(), name, theirs, remote, signer)
+        export_volume(self.store(), name, theirs, remote, signer)
     }
 
     /// Replaces a volume by the one of a remote; `None` when the remote has none of this name.
@@ -479,6 +470,6 @@ impl Engine {
         name: &str,
         source: &CacheSource,
     ) -> Result<Option<VolumeTransfer>, EngineError> {
-        transfer::import(&self.trees, name, name, source)
+        import_volume(&self.trees, name, name, source)
     }
 }

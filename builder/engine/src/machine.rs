@@ -1,19 +1,14 @@
 //! One build on this machine: everything that the solver works with, put together.
 
+use kiln_execute::{
+    CommandExecutor, CommandOptions, ContentReader, ContextResolver, EngineError, FileExecutor,
+    GitOptions, GitResolver, HttpResolver, LocalSources, Records, SharedSources, Snapshotter,
+    VolumeFinder,
+};
+use kiln_export::Exports;
 use kiln_graph::StepId;
 use kiln_sandbox::{Sandbox, Selection};
 
-use crate::EngineError;
-use crate::execute::contents::ContentReader;
-use crate::execute::files::step::FileExecutor;
-use crate::execute::records::Records;
-use crate::execute::run::{CommandExecutor, CommandOptions};
-use crate::execute::shared::SharedSources;
-use crate::execute::snapshotter::Snapshotter;
-use crate::execute::source::context::ContextResolver;
-use crate::execute::source::{GitOptions, GitResolver, HttpResolver, LocalSources};
-use crate::execute::volume::VolumeFinder;
-use crate::export::shared_cache::Exports;
 use crate::request::Request;
 
 use kiln_graph::{Step, StepKey};

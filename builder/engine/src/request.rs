@@ -4,16 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kiln_execute::{CommandOptions, DefaultNetwork, GitOptions, NoSecrets, Pins, SecretProvider};
+use kiln_export::CacheTarget;
 use kiln_graph::{Build, Entitlements, StepId};
 use kiln_share::CacheSource;
 use kiln_solve::{Cancel, EventSink, SolveOptions};
-
-use crate::execute::run::CommandOptions;
-use crate::execute::run::network::DefaultNetwork;
-use crate::execute::secret::{NoSecrets, SecretProvider};
-use crate::execute::source::GitOptions;
-use crate::execute::source::pin::Pins;
-use crate::export::shared_cache::CacheTarget;
 
 /// A build to be solved.
 #[derive(Clone)]

@@ -8,24 +8,15 @@ use kiln_attest::artifact::Artifact;
 use kiln_attest::provenance::{Dependency, Given};
 use kiln_attest::sbom::Subject;
 use kiln_cache::Session;
+use kiln_execute::{DefaultNetwork, EngineError, Snapshotter, keyed_volume};
+use kiln_export::{
+    Built, Exported, Exports, Image, ImageOptions, OutputEntry, Shipper, Unreproducible, assemble,
+    compare, extract, files_of, packages,
+};
 use kiln_graph::{BlobDigest, Build, CacheMount, ImagePath, StepId, Target, Timestamp};
 use kiln_image::{ArchiveImage, Client, Descriptor, Reference};
 use kiln_sandbox::Selection;
 use kiln_solve::{EventSink, LayerRef, Outcome, Snapshot, Solution};
-
-use crate::EngineError;
-use crate::execute::run::network::DefaultNetwork;
-use crate::execute::snapshotter::Snapshotter;
-use crate::execute::volume::keyed_volume;
-use crate::export::assemble::{Image, assemble};
-use crate::export::built::Built;
-use crate::export::extract::extract;
-use crate::export::image_options::ImageOptions;
-use crate::export::inventory::packages;
-use crate::export::output::{OutputEntry, Shipper, files_of};
-use crate::export::reproduce::{Unreproducible, compare};
-use crate::export::shared_cache::{Exported, Exports};
-use crate::export::{attach, dependency};
 
 /// A solved build: the result of every step that was needed.
 #[derive(Debug)]
@@ -217,7 +208,7 @@ impl Solved {
     /// # Errors
     /// When it can't be stored.
     pub fn attest(&self, image: &mut Image, attestation: Artifact) -> Result<(), EngineError> {
-        attach::attest(&self.trees.store, image, attestation)
+        kiln_export::attest(&self.trees.store, image, attestation)
     }
 
     /// Sends a referrer of a manifest that a registry has. Where the registry lists no referrers, it
@@ -233,7 +224,7 @@ impl Solved {
         artifact: &Artifact,
         with_tag: bool,
     ) -> Result<bool, EngineError> {
-        attach::attach(&self.trees, to, subject, artifact, with_tag)
+        kiln_export::attach(&self.trees, to, subject, artifact, with_tag)
     }
 
     /// The packages of a target's root, and what they are told with: the image that was made of it,
@@ -255,7 +246,7 @@ impl Solved {
     /// The steps that the targets need, in the order of the graph.
     #[must_use]
     pub fn needed_steps(&self) -> Vec<StepId> {
-        dependency::needed_steps(&self.build)
+        kiln_export::needed_steps(&self.build)
     }
 
     /// The images, commits and files that the build took from elsewhere, with their digests.
@@ -263,19 +254,19 @@ impl Solved {
     /// # Errors
     /// When the store can't be read.
     pub fn dependencies(&self) -> Result<Vec<Dependency>, EngineError> {
-        dependency::dependencies(self.built())
+        kiln_export::dependencies(self.built())
     }
 
     /// The names of the local contexts that the targets need.
     #[must_use]
     pub fn contexts_used(&self) -> Vec<String> {
-        dependency::contexts_used(&self.build)
+        kiln_export::contexts_used(&self.build)
     }
 
     /// The secrets and the SSH agents that steps were given.
     #[must_use]
     pub fn given(&self) -> (Vec<Given>, Vec<Given>) {
-        dependency::given(&self.build)
+        kiln_export::given(&self.build)
     }
 
     /// Whether no command could reach anything but its inputs: neither a network, nor a volume that
@@ -288,7 +279,7 @@ impl Solved {
         network: DefaultNetwork,
         outcome: &dyn Fn(StepId) -> Option<Outcome>,
     ) -> bool {
-        dependency::is_hermetic(&self.build, &self.selection, network, outcome)
+        kiln_export::is_hermetic(&self.build, &self.selection, network, outcome)
     }
 
     fn built(&self) -> Built<'_> {

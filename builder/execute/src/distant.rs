@@ -1,0 +1,200 @@
+//! Trees of shared caches: only their manifests are fetched until a step that runs needs the files.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::{Blob, Store, Tree};
+use kiln_graph::{BlobDigest, Entry, Manifest, StepKey, TreeId};
+use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
+use kiln_share::{CacheSource, RemoteManifest, RemoteTree};
+use kiln_solve::EventSink;
+use kiln_tree::host;
+
+use crate::EngineError;
+use crate::meter::meter;
+
+/// A tree that may still be in a shared cache only.
+#[derive(Clone, Debug)]
+pub struct Distant {
+    /// The tree, as the cache names it.
+    pub tree: RemoteTree,
+    pub(crate) source: CacheSource,
+}
+
+/// The trees that one build found in shared caches.
+#[derive(Debug, Default)]
+pub struct DistantTrees(Mutex<BTreeMap<TreeId, Arc<Distant>>>);
+
+impl DistantTrees {
+    /// Notes where a tree can be had; the first place stays.
+    pub(crate) fn add(&self, tree: RemoteTree, source: &CacheSource) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(tree.tree).or_insert_with(|| {
+            let source = source.clone();
+            Arc::new(Distant { tree, source })
+        });
+    }
+
+    /// A tree that was found.
+    #[must_use]
+    pub fn get(&self, id: &TreeId) -> Option<Arc<Distant>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(id).cloned()
+    }
+}
+
+impl Distant {
+    /// See [`kiln_share::Remote::repository`].
+    #[must_use]
+    pub fn repository(&self) -> Option<String> {
+        self.source.remote().repository()
+    }
+
+    fn damaged(&self, reason: &str) -> EngineError {
+        self.source.give_up();
+        EngineError::RemoteCache {
+            remote: self.source.remote().name(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Brings what belongs to one tree here.
+pub(crate) struct Fetch<'a> {
+    pub(crate) store: &'a Store,
+    /// Whether files can be given to any owner.
+    pub(crate) gives_away: bool,
+    pub(crate) distant: &'a Distant,
+    pub(crate) events: &'a dyn EventSink,
+}
+
+impl Fetch<'_> {
+    /// The tree's manifest; its files stay there, unless it is in their layer.
+    pub(crate) fn manifest(&self) -> Result<Arc<Manifest>, EngineError> {
+        let tree = &self.distant.tree;
+        let RemoteManifest::Blob {
+            manifest,
+            manifest_size,
+        } = &tree.manifest
+        else {
+            return Ok(self.tree()?.manifest()?);
+        };
+        let blob = self.blob(manifest, *manifest_size, &|_| {})?;
+        let bytes = host::read(&blob.path).unwrap_or_default();
+        kiln_cache::manifest_file::read_of(&bytes, &tree.tree)
+            .map(Arc::new)
+            .ok_or_else(|| self.distant.damaged("its manifest is another tree's"))
+    }
+
+    /// The tree with its files, brought into the store.
+    pub(crate) fn tree(&self) -> Result<Tree, EngineError> {
+        let id = self.distant.tree.tree;
+        if let Some(tree) = self.store.tree(&id)? {
+            return Ok(tree);
+        }
+        let key = StepKey(id.0);
+        let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
+        if let Some(tree) = self.store.tree(&id)? {
+            return Ok(tree);
+        }
+        let blob = self.layer()?;
+        let staging = self.store.staging()?;
+        let options = UnpackOptions {
+            xattrs: self.store.xattrs(),
+            give_away: self.gives_away,
+            whiteouts: true,
+        };
+        let short = &self.distant.tree.layer.blob.hex()[..12];
+        let name = format!("unpack from cache {short}");
+        let meter = meter(self.store, self.events, name, Some(blob.size));
+        let unpacked = host::open(&blob.path)
+            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
+            .map_err(|error| self.distant.damaged(&error.to_string()))?;
+        let manifest = self.unpacked_manifest(&unpacked)?;
+        Ok(self.store.commit(staging, manifest)?)
+    }
+
+    /// The manifest of an unpacked layer, when it is the tree's. A tar doesn't say which times
+    /// count, and has folders that nobody spoke of.
+    fn unpacked_manifest(&self, unpacked: &Unpacked) -> Result<Manifest, EngineError> {
+        let entries = unpacked.manifest.entries().iter();
+        let (known, seen) = match &self.distant.tree.manifest {
+            RemoteManifest::Blob { .. } => {
+                let known = self.manifest()?;
+                let spoken = entries.filter_map(|entry| {
+                    let mut entry = entry.clone();
+                    entry.mtime_counts = known.get(&entry.path)?.mtime_counts;
+                    Some(entry)
+                });
+                let seen = spoken.collect::<Manifest>();
+                ((*known).clone(), seen)
+            }
+            RemoteManifest::Layer { counts } => {
+                let spoken = entries.filter(|entry| !unpacked.implied.contains(&entry.path));
+                let spoken: Vec<Entry> = spoken.cloned().collect();
+                let seen = RemoteManifest::with_counts(&spoken, counts);
+                (seen.clone(), seen)
+            }
+        };
+        match seen.id() == self.distant.tree.tree {
+            true => Ok(known),
+            false => Err(self
+                .distant
+                .damaged("its files are not what its manifest says")),
+        }
+    }
+
+    /// The blob with the tree's files.
+    pub(crate) fn layer(&self) -> Result<Blob, EngineError> {
+        let layer = &self.distant.tree.layer;
+        if let Some(blob) = self.store.blob(&layer.blob)? {
+            return Ok(blob);
+        }
+        let name = format!("pull from cache {}", &layer.blob.hex()[..12]);
+        let meter = meter(self.store, self.events, name, Some(layer.size));
+        self.blob(&layer.blob, layer.size, &|done| meter.set(done))
+    }
+
+    fn blob(
+        &self,
+        digest: &BlobDigest,
+        size: u64,
+        progress: &dyn Fn(u64),
+    ) -> Result<Blob, EngineError> {
+        if let Some(blob) = self.store.blob(digest)? {
+            return Ok(blob);
+        }
+        let mut writer = Counted {
+            inner: self.store.blob_writer()?,
+            done: 0,
+            progress,
+        };
+        let remote = self.distant.source.remote();
+        let fetched = remote.blob(digest, size, &mut writer);
+        fetched.map_err(|reason| self.distant.damaged(&reason))?;
+        let committed = writer.inner.commit(Some(*digest));
+        committed.map_err(|error| match error {
+            kiln_cache::StoreError::WrongDigest { .. } => self.distant.damaged(&error.to_string()),
+            other => other.into(),
+        })
+    }
+}
+
+struct Counted<'a> {
+    inner: kiln_cache::BlobWriter,
+    done: u64,
+    progress: &'a dyn Fn(u64),
+}
+
+impl std::io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.done += count as u64;
+        (self.progress)(self.done);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}

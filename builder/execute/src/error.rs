@@ -1,0 +1,237 @@
+//! Why a build failed, and who can mend it.
+
+use kiln_cache::StoreError;
+use kiln_graph::{Fault, ImagePath, Location, Manifest};
+use kiln_image::ImageError;
+use kiln_sandbox::SandboxError;
+use kiln_solve::{NotAllowed, StepError};
+
+use crate::files::FilesError;
+
+/// A step that ran and failed.
+#[derive(Clone, Debug)]
+pub struct StepFailure {
+    /// The step's name.
+    pub name: String,
+    /// The command, as the shell or the kernel got it.
+    pub command: String,
+    /// How it ended, in words.
+    pub how: String,
+    /// Where the build file asks for it.
+    pub location: Option<Location>,
+    /// The last lines it wrote.
+    pub last_output: String,
+    /// What it had changed on disk.
+    pub changed: ChangedFiles,
+}
+
+/// Files that a failed step had changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangedFiles {
+    /// Some of them.
+    pub some: Vec<ImagePath>,
+    /// How many they are.
+    pub all: usize,
+}
+
+impl ChangedFiles {
+    /// How many are named.
+    const NAMED: usize = 5;
+
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let files = manifest
+            .entries()
+            .iter()
+            .filter(|entry| !entry.is_directory());
+        let some = files.clone().take(Self::NAMED);
+        Self {
+            some: some.map(|entry| entry.path.clone()).collect(),
+            all: files.count(),
+        }
+    }
+}
+
+/// A failed build.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A step ran and failed.
+    #[error("process \"{}\" did not complete successfully: {}", .0.command, .0.how)]
+    Step(Box<StepFailure>),
+    /// A step could not be run.
+    #[error("{}: {source}", .name)]
+    Sandbox {
+        /// The step's name.
+        name: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+        /// Why.
+        source: SandboxError,
+    },
+    /// Files can't be brought where they are wanted.
+    #[error("{source}")]
+    Files {
+        /// Where the build file asks for it.
+        location: Option<Location>,
+        /// Why.
+        source: FilesError,
+    },
+    /// Something that the step needs was not given.
+    #[error("{message}")]
+    Missing {
+        /// What, and what to do.
+        message: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
+    /// The build file asks for more than the user allows.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// A step left a secret behind.
+    #[error(
+        "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, remove it in the same step, or give --allow-secret-in PATH if it belongs there",
+        by(name)
+    )]
+    Leak {
+        /// The secret's id.
+        secret: String,
+        /// How it is written there.
+        encoding: &'static str,
+        /// Where.
+        place: String,
+        /// The step's name; empty for what the build file itself says.
+        name: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
+    /// What a step wrote can't be searched for secrets.
+    #[error("{place} can't be searched for secrets: {reason}; nothing of this step is kept")]
+    Search {
+        /// What can't be searched.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// An image can't be had, read or written.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// An output can't be written.
+    #[error("cannot write {what}: {source}")]
+    Output {
+        /// What.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Several steps failed, in a build that goes on after failures.
+    #[error("{} steps failed: {}", .0.len(), list(.0))]
+    Several(Vec<EngineError>),
+    /// A remote cache is damaged or can't be reached.
+    #[error("the cache {remote} can't be used: {reason}")]
+    RemoteCache {
+        /// Which.
+        remote: String,
+        /// Why.
+        reason: String,
+    },
+    /// The build was stopped.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// Something that can't be, unless kiln is wrong.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Stopped => Self::Cancelled,
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl EngineError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Step(_)
+            | Self::Missing { .. }
+            | Self::NotAllowed(_)
+            | Self::Leak { .. }
+            | Self::Cancelled => Fault::User,
+            Self::Sandbox { .. }
+            | Self::Output { .. }
+            | Self::Search { .. }
+            | Self::RemoteCache { .. } => Fault::Environment,
+            Self::Files { source, .. } => source.fault(),
+            Self::Store(source) => source.fault(),
+            Self::Image(source) => source.fault(),
+            Self::Several(errors) => errors.first().map_or(Fault::User, Self::fault),
+            Self::Defect(_) => Fault::Kiln,
+        }
+    }
+
+    /// Whether something stored may be damaged: then [`kiln_cache::Store::fsck`] removes it, and
+    /// building again makes it again.
+    #[must_use]
+    pub fn may_be_damage(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Damaged(_) | StoreError::WrongDigest { .. }) => true,
+            Self::Output { source, .. } | Self::Image(ImageError::Io { source, .. }) => {
+                use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+                matches!(
+                    source.kind(),
+                    InvalidData | InvalidInput | Other | UnexpectedEof
+                )
+            }
+            Self::Several(errors) => errors.iter().any(Self::may_be_damage),
+            _ => false,
+        }
+    }
+
+    /// Where the build file asks for what failed.
+    #[must_use]
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::Step(failure) => failure.location.as_ref(),
+            Self::Sandbox { location, .. }
+            | Self::Files { location, .. }
+            | Self::Leak { location, .. }
+            | Self::Missing { location, .. } => location.as_ref(),
+            Self::NotAllowed(refused) => refused.location.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl StepError for EngineError {
+    fn cancelled() -> Self {
+        Self::Cancelled
+    }
+
+    fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    fn several(errors: Vec<Self>) -> Self {
+        Self::Several(errors)
+    }
+}
+
+fn list(errors: &[EngineError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+fn by(name: &str) -> String {
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!(" after {name}")
+    }
+}

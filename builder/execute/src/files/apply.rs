@@ -1,0 +1,543 @@
+//! Carries the actions out, one after the other; the files of one action in parallel.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_graph::{
+    Chmod, CopyFiles, Digest, Entry, FileAction, Files, ImagePath, Manifest, Node, Owner,
+    Timestamp, UnixId,
+};
+use kiln_image::layer::unpack as unpack_layer;
+use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, set_file_attributes, timestamp};
+use rayon::prelude::*;
+use rustix::fs::FileType;
+
+use super::owner::owner_ids;
+use super::place::{NewFolder, Place};
+use super::{FilesError, Selected, select};
+use crate::view::{Found, Layer, View};
+
+/// What an operation needs to know besides itself.
+pub(crate) struct Surroundings<'a> {
+    /// The tree that is changed.
+    pub(crate) base: &'a View,
+    /// The step's inputs by position.
+    pub(crate) inputs: &'a [Arc<View>],
+    /// The empty folder that becomes the change.
+    pub(crate) folder: &'a TreeRoot,
+    /// Where opaque folders are marked.
+    pub(crate) xattrs: OverlayXattrs,
+    /// Whether files can be given to their owners.
+    pub(crate) give_away: bool,
+    /// An earlier result of the same instruction, whose files may be shared.
+    pub(crate) previous: Option<Layer>,
+    /// The time that new things get.
+    pub(crate) now: Timestamp,
+    /// The store's folder: what lies in it doesn't change.
+    pub(crate) store: &'a Path,
+}
+
+/// What an operation made.
+pub(crate) struct Applied {
+    pub(crate) manifest: Manifest,
+}
+
+/// Carries an operation out.
+pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Applied, FilesError> {
+    let mut place = Place::new(
+        around.base,
+        around.folder,
+        around.xattrs,
+        around.give_away,
+        around.now,
+    );
+    for action in &files.actions {
+        one(action, around, &mut place)?;
+    }
+    Ok(Applied {
+        manifest: place.into_manifest()?,
+    })
+}
+
+fn one(
+    action: &FileAction,
+    around: &Surroundings<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
+    match action {
+        FileAction::Copy(copy) => copy_files(copy, around, place),
+        FileAction::Directory { path, owner, mode } => {
+            let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
+            let path = place.resolve(path, true);
+            place.make_folders(
+                &path,
+                NewFolder {
+                    mode: *mode,
+                    uid,
+                    gid,
+                },
+            )
+        }
+        FileAction::Write {
+            dest,
+            to_directory,
+            name,
+            content,
+            mode,
+            owner,
+        } => {
+            let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
+            let new = NewFolder {
+                uid,
+                gid,
+                ..NewFolder::default()
+            };
+            let path = destination(place, dest, *to_directory, name.as_bytes(), new)?;
+            let node = Node::File {
+                size: content.len() as u64,
+                digest: Digest::of(content),
+            };
+            let entry = Entry {
+                mode: *mode,
+                uid,
+                gid,
+                mtime: around.now,
+                node,
+                ..Entry::directory(path)
+            };
+            place.put_file(entry, content)
+        }
+        FileAction::Symlink {
+            path,
+            target,
+            owner,
+        } => {
+            let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
+            let path = destination(place, path, false, b"", NewFolder::default())?;
+            let node = Node::Symlink {
+                target: target.clone().into_bytes(),
+            };
+            place.put_special(Entry {
+                mode: 0o777,
+                uid,
+                gid,
+                mtime: around.now,
+                node,
+                ..Entry::directory(path)
+            })
+        }
+        FileAction::Remove {
+            path,
+            allow_missing,
+            ..
+        } => {
+            if place.get(path).is_none() && !allow_missing {
+                return Err(FilesError::NotFound(path.to_string()));
+            }
+            place.remove(path)
+        }
+    }
+}
+
+const ROOT: Owner = Owner::Ids {
+    uid: UnixId::ROOT,
+    gid: UnixId::ROOT,
+};
+
+/// Where a single file lands: in the folder that the destination is or must be, else at it.
+fn destination(
+    place: &mut Place<'_>,
+    dest: &ImagePath,
+    to_directory: bool,
+    name: &[u8],
+    new: NewFolder,
+) -> Result<ImagePath, FilesError> {
+    let dest = place.resolve(dest, true);
+    let is_folder = dest.is_root() || place.get(&dest).is_some_and(Entry::is_directory);
+    let path = if to_directory || is_folder {
+        place.resolve(&dest.join(name), true)
+    } else {
+        dest
+    };
+    if let Some(parent) = path.parent() {
+        place.make_folders(&parent, new)?;
+    }
+    Ok(path)
+}
+
+/// What happens to the attributes of everything copied.
+struct Changes<'a> {
+    owner: Option<(u32, u32)>,
+    chmod: Option<&'a Chmod>,
+}
+
+impl Changes<'_> {
+    fn new_folder(&self) -> NewFolder {
+        let (uid, gid) = self.owner.unwrap_or((0, 0));
+        // As in BuildKit: folders that nothing was copied from have permissions only, and clauses
+        // change what is copied.
+        let mode = self.chmod.and_then(Chmod::as_octal);
+        let mode = mode.map_or(0o755, |mode| mode & 0o777);
+        NewFolder { mode, uid, gid }
+    }
+
+    fn apply(&self, entry: &mut Entry) {
+        if let Some(ids) = self.owner {
+            (entry.uid, entry.gid) = ids;
+        }
+        if let Some(chmod) = self
+            .chmod
+            .filter(|_| !matches!(entry.node, Node::Symlink { .. }))
+        {
+            entry.mode = chmod.apply(entry.mode, entry.is_directory());
+        }
+        entry.mtime_counts = false;
+    }
+}
+
+fn copy_files(
+    copy: &CopyFiles,
+    around: &Surroundings<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
+    let source = &around.inputs[copy.from.index()];
+    let changes = Changes {
+        owner: owner_ids(copy.owner.as_ref(), around.base)?,
+        chmod: copy.chmod.as_ref(),
+    };
+    if copy.parents {
+        let dest = place.resolve(&copy.dest, true);
+        place.make_folders(&dest, changes.new_folder())?;
+    }
+    for selected in select(source, copy)? {
+        if copy.unpack
+            && !selected.is_directory
+            && unpack(source, &selected, copy, &changes, place)?
+        {
+            continue;
+        }
+        copy_one(source, &selected, copy, &changes, around, place)?;
+    }
+    Ok(())
+}
+
+/// A file to be brought once its folder is there.
+struct Job {
+    entry: Entry,
+    from: TreePath,
+}
+
+fn copy_one(
+    source: &View,
+    selected: &Selected,
+    copy: &CopyFiles,
+    changes: &Changes<'_>,
+    around: &Surroundings<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
+    let top = top_path(selected, copy, changes, place)?;
+    let mut jobs = Vec::new();
+    let mut links = Links::of(source, selected);
+    for relative in &selected.entries {
+        let Some(found) = source.get(&selected.root.join(relative.relative_bytes())) else {
+            continue;
+        };
+        let mut entry = found.entry.clone();
+        entry.node = source.linked(&found).node.clone();
+        let is_top = relative.is_root();
+        entry.path = if is_top {
+            top.clone()
+        } else {
+            place.resolve(&top.join(relative.relative_bytes()), false)
+        };
+        changes.apply(&mut entry);
+        if let Some(to) = links.placed_before(source, &found, &entry.path) {
+            entry.node = Node::HardLink { to };
+        }
+        match entry.node {
+            // The destination is no copy of the source, but it gets its time, as in BuildKit.
+            Node::Directory { .. } if is_top => place.set_time(&entry.path, entry.mtime),
+            Node::Directory { .. } if selected.parents.binary_search(relative).is_ok() => {
+                put_parent(entry, found.entry.mode, place)?;
+            }
+            Node::Directory { .. } => put_folder(entry, place)?,
+            Node::File { .. } | Node::HardLink { .. } => {
+                jobs.push(job(entry, source.place(&found), place)?);
+            }
+            _ => {
+                parent_of(&entry.path, changes, place)?;
+                refuse_folder(&entry.path, place)?;
+                place.put_special(entry)?;
+            }
+        }
+        if let Some(last) = jobs.last() {
+            place.note(last.entry.clone());
+        }
+    }
+    bring(&jobs, around)
+}
+
+/// Which files of one source are one file with several names: so they are where they are copied to.
+struct Links {
+    /// Where the first of the names was placed, by the file's layer and first name in the source.
+    first: BTreeMap<(usize, ImagePath), Option<ImagePath>>,
+}
+
+impl Links {
+    fn of(source: &View, selected: &Selected) -> Self {
+        let found = selected.entries.iter().filter_map(|relative| {
+            let found = source.get(&selected.root.join(relative.relative_bytes()))?;
+            matches!(found.entry.node, Node::HardLink { .. }).then(|| source.file_of(&found))
+        });
+        Self {
+            first: found.map(|file| (file, None)).collect(),
+        }
+    }
+
+    /// Where another name of the same file was placed; else notes that one is placed at `path`.
+    fn placed_before(
+        &mut self,
+        source: &View,
+        found: &Found<'_>,
+        path: &ImagePath,
+    ) -> Option<ImagePath> {
+        if self.first.is_empty() {
+            return None;
+        }
+        let place = self.first.get_mut(&source.file_of(found))?;
+        match place {
+            // In a tree, a file's first name comes before the others.
+            Some(first) if *first < *path => return Some(first.clone()),
+            Some(_) => {}
+            None => *place = Some(path.clone()),
+        }
+        None
+    }
+}
+
+/// A folder of the source over whatever is there.
+fn put_folder(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
+    if place
+        .get(&entry.path)
+        .is_some_and(|there| !there.is_directory())
+    {
+        return Err(FilesError::FolderOverFile { path: entry.path });
+    }
+    if let Some(parent) = entry.path.parent() {
+        place.make_folders(&parent, NewFolder::default())?;
+    }
+    place.put_folder(entry)
+}
+
+/// A directory that is taken for what is below it: one that is there gets the source's mode and
+/// nothing else, as in BuildKit.
+fn put_parent(entry: Entry, mode: u32, place: &mut Place<'_>) -> Result<(), FilesError> {
+    let there = place.get(&entry.path).filter(|there| there.is_directory());
+    match there.cloned() {
+        Some(there) => put_folder(Entry { mode, ..there }, place),
+        None => put_folder(entry, place),
+    }
+}
+
+fn parent_of(
+    path: &ImagePath,
+    changes: &Changes<'_>,
+    place: &mut Place<'_>,
+) -> Result<(), FilesError> {
+    path.parent().map_or(Ok(()), |parent| {
+        place.make_folders(&parent, changes.new_folder())
+    })
+}
+
+/// A file doesn't take the place of a folder with all that is in it.
+fn refuse_folder(path: &ImagePath, place: &Place<'_>) -> Result<(), FilesError> {
+    if path.is_root() || place.get(path).is_some_and(Entry::is_directory) {
+        return Err(FilesError::FileOverFolder { path: path.clone() });
+    }
+    Ok(())
+}
+
+fn job(entry: Entry, from: TreePath, place: &mut Place<'_>) -> Result<Job, FilesError> {
+    refuse_folder(&entry.path, place)?;
+    if let Some(parent) = entry.path.parent() {
+        place.make_folders(&parent, NewFolder::default())?;
+    }
+    place.clear(&entry.path)?;
+    Ok(Job { entry, from })
+}
+
+/// Where the source itself lands, with the folders above it made.
+fn top_path(
+    selected: &Selected,
+    copy: &CopyFiles,
+    changes: &Changes<'_>,
+    place: &mut Place<'_>,
+) -> Result<ImagePath, FilesError> {
+    let new = changes.new_folder();
+    if !selected.is_directory {
+        return destination(place, &copy.dest, copy.to_directory, &selected.name, new);
+    }
+    let dest = place.resolve(&copy.dest, true);
+    if place.get(&dest).is_some_and(|there| !there.is_directory()) {
+        return Err(FilesError::FolderOverFile { path: dest });
+    }
+    if place.get(&dest).is_none() && !dest.is_root() {
+        parent_of(&dest, changes, place)?;
+    }
+    place.make_folders(&dest, new)?;
+    Ok(dest)
+}
+
+/// Brings files to their places, in parallel.
+fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
+    let fail = |job: &Job, source| FilesError::Io {
+        action: "copy",
+        path: job.entry.path.clone(),
+        source,
+    };
+    jobs.par_iter()
+        .with_min_len(16)
+        .try_for_each(|job| bring_one(job, around).map_err(|source| fail(job, source)))?;
+    for job in jobs {
+        if let Node::HardLink { to } = &job.entry.node {
+            let first = around.folder.join(to.clone());
+            let linked = around.folder.link(&job.entry.path, &first);
+            linked.map_err(|source| fail(job, source))?;
+        }
+    }
+    Ok(())
+}
+
+fn bring_one(job: &Job, around: &Surroundings<'_>) -> std::io::Result<()> {
+    if matches!(job.entry.node, Node::HardLink { .. }) {
+        return Ok(());
+    }
+    if let Some(same) = earlier_copy(&job.entry, around)
+        && around.folder.link(&job.entry.path, &same).is_ok()
+    {
+        return Ok(());
+    }
+    let is_users = !job.from.root.path().starts_with(around.store);
+    let copy = copy_file(&job.entry, &job.from, around.folder, is_users)?;
+    set_file_attributes(&copy, &job.entry, around.give_away)
+}
+
+/// Copies a file to the entry's path; its attributes are to be set. A user's file may be a socket,
+/// which stands for an empty file, and must still be what was hashed before.
+pub(crate) fn copy_file(
+    entry: &Entry,
+    from: &TreePath,
+    to: &TreeRoot,
+    is_users: bool,
+) -> std::io::Result<File> {
+    if is_users
+        && let Node::File { size: 0, .. } = &entry.node
+        && is_socket(from)?
+    {
+        return to.create_file(&entry.path);
+    }
+    let copied = from.copy_to(to, &entry.path)?;
+    if is_users {
+        unchanged(entry, &copied.source)?;
+    }
+    Ok(copied.target)
+}
+
+fn is_socket(path: &TreePath) -> std::io::Result<bool> {
+    let stat = path.root.stat(&path.path)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+}
+
+/// Whether a user's file still is what was hashed before it was copied.
+fn unchanged(entry: &Entry, from: &File) -> std::io::Result<()> {
+    let stat = rustix::fs::fstat(from)?;
+    let same_size = match &entry.node {
+        Node::File { size, .. } => u64::try_from(stat.st_size) == Ok(*size),
+        _ => true,
+    };
+    if same_size && timestamp(&stat) == entry.mtime {
+        return Ok(());
+    }
+    let text = "it changed while it was read: build again when nothing writes to it";
+    Err(std::io::Error::other(text))
+}
+
+/// The same file, all attributes included, in an earlier result.
+fn earlier_copy(entry: &Entry, around: &Surroundings<'_>) -> Option<TreePath> {
+    let previous = around.previous.as_ref()?;
+    let there = previous.manifest.get(&entry.path)?;
+    (there == entry).then(|| previous.root.join(entry.path.clone()))
+}
+
+/// Unpacks a local tar archive; `false` when the file isn't one.
+fn unpack(
+    source: &View,
+    selected: &Selected,
+    copy: &CopyFiles,
+    changes: &Changes<'_>,
+    place: &mut Place<'_>,
+) -> Result<bool, FilesError> {
+    let Some(found) = source.get(&selected.root) else {
+        return Ok(false);
+    };
+    if !matches!(source.linked(&found).node, Node::File { .. }) {
+        return Ok(false);
+    }
+    let place_of_it = source.place(&found);
+    let fail = |source| FilesError::Archive {
+        name: selected.root.to_string(),
+        source,
+    };
+    let open = || place_of_it.open_file().map_err(fail);
+    if !kiln_image::layer::is_tar(open()?) {
+        return Ok(false);
+    }
+    let beside = place.folder().path().parent().unwrap_or(Path::new("/"));
+    let scratch = tempfile::tempdir_in(beside).map_err(fail)?;
+    let folder = TreeRoot::at(scratch.path());
+    let options = kiln_image::layer::UnpackOptions {
+        xattrs: OverlayXattrs::User,
+        give_away: place.gives_away(),
+        whiteouts: false,
+    };
+    let unpacked = unpack_layer(open()?, &folder, &options).map_err(fail)?;
+    let dest = place.resolve(&copy.dest, true);
+    place.make_folders(&dest, changes.new_folder())?;
+    for entry in unpacked.manifest.entries() {
+        if unpacked.implied.contains(&entry.path) {
+            continue;
+        }
+        let from = folder.join(entry.path.clone());
+        let mut entry = entry.clone();
+        if let Node::HardLink { to } = &entry.node {
+            entry.node = Node::HardLink {
+                to: place.resolve(&dest.join(to.relative_bytes()), false),
+            };
+        }
+        entry.path = place.resolve(&dest.join(entry.path.relative_bytes()), false);
+        if let Some(ids) = changes.owner.filter(|_| copy.owner.as_ref() != Some(&ROOT)) {
+            (entry.uid, entry.gid) = ids;
+        }
+        put_unpacked(entry, &from, place)?;
+    }
+    Ok(true)
+}
+
+fn put_unpacked(entry: Entry, from: &TreePath, place: &mut Place<'_>) -> Result<(), FilesError> {
+    if let Some(parent) = entry.path.parent() {
+        place.make_folders(&parent, NewFolder::default())?;
+    }
+    match &entry.node {
+        Node::Directory { .. } => place.put_folder(entry),
+        Node::File { .. } => place.put_moved(entry, from),
+        Node::HardLink { to } => {
+            let first = to.clone();
+            place.put_link(entry, &first)
+        }
+        // A device by which overlayfs marks what is gone.
+        Node::Whiteout => place.remove(&entry.path),
+        _ => place.put_special(entry),
+    }
+}

@@ -1,0 +1,212 @@
+//! Which files a COPY takes: sources with wildcards, exclusions, parents.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+
+use kiln_graph::encode::Encoder;
+use kiln_graph::pattern::{Matcher, has_wildcard, matches};
+use kiln_graph::{ContentDigest, CopyFiles, Entry, ImagePath, Node};
+
+use super::{FilesError, parents};
+use crate::view::{Found, View};
+
+/// Bumped whenever the digest of a selection is made otherwise.
+const SELECTION_VERSION: u32 = 1;
+
+/// Follows an entry that is another name of a file before it. No path is as long, which is what else
+/// could follow.
+const ANOTHER_NAME: u64 = u64::MAX;
+
+/// A file or folder that a source stands for, and what is taken of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selected {
+    /// The file or folder, links followed.
+    pub(crate) root: ImagePath,
+    /// Its name in a destination folder; empty: its content goes there directly.
+    pub(crate) name: Vec<u8>,
+    /// Which of the entries are directories that are taken only for what is below them (`--parents`).
+    pub(crate) parents: Vec<ImagePath>,
+    /// What is taken, with paths relative to `root`; a folder before what it holds.
+    pub(crate) entries: Vec<ImagePath>,
+    /// Whether `root` is a folder.
+    pub(crate) is_directory: bool,
+}
+
+/// Finds what a copy takes.
+pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, FilesError> {
+    let exclude = Matcher::new(&copy.exclude)?;
+    let mut all = Vec::new();
+    for source in &copy.sources {
+        if copy.parents {
+            all.append(&mut parents::select(view, source, &exclude)?);
+            continue;
+        }
+        let pattern = clean(source);
+        let paths = match has_wildcard(&pattern) {
+            true => expand(view, &pattern)?,
+            false => vec![ImagePath::new(&pattern)],
+        };
+        for path in paths {
+            let root = followed(view, &path)?;
+            all.push(one(view, &path, root, &exclude));
+        }
+    }
+    Ok(all)
+}
+
+/// Where a source lies, links followed; also a link that a wildcard matched must lead somewhere.
+pub(super) fn followed(view: &View, path: &ImagePath) -> Result<ImagePath, FilesError> {
+    let root = view.resolve(path, true);
+    if root.is_root() {
+        return Ok(root);
+    }
+    match view.get(&root).map(|found| &found.entry.node) {
+        None => Err(FilesError::NotFound(path.to_string())),
+        Some(Node::Symlink { .. }) => Err(FilesError::LinkLoop { path: path.clone() }),
+        Some(_) => Ok(root),
+    }
+}
+
+fn one(view: &View, path: &ImagePath, root: ImagePath, exclude: &Matcher) -> Selected {
+    let found = view.get(&root);
+    let is_directory = root.is_root() || found.is_some_and(|found| found.entry.is_directory());
+    let name = match is_directory {
+        true => Vec::new(),
+        false => path.file_name().unwrap_or_default().to_vec(),
+    };
+    let mut entries = Vec::new();
+    for found in view.below(&root) {
+        let relative = found.entry.path.strip_prefix(&root).unwrap_or_default();
+        // What a source names itself is not tested, only what is below it.
+        let excluded = !relative.is_empty() && exclude.excludes(relative);
+        if !excluded && !matches!(found.entry.node, Node::Socket) {
+            entries.push(ImagePath::new(relative));
+        }
+    }
+    Selected {
+        root,
+        name,
+        parents: Vec::new(),
+        entries,
+        is_directory,
+    }
+}
+
+/// A source without what leads nowhere else.
+pub(super) fn clean(source: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in source.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// The paths that a pattern matches, in path order.
+pub(super) fn expand(view: &View, pattern: &str) -> Result<Vec<ImagePath>, FilesError> {
+    // A bad pattern is an error even where nothing is compared with it.
+    matches(pattern, b"")?;
+    let mut at = vec![ImagePath::root()];
+    let mut is_fixed = true;
+    for part in pattern.split('/') {
+        is_fixed &= !has_wildcard(part);
+        let mut next = Vec::new();
+        for folder in &at {
+            if has_wildcard(part) {
+                let real = view.resolve(folder, true);
+                for name in view.names(&real) {
+                    if matches(part, &name)? {
+                        next.push(folder.join(&name));
+                    }
+                }
+            } else {
+                let path = folder.join(part.replace('\\', ""));
+                let real = view.resolve(&path, true);
+                let is_there = real.is_root() || view.get(&real).is_some();
+                next.extend(is_there.then_some(path));
+            }
+        }
+        // A wildcard may match nothing, but the directory before it is named.
+        if is_fixed && next.is_empty() {
+            return Err(FilesError::NotFound(format!("/{pattern}")));
+        }
+        at = next;
+    }
+    Ok(at)
+}
+
+/// The identity of what a copy takes: all that decides its result but times, and owners and modes
+/// that it replaces.
+pub(crate) fn digest(view: &View, copy: &CopyFiles, selected: &[Selected]) -> ContentDigest {
+    let mut out = Encoder::new("kiln-selection", SELECTION_VERSION);
+    out.seq(selected, |out, selected| {
+        out.bytes(&selected.name).bool(selected.is_directory);
+        out.seq(&selected.parents, |out, parent| {
+            out.path(parent);
+        });
+        // What is taken comes in the order of what is there: no need to search for each path.
+        let below = view.below(&selected.root);
+        let is_link = |found: &&Found<'_>| matches!(found.entry.node, Node::HardLink { .. });
+        let mut names = below.iter().find(is_link).map(|_| BTreeMap::new());
+        let mut there = below.iter();
+        out.seq(&selected.entries, |out, path| {
+            out.path(path);
+            let wanted = path.relative_bytes();
+            let found =
+                there.find(|found| found.entry.path.strip_prefix(&selected.root) == Some(wanted));
+            out.option(found, |out, found| {
+                encode(view, found, copy, out);
+                if let Some(names) = &mut names {
+                    encode_link(view, found, path, names, out);
+                }
+            });
+        });
+    });
+    ContentDigest(out.finish())
+}
+
+/// Of another name of a file that is taken as well: which one. Others add nothing.
+fn encode_link(
+    view: &View,
+    found: &Found<'_>,
+    path: &ImagePath,
+    names: &mut BTreeMap<(usize, ImagePath), ImagePath>,
+    out: &mut Encoder,
+) {
+    let is_file = matches!(found.entry.node, Node::File { .. } | Node::HardLink { .. });
+    if !is_file {
+        return;
+    }
+    match names.entry(view.file_of(found)) {
+        Occupied(first) => {
+            out.u64(ANOTHER_NAME).path(first.get());
+        }
+        Vacant(place) => _ = place.insert(path.clone()),
+    }
+}
+
+fn encode(view: &View, found: &Found<'_>, copy: &CopyFiles, out: &mut Encoder) {
+    let entry = found.entry;
+    let (uid, gid) = match copy.owner {
+        Some(_) => (0, 0),
+        None => (entry.uid, entry.gid),
+    };
+    let node = match &view.linked(found).node {
+        Node::Directory { .. } => Node::Directory { opaque: false },
+        node => node.clone(),
+    };
+    let entry = Entry {
+        path: ImagePath::root(),
+        mode: entry.mode,
+        uid,
+        gid,
+        mtime: entry.mtime,
+        mtime_counts: false,
+        xattrs: entry.xattrs.clone(),
+        node,
+    };
+    entry.encode_attributes(out);
+}

@@ -1,0 +1,51 @@
+//! Carries steps out on this machine: commands in sandboxes, file operations, sources, and the trees
+//! they need; keeps their results in the store and finds them in shared caches.
+//!
+//! What is here implements the traits of [`kiln_solve`] with one error, [`EngineError`].
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
+
+mod clock;
+mod contents;
+mod distant;
+mod error;
+mod files;
+mod import;
+mod meter;
+pub mod parallel;
+mod records;
+mod redacted_op;
+mod run;
+mod secret;
+mod shared;
+mod shell;
+mod snapshotter;
+mod source;
+mod state;
+mod unchanged;
+mod view;
+mod volume;
+
+pub use clock::now;
+pub use contents::ContentReader;
+pub use distant::{Distant, DistantTrees};
+pub use error::{ChangedFiles, EngineError, StepFailure};
+pub use files::{FileExecutor, FilesError};
+pub use meter::meter;
+pub use records::Records;
+pub use run::{CommandExecutor, CommandOptions, DefaultNetwork, check_configurations};
+pub use secret::{NoSecrets, SecretProvider, SecretValue};
+pub use shared::SharedSources;
+pub use shell::{interact, surroundings};
+pub use snapshotter::{Snapshotter, view_of};
+pub use source::{
+    ContextResolver, GitOptions, GitResolver, HttpResolver, LocalSources, Pin, Pins, known_checksum,
+};
+pub use state::{Moment, failed_tree, state_at};
+pub use view::{Found, Layer, View};
+pub use volume::{VolumeFinder, VolumeTransfer, export_volume, import_volume, keyed_volume};

@@ -1,0 +1,398 @@
+//! What is mounted for the time of a command.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_cache::{Staging, Volume, VolumeSharing};
+use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, UnixId};
+use kiln_sandbox::{Isolation, Mount, Place, Ways};
+use kiln_solve::{Event, Job, StepResult};
+use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
+use zeroize::Zeroizing;
+
+use super::mask::{Hidden, SHORTEST};
+use super::missing;
+use crate::EngineError;
+use crate::import::import;
+use crate::secret::SecretProvider;
+use crate::snapshotter::{Snapshotter, view_of};
+use crate::view::{Found, View};
+use crate::volume::VolumeFinder;
+
+/// Mounts, and the variables that speak of them.
+pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
+
+/// What must live as long as the command runs.
+pub(super) struct Held {
+    /// The root that things are moved into and out of, instead of being mounted.
+    root: Option<PathBuf>,
+    pub(super) volumes: Vec<Volume>,
+    pub(super) scratch: Vec<Staging>,
+    /// The secrets that the command was given.
+    pub(super) secrets: Vec<Hidden>,
+}
+
+impl Held {
+    /// Whether what is mounted is moved in and out instead, so that it must be the command's own.
+    fn lends(&self) -> bool {
+        self.root.is_some()
+    }
+
+    pub(super) fn new(ways: Ways, staging: &Staging) -> Self {
+        let lends = ways.isolation == Isolation::Chroot;
+        Self {
+            root: lends.then(|| staging.fs().to_owned()),
+            volumes: Vec::new(),
+            scratch: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+}
+
+/// Makes ready what a step's mounts show.
+pub(super) struct MountPlanner<'a> {
+    pub(super) trees: &'a Snapshotter,
+    pub(super) secrets: &'a dyn SecretProvider,
+    pub(super) volumes: &'a VolumeFinder<'a>,
+    /// Whether the step's root is a copy.
+    pub(super) copies_root: bool,
+    pub(super) job: &'a Job<'a>,
+}
+
+impl MountPlanner<'_> {
+    pub(super) fn mounts(&self, exec: &Exec, held: &mut Held) -> Result<Mounted, EngineError> {
+        let mut mounts = Vec::new();
+        let mut env = Vec::new();
+        let mut volumes = self.take_volumes(exec, held)?.into_iter();
+        for mount in &exec.mounts {
+            let target = PathBuf::from(mount.target.to_string());
+            let kind = match &mount.kind {
+                MountKind::Bind {
+                    from,
+                    source,
+                    writable,
+                } => {
+                    let from = self.job.input(*from);
+                    Some(self.bind(from, source, *writable, held)?)
+                }
+                MountKind::Cache(cache) => {
+                    volumes.next().map(|source| kiln_sandbox::MountKind::Bind {
+                        source: source.into(),
+                        read_only: cache.read_only,
+                    })
+                }
+                MountKind::Tmpfs { size } => Some(kiln_sandbox::MountKind::Tmpfs {
+                    size: *size,
+                    mode: 0o1777,
+                }),
+                MountKind::Inline { content, mode } => Some(kiln_sandbox::MountKind::File {
+                    content: content.clone().into(),
+                    mode: *mode,
+                    uid: UnixId::ROOT,
+                    gid: UnixId::ROOT,
+                }),
+                MountKind::Secret(secret) => self.secret(secret, &mut env, held)?,
+                MountKind::Ssh(ssh) => {
+                    let kind = self.ssh(ssh)?;
+                    // As in BuildKit: the variable is there even if the socket isn't.
+                    env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
+                    kind
+                }
+            };
+            mounts.extend(kind.map(|kind| Mount { target, kind }));
+        }
+        Ok((mounts, env))
+    }
+
+    /// The socket of an SSH agent, if the user gave it.
+    fn ssh(
+        &self,
+        ssh: &kiln_graph::SshMount,
+    ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
+        match self.secrets.ssh_agent(&ssh.id) {
+            Some(source) => {
+                // The user's own path, which may be a link.
+                let source = host::canonicalize(&source).unwrap_or(source);
+                Ok(Some(kiln_sandbox::MountKind::Bind {
+                    source: source.into(),
+                    read_only: false,
+                }))
+            }
+            None if ssh.required => Err(self.missing(format!(
+                "the step needs the SSH agent '{}': give --ssh {}",
+                ssh.id, ssh.id
+            ))),
+            None => Ok(None),
+        }
+    }
+
+    fn secret(
+        &self,
+        secret: &kiln_graph::SecretMount,
+        env: &mut Vec<(String, String)>,
+        held: &mut Held,
+    ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
+        let given = self.secrets.secret(&secret.id).map_err(|reason| {
+            self.missing(format!(
+                "the secret '{}' can't be read: {reason}",
+                secret.id
+            ))
+        })?;
+        let Some(value) = given else {
+            return match secret.required {
+                true => Err(self.missing(format!(
+                    "the step needs the secret '{}': give --secret id={},src=FILE",
+                    secret.id, secret.id
+                ))),
+                false => Ok(None),
+            };
+        };
+        if self.secrets.is_sensitive(&secret.id) {
+            self.hide(&secret.id, value.expose(), held);
+        }
+        if let Some(name) = &secret.env {
+            env.push((
+                name.clone(),
+                String::from_utf8_lossy(value.expose()).into_owned(),
+            ));
+        }
+        let (mode, uid, gid) = (secret.mode, secret.uid, secret.gid);
+        let content = Zeroizing::new(value.expose().to_vec());
+        Ok(secret.as_file.then_some(kiln_sandbox::MountKind::File {
+            content,
+            mode,
+            uid,
+            gid,
+        }))
+    }
+
+    /// Has a secret masked and searched for.
+    fn hide(&self, id: &str, value: &[u8], held: &mut Held) {
+        let hidden = Hidden::new(id, value);
+        if hidden.is_short() {
+            let message = format!(
+                "the secret '{id}' is shorter than {SHORTEST} bytes: it is neither masked in output nor searched for"
+            );
+            self.job.events.event(Event::Warning { message });
+        }
+        held.secrets.push(hidden);
+    }
+
+    fn missing(&self, message: String) -> EngineError {
+        missing(self.job.step, message)
+    }
+
+    fn bind(
+        &self,
+        from: &StepResult,
+        source: &ImagePath,
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let view = self.bound(from, source)?;
+        let path = view.resolve(source, true);
+        let found = view.get(&path);
+        let is_link = |found: &Found<'_>| matches!(found.entry.node, Node::Symlink { .. });
+        if found.as_ref().is_some_and(is_link) {
+            let text = format!("bind mount: \"{source}\": too many levels of symbolic links");
+            return Err(self.missing(text));
+        }
+        let lowers = view.stack_of(&path);
+        let file = found.filter(|found| !found.entry.is_directory());
+        if file.is_none() && (lowers.is_empty() || (found.is_none() && !path.is_root())) {
+            let text = format!("bind mount: \"{source}\": not found in its source");
+            return Err(self.missing(text));
+        }
+        if held.lends() {
+            return self.bind_copy(&view, &path, writable, held);
+        }
+        let place = match (file, &lowers[..]) {
+            (Some(file), _) => Some(view.place(&file)),
+            (None, [only]) if !writable => Some(only.clone()),
+            _ => None,
+        };
+        match place {
+            Some(place) => Ok(kiln_sandbox::MountKind::Bind {
+                source: source_of(&place),
+                read_only: true,
+            }),
+            None if self.copies_root => self.bind_copy(&view, &path, writable, held),
+            None => self.bind_overlay(&lowers, writable, held),
+        }
+    }
+
+    /// The files that a bind mount takes from.
+    fn bound(&self, from: &StepResult, source: &ImagePath) -> Result<Arc<View>, EngineError> {
+        match from {
+            StepResult::Folder(folder) => {
+                let tree = import(self.trees, folder, source)?;
+                Ok(Arc::new(view_of(&[tree])?))
+            }
+            StepResult::Snapshot(_) => self.trees.view(from, self.job.events),
+        }
+    }
+
+    /// Directories stacked; what is written is thrown away afterwards.
+    fn bind_overlay(
+        &self,
+        lowers: &[TreePath],
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let upper = match writable {
+            false => None,
+            true => {
+                let staging = self.trees.store.staging()?;
+                let places = (staging.fs().to_owned(), staging.work().to_owned());
+                held.scratch.push(staging);
+                Some(places)
+            }
+        };
+        let lowers = lowers.iter().map(source_of).collect();
+        Ok(kiln_sandbox::MountKind::Overlay { lowers, upper })
+    }
+
+    /// A copy of a file or folder that is thrown away afterwards.
+    fn bind_copy(
+        &self,
+        view: &View,
+        path: &ImagePath,
+        writable: bool,
+        held: &mut Held,
+    ) -> Result<kiln_sandbox::MountKind, EngineError> {
+        let staging = self.trees.store.staging()?;
+        let source = source_of(&staging.root().join(path.clone()));
+        let above = path.parent().unwrap_or_else(ImagePath::root);
+        let made = staging.root().create_directories(&above);
+        made.map_err(|source| EngineError::Output {
+            what: "a copy of what is mounted".to_owned(),
+            source,
+        })?;
+        copy_out(self.trees, &view.one_tree_below(path), &staging)?;
+        held.scratch.push(staging);
+        Ok(kiln_sandbox::MountKind::Bind {
+            source,
+            read_only: !writable,
+        })
+    }
+
+    /// The folders of a step's volumes, in the order of its mounts.
+    ///
+    /// All are found before one is held: to find one may mean to copy another, and so to wait until no
+    /// step uses that. They are taken in the order of their names: steps that want the same ones, in
+    /// whatever order, never wait for each other in a circle. One that is mounted twice is taken once,
+    /// as the strictest of its mounts wants it.
+    fn take_volumes(&self, exec: &Exec, held: &mut Held) -> Result<Vec<PathBuf>, EngineError> {
+        let mut wanted: BTreeMap<String, (Sharing, &CacheMount)> = BTreeMap::new();
+        let mut names = Vec::new();
+        let caches = exec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Cache(cache) => Some(cache),
+            _ => None,
+        });
+        for cache in caches {
+            let name = self.volumes.find(cache, self.job.cancel)?;
+            let taken = wanted.entry(name.clone()).or_insert((cache.sharing, cache));
+            if strictness(cache.sharing) > strictness(taken.0) {
+                taken.0 = cache.sharing;
+            }
+            names.push(name);
+        }
+        let mut folders = BTreeMap::new();
+        for (name, (sharing, cache)) in wanted {
+            let folder = self.take_volume(&name, sharing, cache, held)?;
+            folders.insert(name, folder);
+        }
+        let folders = names.iter().filter_map(|name| folders.get(name).cloned());
+        Ok(folders.collect())
+    }
+
+    fn take_volume(
+        &self,
+        name: &str,
+        sharing: Sharing,
+        cache: &CacheMount,
+        held: &mut Held,
+    ) -> Result<PathBuf, EngineError> {
+        let sharing = match sharing {
+            // What is moved into a root is in no other.
+            Sharing::Shared if held.lends() => VolumeSharing::Locked,
+            Sharing::Shared => VolumeSharing::Shared,
+            Sharing::Private => VolumeSharing::Private,
+            Sharing::Locked => VolumeSharing::Locked,
+        };
+        let begin = |staging: &Staging| self.begin_volume(cache, staging.root());
+        let stop = || self.job.cancel.is_cancelled();
+        let mut volume = self.trees.store.volume(name, sharing, &stop, begin)?;
+        if let Some(into) = held.root.clone() {
+            volume.lend(&into)?;
+        }
+        let folder = volume.path().to_owned();
+        held.volumes.push(volume);
+        Ok(folder)
+    }
+
+    /// Makes an empty directory what a new cache volume begins with.
+    fn begin_volume(&self, cache: &CacheMount, to: &TreeRoot) -> Result<(), EngineError> {
+        let output = |source| EngineError::Output {
+            what: format!("cache volume {}", cache.id),
+            source,
+        };
+        let give_away = self.trees.gives_away;
+        if let Some(from) = cache.from {
+            let view = self.trees.view(self.job.input(from), self.job.events)?;
+            let files = files_below(&view, &view.resolve(&cache.source, true));
+            copy_tree(&files, to, give_away, kiln_tree::Sharing::ContentOnly).map_err(output)?;
+        }
+        let root = ImagePath::root();
+        if give_away {
+            to.set_owner(&root, cache.uid.get(), cache.gid.get())
+                .map_err(output)?;
+        }
+        to.set_mode(&root, cache.mode).map_err(output)
+    }
+}
+
+/// Copies files of a stack into an empty directory.
+pub(super) fn copy_out(
+    trees: &Snapshotter,
+    files: &[(Entry, TreePath)],
+    staging: &Staging,
+) -> Result<(), EngineError> {
+    let sharing = kiln_tree::Sharing::ContentOnly;
+    copy_tree(files, staging.root(), trees.gives_away, sharing).map_err(|source| {
+        EngineError::Output {
+            what: "a copy of the root".to_owned(),
+            source,
+        }
+    })
+}
+
+/// How much a sharing keeps others away.
+fn strictness(sharing: Sharing) -> u8 {
+    match sharing {
+        Sharing::Shared => 0,
+        Sharing::Private => 1,
+        Sharing::Locked => 2,
+    }
+}
+
+/// What a folder of an image holds, as a tree of its own.
+fn files_below(view: &View, folder: &ImagePath) -> Vec<(Entry, TreePath)> {
+    let inside = |path: &ImagePath| ImagePath::new(path.strip_prefix(folder).unwrap_or_default());
+    let files = view.one_tree_below(folder).into_iter();
+    let files = files.filter(|(entry, _)| entry.path != *folder);
+    let moved = files.map(|(mut entry, place)| {
+        entry.path = inside(&entry.path);
+        if let Node::HardLink { to } = &mut entry.node {
+            *to = inside(to);
+        }
+        (entry, place)
+    });
+    moved.collect()
+}
+
+/// A path of a tree, to be mounted.
+fn source_of(place: &TreePath) -> Place {
+    Place::below(place.root.path(), place.path.relative())
+}

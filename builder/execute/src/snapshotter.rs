@@ -1,0 +1,260 @@
+//! Trees for the layers of a snapshot: fetched and unpacked when a step needs their files.
+
+use std::sync::Arc;
+
+use kiln_cache::{Blob, Store, Tree};
+use kiln_graph::{Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
+use kiln_image::Client;
+use kiln_image::layer::{UnpackOptions, unpack};
+use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
+use kiln_tree::{TreeRoot, host};
+
+use crate::distant::{Distant, DistantTrees, Fetch};
+use crate::import::import;
+use crate::meter::meter;
+use crate::view::{Layer, View};
+use crate::{EngineError, parallel};
+
+/// Brings the trees of snapshots into a store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshotter {
+    /// The store.
+    pub store: Store,
+    /// Fetches images.
+    pub client: Client,
+    /// Whether files can be given to any owner.
+    pub gives_away: bool,
+    /// Where trees can be had that the store lacks.
+    pub distant: Arc<DistantTrees>,
+}
+
+impl Snapshotter {
+    /// The same for a build that begins: it knows no trees of shared caches yet.
+    #[must_use]
+    pub fn for_build(&self) -> Self {
+        Self {
+            distant: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The trees of a snapshot, lowest first; what isn't there is fetched and unpacked in parallel.
+    ///
+    /// # Errors
+    /// When one can't be had.
+    pub fn trees(
+        &self,
+        snapshot: &Snapshot,
+        events: &dyn EventSink,
+    ) -> Result<Vec<Tree>, EngineError> {
+        parallel::map(snapshot.layers(), |layer| self.tree(layer, events))
+    }
+
+    fn tree(&self, layer: &LayerRef, events: &dyn EventSink) -> Result<Tree, EngineError> {
+        match layer {
+            LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
+            LayerRef::Tree(id) => match (self.store.tree(id)?, self.distant.get(id)) {
+                (Some(tree), _) => Ok(tree),
+                (None, Some(distant)) => self.fetch(&distant, events).tree(),
+                (None, None) => Err(EngineError::Missing {
+                    message: format!(
+                        "tree {id} is gone from the store: something else removes files in it; build again"
+                    ),
+                    location: None,
+                }),
+            },
+        }
+    }
+
+    /// Whether the files of a snapshot are all in the store.
+    pub(crate) fn is_here(&self, snapshot: &Snapshot) -> Result<bool, EngineError> {
+        for layer in snapshot.layers() {
+            let known = match layer {
+                LayerRef::Tree(id) => {
+                    self.distant.get(id).is_none() || self.store.tree(id)?.is_some()
+                }
+                LayerRef::Image { layer, .. } => self.known_tree(layer)?.is_some(),
+            };
+            if !known {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn known_tree(&self, layer: &ImageLayer) -> Result<Option<Tree>, EngineError> {
+        match self.store.layer_tree(&layer.diff_id)? {
+            Some(id) => Ok(self.store.tree(&id)?),
+            None => Ok(None),
+        }
+    }
+
+    fn image_tree(
+        &self,
+        layer: &ImageLayer,
+        image: &str,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
+        if let Some(tree) = self.known_tree(layer)? {
+            return Ok(tree);
+        }
+        let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
+        let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
+        if let Some(tree) = self.known_tree(layer)? {
+            return Ok(tree);
+        }
+        let blob = self.blob(layer, image, events)?;
+        let staging = self.store.staging()?;
+        let options = UnpackOptions {
+            xattrs: self.store.xattrs(),
+            give_away: self.gives_away,
+            whiteouts: true,
+        };
+        let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
+        let meter = meter(&self.store, events, name, Some(blob.size));
+        let unpacked = host::open(&blob.path)
+            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
+            .map_err(|source| EngineError::Output {
+                what: format!("the files of layer {} of {image}", layer.blob),
+                source,
+            })?;
+        if unpacked.diff_id != layer.diff_id {
+            let (expected, actual) = (layer.diff_id, unpacked.diff_id);
+            return Err(kiln_cache::StoreError::WrongDigest { expected, actual }.into());
+        }
+        let tree = self.store.commit(staging, unpacked.manifest)?;
+        self.store.bind_layer(&layer.diff_id, tree.id())?;
+        Ok(tree)
+    }
+
+    /// A layer's blob, fetched when it isn't there.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn blob(
+        &self,
+        layer: &ImageLayer,
+        image: &str,
+        events: &dyn EventSink,
+    ) -> Result<Blob, EngineError> {
+        if let Some(blob) = self.store.blob(&layer.blob)? {
+            return Ok(blob);
+        }
+        let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
+        let meter = meter(&self.store, events, name, Some(layer.size));
+        let mut writer = self.store.blob_writer()?;
+        let tell = |done| meter.set(done);
+        self.client
+            .fetch_blob(image, &layer.blob, layer.size, &mut writer, &tell)?;
+        Ok(writer.commit(Some(layer.blob))?)
+    }
+
+    /// A result as a root filesystem: a directory of the user's is copied into the store first.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn snapshot(&self, result: &StepResult) -> Result<Snapshot, EngineError> {
+        match result {
+            StepResult::Snapshot(snapshot) => Ok(snapshot.clone()),
+            StepResult::Folder(folder) => {
+                let tree = import(self, folder, &ImagePath::root())?;
+                Ok(Snapshot::new(vec![LayerRef::Tree(tree.id())]))
+            }
+        }
+    }
+
+    /// The blob with the files of a tree of a shared cache.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn distant_layer(
+        &self,
+        distant: &Distant,
+        events: &dyn EventSink,
+    ) -> Result<Blob, EngineError> {
+        self.fetch(distant, events).layer()
+    }
+
+    /// Fetches what belongs to a tree of a shared cache.
+    fn fetch<'a>(&'a self, distant: &'a Distant, events: &'a dyn EventSink) -> Fetch<'a> {
+        Fetch {
+            store: &self.store,
+            gives_away: self.gives_away,
+            distant,
+            events,
+        }
+    }
+
+    /// The manifest of a tree of the store, or of a shared cache; nothing when it is gone.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn manifest(
+        &self,
+        id: &TreeId,
+        events: &dyn EventSink,
+    ) -> Result<Option<Arc<Manifest>>, EngineError> {
+        match (self.store.tree(id)?, self.distant.get(id)) {
+            (Some(tree), _) => Ok(Some(tree.manifest()?)),
+            (None, Some(distant)) => self.fetch(&distant, events).manifest().map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// What a step's result contains, for keys: the files of trees in shared caches stay there.
+    pub(crate) fn outline(
+        &self,
+        result: &StepResult,
+        events: &dyn EventSink,
+    ) -> Result<Arc<View>, EngineError> {
+        let StepResult::Snapshot(snapshot) = result else {
+            return self.view(result, events);
+        };
+        let layer = |layer: &LayerRef| -> Result<Layer, EngineError> {
+            if let LayerRef::Tree(id) = layer
+                && let Some(distant) = self.distant.get(id)
+                && self.store.tree(id)?.is_none()
+            {
+                return Ok(Layer {
+                    manifest: self.fetch(&distant, events).manifest()?,
+                    root: TreeRoot::at(""),
+                });
+            }
+            let tree = self.tree(layer, events)?;
+            Ok(Layer {
+                manifest: tree.manifest()?,
+                root: tree.root(),
+            })
+        };
+        let layers = parallel::map(snapshot.layers(), layer)?;
+        Ok(Arc::new(View::new(layers)))
+    }
+
+    /// The files of a step's result.
+    pub(crate) fn view(
+        &self,
+        result: &StepResult,
+        events: &dyn EventSink,
+    ) -> Result<Arc<View>, EngineError> {
+        Ok(Arc::new(match result {
+            StepResult::Folder(folder) => View::of_folder(folder),
+            StepResult::Snapshot(snapshot) => view_of(&self.trees(snapshot, events)?)?,
+        }))
+    }
+}
+
+/// The files that a stack of trees shows.
+///
+/// # Errors
+/// When a manifest can't be read.
+pub fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
+    let layer = |tree: &Tree| -> Result<Layer, EngineError> {
+        Ok(Layer {
+            manifest: tree.manifest()?,
+            root: tree.root(),
+        })
+    };
+    Ok(View::new(
+        trees.iter().map(layer).collect::<Result<_, _>>()?,
+    ))
+}

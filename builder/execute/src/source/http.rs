@@ -1,0 +1,198 @@
+//! Files over HTTP. Each becomes a tree.
+
+use std::path::Path;
+
+use kiln_cache::{Staging, Store, StoreError, Tree};
+use kiln_graph::{
+    BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
+};
+use kiln_image::Client;
+use kiln_solve::{Outcome, ResolvedSource};
+use kiln_tree::host;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use super::{memo_key, resolved};
+use crate::EngineError;
+
+/// What is remembered of a download.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    etag: Option<String>,
+    tree: TreeId,
+    /// The file's digest; older stores don't say.
+    #[serde(default)]
+    sum: Option<BlobDigest>,
+}
+
+/// The digest of a file that was downloaded before, if it is remembered.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn known_checksum(
+    store: &Store,
+    source: &HttpSource,
+) -> Result<Option<BlobDigest>, EngineError> {
+    Ok(known_download(store, source)?.and_then(|known| known.sum))
+}
+
+fn known_download(store: &Store, source: &HttpSource) -> Result<Option<Known>, EngineError> {
+    Ok(store.memo("http", &download_key(&source.url, source.checksum))?)
+}
+
+fn download_key(url: &str, checksum: Option<BlobDigest>) -> Digest {
+    let checksum = checksum.map(|sum| sum.to_string());
+    memo_key(&[url, &checksum.unwrap_or_default()])
+}
+
+/// Fetches files.
+#[derive(Debug)]
+pub struct HttpResolver<'a> {
+    /// Keeps the trees.
+    pub store: &'a Store,
+    /// Fetches.
+    pub client: &'a Client,
+    /// Whether files can be given to any owner.
+    pub gives_away: bool,
+}
+
+impl HttpResolver<'_> {
+    /// Fetches a file, unless the server says it is still what the store has.
+    pub(crate) fn resolve(
+        &self,
+        step: &Step,
+        source: &HttpSource,
+    ) -> Result<ResolvedSource, EngineError> {
+        let known = known_download(self.store, source)?;
+        let there = match &known {
+            Some(known) => self.store.tree(&known.tree)?,
+            None => None,
+        };
+        if let (Some(tree), Some(_)) = (&there, source.checksum) {
+            return Ok(resolved(tree, Outcome::Cached));
+        }
+        let etag = known
+            .as_ref()
+            .filter(|_| there.is_some())
+            .and_then(|known| known.etag.as_deref());
+        let staging = self.store.staging()?;
+        let file = staging.work().join("file");
+        let mut start =
+            || -> std::io::Result<Box<dyn std::io::Write>> { Ok(Box::new(host::create(&file)?)) };
+        let about = self.client.download(&source.url, etag, &mut start)?;
+        if let (true, Some(tree)) = (about.unchanged, &there) {
+            return Ok(resolved(tree, Outcome::Cached));
+        }
+        let sum = check_sum(&file, source, step)?;
+        let name = source.file_name.clone().or(about.file_name);
+        let name = name.unwrap_or_else(|| url_name(&source.url));
+        let changed = about.last_modified.as_deref().and_then(http_date);
+        let tree = self.one_file(staging, &file, &name, changed.unwrap_or_default())?;
+        let known = Known {
+            etag: about.etag,
+            tree: tree.id(),
+            sum: Some(sum),
+        };
+        // Whoever demands this digest from now on need not fetch it again.
+        for checksum in [source.checksum, Some(sum)] {
+            let key = download_key(&source.url, checksum);
+            self.store.put_memo("http", &key, &known)?;
+        }
+        Ok(resolved(&tree, Outcome::Ran))
+    }
+
+    fn one_file(
+        &self,
+        staging: Staging,
+        file: &Path,
+        name: &str,
+        mtime: Timestamp,
+    ) -> Result<Tree, EngineError> {
+        let fail = |source| EngineError::Output {
+            what: format!("the download {name}"),
+            source,
+        };
+        let path = ImagePath::new(name.replace('/', "_"));
+        let root = staging.root();
+        host::rename(file, root.path().join(path.relative())).map_err(fail)?;
+        let digest = root.digest(&path).map_err(StoreError::from)?;
+        let size = root.stat(&path).map_err(fail)?.st_size;
+        let size = u64::try_from(size).unwrap_or(0);
+        let node = Node::File { size, digest };
+        let entry = Entry {
+            mode: 0o600,
+            mtime,
+            node,
+            ..Entry::directory(path)
+        };
+        root.set_attributes(&entry, self.gives_away).map_err(fail)?;
+        Ok(self.store.commit(staging, Manifest::new(vec![entry]))?)
+    }
+}
+
+/// The digest of what came, which is the one demanded, if one is.
+fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest, EngineError> {
+    let fail = |error| EngineError::Output {
+        what: source.url.clone(),
+        source: error,
+    };
+    let mut hash = Sha256::new();
+    let mut reader = host::open(file).map_err(fail)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = std::io::Read::read(&mut reader, &mut buffer).map_err(fail)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+    }
+    let actual = BlobDigest::from_sha256(hash.finalize().into());
+    match source.checksum.filter(|expected| *expected != actual) {
+        None => Ok(actual),
+        Some(expected) => Err(EngineError::Missing {
+            message: format!(
+                "{}: digest mismatch: {actual} came, {expected} was demanded by --checksum or kiln.lock",
+                source.url
+            ),
+            location: step.location.clone(),
+        }),
+    }
+}
+
+fn url_name(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let name = path
+        .split_once('/')
+        .map_or("", |(_, path)| path)
+        .rsplit('/')
+        .next();
+    name.filter(|name| !name.is_empty())
+        .unwrap_or("download")
+        .to_owned()
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    let text = text.replace("GMT", "+0000");
+    let time = OffsetDateTime::parse(&text, &Rfc2822).ok()?;
+    Some(Timestamp {
+        seconds: time.unix_timestamp(),
+        nanos: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_dates() {
+        assert_eq!(url_name("https://x.example/a/b.tar.gz?c=d"), "b.tar.gz");
+        assert_eq!(url_name("https://x.example/"), "download");
+        assert_eq!(url_name("https://x.example"), "download");
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date.map(|time| time.seconds), Some(784_111_777));
+    }
+}

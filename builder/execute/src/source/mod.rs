@@ -1,0 +1,65 @@
+//! Sources: directories of the user's, files over HTTP, commits of git repositories. Each becomes
+//! a tree, or is one.
+
+mod context;
+mod git;
+mod git_access;
+mod git_remote;
+mod http;
+mod pin;
+
+use kiln_cache::Tree;
+use kiln_graph::encode::Encoder;
+use kiln_graph::{Digest, Op};
+use kiln_solve::{Job, LayerRef, Outcome, ResolvedSource, Snapshot, SourceResolver, StepResult};
+
+use crate::EngineError;
+pub use context::ContextResolver;
+pub use git::GitResolver;
+pub use git_access::GitOptions;
+pub use http::{HttpResolver, known_checksum};
+pub use pin::{Pin, Pins};
+
+/// The sources that this machine reaches.
+#[derive(Debug)]
+pub struct LocalSources<'a> {
+    /// Directories of the user's.
+    pub contexts: ContextResolver<'a>,
+    /// Commits.
+    pub git: GitResolver<'a>,
+    /// Files.
+    pub http: HttpResolver<'a>,
+    /// What branches, tags and addresses are taken to stand for.
+    pub pins: &'a Pins,
+}
+
+impl SourceResolver<EngineError> for LocalSources<'_> {
+    fn resolve(&self, job: &Job<'_>) -> Result<ResolvedSource, EngineError> {
+        match &job.step.op {
+            Op::Context(context) => self.contexts.resolve(context),
+            Op::Git(source) => self.git.resolve(job, &self.pins.git(source)),
+            Op::Http(source) => self.http.resolve(job.step, &self.pins.http(source)),
+            _ => Err(EngineError::Defect(format!(
+                "{} is no source",
+                job.step.name
+            ))),
+        }
+    }
+}
+
+fn resolved(tree: &Tree, outcome: Outcome) -> ResolvedSource {
+    let snapshot = Snapshot::new(vec![LayerRef::Tree(tree.id())]);
+    ResolvedSource {
+        result: StepResult::Snapshot(snapshot),
+        outcome,
+        revision: None,
+    }
+}
+
+fn memo_key(parts: &[&str]) -> Digest {
+    let mut out = Encoder::new("kiln-source", 1);
+    out.seq(parts, |out, part| {
+        out.str(part);
+    });
+    out.finish()
+}

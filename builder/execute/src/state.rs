@@ -1,0 +1,78 @@
+//! The files of a step before it ran, afterwards, or when it failed.
+
+use std::collections::BTreeMap;
+
+use kiln_cache::{Store, StoreError, Tree};
+use kiln_graph::{Digest, Graph, Op, StepId, TreeId};
+use kiln_solve::{Snapshot, StepResult};
+
+use crate::EngineError;
+use crate::snapshotter::Snapshotter;
+
+/// Which state of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// What it starts from.
+    Before,
+    /// What it leaves behind.
+    After,
+    /// What it left behind when it failed.
+    Failed,
+}
+
+/// What a failed command left behind can be looked at until the next build or prune.
+pub(crate) fn keep_failed(
+    store: &Store,
+    definition: &Digest,
+    tree: &Tree,
+) -> Result<(), StoreError> {
+    store.put_memo("failed", definition, &tree.id())
+}
+
+/// What a step left behind when it failed the last time, if it is there.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn failed_tree(
+    store: &Store,
+    graph: &Graph,
+    step: StepId,
+) -> Result<Option<TreeId>, EngineError> {
+    let id = store.memo::<TreeId>("failed", &graph.definition(step).0)?;
+    Ok(match id {
+        Some(id) => store.tree(&id)?.map(|tree| tree.id()),
+        None => None,
+    })
+}
+
+/// The files of a step at a moment, with the results of the steps that they are made of.
+///
+/// # Errors
+/// When a directory can't be read, or what a failed step left behind is gone.
+pub fn state_at(
+    trees: &Snapshotter,
+    graph: &Graph,
+    step: StepId,
+    moment: Moment,
+    results: &BTreeMap<StepId, StepResult>,
+) -> Result<Snapshot, EngineError> {
+    if let (Moment::After, Some(result)) = (moment, results.get(&step)) {
+        return trees.snapshot(result);
+    }
+    let base = match &graph.step(step).op {
+        Op::Exec(exec) => Some(exec.root),
+        Op::Files(files) => files.base,
+        _ => None,
+    };
+    let base = base.and_then(|input| results.get(&graph.input(step, input)));
+    let root = base.map_or_else(|| Ok(Snapshot::scratch()), |base| trees.snapshot(base))?;
+    if moment != Moment::Failed {
+        return Ok(root);
+    }
+    let tree = failed_tree(&trees.store, graph, step)?;
+    let tree = tree.ok_or_else(|| EngineError::Missing {
+        message: "what the failed step left behind is no longer there: build again".to_owned(),
+        location: graph.step(step).location.clone(),
+    })?;
+    Ok(root.with(&[tree]))
+}

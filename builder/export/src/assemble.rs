@@ -1,0 +1,148 @@
+//! Makes images of solved builds: which changes go into which layer, the layers' blobs, the
+//! configuration and the manifest.
+
+use std::collections::BTreeMap;
+
+use kiln_attest::artifact::Artifact;
+use kiln_cache::{LayerBlob, Store};
+use kiln_execute::{EngineError, parallel};
+use kiln_graph::{BlobDigest, History, ImageConfig, Target};
+use kiln_image::{Descriptor, Manifest};
+use kiln_solve::EventSink;
+
+use crate::annotation::IndexAnnotations;
+use crate::built::Built;
+use crate::created;
+use crate::image_options::ImageOptions;
+use crate::inline::InlineWriter;
+use crate::layer_blob::{ImageBlob, Making, layer_blob};
+use crate::layering::{LayerPlanner, PlannedLayer};
+use crate::media_types::MediaTypes;
+
+/// A finished image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The configuration document's bytes.
+    pub config: Vec<u8>,
+    /// The manifest's bytes.
+    pub manifest: Vec<u8>,
+    /// Names the manifest.
+    pub descriptor: Descriptor,
+    /// Names the configuration.
+    pub config_descriptor: Descriptor,
+    pub(crate) layers: Vec<ImageBlob>,
+    /// What is said of an index that names it beside others.
+    pub(crate) around: IndexAnnotations,
+    /// What lies beside it in an index.
+    pub(crate) attestation: Option<Artifact>,
+}
+
+/// Makes the image of one target.
+///
+/// # Errors
+/// When layers can't be read, compressed or stored.
+pub fn assemble(
+    built: Built<'_>,
+    target: &Target,
+    options: &ImageOptions,
+    events: &dyn EventSink,
+) -> Result<Image, EngineError> {
+    let (graph, created) = (&built.build.graph, &built.solution.created);
+    let target = &created::dated(graph, created, target, options.epoch);
+    let planner = LayerPlanner::of(built);
+    let (layers, history) = planner.plan(target, &options.plan, events)?;
+    let numbered: Vec<(usize, &PlannedLayer)> = layers.iter().enumerate().collect();
+    let blobs = parallel::map(&numbered, |(number, layer)| {
+        let name = format!("compress layer {} of {}", number + 1, layers.len());
+        let made = Making {
+            name,
+            options,
+            since: built.started,
+            events,
+        };
+        layer_blob(built.trees, layer, &made)
+    })?;
+    let mut config = configuration(target, &blobs, history);
+    if let Some(wanted) = &options.inline {
+        let inline = InlineWriter {
+            built,
+            planner,
+            options,
+            events,
+        };
+        config.inline_cache = inline.entries(wanted, &layers, &blobs)?;
+    }
+    manifest(&built.trees.store, &config, blobs, options)
+}
+
+fn manifest(
+    store: &Store,
+    config: &ImageConfig,
+    layers: Vec<ImageBlob>,
+    options: &ImageOptions,
+) -> Result<Image, EngineError> {
+    let platform = config.platform();
+    let types = MediaTypes::of(options);
+    let fail = |error: serde_json::Error| EngineError::Output {
+        what: "the manifest".to_owned(),
+        source: error.into(),
+    };
+    let config = serde_json::to_vec(config).map_err(fail)?;
+    let describe = |media_type: &str, digest: BlobDigest, size: u64| Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        platform: None,
+        annotations: BTreeMap::new(),
+    };
+    let stored = store.put_blob(&config)?;
+    let config_descriptor = describe(types.config, stored.digest, stored.size);
+    let layer = |layer: &ImageBlob| {
+        let LayerBlob { blob, size, .. } = layer.blob;
+        Descriptor {
+            annotations: layer.blob.annotations.clone(),
+            ..describe(&types.layer(&layer.blob.media_type), blob, size)
+        }
+    };
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: types.manifest.to_owned(),
+        config: config_descriptor.clone(),
+        layers: layers.iter().map(layer).collect(),
+        annotations: options.annotations.of_manifest(&platform),
+    };
+    let manifest = serde_json::to_vec(&manifest).map_err(fail)?;
+    let stored = store.put_blob(&manifest)?;
+    let mut descriptor = describe(types.manifest, stored.digest, stored.size);
+    descriptor.platform = Some((&platform).into());
+    descriptor.annotations = options.annotations.of_manifest_descriptor(&platform);
+    Ok(Image {
+        config,
+        manifest,
+        descriptor,
+        config_descriptor,
+        layers,
+        around: options.annotations.of_index(),
+        attestation: None,
+    })
+}
+
+/// An image's configuration. Lines of the history that speak of no step have the image's time.
+fn configuration(target: &Target, blobs: &[ImageBlob], history: Vec<History>) -> ImageConfig {
+    let mut config = target.config.clone();
+    config.history = history;
+    let undated = config.history.iter_mut();
+    for line in undated.filter(|line| line.created.is_none()) {
+        line.created.clone_from(&config.created);
+    }
+    config.rootfs.diff_ids = blobs.iter().map(|layer| layer.blob.diff_id).collect();
+    config
+}
+
+impl Image {
+    /// The lengths of the layers' blobs in bytes, lowest first.
+    #[must_use]
+    pub fn layer_sizes(&self) -> Vec<u64> {
+        self.layers.iter().map(|layer| layer.blob.size).collect()
+    }
+}

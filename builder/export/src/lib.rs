@@ -1,0 +1,52 @@
+//! Makes something of results: layers, images, archives, directories, entries of shared caches; reads
+//! and changes images.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
+
+mod annotation;
+mod assemble;
+mod attach;
+mod built;
+mod created;
+mod dependency;
+mod extract;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+mod image_options;
+mod index;
+mod inline;
+mod inspect;
+mod inventory;
+mod layer_blob;
+mod layering;
+mod load;
+mod local;
+mod media_types;
+mod output;
+mod rebase;
+mod reproduce;
+mod shared_cache;
+mod stored_blob;
+
+pub use annotation::Annotations;
+pub use assemble::{Image, assemble};
+pub use attach::{attach, attest};
+pub use built::Built;
+pub use dependency::{contexts_used, dependencies, given, is_hermetic, needed_steps};
+pub use extract::extract;
+pub use image_options::{ImageOptions, InlineCache};
+pub use index::{IndexMerger, MergedIndex};
+pub use inspect::{Difference, ImageReport, LayerReport, diff_images, find_image, inspect_image};
+pub use inventory::{image_packages, packages};
+pub use layering::{LayerPlan, PathRule};
+pub use load::{load, stored_image};
+pub use local::{left_out_warning, write_folder};
+pub use output::{OutputEntry, Shipper, files_of, with_prefix, write_root_tar};
+pub use rebase::{Rebase, rebase};
+pub use reproduce::{Unreproducible, compare};
+pub use shared_cache::{CacheMode, CacheTarget, Exported, Exports};

@@ -1,0 +1,155 @@
+//! Images of the store: as bases of others, and loaded from archives.
+
+use kiln_cache::{ImageRecord, Store};
+use kiln_execute::{EngineError, Snapshotter, now};
+use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
+use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
+use kiln_solve::{EventSink, LayerRef};
+use kiln_tree::host;
+
+/// A tagged image, when the store has all that is needed to build on it.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn stored_image(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+) -> Result<Option<Resolved>, EngineError> {
+    let Ok(reference) = name.parse::<Reference>() else {
+        return Ok(None);
+    };
+    let Some(record) = store.image(&reference.to_string())? else {
+        return Ok(None);
+    };
+    let Some((digest, manifest)) = manifest_for(store, &record, platform)? else {
+        return Ok(None);
+    };
+    let Some(config) = read::<ImageConfig>(store, &manifest.config.digest)? else {
+        return Ok(None);
+    };
+    let layer = |(layer, diff_id): (&Descriptor, &BlobDigest)| ImageLayer {
+        blob: layer.digest,
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+        diff_id: *diff_id,
+    };
+    let diff_ids = &config.rootfs.diff_ids;
+    let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
+    for layer in &layers {
+        let unpacked = match store.layer_tree(&layer.diff_id)? {
+            Some(id) => store.tree(&id)?.is_some(),
+            None => false,
+        };
+        if !unpacked && store.blob(&layer.blob)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Resolved {
+        named: Some(record.digest),
+        manifest: digest,
+        config,
+        layers,
+    }))
+}
+
+fn manifest_for(
+    store: &Store,
+    record: &ImageRecord,
+    platform: &Platform,
+) -> Result<Option<(BlobDigest, Manifest)>, EngineError> {
+    let digest = match record.media_type.as_str() {
+        media_type::INDEX | media_type::DOCKER_LIST => {
+            let Some(index) = read::<Index>(store, &record.digest)? else {
+                return Ok(None);
+            };
+            let fits = |image: &&Descriptor| {
+                image
+                    .runs_on()
+                    .is_some_and(|own| own.serves(platform).is_some())
+            };
+            match index.manifests.iter().find(fits) {
+                Some(image) => image.digest,
+                None => return Ok(None),
+            }
+        }
+        _ => record.digest,
+    };
+    let manifest = read::<Manifest>(store, &digest)?;
+    Ok(manifest.map(|manifest| (digest, manifest)))
+}
+
+/// Brings an image into the store under a name: its layers, and a manifest.
+///
+/// # Errors
+/// When it can't be read, or the store can't be written.
+pub fn load(
+    trees: &Snapshotter,
+    image: &str,
+    platform: &Platform,
+    name: &Reference,
+    events: &dyn EventSink,
+) -> Result<(), EngineError> {
+    let resolved = trees.client.resolve(image, platform)?;
+    let fail = |error: serde_json::Error| EngineError::Output {
+        what: "the manifest".to_owned(),
+        source: error.into(),
+    };
+    let config = serde_json::to_vec(&resolved.config).map_err(fail)?;
+    let config = trees.store.put_blob(&config)?;
+    let mut layers = Vec::new();
+    for layer in &resolved.layers {
+        let layer_ref = LayerRef::Image {
+            layer: layer.clone(),
+            image: image.into(),
+        };
+        if let LayerRef::Image { layer, image } = &layer_ref {
+            trees.blob(layer, image, events)?;
+        }
+        layers.push(describe(&layer.media_type, layer.blob, layer.size));
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::MANIFEST.to_owned(),
+        config: describe(media_type::CONFIG, config.digest, config.size),
+        layers,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let stored = trees
+        .store
+        .put_blob(&serde_json::to_vec(&manifest).map_err(fail)?)?;
+    let blobs = manifest.layers.iter().map(|layer| layer.digest);
+    let sizes: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
+    Ok(trees.store.tag_image(&ImageRecord {
+        name: name.to_string(),
+        digest: stored.digest,
+        media_type: media_type::MANIFEST.to_owned(),
+        config: config.digest,
+        platforms: vec![resolved.config.platform().to_string()],
+        size: sizes + config.size + stored.size,
+        tagged: now().seconds.cast_unsigned(),
+        blobs: blobs.chain([config.digest, stored.digest]).collect(),
+    })?)
+}
+
+fn describe(media_type: &str, digest: BlobDigest, size: u64) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        platform: None,
+        annotations: std::collections::BTreeMap::new(),
+    }
+}
+
+/// A document of the store.
+fn read<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    digest: &BlobDigest,
+) -> Result<Option<T>, EngineError> {
+    let Some(blob) = store.blob(digest)? else {
+        return Ok(None);
+    };
+    let bytes = host::read(&blob.path).unwrap_or_default();
+    Ok(serde_json::from_slice(&bytes).ok())
+}
