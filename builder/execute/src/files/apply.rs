@@ -482,7 +482,8 @@ fn unpack(
     let Some(found) = source.get(&selected.root) else {
         return Ok(false);
     };
-    if !matches!(source.linked(&found).node, Node::File { .. }) {
+    // Sockets of the context stand for empty files.
+    if !matches!(source.linked(&found).node, Node::File { size: 1.., .. }) {
         return Ok(false);
     }
     let place_of_it = source.place(&found);
