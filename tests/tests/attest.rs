@@ -29,6 +29,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/v2/": return self.answer(200)
         if "/blobs/" in path:
             return self.answer(200, blobs[name]) if name in blobs else self.answer(404)
+        if "/referrers/" in path and MODE == "odd":
+            return self.answer(200, b"<html>", {"Content-Type": "text/html"})
+        if "/referrers/" in path and MODE == "down": return self.answer(503)
         if "/referrers/" in path:
             found = []
             for digest, data in manifests.items():
@@ -682,4 +685,19 @@ fn policies_try_themselves() {
         "{}",
         failed.stdout
     );
+}
+
+#[test]
+fn pushes_do_not_depend_on_attestations_that_nobody_asked_for() {
+    let space = Space::new();
+    context(&space);
+    for (mode, warns) in [("odd", false), ("down", true)] {
+        let registry = Script::python_with(REGISTRY, &[("MODE", mode)]);
+        let name = format!("127.0.0.1:{}/a:1", registry.port());
+        let pushed = space.build(&["--push", "-t", &name]).ok();
+        let warned = pushed
+            .stderr
+            .contains("was pushed, but its attestations were not");
+        assert_eq!(warned, warns, "{mode}: {}", pushed.stderr);
+    }
 }

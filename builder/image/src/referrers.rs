@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use kiln_graph::BlobDigest;
-use reqwest::Method;
-use reqwest::header::ACCEPT;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::digest_of;
-use crate::client::{Client, read_document, wrong_digest};
+use crate::client::{Client, TRIES, read_document, wrong_digest};
 use crate::document::media_type;
 use crate::repository::next_page;
 use crate::request::Ask;
@@ -59,7 +59,8 @@ impl Client {
         repository: &Reference,
         subject: &BlobDigest,
     ) -> Result<Option<Vec<Referrer>>, ImageError> {
-        self.runtime().block_on(self.list(repository, subject))
+        self.runtime()
+            .block_on(self.list(repository, subject, TRIES))
     }
 
     /// What refers to a manifest, listed by the registry or by other clients.
@@ -72,7 +73,7 @@ impl Client {
         subject: &BlobDigest,
     ) -> Result<Vec<Referrer>, ImageError> {
         self.runtime().block_on(async {
-            match self.list(repository, subject).await? {
+            match self.list(repository, subject, TRIES).await? {
                 Some(listed) => Ok(listed),
                 None => Ok(self.tagged_list(repository, subject).await?.manifests),
             }
@@ -92,7 +93,11 @@ impl Client {
         image: &PushImage<'_>,
         with_tag: bool,
     ) -> Result<bool, ImageError> {
-        let listed = self.listed_referrers(repository, subject)?;
+        // Nobody waits for what nobody asked for.
+        let tries = if with_tag { TRIES } else { 1 };
+        let listed = self
+            .runtime()
+            .block_on(self.list(repository, subject, tries))?;
         if listed.is_none() && !with_tag {
             return Ok(false);
         }
@@ -141,8 +146,10 @@ impl Client {
         &self,
         repository: &Reference,
         subject: &BlobDigest,
+        tries: u32,
     ) -> Result<Option<Vec<Referrer>>, ImageError> {
         let mut ask = self.ask(repository, &format!("referrers/{subject}"));
+        ask.tries = tries;
         let mut all = Vec::new();
         for _ in 0..MAX_PAGES {
             let answer = match self.send(repository, &ask).await {
@@ -152,6 +159,9 @@ impl Client {
                 Err(ImageError::Answer { status, .. }) if status < 500 => return Ok(None),
                 Err(error) => return Err(error),
             };
+            if !is_index(&answer) {
+                return Ok(None);
+            }
             let next = next_page(&answer);
             let bytes = read_document(repository, answer).await?;
             let list = serde_json::from_slice::<List>(&bytes).ok();
@@ -210,6 +220,13 @@ impl Client {
         self.push_manifest(repository, &list_tag(subject), &bytes, media_type::INDEX)
             .await
     }
+}
+
+/// Whether an answer is an index: servers that know no referrers may answer anything.
+fn is_index(answer: &Response) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with(media_type::INDEX)
 }
 
 /// What documents may be.
