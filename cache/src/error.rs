@@ -141,7 +141,7 @@ impl From<TreeError> for StoreError {
 fn place(by_root: bool) -> &'static str {
     match by_root {
         true => "by the machine's root",
-        false => "by a user, without the right to mount",
+        false => "by a process that may not mount",
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::{SeekFrom, fstat};
 use rustix::io::Errno;
 
 use crate::attributes::set_file_attributes;
-use crate::{TreePath, TreeRoot};
+use crate::{Linker, TreePath, TreeRoot};
 
 /// Whether two names may share one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +81,17 @@ pub fn copy_tree(
     for (entry, _) in directories().filter(|(entry, _)| !entry.path.is_root()) {
         to.create_directory(&entry.path)?;
     }
-    files
-        .par_iter()
-        .with_min_len(16)
-        .try_for_each(|(entry, from)| copy_one(entry, from, to, give_away, sharing))?;
+    files.par_iter().with_min_len(16).try_for_each_init(
+        Linker::default,
+        |linker, (entry, from)| {
+            // A link has the attributes already; one that can't be made is a copy.
+            let links = sharing == Sharing::HardLink && matches!(entry.node, Node::File { .. });
+            match links && linker.link(&to.join(entry.path.clone()), from).is_ok() {
+                true => Ok(()),
+                false => copy_one(entry, from, to, give_away),
+            }
+        },
+    )?;
     for (entry, _) in files {
         if let Node::HardLink { to: first } = &entry.node {
             to.link(&entry.path, &to.join(first.clone()))?;
@@ -96,20 +103,10 @@ pub fn copy_tree(
     Ok(())
 }
 
-fn copy_one(
-    entry: &Entry,
-    from: &TreePath,
-    to: &TreeRoot,
-    give_away: bool,
-    sharing: Sharing,
-) -> io::Result<()> {
+fn copy_one(entry: &Entry, from: &TreePath, to: &TreeRoot, give_away: bool) -> io::Result<()> {
     match &entry.node {
         Node::Directory { .. } | Node::HardLink { .. } | Node::Whiteout | Node::Socket => Ok(()),
         Node::File { .. } => {
-            // A link has the attributes already; one that can't be made is a copy.
-            if sharing == Sharing::HardLink && to.link(&entry.path, from).is_ok() {
-                return Ok(());
-            }
             let copied = from.copy_to(to, &entry.path)?;
             set_file_attributes(&copied.target, entry, give_away)
         }

@@ -48,4 +48,5 @@ pub use overlay::OverlayXattrs;
 pub use remove::remove_all;
 pub use root::{TreePath, TreeRoot};
 pub use walk::{Decision, Found, Visit, timestamp, walk};
+pub use write::Linker;
 pub use xattr::Xattrs;

@@ -67,6 +67,11 @@ impl TreeRoot {
         self.open(path, OFlags::PATH, Mode::empty())
     }
 
+    /// Whether both are one, with one descriptor.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn open(&self, path: &ImagePath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         open_beneath(self.descriptor()?, path, flags, mode)
     }

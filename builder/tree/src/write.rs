@@ -127,6 +127,50 @@ impl TreeRoot {
     }
 }
 
+/// Makes names of files one after the other. Directories that follow each other are looked up once.
+#[derive(Debug, Default)]
+pub struct Linker {
+    from: Option<Parent>,
+    to: Option<Parent>,
+}
+
+/// A directory that is open.
+#[derive(Debug)]
+struct Parent {
+    root: TreeRoot,
+    path: ImagePath,
+    open: OwnedFd,
+}
+
+impl Linker {
+    /// As [`TreeRoot::link`].
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn link(&mut self, new: &TreePath, first: &TreePath) -> io::Result<()> {
+        let from = parent_of(&mut self.from, first)?;
+        let to = parent_of(&mut self.to, new)?;
+        let names = (first.path.file_name(), new.path.file_name());
+        let (Some(from_name), Some(to_name)) = names else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        Ok(linkat(from, from_name, to, to_name, AtFlags::empty())?)
+    }
+}
+
+/// The directory that a path's last name is in: the one before, when it is the same.
+fn parent_of<'l>(last: &'l mut Option<Parent>, of: &TreePath) -> io::Result<&'l OwnedFd> {
+    let path = of.path.parent().unwrap_or_default();
+    let is_same = |last: &Parent| last.root.is(&of.root) && last.path == path;
+    if !last.as_ref().is_some_and(is_same) {
+        let (open, _) = of.root.parent(&of.path)?;
+        let root = of.root.clone();
+        *last = Some(Parent { root, path, open });
+    }
+    let open = last.as_ref().map(|last| &last.open);
+    open.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

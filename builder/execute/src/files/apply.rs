@@ -10,7 +10,7 @@ use kiln_graph::{
     Timestamp, UnixId,
 };
 use kiln_image::layer::unpack as unpack_layer;
-use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, set_file_attributes, timestamp};
+use kiln_tree::{Linker, OverlayXattrs, TreePath, TreeRoot, set_file_attributes, timestamp};
 use rayon::prelude::*;
 use rustix::fs::FileType;
 
@@ -399,7 +399,9 @@ fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
     };
     jobs.par_iter()
         .with_min_len(16)
-        .try_for_each(|job| bring_one(job, around).map_err(|source| fail(job, source)))?;
+        .try_for_each_init(Linker::default, |linker, job| {
+            bring_one(job, around, linker).map_err(|source| fail(job, source))
+        })?;
     for job in jobs {
         if let Node::HardLink { to } = &job.entry.node {
             let first = around.folder.join(to.clone());
@@ -410,12 +412,14 @@ fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
     Ok(())
 }
 
-fn bring_one(job: &Job, around: &Surroundings<'_>) -> std::io::Result<()> {
+fn bring_one(job: &Job, around: &Surroundings<'_>, linker: &mut Linker) -> std::io::Result<()> {
     if matches!(job.entry.node, Node::HardLink { .. }) {
         return Ok(());
     }
     if let Some(same) = earlier_copy(&job.entry, around)
-        && around.folder.link(&job.entry.path, &same).is_ok()
+        && linker
+            .link(&around.folder.join(job.entry.path.clone()), &same)
+            .is_ok()
     {
         return Ok(());
     }
