@@ -21,11 +21,11 @@ use kiln_image::{Client, Reference, Resolved};
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 use kiln_share::{CacheSigner, CacheSource, Remote};
 use kiln_solve::{
-    Edits, Event, EventSink, Forecast, Job, LayerRef, Snapshot, Solution, StepResult,
-    check_entitlements,
+    Edits, Event, EventSink, Executor, Forecast, Job, LayerRef, Snapshot, Solution, SourceResolver,
+    StepResult, check_entitlements,
 };
 
-use crate::machine::Machine;
+use crate::machine::{Custom, Machine};
 use crate::request::Request;
 use crate::solved::Solved;
 
@@ -35,6 +35,7 @@ pub struct Engine {
     trees: Snapshotter,
     sandbox: Sandbox,
     selection: Selection,
+    custom: Custom,
 }
 
 /// What came of the steps of a build, and what keeps it.
@@ -59,7 +60,22 @@ impl Engine {
             trees,
             sandbox,
             selection: Selection::new(privileges),
+            custom: Custom::default(),
         }
+    }
+
+    /// Has commands run by an executor of the caller's, in place of sandboxes of this machine.
+    #[must_use]
+    pub fn with_executor(mut self, executor: Arc<dyn Executor<EngineError>>) -> Self {
+        self.custom.commands = Some(executor);
+        self
+    }
+
+    /// Has sources resolved by the caller, in place of this machine's directories, git and HTTP.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Arc<dyn SourceResolver<EngineError>>) -> Self {
+        self.custom.sources = Some(sources);
+        self
     }
 
     /// The engine's store.
@@ -139,7 +155,13 @@ impl Engine {
     }
 
     fn machine<'a>(&'a self, request: &'a Request) -> Machine<'a> {
-        Machine::new(request, &self.trees, &self.sandbox, &self.selection)
+        Machine::new(
+            request,
+            &self.trees,
+            &self.sandbox,
+            &self.selection,
+            &self.custom,
+        )
     }
 
     /// What would run if these files of contexts were edited now. Base images are fetched if need

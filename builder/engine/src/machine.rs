@@ -1,5 +1,7 @@
 //! One build on this machine: everything that the solver works with, put together.
 
+use std::sync::Arc;
+
 use kiln_execute::{
     CommandExecutor, CommandOptions, ContentReader, ContextResolver, EngineError, FileExecutor,
     GitOptions, GitResolver, HttpResolver, LocalSources, Records, SharedSources, Snapshotter,
@@ -12,7 +14,25 @@ use kiln_sandbox::{Sandbox, Selection};
 use crate::request::Request;
 
 use kiln_graph::{Step, StepKey};
-use kiln_solve::{Backend, Filed, Part, SharedCaches, SolveOptions, Solver, Usable};
+use kiln_solve::{
+    Backend, Executor, Filed, Part, SharedCaches, SolveOptions, Solver, SourceResolver, Usable,
+};
+
+/// What an embedder brings in place of this machine's own.
+#[derive(Clone, Default)]
+pub(crate) struct Custom {
+    pub(crate) commands: Option<Arc<dyn Executor<EngineError>>>,
+    pub(crate) sources: Option<Arc<dyn SourceResolver<EngineError>>>,
+}
+
+impl std::fmt::Debug for Custom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Custom")
+            .field("commands", &self.commands.is_some())
+            .field("sources", &self.sources.is_some())
+            .finish()
+    }
+}
 
 /// What one build needs of this machine.
 pub(crate) struct Machine<'a> {
@@ -24,6 +44,7 @@ pub(crate) struct Machine<'a> {
     commands: CommandOptions,
     git: GitOptions,
     shared: SharedSources,
+    custom: &'a Custom,
 }
 
 impl<'a> Machine<'a> {
@@ -32,6 +53,7 @@ impl<'a> Machine<'a> {
         trees: &Snapshotter,
         sandbox: &'a Sandbox,
         selection: &'a Selection,
+        custom: &'a Custom,
     ) -> Self {
         let trees = trees.for_build();
         let sources = request.cache_from.clone();
@@ -45,6 +67,7 @@ impl<'a> Machine<'a> {
             commands: request.command_options(),
             git: request.git_options(),
             shared,
+            custom,
         }
     }
 
@@ -55,6 +78,7 @@ impl<'a> Machine<'a> {
         work: impl FnOnce(&Solver<'_, EngineError>) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
         let events = &*self.request.events;
+        let (own_commands, own_sources) = (self.command_executor(), self.sources());
         let backend = Backend {
             store: &Records(&self.trees.store),
             contents: &ContentReader {
@@ -63,9 +87,9 @@ impl<'a> Machine<'a> {
                 secrets: &*self.request.secrets,
                 events,
             },
-            commands: &self.command_executor(),
+            commands: self.custom.commands.as_deref().unwrap_or(&own_commands),
             files: &FileExecutor(&self.trees),
-            sources: &self.sources(),
+            sources: self.custom.sources.as_deref().unwrap_or(&own_sources),
             shared: &Sharing {
                 sources: &self.shared,
                 exports,

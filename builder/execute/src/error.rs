@@ -137,6 +137,18 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// An executor or a source that an embedder brought failed.
+    #[error("{name}: {source}")]
+    Custom {
+        /// The step's name.
+        name: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+        /// Who can mend it.
+        fault: Fault,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The build was stopped.
     #[error("the build was cancelled")]
     Cancelled,
@@ -172,6 +184,7 @@ impl EngineError {
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),
             Self::Several(errors) => errors.first().map_or(Fault::User, Self::fault),
+            Self::Custom { fault, .. } => *fault,
             Self::Defect(_) => Fault::Kiln,
         }
     }
@@ -202,6 +215,7 @@ impl EngineError {
             Self::Sandbox { location, .. }
             | Self::Files { location, .. }
             | Self::Leak { location, .. }
+            | Self::Custom { location, .. }
             | Self::Missing { location, .. } => location.as_ref(),
             Self::NotAllowed(refused) => refused.location.as_ref(),
             _ => None,

@@ -72,7 +72,7 @@ pub struct Executed {
 }
 
 /// Runs steps of one kind: commands, or file operations. Called from many threads at once.
-pub trait Executor<E>: Sync {
+pub trait Executor<E>: Send + Sync {
     /// Brings here what the step needs, before its time is counted.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ pub struct ResolvedSource {
 
 /// Brings the files of sources: contexts, git repositories, downloads. Called from many threads at
 /// once.
-pub trait SourceResolver<E>: Sync {
+pub trait SourceResolver<E>: Send + Sync {
     /// The files of the source that the job's step is.
     ///
     /// # Errors
