@@ -7,6 +7,7 @@
 //! [registries."registry.example:5000"]
 //! http = true                         # speaks plain HTTP
 //! ca = "/etc/ssl/example.pem"         # trusted besides the usual authorities
+//! insecure = true                     # its certificate isn't checked
 //! [gc]                                # after each build
 //! max-storage = "50GB"                # a cap
 //! min-free = "10GB"                   # left free on the disk

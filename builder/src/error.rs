@@ -35,9 +35,7 @@ pub enum Error {
         location: Option<Location>,
     },
     /// The build file names an image of this machine that the user didn't give.
-    #[error(
-        "{name} is an image of this machine, which only you can give: with --build-context NAME={name} and FROM NAME, or with --allow fs.read=DIR"
-    )]
+    #[error("{name} is an image of this machine, which only you can give")]
     NotGiven {
         /// The image.
         name: String,
@@ -59,7 +57,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Something that can change isn't locked, though it must be.
-    #[error("{what} isn't in the lock: run 'kiln lock', or build without --locked")]
+    #[error("{what} isn't in the lock")]
     NotLocked {
         /// What.
         what: String,
@@ -93,6 +91,35 @@ pub enum Error {
     /// Steps gave other files when they ran again.
     #[error("steps gave other files when they ran again:{0}")]
     NotReproducible(String),
+    /// There is no build file where one is looked for.
+    #[error(
+        "failed to read dockerfile: there is no Dockerfile, Containerfile or kiln.toml in {}",
+        .context.display()
+    )]
+    NoBuildFile {
+        /// The context.
+        context: std::path::PathBuf,
+    },
+    /// No step is meant by a selector.
+    #[error(
+        "there is no step '{selector}': use a stage ({}), STAGE:N, N in the target stage, or @LINE",
+        stages.join(", ")
+    )]
+    NoSuchStep {
+        /// The selector.
+        selector: String,
+        /// The stages there are.
+        stages: Vec<String>,
+    },
+    /// No store was named.
+    #[error("no store was named")]
+    NoStore,
+    /// An image is to be pushed that has no name.
+    #[error("a push needs a name")]
+    NoName,
+    /// A defect of kiln.
+    #[error("{0}")]
+    Defect(String),
     /// A flag or argument is wrong.
     #[error("{0}")]
     Usage(String),
@@ -119,7 +146,12 @@ impl Error {
             | Self::SourceDenied { .. }
             | Self::Policy(_)
             | Self::NotReproducible(_)
+            | Self::NoBuildFile { .. }
+            | Self::NoSuchStep { .. }
+            | Self::NoStore
+            | Self::NoName
             | Self::Usage(_) => Fault::User,
+            Self::Defect(_) => Fault::Kiln,
         }
     }
 
@@ -153,7 +185,7 @@ impl Error {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Secret(_) => 2,
+            Self::Usage(_) | Self::Secret(_) | Self::NoName | Self::NoSuchStep { .. } => 2,
             _ => 1,
         }
     }

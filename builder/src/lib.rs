@@ -1,8 +1,34 @@
 //! An image build engine as a library; the `kiln` command (crate `kiln-cli`) is a thin shell over it.
 //!
-//! [`Engine::solve`] runs a [`Build`](kiln_graph::Build) that a frontend or your own program made;
-//! [`build_dockerfile`] goes from a Dockerfile to a solved build. Call [`run_if_helper`] first
-//! thing in `main`, then [`open`] an engine.
+//! ```standalone_crate
+//! use kiln::{BuildRequest, Event, Kiln, Output};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let at = |name: &str| directory.path().join(name);
+//! # std::fs::create_dir(at("app"))?;
+//! # std::fs::write(at("app/Dockerfile"), "FROM scratch\nCOPY . /\n")?;
+//! kiln::run_if_helper();
+//! let kiln = Kiln::builder().store(at("store")).open()?;
+//! let request = BuildRequest::dockerfile(at("app"))
+//!     .tag("app:1")
+//!     .output(Output::oci(at("app.tar")))
+//!     .progress(|event| if let Event::Warning { message } = event { eprintln!("{message}") });
+//! match kiln.build(request) {
+//!     Ok(outcome) => println!("{:?} in {:?}", outcome.digest, outcome.files),
+//!     Err(error) => println!("{error} (at fault: {})", error.fault()),
+//! }
+//! # assert!(at("app.tar").exists());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing is printed, and no home directory is read unless a method of [`KilnBuilder`] asks for it.
+//! A graph without a build file is made by [`GraphBuilder`]. In a program with an async runtime,
+//! [`Kiln::build_async`] runs a build beside it, [`KilnBuilder::helper`] names another program to
+//! run around each step, and [`enter`] is called before the runtime is started, where ordinary users
+//! build. What lies below is public, too: [`prepare`] goes from a build file to a compiled build,
+//! [`Engine::solve`] runs one.
 #![allow(
     clippy::disallowed_methods,
     reason = "opens files that the user names; trees are opened by kiln-tree"
@@ -12,11 +38,16 @@ mod attest;
 mod build_file;
 mod config;
 mod context;
+mod embed;
 mod error;
+mod fields;
 mod image;
 pub mod lock;
 mod open;
+mod outcome;
+pub mod output;
 mod prepare;
+mod request;
 mod secret;
 mod select;
 
@@ -28,10 +59,13 @@ pub use attest::{
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
+pub use embed::{Kiln, KilnBuilder};
 pub use error::Error;
+pub use fields::{FieldError, Fields};
 pub use image::{
     ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SourceName, SourceRules, expire,
 };
+pub use kiln_cache::StoreError;
 pub use kiln_engine::{
     CacheMode, CacheSource, CacheTarget, Cancel, DefaultNetwork, Engine, EngineError, Event,
     EventSink, Image, ImageOptions, LayerPlan, Moment, NoSecrets, PathRule, RegistryRemote,
@@ -40,11 +74,20 @@ pub use kiln_engine::{
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_frontend_toml as toml_frontend;
 pub use kiln_graph as graph;
+pub use kiln_graph::{BlobDigest, Fault, GraphBuilder, Location, Platform};
+pub use kiln_image::{
+    CredentialSource, Descriptor, ImageError, Login, Logins, Reference, Registries,
+    RegistrySettings,
+};
+pub use kiln_sandbox::SandboxError;
 pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_helper};
-pub use open::{open, open_at, open_isolated};
+pub use open::{enter, isolation_of_environment, open, open_isolated};
+pub use outcome::BuildOutcome;
+pub use output::Output;
 pub use prepare::{
     Assume, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared, Pull,
     build_dockerfile, open_build_file, prepare,
 };
+pub use request::{BuildRequest, suit_options};
 pub use secret::{SecretError, SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};

@@ -1,19 +1,37 @@
-//! Opens an engine for the user who runs this program.
+//! What opening an engine needs: the user's namespace, and a place for what registries say.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use kiln_cache::{Options, OverlayXattrs, Store};
-use kiln_engine::Engine;
+use kiln_cache::Store;
 use kiln_graph::BlobDigest;
-use kiln_image::{Client, ClientOptions, Documents};
-use kiln_sandbox::{Identity, IsolationChoice, Privileges, Sandbox, enter_user_namespace};
+use kiln_image::{CredentialSource, Documents};
+use kiln_sandbox::{IsolationChoice, Privileges, enter_user_namespace};
 
-use crate::{Config, Error};
+use crate::{Config, Engine, Error, Kiln};
 
-/// Moves into a user namespace where needed and allowed, and opens the user's store. Steps are
-/// isolated as `$KILN_ISOLATION` says. To be called before there are threads. `notice` is told
-/// what the user should know, such as a store that is upgraded.
+/// The privileges of this process since [`enter`].
+static ENTERED: OnceLock<Privileges> = OnceLock::new();
+
+/// Moves this process into a user namespace where one is needed and allowed: what
+/// [`KilnBuilder::open`](crate::KilnBuilder::open) does otherwise. For programs that have threads by
+/// then, such as those with an async runtime: to be called first thing in `main`, after
+/// [`run_if_helper`](crate::run_if_helper).
+///
+/// # Errors
+/// When a namespace was made but can't be used.
+pub fn enter(choice: IsolationChoice) -> Result<(), Error> {
+    let privileges = enter_user_namespace(choice)?;
+    _ = ENTERED.set(privileges);
+    Ok(())
+}
+
+pub(crate) fn entered() -> Option<Privileges> {
+    ENTERED.get().cloned()
+}
+
+/// Opens the user's store with the user's settings and credentials, as the `kiln` command does.
+/// Steps are isolated as `$KILN_ISOLATION` says. To be called before there are threads. `notice` is
+/// told what the user should know, such as a store that is upgraded.
 ///
 /// # Errors
 /// When the store can't be opened.
@@ -21,7 +39,11 @@ pub fn open(notice: fn(&str)) -> Result<Engine, Error> {
     open_isolated(isolation_of_environment()?, notice)
 }
 
-fn isolation_of_environment() -> Result<IsolationChoice, Error> {
+/// The isolation that `$KILN_ISOLATION` asks for.
+///
+/// # Errors
+/// When there is no such isolation.
+pub fn isolation_of_environment() -> Result<IsolationChoice, Error> {
     match std::env::var("KILN_ISOLATION") {
         Ok(text) if !text.is_empty() => text
             .parse()
@@ -35,39 +57,24 @@ fn isolation_of_environment() -> Result<IsolationChoice, Error> {
 /// # Errors
 /// When the store can't be opened. An isolation that can't be had is told by the first step.
 pub fn open_isolated(choice: IsolationChoice, notice: fn(&str)) -> Result<Engine, Error> {
-    let is_root = rustix::process::geteuid().is_root();
-    let privileges = enter_user_namespace(choice)?;
-    let root = Store::default_root(is_root)?;
-    open_at(&root, privileges, notice)
-}
-
-/// Opens a store in a folder, for a process that [`kiln_sandbox::enter_user_namespace`] has given
-/// its privileges.
-///
-/// # Errors
-/// When the store can't be opened.
-pub fn open_at(root: &Path, privileges: Privileges, notice: fn(&str)) -> Result<Engine, Error> {
-    let xattrs = match privileges.identity {
-        Identity::Root => OverlayXattrs::Trusted,
-        _ => OverlayXattrs::User,
-    };
-    let config = Config::load()?;
-    let store = Store::open(root, Options { xattrs, notice })?;
-    Ok(Engine::new(
-        store.clone(),
-        Sandbox::of_this_program(),
-        Client::new(ClientOptions {
-            registries: config.registries,
-            documents: Some(Arc::new(StoredDocuments(store.clone()))),
-            ..ClientOptions::default()
-        }),
-        privileges,
-    ))
+    let builder = Kiln::builder()
+        .user_store()?
+        .config(Config::load()?)
+        .credentials(CredentialSource::User)
+        .isolation(choice)
+        .notice(notice);
+    Ok(builder.open()?.engine().clone())
 }
 
 /// Manifests and configurations, kept as blobs.
 #[derive(Debug)]
-struct StoredDocuments(Store);
+pub(crate) struct StoredDocuments(Store);
+
+impl StoredDocuments {
+    pub(crate) fn new(store: Store) -> Self {
+        Self(store)
+    }
+}
 
 impl Documents for StoredDocuments {
     fn get(&self, digest: &BlobDigest) -> Option<Vec<u8>> {

@@ -37,14 +37,7 @@ pub fn selector(build: &Build, location: &Location) -> String {
 /// Steps, and all that are made from them.
 #[must_use]
 pub fn with_consumers(graph: &Graph, steps: &[StepId]) -> BTreeSet<StepId> {
-    let mut all = BTreeSet::new();
-    let mut open = steps.to_vec();
-    while let Some(id) = open.pop() {
-        if all.insert(id) {
-            open.extend(graph.consumers(id));
-        }
-    }
-    all
+    graph.made_from(steps).into_iter().collect()
 }
 
 /// The step on a line; for an instruction that makes none, the next one of its stage.
@@ -111,8 +104,8 @@ fn unknown(build: &Build, selector: &str) -> Error {
         .iter()
         .map(|stage| stage.name.as_str())
         .collect();
-    Error::Usage(format!(
-        "there is no step '{selector}': use a stage ({}), STAGE:N, N in the target stage, or @LINE; 'kiln steps' lists them",
-        names.join(", ")
-    ))
+    Error::NoSuchStep {
+        selector: selector.to_owned(),
+        stages: names.into_iter().map(str::to_owned).collect(),
+    }
 }

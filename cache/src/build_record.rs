@@ -78,29 +78,6 @@ pub struct BuiltTransfer {
     pub bytes: u64,
 }
 
-/// How a build was asked for: what a later command needs to ask for the same, and no credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BuildCommand {
-    /// The directory it was called in.
-    pub folder: PathBuf,
-    /// Flags by their long names, and their values; the context has no name.
-    pub flags: Vec<BuildFlag>,
-    /// Flags that chose what was built, but whose values are not kept.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-}
-
-/// A flag of a build.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuildFlag {
-    /// Its long name without dashes; empty for the context.
-    pub name: String,
-    /// Its value, if it takes one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-}
-
 /// A build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRecord {
@@ -123,9 +100,9 @@ pub struct BuildRecord {
     /// What was fetched, sent and written.
     #[serde(default)]
     pub transfers: Vec<BuiltTransfer>,
-    /// How the build was asked for.
-    #[serde(default)]
-    pub command: BuildCommand,
+    /// What was asked for, in the words of whoever asked; without credentials.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub plan: serde_json::Value,
 }
 
 impl BuildRecord {
@@ -188,10 +165,10 @@ impl Store {
     /// The file that takes what a step of a build writes.
     ///
     /// # Errors
-    /// When its folder can't be made.
+    /// When its directory can't be made.
     pub fn step_log(&self, build: &str, step: usize) -> Result<PathBuf, StoreError> {
         let folder = self.path("logs").join(build);
-        host::create_dir_all(&folder).context("create the folder", &folder)?;
+        host::create_dir_all(&folder).context("create the directory", &folder)?;
         Ok(folder.join(step.to_string()))
     }
 }
@@ -214,11 +191,16 @@ mod tests {
             title: String::new(),
             steps: Vec::new(),
             transfers: Vec::new(),
-            command: BuildCommand::default(),
+            plan: serde_json::Value::Null,
         };
         for number in 0..KEPT + 3 {
             store.put_build(&build(number)).unwrap();
         }
+        // What an earlier version kept of the command is ignored.
+        let mut old = serde_json::to_value(build(KEPT + 2)).unwrap();
+        old["command"] = serde_json::json!({ "folder": "/", "flags": [] });
+        let old: BuildRecord = serde_json::from_value(old).unwrap();
+        assert_eq!(old, build(KEPT + 2));
         let builds = store.builds().unwrap();
         assert_eq!(builds.len(), KEPT);
         assert_eq!(builds[0], build(KEPT + 2));

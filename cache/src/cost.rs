@@ -12,7 +12,7 @@ use crate::{Kind, Record, Store, UsageItem};
 const USUAL_SPEED: u64 = 50 << 20;
 /// How much longer something stays for each second that a mebibyte of it costs.
 const LONGER: Duration = Duration::from_secs(3600);
-const MOST_LONGER: Duration = Duration::from_secs(14 * 24 * 3600);
+const MAX_LONGER: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Smaller things count as this large, in bytes: a file system gives out whole blocks.
 const SMALLEST: u64 = 64 << 10;
 
@@ -32,7 +32,7 @@ impl Cost {
     fn bonus(&self) -> Duration {
         let mebibytes = self.bytes.max(SMALLEST) as f64 / f64::from(1 << 20);
         let factor = self.time.as_secs_f64() / mebibytes;
-        let most = MOST_LONGER.as_secs_f64();
+        let most = MAX_LONGER.as_secs_f64();
         Duration::from_secs_f64((LONGER.as_secs_f64() * factor).clamp(0.0, most))
     }
 }

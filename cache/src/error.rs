@@ -33,26 +33,26 @@ pub enum StoreError {
         /// The newest format this program knows.
         known: u32,
     },
-    /// The folder is not a store.
+    /// The directory is not a store.
     #[error(
-        "{} is not a kiln store: its 'version' file says {found:?}; choose another folder by \
-         setting KILN_ROOT", path.display()
+        "{} is not a kiln store: {reason}; choose another directory by setting KILN_ROOT",
+        path.display()
     )]
     NotAStore {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// What its version file says.
-        found: String,
+        /// Why it can't be one.
+        reason: String,
     },
-    /// The store, or a folder above it, is another user's.
+    /// The store, or a directory above it, is another user's.
     #[error(
         "the store {} can't be used: {} belongs to the user {owner}, who could exchange or execute \
-         what lies in it; choose another folder by setting KILN_ROOT", store.display(), folder.display()
+         what lies in it; choose another directory by setting KILN_ROOT", store.display(), folder.display()
     )]
     OfAnother {
         /// The store.
         store: PathBuf,
-        /// The folder that is another user's.
+        /// The directory that is another user's.
         folder: PathBuf,
         /// Whose it is.
         owner: u32,
@@ -77,19 +77,19 @@ pub enum StoreError {
         actual: BlobDigest,
     },
     /// A stored file doesn't pass its own checksum.
-    #[error("the stored file {} is damaged; 'kiln prune --all' starts afresh", .0.display())]
+    #[error("the stored file {} is damaged", .0.display())]
     Damaged(PathBuf),
     /// A source file was written while it was read.
     #[error("{path} changed while kiln read it: build again when nothing writes to it")]
     Changed {
-        /// The file, inside the folder scanned.
+        /// The file, inside the directory scanned.
         path: ImagePath,
     },
     /// Waiting for a lock was given up.
     #[error("the build was cancelled")]
     Stopped,
-    /// No home folder to keep a store in.
-    #[error("no place for the store is known: set KILN_ROOT to a folder")]
+    /// No home directory to keep a store in.
+    #[error("no place for the store is known: set KILN_ROOT to a directory")]
     NoHome,
 }
 

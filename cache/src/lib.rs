@@ -1,6 +1,6 @@
 //! Everything that outlives a build: blobs, trees, step records, volumes, and their collection.
 //!
-//! A [`Store`] is one folder that any number of processes use at once. See its module for the
+//! A [`Store`] is one directory that any number of processes use at once. See its module for the
 //! format and for what holds it together.
 #![cfg_attr(
     test,
@@ -35,9 +35,7 @@ mod volume;
 
 pub use attribution::{Attribution, Share};
 pub use blob::{Blob, BlobWriter};
-pub use build_record::{
-    BuildCommand, BuildFlag, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome,
-};
+pub use build_record::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 pub use cost::Cost;
 pub use error::StoreError;
 pub use fsck::{Damage, FsckReport};

@@ -112,7 +112,7 @@ fn open(path: &Path) -> Result<File, StoreError> {
     match host::open_with(&options, path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let parent = path.parent().unwrap_or(Path::new("/"));
-            host::create_dir_all(parent).context("create the folder", parent)?;
+            host::create_dir_all(parent).context("create the directory", parent)?;
             host::open_with(&options, path).context("open the lock", path)
         }
         other => other.context("open the lock", path),

@@ -3,7 +3,7 @@
 //! All numbers little-endian. The header: the 8 bytes `kilntree`, `u32` version, `u64` count of
 //! entries. Each entry: path (`u32` length and bytes, without the leading slash), `u32` mode,
 //! `u32` uid, `u32` gid, `i64` seconds and `u32` nanoseconds of the modification time, `u8`
-//! flags (1: the time counts, 2: opaque folder), `u32` count of xattrs each as two byte strings
+//! flags (1: the time counts, 2: opaque directory), `u32` count of xattrs each as two byte strings
 //! (`u32` length and bytes), `u8` type and what that type has (file: `u64` size, 32 bytes blake3;
 //! hard link: path; symlink: target; devices: two `u32`). At the end, 32 bytes: blake3 of all
 //! before.
@@ -50,7 +50,7 @@ pub fn read(bytes: &[u8]) -> Option<Manifest> {
 }
 
 /// The manifest in its stored form, when it is the one of `tree`, and one that files can have:
-/// nothing lies below what is no folder (a stranger's link would lead there), and hard links name
+/// nothing lies below what is no directory (a stranger's link would lead there), and hard links name
 /// files.
 #[must_use]
 pub fn read_of(bytes: &[u8], tree: &TreeId) -> Option<Manifest> {

@@ -46,7 +46,7 @@ pub(crate) fn mark(store: &Store, path: &Path) -> Result<(), StoreError> {
     match host::create(&mark) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder = mark.parent().unwrap_or(Path::new("/"));
-            host::create_dir_all(folder).context("create the folder", folder)?;
+            host::create_dir_all(folder).context("create the directory", folder)?;
             host::create(&mark).context("create", &mark)?;
         }
         other => _ = other.context("create", &mark)?,
@@ -90,7 +90,7 @@ pub(crate) fn check_unsettled(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What the marks in a folder name, as far as it is there.
+/// What the marks in a directory name, as far as it is there.
 fn marked(store: &Store, folder: &Path) -> Vec<PathBuf> {
     let marks = host::read_dir(folder).into_iter().flatten().flatten();
     let path = |mark: std::fs::DirEntry| {
@@ -117,7 +117,7 @@ fn kind(store: &Store, path: &Path) -> Kind {
 
 fn other_boots(store: &Store) -> Result<Vec<PathBuf>, StoreError> {
     let pending = store.path("pending");
-    let entries = host::read_dir(&pending).context("read the folder", &pending)?;
+    let entries = host::read_dir(&pending).context("read the directory", &pending)?;
     let others = entries
         .flatten()
         .filter(|entry| entry.file_name() != *store.boot());

@@ -98,7 +98,7 @@ impl Store {
         let folder = self.path("sessions");
         let mut oldest = SystemTime::now();
         for entry in host::read_dir(&folder)
-            .context("read the folder", &folder)?
+            .context("read the directory", &folder)?
             .flatten()
         {
             let path = entry.path();

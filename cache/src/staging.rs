@@ -19,7 +19,7 @@ const WIDE: &str = "wide";
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// A folder nobody else sees; removed with all it holds when dropped.
+/// A directory nobody else sees; removed with all it holds when dropped.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
@@ -28,7 +28,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// The folder that is to become a tree; empty and mode 0755 at first.
+    /// The directory that is to become a tree; empty and mode 0755 at first.
     #[must_use]
     pub fn fs(&self) -> &Path {
         self.root.path()
@@ -40,7 +40,7 @@ impl Staging {
         &self.root
     }
 
-    /// An empty folder beside it, on the same file system: overlayfs wants one to work in.
+    /// An empty directory beside it, on the same file system: overlayfs wants one to work in.
     #[must_use]
     pub fn work(&self) -> &Path {
         &self.work
@@ -58,13 +58,13 @@ impl Drop for Staging {
 }
 
 impl Store {
-    /// Makes a staging folder, in `wide/<process>-<start>/`.
+    /// Makes a staging directory, in `wide/<process>-<start>/`.
     ///
-    /// ext4 puts new files into the group of the disk that their folder is in, and doesn't use
+    /// ext4 puts new files into the group of the disk that their directory is in, and doesn't use
     /// recently deleted inodes again for minutes: after a collection each new file costs a search
-    /// among them. So folders made in `wide/` each go to another group. Measured, that makes
+    /// among them. So directories made in `wide/` each go to another group. Measured, that makes
     /// 0.6 s of 7.5 s for unpacking a Debian base, and 5 s of 35 s for installing npm. One
-    /// folder for all of a process's stagings, rather than each in its own group, keeps the
+    /// directory for all of a process's stagings, rather than each in its own group, keeps the
     /// small ones cheap. Other file systems know no such flag.
     ///
     /// # Errors
@@ -73,10 +73,10 @@ impl Store {
         use std::os::unix::fs::PermissionsExt as _;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = self.own_wide()?.join(number.to_string());
-        host::create_dir_all(&folder).context("create the folder", &folder)?;
+        host::create_dir_all(&folder).context("create the directory", &folder)?;
         let (fs, work) = (folder.join("fs"), folder.join("work"));
         for path in [&fs, &work] {
-            host::create_dir(path).context("create the folder", path)?;
+            host::create_dir(path).context("create the directory", path)?;
         }
         let open = std::fs::Permissions::from_mode(0o755);
         host::set_permissions(&fs, open).context("change the mode of", &fs)?;
@@ -84,14 +84,14 @@ impl Store {
         Ok(Staging { folder, root, work })
     }
 
-    /// The folder for this process's stagings.
+    /// The directory for this process's stagings.
     fn own_wide(&self) -> Result<&Path, StoreError> {
         if let Some(own) = self.0.wide.get() {
             return Ok(own);
         }
         let wide = self.path(WIDE);
         if !host::exists(&wide) {
-            host::create_dir_all(&wide).context("create the folder", &wide)?;
+            host::create_dir_all(&wide).context("create the directory", &wide)?;
             spread(&wide);
         }
         let owner = self.owner();
@@ -107,14 +107,14 @@ impl Store {
             .name
     }
 
-    /// An empty folder for a file that is needed for a moment; removed with its owner's other
+    /// An empty directory for a file that is needed for a moment; removed with its owner's other
     /// leavings when it dies.
     ///
     /// # Errors
     /// When it can't be made.
     pub fn scratch_folder(&self) -> Result<PathBuf, StoreError> {
         let folder = self.temp_path();
-        host::create_dir(&folder).context("create the folder", &folder)?;
+        host::create_dir(&folder).context("create the directory", &folder)?;
         Ok(folder)
     }
 
@@ -135,12 +135,12 @@ impl Store {
     }
 }
 
-/// Renames, making the target's folder when it isn't there.
+/// Renames, making the target's directory when it isn't there.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     match host::rename(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder = to.parent().unwrap_or(Path::new("/"));
-            host::create_dir_all(folder).context("create the folder", folder)?;
+            host::create_dir_all(folder).context("create the directory", folder)?;
             host::rename(from, to).context("move into place", to)
         }
         other => other.context("move into place", to),
@@ -217,7 +217,7 @@ fn is_dead(store: &Store, name: &str) -> bool {
     }
 }
 
-/// Has each folder made in `folder` put into another group of the disk.
+/// Has each directory made in `folder` put into another group of the disk.
 fn spread(folder: &Path) {
     if let Ok(file) = host::open(folder)
         && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
@@ -246,8 +246,8 @@ pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
 }
 
 fn remove_dead_in(store: &Store, folder: &Path) -> Result<(), StoreError> {
-    for entry in host::read_dir(folder).context("read the folder", folder)? {
-        let entry = entry.context("read the folder", folder)?;
+    for entry in host::read_dir(folder).context("read the directory", folder)? {
+        let entry = entry.context("read the directory", folder)?;
         let name = entry.file_name();
         if name.to_str().is_some_and(|name| is_dead(store, name)) {
             remove_all(&entry.path());

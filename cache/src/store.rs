@@ -1,9 +1,9 @@
-//! The store: one folder, format 1.
+//! The store: one directory, format 1.
 //!
 //! ```text
 //! version                     the text "kiln-store 1\n"
 //! overlay                     how trees say what they hide (see `marks`)
-//! trees/<2 hex>/<tree id>/    fs/ (a folder overlayfs can mount) and manifest (its entries)
+//! trees/<2 hex>/<tree id>/    fs/ (a directory overlayfs can mount) and manifest (its entries)
 //! blobs/sha256/<2 hex>/<hex>  layer blobs, manifests and configurations of images
 //! records/<2 hex>/<step key>  what a step's result was (see `record`)
 //! memo/<kind>/<2 hex>/<digest> small facts that are costly to find again (see `memo`)
@@ -76,7 +76,7 @@ pub(crate) struct Inner {
     pub(crate) manifests: ManifestCache,
     pub(crate) in_use: InUse,
     stopped: AtomicBool,
-    /// The folder for this process's stagings, once there is one.
+    /// The directory for this process's stagings, once there is one.
     pub(crate) wide: OnceLock<PathBuf>,
     /// What this process's things are named after.
     pub(crate) owner: OnceLock<Owner>,
@@ -99,7 +99,7 @@ impl Store {
     /// the machine's root and `$XDG_DATA_HOME/kiln` (`~/.local/share/kiln`) for others.
     ///
     /// # Errors
-    /// When there is no home folder to choose one in.
+    /// When there is no home directory to choose one in.
     pub fn default_root(is_machine_root: bool) -> Result<PathBuf, StoreError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         if let Some(root) = variable("KILN_ROOT") {
@@ -113,10 +113,10 @@ impl Store {
         Ok(data.or(home).ok_or(StoreError::NoHome)?.join("kiln"))
     }
 
-    /// Opens the store in the folder `root`, making it when there is none.
+    /// Opens the store in the directory `root`, making it when there is none.
     ///
     /// # Errors
-    /// When the folder can't be used, is something else, or was written by a newer kiln.
+    /// When the directory can't be used, is something else, or was written by a newer kiln.
     pub fn open(root: &Path, options: Options) -> Result<Self, StoreError> {
         owner::check(root, options.xattrs)?;
         check_version(root)?;
@@ -139,7 +139,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The store's folder.
+    /// The store's directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
@@ -271,12 +271,12 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
         }),
         None => Err(StoreError::NotAStore {
             path: root.to_owned(),
-            found: text,
+            reason: format!("its version file says {text:?}"),
         }),
     }
 }
 
-/// Whether a folder without a version is neither empty, nor a new file system, nor a store whose
+/// Whether a directory without a version is neither empty, nor a new file system, nor a store whose
 /// making was interrupted: then nothing in it, not even its mode, is touched.
 fn holds_other_things(root: &Path) -> bool {
     let own = ["tmp", "locks", "sessions", "pending", "lost+found"];
@@ -306,16 +306,16 @@ fn create(root: &Path) -> Result<(), StoreError> {
         }
         return Err(StoreError::NotAStore {
             path: root.to_owned(),
-            found: "nothing, for it is not there, and the folder holds other things".to_owned(),
+            reason: "the directory isn't empty and has no version file".to_owned(),
         });
     }
     make_private(root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
         let folder = root.join(part);
-        host::create_dir_all(&folder).context("create the folder", &folder)?;
+        host::create_dir_all(&folder).context("create the directory", &folder)?;
     }
     let aside = root.join("tmp").join(staging::temp_name());
-    // Nothing marks the version as unsettled, and without it the folder is no store.
+    // Nothing marks the version as unsettled, and without it the directory is no store.
     host::create(&aside)
         .and_then(|mut file| {
             file.write_all(format!("{VERSION_PREFIX}{VERSION}\n").as_bytes())?;

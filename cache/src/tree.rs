@@ -1,4 +1,4 @@
-//! Trees: `trees/<2 hex>/<tree id>/` with `fs/`, a folder overlayfs can mount as it is, and
+//! Trees: `trees/<2 hex>/<tree id>/` with `fs/`, a directory overlayfs can mount as it is, and
 //! `manifest`, its entries (see `manifest_file`). Never written again once visible.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::{Staging, Store, StoreError, manifest_file, pending, session};
 pub(crate) struct ManifestCache(Mutex<HashMap<TreeId, Arc<Manifest>>>);
 
 /// About 200 bytes each: some 200 MB at the most.
-const MOST_ENTRIES: usize = 1_000_000;
+const MAX_ENTRIES: usize = 1_000_000;
 
 impl ManifestCache {
     fn get(&self, id: &TreeId) -> Option<Arc<Manifest>> {
@@ -32,7 +32,7 @@ impl ManifestCache {
     fn put(&self, id: TreeId, manifest: Arc<Manifest>) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held: usize = map.values().map(|manifest| manifest.entries().len()).sum();
-        if held + manifest.entries().len() > MOST_ENTRIES {
+        if held + manifest.entries().len() > MAX_ENTRIES {
             map.clear();
         }
         map.insert(id, manifest);
@@ -117,11 +117,14 @@ impl Store {
         session::touch(&self.tree_folder(id).join("manifest"))
     }
 
-    /// Makes a staged folder a tree. When the same tree is there already, that one is kept.
+    /// Makes a staged directory a tree. When the same tree is there already, that one is kept.
     ///
     /// # Errors
     /// When the store can't be written.
-    #[expect(clippy::needless_pass_by_value, reason = "a staging folder is used up")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a staging directory is used up"
+    )]
     pub fn commit(&self, staging: Staging, manifest: Manifest) -> Result<Tree, StoreError> {
         let id = manifest.id();
         let file = staging.folder().join("manifest");

@@ -40,7 +40,7 @@ impl Kind {
         Self::Log,
     ];
 
-    /// Its folder and how deep its things lie in it.
+    /// Its directory and how deep its things lie in it.
     pub(crate) fn place(self) -> (&'static str, u32) {
         match self {
             Self::Tree => ("trees", 2),
@@ -94,8 +94,8 @@ pub struct UsageItem {
 pub struct Usage {
     /// The things.
     pub items: Vec<UsageItem>,
-    /// The disk space, in bytes, of all else in the store's folder: folders, locks, what is being
-    /// made, the memory of scanned folders, the names of images.
+    /// The disk space, in bytes, of all else in the store's folder: directories, locks, what is being
+    /// made, the memory of scanned directories, the names of images.
     pub other: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Cache volumes: `volumes/<blake3 of name>/` with `about` (in the form of `memo`) and one folder
+//! Cache volumes: `volumes/<blake3 of name>/` with `about` (in the form of `memo`) and one directory
 //! `<number>/` for each copy: number 0 is the one that `shared` and `locked` steps use, `private`
 //! ones take the first that nobody holds. A held copy's lock is `locks/volume/<digest>-<number>`.
 //!
@@ -52,8 +52,8 @@ impl Volume {
         self.root.path()
     }
 
-    /// Takes note that the volume's folder is about to be moved, to somewhere below `root` in a
-    /// staging folder of this store: if it isn't moved back, the next who wants it does that.
+    /// Takes note that the volume's directory is about to be moved, to somewhere below `root` in a
+    /// staging directory of this store: if it isn't moved back, the next who wants it does that.
     ///
     /// # Errors
     /// When the note can't be written.
@@ -226,11 +226,14 @@ impl Store {
         Lock::acquire_until(&path, Mode::Exclusive, stop)
     }
 
-    /// Makes a folder the content of a volume, in place of what it had.
+    /// Makes a directory the content of a volume, in place of what it had.
     ///
     /// # Errors
     /// When the store can't be written. Waits until no step uses the volume, or `stop` ends that.
-    #[expect(clippy::needless_pass_by_value, reason = "a staging folder is used up")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a staging directory is used up"
+    )]
     pub fn replace_volume(
         &self,
         name: &str,
@@ -353,16 +356,16 @@ impl Store {
 /// Notes of volumes that are moved away.
 const AWAY: &str = "away";
 
-/// Where a volume's folder is while it is moved away.
+/// Where a volume's directory is while it is moved away.
 #[derive(Debug, Serialize, Deserialize)]
 struct Away {
-    /// Somewhere below this folder.
+    /// Somewhere below this directory.
     root: PathBuf,
-    /// The folder's own number on its file system.
+    /// The directory's own number on its file system.
     inode: u64,
 }
 
-/// Moves a volume's folder back that was moved away, and forgets that it was.
+/// Moves a volume's directory back that was moved away, and forgets that it was.
 fn bring_back(store: &Store, note: &Path, folder: &Path) {
     let Ok(Some(text)) = read_checked(note) else {
         return;
@@ -382,7 +385,7 @@ fn bring_back(store: &Store, note: &Path, folder: &Path) {
     _ = host::remove_file(note);
 }
 
-/// The folder below `root` that has this number, no link followed.
+/// The directory below `root` that has this number, no link followed.
 fn find(root: &TreeRoot, inode: u64) -> Option<ImagePath> {
     let folders = |_: &ImagePath, is_folder: bool| match is_folder {
         true => Decision::Take,

@@ -18,7 +18,7 @@ pub(crate) fn check(name: &str) -> Result<(), BadName> {
     Parts::of(name).map(|_| ())
 }
 
-/// The name as people write it, without what goes without saying: Docker's registry, its folder of
+/// The name as people write it, without what goes without saying: Docker's registry, its directory of
 /// official images, the tag `latest`. Texts that name no image stay as they are.
 pub(crate) fn familiar(name: &str) -> String {
     let Ok(parts) = Parts::of(name) else {

@@ -14,7 +14,7 @@ pub fn is_remote(source: &str) -> bool {
 /// What an address stands for: a commit when it speaks of a git repository (any scheme but HTTP,
 /// or a path that ends in `.git`), else a file.
 ///
-/// After `#`, `REF:SUBDIR` choose a commit and a folder of it; a query may instead, with the keys
+/// After `#`, `REF:SUBDIR` choose a commit and a directory of it; a query may instead, with the keys
 /// `ref`, `branch`, `tag`, `commit`, `checksum`, `subdir`, `keep-git-dir` and `submodules`.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ pub(crate) fn reuse(text: &Text) -> Result<Reuse, Wrong> {
 pub(crate) fn read(text: &Text) -> Result<Duration, Wrong> {
     parse(&text.value).ok_or_else(|| {
         let message = format!(
-            "'{}' is no time: write it as 90s, 10m, 1h or 7d",
+            "invalid duration '{}': write it as 90s, 10m, 1h or 7d",
             text.value
         );
         Wrong::at(&text.span, message)

@@ -258,7 +258,7 @@ const CASES: &[(&str, &str)] = &[
         "version = 1\n[sources.s]\ngit = 'https://x.example'\nexclude = ['x']\n",
     ),
     (
-        "a folder outside",
+        "a directory outside",
         "version = 1\n[sources.s]\ncontext = '../other'\n",
     ),
     (
@@ -270,7 +270,7 @@ const CASES: &[(&str, &str)] = &[
         "version = 1\n[sources.s]\ncontext = '.'\nexclude = ['a', '[b']\n",
     ),
     (
-        "a text in a folder",
+        "a text in a directory",
         "version = 1\n[steps.a]\nfrom = 'scratch'\ncopy = [{ text = 'x', to = '/x/' }]\n",
     ),
     (

@@ -158,6 +158,12 @@ impl Space {
     }
 }
 
+/// The text of a file.
+#[must_use]
+pub fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
 /// Runs another program and demands success.
 #[must_use]
 pub fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Run {

@@ -9,34 +9,47 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
-    port: u16,
+    /// `HOST:PORT`.
+    address: String,
 }
 
 impl Registry {
     /// Starts a registry with its files in a folder.
     #[must_use]
     pub fn start(folder: &Path, deletes: bool) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let storage = format!("storage:\n  delete: {{enabled: {deletes}}}\n");
+        Self::run(folder, "127.0.0.1", &storage, "")
+    }
+
+    /// Starts a registry at an address of this machine, with more lines of settings, the first of
+    /// them below `http`.
+    #[must_use]
+    pub fn start_at(folder: &Path, host: &str, settings: &str) -> Self {
+        Self::run(folder, host, "storage:\n", settings)
+    }
+
+    fn run(folder: &Path, host: &str, storage: &str, settings: &str) -> Self {
+        let free = TcpListener::bind((host, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
+        let address = format!("{host}:{port}");
         std::fs::create_dir_all(folder).unwrap();
         let config = folder.join("config.yml");
         let root = folder.join("files");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\n{storage}  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: '{address}'\n{settings}",
             root.display()
         );
         std::fs::write(&config, text).unwrap();
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
-            .env("REGISTRY_STORAGE_DELETE_ENABLED", deletes.to_string())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry can be started; run scripts/setup-tests");
-        let registry = Self { child, port };
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let registry = Self { child, address };
+        while TcpStream::connect(&registry.address).is_err() {
             std::thread::sleep(Duration::from_millis(10));
         }
         registry
@@ -45,7 +58,7 @@ impl Registry {
     /// The name of a repository.
     #[must_use]
     pub fn name(&self, repository: &str) -> String {
-        format!("127.0.0.1:{}/{repository}", self.port)
+        format!("{}/{repository}", self.address)
     }
 }
 

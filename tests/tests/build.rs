@@ -3,11 +3,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use kiln_tests::{BUSYBOX, Run, Space, run};
-
-fn read(path: impl AsRef<std::path::Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Run, Space, read, run};
 
 #[test]
 fn nothing_runs_twice_and_equal_output_spares_what_follows() {

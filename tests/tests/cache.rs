@@ -3,11 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, KEY, Run, S3, SECRET, Space, Web};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, KEY, Run, S3, SECRET, Space, Web, read};
 
 /// Two stages: only a copied file of the first is in the image.
 fn space() -> Space {

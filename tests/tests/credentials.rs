@@ -208,6 +208,7 @@ fn what_is_remembered_of_a_command_has_no_credentials() {
         ("--cache-from", s3),
         ("--cache-to", "type=local,dest=shared,mode=max".to_owned()),
         ("--otlp-endpoint", otlp),
+        ("--creds", format!("r.example=user:{CANARY}")),
     ];
     let mut args = vec!["context"];
     for (name, value) in &flags {

@@ -2,15 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Run, Space};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Run, Space, read};
 
 const FILE: &str = "FROM BASE AS base
 ENV A=1

@@ -44,7 +44,7 @@ fn links_for_proc_sys_and_dev_are_refused() {
         space.write("Dockerfile", format!("FROM {image}\nRUN true\n"));
         space
             .build(&[])
-            .fails_with(&[&format!("/{name}"), "must be a folder"]);
+            .fails_with(&[&format!("/{name}"), "must be a directory"]);
     }
 }
 

@@ -1,13 +1,7 @@
 //! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::Path;
-
-use kiln_tests::{BUSYBOX, Run, Script, Space, run};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Run, Script, Space, read, run};
 
 /// The base image as a folder that `skopeo` wrote.
 fn layout(space: &Space) -> String {

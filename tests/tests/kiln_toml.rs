@@ -3,11 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Run, Space};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Run, Space, read};
 
 fn space(text: &str) -> Space {
     let space = Space::new();

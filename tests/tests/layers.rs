@@ -3,11 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Space, run};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Space, read, run};
 
 const FILE: &str = "FROM BASE AS one
 RUN mkdir -p /opt/lib /app && echo lib > /opt/lib/a && chmod 4755 /opt/lib/a && ln /opt/lib/a /opt/lib/b && echo x > /app/x

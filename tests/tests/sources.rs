@@ -6,11 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use kiln_tests::{Run, Space, Web, run};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{Run, Space, Web, read, run};
 
 fn shell(folder: &Path, script: &str) -> String {
     let output = Command::new("sh")

@@ -4,11 +4,7 @@
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use kiln_tests::{BUSYBOX, Space, run};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Space, read, run};
 
 /// A small disk in memory, for as long as it is held.
 struct Disk(String);

@@ -2,14 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::{Child, Stdio};
 
-use kiln_tests::{BUSYBOX, Run, S3, Space};
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
+use kiln_tests::{BUSYBOX, Run, S3, Space, read};
 
 /// Runs a step with the volume `v` at `/v`, and gives what it wrote to `/out`.
 fn step(space: &Space, store: &str, options: &str, script: &str, args: &[&str]) -> (String, Run) {

@@ -122,3 +122,76 @@ fn each_user_has_a_volume() {
     let listed = space.kiln(&["volume", "ls"]).ok().stdout;
     assert!(listed.contains("/x;uid=1234;gid=55;mode=0750"), "{listed}");
 }
+
+/// A registry that takes blobs slowly.
+const SLOW: &str = r#"
+import http.server, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status, headers={}):
+        self.send_response(status)
+        for name, value in headers.items(): self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def do_GET(self): self.answer(404)
+    do_HEAD = do_GET
+    def do_DELETE(self): self.answer(204)
+    def do_POST(self): self.answer(202, {"Location": "/v2/app/blobs/uploads/1"})
+    def do_PUT(self):
+        left = int(self.headers["Content-Length"])
+        while left > 0:
+            left -= len(self.rfile.read(min(left, 1 << 17)))
+            time.sleep(0.03)
+        self.answer(201)
+    def log_message(self, *a): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print("port", server.server_port, flush=True)
+server.serve_forever()
+"#;
+
+#[test]
+fn a_push_says_how_much_of_a_blob_is_sent() {
+    let server = kiln_tests::Script::python(SLOW);
+    let space = Space::new();
+    let mut state = 1u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(16 << 20)
+    .collect();
+    space.write("noise", noise);
+    space.write("Dockerfile", "FROM scratch\nCOPY noise /\n");
+    let name = format!("127.0.0.1:{}/app:1", server.port());
+    let args = [
+        "build",
+        "context",
+        "-t",
+        &name,
+        "--push",
+        "--provenance=false",
+        "--progress=rawjson",
+    ];
+    let run = space.kiln(&args).ok();
+    let events = run
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let is_push = |event: &serde_json::Value| {
+        let name = event["name"].as_str().unwrap_or_default();
+        event["event"] == "transfer" && name.starts_with("push ")
+    };
+    let pushes: Vec<_> = events.filter(is_push).collect();
+    let done = |event: &serde_json::Value| event["done"].as_u64().unwrap();
+    let total = |event: &serde_json::Value| event["total"].as_u64().unwrap();
+    let halfway =
+        |event: &&serde_json::Value| event["finished"] == false && done(event) < total(event);
+    assert!(pushes.iter().any(|event| halfway(&event)), "{pushes:?}");
+    let ends = |event: &&serde_json::Value| event["finished"] == true;
+    assert!(
+        pushes
+            .iter()
+            .filter(ends)
+            .all(|event| done(event) == total(event))
+    );
+}

@@ -26,6 +26,7 @@ mod purl;
 pub mod rpm;
 mod rule;
 pub mod sbom;
+mod sealed_key;
 mod statement;
 
 pub use detect::{Claim, DETECT_VERSION, Evidence, Files, ReadSeek, TreeEvidence, Warning, detect};

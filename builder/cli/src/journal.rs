@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_cache::{BuildCommand, BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
+use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 use kiln_graph::address::redact;
 
@@ -17,7 +17,7 @@ pub(crate) struct About {
     pub(crate) subject: String,
     /// The same for people.
     pub(crate) title: String,
-    pub(crate) command: BuildCommand,
+    pub(crate) plan: serde_json::Value,
 }
 
 use crate::step_log::StepLog;
@@ -53,7 +53,7 @@ impl Journal {
             title: about.title,
             steps: Vec::new(),
             transfers: Vec::new(),
-            command: about.command,
+            plan: about.plan,
         };
         let state = State {
             record,

@@ -89,7 +89,7 @@ pub enum EngineError {
     NotAllowed(#[from] NotAllowed),
     /// A step left a secret behind.
     #[error(
-        "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, remove it in the same step, or give --allow-secret-in PATH if it belongs there",
+        "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, or remove it in the same step",
         by(name)
     )]
     Leak {

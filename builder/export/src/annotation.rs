@@ -55,6 +55,11 @@ impl Annotations {
         Ok(())
     }
 
+    /// Adds those of another.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// Whether some are of an index, which only images of several platforms have.
     #[must_use]
     pub fn want_index(&self) -> bool {

@@ -8,9 +8,10 @@ use kiln_cache::Store;
 use kiln_execute::EngineError;
 use kiln_graph::{BlobDigest, ImageConfig};
 use kiln_image::{
-    Client, Descriptor, ImageError, Index, Manifest, PushBlob, PushImage, Reference, media_type,
+    Client, Descriptor, ImageError, Index, Manifest, PushBlob, PushImage, Reference, Sent,
+    media_type,
 };
-use kiln_solve::{Event, EventSink};
+use kiln_solve::EventSink;
 
 /// No configuration is larger, in bytes: so much is read into memory.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -129,16 +130,7 @@ impl IndexMerger<'_> {
             manifests,
             top: (index.bytes.clone(), media_type::INDEX.to_owned()),
         };
-        let tell = |digest: &BlobDigest, sent: u64| {
-            if sent > 0 {
-                events.event(Event::Transfer {
-                    name: format!("push {to} {}", &digest.hex()[..12]),
-                    done: sent,
-                    total: Some(sent),
-                    finished: true,
-                });
-            }
-        };
+        let tell = |sent: &Sent| super::output::tell_of_push(to, sent, events);
         Ok(self.client.push(to, &image, &tell)?)
     }
 

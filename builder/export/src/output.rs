@@ -8,7 +8,7 @@ use kiln_execute::{EngineError, Snapshotter, view_of};
 use kiln_graph::{Entry, Node, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
 use kiln_image::{
-    ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, media_type,
+    ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, Sent, media_type,
 };
 use kiln_solve::{Event, EventSink, StepResult};
 use kiln_tree::{TreePath, TreeRoot};
@@ -18,6 +18,18 @@ use crate::attach::push_documents;
 use crate::layer_blob::{BlobOrigin, ImageBlob};
 use crate::media_types::MediaTypes;
 use crate::stored_blob::stored;
+
+/// Tells of a blob on its way to a registry; what that has already is no transfer.
+pub(super) fn tell_of_push(to: &Reference, sent: &Sent, events: &dyn EventSink) {
+    if sent.bytes > 0 {
+        events.event(Event::Transfer {
+            name: format!("push {to} {}", &sent.digest.hex()[..12]),
+            done: sent.bytes,
+            total: Some(sent.size),
+            finished: sent.finished,
+        });
+    }
+}
 
 /// A file of an image, and where its content lies.
 pub type OutputEntry = (Entry, TreePath);
@@ -232,17 +244,7 @@ impl Shipper<'_> {
             manifests,
             top: (bytes, top.media_type),
         };
-        let tell = |digest: &kiln_graph::BlobDigest, sent: u64| {
-            // What the registry has already is no transfer.
-            if sent > 0 {
-                events.event(Event::Transfer {
-                    name: format!("push {to} {}", &digest.hex()[..12]),
-                    done: sent,
-                    total: Some(sent),
-                    finished: true,
-                });
-            }
-        };
+        let tell = |sent: &Sent| tell_of_push(to, sent, events);
         let pushed = self.0.client.push(to, &image, &tell);
         // A registry takes no blob that isn't what its digest says. Looking costs a while, so only
         // then whether it was ours that was damaged.

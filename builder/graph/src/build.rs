@@ -28,7 +28,7 @@ pub struct Export {
     pub name: String,
     /// The step.
     pub step: StepId,
-    /// A file or folder in it.
+    /// A file or directory in it.
     pub path: ImagePath,
 }
 

@@ -73,7 +73,7 @@ impl Chmod {
         }
     }
 
-    /// The mode a file or folder of `mode` gets.
+    /// The mode a file or directory of `mode` gets.
     #[must_use]
     pub fn apply(&self, mode: u32, is_directory: bool) -> u32 {
         match &self.change {

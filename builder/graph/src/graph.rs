@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef;
+use petgraph::visit::{Dfs, EdgeRef, IntoNeighbors, Reversed, Visitable};
 
 use crate::encode::Encoder;
 use crate::{DefinitionDigest, Input, Step};
@@ -177,15 +177,31 @@ impl Graph {
     /// `targets` and every step they are made from, in an order they can run in.
     #[must_use]
     pub fn needed_for(&self, targets: &[StepId]) -> Vec<StepId> {
-        let mut needed = BTreeSet::new();
-        let mut open: Vec<StepId> = targets.to_vec();
-        while let Some(id) = open.pop() {
-            if needed.insert(id) {
-                open.extend(self.inputs(id));
-            }
-        }
-        needed.into_iter().collect()
+        reachable(Reversed(&self.vertices), targets)
     }
+
+    /// `steps` and every step that is made from them, in an order they can run in.
+    #[must_use]
+    pub fn made_from(&self, steps: &[StepId]) -> Vec<StepId> {
+        reachable(&self.vertices, steps)
+    }
+}
+
+/// The vertices that can be reached from some, in the order they were added.
+fn reachable<G>(graph: G, starts: &[StepId]) -> Vec<StepId>
+where
+    G: IntoNeighbors<NodeId = NodeIndex<u32>> + Visitable<NodeId = NodeIndex<u32>>,
+{
+    let mut search = Dfs::empty(graph);
+    let mut found = Vec::new();
+    for start in starts {
+        search.move_to(start.0);
+        while let Some(vertex) = search.next(graph) {
+            found.push(StepId(vertex));
+        }
+    }
+    found.sort_unstable();
+    found
 }
 
 #[cfg(test)]
@@ -263,6 +279,8 @@ mod tests {
         let aside = graph.add(step(files(None)), Vec::new()).unwrap();
         assert_eq!(graph.needed_for(&[b]), [a, b]);
         assert_eq!(graph.consumers(a), [b]);
+        assert_eq!(graph.made_from(&[a]), [a, b]);
+        assert_eq!(graph.made_from(&[aside, b, aside]), [b, aside]);
         assert_eq!(graph.needed_for(&[b, aside]).len(), 3);
     }
 }

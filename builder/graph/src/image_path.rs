@@ -9,14 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An absolute path inside an image's root, without `.`, `..`, doubled or trailing slashes.
 ///
-/// Stored without the leading slash, so that the root is empty and joining it to a host folder
-/// can't replace that folder. Ordered by its components: a folder comes directly before
+/// Stored without the leading slash, so that the root is empty and joining it to a host directory
+/// can't replace that directory. Ordered by its components: a directory comes directly before
 /// everything below it.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ImagePath(Box<[u8]>);
 
 impl ImagePath {
-    /// The root folder.
+    /// The root directory.
     #[must_use]
     pub fn root() -> Self {
         Self::default()
@@ -60,7 +60,7 @@ impl ImagePath {
         self.0.split(|&b| b == b'/').filter(|part| !part.is_empty())
     }
 
-    /// The folder this path is in; `None` for the root.
+    /// The directory this path is in; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
@@ -70,7 +70,7 @@ impl ImagePath {
         Some(Self(self.0[..end].into()))
     }
 
-    /// Every folder above this path, the root first; empty for the root itself.
+    /// Every directory above this path, the root first; empty for the root itself.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self
             .0
@@ -91,7 +91,7 @@ impl ImagePath {
         self.components().next_back()
     }
 
-    /// Whether this is the root folder.
+    /// Whether this is the root directory.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
@@ -127,7 +127,7 @@ impl ImagePath {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// Where this path lies when the image's root is the host folder `root`.
+    /// Where this path lies when the image's root is the host directory `root`.
     ///
     /// Links in between are not looked at: use it only on trees walked from their root.
     #[must_use]

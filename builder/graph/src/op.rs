@@ -28,7 +28,7 @@ pub enum Op {
     Scratch,
     /// The files of an image.
     Image(ImageSource),
-    /// The files of a local folder.
+    /// The files of a local directory.
     Context(ContextSource),
     /// The files of a git commit.
     Git(GitSource),
@@ -70,10 +70,10 @@ pub struct ImageLayer {
     pub diff_id: BlobDigest,
 }
 
-/// A local folder that the builder is given by name.
+/// A local directory that the builder is given by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextSource {
-    /// The folder's name: `context` for the main one.
+    /// The directory's name: `context` for the main one.
     pub name: String,
     /// `.dockerignore` patterns, in order, already cleaned (see [`crate::pattern`]).
     pub ignore: Vec<String>,
@@ -86,7 +86,7 @@ pub struct GitSource {
     pub remote: String,
     /// Branch, tag or commit; empty for the default branch.
     pub reference: String,
-    /// The folder of the commit that is wanted; the root for all.
+    /// The directory of the commit that is wanted; the root for all.
     pub subdir: ImagePath,
     /// Whether `.git` is kept.
     pub keep_git_dir: bool,
@@ -118,7 +118,7 @@ pub struct Exec {
     pub env: Vec<(String, String)>,
     /// Proxy variables: given to the command, never part of a key.
     pub proxy: BTreeMap<String, String>,
-    /// Working folder.
+    /// Working directory.
     pub cwd: ImagePath,
     /// `USER[:GROUP]`, names or numbers, looked up in the root; `None`: root.
     pub user: Option<String>,
@@ -220,7 +220,7 @@ pub enum MountKind {
     Bind {
         /// The tree.
         from: Input,
-        /// The file or folder in it.
+        /// The file or directory in it.
         source: ImagePath,
         /// Whether the command may write.
         writable: bool,
@@ -255,13 +255,13 @@ pub struct CacheMount {
     pub sharing: Sharing,
     /// A tree that fills the volume when it is new.
     pub from: Option<Input>,
-    /// The folder of that tree, or of the volume.
+    /// The directory of that tree, or of the volume.
     pub source: ImagePath,
-    /// Permission bits of a new volume's folder.
+    /// Permission bits of a new volume's directory.
     pub mode: u32,
-    /// Owner of a new volume's folder.
+    /// Owner of a new volume's directory.
     pub uid: UnixId,
-    /// Group of a new volume's folder.
+    /// Group of a new volume's directory.
     pub gid: UnixId,
     /// Whether the command may only read.
     pub read_only: bool,
@@ -271,7 +271,7 @@ impl CacheMount {
     /// The owner and mode of a volume that nobody wants otherwise.
     const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o755);
 
-    /// The name of the volume: its id and, where the folder is to have another owner or mode than
+    /// The name of the volume: its id and, where the directory is to have another owner or mode than
     /// usual, those. Steps that want one id for different users get a volume each, as in BuildKit.
     #[must_use]
     pub fn volume(&self) -> String {
@@ -352,22 +352,22 @@ pub struct Files {
 pub enum FileAction {
     /// Copies files out of another tree.
     Copy(Box<CopyFiles>),
-    /// Makes a folder and the folders above it, mode 0755; one that is there stays as it is.
+    /// Makes a directory and the directories above it, mode 0755; one that is there stays as it is.
     Directory {
         /// Where.
         path: ImagePath,
-        /// Owner of the folders made; `None`: root.
+        /// Owner of the directories made; `None`: root.
         owner: Option<Owner>,
-        /// Mode of the folder; those above it get 0755.
+        /// Mode of the directory; those above it get 0755.
         mode: u32,
     },
     /// Writes a file.
     Write {
-        /// Where; a folder that exists there, or `to_directory`, takes it under `name`.
+        /// Where; a directory that exists there, or `to_directory`, takes it under `name`.
         dest: ImagePath,
         /// Whether `dest` was written with a trailing slash.
         to_directory: bool,
-        /// The file's name inside of a destination folder.
+        /// The file's name inside of a destination directory.
         name: String,
         /// The content.
         #[serde(with = "crate::bytes_text")]
@@ -386,7 +386,7 @@ pub enum FileAction {
         /// Owner; `None`: root.
         owner: Option<Owner>,
     },
-    /// Removes a file or a folder with all below.
+    /// Removes a file or a directory with all below.
     Remove {
         /// Where; a `*` in it matches like in a copy's source when `wildcard` is set.
         path: ImagePath,
@@ -406,7 +406,7 @@ pub struct CopyFiles {
     pub sources: Vec<String>,
     /// Where to.
     pub dest: ImagePath,
-    /// Whether the destination is a folder whatever is there: a trailing slash, or several sources.
+    /// Whether the destination is a directory whatever is there: a trailing slash, or several sources.
     pub to_directory: bool,
     /// Owner of everything copied and made; `None`: each source's own. What is unpacked from an archive
     /// keeps its owners when this is 0:0 by number: that is what frontends write unless the author
@@ -416,7 +416,7 @@ pub struct CopyFiles {
     pub chmod: Option<Chmod>,
     /// Whether each source's path is made again below the destination (`--parents`).
     pub parents: bool,
-    /// Patterns of what is left out, relative to each source folder (`--exclude`).
+    /// Patterns of what is left out, relative to each source directory (`--exclude`).
     pub exclude: Vec<String>,
     /// Whether tar archives are unpacked rather than copied (`ADD`).
     pub unpack: bool,

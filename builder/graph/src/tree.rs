@@ -37,7 +37,7 @@ pub enum Node {
         /// The first name.
         to: ImagePath,
     },
-    /// A folder.
+    /// A directory.
     Directory {
         /// Whether it hides what lower trees have at this path.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -101,7 +101,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A folder of root's with mode 0755, as builders make the parents they need.
+    /// A directory of root's with mode 0755, as builders make the parents they need.
     #[must_use]
     pub fn directory(path: ImagePath) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Entry {
         }
     }
 
-    /// Whether this is a folder.
+    /// Whether this is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {
         matches!(self.node, Node::Directory { .. })

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use crate::client::limited;
-use crate::credentials::{self, Credentials};
+use crate::credentials::{self, CredentialSource, Credentials, Logins};
 
 /// What a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Challenge {
 }
 
 /// Tokens are no larger, in bytes.
-const MOST_TOKEN: usize = 1 << 20;
+const MAX_TOKEN: usize = 1 << 20;
 
 /// The first challenge that can be answered.
 pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
@@ -83,9 +83,10 @@ pub(crate) async fn answer(
     host: &str,
     challenge: &Challenge,
     scopes: &[String],
+    (source, logins): (&CredentialSource, &Logins),
 ) -> reqwest::Result<Answered> {
     // A helper is a program that may ask the user.
-    let found = tokio::task::block_in_place(|| credentials::find(host));
+    let found = tokio::task::block_in_place(|| credentials::find(host, source, logins));
     let (credentials, problem) = match found {
         Ok(found) => (found, None),
         Err(problem) => (None, Some(problem)),
@@ -124,7 +125,7 @@ async fn bearer(
         let problem = credentials.map(|_| format!("{by} gives no token for them ({status})"));
         return Ok((None, problem));
     }
-    let bytes = limited(answer, MOST_TOKEN).await?.unwrap_or_default();
+    let bytes = limited(answer, MAX_TOKEN).await?.unwrap_or_default();
     let token = serde_json::from_slice::<Token>(&bytes).unwrap_or_default();
     let token = if token.token.is_empty() {
         token.access_token

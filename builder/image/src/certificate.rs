@@ -1,7 +1,10 @@
 //! Which authorities' certificates are trusted: the machine's, or where it has none (an empty
 //! container) those of Mozilla's that were compiled in.
 
-use reqwest::Certificate;
+use std::path::{Path, PathBuf};
+
+use kiln_tree::host;
+use reqwest::{Certificate, Identity};
 
 /// The trusted authorities.
 pub(crate) fn authorities() -> Vec<Certificate> {
@@ -11,6 +14,45 @@ pub(crate) fn authorities() -> Vec<Certificate> {
         true => compiled_in(),
         false => machine.iter().filter_map(|der| of(der)).collect(),
     }
+}
+
+/// What a directory of certificates holds.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// Authorities to trust: `*.crt`.
+    pub(crate) authorities: Vec<Certificate>,
+    /// The client's own certificate and key: `NAME.cert` and `NAME.key`.
+    pub(crate) own: Option<Identity>,
+}
+
+/// Reads a directory of certificates, in the form of Docker's `certs.d/HOST`. What can't be read is
+/// told of when the connection fails.
+pub(crate) fn given(directory: Option<&Path>) -> Given {
+    let mut given = Given::default();
+    let entries = directory.and_then(|directory| host::read_dir(directory).ok());
+    let mut paths: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    paths.sort();
+    for path in paths {
+        let end = path.extension().and_then(|end| end.to_str());
+        let pem = host::read(&path).unwrap_or_default();
+        match end {
+            Some("crt") => {
+                let found = Certificate::from_pem_bundle(&pem);
+                given.authorities.extend(found.unwrap_or_default());
+            }
+            Some("cert") => {
+                let key = host::read(path.with_extension("key")).unwrap_or_default();
+                let own = Identity::from_pem(&[pem, key].concat());
+                given.own = given.own.or(own.ok());
+            }
+            _ => {}
+        }
+    }
+    given
 }
 
 fn compiled_in() -> Vec<Certificate> {

@@ -2,7 +2,7 @@
 //!
 //! The methods block; the network runs on a runtime of the client's own, started at its first use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,7 +18,8 @@ use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Challenge;
-use crate::certificate::authorities;
+use crate::certificate::{authorities, given};
+use crate::credentials::{CredentialSource, Logins};
 use crate::daemon::save_from_daemon;
 use crate::document::media_type;
 use crate::layout::Layout;
@@ -31,7 +32,7 @@ pub(crate) const TRIES: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Manifests and configurations are no larger (distribution specification, "Pushing manifests").
-const MOST_DOCUMENT: usize = 8 << 20;
+const MAX_DOCUMENT: usize = 8 << 20;
 
 /// More redirections than this are a loop.
 pub(crate) const MAX_REDIRECTS: usize = 10;
@@ -43,6 +44,15 @@ pub struct ClientOptions {
     pub first_wait: Duration,
     /// How registries are spoken to.
     pub registries: Registries,
+    /// Whether no registry's certificate is checked, and plain HTTP is spoken to those without TLS.
+    pub insecure: bool,
+    /// A directory with certificates of authorities (`*.crt`) to trust besides the usual ones, and
+    /// a certificate of the client's own (`NAME.cert`) with its key (`NAME.key`), all PEM.
+    pub certificates: Option<PathBuf>,
+    /// Where credentials for registries are looked for.
+    pub credentials: CredentialSource,
+    /// Credentials that come before those.
+    pub logins: Logins,
     /// Keeps what was fetched.
     pub documents: Option<Arc<dyn Documents>>,
 }
@@ -54,6 +64,11 @@ struct Inner {
     closed: CancellationToken,
     http: OnceLock<reqwest::Client>,
     plain_http: OnceLock<reqwest::Client>,
+    insecure_http: OnceLock<reqwest::Client>,
+    /// Registries whose certificates are not checked, besides those that the options name.
+    unchecked: Mutex<HashSet<String>>,
+    /// Registries that may be spoken to in plain HTTP and turned out to speak nothing else.
+    plain: Mutex<HashSet<String>>,
     /// `Authorization` headers by registry, repository and rights.
     tokens: Mutex<HashMap<String, String>>,
     /// Why the user's credentials for a registry can't be had, by its name.
@@ -82,6 +97,9 @@ impl Client {
             closed: CancellationToken::new(),
             http: OnceLock::new(),
             plain_http: OnceLock::new(),
+            insecure_http: OnceLock::new(),
+            unchecked: Mutex::default(),
+            plain: Mutex::default(),
             tokens: Mutex::default(),
             problems: Mutex::default(),
             saved: Mutex::default(),
@@ -124,11 +142,74 @@ impl Client {
     pub(crate) fn http(&self) -> &reqwest::Client {
         self.0.http.get_or_init(|| {
             let registries = self.0.options.registries.values();
+            let given = given(self.0.options.certificates.as_deref());
             let all = authorities()
                 .into_iter()
-                .chain(registries.flat_map(certificates));
-            build(plain_builder().tls_certs_only(all))
+                .chain(registries.flat_map(certificates))
+                .chain(given.authorities);
+            let builder = plain_builder().tls_certs_only(all);
+            build(match given.own {
+                Some(own) => builder.identity(own),
+                None => builder,
+            })
         })
+    }
+
+    /// The way to speak to a registry whose certificate isn't checked. It follows no redirection:
+    /// where one leads is another server.
+    fn insecure_http(&self) -> &reqwest::Client {
+        self.0.insecure_http.get_or_init(|| {
+            let builder = plain_builder().redirect(redirect::Policy::none());
+            build(builder.tls_danger_accept_invalid_certs(true))
+        })
+    }
+
+    /// The way to speak to the server at an address.
+    pub(crate) fn http_to(&self, url: &str) -> &reqwest::Client {
+        match url.starts_with("http://") {
+            true => self.plain_http(),
+            false if self.is_insecure(url) => self.insecure_http(),
+            false => self.http(),
+        }
+    }
+
+    /// Checks the certificate of a registry (`HOST[:PORT]`) no longer, and speaks plain HTTP to it
+    /// when it has no TLS.
+    pub fn allow_insecure(&self, host: &str) {
+        let unchecked = &self.0.unchecked;
+        let mut unchecked = unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        unchecked.insert(host.to_owned());
+    }
+
+    /// Whether the certificate of the server at an address isn't checked.
+    pub(crate) fn is_insecure(&self, url: &str) -> bool {
+        let host = authority(url).unwrap_or_default();
+        let settings = self.0.options.registries.get(host);
+        let unchecked = &self.0.unchecked;
+        let unchecked = unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.options.insecure
+            || unchecked.contains(host)
+            || settings.is_some_and(|settings| settings.insecure)
+    }
+
+    /// An address as it is reached: in plain HTTP, when that is all that its server speaks.
+    pub(crate) fn reached(&self, url: &str) -> String {
+        let plain = self.0.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_plain = authority(url).is_some_and(|host| plain.contains(host));
+        match url.strip_prefix("https://") {
+            Some(rest) if is_plain => format!("http://{rest}"),
+            _ => url.to_owned(),
+        }
+    }
+
+    /// Notes that the server at an address speaks plain HTTP only.
+    pub(crate) fn note_plain(&self, url: &str) {
+        let mut plain = self.0.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.extend(authority(url).map(str::to_owned));
+    }
+
+    pub(crate) fn credentials(&self) -> (&CredentialSource, &Logins) {
+        (&self.0.options.credentials, &self.0.options.logins)
     }
 
     /// The way to speak to a server without encryption. Reading the system's certificates takes
@@ -265,7 +346,7 @@ impl Client {
 
     /// Where a repository is written to.
     pub(crate) fn home(&self, reference: &Reference) -> String {
-        registry::home(&self.0.options.registries, reference)
+        self.reached(&registry::home(&self.0.options.registries, reference))
     }
 
     pub(crate) async fn document(
@@ -389,6 +470,25 @@ fn build(builder: reqwest::ClientBuilder) -> reqwest::Client {
     builder.build().expect("the client's options are valid")
 }
 
+/// `HOST[:PORT]` of an address, as settings name it.
+fn authority(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    Some(match host {
+        "registry-1.docker.io" => "docker.io",
+        host => host,
+    })
+}
+
+impl Drop for Inner {
+    /// A runtime can't be ended by a thread of another one, but it can be left to end by itself.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// The certificates of a registry's own authority. A file that can't be read is told of when the
 /// connection fails.
 fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
@@ -407,12 +507,12 @@ fn encoding(answer: &Response) -> Option<String> {
 /// A document that was compressed on the way; `None` when it isn't one, or is too large.
 fn unzipped(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
-    let most = MOST_DOCUMENT as u64 + 1;
+    let most = MAX_DOCUMENT as u64 + 1;
     let read = flate2::read::GzDecoder::new(bytes)
         .take(most)
         .read_to_end(&mut plain);
     read.ok()
-        .filter(|count| *count <= MOST_DOCUMENT)
+        .filter(|count| *count <= MAX_DOCUMENT)
         .map(|_| plain)
 }
 
@@ -475,7 +575,7 @@ pub(crate) async fn read_document(
     answer: Response,
 ) -> Result<Vec<u8>, ImageError> {
     let encoding = encoding(&answer);
-    let bytes = limited(answer, MOST_DOCUMENT)
+    let bytes = limited(answer, MAX_DOCUMENT)
         .await
         .map_err(|error| unreachable(reference, &error))?;
     let bytes = match encoding.as_deref() {

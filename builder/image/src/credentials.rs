@@ -1,5 +1,7 @@
-//! Credentials as Docker keeps them: `config.json` and its helpers.
+//! Credentials as Docker keeps them: `config.json` and its helpers; and those of the command line.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,6 +9,44 @@ use std::process::{Command, Stdio};
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use kiln_tree::host;
 use serde::Deserialize;
+
+/// Where credentials for registries are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// Nowhere: all registries are spoken to as anybody would.
+    None,
+    /// `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
+    #[default]
+    User,
+    /// A file of the same form, such as podman's and skopeo's `auth.json`. It has to be there.
+    File(PathBuf),
+}
+
+/// A user's name and password for one registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    password: String,
+}
+
+impl Login {
+    /// A user's name and password.
+    #[must_use]
+    pub fn new(user: String, password: String) -> Self {
+        Self { user, password }
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Login");
+        shown.field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Logins by registry: `HOST[:PORT]`, Docker Hub's is `docker.io`.
+pub type Logins = BTreeMap<String, Login>;
 
 /// How to log in to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +63,28 @@ pub(crate) enum Credentials {
 ///
 /// # Errors
 /// Why they can't be had, in words for the user: which file, which helper, what it said.
-pub(crate) fn find(host: &str) -> Result<Option<Credentials>, String> {
-    let Some(path) = config_path() else {
+pub(crate) fn find(
+    host: &str,
+    source: &CredentialSource,
+    logins: &Logins,
+) -> Result<Option<Credentials>, String> {
+    if let Some(login) = logins.get(host) {
+        return Ok(Some(Credentials::Password {
+            user: login.user.clone(),
+            password: login.password.clone(),
+        }));
+    }
+    let (path, is_named) = match source {
+        CredentialSource::None => return Ok(None),
+        CredentialSource::User => (config_path(), false),
+        CredentialSource::File(path) => (Some(path.clone()), true),
+    };
+    let Some(path) = path else {
         return Ok(None);
     };
     let bytes = match host::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_named => return Ok(None),
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
     };
     let helpers: Helpers = serde_json::from_slice(&bytes)
@@ -68,7 +123,7 @@ struct Helpers {
     #[serde(default)]
     creds_store: Option<String>,
     #[serde(default)]
-    cred_helpers: Option<std::collections::BTreeMap<String, String>>,
+    cred_helpers: Option<BTreeMap<String, String>>,
 }
 
 impl Helpers {

@@ -169,7 +169,7 @@ async fn short_answer(
     Ok((status, bytes))
 }
 
-/// The `filename` of a `Content-Disposition` header (RFC 6266), without folders.
+/// The `filename` of a `Content-Disposition` header (RFC 6266), without directories.
 fn disposition_name(text: &str) -> Option<String> {
     let value = text
         .split(';')

@@ -26,6 +26,27 @@ pub enum ImageError {
         /// What went wrong.
         reason: String,
     },
+    /// The server doesn't speak TLS.
+    #[error(
+        "{}: {host} answers in plain HTTP, where HTTPS was expected",
+        redact(image)
+    )]
+    PlainHttp {
+        /// The image wanted.
+        image: String,
+        /// The server.
+        host: String,
+    },
+    /// The server's certificate isn't trusted.
+    #[error("{}: the certificate of {host} isn't trusted: {reason}", redact(image))]
+    Certificate {
+        /// The image wanted.
+        image: String,
+        /// The server.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The server refuses.
     #[error("{}: {host} refuses access ({status}){}{}", redact(image), said(reason), credentials_advice(host, credentials.as_deref()))]
     Denied {
@@ -41,7 +62,11 @@ pub enum ImageError {
         credentials: Option<String>,
     },
     /// The server doesn't have it.
-    #[error("{}: not found on {host}; check its name and tag", redact(image))]
+    #[error(
+        "{}: not found on {host}; check {}",
+        redact(image),
+        what_to_check(image)
+    )]
     NotFound {
         /// The image wanted.
         image: String,
@@ -49,9 +74,7 @@ pub enum ImageError {
         host: String,
     },
     /// It is not here, and no registry may be asked.
-    #[error(
-        "{image}: not in kiln's store, and no registry is asked (--pull=never); 'kiln image pull {image}' brings it here"
-    )]
+    #[error("{image}: not in kiln's store, and no registry may be asked")]
     NotStored {
         /// The image wanted.
         image: String,
@@ -158,6 +181,13 @@ impl ImageError {
             | Self::NoPlatform { .. } => Fault::User,
             _ => Fault::Environment,
         }
+    }
+}
+
+fn what_to_check(image: &str) -> &'static str {
+    match image.contains("://") {
+        true => "the address",
+        false => "its name and tag",
     }
 }
 

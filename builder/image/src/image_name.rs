@@ -10,9 +10,9 @@ use crate::{BadReference, Reference};
 pub enum ImageName {
     /// In a registry.
     Registry(Reference),
-    /// In an OCI layout folder.
+    /// In an OCI layout directory.
     Layout {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
         /// The name in its index.
         tag: Option<String>,

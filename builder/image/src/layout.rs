@@ -1,5 +1,5 @@
 //! Reads images that are files: OCI layouts (OCI image specification, image-layout.md), as a
-//! folder or as one tar, and what `docker save` writes, also that from before it was a layout.
+//! directory or as one tar, and what `docker save` writes, also that from before it was a layout.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ const NAME: &str = "org.opencontainers.image.ref.name";
 /// Where containerd and Docker keep the whole name.
 const FULL_NAME: &str = "io.containerd.image.name";
 /// As in registries, in bytes.
-const MOST_DOCUMENT: u64 = 8 << 20;
+const MAX_DOCUMENT: u64 = 8 << 20;
 const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Where the files are.
@@ -48,7 +48,7 @@ struct Saved {
 }
 
 impl Layout {
-    /// Opens a folder.
+    /// Opens a directory.
     pub(crate) fn open(folder: &Path) -> Result<Self, ImageError> {
         Self::read_index(Place::Folder(folder.to_owned()))
     }
@@ -256,9 +256,9 @@ impl Layout {
         let mut bytes = Vec::new();
         _ = self
             .reader(path)?
-            .take(MOST_DOCUMENT + 1)
+            .take(MAX_DOCUMENT + 1)
             .read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MOST_DOCUMENT {
+        if bytes.len() as u64 > MAX_DOCUMENT {
             return Err(io::Error::other("it is larger than any manifest may be"));
         }
         Ok(bytes)

@@ -33,13 +33,14 @@ pub use archive::{
     ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive, write_oci_directory,
 };
 pub use client::{Client, ClientOptions};
+pub use credentials::{CredentialSource, Login, Logins};
 pub use daemon::{check_daemon, load_into_daemon};
 pub use document::{Descriptor, Index, Manifest, PlatformDocument, media_type};
 pub use documents::Documents;
 pub use download::Downloaded;
 pub use error::ImageError;
 pub use image_name::ImageName;
-pub use push::{PushBlob, PushImage};
+pub use push::{PushBlob, PushImage, Sent};
 pub use reference::{BadReference, Reference};
 pub use referrers::Referrer;
 pub use registry::{Registries, RegistrySettings};

@@ -1,6 +1,9 @@
 //! Sends images to registries (OCI distribution specification, "Push").
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kiln_graph::BlobDigest;
@@ -32,6 +35,24 @@ pub struct PushBlob<'a> {
     pub file: Box<dyn Fn() -> Result<PathBuf, ImageError> + Send + Sync + 'a>,
 }
 
+impl PushBlob<'_> {
+    fn sent(&self, bytes: u64, finished: bool) -> Sent {
+        Sent {
+            digest: self.digest,
+            bytes: bytes.min(self.size),
+            size: self.size,
+            finished,
+        }
+    }
+}
+
+/// A blob on its way.
+struct Sending<'a> {
+    blob: &'a PushBlob<'a>,
+    path: &'a Path,
+    progress: Progress<'a>,
+}
+
 impl std::fmt::Debug for PushBlob<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PushBlob")
@@ -39,6 +60,25 @@ impl std::fmt::Debug for PushBlob<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// How far a blob has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The blob.
+    pub digest: BlobDigest,
+    /// Its bytes that were handed over so far; 0 at the end when the registry had it.
+    pub bytes: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Whether this is the last word of it.
+    pub finished: bool,
+}
+
+/// Is told how far blobs have been sent.
+type Progress<'a> = &'a (dyn Fn(&Sent) + Sync);
+
+/// How often a blob on its way is told of.
+const TICK: Duration = Duration::from_millis(200);
 
 /// An image to be sent.
 #[derive(Debug)]
@@ -52,7 +92,7 @@ pub struct PushImage<'a> {
 }
 
 impl Client {
-    /// Sends an image. `progress` is told of each blob when it is there.
+    /// Sends an image. `progress` is told of each blob on its way, and when it is there.
     ///
     /// # Errors
     /// When the registry can't be reached or doesn't take it.
@@ -60,7 +100,7 @@ impl Client {
         &self,
         reference: &Reference,
         image: &PushImage<'_>,
-        progress: &(dyn Fn(&BlobDigest, u64) + Sync),
+        progress: Progress<'_>,
     ) -> Result<(), ImageError> {
         self.wait_for(async {
             for round in 0..ROUNDS - 1 {
@@ -100,7 +140,7 @@ impl Client {
         reference: &Reference,
         image: &PushImage<'_>,
         trust: Trust,
-        progress: &(dyn Fn(&BlobDigest, u64) + Sync),
+        progress: Progress<'_>,
     ) -> Result<(), ImageError> {
         let send = |blob| self.push_blob(reference, blob, trust, progress);
         stream::iter(&image.blobs)
@@ -148,12 +188,12 @@ impl Client {
         reference: &Reference,
         blob: &PushBlob<'_>,
         trust: Trust,
-        progress: &(dyn Fn(&BlobDigest, u64) + Sync),
+        progress: Progress<'_>,
     ) -> Result<(), ImageError> {
         let mut sent = false;
         for attempt in 0.. {
             if (trust != Trust::Nothing || sent) && self.has_blob(reference, blob).await {
-                progress(&blob.digest, if sent { blob.size } else { 0 });
+                progress(&blob.sent(if sent { blob.size } else { 0 }, true));
                 return Ok(());
             }
             let from = blob
@@ -165,7 +205,7 @@ impl Client {
             if begun.status() == StatusCode::CREATED {
                 break;
             }
-            match self.upload(reference, blob, &begun).await {
+            match self.upload(reference, blob, &begun, progress).await {
                 Ok(()) => break,
                 Err(error) if attempt + 1 < UPLOADS && may_be_begun_anew(&error) => {
                     self.wait(attempt, None).await;
@@ -174,7 +214,7 @@ impl Client {
             }
             sent = true;
         }
-        progress(&blob.digest, blob.size);
+        progress(&blob.sent(blob.size, true));
         Ok(())
     }
 
@@ -241,12 +281,18 @@ impl Client {
         reference: &Reference,
         blob: &PushBlob<'_>,
         begun: &Response,
+        progress: Progress<'_>,
     ) -> Result<(), ImageError> {
         // It may have to be fetched by this very client, which blocks.
         let path = tokio::task::block_in_place(&blob.file)?;
         let location = self.upload_url(reference, begun)?;
+        let sending = Sending {
+            blob,
+            path: &path,
+            progress,
+        };
         match self
-            .send_blob(reference, blob, &path, Method::PUT, &location)
+            .send_blob(reference, &sending, Method::PUT, &location)
             .await
         {
             // A registry that takes no blob with the request that ends an upload.
@@ -255,7 +301,7 @@ impl Client {
             }) => {
                 let method = Method::PATCH;
                 let sent = self
-                    .send_blob(reference, blob, &path, method, &location)
+                    .send_blob(reference, &sending, method, &location)
                     .await?;
                 self.end(reference, blob, &self.upload_url(reference, &sent)?)
                     .await
@@ -268,16 +314,19 @@ impl Client {
     async fn send_blob(
         &self,
         reference: &Reference,
-        blob: &PushBlob<'_>,
-        path: &Path,
+        sending: &Sending<'_>,
         method: Method,
         location: &str,
     ) -> Result<Response, ImageError> {
+        let blob = sending.blob;
+        let handed_over = Arc::new(AtomicU64::new(0));
         let body = || -> std::io::Result<reqwest::Body> {
-            let file = tokio::fs::File::from_std(host::open(path)?);
-            Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
-                file,
-                256 * 1024,
+            let file = tokio::fs::File::from_std(host::open(sending.path)?);
+            let count = handed_over.clone();
+            count.store(0, Ordering::Relaxed);
+            let pieces = ReaderStream::with_capacity(file, 256 * 1024);
+            Ok(reqwest::Body::wrap_stream(pieces.inspect_ok(
+                move |piece| _ = count.fetch_add(piece.len() as u64, Ordering::Relaxed),
             )))
         };
         let url = match method {
@@ -292,7 +341,17 @@ impl Client {
         ask.rights = Rights::Push;
         ask.body = Some(&body);
         ask.tries = 1;
-        self.send(reference, &ask).await
+        let answer = self.send(reference, &ask);
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                done = &mut answer => return done,
+                () = tokio::time::sleep(TICK) => {
+                    let bytes = handed_over.load(Ordering::Relaxed);
+                    (sending.progress)(&blob.sent(bytes, false));
+                }
+            }
+        }
     }
 
     async fn end(

@@ -106,7 +106,7 @@ impl Client {
             digest: Some(referrer.digest),
             ..repository.clone()
         };
-        self.push(&place, image, &|_, _| {})?;
+        self.push(&place, image, &|_| {})?;
         if listed.is_none() {
             self.runtime()
                 .block_on(self.add_to_tagged_list(repository, subject, referrer))?;

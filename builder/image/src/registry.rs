@@ -18,6 +18,9 @@ pub struct RegistrySettings {
     /// Whether it speaks plain HTTP.
     #[serde(default)]
     pub http: bool,
+    /// Whether its certificate isn't checked; without TLS it is spoken to in plain HTTP.
+    #[serde(default)]
+    pub insecure: bool,
     /// A file with certificates to trust besides the usual ones (PEM).
     #[serde(default)]
     pub ca: Option<PathBuf>,
@@ -86,8 +89,7 @@ mod tests {
                 "p.example/copies".to_owned(),
                 "127.0.0.1:5000".to_owned(),
             ],
-            http: false,
-            ca: None,
+            ..RegistrySettings::default()
         };
         let plain = RegistrySettings {
             http: true,

@@ -14,7 +14,7 @@ use crate::request::{Ask, Rights, unreachable};
 use crate::{ImageError, Reference};
 
 /// No repository has more tags; a list that never ends must.
-const MOST_TAGS: usize = 1_000_000;
+const MAX_TAGS: usize = 1_000_000;
 /// How many tags are looked at once.
 const AT_ONCE: usize = 8;
 /// The annotation for a manifest's time (OCI image specification, annotations.md).
@@ -90,8 +90,8 @@ impl Client {
         let mut tags = Vec::new();
         let mut next = Some(format!("{}/tags/list?n=1000", self.home(repository)));
         while let Some(url) = next {
-            if tags.len() > MOST_TAGS {
-                let reason = format!("its list of tags is longer than {MOST_TAGS}");
+            if tags.len() > MAX_TAGS {
+                let reason = format!("its list of tags is longer than {MAX_TAGS}");
                 let image = repository.to_string();
                 return Err(ImageError::Document { image, reason });
             }

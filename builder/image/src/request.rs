@@ -138,7 +138,13 @@ impl Client {
         let mut url = ask.url.clone();
         let mut redirects = 0;
         loop {
-            let answer = self.hop(reference, ask, &url).await?;
+            let answer = match self.hop(reference, ask, &self.reached(&url)).await {
+                Err(error) if self.is_insecure(&url) && speaks_http(&error) => {
+                    self.note_plain(&url);
+                    self.hop(reference, ask, &self.reached(&url)).await?
+                }
+                answer => answer?,
+            };
             match redirected_to(&answer) {
                 Some(next) if redirects < MAX_REDIRECTS => url = next,
                 _ => return Ok(answer),
@@ -153,11 +159,7 @@ impl Client {
         ask: &Ask<'_>,
         url: &str,
     ) -> reqwest::Result<Response> {
-        let http = match url.starts_with("http://") {
-            true => self.plain_http(),
-            false => self.http(),
-        };
-        let mut request = http.request(ask.method.clone(), url);
+        let mut request = self.http_to(url).request(ask.method.clone(), url);
         request = request.header(ACCEPT_ENCODING, "identity");
         for (name, value) in &ask.headers {
             request = request.header(*name, value);
@@ -207,6 +209,7 @@ impl Client {
             &reference.host,
             &challenge,
             &scopes,
+            self.credentials(),
         )
         .await
         .map_err(|error| unreachable(reference, &error))?;
@@ -322,11 +325,26 @@ fn retry_after(answer: &Response) -> Option<Duration> {
 }
 
 pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {
-    ImageError::Unreachable {
-        image: reference.to_string(),
-        host: reference.host.clone(),
-        reason: crate::error::cause(error),
+    let (image, host) = (reference.to_string(), reference.host.clone());
+    let reason = crate::error::cause(error);
+    match () {
+        () if speaks_http(error) => ImageError::PlainHttp { image, host },
+        () if reason.starts_with("invalid peer certificate") => ImageError::Certificate {
+            image,
+            host,
+            reason,
+        },
+        () => ImageError::Unreachable {
+            image,
+            host,
+            reason,
+        },
     }
+}
+
+/// Whether a server answered a TLS handshake with something else, as one does that speaks HTTP.
+fn speaks_http(error: &reqwest::Error) -> bool {
+    crate::error::cause(error).contains("InvalidContentType")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Layers that no honest program makes: nothing outside of the folder is touched, and the manifest
-//! says what the folder holds. `PROPTEST_CASES` makes these fuzzers that run as long as one likes.
+//! Layers that no honest program makes: nothing outside of the directory is touched, and the manifest
+//! says what the directory holds. `PROPTEST_CASES` makes these fuzzers that run as long as one likes.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests make and look at files of their own"
@@ -208,7 +208,7 @@ fn options() -> UnpackOptions {
     }
 }
 
-/// Unpacks into a folder beside a canary; what is outside must stay as it was.
+/// Unpacks into a directory beside a canary; what is outside must stay as it was.
 fn try_out(bytes: &[u8]) -> Option<(tempfile::TempDir, Unpacked)> {
     let outer = tempfile::tempdir().unwrap();
     std::fs::write(outer.path().join("canary"), "alive").unwrap();
@@ -226,7 +226,7 @@ fn try_out(bytes: &[u8]) -> Option<(tempfile::TempDir, Unpacked)> {
     done.ok().map(|unpacked| (outer, unpacked))
 }
 
-/// The folder holds what the manifest says, and nothing else.
+/// The directory holds what the manifest says, and nothing else.
 fn agrees(outer: &Path, unpacked: &Unpacked) {
     let folder = outer.join("folder");
     for entry in unpacked.manifest.entries() {

@@ -41,6 +41,12 @@ pub enum SandboxError {
     /// A step needs namespaces, and the machine refuses them.
     #[error("steps can't be run here: {0}")]
     NoNamespaces(Refusal),
+    /// A user namespace is needed, and this process has threads.
+    #[error(
+        "this process has several threads, so it can't move into the user namespace that an \
+         ordinary user's builds need: it has to do so before it starts them"
+    )]
+    HasThreads,
     /// A chroot is wanted, and can't be had.
     #[error(
         "steps can't be run in a chroot here: that needs root with the capability CAP_SYS_CHROOT; \

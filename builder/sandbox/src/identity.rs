@@ -53,7 +53,7 @@ impl Identity {
 /// step needs to know unless it runs something. To be called before there are threads.
 ///
 /// # Errors
-/// When a namespace was made but can't be used.
+/// When a namespace was made but can't be used, or a process with threads would need one.
 pub fn enter_user_namespace(choice: IsolationChoice) -> Result<Privileges, SandboxError> {
     let permitted = Capabilities::permitted().unwrap_or(Capabilities::NONE);
     let root = geteuid().is_root();
@@ -73,11 +73,19 @@ pub fn enter_user_namespace(choice: IsolationChoice) -> Result<Privileges, Sandb
     if choice == IsolationChoice::Only(Isolation::Chroot) {
         return Ok(privileges(outside(), None, root));
     }
+    if has_threads() {
+        return Err(SandboxError::HasThreads);
+    }
     match make_user_namespace() {
         Ok(identity) => Ok(privileges(identity, None, false)),
         Err(Refused::Before(error)) => Ok(privileges(outside(), Some(Refusal::of(&error)), root)),
         Err(Refused::After(error)) => Err(SandboxError::NoNamespaces(Refusal::of(&error))),
     }
+}
+
+fn has_threads() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task");
+    threads.is_ok_and(|threads| threads.count() > 1)
 }
 
 /// A root with the capability to mount: the machine's own, or that of a container with a user

@@ -14,7 +14,7 @@ pub struct User {
     pub gid: UnixId,
     /// More groups.
     pub groups: Vec<UnixId>,
-    /// Home folder; empty when unknown.
+    /// Home directory; empty when unknown.
     pub home: String,
 }
 

@@ -142,7 +142,7 @@ impl Sandbox {
 
     /// A command that runs a program of the machine with this process's rights, and all that it
     /// starts, no longer than this process and the [`Lifeline`](crate::Lifeline). Its standard
-    /// input is empty; its environment, folder and arguments are those of `command`.
+    /// input is empty; its environment, directory and arguments are those of `command`.
     ///
     /// # Errors
     /// When there are no more descriptors.

@@ -14,7 +14,7 @@ pub struct Spec {
     pub args: Vec<String>,
     /// The whole environment.
     pub env: Vec<(String, String)>,
-    /// Working folder, absolute.
+    /// Working directory, absolute.
     pub cwd: PathBuf,
     /// User.
     pub uid: UnixId,
@@ -83,7 +83,7 @@ impl Spec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Root {
-    /// Folders stacked by overlayfs.
+    /// Directories stacked by overlayfs.
     Overlay {
         /// Lowest first; at least one.
         lowers: Vec<Place>,
@@ -92,7 +92,7 @@ pub enum Root {
         /// Empty, on the same file system as `upper`.
         work: PathBuf,
     },
-    /// A folder as it is.
+    /// A directory as it is.
     Folder(PathBuf),
 }
 
@@ -156,18 +156,18 @@ pub struct Mount {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountKind {
-    /// A file or folder of the host.
+    /// A file or directory of the host.
     Bind {
-        /// The file or folder.
+        /// The file or directory.
         source: Place,
         /// Whether it can't be written.
         read_only: bool,
     },
-    /// Folders stacked by overlayfs.
+    /// Directories stacked by overlayfs.
     Overlay {
         /// Lowest first; at least one.
         lowers: Vec<Place>,
-        /// Takes the changes, with a working folder; `None`: can't be written.
+        /// Takes the changes, with a working directory; `None`: can't be written.
         upper: Option<(PathBuf, PathBuf)>,
     },
     /// Memory.

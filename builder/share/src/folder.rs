@@ -12,7 +12,7 @@ use kiln_graph::BlobDigest;
 
 use crate::{Remote, RemoteBlob};
 
-/// A folder that stores share.
+/// A directory that stores share.
 #[derive(Clone, Debug)]
 pub struct FolderRemote {
     folder: PathBuf,
@@ -25,7 +25,7 @@ const ASIDE: &str = ".kiln-";
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl FolderRemote {
-    /// The remote in a folder, which is made when something is written.
+    /// The remote in a directory, which is made when something is written.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self {

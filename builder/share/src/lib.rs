@@ -33,7 +33,7 @@ use kiln_cache::LayerBlob;
 pub use registry::RegistryRemote;
 #[cfg(feature = "s3")]
 pub use s3::S3Remote;
-pub use s3::{S3Keys, S3Settings};
+pub use s3::{S3Keys, S3Settings, s3_remote};
 pub use sign::{CacheSigner, CacheTrust, SignatureError};
 pub use source::{CacheSource, Volumes};
 

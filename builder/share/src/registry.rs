@@ -99,8 +99,10 @@ impl Remote for RegistryRemote {
             manifests: Vec::new(),
             top: (bytes, media_type::MANIFEST.to_owned()),
         };
-        let count = |_: &BlobDigest, bytes: u64| {
-            _ = sent.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        let count = |blob: &kiln_image::Sent| {
+            if blob.finished {
+                _ = sent.fetch_add(blob.bytes, std::sync::atomic::Ordering::Relaxed);
+            }
         };
         self.client
             .push(&self.tagged(name), &image, &count)

@@ -4,7 +4,7 @@ use kiln_graph::{Entitlements, Graph, Location, Network, Op, Security, StepId};
 
 /// The build file asks for more than the user allows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{entitlement} is not allowed: give --allow {entitlement} if you trust this step")]
+#[error("{entitlement} is not allowed")]
 pub struct NotAllowed {
     /// What it asks for, in the words of `--allow`.
     pub entitlement: &'static str,

@@ -8,12 +8,12 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 /// No build file or ignore list is larger, in bytes.
-const MOST: u64 = 16 << 20;
+const MAX_SIZE: u64 = 16 << 20;
 
 /// The bytes of a file in `folder`; `path` is relative to it.
 ///
 /// # Errors
-/// When there is none, or a link leads out of the folder, or it is no file, or too large.
+/// When there is none, or a link leads out of the directory, or it is no file, or too large.
 pub fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(folder, flags, Mode::empty())?;
@@ -31,9 +31,9 @@ pub fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     _ = std::fs::File::from(file)
-        .take(MOST + 1)
+        .take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MOST {
+    match bytes.len() as u64 > MAX_SIZE {
         true => Err(refused("it is larger than 16 MiB")),
         false => Ok(bytes),
     }

@@ -1,4 +1,4 @@
-//! From a folder with a kiln.toml to a compiled build.
+//! From a directory with a kiln.toml to a compiled build.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub(crate) struct Read {
     pub(crate) layers: Vec<PathRule>,
     /// What the image must keep to.
     pub(crate) policy: Option<Policy>,
-    /// The folders that the graph names.
+    /// The directories that the graph names.
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// What was run to read it, for as long as the build needs it.
     pub(crate) kept: Vec<Arc<Solved>>,
@@ -210,7 +210,7 @@ fn values(
     Ok(solved)
 }
 
-/// The folders of the context that sources name.
+/// The directories of the context that sources name.
 fn folders(
     named: BTreeMap<String, String>,
     context: &Path,
@@ -223,7 +223,8 @@ fn folders(
             Some(path.is_dir() && path.starts_with(context))
         };
         if is_inside(&path) != Some(true) {
-            let text = format!("the source '{name}': there is no folder {folder} in the context");
+            let text =
+                format!("the source '{name}': there is no directory {folder} in the context");
             return Err(toml_frontend::TomlError::whole(text).into());
         }
         folders.insert(name, path);

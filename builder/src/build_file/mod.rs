@@ -53,19 +53,13 @@ pub(crate) fn find(request: &DockerfileRequest, context: &Path) -> Result<PathBu
         return Ok(if fall_back { lower } else { file.clone() });
     }
     if !context.is_dir() {
-        let text = format!("the build context {} is no folder", context.display());
+        let text = format!("the build context {} is not a directory", context.display());
         return Err(DockerfileError::whole(text)
-            .with_help("give the folder that holds the Dockerfile")
+            .with_help("give the directory that holds the Dockerfile")
             .into());
     }
-    in_directory(context).ok_or_else(|| {
-        let text = format!(
-            "failed to read dockerfile: there is no Dockerfile, Containerfile or kiln.toml in {}",
-            context.display()
-        );
-        DockerfileError::whole(text)
-            .with_help("give another file with -f, or let 'kiln init' write one")
-            .into()
+    in_directory(context).ok_or_else(|| Error::NoBuildFile {
+        context: context.to_owned(),
     })
 }
 

@@ -1,6 +1,6 @@
-//! Build contexts: folders, what comes on standard input, git repositories, files on web servers.
+//! Build contexts: directories, what comes on standard input, git repositories, files on web servers.
 //!
-//! What isn't a folder is fetched by a small build of its own, so that the store keeps it and
+//! What isn't a directory is fetched by a small build of its own, so that the store keeps it and
 //! asks only whether it has changed.
 
 mod given;
@@ -24,7 +24,7 @@ use crate::{DockerfileRequest, Error};
 /// Where a build's files come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextFrom {
-    /// A folder of this machine.
+    /// A directory of this machine.
     Folder(PathBuf),
     /// Standard input: a tar archive, or a Dockerfile that needs no files.
     Stdin,
@@ -64,13 +64,13 @@ fn github(text: &str) -> String {
 /// A context whose files are there.
 #[derive(Debug)]
 pub(crate) struct Fetched {
-    /// The folder with its files.
+    /// The directory with its files.
     pub(crate) folder: PathBuf,
     /// The build file's text, when the context is nothing else.
     pub(crate) text: Option<String>,
     /// When it was made, for contexts that say so, in seconds since 1970.
     pub(crate) time: Option<i64>,
-    /// Keeps the folder from being collected.
+    /// Keeps the directory from being collected.
     pub(crate) kept: Option<Solved>,
 }
 
@@ -94,7 +94,7 @@ enum Named {
 struct Small<'s> {
     name: &'s str,
     source: Op,
-    /// The folder of the source, when it is a local one.
+    /// The directory of the source, when it is a local one.
     folder: Option<&'s Path>,
     unpack: bool,
     named: Named,
@@ -293,7 +293,7 @@ fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<Ste
         reuse: kiln_graph::Reuse::Always,
     };
     let added = build.graph.add(step, inputs);
-    added.map_err(|error| Error::Usage(format!("{error}; this is a bug in kiln")))
+    added.map_err(|error| Error::Defect(error.to_string()))
 }
 
 fn unpacked() -> Op {

@@ -123,7 +123,7 @@ impl Policy {
             }
             (Some(least), IsolationChoice::Only(chosen)) if chosen < least => {
                 let (chosen, least) = (chosen.name(), least.name());
-                let text = format!("--isolation {chosen}: the policy demands {least} at least");
+                let text = format!("isolation {chosen}: the policy demands {least} at least");
                 Err(Error::Usage(text))
             }
             _ => Ok(choice),

@@ -147,7 +147,7 @@ impl Opened {
 }
 
 /// Makes `SOURCE_DATE_EPOCH` a number, wherever it is given: `context` is the time of the main
-/// context, and says nothing when that is a folder
+/// context, and says nothing when that is a directory
 /// (<https://github.com/moby/buildkit/pull/6602>).
 fn fix_epoch(options: &mut Options, file: Option<&Dockerfile>, context: Option<i64>) {
     const NAME: &str = "SOURCE_DATE_EPOCH";

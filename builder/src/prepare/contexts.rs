@@ -57,7 +57,7 @@ fn keeps_git_dir(request: &DockerfileRequest) -> Result<bool, Error> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         other => Err(Error::Usage(format!(
-            "--build-arg {NAME}={other}: use 1 or 0"
+            "the build argument {NAME}={other}: use 1 or 0"
         ))),
     }
 }

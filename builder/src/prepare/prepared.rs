@@ -27,7 +27,7 @@ pub struct Prepared {
     pub layers: Vec<PathRule>,
     /// What the image must keep to, when the file says.
     pub policy: Option<Policy>,
-    /// All folders by name.
+    /// All directories by name.
     pub folders: BTreeMap<String, PathBuf>,
     /// Contexts that were fetched, for as long as the build needs them.
     pub(super) kept: Vec<Arc<Solved>>,

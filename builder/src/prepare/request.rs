@@ -17,7 +17,7 @@ pub struct DockerfileRequest {
     pub context: ContextFrom,
     /// The build file; `None`: `kiln.toml`, `Dockerfile` or `dockerfile` in the context; `-`:
     /// standard input. One that ends in `.toml` is read as a kiln.toml.
-    /// In a context that is no folder of this machine, a path in the context.
+    /// In a context that is no directory of this machine, a path in the context.
     pub file: Option<PathBuf>,
     /// What the frontend is told. Its file name and main ignore list are filled in.
     pub options: Options,

@@ -10,19 +10,19 @@ use kiln_graph::Fault;
 #[non_exhaustive]
 pub enum SecretError {
     /// A field isn't `KEY=VALUE`.
-    #[error("--secret: a field is no KEY=VALUE: write id=NAME,src=FILE")]
+    #[error("a secret's field is not KEY=VALUE: write id=NAME,src=FILE")]
     NotAField,
     /// There is no `id`.
-    #[error("--secret: an id is missing: write id=NAME,src=FILE")]
+    #[error("an id is missing from a secret: write id=NAME,src=FILE")]
     NoId,
     /// A key that doesn't exist.
-    #[error("--secret: unknown key '{0}': use id, src, env, type, in-key or sensitive")]
+    #[error("unknown key '{0}' of a secret: use id, src, env, type, in-key or sensitive")]
     UnknownKey(String),
     /// A key that is true or false has another value.
-    #[error("--secret: {0} is true or false")]
+    #[error("{0} of a secret is true or false")]
     NotABool(String),
     /// The file isn't there.
-    #[error("--secret id={id}: there is no file {}", .file.display())]
+    #[error("the secret {id}: there is no file {}", .file.display())]
     NoFile {
         /// The secret.
         id: String,
@@ -31,7 +31,7 @@ pub enum SecretError {
     },
     /// The provider isn't in this build of kiln.
     #[error(
-        "--secret id={id}: this kiln was built without the provider {provider}: use a release, or build kiln with '--features {provider}'"
+        "the secret {id}: this kiln was built without the provider {provider}: use a release, or build kiln with the feature '{provider}'"
     )]
     NotInThisBuild {
         /// The secret.
@@ -56,7 +56,7 @@ pub enum SecretError {
         reason: String,
     },
     /// An agent can't be had.
-    #[error("--ssh {agent}: {reason}")]
+    #[error("the SSH agent {agent}: {reason}")]
     Agent {
         /// What was given.
         agent: String,

@@ -23,6 +23,8 @@ use kiln_engine::{SecretProvider, SecretValue};
 pub(crate) use agent::Agent;
 pub use error::SecretError;
 
+use crate::{FieldError, Fields};
+
 /// A place that secrets can be had from.
 pub trait SecretSource: Send + Sync {
     /// Its name in `src=NAME:ADDRESS`.
@@ -97,18 +99,18 @@ impl Secrets {
     /// # Errors
     /// When it isn't of that form, or its provider isn't in this build of kiln.
     pub fn add(&mut self, text: &str) -> Result<(), SecretError> {
-        let fields = Fields::read(text)?;
-        let id = fields.id.ok_or(SecretError::NoId)?;
-        let place = match (fields.source, fields.variable) {
+        let spec = Spec::read(text)?;
+        let id = spec.id;
+        let place = match (spec.source, spec.variable) {
             (Some(source), _) => self.place(&id, &source)?,
             (None, Some(name)) => Place::Variable(name),
-            (None, None) if fields.is_file => self.place(&id, &id)?,
+            (None, None) if spec.is_file => self.place(&id, &id)?,
             (None, None) => Place::Variable(id.clone()),
         };
         let secret = Secret {
             place,
-            in_key: fields.in_key,
-            sensitive: fields.sensitive,
+            in_key: spec.in_key,
+            sensitive: spec.sensitive,
             value: Mutex::new(None),
         };
         self.secrets.insert(id, secret);
@@ -150,9 +152,9 @@ impl Secrets {
     }
 }
 
-/// The fields of `--secret`.
-struct Fields {
-    id: Option<String>,
+/// What `--secret` says.
+struct Spec {
+    id: String,
     source: Option<String>,
     variable: Option<String>,
     is_file: bool,
@@ -160,48 +162,30 @@ struct Fields {
     sensitive: bool,
 }
 
-impl Fields {
-    fn read(text: &str) -> Result<Self, SecretError> {
-        let mut fields = Self {
-            id: None,
-            source: None,
-            variable: None,
-            is_file: false,
-            in_key: false,
-            sensitive: true,
-        };
-        let mut rest = text;
-        while !rest.is_empty() {
-            // A command may have commas: it is the last field, and goes to the end.
-            let end = match rest.starts_with("src=exec:") || rest.starts_with("source=exec:") {
-                true => rest.len(),
-                false => rest.find(',').unwrap_or(rest.len()),
-            };
-            fields.set(&rest[..end])?;
-            rest = rest[end..].trim_start_matches(',');
-        }
-        Ok(fields)
-    }
-
+impl Spec {
     /// Errors repeat no values: whoever mistypes a key may have written the secret itself.
-    fn set(&mut self, field: &str) -> Result<(), SecretError> {
-        let (key, value) = field.split_once('=').ok_or(SecretError::NotAField)?;
-        let flag = |value: &str| match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(SecretError::NotABool(key.to_owned())),
+    fn read(text: &str) -> Result<Self, SecretError> {
+        // A command may have commas: it is the last field, and goes to the end.
+        let mut fields = Fields::with_tail(text, &["src=exec:", "source=exec:"]);
+        let wrong = |error: FieldError| match error {
+            FieldError::NotABool(key) => SecretError::NotABool(key),
+            FieldError::Unknown { key, .. } => SecretError::UnknownKey(key),
+            _ => SecretError::NotAField,
         };
-        let value = value.to_owned();
-        match key {
-            "id" => self.id = Some(value),
-            "src" | "source" => self.source = Some(value),
-            "env" => self.variable = Some(value),
-            "type" => self.is_file = value == "file",
-            "in-key" => self.in_key = flag(&value)?,
-            "sensitive" => self.sensitive = flag(&value)?,
-            other => return Err(SecretError::UnknownKey(other.to_owned())),
-        }
-        Ok(())
+        let spec = Self {
+            id: String::new(),
+            source: fields.take("src").or(fields.take("source")),
+            variable: fields.take("env"),
+            is_file: fields.take("type").as_deref() == Some("file"),
+            in_key: fields.flag("in-key").map_err(wrong)?.unwrap_or(false),
+            sensitive: fields.flag("sensitive").map_err(wrong)?.unwrap_or(true),
+        };
+        let id = fields.take("id");
+        fields.finish(&[]).map_err(wrong)?;
+        Ok(Self {
+            id: id.ok_or(SecretError::NoId)?,
+            ..spec
+        })
     }
 }
 

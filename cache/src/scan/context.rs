@@ -1,4 +1,4 @@
-//! Reads the user's own folders.
+//! Reads the user's own directories.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::{Store, StoreError};
 
 pub use kiln_tree::Decision;
 
-/// Which part of a folder is read.
+/// Which part of a directory is read.
 pub struct Selection<'a> {
     /// The subtrees wanted; the root for everything. Missing ones are left out.
     pub roots: &'a [ImagePath],
@@ -32,13 +32,13 @@ impl std::fmt::Debug for Selection<'_> {
     }
 }
 
-/// Reads a folder, hashing only what changed since the store saw it last. Sockets are empty
+/// Reads a directory, hashing only what changed since the store saw it last. Sockets are empty
 /// files, as in BuildKit.
 ///
 /// # Errors
 /// When something can't be read, or changes meanwhile.
 pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Manifest, StoreError> {
-    let canonical = host::canonicalize(folder).context("open the folder", folder)?;
+    let canonical = host::canonicalize(folder).context("open the directory", folder)?;
     let cache = StatCache::load(store.stat_cache_path(&canonical, wanted.roots));
     let tree = TreeRoot::at(canonical);
     let visit = |found: &Found<'_>| read(&tree, found, &cache);

@@ -439,14 +439,14 @@ impl<'a> Compiler<'a> {
         Ok(id)
     }
 
-    /// The files of a named folder.
+    /// The files of a named directory.
     pub(crate) fn context(&mut self, name: &str) -> Result<StepId, Stop> {
         let ignore = self.options.ignore.get(name).cloned().unwrap_or_default();
         let op = Op::Context(ContextSource {
             name: name.to_owned(),
             ignore,
         });
-        // A folder is the same whatever platform the step that uses it runs on.
+        // A directory is the same whatever platform the step that uses it runs on.
         self.source(
             match name {
                 "context" => "load build context".to_owned(),

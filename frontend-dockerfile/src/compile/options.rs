@@ -80,7 +80,7 @@ impl Options {
 /// What a named context is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextKind {
-    /// A local folder, known to the engine by the context's name.
+    /// A local directory, known to the engine by the context's name.
     Local,
     /// An image, as people write it.
     Image(String),

@@ -20,7 +20,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn command(&mut self, work: &mut Work<'a, '_>) -> Result<(), Wrong> {
         let (args, shown, place) = words(work)?;
         let folder = work.folder()?;
-        // The base's user and folder, before the working folder is a step of its own.
+        // The base's user and directory, before the working directory is a step of its own.
         let mut others = Vec::new();
         let mounts = self.mounts(work, &folder, &mut others)?;
         let exec = Exec {
@@ -55,7 +55,7 @@ impl<'a> Compiler<'a> {
         self.advance(work, Op::Exec(Box::new(exec)), inputs, &shown, &place)
     }
 
-    /// Whether a step before has made a folder.
+    /// Whether a step before has made a directory.
     fn is_made(&self, mut step: StepId, folder: &ImagePath) -> bool {
         loop {
             let below = match &self.graph.step(step).op {
@@ -76,7 +76,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The working folder exists before the command runs.
+    /// The working directory exists before the command runs.
     pub(super) fn make_folder(
         &mut self,
         work: &mut Work<'a, '_>,

@@ -77,7 +77,7 @@ impl Default for Options {
 /// A named context of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedContext {
-    /// A folder, and its ignore patterns.
+    /// A directory, and its ignore patterns.
     Folder(Vec<String>),
     /// An image's name.
     Image(String),
@@ -105,7 +105,7 @@ pub struct Compiled {
     pub layers: Vec<LayerRule>,
     /// What the image must keep to, if the file says.
     pub policy: Option<Policy>,
-    /// The folders of the context that the graph names, from the context on.
+    /// The directories of the context that the graph names, from the context on.
     pub folders: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! Sources: folders, images, git repositories, files on web servers.
+//! Sources: directories, images, git repositories, files on web servers.
 
 use std::rc::Rc;
 
@@ -75,7 +75,7 @@ impl<'s> Kind<'s> {
 
     fn shown(&self) -> &'static str {
         match self {
-            Self::Context(_) => "a folder",
+            Self::Context(_) => "a directory",
             Self::Image(_) => "an image",
             Self::Git(_) => "a git repository",
             Self::Http(_) => "a file on a web server",
@@ -192,7 +192,8 @@ impl Compiler<'_> {
     ) -> Result<Op, Wrong> {
         let path = view.fill(folder)?;
         if !check::is_inside(&path) {
-            let message = format!("'{path}' is outside of the build context: name a folder in it");
+            let message =
+                format!("'{path}' is outside of the build context: name a directory in it");
             return Err(Wrong::at(&folder.span, message));
         }
         let mut ignore = pattern::only(&patterns(&source.include, view)?);

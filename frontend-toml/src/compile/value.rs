@@ -16,7 +16,7 @@ pub struct ValueSteps {
     pub build: Build,
     /// Which step gives which value.
     pub wanted: Vec<(ValueRequest, StepId)>,
-    /// The folders of the context that the graph names, from the context on.
+    /// The directories of the context that the graph names, from the context on.
     pub folders: BTreeMap<String, String>,
 }
 

@@ -28,7 +28,7 @@ pub struct Image {
     pub labels: BTreeMap<Name, Text>,
     /// `USER[:GROUP]`.
     pub user: Option<Text>,
-    /// The working folder.
+    /// The working directory.
     pub workdir: Option<Text>,
     /// Ports: `8080`, `53/udp`.
     #[serde(default)]

@@ -155,7 +155,7 @@ impl std::fmt::Display for Scalar {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// A folder, from the build context on.
+    /// A directory, from the build context on.
     pub context: Option<Text>,
     /// Patterns of what alone is taken.
     #[serde(default)]
@@ -170,7 +170,7 @@ pub struct Source {
     /// Branch, tag or commit.
     #[serde(rename = "ref")]
     pub reference: Option<Text>,
-    /// A folder of the repository.
+    /// A directory of the repository.
     pub subdir: Option<Text>,
     /// A file's address.
     pub http: Option<Text>,

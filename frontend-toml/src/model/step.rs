@@ -33,7 +33,7 @@ pub struct Step {
     /// Variables of the command.
     #[serde(default)]
     pub env: BTreeMap<Name, Text>,
-    /// The working folder.
+    /// The working directory.
     pub workdir: Option<Text>,
     /// `USER[:GROUP]`.
     pub user: Option<Text>,
@@ -47,7 +47,7 @@ pub struct Step {
     pub limits: BTreeMap<Name, Placed<Limit>>,
     /// The size of `/dev/shm`: `128MB`.
     pub shm_size: Option<Text>,
-    /// Folders in memory, for the time of the command.
+    /// Directories in memory, for the time of the command.
     #[serde(default)]
     pub tmpfs: Vec<Tmpfs>,
     /// Volumes that outlive the build.
@@ -136,7 +136,7 @@ pub enum Limit {
     Text(String),
 }
 
-/// A folder in memory.
+/// A directory in memory.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
@@ -169,7 +169,7 @@ pub struct Copy {
     pub paths: Vec<Text>,
     /// The content of a file.
     pub text: Option<Text>,
-    /// Where to; a folder when it ends with a slash or there are several paths.
+    /// Where to; a directory when it ends with a slash or there are several paths.
     pub to: Text,
     /// `USER[:GROUP]`; root unless given.
     pub owner: Option<Text>,
@@ -190,7 +190,7 @@ pub struct Cache {
     pub id: Option<Text>,
     /// `shared` (the default), `private` or `locked`.
     pub sharing: Option<SharingKind>,
-    /// `UID[:GID]` of a new volume's folder; the step's user where that is a number, else root.
+    /// `UID[:GID]` of a new volume's directory; the step's user where that is a number, else root.
     pub owner: Option<Text>,
     /// A file of the context, such as a lock file: each version of it has a volume of its own, which
     /// begins as the newest of the others.
@@ -215,7 +215,7 @@ pub enum SharingKind {
 pub struct Bind {
     /// The step or source.
     pub from: Text,
-    /// The file or folder in it; all of it unless given.
+    /// The file or directory in it; all of it unless given.
     pub path: Option<Text>,
     /// Where it is mounted.
     pub target: Text,
@@ -227,7 +227,7 @@ pub struct Bind {
 pub struct Export {
     /// What the command line calls them.
     pub name: Text,
-    /// The file or folder.
+    /// The file or directory.
     pub path: Text,
 }
 

@@ -19,6 +19,13 @@ pub(super) fn go_on(words: &[String], step: &str) -> String {
             // The value follows, or there is none.
             "--from" => _ = rest.next(),
             "--no-cache" => {}
+            "--creds" => {
+                _ = rest.next();
+                line.push_str(&format!(" --creds {REDACTED}"));
+            }
+            word if word.starts_with("--creds=") => {
+                line.push_str(&format!(" --creds={REDACTED}"));
+            }
             word if word.starts_with("--from=") || word.starts_with("--no-cache=") => {}
             word => {
                 line.push(' ');
@@ -106,6 +113,14 @@ mod tests {
             (&["--context", "."], "kiln build --from @7"),
         ] {
             assert_eq!(go_on(&words(given), "@7"), want);
+        }
+        for given in [
+            &["build", "--creds", "u:hunter2", "."][..],
+            &["build", "--creds=r.example=u:hunter2", "."],
+        ] {
+            let line = go_on(&words(given), "@7");
+            assert!(!line.contains("hunter2"), "{line}");
+            assert!(line.ends_with(" . --from @7"), "{line}");
         }
     }
 }

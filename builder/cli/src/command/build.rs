@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_engine::{Cancel, ChangedFiles, Engine, EngineError, ImageOptions, LayerPlan};
+use kiln_engine::{
+    Annotations, Cancel, ChangedFiles, Engine, EngineError, EventSink, ImageOptions,
+};
 use kiln_image::Reference;
 
 pub(crate) use super::build_args::BuildArgs;
@@ -13,22 +15,27 @@ use kiln_frontend_dockerfile::Diagnostic;
 use super::cache::Targets;
 use super::deliver::Delivery;
 use super::export::Exports;
-use super::output::{self, OutputSpec};
-use super::result::{self, BuildResult};
+use super::plan::BuildPlan;
+use super::result;
 use super::signals::cancel_on_signals;
 use super::{Failed, print, say, service_command};
 use crate::display::{self, Style, annotation, display};
 use crate::journal::{About, Journal};
 use crate::report;
+use kiln::output::{self, Output};
 use kiln::selector;
-use kiln::{AttestOptions, Config, Error, Policy, Prepared, Secrets, Texts, prepare};
+use kiln::{
+    AttestOptions, BuildOutcome, Config, DockerfileRequest, Error, Policy, Prepared, Secrets,
+    Texts, prepare,
+};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     if !args.quiet && args.progress.resolve() == Style::Rawjson {
         display::speak_json();
     }
-    let engine = super::open_isolated(args.isolation()?)?;
+    let isolation = Some(args.isolation()?);
+    let engine = args.source.open(isolation, &args.registries()?)?;
     if args.watch {
         return super::watch::run(&engine, args);
     }
@@ -59,9 +66,9 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     }
 }
 
-/// What the flags say, read before anything is done.
+/// Where the result goes and what it is held to, read before anything is done.
 pub(super) struct Plan {
-    pub(super) outputs: Vec<OutputSpec>,
+    pub(super) outputs: Vec<Output>,
     pub(super) tags: Vec<Reference>,
     pub(super) secrets: Arc<Secrets>,
     pub(super) options: ImageOptions,
@@ -80,7 +87,7 @@ impl Plan {
         let names = args.names()?;
         let outputs = args.outputs()?;
         args.check_places(&outputs)?;
-        let is_pushed = outputs.iter().any(OutputSpec::pushes);
+        let is_pushed = outputs.iter().any(Output::pushes);
         Ok(Self {
             attest: args.attest.options(is_pushed)?,
             outputs,
@@ -95,6 +102,7 @@ impl Plan {
 
     /// Whether the registries and the daemon that are to get the image take it.
     fn check_remotes(&self, engine: &Engine) -> Result<(), Error> {
+        output::allow_insecure(engine.client(), &self.outputs, &self.tags);
         let pushed = self.outputs.iter().filter(|output| output.pushes());
         let names = pushed.flat_map(|output| self.tags.iter().chain(output.names()));
         let repositories: BTreeMap<_, _> = names
@@ -103,7 +111,7 @@ impl Plan {
         for name in repositories.into_values() {
             engine.client().check_push(name)?;
         }
-        if self.outputs.iter().any(OutputSpec::loads) {
+        if self.outputs.iter().any(Output::loads) {
             kiln_image::check_daemon(engine.client())?;
         }
         Ok(())
@@ -111,15 +119,13 @@ impl Plan {
 
     /// Adds what the build file says, and compares what the flags want with it.
     fn suit(&mut self, prepared: &Prepared) -> Result<(), Error> {
-        if self.options.annotations.want_index() && prepared.compiled.build.targets.len() < 2 {
+        let own = self.outputs.iter().map(Output::annotations);
+        let mut all = std::iter::once(&self.options.annotations).chain(own);
+        if all.any(Annotations::want_index) && prepared.compiled.build.targets.len() < 2 {
             let text = "--annotation: only an image of several platforms has an index";
             return Err(Error::Usage(text.to_owned()));
         }
-        let epoch = prepared.options.build_args.get("SOURCE_DATE_EPOCH");
-        self.options.epoch = epoch.and_then(|text| text.parse().ok());
-        if !prepared.layers.is_empty() && self.options.plan == LayerPlan::default() {
-            self.options.plan = LayerPlan::Paths(prepared.layers.clone());
-        }
+        kiln::suit_options(&mut self.options, prepared);
         self.policies.extend(prepared.policy.clone());
         Ok(())
     }
@@ -138,7 +144,6 @@ fn attempt(
     } else {
         args.progress
     });
-    let call = args.call()?;
     let configure = args.configurer(engine, &plan.secrets, cancel)?;
     let mut request = args.source.request()?;
     request.events = Some(events.clone());
@@ -147,33 +152,13 @@ fn attempt(
     if let Some(policy) = plan.policies.first() {
         request.source_rules = Arc::new(policy.sources().clone());
     }
-    if let Some(call) = call {
+    if let Some(call) = args.call()? {
         return super::call::answer(call, engine, request);
     }
-    let (prepared, reachable) = std::thread::scope(|scope| {
-        let places = &plan;
-        let reachable = scope.spawn(move || places.check_remotes(engine));
-        (prepare(engine, &request), reachable.join())
-    });
-    let prepared = prepared.map_err(|at| {
-        damage.set(at.0.may_be_damage());
-        if let Error::Dockerfile(error) = &at.0 {
-            show_warnings(args, &error.warnings);
-        }
-        failed(&at.0, &at.1)
-    })?;
-    reachable.unwrap_or(Ok(()))?;
-    show_warnings(args, &prepared.compiled.warnings);
-    super::call::refuse_warnings(&prepared)?;
+    let prepared = compiled(engine, args, &plan, &request, damage)?;
     plan.suit(&prepared)?;
     plan.exports = Exports::read(&args.exports, &prepared.compiled.build)?;
-    let (subject, title) = args.source.subject();
-    let about = About {
-        subject,
-        title,
-        command: super::remembered::remember(),
-    };
-    let journal = Arc::new(Journal::new(engine.store().clone(), events, about));
+    let journal = Arc::new(args.journal(engine, events));
     let mut build = args.engine_request(&prepared)?;
     for target in &mut build.build.targets {
         args.source.set_environment(&mut target.config.config.env);
@@ -201,6 +186,36 @@ fn attempt(
         engine.store().prune_by_policy(&policy)?;
     }
     Ok(())
+}
+
+/// Compiles the build file, and asks meanwhile whether the result can go where it is to go.
+fn compiled(
+    engine: &Engine,
+    args: &BuildArgs,
+    plan: &Plan,
+    request: &DockerfileRequest,
+    damage: &Cell<bool>,
+) -> Result<Prepared, Failed> {
+    args.say_build_file();
+    let (prepared, reachable) = std::thread::scope(|scope| {
+        let reachable = scope.spawn(move || plan.check_remotes(engine));
+        (prepare(engine, request), reachable.join())
+    });
+    let prepared = prepared.map_err(|at| {
+        damage.set(at.0.may_be_damage());
+        if let Error::Dockerfile(error) = &at.0 {
+            show_warnings(args, &error.warnings);
+        }
+        failed(&at.0, &at.1)
+    })?;
+    reachable.unwrap_or(Ok(()))?;
+    show_warnings(args, &prepared.compiled.warnings);
+    let names = args.source.argument_names();
+    for text in super::hint::unused_arguments(&names, &prepared) {
+        say(&format!("WARNING: {text}"));
+    }
+    super::call::refuse_warnings(&prepared)?;
+    Ok(prepared)
 }
 
 /// Tells people, and a collector of traces, what the build did.
@@ -261,6 +276,27 @@ fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
 }
 
 impl BuildArgs {
+    /// Remembers the build, in front of the display.
+    fn journal(&self, engine: &Engine, events: Arc<dyn EventSink>) -> Journal {
+        let (subject, title) = self.source.subject();
+        let about = About {
+            subject,
+            title,
+            plan: serde_json::to_value(BuildPlan::of(self)).unwrap_or_default(),
+        };
+        Journal::new(engine.store().clone(), events, about)
+    }
+
+    /// Says which build file is built, where the user didn't.
+    fn say_build_file(&self) {
+        if self.quiet || !self.progress.is_for_people() {
+            return;
+        }
+        if let Some(text) = self.source.found_file() {
+            say(&text);
+        }
+    }
+
     /// A failure as it is shown, with what can be done now.
     fn failure(
         &self,
@@ -270,7 +306,11 @@ impl BuildArgs {
         error: &Error,
     ) -> Failed {
         let mut failed = failed(error, &prepared.texts);
-        if let Some(hint) = super::hint::of(error, prepared) {
+        if let Some(place) = super::hint::place(error, prepared) {
+            let excerpt = report::excerpt(&place, prepared.texts.at(&place));
+            failed.text.insert_str(0, &excerpt);
+        }
+        if let Some(hint) = super::hint::of_build(error, prepared) {
             failed.text.push_str(&format!("\n{hint}"));
         }
         let Error::Engine(EngineError::Step(failure)) = error else {
@@ -332,7 +372,7 @@ impl BuildArgs {
     }
 
     /// Whether everything that is to be written here can be.
-    fn check_places(&self, outputs: &[OutputSpec]) -> Result<(), Error> {
+    fn check_places(&self, outputs: &[Output]) -> Result<(), Error> {
         output::check(outputs)?;
         for (flag, path) in [
             ("--iidfile", &self.iidfile),
@@ -346,8 +386,8 @@ impl BuildArgs {
     }
 
     /// Says what the build gave.
-    fn show(&self, result: &BuildResult) {
-        match (self.quiet, self.progress.resolve(), result.id()) {
+    fn show(&self, result: &BuildOutcome) {
+        match (self.quiet, self.progress.resolve(), result.id) {
             (true, _, id) => print(&id.map_or_else(String::new, |id| format!("{id}\n"))),
             (_, Style::Rawjson, _) => display::event("result", result),
             (_, Style::Quiet, _) => {}

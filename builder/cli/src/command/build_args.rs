@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, Parser as _};
 use kiln_engine::{Annotations, Cancel, DefaultNetwork, Engine, ImageOptions, LayerPlan, Request};
 use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
 use kiln_image::Reference;
 
 use super::call::Call;
-use super::output::{Form, OutputSpec, no_name};
 use super::source::SourceArgs;
+use super::{Cli, Command};
 use crate::display::Style;
-use kiln::{Configure, Error, IsolationChoice, Policy, Prepared, Secrets};
+use kiln::output::{Form, Output};
+use kiln::{Configure, Error, Fields, IsolationChoice, Policy, Prepared, Secrets};
 use kiln::{select, with_consumers};
 
 /// The flags of `kiln build`, named as `docker build` names them.
@@ -26,16 +27,16 @@ pub(crate) struct BuildArgs {
     /// Name the image (repeatable)
     #[arg(short, long = "tag", alias = "manifest", value_name = "NAME")]
     pub(super) tags: Vec<String>,
-    /// Where the result goes: type=oci|docker|tar|local|registry,dest=PATH,… (repeatable)
+    /// Output: type=oci|docker|tar|local|registry,dest=PATH,… (repeatable)
     #[arg(short, long = "output", value_name = "SPEC")]
     pub(super) outputs: Vec<String>,
-    /// Send the image to the registries of its names
+    /// Push the image to the registries of its names
     #[arg(long)]
     pub(super) push: bool,
     /// Load the image into the Docker daemon
     #[arg(long)]
     pub(super) load: bool,
-    /// Run every step, whatever is stored
+    /// Run every step: use no cached results
     #[arg(long)]
     pub(super) no_cache: bool,
     /// A secret for steps: id=NAME,src=FILE, id=NAME,env=VARIABLE, or src= with exec:COMMAND,
@@ -52,7 +53,7 @@ pub(crate) struct BuildArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS")]
     pub(super) progress: Style,
-    /// Show only the image's digest
+    /// Print only the image ID
     #[arg(short, long)]
     pub(super) quiet: bool,
     /// The network of steps that don't say which: host (the default), none or sandbox; host also
@@ -62,41 +63,41 @@ pub(crate) struct BuildArgs {
     /// How steps are kept apart from the machine: auto, namespaces or chroot
     #[arg(long, value_name = "HOW", env = "KILN_ISOLATION")]
     pub(super) isolation: Option<IsolationChoice>,
-    /// Which changes go into which layer: named, per-step, per-stage, squash, flat, auto[:N], or a
+    /// The layer plan: named, per-step, per-stage, squash, flat, auto[:N], or a
     /// file with a plan
     #[arg(long, default_value = "named", value_name = "PLAN")]
     pub(super) layers: String,
-    /// A file with budgets and rules that the image must keep to
+    /// A file with limits and rules that the image must meet
     #[arg(long, value_name = "FILE", value_parser = policy_file)]
     pub(super) policy: Option<PathBuf>,
-    /// Run every step twice, and name the files that differ
+    /// Run every step twice, and list the files that differ
     #[arg(long)]
     pub(super) verify_reproducible: bool,
-    /// Take results from a cache: type=local,src=FOLDER, type=registry,ref=NAME,
+    /// Import cached results: type=local,src=DIRECTORY, type=registry,ref=NAME,
     /// type=s3,bucket=NAME,…, s3://BUCKET/PREFIX or type=inline,ref=IMAGE (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(super) cache_from: Vec<String>,
-    /// Share results: type=local,dest=FOLDER, type=registry,ref=NAME or type=s3,bucket=NAME,… with
+    /// Export cached results: type=local,dest=DIRECTORY, type=registry,ref=NAME or type=s3,bucket=NAME,… with
     /// mode=min|max and ignore-error=false; or type=inline, in the image itself (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(super) cache_to: Vec<String>,
-    /// Sign what is shared with the key in this file (64 hexadecimal digits)
+    /// Sign exported results with the key in this file (64 hexadecimal digits)
     #[arg(long, value_name = "FILE")]
     pub(super) cache_sign_key: Option<PathBuf>,
-    /// Take only results signed by this public key (repeatable)
+    /// Import only results signed with this public key (repeatable)
     #[arg(long, value_name = "KEY")]
     pub(super) cache_trust: Vec<String>,
-    /// With SOURCE_DATE_EPOCH, give no file in new layers a later time
+    /// With SOURCE_DATE_EPOCH, limit the times of files in new layers to it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
     pub(super) rewrite_timestamp: bool,
     /// Annotate the image's manifest or, with a kind before the name, what the kinds say: manifest,
     /// manifest-descriptor, index or index-descriptor; [PLATFORM] behind a kind chooses (repeatable)
     #[arg(long = "annotation", value_name = "[KIND:]NAME=VALUE")]
     pub(super) annotations: Vec<String>,
-    /// How many steps run at once
+    /// The number of steps that run in parallel
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<usize>,
-    /// Write the image's id to a file
+    /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<PathBuf>,
     /// Write the result's digests to a file, as JSON
@@ -108,16 +109,16 @@ pub(crate) struct BuildArgs {
     /// Stop after this step
     #[arg(long, value_name = "STEP")]
     pub(super) until: Option<String>,
-    /// After a failure, run what doesn't depend on it
+    /// After a failure, keep running steps that don't depend on it
     #[arg(long)]
     pub(super) keep_going: bool,
-    /// Say why each step ran or didn't
+    /// Explain why each step ran or was cached
     #[arg(long)]
     pub(super) explain: bool,
     /// Open a shell where a step failed
     #[arg(long)]
     pub(super) debug: bool,
-    /// Say more: which flags of other builders change nothing here
+    /// Also report flags of other builders that have no effect
     #[arg(short = 'D', long)]
     pub(super) verbose: bool,
     /// Put all changes into one layer over the base: --layers squash
@@ -132,14 +133,14 @@ pub(crate) struct BuildArgs {
     /// Media types of the image's manifest: oci or docker
     #[arg(long, value_name = "oci|docker")]
     pub(super) format: Option<String>,
-    /// Take the files that steps export out of them, also when they fail: all into folders in
-    /// FOLDER, or those of one name into its own (repeatable)
-    #[arg(long = "export", value_name = "[NAME=]FOLDER")]
+    /// Take the files that steps export out of them, also when they fail: all into directories in
+    /// DIRECTORY, or those of one name into its own (repeatable)
+    #[arg(long = "export", value_name = "[NAME=]DIRECTORY")]
     pub(super) exports: Vec<String>,
     /// Build again whenever the context changes
     #[arg(long)]
     pub(super) watch: bool,
-    /// Send what the build did to a collector of OpenTelemetry traces (OTLP over HTTP, JSON)
+    /// Send a trace of the build to an OpenTelemetry collector (OTLP over HTTP, JSON)
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(super) otlp_endpoint: Option<String>,
@@ -153,12 +154,14 @@ pub(crate) struct BuildArgs {
 }
 
 impl BuildArgs {
-    /// The same build, with nothing run that need not be.
-    pub(super) fn unforced(&self) -> Self {
-        Self {
-            no_cache: false,
-            from: None,
-            ..self.clone()
+    /// The flags of a build that was given none.
+    pub(super) fn without_flags() -> Result<Self, Error> {
+        let cli = Cli::try_parse_from(["kiln", "build"]);
+        match cli.map(|cli| cli.command) {
+            Ok(Command::Build(args)) => Ok(*args),
+            Ok(_) => Err(Error::Defect("'kiln build' is another command".to_owned())),
+            // A variable of the environment is wrong.
+            Err(error) => Err(Error::Usage(error.to_string())),
         }
     }
 
@@ -257,20 +260,32 @@ impl BuildArgs {
         self.tags.iter().map(read).collect()
     }
 
-    pub(super) fn outputs(&self) -> Result<Vec<OutputSpec>, Error> {
-        let mut outputs: Vec<OutputSpec> = Vec::new();
+    /// The images in registries that the flags name.
+    pub(super) fn registries(&self) -> Result<Vec<Reference>, Error> {
+        let mut all = self.names()?;
+        for output in self.outputs()? {
+            all.extend_from_slice(output.names());
+        }
+        for text in self.cache_from.iter().chain(&self.cache_to) {
+            all.extend(super::cache_spec::registry(text));
+        }
+        Ok(all)
+    }
+
+    pub(super) fn outputs(&self) -> Result<Vec<Output>, Error> {
+        let mut outputs: Vec<Output> = Vec::new();
         for text in &self.outputs {
             outputs.push(text.parse().map_err(Error::Usage)?);
         }
         if self.push {
-            outputs.push(OutputSpec::of(Form::Registry));
+            outputs.push(Output::of(Form::Registry));
         }
         if self.load {
-            outputs.push(OutputSpec::of(Form::Daemon));
+            outputs.push(Output::of(Form::Daemon));
         }
-        let nameless = |output: &OutputSpec| output.pushes() && output.names().is_empty();
+        let nameless = |output: &Output| output.pushes() && output.names().is_empty();
         if self.tags.is_empty() && outputs.iter().any(nameless) {
-            return Err(no_name());
+            return Err(Error::NoName);
         }
         Ok(outputs)
     }
@@ -327,10 +342,8 @@ impl BuildArgs {
 
 /// The file of `--policy FILE`, or of buildx's `--policy filename=FILE,…`.
 fn policy_file(text: &str) -> Result<PathBuf, String> {
-    let named = text
-        .split(',')
-        .find_map(|field| field.strip_prefix("filename="));
-    let file = PathBuf::from(named.unwrap_or(text));
+    let named = Fields::parse(text).take("filename");
+    let file = PathBuf::from(named.unwrap_or_else(|| text.to_owned()));
     match file.extension() {
         Some(end) if end == "rego" => Err(
             "kiln's policies are TOML files with budgets and rules; Rego is not read".to_owned(),

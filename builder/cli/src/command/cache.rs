@@ -41,18 +41,12 @@ fn open(place: &Place, engine: &Engine) -> Result<Arc<dyn Remote>, Error> {
     })
 }
 
-#[cfg(feature = "s3")]
-#[expect(clippy::unnecessary_wraps, reason = "as without the feature")]
 fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
-    Ok(Arc::new(kiln_share::S3Remote::new(settings.clone())))
-}
-
-#[cfg(not(feature = "s3"))]
-fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
-    let text = format!(
-        "{settings}: this kiln was built without S3: use a release, or build kiln with '--features s3'"
-    );
-    Err(Error::Usage(text))
+    kiln_share::s3_remote(settings).ok_or_else(|| {
+        Error::Usage(format!(
+            "{settings}: this kiln was built without S3: use a release, or build kiln with '--features s3'"
+        ))
+    })
 }
 
 /// What `--cache-from` names. A name in a registry is looked up as a cache, then as an image that
@@ -115,7 +109,7 @@ fn signer(path: &Path) -> Result<CacheSigner, Error> {
     CacheSigner::new(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
 }
 
-/// A place as people write it: a spec, a folder, or an image's name.
+/// A place as people write it: a spec, a directory, or an image's name.
 pub(crate) fn spec(text: &str) -> String {
     let is_folder = text.starts_with(['/', '.']) || Path::new(text).is_dir();
     match is_folder {

@@ -1,13 +1,12 @@
 //! What `--cache-from` and `--cache-to` say, in the words of `docker buildx build`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_engine::{CacheMode, Volumes};
 use kiln_image::Reference;
 use kiln_share::{S3Keys, S3Settings};
 
-use kiln::Error;
+use kiln::{Error, Fields};
 
 /// Where a remote is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,60 +35,59 @@ pub(super) struct Spec {
     pub(super) volumes: Volumes,
 }
 
-/// The fields of a spec, each to be taken once.
-struct Fields<'a>(BTreeMap<&'a str, &'a str>);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, key: &str) -> Option<&'a str> {
-        self.0.remove(key)
-    }
-
-    fn text(&mut self, key: &str) -> Option<String> {
-        self.take(key).map(str::to_owned)
-    }
-
-    fn flag(&mut self, key: &str) -> Result<Option<bool>, String> {
-        self.take(key)
-            .map(|text| match text {
-                "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                _ => Err(format!("{key} is true or false")),
-            })
-            .transpose()
-    }
-
-    fn needed(&mut self, key: &str) -> Result<&'a str, String> {
-        let found = self.take(key).filter(|text| !text.is_empty());
-        found.ok_or_else(|| format!("{key}= is missing"))
-    }
-}
+/// The keys that mean something in one kind of place or another.
+const KEYS: [&str; 15] = [
+    "type",
+    "src",
+    "dest",
+    "ref",
+    "mode",
+    "ignore-error",
+    "volumes",
+    "bucket",
+    "prefix",
+    "name",
+    "region",
+    "endpoint_url",
+    "use_path_style",
+    "access_key_id",
+    "secret_access_key",
+];
 
 /// Reads `type=KIND,KEY=VALUE,…`, or an image's name or `s3://BUCKET/PREFIX` for short.
 pub(super) fn read(flag: &str, spec: &str) -> Result<Wanted, Error> {
     parse(spec).map_err(|reason| Error::Usage(format!("{flag} {}: {reason}", hidden(spec))))
 }
 
+/// The registry that a spec names, if it names one.
+pub(super) fn registry(spec: &str) -> Option<Reference> {
+    match parse(spec).ok()? {
+        Wanted::Place(spec) => match spec.place {
+            Place::Registry(name) | Place::Inline(name) => Some(name),
+            Place::Folder(_) | Place::S3(_) => None,
+        },
+        Wanted::Inline => None,
+    }
+}
+
 fn parse(spec: &str) -> Result<Wanted, String> {
     let mut place = None;
-    let mut fields = Fields(BTreeMap::new());
-    for field in spec.split(',') {
-        match field.split_once('=') {
-            Some((key, value)) => _ = fields.0.insert(key, value),
-            None => place = Some(short(field)?),
-        }
+    let mut fields = Fields::parse(spec);
+    for word in fields.take_words() {
+        place = Some(short(&word)?);
     }
     let kind = fields.take("type");
-    if kind == Some("inline") && !fields.0.contains_key("ref") {
+    if kind.as_deref() == Some("inline") && !fields.has("ref") {
         return inline(fields);
     }
     let place = match (place, kind) {
         (Some(place), None) => place,
-        (None, Some(kind)) => place_of(kind, &mut fields)?,
+        (None, Some(kind)) => place_of(&kind, &mut fields)?,
         _ => {
             return Err("write type=local|registry|s3|inline, a name or s3://BUCKET".to_owned());
         }
     };
-    let mode = match fields.take("mode") {
+    let mode = match fields.take("mode").as_deref() {
         None | Some("min") => CacheMode::Min,
         Some("max") => CacheMode::Max,
         Some(other) => return Err(format!("mode '{other}': use min or max")),
@@ -98,24 +96,20 @@ fn parse(spec: &str) -> Result<Wanted, String> {
         place,
         mode,
         ignore_error: fields.flag("ignore-error")?.unwrap_or(true),
-        volumes: volumes(fields.take("volumes")),
+        volumes: volumes(fields.take("volumes").as_deref()),
     };
-    match fields.0.keys().next() {
-        None => Ok(Wanted::Place(Box::new(spec))),
-        Some(key) => Err(format!("'{key}' is not known here")),
-    }
+    fields.finish(&KEYS)?;
+    Ok(Wanted::Place(Box::new(spec)))
 }
 
-fn inline(mut fields: Fields<'_>) -> Result<Wanted, String> {
-    if let Some(mode) = fields.take("mode").filter(|mode| *mode != "min") {
+fn inline(mut fields: Fields) -> Result<Wanted, String> {
+    if let Some(mode) = fields.take("mode").filter(|mode| mode != "min") {
         return Err(format!(
             "an image carries only its own steps: mode={mode} is not possible"
         ));
     }
-    match fields.0.keys().next() {
-        None => Ok(Wanted::Inline),
-        Some(key) => Err(format!("'{key}' is not known here")),
-    }
+    fields.finish(&["type", "mode"])?;
+    Ok(Wanted::Inline)
 }
 
 fn short(text: &str) -> Result<Place, String> {
@@ -131,38 +125,38 @@ fn reference(text: &str) -> Result<Reference, String> {
         .map_err(|error: kiln_image::BadReference| error.to_string())
 }
 
-fn place_of(kind: &str, fields: &mut Fields<'_>) -> Result<Place, String> {
+fn place_of(kind: &str, fields: &mut Fields) -> Result<Place, String> {
     match kind {
         "local" => {
             let folder = fields.take("src").or(fields.take("dest"));
-            let folder = folder.ok_or("src=FOLDER or dest=FOLDER is missing")?;
+            let folder = folder.ok_or("src=DIRECTORY or dest=DIRECTORY is missing")?;
             Ok(Place::Folder(folder.into()))
         }
-        "registry" => reference(fields.needed("ref")?).map(Place::Registry),
-        "inline" => reference(fields.needed("ref")?).map(Place::Inline),
+        "registry" => reference(&fields.needed("ref", "ref=NAME")?).map(Place::Registry),
+        "inline" => reference(&fields.needed("ref", "ref=NAME")?).map(Place::Inline),
         "s3" => s3(fields).map(Place::S3),
         other => Err(format!("type '{other}': use local, registry, s3 or inline")),
     }
 }
 
-fn s3(fields: &mut Fields<'_>) -> Result<S3Settings, String> {
+fn s3(fields: &mut Fields) -> Result<S3Settings, String> {
     let keys = match (
-        fields.text("access_key_id"),
-        fields.text("secret_access_key"),
+        fields.take("access_key_id"),
+        fields.take("secret_access_key"),
     ) {
         (Some(id), Some(secret)) => {
-            let token = fields.text("session_token");
+            let token = fields.take("session_token");
             Some(S3Keys { id, secret, token })
         }
         (None, None) => None,
         _ => return Err("access_key_id and secret_access_key go together".to_owned()),
     };
     Ok(S3Settings {
-        bucket: fields.needed("bucket")?.to_owned(),
-        prefix: fields.text("prefix").unwrap_or_default(),
-        name: fields.text("name"),
-        region: fields.text("region"),
-        endpoint: fields.text("endpoint_url"),
+        bucket: fields.needed("bucket", "bucket=NAME")?,
+        prefix: fields.take("prefix").unwrap_or_default(),
+        name: fields.take("name"),
+        region: fields.take("region"),
+        endpoint: fields.take("endpoint_url"),
         path_style: fields.flag("use_path_style")?,
         keys,
     })
@@ -243,17 +237,17 @@ mod tests {
     #[test]
     fn mistakes() {
         for (spec, reason) in [
-            ("type=local", "src=FOLDER"),
+            ("type=local", "src=DIRECTORY"),
             ("type=gha", "use local"),
-            ("type=registry,dest=a", "ref= is missing"),
-            ("type=local,src=a,to=b", "'to' is not known"),
-            ("type=s3", "bucket= is missing"),
+            ("type=registry,dest=a", "ref=NAME is missing"),
+            ("type=local,src=a,to=b", "unknown key 'to'"),
+            ("type=s3", "bucket=NAME is missing"),
             ("type=s3,bucket=b,access_key_id=i", "go together"),
             ("type=s3,bucket=b,use_path_style=x", "true or false"),
             ("s3://", "s3://BUCKET/PREFIX"),
             ("mode=max", "write type="),
             ("type=inline,mode=max", "only its own steps"),
-            ("type=inline,dest=a", "'dest' is not known"),
+            ("type=inline,dest=a", "unknown key 'dest'"),
         ] {
             let error = parse(spec).unwrap_err();
             assert!(error.contains(reason), "{spec}: {error}");

@@ -5,13 +5,11 @@ use std::path::Path;
 use kiln_attest::provenance::Provenance;
 use kiln_engine::{DefaultNetwork, Engine, EngineError, Event, EventSink as _, Request, Solved};
 
-use super::attestations::Attester;
 use super::build::{BuildArgs, Plan};
-use super::output::{self, Wanted};
-use super::result::{self, BuildResult};
-use super::say;
+use super::{result, say};
 use crate::journal::Journal;
-use kiln::{BuildFacts, DockerfileRequest, Error, Prepared};
+use kiln::output::{self, Attester, Wanted};
+use kiln::{BuildFacts, BuildOutcome, DockerfileRequest, Error, Prepared};
 
 /// A build that is ready to be solved.
 #[derive(Clone, Copy)]
@@ -27,7 +25,7 @@ pub(super) struct Delivery<'a> {
 impl Delivery<'_> {
     /// Builds; again without the shared caches when one turns out to be damaged only while what
     /// comes out is written.
-    pub(super) fn run(&self, build: Request) -> Result<BuildResult, Error> {
+    pub(super) fn run(&self, build: Request) -> Result<BuildOutcome, Error> {
         match self.deliver(build.clone()) {
             Err(Error::Engine(error @ EngineError::RemoteCache { .. }))
                 if !build.cache_from.is_empty() =>
@@ -45,7 +43,7 @@ impl Delivery<'_> {
     }
 
     /// Solves a build, and writes what comes out.
-    fn deliver(&self, mut build: Request) -> Result<BuildResult, Error> {
+    fn deliver(&self, mut build: Request) -> Result<BuildOutcome, Error> {
         let Self {
             engine,
             args,
@@ -60,7 +58,9 @@ impl Delivery<'_> {
             Ok(solved) => solved,
             Err(error) => {
                 // The failure itself is what the user must see.
-                if let Err(other) = exports.write_failed(engine, &plain, &journal.outcomes()) {
+                if let Err(other) =
+                    exports.write_failed(engine, &plain, &journal.outcomes(), journal)
+                {
                     say(&format!("WARNING: nothing was exported: {other}"));
                 }
                 return Err(error.into());
@@ -69,7 +69,7 @@ impl Delivery<'_> {
         let network = plain.network;
         exports.write(&solved, journal)?;
         if args.verify_reproducible {
-            super::checks::reproducible(engine, &solved, plain)?;
+            super::checks::reproducible(engine, &solved, plain.clone())?;
         }
         for policy in &plan.policies {
             super::checks::policy(policy, &solved, &plan.options, journal)?;
@@ -84,9 +84,10 @@ impl Delivery<'_> {
                 facts: &facts,
             },
             digests: wants_digests(args),
+            cancel: &plain.cancel,
         };
         let written = output::write(&solved, &wanted, journal)?;
-        let result = result::of(&solved, &written)?;
+        let result = BuildOutcome::of(&solved, &written)?;
         write_ids(args, &result)?;
         super::cache::finish(engine, &mut solved, &plan.targets)?;
         Ok(result)
@@ -115,18 +116,18 @@ fn wants_digests(args: &BuildArgs) -> bool {
     args.quiet || args.iidfile.is_some() || args.metadata_file.is_some()
 }
 
-fn write_ids(args: &BuildArgs, result: &BuildResult) -> Result<(), Error> {
+fn write_ids(args: &BuildArgs, result: &BuildOutcome) -> Result<(), Error> {
     let write = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|source| Error::File {
             what: format!("cannot write {}", path.display()),
             source,
         })
     };
-    if let (Some(path), Some(id)) = (&args.iidfile, result.id()) {
+    if let (Some(path), Some(id)) = (&args.iidfile, result.id) {
         write(path, id.to_string())?;
     }
     if let Some(path) = &args.metadata_file {
-        write(path, format!("{:#}\n", result.metadata()))?;
+        write(path, format!("{:#}\n", result::metadata(result)))?;
     }
     Ok(())
 }

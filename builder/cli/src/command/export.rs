@@ -8,17 +8,17 @@ use kiln_cache::StepOutcome;
 use kiln_engine::{Engine, EventSink, Moment, OutputEntry, Request, Solved, StepRef};
 use kiln_graph::{Build, Export, StepId};
 
-use super::output::to_folder;
 use super::{say, signals};
 use kiln::Error;
+use kiln::output::to_directory;
 
 /// Where exports go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exports(Vec<(Export, PathBuf)>);
 
 impl Exports {
-    /// Reads `[NAME=]FOLDER`s: a name's files go into its folder, those without one of their own
-    /// into the folder without a name, in a folder called as they are.
+    /// Reads `[NAME=]DIRECTORY`s: a name's files go into its directory, those without one of their own
+    /// into the directory without a name, in a directory called as they are.
     pub(crate) fn read(texts: &[String], build: &Build) -> Result<Self, Error> {
         let mut named: BTreeMap<&str, &str> = BTreeMap::new();
         let mut rest = None;
@@ -45,7 +45,7 @@ impl Exports {
     pub(crate) fn write(&self, solved: &Solved, events: &dyn EventSink) -> Result<(), Error> {
         for (export, folder) in &self.0 {
             let files = solved.files_at(export.step, &export.path, events)?;
-            put(export, folder, files)?;
+            put(export, folder, files, events)?;
         }
         Ok(())
     }
@@ -56,6 +56,7 @@ impl Exports {
         engine: &Engine,
         failed: &Request,
         outcomes: &BTreeMap<StepRef, StepOutcome>,
+        events: &dyn EventSink,
     ) -> Result<(), Error> {
         let moment = |step: StepId| match outcomes.get(&step.into())? {
             StepOutcome::Ran | StepOutcome::Cached => Some(Moment::After),
@@ -79,7 +80,7 @@ impl Exports {
             .collect();
         let found = engine.extract(&request, &wanted)?;
         for ((export, folder, _), files) in ended.into_iter().zip(found) {
-            put(export, folder, files)?;
+            put(export, folder, files, events)?;
         }
         Ok(())
     }
@@ -95,7 +96,12 @@ fn unknown(name: &str, known: &[&str]) -> String {
     }
 }
 
-fn put(export: &Export, folder: &Path, files: Option<Vec<OutputEntry>>) -> Result<(), Error> {
+fn put(
+    export: &Export,
+    folder: &Path,
+    files: Option<Vec<OutputEntry>>,
+    events: &dyn EventSink,
+) -> Result<(), Error> {
     let Some(files) = files else {
         say(&format!(
             "WARNING: nothing to export as {}: there is no {}",
@@ -103,10 +109,11 @@ fn put(export: &Export, folder: &Path, files: Option<Vec<OutputEntry>>) -> Resul
         ));
         return Ok(());
     };
-    to_folder(&files, folder, &|_| match signals::status() {
+    let unless_cancelled = |_| match signals::status() {
         None => Ok(()),
         Some(_) => Err(std::io::Error::other("cancelled")),
-    })?;
+    };
+    to_directory(&files, folder, &unless_cancelled, events)?;
     say(&format!("exported {} to {}", export.name, folder.display()));
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
     if args.offline {
         request.assume_images = Assume::All;
     }
-    let engine = super::open()?;
+    let engine = args.source.open(None, &[])?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),

@@ -83,7 +83,18 @@ pub(super) const FLAGS: &[(&str, &[&str])] = &[
             "volume_key",
         ],
     ),
-    ("Base images and registries", &["pull", "locked", "no_lock"]),
+    (
+        "Base images and registries",
+        &[
+            "pull",
+            "locked",
+            "no_lock",
+            "tls_verify",
+            "creds",
+            "cert_dir",
+            "authfile",
+        ],
+    ),
     (
         "What steps get",
         &[

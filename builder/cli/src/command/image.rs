@@ -6,9 +6,19 @@ use kiln_engine::Rebase;
 use kiln_graph::Platform;
 use kiln_image::{ImageError, ImageName, Manifest, PushBlob, PushImage, Reference};
 
+use super::access::AccessArgs;
 use super::{Failed, print, print_json};
 use crate::display::{Style, display};
 use kiln::Error;
+
+/// The command line of `kiln image`.
+#[derive(Args, Debug)]
+pub(crate) struct ImageArgs {
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(subcommand)]
+    command: ImageCommand,
+}
 
 /// The commands of `kiln image`.
 #[derive(Subcommand, Debug)]
@@ -37,7 +47,7 @@ pub(crate) enum ImageCommand {
         /// The image
         name: String,
     },
-    /// Bring an image into the store: oci-archive:FILE, docker-archive:FILE, oci:FOLDER,
+    /// Bring an image into the store: oci-archive:FILE, docker-archive:FILE, oci:DIRECTORY,
     /// docker-daemon:NAME, or a file that docker save wrote
     Load {
         /// The image
@@ -91,6 +101,27 @@ pub(crate) enum ImageCommand {
     },
 }
 
+impl ImageCommand {
+    /// The images that it names.
+    fn names(&self) -> Vec<&String> {
+        match self {
+            Self::Ls | Self::Rm { .. } => Vec::new(),
+            Self::Inspect(args) => vec![&args.name],
+            Self::Sbom(args) => vec![&args.name],
+            Self::Create(args) => args.images.iter().chain(&args.tags).collect(),
+            Self::Tag { name, .. }
+            | Self::Push { name }
+            | Self::Pull { name }
+            | Self::Layers { name, .. } => vec![name],
+            Self::Load { source, .. } => vec![source],
+            Self::Diff { before, after, .. } => vec![before, after],
+            Self::Rebase {
+                name, from, onto, ..
+            } => vec![name, from, onto],
+        }
+    }
+}
+
 /// The flags of `kiln image inspect`.
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
@@ -125,8 +156,11 @@ pub(crate) struct CreateArgs {
 }
 
 /// Runs `kiln image`.
-pub(crate) fn run(command: &ImageCommand) -> Result<(), Failed> {
-    let engine = super::open()?;
+pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
+    let command = &args.command;
+    let names = command.names().into_iter();
+    let named: Vec<Reference> = names.filter_map(|name| name.parse().ok()).collect();
+    let engine = super::open_with(None, args.access.read(&named)?)?;
     match command {
         ImageCommand::Ls => list(&engine)?,
         ImageCommand::Inspect(args) => super::index::inspect(&engine, args)?,
@@ -339,5 +373,5 @@ fn push(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
         manifests,
         top: (top, image.media_type),
     };
-    Ok(engine.client().push(&reference, &image, &|_, _| {})?)
+    Ok(engine.client().push(&reference, &image, &|_| {})?)
 }

@@ -1,4 +1,4 @@
-//! `kiln init`: a kiln.toml for the application in a folder.
+//! `kiln init`: a kiln.toml for the application in a directory.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use kiln::Error;
 /// The flags of `kiln init`.
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
-    /// The folder
+    /// The directory
     #[arg(default_value = ".")]
     folder: PathBuf,
     /// Replace a kiln.toml that is there
@@ -64,6 +64,16 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
         );
         return Err(Error::Usage(text).into());
     }
+    let own = kiln::build_file_in(&args.folder).filter(|own| *own != path);
+    if let (Some(own), false) = (own, args.force) {
+        let text = format!(
+            "{} is there, and 'kiln build' would no longer use it beside a kiln.toml: 'kiln convert {} -o {}' writes it as one; --force starts afresh",
+            own.display(),
+            own.display(),
+            path.display()
+        );
+        return Err(Error::Usage(text).into());
+    }
     let kind = KINDS
         .iter()
         .find(|kind| args.folder.join(kind.file).exists());
@@ -88,7 +98,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The application's name: what its own file says, else the folder's.
+/// The application's name: what its own file says, else the directory's.
 fn name_of(folder: &Path) -> String {
     let read = |file: &str| {
         let bytes = kiln::read_inside(folder, Path::new(file)).ok()?;

@@ -36,7 +36,7 @@ pub(crate) struct LockArgs {
 /// Runs `kiln lock`.
 pub(crate) fn run(args: &LockArgs) -> Result<(), Failed> {
     let request = request(args)?;
-    let engine = super::open()?;
+    let engine = args.source.open(None, &[])?;
     let opened = open_build_file(&engine, &request)?;
     let path = beside(&opened.path);
     let before = opened.lock()?;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<(), Failed> {
 fn request(args: &LockArgs) -> Result<DockerfileRequest, Error> {
     let mut request = args.source.request()?;
     if !args.check && !matches!(request.context, ContextFrom::Folder(_)) {
-        let text = "the lock is written beside the build file: give a folder of this machine";
+        let text = "the lock is written beside the build file: give a directory of this machine";
         return Err(Error::Usage(text.to_owned()));
     }
     let mut secrets = Secrets::default();

@@ -7,7 +7,7 @@ use clap::CommandFactory as _;
 use super::Cli;
 use kiln::Error;
 
-/// Writes `kiln.1` and a page for each command into a folder.
+/// Writes `kiln.1` and a page for each command into a directory.
 pub(super) fn run(folder: &Path) -> Result<(), Error> {
     let written = std::fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), folder));

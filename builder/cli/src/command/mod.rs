@@ -1,8 +1,8 @@
 //! The command line.
 
+mod access;
 mod again;
 mod attest_args;
-mod attestations;
 mod build;
 mod build_args;
 mod cache;
@@ -18,7 +18,7 @@ mod export;
 mod fmt;
 mod graph;
 mod help;
-mod hint;
+pub(crate) mod hint;
 mod image;
 mod index;
 mod init;
@@ -26,14 +26,13 @@ mod kaniko;
 mod layers;
 mod lock;
 mod man;
-mod output;
 mod panic;
 mod past;
+mod plan;
 mod policy;
 #[cfg(test)]
 mod reference;
 mod registry;
-mod remembered;
 mod result;
 mod sbom;
 mod shell;
@@ -73,55 +72,53 @@ enum Command {
     Graph(Box<graph::GraphArgs>),
     /// List the steps of a build file, with their selectors
     Steps(Box<steps::StepsArgs>),
-    /// Say why the steps of the last build ran or didn't
+    /// Explain why each step of the last build ran or was cached
     Explain(past::ExplainArgs),
     /// Open a shell in a state of a build: where the last one failed, or before or after a step
     Shell(Box<shell::ShellArgs>),
-    /// Print all that a step of a build wrote
+    /// Print the output of a step
     Logs(past::LogsArgs),
-    /// List the latest builds
+    /// List recent builds
     History(past::HistoryArgs),
-    /// Write a build's timeline as a page for a browser
+    /// Write a build's timeline as an HTML page
     Timeline(timeline::TimelineArgs),
-    /// Work with images in the store
-    #[command(subcommand)]
-    Image(image::ImageCommand),
-    /// Work with the caches that steps keep
+    /// Manage images in the store and in registries
+    Image(image::ImageArgs),
+    /// Manage cache volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
-    /// Work with what lies in registries
-    #[command(subcommand)]
-    Registry(registry::RegistryCommand),
+    /// Delete old tags of a repository
+    Registry(registry::RegistryArgs),
     /// Try a policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Verify the signatures and signed attestations of an image in a registry
     Verify(verify::VerifyArgs),
-    /// Look for damage in the store
+    /// Check the store for damage
     Fsck {
-        /// Remove what is damaged: it is made or fetched again when it is needed
+        /// Remove damaged data: it is built or fetched again when needed
         #[arg(long)]
         repair: bool,
     },
-    /// Show what the store holds
+    /// Show the store's disk usage
     Du {
-        /// By build, of those that are remembered
+        /// Group by recorded build
         #[arg(long)]
         builds: bool,
     },
-    /// Remove what is no longer wanted from the store
+    /// Remove unused data from the store
     Prune(storage::PruneArgs),
-    /// Say what this machine allows, and what to install
+    /// Check what this machine supports
     Doctor,
     /// Print the JSON schema of kiln.toml, for editors
     Schema,
-    /// Write a kiln.toml for the application in a folder
+    /// Write a kiln.toml for the application in a directory
     Init(init::InitArgs),
-    /// Lay a kiln.toml out
+    /// Format kiln.toml
     Fmt(fmt::FmtArgs),
-    /// Write a Dockerfile as a kiln.toml
+    /// Convert a Dockerfile to kiln.toml
     Convert(convert::ConvertArgs),
-    /// Pin what the mutable names in a build file stand for: images, branches, files
+    /// Pin the images, branches and files that a build file names, in kiln.lock
     Lock(Box<lock::LockArgs>),
     /// Build with the command line of kaniko's executor
     #[command(disable_help_flag = true)]
@@ -134,12 +131,12 @@ enum Command {
         )]
         args: Vec<String>,
     },
-    /// Write the manual pages into a folder
+    /// Write the manual pages to a directory
     Man {
-        /// The folder
+        /// The directory
         folder: PathBuf,
     },
-    /// Print a script that completes kiln's commands in a shell
+    /// Print a shell completion script
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -224,9 +221,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Logs(args) => past::logs(&args),
         Command::History(args) => past::history(&args),
         Command::Timeline(args) => timeline::run(&args),
-        Command::Image(command) => image::run(&command),
+        Command::Image(args) => image::run(&args),
         Command::Volume(command) => volume::run(&command),
-        Command::Registry(command) => registry::run(&command),
+        Command::Registry(args) => registry::run(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Verify(args) => verify::run(&args),
         Command::Fsck { repair } => storage::fsck(repair),
@@ -303,7 +300,21 @@ fn open() -> Result<kiln::Engine, kiln::Error> {
     kiln::open(say)
 }
 
-/// Opens the user's store, for steps with this isolation.
-fn open_isolated(choice: kiln::IsolationChoice) -> Result<kiln::Engine, kiln::Error> {
-    kiln::open_isolated(choice, say)
+/// Opens the user's store, for steps with this isolation, with registries spoken to as the command
+/// line says.
+fn open_with(
+    choice: Option<kiln::IsolationChoice>,
+    access: access::Access,
+) -> Result<kiln::Engine, kiln::Error> {
+    let builder = kiln::Kiln::builder()
+        .user_store()?
+        .config(kiln::Config::load()?);
+    let builder = builder
+        .isolation(choice.map_or_else(kiln::isolation_of_environment, Ok)?)
+        .credentials(access.credentials)
+        .logins(access.logins)
+        .certificates(access.certificates)
+        .insecure(access.insecure)
+        .notice(say);
+    Ok(builder.open()?.engine().clone())
 }

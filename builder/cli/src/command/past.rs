@@ -122,7 +122,7 @@ fn print_log(mut file: std::fs::File) -> std::io::Result<()> {
     }
     let mut lines = std::io::BufReader::new(file);
     let mut line = Vec::new();
-    while (&mut lines).take(MOST_LINE).read_until(b'\n', &mut line)? > 0 {
+    while (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
         out.lock().write_all(shown(&text).as_bytes())?;
         line.clear();
@@ -131,7 +131,7 @@ fn print_log(mut file: std::fs::File) -> std::io::Result<()> {
 }
 
 /// A longer line is printed in parts.
-const MOST_LINE: u64 = 64 * 1024;
+const MAX_LINE: u64 = 64 * 1024;
 
 /// Runs `kiln logs`.
 pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {

@@ -5,9 +5,19 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use kiln_image::{Client, ClientOptions, ImageError, Reference};
 
+use super::access::AccessArgs;
 use super::{Failed, print, say};
 use kiln::{Config, Error};
 use kiln::{ExpireRules, Expired, expire};
+
+/// The command line of `kiln registry`.
+#[derive(Args, Debug)]
+pub(crate) struct RegistryArgs {
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(subcommand)]
+    command: RegistryCommand,
+}
 
 /// The commands of `kiln registry`.
 #[derive(Subcommand, Debug)]
@@ -22,16 +32,16 @@ pub(crate) enum RegistryCommand {
 pub(crate) struct PruneArgs {
     /// The repository: registry.example/app
     repository: String,
-    /// Keep so many of the latest tags
+    /// Keep the N newest tags
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
-    /// Only what is older than this: 12h, 30d, 8w. With --keep: what both rules speak against
+    /// Only tags older than this: 12h, 30d, 8w. With --keep, a tag is deleted if both rules select it
     #[arg(long, value_name = "AGE")]
     older_than: Option<String>,
     /// Only tags that this pattern matches: 'pr-*' (repeatable)
     #[arg(long = "tags", value_name = "PATTERN")]
     tags: Vec<String>,
-    /// Only say what would go (the default)
+    /// Only list what would be deleted (the default)
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     /// Delete
@@ -40,12 +50,18 @@ pub(crate) struct PruneArgs {
 }
 
 /// Runs `kiln registry`.
-pub(crate) fn run(command: &RegistryCommand) -> Result<(), Failed> {
-    let RegistryCommand::Prune(args) = command;
+pub(crate) fn run(args: &RegistryArgs) -> Result<(), Failed> {
+    let RegistryCommand::Prune(prune) = &args.command;
+    let (access, args) = (&args.access, prune);
     let rules = args.rules()?;
     let repository = repository(&args.repository)?;
+    let access = access.read(std::slice::from_ref(&repository))?;
     let client = Client::new(ClientOptions {
         registries: Config::load()?.registries,
+        insecure: access.insecure,
+        certificates: access.certificates,
+        credentials: access.credentials,
+        logins: access.logins,
         ..ClientOptions::default()
     });
     let all = client.tagged(&repository).map_err(Error::from)?;

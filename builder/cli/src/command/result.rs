@@ -4,101 +4,27 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use kiln_engine::Solved;
-use kiln_graph::BlobDigest;
-use kiln_image::{Descriptor, Reference};
-use serde::Serialize;
-
-use super::output::Written;
 use crate::display::size;
-use kiln::Error;
+use kiln::BuildOutcome;
 
-/// What a build gave; as JSON, the event `result` of `--progress rawjson`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct BuildResult {
-    /// The digest of the manifest, or of the index over those of several platforms; `None` when
-    /// no image was made.
-    digest: Option<BlobDigest>,
-    /// The digest of the (first) image's configuration: what Docker calls the image's ID.
-    id: Option<BlobDigest>,
-    /// The platforms of the images.
-    platforms: Vec<String>,
-    /// The number of layers of the first image.
-    layers: usize,
-    /// The length of all blobs, in bytes.
-    size: u64,
-    /// Names in kiln's store.
-    stored: Vec<String>,
-    /// Names that were pushed.
-    pushed: Vec<String>,
-    /// Whether the Docker daemon has it.
-    loaded: bool,
-    /// Files and directories that were written.
-    files: Vec<String>,
-    /// Names the manifest or index.
-    #[serde(skip)]
-    descriptor: Option<Descriptor>,
-    /// Where the images come from, under the names that buildx has for it.
-    #[serde(skip)]
-    provenance: Vec<(String, serde_json::Value)>,
+/// What `--metadata-file` says, in the form of buildx.
+pub(crate) fn metadata(outcome: &BuildOutcome) -> serde_json::Value {
+    let names: BTreeSet<&String> = outcome.stored.iter().chain(&outcome.pushed).collect();
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let mut metadata = serde_json::json!({
+        "containerimage.config.digest": outcome.id,
+        "containerimage.digest": outcome.digest,
+        "containerimage.descriptor": outcome.descriptor,
+        "image.name": names.join(","),
+    });
+    for (name, provenance) in &outcome.provenance {
+        metadata[name] = provenance.clone();
+    }
+    metadata
 }
 
-impl BuildResult {
-    /// The image's ID.
-    pub(crate) fn id(&self) -> Option<BlobDigest> {
-        self.id
-    }
-
-    /// What `--metadata-file` says, in the form of buildx.
-    pub(crate) fn metadata(&self) -> serde_json::Value {
-        let names: BTreeSet<&String> = self.stored.iter().chain(&self.pushed).collect();
-        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
-        let mut metadata = serde_json::json!({
-            "containerimage.config.digest": self.id,
-            "containerimage.digest": self.digest,
-            "containerimage.descriptor": self.descriptor,
-            "image.name": names.join(","),
-        });
-        for (name, provenance) in &self.provenance {
-            metadata[name] = provenance.clone();
-        }
-        metadata
-    }
-}
-
-/// What was written.
-///
-/// # Errors
-/// When the index can't be stored.
-pub(super) fn of(solved: &Solved, written: &Written) -> Result<BuildResult, Error> {
-    let texts = |names: &[Reference]| names.iter().map(Reference::to_string).collect();
-    let mut result = BuildResult {
-        stored: texts(&written.stored),
-        pushed: texts(&written.pushed),
-        loaded: written.loaded,
-        files: written.files.clone(),
-        provenance: written.provenance(solved),
-        ..BuildResult::default()
-    };
-    let Some(first) = written.images.first() else {
-        return Ok(result);
-    };
-    let top = solved.top(&written.images)?.0;
-    result.digest = Some(top.digest);
-    result.descriptor = Some(top);
-    result.id = Some(first.config_descriptor.digest);
-    result.layers = first.layer_sizes().len();
-    for image in &written.images {
-        let platform = image.descriptor.runs_on();
-        result.platforms.extend(platform.map(|own| own.to_string()));
-        let own = image.descriptor.size + image.config_descriptor.size;
-        result.size += own + image.layer_sizes().iter().sum::<u64>();
-    }
-    Ok(result)
-}
-
-/// The same for people.
-pub(crate) fn text(result: &BuildResult) -> String {
+/// What a build gave, for people.
+pub(crate) fn text(result: &BuildOutcome) -> String {
     let mut out = String::new();
     let mut line = |what: &str, text: &str| _ = writeln!(out, "{what:<9}{text}");
     if let (Some(digest), Some(id)) = (result.digest, result.id) {
@@ -133,7 +59,7 @@ pub(crate) fn text(result: &BuildResult) -> String {
 }
 
 /// What can be done with the result.
-fn next(result: &BuildResult) -> Option<String> {
+fn next(result: &BuildOutcome) -> Option<String> {
     if let (Some(name), Some(digest)) = (result.pushed.first(), result.digest) {
         let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
         let pinned = without_tag(name);
@@ -166,15 +92,16 @@ fn without_tag(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln::BlobDigest;
 
-    fn image() -> BuildResult {
-        BuildResult {
+    fn image() -> BuildOutcome {
+        BuildOutcome {
             digest: Some(BlobDigest::from_sha256([1; 32])),
             id: Some(BlobDigest::from_sha256([2; 32])),
             platforms: vec!["linux/amd64".to_owned()],
             layers: 2,
             size: 4_400_000,
-            ..BuildResult::default()
+            ..BuildOutcome::default()
         }
     }
 
@@ -182,21 +109,21 @@ mod tests {
     fn says_what_is_where_and_what_comes_next() {
         let names = || vec!["r.example:5000/a:1".to_owned()];
         let results = [
-            BuildResult::default(),
-            BuildResult {
+            BuildOutcome::default(),
+            BuildOutcome {
                 stored: names(),
                 ..image()
             },
-            BuildResult {
+            BuildOutcome {
                 pushed: names(),
                 ..image()
             },
-            BuildResult {
+            BuildOutcome {
                 stored: names(),
                 loaded: true,
                 ..image()
             },
-            BuildResult {
+            BuildOutcome {
                 files: vec!["out.tar".to_owned()],
                 ..image()
             },

@@ -14,7 +14,7 @@ use crate::display::{Style, display};
 #[derive(Args, Debug)]
 pub(crate) struct SbomArgs {
     /// The image, in the store, a registry or an archive
-    name: String,
+    pub(super) name: String,
     /// The format: spdx (2.3) or cyclonedx (1.6)
     #[arg(long, default_value_t, value_name = "FORMAT")]
     format: Format,

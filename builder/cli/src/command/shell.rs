@@ -13,8 +13,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use super::build::BuildArgs;
+use super::plan::BuildPlan;
 use super::source::SourceArgs;
-use super::{Failed, remembered, say};
+use super::{Failed, say};
 use crate::display::{Style, display};
 use crate::report;
 use kiln::{Engine, Error, Prepared, Secrets, prepare, select};
@@ -41,7 +42,7 @@ pub(crate) struct ShellArgs {
 
 /// Runs `kiln shell`.
 pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
-    let engine = super::open()?;
+    let engine = args.source.open(None, &[])?;
     let source = source(&engine, &args.source)?;
     let request = source.request()?;
     let mut secrets = Secrets::default();
@@ -67,20 +68,19 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
     }
 }
 
-/// What is built: without flags, the same as the last build that was run in this folder.
+/// What is built: without flags, the same as the last build that was run in this directory.
 fn source(engine: &Engine, given: &SourceArgs) -> Result<SourceArgs, Error> {
-    let is_given = |build: Box<BuildArgs>| build.source != *given;
-    if remembered::no_flags().is_some_and(is_given) {
+    let none = BuildArgs::without_flags()?.source;
+    let own = BuildPlan::of_source(given);
+    if own != BuildPlan::of_source(&none) {
         return Ok(given.clone());
     }
-    let here = std::env::current_dir().unwrap_or_default();
-    let mut builds = engine.store().builds()?.into_iter();
-    let last = builds.find(|build| build.command.folder == here);
-    let last = match &last {
-        Some(build) => remembered::flags(&build.command)?,
-        None => None,
+    let builds = engine.store().builds()?.into_iter();
+    let mut plans = builds.filter_map(|build| BuildPlan::read(&build.plan));
+    let Some(last) = plans.find(|plan| plan.directory == own.directory) else {
+        return Ok(given.clone());
     };
-    Ok(last.map_or_else(|| given.clone(), |build| build.source))
+    Ok(last.args()?.source.with_access_of(given))
 }
 
 /// Opens a shell where a step failed.

@@ -10,14 +10,22 @@ use kiln_graph::{
     BadEntitlement, Build, Entitlement, Entitlements, Platform, ULIMITS, parse_extra_host,
     parse_memory,
 };
+use serde::{Deserialize, Serialize};
 
-use kiln::{Assume, ContextFrom, DockerfileRequest, Error, Locking, Pull};
+use kiln::{
+    Assume, ContextFrom, DockerfileRequest, Engine, Error, Fields, IsolationChoice, Locking, Pull,
+    Reference,
+};
+
+use super::access::AccessArgs;
 
 /// `--pull` in the words of Docker, Buildah and Podman.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PullArg {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PullArg {
     #[value(aliases = ["true", "newer", "ifnewer", "1"])]
     Always,
+    #[default]
     #[value(aliases = ["false", "ifmissing", "0"])]
     Missing,
     Never,
@@ -36,26 +44,28 @@ impl From<PullArg> for Pull {
 /// What is built, and with what.
 #[derive(Args, Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceArgs {
-    /// The build context: a folder, a git repository, a tar archive on a web server, or - for
+    #[command(flatten)]
+    access: AccessArgs,
+    /// The build context: a directory, a git repository, a tar archive on a web server, or - for
     /// standard input
     #[arg(default_value = ".", value_name = "CONTEXT")]
     pub(crate) context: String,
     /// The build file, or - for standard input (default: CONTEXT/Dockerfile)
     #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     /// The stage to build
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Set a build argument: NAME=VALUE, or NAME to take it from the environment (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
-    build_args: Vec<String>,
-    /// A named context: NAME=FOLDER, a git or web address, docker-image://IMAGE,
-    /// oci-layout://FOLDER, oci-archive:FILE, docker-archive:FILE or target:STAGE (repeatable)
+    pub(super) build_args: Vec<String>,
+    /// A named context: NAME=DIRECTORY, a git or web address, docker-image://IMAGE,
+    /// oci-layout://DIRECTORY, oci-archive:FILE, docker-archive:FILE or target:STAGE (repeatable)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
-    contexts: Vec<String>,
+    pub(super) contexts: Vec<String>,
     /// Build arguments from a file of NAME=VALUE lines (repeatable)
     #[arg(long = "build-arg-file", value_name = "FILE")]
-    build_arg_files: Vec<PathBuf>,
+    pub(super) build_arg_files: Vec<PathBuf>,
     /// Target platforms, comma-separated
     #[arg(
         long,
@@ -63,7 +73,7 @@ pub(crate) struct SourceArgs {
         value_delimiter = ',',
         env = "DOCKER_DEFAULT_PLATFORM"
     )]
-    platform: Vec<String>,
+    pub(super) platform: Vec<String>,
     /// Set a variable of the image's environment: NAME=VALUE, or NAME to take it from this one
     /// (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
@@ -71,36 +81,36 @@ pub(crate) struct SourceArgs {
     /// Remove a variable of the image's environment (repeatable)
     #[arg(long = "unsetenv", value_name = "NAME")]
     pub(super) unset_env: Vec<String>,
-    /// When the image is said to be made, in seconds since 1970: SOURCE_DATE_EPOCH
+    /// The image's creation time, in seconds since 1970 (SOURCE_DATE_EPOCH)
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    timestamp: Option<i64>,
+    pub(super) timestamp: Option<i64>,
     /// Set a label (repeatable)
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
-    /// Run a step, or all of a stage, whatever is stored (repeatable)
+    /// Use no cached result of a step, or of all steps of a stage (repeatable)
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
-    no_cache_filter: Vec<String>,
-    /// A line of /etc/hosts for steps; host-gateway is this machine's address (repeatable)
+    pub(super) no_cache_filter: Vec<String>,
+    /// Add a line to /etc/hosts in steps; host-gateway is this machine's address (repeatable)
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
-    hosts: Vec<String>,
+    pub(super) hosts: Vec<String>,
     /// A resource limit for steps: NAME=SOFT[:HARD] (repeatable)
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
-    ulimits: Vec<String>,
+    pub(super) ulimits: Vec<String>,
     /// Size of /dev/shm in steps, in bytes or as 128m, 1g
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
-    shm_size: Option<u64>,
+    pub(super) shm_size: Option<u64>,
     /// Tie a cache volume to a file of the context: id=NAME,file=PATH; with another content it is
     /// another volume, which begins as the newest of the name (repeatable)
     #[arg(long, value_name = "SPEC")]
-    volume_key: Vec<String>,
-    /// Fail when something that can change isn't in the lock (kiln lock)
+    pub(super) volume_key: Vec<String>,
+    /// Fail if an image, branch or file isn't pinned in kiln.lock
     #[arg(long, conflicts_with = "no_lock")]
-    locked: bool,
-    /// Don't use the lock
+    pub(super) locked: bool,
+    /// Ignore kiln.lock
     #[arg(long)]
-    no_lock: bool,
-    /// When to ask registries for base images: always, missing (not for those that the store has
-    /// under the name) or never
+    pub(super) no_lock: bool,
+    /// When to ask registries for base images: always, missing (if the store doesn't have the
+    /// image) or never
     #[arg(
         long,
         value_name = "WHEN",
@@ -111,17 +121,44 @@ pub(crate) struct SourceArgs {
         default_missing_value = "always",
         hide_possible_values = true
     )]
-    pull: PullArg,
+    pub(super) pull: PullArg,
     /// Allow the build file what it asks for: network.host, security.insecure, or fs.read=DIR for
     /// image archives and git repositories of this machine (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
-    allow: Vec<String>,
+    pub(super) allow: Vec<String>,
 }
 
 impl SourceArgs {
+    /// Opens the user's store, with registries spoken to as the flags say. `named` are images that
+    /// other flags name.
+    pub(crate) fn open(
+        &self,
+        isolation: Option<IsolationChoice>,
+        named: &[Reference],
+    ) -> Result<Engine, Error> {
+        super::open_with(isolation, self.access.read(named)?)
+    }
+
     /// Whether nothing comes from standard input, which gives its bytes only once.
     pub(crate) fn can_be_read_again(&self) -> bool {
         self.context != "-" && self.file.as_deref() != Some(Path::new("-"))
+    }
+
+    /// The same source, with registries spoken to as another's flags say.
+    pub(crate) fn with_access_of(self, other: &Self) -> Self {
+        Self {
+            access: other.access.clone(),
+            ..self
+        }
+    }
+
+    /// The names of the build arguments that were given as flags.
+    pub(crate) fn argument_names(&self) -> Vec<String> {
+        let name = |text: &String| {
+            let name = text.split_once('=').map_or(text.as_str(), |(name, _)| name);
+            name.to_owned()
+        };
+        self.build_args.iter().map(name).collect()
     }
 
     /// What identifies builds of the same file, context and target; and the same for people.
@@ -134,6 +171,29 @@ impl SourceArgs {
             target => format!("{} ({target})", file.display()),
         };
         (redact(&subject).into_owned(), redact(&title).into_owned())
+    }
+
+    /// What is to be said of a build file that was found, not named.
+    pub(crate) fn found_file(&self) -> Option<String> {
+        let context = Path::new(&self.context);
+        if self.file.is_some() || !context.is_dir() {
+            return None;
+        }
+        let found = kiln::build_file_in(context)?;
+        let name = found.file_name()?.display();
+        let other = ["Dockerfile", "Containerfile"].map(|other| context.join(other));
+        let other = other
+            .iter()
+            .find(|other| **other != found && other.exists());
+        Some(match other.filter(|_| found.ends_with("kiln.toml")) {
+            Some(other) => format!(
+                "building {}; for the {} beside it, give -f {}",
+                found.display(),
+                other.file_name().unwrap_or_default().display(),
+                other.display()
+            ),
+            None => format!("building {} ({name})", context.display()),
+        })
     }
 
     /// The build file.
@@ -269,12 +329,10 @@ impl SourceArgs {
     /// The files that volumes are tied to, by the volumes' names.
     pub(crate) fn volume_files(&self) -> Result<BTreeMap<String, String>, Error> {
         let read = |text: &String| {
-            let mut fields = BTreeMap::new();
-            for field in text.split(',') {
-                fields.extend(field.split_once('='));
-            }
-            match (fields.remove("id"), fields.remove("file"), fields.len()) {
-                (Some(id), Some(file), 0) => Ok((id.to_owned(), file.to_owned())),
+            let mut fields = Fields::parse(text);
+            let (id, file) = (fields.take("id"), fields.take("file"));
+            match (id, file, fields.finish(&["id", "file"])) {
+                (Some(id), Some(file), Ok(())) => Ok((id, file)),
                 _ => Err(Error::Usage(format!(
                     "--volume-key {text}: write id=NAME,file=PATH"
                 ))),
@@ -389,7 +447,7 @@ fn context_kind(
         && !folder.is_dir()
     {
         return Err(Error::Usage(format!(
-            "--build-context {name}={source}: there is no such folder"
+            "--build-context {name}={source}: there is no such directory"
         )));
     }
     contexts.insert(name.to_owned(), from);

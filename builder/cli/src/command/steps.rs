@@ -41,7 +41,7 @@ struct Row {
 pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     request.assume_images = Assume::All;
-    let engine = super::open()?;
+    let engine = args.source.open(None, &[])?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed {
         text: report::error(&at.0, &at.1),
         status: at.0.exit_status(),

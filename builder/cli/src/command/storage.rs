@@ -16,31 +16,31 @@ use kiln_graph::parse_duration;
 /// The flags of `kiln prune`.
 #[derive(Args, Debug)]
 pub(crate) struct PruneArgs {
-    /// Everything that named images don't need
+    /// Remove everything that no named image needs
     #[arg(short, long)]
     all: bool,
-    /// What was not used for this long: 30m, 12h, 7d, 2w
+    /// Remove what wasn't used for this long: 30m, 12h, 7d, 2w
     #[arg(long, value_name = "AGE")]
     older_than: Option<String>,
-    /// The least recently used, down to this size: 500MB, 20GB
+    /// Remove the least recently used data until the store has this size: 500MB, 20GB
     #[arg(long, value_name = "SIZE")]
     keep_storage: Option<String>,
-    /// The least recently used, until this much is free on the store's disk
+    /// Remove the least recently used data until this much of the disk is free
     #[arg(long, value_name = "SIZE")]
     min_free: Option<String>,
-    /// Of the images in the store, keep the names of so many of each repository, the latest
+    /// Keep the N newest tags per repository
     #[arg(long, value_name = "N")]
     keep_images: Option<usize>,
-    /// Of the images in the store, keep the names that are younger than this
+    /// Remove tags that are older than this
     #[arg(long, value_name = "AGE")]
     images_older_than: Option<String>,
     /// until=AGE: the same as --older-than
     #[arg(long, value_name = "FILTER", conflicts_with = "older_than")]
     filter: Option<String>,
-    /// Only say what would go
+    /// Only list what would be removed
     #[arg(long)]
     dry_run: bool,
-    /// Don't ask
+    /// Don't ask for confirmation
     #[arg(short, long)]
     force: bool,
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kiln_cache::BuildCommand;
 
 use super::{Failed, past, say};
 use kiln::Error;
@@ -26,7 +25,7 @@ pub(crate) fn run(args: &TimelineArgs) -> Result<(), Failed> {
     let engine = super::open()?;
     let mut build = past::find(engine.store(), args.build.as_deref())?;
     // How the build was asked for is nobody's business who is sent the page.
-    build.command = BuildCommand::default();
+    build.plan = serde_json::Value::Null;
     let critical = crate::report::summary::critical_path(&build);
     let data = serde_json::json!({ "build": build, "critical": critical });
     // What `<` begins can end the script, or hide its end.

@@ -8,11 +8,14 @@ use kiln_attest::PublicKey;
 use kiln_graph::Platform;
 use kiln_image::{ImageError, Reference};
 
+use super::access::AccessArgs;
 use super::{Failed, print, say};
 
 /// The flags of `kiln verify`.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    access: AccessArgs,
     /// The image, in a registry
     name: String,
     /// The public key that must have signed it, in PEM, or env:NAME for one in a variable
@@ -35,7 +38,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
     let key = read_key(&args.key)?;
     let image: Reference = args.name.parse().map_err(ImageError::from)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let engine = super::open()?;
+    let access = args.access.read(std::slice::from_ref(&image))?;
+    let engine = super::open_with(None, access)?;
     let (verified, refused) = verify_image(engine.client(), &image, &platform, &key)?;
     let wanted = &args.attestations;
     let missing = wanted

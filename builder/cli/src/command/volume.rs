@@ -16,7 +16,7 @@ pub(crate) enum VolumeCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print all that is known of a volume
+    /// Print the details of a volume
     Inspect {
         /// The volume
         name: String,
@@ -27,18 +27,18 @@ pub(crate) enum VolumeCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Send a volume to a folder, a registry or a bucket: what isn't there yet
+    /// Export a volume to a directory, a registry or a bucket
     Export {
         /// The volume
         name: String,
-        /// A folder, an image's name, s3://BUCKET/PREFIX, or a place as --cache-to has it
+        /// A directory, an image's name, s3://BUCKET/PREFIX, or a place as --cache-to has it
         dest: String,
     },
-    /// Replace a volume by one that was exported
+    /// Replace a volume with one that was exported
     Import {
         /// The volume
         name: String,
-        /// A folder, an image's name, s3://BUCKET/PREFIX, or a place as --cache-from has it
+        /// A directory, an image's name, s3://BUCKET/PREFIX, or a place as --cache-from has it
         source: String,
     },
 }

@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Builds until the user stops it.
 pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
     let ContextFrom::Folder(folder) = ContextFrom::from(args.source.context.as_str()) else {
-        return Err(Error::Usage("--watch needs a context that is a folder".to_owned()).into());
+        return Err(Error::Usage("--watch needs a context that is a directory".to_owned()).into());
     };
     let (send, changes) = channel::<()>();
     let changed = move |event: notify::Result<notify::Event>| {

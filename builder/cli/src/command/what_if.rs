@@ -6,7 +6,8 @@ use kiln_cache::Store;
 
 use super::build::BuildArgs;
 use super::past::ExplainArgs;
-use super::{Failed, past, print, print_json, remembered};
+use super::plan::BuildPlan;
+use super::{Failed, past, print, print_json};
 use crate::report;
 use crate::report::what_if::{WhatIf, edits, text};
 use kiln::{Error, prepare};
@@ -38,18 +39,17 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
 
 /// The build that is remembered, as it was asked for, but nothing of it forced to run.
 fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
-    let command = past::find(store, id)?.command;
-    let folder = &command.folder;
     let lost = || Error::Usage("how that build was asked for is not known: build again".to_owned());
-    std::env::set_current_dir(folder).map_err(|source| Error::File {
+    let plan = BuildPlan::read(&past::find(store, id)?.plan).ok_or_else(lost)?;
+    let directory = &plan.directory;
+    std::env::set_current_dir(directory).map_err(|source| Error::File {
         what: format!(
             "cannot go to {}, where that build was run",
-            folder.display()
+            directory.display()
         ),
         source,
     })?;
-    let build = remembered::flags(&command)?.ok_or_else(lost)?;
-    Ok(Box::new(build.unforced()))
+    Ok(Box::new(plan.args()?))
 }
 
 /// Files by their whole path; they need not be there.

@@ -23,7 +23,7 @@ pub(super) struct Converter<'a> {
     pub(super) root: StepId,
     /// What vertices are called: steps, sources, images.
     pub(super) names: BTreeMap<StepId, String>,
-    /// Commands whose working folder was made by the vertex before.
+    /// Commands whose working directory was made by the vertex before.
     pub(super) merged: BTreeSet<StepId>,
     /// `[sources.NAME]`, written.
     pub(super) sources: String,
@@ -116,14 +116,14 @@ impl<'a> Converter<'a> {
             if let Op::Files(files) = &graph.step(own).op {
                 self.files(id, root, files, own);
                 if let Some(step) = self.steps.last_mut().filter(|_| makes_folders(files)) {
-                    step.mark("--link: folders on the way that are there stay as they are");
+                    step.mark("--link: directories on the way that are there stay as they are");
                 }
                 root = id;
             }
         }
     }
 
-    /// Whether a vertex only makes the working folder of the one command behind it.
+    /// Whether a vertex only makes the working directory of the one command behind it.
     fn is_merged(&mut self, id: StepId, base: Input) -> bool {
         let consumers = self.graph.consumers(id);
         let mut needed = consumers.iter().filter(|each| self.needed.contains(each));
@@ -305,7 +305,7 @@ impl<'a> Converter<'a> {
     }
 }
 
-/// Whether folders are made for what is copied.
+/// Whether directories are made for what is copied.
 fn makes_folders(files: &Files) -> bool {
     files.actions.iter().any(|action| match action {
         FileAction::Copy(copy) => {

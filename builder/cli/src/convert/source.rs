@@ -40,7 +40,7 @@ fn git_lines(git: &GitSource, marks: &mut Vec<&'static str>) -> Lines {
         lines.push(("checksum", quote(checksum)));
     }
     if git.keep_git_dir {
-        marks.push("the folder .git isn't kept: clone with run if it is needed");
+        marks.push("the directory .git isn't kept: clone with run if it is needed");
     }
     if !git.submodules {
         marks.push("submodules are always fetched");

@@ -93,7 +93,7 @@ impl Converter<'_> {
         }
     }
 
-    /// Files: copies, and folders.
+    /// Files: copies, and directories.
     pub(super) fn files(&mut self, id: StepId, root: StepId, files: &Files, owner: StepId) {
         let mut step = self.start(id, root);
         let mut copies = Vec::new();
@@ -179,7 +179,7 @@ impl Converter<'_> {
 
     fn unsayable(&self, source: StepId, copy: &CopyFiles, step: &mut Written) {
         if copy.parents {
-            step.mark("--parents: name each folder in a copy of its own");
+            step.mark("--parents: name each directory in a copy of its own");
         }
         let is_local = !matches!(self.graph.step(source).op, Op::Http(_) | Op::Git(_));
         if copy.unpack && is_local && copy.sources.iter().any(|path| may_be_archive(path)) {
@@ -188,7 +188,7 @@ impl Converter<'_> {
             step.mark("--unpack: unpack the file with run");
         }
         if !copy.to_directory && copy.sources.len() > 1 {
-            step.mark("several paths are always copied into a folder");
+            step.mark("several paths are always copied into a directory");
         }
     }
 }

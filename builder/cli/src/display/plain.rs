@@ -13,7 +13,7 @@ use super::transfer::Transfer;
 use crate::terminal::{last_of_line, shown, told};
 
 /// A longer line is shown in parts: what has no end must not fill the memory.
-const MOST_LINE: usize = 64 * 1024;
+const MAX_LINE: usize = 64 * 1024;
 
 /// How many of the steps and transfers that go on are named in one line.
 const MAX_NAMED: usize = 4;
@@ -190,7 +190,7 @@ impl State {
         open.extend_from_slice(bytes);
         let end = match open.iter().rposition(|&b| b == b'\n') {
             Some(end) => end + 1,
-            None if open.len() > MOST_LINE => open.len(),
+            None if open.len() > MAX_LINE => open.len(),
             None => return Vec::new(),
         };
         let rest = open.split_off(end);

@@ -7,6 +7,7 @@ use kiln_frontend_dockerfile::Diagnostic;
 use kiln_graph::address::redact;
 use kiln_graph::{Fault, Location};
 
+use crate::command::hint;
 use kiln::{Error, Texts};
 
 /// How many lines are shown before and after the ones an error is about.
@@ -29,6 +30,9 @@ pub(crate) fn error(error: &Error, texts: &Texts) -> String {
         out.push_str(&excerpt(location, texts.at(location)));
     }
     _ = write!(out, "ERROR: {}", redact(&error.to_string()));
+    if let Some(hint) = hint::of(error, texts) {
+        _ = write!(out, "; {}", redact(&hint));
+    }
     if error.fault() == Fault::Kiln {
         out.push_str("\nThis is a bug in kiln; please report it.");
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::report::seconds;
 
 /// How many files are named of each change.
-const MOST_FILES: usize = 20;
+const MAX_FILES: usize = 20;
 
 /// What became of one step, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -274,8 +274,8 @@ fn changed_files(store: &Store, before: &Record, now: &Record) -> Result<Reason,
             Some(FileChange { path, what })
         })
         .collect();
-    let more = files.len().saturating_sub(MOST_FILES);
-    files.truncate(MOST_FILES);
+    let more = files.len().saturating_sub(MAX_FILES);
+    files.truncate(MAX_FILES);
     Ok(Reason::Files { files, more })
 }
 

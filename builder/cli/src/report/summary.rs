@@ -156,7 +156,7 @@ mod tests {
             title: String::new(),
             steps,
             transfers: Vec::new(),
-            command: kiln_cache::BuildCommand::default(),
+            plan: serde_json::Value::Null,
         }
     }
 

@@ -51,7 +51,7 @@ impl Matcher {
     }
 
     /// Whether a path (components from the root, without a leading slash) is excluded: itself or
-    /// by a folder above it.
+    /// by a directory above it.
     #[must_use]
     pub fn excludes(&self, path: &[u8]) -> bool {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
@@ -64,7 +64,7 @@ impl Matcher {
         excluded
     }
 
-    /// Whether a path is excluded whose folder was matched by the patterns in `above`; notes there
+    /// Whether a path is excluded whose directory was matched by the patterns in `above`; notes there
     /// which ones match the path. A pattern that can't change the outcome is not asked, and counts
     /// as one that doesn't match: so does the walk of BuildKit's contexts.
     fn one_level(&self, path: &[u8], above: &mut [bool]) -> bool {
@@ -78,7 +78,7 @@ impl Matcher {
         excluded
     }
 
-    /// Whether something below an excluded folder may be brought back by a `!` pattern.
+    /// Whether something below an excluded directory may be brought back by a `!` pattern.
     #[must_use]
     pub fn may_include_below(&self, folder: &[u8]) -> bool {
         let mut negated = self.patterns.iter().filter(|pattern| pattern.negated);
@@ -148,7 +148,7 @@ impl Form {
         }
     }
 
-    /// Whether there may be a path below a folder that matches.
+    /// Whether there may be a path below a directory that matches.
     fn may_match_below(&self, folder: &[u8]) -> bool {
         let below = [folder, b"/"].concat();
         match self {

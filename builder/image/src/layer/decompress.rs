@@ -11,7 +11,7 @@ const BZIP2_MAGIC: [u8; 3] = *b"BZh";
 const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
 /// What unpacking an xz stream may take, in KiB: eight times what `xz -9` asks for.
-const MOST_XZ_MEMORY: u32 = 512 << 10;
+const MAX_XZ_MEMORY: u32 = 512 << 10;
 
 /// The uncompressed bytes of gzip (any number of members), zstd (any number of frames), bzip2, xz
 /// or plain data, told apart by their first bytes.
@@ -31,7 +31,7 @@ pub fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
         Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(
             reader,
             true,
-            MOST_XZ_MEMORY,
+            MAX_XZ_MEMORY,
         )))
     } else {
         Ok(Box::new(reader))

@@ -249,7 +249,7 @@ fn write_entry(
     Ok(())
 }
 
-/// The mark stands directly behind its folder, before everything in it.
+/// The mark stands directly behind its directory, before everything in it.
 fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Parts) -> io::Result<()> {
     let path = folder.path.join(".wh..wh..opq");
     let mark = Entry {

@@ -3,9 +3,9 @@
 use kiln_graph::{Entry, Node, Timestamp};
 
 pub(crate) const BLOCK: usize = 512;
-const MOST_NAME: usize = 100;
-const MOST_ID: u32 = 0o7_777_777;
-const MOST_SIZE: u64 = 0o77_777_777_777;
+const MAX_NAME: usize = 100;
+const MAX_ID: u32 = 0o7_777_777;
+const MAX_SIZE: u64 = 0o77_777_777_777;
 
 /// What a header says of an entry.
 pub(crate) struct Header<'a> {
@@ -73,11 +73,11 @@ impl Header<'_> {
         if !fits(self.link) {
             record(&mut out, b"linkpath", self.link);
         }
-        if self.size > MOST_SIZE {
+        if self.size > MAX_SIZE {
             record(&mut out, b"size", self.size.to_string().as_bytes());
         }
         for (key, id) in [(b"uid", self.entry.uid), (b"gid", self.entry.gid)] {
-            if id > MOST_ID {
+            if id > MAX_ID {
                 record(&mut out, key, id.to_string().as_bytes());
             }
         }
@@ -94,7 +94,7 @@ impl Header<'_> {
 }
 
 fn fits(name: &[u8]) -> bool {
-    name.len() <= MOST_NAME && name.is_ascii()
+    name.len() <= MAX_NAME && name.is_ascii()
 }
 
 /// `LENGTH KEY=VALUE\n`, where the length counts itself.
@@ -142,10 +142,10 @@ impl Fields<'_> {
         let mut block = [0; BLOCK];
         put(&mut block[..100], self.name);
         octal(&mut block[100..108], self.mode.into());
-        octal(&mut block[108..116], self.uid.min(MOST_ID).into());
-        octal(&mut block[116..124], self.gid.min(MOST_ID).into());
-        octal(&mut block[124..136], self.size.min(MOST_SIZE));
-        octal(&mut block[136..148], self.mtime.min(MOST_SIZE));
+        octal(&mut block[108..116], self.uid.min(MAX_ID).into());
+        octal(&mut block[116..124], self.gid.min(MAX_ID).into());
+        octal(&mut block[124..136], self.size.min(MAX_SIZE));
+        octal(&mut block[136..148], self.mtime.min(MAX_SIZE));
         block[156] = self.kind;
         put(&mut block[157..257], self.link);
         block[257..265].copy_from_slice(b"ustar\x0000");

@@ -221,7 +221,7 @@ mod tests {
     use std::io::Read as _;
     use std::path::Path;
 
-    /// A tree with an empty file, small ones, one of several pieces, a folder and a link.
+    /// A tree with an empty file, small ones, one of several pieces, a directory and a link.
     fn tree(folder: &Path) -> Manifest {
         let mut entries = vec![
             Entry::directory(ImagePath::new("d")),

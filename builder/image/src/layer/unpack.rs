@@ -1,4 +1,4 @@
-//! Unpacks a layer into a folder that overlayfs can mount, safely.
+//! Unpacks a layer into a directory that overlayfs can mount, safely.
 //!
 //! Names come from strangers. Every path is made absolute and normalised, its parents are looked
 //! up in what this very layer has unpacked so far (never on the host), links in them are followed
@@ -20,7 +20,7 @@ use super::decompress::{decompressed, pump, read_ahead};
 /// How a layer is unpacked.
 #[derive(Clone, Copy, Debug)]
 pub struct UnpackOptions {
-    /// Where opaque folders are marked.
+    /// Where opaque directories are marked.
     pub xattrs: OverlayXattrs,
     /// Whether files can be given to their owners; if not, only the manifest says who they are.
     pub give_away: bool,
@@ -34,16 +34,16 @@ pub struct UnpackOptions {
 pub struct Unpacked {
     /// What it contains.
     pub manifest: Manifest,
-    /// Folders that no entry spoke of, but that others needed.
+    /// Directories that no entry spoke of, but that others needed.
     pub implied: BTreeSet<ImagePath>,
     /// Digest of the uncompressed tar.
     pub diff_id: BlobDigest,
 }
 
-/// Unpacks a layer into an empty folder.
+/// Unpacks a layer into an empty directory.
 ///
 /// # Errors
-/// When the stream can't be read or isn't a tar, an entry can't be what it claims, or the folder
+/// When the stream can't be read or isn't a tar, an entry can't be what it claims, or the directory
 /// can't be written.
 pub fn unpack(
     reader: impl Read + Send,
@@ -84,7 +84,7 @@ struct HashingReader<'a, R> {
 
 /// What comes before one entry's content (its header, PAX records, long names, a map of holes) is
 /// read into memory: a few compressed bytes must not fill it.
-const MOST_HEADERS: u64 = 4 << 20;
+const MAX_HEADERS: u64 = 4 << 20;
 
 impl<R: Read> Read for HashingReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -92,7 +92,7 @@ impl<R: Read> Read for HashingReader<'_, R> {
         self.hash.update(&buffer[..count]);
         let read = self.headers.get().map(|read| read + count as u64);
         self.headers.set(read);
-        if read > Some(MOST_HEADERS) {
+        if read > Some(MAX_HEADERS) {
             return Err(invalid("an entry's header is larger than 4 MiB"));
         }
         Ok(count)
@@ -221,7 +221,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// The folder that `path` stands for, made when missing, links followed inside the layer.
+    /// The directory that `path` stands for, made when missing, links followed inside the layer.
     fn folder_for(&mut self, path: &ImagePath) -> io::Result<ImagePath> {
         let link = |path: &ImagePath| match self.entries.get(path).map(|entry| &entry.node) {
             Some(Node::Symlink { target }) => Some(target.clone()),
@@ -274,7 +274,7 @@ impl<'a> Unpacker<'a> {
         if linked.is_directory() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "is a hard link to a folder",
+                "is a hard link to a directory",
             ));
         }
         let linked = linked.clone();
@@ -304,7 +304,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Sets the folders' times, which their content has changed, and joins hard links.
+    /// Sets the directories' times, which their content has changed, and joins hard links.
     fn finish(self) -> io::Result<Manifest> {
         let mut first: BTreeMap<(u64, u64), ImagePath> = BTreeMap::new();
         let mut entries: Vec<Entry> = self.entries.into_values().collect();
@@ -390,7 +390,7 @@ fn owner_in_text(text: &str) -> io::Result<u32> {
     Ok(id.get())
 }
 
-/// The entry's attributes; its node is a folder's for now.
+/// The entry's attributes; its node is a directory's for now.
 fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: ImagePath) -> io::Result<Entry> {
     let header = entry.header();
     let mut meta = Entry {

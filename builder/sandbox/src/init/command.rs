@@ -175,10 +175,10 @@ fn prepare(
     step("set resource limits", descriptors)?;
     step("set resource limits", each_limit(&spec.limits, raise))?;
     let folder = std::env::set_current_dir(&spec.cwd);
-    // A folder outside of the root (by a descriptor in /proc/self/fd) has no path.
+    // A directory outside of the root (by a descriptor in /proc/self/fd) has no path.
     let folder = folder.and_then(|()| std::env::current_dir().map(drop));
     step(
-        &format!("change to the working folder {}", spec.cwd.display()),
+        &format!("change to the working directory {}", spec.cwd.display()),
         folder,
     )?;
     root.confine(spec).map_err(Failure::into_words)?;

@@ -1,8 +1,8 @@
 //! Mounts overlayfs.
 //!
 //! By `fsconfig("lowerdir+")`, one layer a call (Linux 6.8): the old option string ends at a page.
-//! On older kernels by `mount(2)` from a folder of short links to the layers. Redirections,
-//! metadata-only copies and the index are off: the upper folder must make sense by itself.
+//! On older kernels by `mount(2)` from a directory of short links to the layers. Redirections,
+//! metadata-only copies and the index are off: the upper directory must make sense by itself.
 #![expect(
     clippy::disallowed_methods,
     reason = "names in a fresh tmpfs that only this process sees"
@@ -24,7 +24,7 @@ use super::fail::{Context as _, Failure, check};
 use super::place;
 use crate::Place;
 
-/// Where an overlay's changes go, and its working folder.
+/// Where an overlay's changes go, and its working directory.
 pub(crate) type Upper<'a> = Option<(&'a Path, &'a Path)>;
 
 /// A lower layer by a path that leads to it whatever is exchanged meanwhile.
@@ -136,7 +136,7 @@ fn open_old(
     Ok(open_tree(rustix::fs::CWD, &target, flags)?)
 }
 
-/// A small tmpfs over a folder that every machine has; this mount namespace is private.
+/// A small tmpfs over a directory that every machine has; this mount namespace is private.
 fn mount_scratch() -> std::io::Result<PathBuf> {
     let place = c"/tmp";
     // SAFETY: all pointers are C strings that live until the call returns.

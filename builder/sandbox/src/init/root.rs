@@ -131,7 +131,7 @@ pub(crate) fn make_private() -> std::io::Result<()> {
     check(unsafe { libc::mount(null, c"/".as_ptr(), null, flags, null.cast()) })
 }
 
-/// Mounts the root over the folder that takes its changes: nobody outside sees it.
+/// Mounts the root over the directory that takes its changes: nobody outside sees it.
 fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
     let (mount, place) = match &spec.root {
         Root::Overlay {

@@ -20,7 +20,7 @@ pub(crate) enum Shape {
     Folder,
 }
 
-/// The root folder, and what was made in it.
+/// The root directory, and what was made in it.
 pub(crate) struct Targets {
     root: OwnedFd,
     made: Vec<(OwnedFd, PathBuf, Shape)>,
@@ -57,7 +57,7 @@ impl Targets {
         &self.opened
     }
 
-    /// The file or folder at `path`, links followed inside the root, made when missing.
+    /// The file or directory at `path`, links followed inside the root, made when missing.
     pub(crate) fn open(&mut self, path: &Path, shape: Shape) -> Result<OwnedFd, Failure> {
         let what = || format!("make the mount point {}", path.display());
         self.opened.push(path.to_owned());
@@ -68,14 +68,14 @@ impl Targets {
         }
     }
 
-    /// The folder at `path`, made when missing. What shows the machine is never mounted where an
+    /// The directory at `path`, made when missing. What shows the machine is never mounted where an
     /// image's link leads: what is to be masked in it would then not be where it is looked for.
     pub(crate) fn open_plain(&mut self, path: &Path) -> Result<OwnedFd, Failure> {
         let name = path.strip_prefix("/").unwrap_or(path);
         match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_dir() => {
                 let what = format!("make the mount point {}", path.display());
-                let reason = "in the image it is a link or a file, and must be a folder";
+                let reason = "in the image it is a link or a file, and must be a directory";
                 Err(Failure::new(what, reason))
             }
             _ => self.open(path, Shape::Folder),
@@ -101,7 +101,7 @@ impl Targets {
 
     fn make(&mut self, path: &Path, shape: Shape) -> rustix::io::Result<OwnedFd> {
         let mut path = path.to_owned();
-        for _ in 0..MOST_LINKS {
+        for _ in 0..MAX_LINKS {
             match self.make_or_follow(&path, shape)? {
                 Made::Here(made) => return Ok(made),
                 Made::Elsewhere(target) => path = target,
@@ -185,7 +185,7 @@ enum Made {
 }
 
 /// More links than this are a loop.
-const MOST_LINKS: u32 = 40;
+const MAX_LINKS: u32 = 40;
 
 /// A path without `..`, which stops at the root.
 fn plain(path: &Path) -> PathBuf {

@@ -13,3 +13,15 @@ mod settings;
 #[cfg(feature = "s3")]
 pub use remote::S3Remote;
 pub use settings::{S3Keys, S3Settings};
+
+/// The remote in a bucket; `None` where this build has no S3.
+#[must_use]
+pub fn s3_remote(settings: &S3Settings) -> Option<std::sync::Arc<dyn crate::Remote>> {
+    #[cfg(feature = "s3")]
+    return Some(std::sync::Arc::new(S3Remote::new(settings.clone())));
+    #[cfg(not(feature = "s3"))]
+    {
+        _ = settings;
+        None
+    }
+}

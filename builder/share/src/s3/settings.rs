@@ -7,7 +7,7 @@ use std::fmt;
 pub struct S3Settings {
     /// The bucket's name.
     pub bucket: String,
-    /// What all objects' names begin with: folders, `team/app`.
+    /// What all objects' names begin with: directories, `team/app`.
     pub prefix: String,
     /// Keeps the entries apart from others that use the same blobs.
     pub name: Option<String>,

@@ -45,8 +45,7 @@ const BUILDAH: &str = "buildah";
 const KANIKO: &str = "kaniko";
 
 const LIMITS: &str = "kiln doesn't limit steps by control groups: run the whole build in one, as in 'systemd-run --scope -p MemoryMax=2G -p CPUQuota=200% kiln build …', which its steps can't leave";
-const CERTIFICATES: &str =
-    "set it for the registry in kiln.conf ([registries.\"HOST\"] http = true, or ca = FILE)";
+const CERTIFICATES: &str = "give --tls-verify=false, or set it for the registry in kiln.conf ([registries.\"HOST\"] http = true, or ca = FILE)";
 
 /// All of them. Of two with the same name, the first counts.
 pub(crate) const FLAGS: &[Foreign] = &[
@@ -124,18 +123,6 @@ pub(crate) const FLAGS: &[Foreign] = &[
         Says(
             "steps read nothing from standard input: give files with a build context, or values with --build-arg and --secret",
         ),
-    ),
-    flag(&["--tls-verify"], BUILDAH, Says(CERTIFICATES)),
-    flag(&["--cert-dir"], BUILDAH, Says(CERTIFICATES)),
-    flag(
-        &["--creds"],
-        BUILDAH,
-        Says("log in with 'docker login HOST': kiln reads its credentials and helpers"),
-    ),
-    flag(
-        &["--authfile"],
-        BUILDAH,
-        Says("put it into a directory as config.json, and name that in DOCKER_CONFIG"),
     ),
     flag(
         &["--identity-label"],

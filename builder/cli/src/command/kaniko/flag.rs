@@ -60,8 +60,6 @@ impl Flag {
     }
 }
 
-const CERTIFICATE: &str = "trust the registry's authority with --registry-certificate HOST=FILE";
-
 const FLAGS: &[Flag] = &[
     value("build-arg", Translated),
     switch("cache", Translated),
@@ -124,9 +122,9 @@ const FLAGS: &[Flag] = &[
     switch("single-snapshot", Translated),
     switch("skip-default-registry-fallback", Nothing),
     switch("skip-push-permission-check", Nothing),
-    switch("skip-tls-verify", Refused(CERTIFICATE)),
-    switch("skip-tls-verify-pull", Refused(CERTIFICATE)),
-    value("skip-tls-verify-registry", Refused(CERTIFICATE)),
+    switch("skip-tls-verify", Translated),
+    switch("skip-tls-verify-pull", Translated),
+    value("skip-tls-verify-registry", Translated),
     switch("skip-unused-stages", Nothing),
     value("snapshot-mode", Nothing).alias("snapshotMode"),
     value("tar-path", Translated).alias("tarPath"),
@@ -254,8 +252,8 @@ mod tests {
     #[test]
     fn what_can_not_be_had_says_what_to_use() {
         let error = |args: &[&str]| read(args).unwrap_err();
-        assert!(error(&["--skip-tls-verify"]).contains("--registry-certificate"));
-        assert!(read(&["--skip-tls-verify=false"]).is_ok());
+        assert!(error(&["--push-ignore-immutable-tag-errors"]).contains("not there yet"));
+        assert!(read(&["--push-ignore-immutable-tag-errors=false"]).is_ok());
         assert!(error(&["--frobnicate"]).contains("--destination"));
         assert!(error(&["--destination"]).contains("needs a value"));
         assert!(error(&["--cache=maybe"]).contains("true or false"));

@@ -41,7 +41,7 @@ pub(super) fn run(args: &[String]) -> Result<(), Failed> {
     let given = flag::parse(args).map_err(Error::Usage)?;
     let mut build = translate(&given, &|path| path.exists()).map_err(Error::Usage)?;
     let folder = tempfile::tempdir().map_err(|source| Error::File {
-        what: "cannot make a temporary folder".to_owned(),
+        what: "cannot make a temporary directory".to_owned(),
         source,
     })?;
     let metadata = folder.path().join("metadata.json");

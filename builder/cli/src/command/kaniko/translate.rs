@@ -193,6 +193,17 @@ fn registries(given: &Given, build: &mut Translated) -> Result<(), String> {
             registries.entry(parse(name)?.host).or_default().http = true;
         }
     }
+    for host in given.all("skip-tls-verify-registry") {
+        registries.entry(host.clone()).or_default().insecure = true;
+    }
+    if given.is_set("skip-tls-verify") {
+        for name in &build.names {
+            registries.entry(parse(name)?.host).or_default().insecure = true;
+        }
+    }
+    if given.is_set("skip-tls-verify-pull") {
+        build.args.push("--tls-verify=false".to_owned());
+    }
     for pair in given.all("registry-certificate") {
         let (host, path) = split(pair, "registry-certificate")?;
         registries.entry(host.to_owned()).or_default().ca = Some(path.into());
@@ -313,10 +324,11 @@ mod tests {
     fn settings_of_registries() {
         let found = build(
             "-d a:5000/x --insecure --insecure-registry b:80 --registry-certificate c=/ca.pem \
-             --registry-mirror m.example --registry-map index.docker.io=n.example;d=e",
+             --skip-tls-verify --skip-tls-verify-registry e:1 --registry-mirror m.example --registry-map index.docker.io=n.example;d=e",
         );
         let found = found.unwrap().registries;
         assert!(found["a:5000"].http && found["b:80"].http);
+        assert!(found["a:5000"].insecure && found["e:1"].insecure && !found["b:80"].insecure);
         assert_eq!(found["c"].ca, Some("/ca.pem".into()));
         assert_eq!(found["docker.io"].mirrors, ["m.example", "n.example"]);
         assert_eq!(found["d"].mirrors, ["e"]);

@@ -29,7 +29,7 @@ pub(crate) struct Guests {
     moved: u32,
 }
 
-/// Where something is in the root: a folder, and a name in it.
+/// Where something is in the root: a directory, and a name in it.
 struct Spot {
     parent: OwnedFd,
     name: OsString,
@@ -75,7 +75,7 @@ impl Guests {
         self.targets.root()
     }
 
-    /// A new folder.
+    /// A new directory.
     pub(crate) fn folder(&mut self, target: &Path, mode: u32) -> Result<OwnedFd, Failure> {
         let what = || format!("make {}", target.display());
         let (spot, replaced) = self.free(target, Shape::Folder)?;
@@ -116,7 +116,7 @@ impl Guests {
         Ok(path)
     }
 
-    /// Moves a file or folder of the caller's in.
+    /// Moves a file or directory of the caller's in.
     pub(crate) fn lend(&mut self, target: &Path, from: PathBuf) -> Result<(), Failure> {
         let what = || format!("move {} to {}", from.display(), target.display());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -217,7 +217,7 @@ impl Guests {
 }
 
 impl Lent {
-    /// Moves it back from wherever the command has left it; a folder that was removed comes back
+    /// Moves it back from wherever the command has left it; a directory that was removed comes back
     /// empty.
     fn give_back(self) -> Result<(), Failure> {
         let what = || format!("move back {}", self.from.display());
@@ -287,7 +287,7 @@ fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
     Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
-/// Makes a file below a folder that nobody else sees yet, with the folders above it.
+/// Makes a file below a directory that nobody else sees yet, with the directories above it.
 pub(crate) fn write_below(folder: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<()> {
     let (parent, name) = below(folder, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -295,7 +295,7 @@ pub(crate) fn write_below(folder: &OwnedFd, path: &Path, content: &[u8]) -> io::
     File::from(file).write_all(content)
 }
 
-/// The folder that a path below another names, made where it is missing, and the path's last name.
+/// The directory that a path below another names, made where it is missing, and the path's last name.
 pub(crate) fn below<'a>(folder: &OwnedFd, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
     let mut parent = folder.try_clone()?;
     for part in path.parent().into_iter().flat_map(Path::components) {

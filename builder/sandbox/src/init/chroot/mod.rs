@@ -97,11 +97,11 @@ fn bring_one(mount: &Mount, guests: &mut Guests, relays: &mut Relays) -> Result<
 }
 
 fn stacked(target: &Path) -> Failure {
-    let what = format!("bring a stack of folders to {}", target.display());
+    let what = format!("bring a stack of directories to {}", target.display());
     Failure::new(what, "without mounts there are only copies")
 }
 
-/// The folder that is the root, and an empty one beside it.
+/// The directory that is the root, and an empty one beside it.
 fn places(root: &Root) -> Result<(&Path, PathBuf), Failure> {
     match root {
         Root::Folder(folder) => Ok((folder, folder.with_file_name("work"))),

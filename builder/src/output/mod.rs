@@ -1,45 +1,47 @@
-//! Where results go: `-o`, `--push`, `--load` and `-t`.
+//! Where results go: files, directories, registries, the Docker daemon, names in the store.
 
+mod attestation;
 mod place;
 mod spec;
 
 use std::path::Path;
 
 use kiln_engine::{
-    Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
+    Cancel, Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
     write_folder, write_root_tar,
 };
 use kiln_graph::{Node, Platform, Target, Timestamp};
-use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
+use kiln_image::{Client, Reference, load_into_daemon, write_docker_archive, write_oci_archive};
 use kiln_tree::Progress;
 
-use super::attestations::{Attester, Outgoing};
-use super::{say, signals};
-use kiln::{Attested, Error};
-pub(crate) use place::{check_directory, check_file};
+pub use attestation::Attester;
+use attestation::{Outgoing, Place, sbom};
+pub use place::{check_directory, check_file};
 use place::{fail, write_file};
-pub(crate) use spec::{Form, OutputSpec};
+pub use spec::{Form, Output};
+
+use crate::{Attested, Error};
 
 /// What was made, and where it is now.
-#[derive(Default)]
-pub(crate) struct Written {
+#[derive(Debug, Default)]
+pub struct Written {
     /// One for each platform; none when only files were asked for.
-    pub(crate) images: Vec<Image>,
+    pub images: Vec<Image>,
     /// Names in kiln's store.
-    pub(crate) stored: Vec<Reference>,
+    pub stored: Vec<Reference>,
     /// Names that were pushed.
-    pub(crate) pushed: Vec<Reference>,
+    pub pushed: Vec<Reference>,
     /// Whether the Docker daemon has it.
-    pub(crate) loaded: bool,
+    pub loaded: bool,
     /// Files and directories that were written.
-    pub(crate) files: Vec<String>,
+    pub files: Vec<String>,
     /// The attestations of the last output that has any, one for each target.
     attested: Vec<Attested>,
 }
 
 impl Written {
     /// Where the images come from, under the names that buildx has for it in its metadata.
-    pub(crate) fn provenance(&self, solved: &Solved) -> Vec<(String, serde_json::Value)> {
+    pub fn provenance(&self, solved: &Solved) -> Vec<(String, serde_json::Value)> {
         let targets = &solved.build().targets;
         let name = |target: &Target| match targets.len() {
             1 => "buildx.build.provenance".to_owned(),
@@ -53,20 +55,27 @@ impl Written {
 }
 
 /// What is to be made of a solved build.
-pub(crate) struct Wanted<'a> {
-    pub(crate) outputs: &'a [OutputSpec],
-    pub(crate) tags: &'a [Reference],
-    pub(crate) options: &'a ImageOptions,
-    pub(crate) attester: Attester<'a>,
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Where it goes.
+    pub outputs: &'a [Output],
+    /// The names of the images.
+    pub tags: &'a [Reference],
+    /// How images are made.
+    pub options: &'a ImageOptions,
+    /// Makes the attestations that are wanted.
+    pub attester: Attester<'a>,
     /// Whether the image's digests are wanted, whatever else is.
-    pub(crate) digests: bool,
+    pub digests: bool,
+    /// Stops the writing.
+    pub cancel: &'a Cancel,
 }
 
 /// Whether outputs can be written, as far as can be known before the build.
 ///
 /// # Errors
 /// When one can't.
-pub(crate) fn check(outputs: &[OutputSpec]) -> Result<(), Error> {
+pub fn check(outputs: &[Output]) -> Result<(), Error> {
     for output in outputs {
         match (&output.dest, output.form) {
             (Some(dest), Form::Local) => check_directory("-o", dest)?,
@@ -80,16 +89,26 @@ pub(crate) fn check(outputs: &[OutputSpec]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lets the registries of outputs that say `registry.insecure` be spoken to without checks.
+pub fn allow_insecure(client: &Client, outputs: &[Output], tags: &[Reference]) {
+    for output in outputs.iter().filter(|output| output.insecure) {
+        for name in tags.iter().chain(&output.names) {
+            client.allow_insecure(&name.host);
+        }
+    }
+}
+
 /// Makes the images that are wanted and writes every output.
 ///
 /// # Errors
 /// When one can't be made or written.
-pub(crate) fn write(
+pub fn write(
     solved: &Solved,
     wanted: &Wanted<'_>,
     events: &dyn EventSink,
 ) -> Result<Written, Error> {
     let mut written = Written::default();
+    allow_insecure(solved.client(), wanted.outputs, wanted.tags);
     for output in wanted.outputs {
         let mut own = output.options(wanted.options);
         let attest = wanted.attester.options;
@@ -111,11 +130,12 @@ pub(crate) fn write(
             options: &own,
             attester: wanted.attester,
             events,
+            cancel: wanted.cancel,
         };
         job.attest(&mut written)?;
         job.run(&mut written)?;
     }
-    let only_pushed = |output: &OutputSpec| output.form == Form::Registry;
+    let only_pushed = |output: &Output| output.form == Form::Registry;
     let is_kept = wanted.outputs.is_empty() || !wanted.outputs.iter().all(only_pushed);
     if written.images.is_empty() && (wanted.digests || !wanted.tags.is_empty()) {
         written.images = make(solved, wanted.options, events)?;
@@ -152,11 +172,12 @@ fn tag(solved: &Solved, names: &[Reference], written: &mut Written) -> Result<()
 /// One output of a build.
 struct Job<'a> {
     solved: &'a Solved,
-    output: &'a OutputSpec,
+    output: &'a Output,
     tags: &'a [Reference],
     options: &'a ImageOptions,
     attester: Attester<'a>,
     events: &'a dyn EventSink,
+    cancel: &'a Cancel,
 }
 
 impl Job<'_> {
@@ -205,7 +226,7 @@ impl Job<'_> {
             })?,
             Form::Local => self.with_files(written, |files| {
                 let meter = self.meter("write", dest, size_of(files));
-                write_folders(files, dest, &|bytes| meter.advance(bytes))
+                write_directories(files, dest, &|bytes| meter.advance(bytes), self.events)
             })?,
             Form::Sbom => self.sbom(dest, &names)?,
             Form::Image => tag(self.solved, &self.output.names, written)?,
@@ -233,7 +254,7 @@ impl Job<'_> {
     /// Tells of what is written.
     fn meter(&self, verb: &str, what: &Path, total: u64) -> Meter<'_> {
         let name = format!("{verb} {}", what.display());
-        Meter::new(self.events, name, Some(total)).until(|| signals::status().is_some())
+        Meter::new(self.events, name, Some(total)).until(|| self.cancel.is_cancelled())
     }
 
     fn archive(&self, dest: &Path, images: &[Image]) -> Result<(), Error> {
@@ -255,7 +276,7 @@ impl Job<'_> {
         let folder = self.solved.scratch_folder()?;
         let path = folder.join("image.tar");
         let meter = Meter::new(self.events, "load into Docker", Some(archive.size()));
-        let quiet = Meter::new(&|_| {}, "", None).until(|| signals::status().is_some());
+        let quiet = Meter::new(&|_| {}, "", None).until(|| self.cancel.is_cancelled());
         let loaded =
             write_file(&path, &quiet, |out| write_docker_archive(&archive, out)).and_then(|()| {
                 let sent = |bytes| meter.set(bytes);
@@ -267,7 +288,7 @@ impl Job<'_> {
 
     fn push(&self, names: &[Reference], written: &mut Written) -> Result<(), Error> {
         if names.is_empty() {
-            return Err(no_name());
+            return Err(Error::NoName);
         }
         for name in names {
             let mut name = name.clone();
@@ -287,7 +308,7 @@ impl Job<'_> {
 
     fn sbom(&self, dest: &Path, names: &[Reference]) -> Result<(), Error> {
         let format = self.output.format.unwrap_or_default();
-        let bytes = super::attestations::sbom(&self.outgoing(names), format)?;
+        let bytes = sbom(&self.outgoing(names), format)?;
         let meter = self.meter("write", dest, bytes.len() as u64);
         write_file(dest, &meter, |out| out.write_all(&bytes))
     }
@@ -302,7 +323,7 @@ impl Job<'_> {
         if !self.output.takes(self.attester.options) {
             return write(&files);
         }
-        let place = super::attestations::Place {
+        let place = Place {
             prefix: &self.output.attestation_prefix,
             time: self.options.latest(),
         };
@@ -331,28 +352,35 @@ impl Job<'_> {
     }
 }
 
-fn write_folders(files: &Files, dest: &Path, progress: Progress<'_>) -> Result<(), Error> {
+fn write_directories(
+    files: &Files,
+    dest: &Path,
+    progress: Progress<'_>,
+    events: &dyn EventSink,
+) -> Result<(), Error> {
     for (platform, files) in files {
         let directory = platform
             .as_ref()
             .map_or_else(|| dest.to_owned(), |name| dest.join(name));
-        to_folder(files, &directory, progress)?;
+        to_directory(files, &directory, progress, events)?;
     }
     Ok(())
 }
 
-/// Writes files into a folder, and says what could not be written.
+/// Writes files into a directory, and warns of what can't be there.
 ///
 /// # Errors
 /// When a file can't be read or written, and what `progress` says.
-pub(crate) fn to_folder(
+pub fn to_directory(
     files: &[OutputEntry],
-    folder: &Path,
+    directory: &Path,
     progress: Progress<'_>,
+    events: &dyn EventSink,
 ) -> Result<(), Error> {
-    let left_out = write_folder(files, folder, progress).map_err(|source| fail(folder, source))?;
-    if let Some(text) = left_out_warning(&left_out, folder) {
-        say(&format!("WARNING: {text}"));
+    let left_out =
+        write_folder(files, directory, progress).map_err(|source| fail(directory, source))?;
+    if let Some(message) = left_out_warning(&left_out, directory) {
+        events.event(Event::Warning { message });
     }
     Ok(())
 }
@@ -365,10 +393,6 @@ fn size_of(files: &Files) -> u64 {
         _ => 0,
     });
     sizes.sum()
-}
-
-pub(crate) fn no_name() -> Error {
-    Error::Usage("a push needs a name: give -t NAME".to_owned())
 }
 
 type Files = Vec<(Option<String>, Vec<OutputEntry>)>;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln::{AttestOptions, Attested, Error, Finished, Storage, publish, push_image};
 use kiln_attest::artifact::Form;
 use kiln_attest::provenance::Provenance;
 use kiln_attest::sbom::{Format, document};
@@ -10,6 +9,8 @@ use kiln_engine::{EngineError, Event, EventSink, Image, ImageOptions, OutputEntr
 use kiln_graph::{Digest, Entry, ImagePath, Node, Timestamp};
 use kiln_image::Reference;
 use kiln_tree::TreeRoot;
+
+use crate::{AttestOptions, Attested, Error, Finished, Storage, publish, push_image};
 
 /// A build's result on its way out.
 #[derive(Clone, Copy)]
@@ -21,10 +22,12 @@ pub(crate) struct Outgoing<'a> {
 }
 
 /// Makes the attestations that are wanted.
-#[derive(Clone, Copy)]
-pub(crate) struct Attester<'a> {
-    pub(crate) options: &'a AttestOptions,
-    pub(crate) facts: &'a Provenance,
+#[derive(Clone, Copy, Debug)]
+pub struct Attester<'a> {
+    /// Which are wanted.
+    pub options: &'a AttestOptions,
+    /// What is known of the build.
+    pub facts: &'a Provenance,
 }
 
 impl Attester<'_> {

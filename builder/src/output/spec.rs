@@ -1,18 +1,18 @@
-//! What `-o` says, in the words of `docker buildx build`.
+//! One output, and how `docker buildx build` writes it: `type=oci,dest=PATH,…`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use kiln_attest::sbom::Format;
-use kiln_engine::ImageOptions;
+use kiln_engine::{Annotations, ImageOptions};
 use kiln_image::layer::Codec;
 use kiln_image::{BadReference, Reference};
 
-use kiln::{AttestOptions, Storage};
+use crate::{AttestOptions, Fields, Storage};
 
 /// A form of result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// An OCI layout, as an archive or a directory.
     Oci,
     /// What `docker load` reads.
@@ -57,9 +57,29 @@ const WITHOUT_EFFECT: [&str; 8] = [
     "context",
 ];
 
-/// One `-o`.
+/// The keys that mean something.
+const KEYS: [&str; 16] = [
+    "type",
+    "dest",
+    "name",
+    "push",
+    "push-by-digest",
+    "registry.insecure",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "rewrite-timestamp",
+    "oci-mediatypes",
+    "platform-split",
+    "tar",
+    "annotation.NAME",
+    "attestation-prefix",
+    "format",
+];
+
+/// Somewhere for a result to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OutputSpec {
+pub struct Output {
     pub(super) form: Form,
     /// `-`: standard output.
     pub(super) dest: Option<PathBuf>,
@@ -84,10 +104,16 @@ pub(crate) struct OutputSpec {
     pub(super) format: Option<Format>,
     /// Whether one of the names has a tag.
     is_tagged: bool,
+    /// Whether its registries are spoken to without checks of their certificates.
+    pub(super) insecure: bool,
+    /// Annotations besides the build's.
+    annotations: Annotations,
 }
 
-impl OutputSpec {
-    pub(crate) fn of(form: Form) -> Self {
+impl Output {
+    /// An output of a form, which has no destination yet.
+    #[must_use]
+    pub fn of(form: Form) -> Self {
         Self {
             form,
             dest: None,
@@ -103,17 +129,71 @@ impl OutputSpec {
             attestation_prefix: String::new(),
             format: None,
             is_tagged: false,
+            insecure: false,
+            annotations: Annotations::default(),
         }
+    }
+
+    fn to(form: Form, dest: impl Into<PathBuf>) -> Self {
+        Self {
+            dest: Some(dest.into()),
+            ..Self::of(form)
+        }
+    }
+
+    /// An OCI layout in an archive, for `skopeo` and `podman`.
+    #[must_use]
+    pub fn oci(archive: impl Into<PathBuf>) -> Self {
+        Self::to(Form::Oci, archive)
+    }
+
+    /// An archive for `docker load`.
+    #[must_use]
+    pub fn docker_archive(archive: impl Into<PathBuf>) -> Self {
+        Self::to(Form::Docker, archive)
+    }
+
+    /// The image's files in a directory.
+    #[must_use]
+    pub fn directory(directory: impl Into<PathBuf>) -> Self {
+        Self::to(Form::Local, directory)
+    }
+
+    /// The image's files in a tar archive.
+    #[must_use]
+    pub fn tar(archive: impl Into<PathBuf>) -> Self {
+        Self::to(Form::Tar, archive)
+    }
+
+    /// The registries of the build's names.
+    #[must_use]
+    pub fn registry() -> Self {
+        Self::of(Form::Registry)
+    }
+
+    /// The Docker daemon.
+    #[must_use]
+    pub fn docker_daemon() -> Self {
+        Self::of(Form::Daemon)
+    }
+
+    /// The annotations that it has besides the build's.
+    #[must_use]
+    pub fn annotations(&self) -> &Annotations {
+        &self.annotations
     }
 
     /// How images for this output are made.
     pub(super) fn options(&self, build: &ImageOptions) -> ImageOptions {
         let rewrites = self.rewrite_times.unwrap_or(!build.keep_late_times);
+        let mut annotations = build.annotations.clone();
+        annotations.extend(&self.annotations);
         ImageOptions {
             codec: self.codec.unwrap_or(build.codec),
             force_compression: self.force_compression || build.force_compression,
             keep_late_times: !rewrites,
             docker_types: self.docker_types.unwrap_or(build.docker_types),
+            annotations,
             ..build.clone()
         }
     }
@@ -142,42 +222,58 @@ impl OutputSpec {
     }
 
     /// Whether it goes to a registry.
-    pub(crate) fn pushes(&self) -> bool {
+    #[must_use]
+    pub fn pushes(&self) -> bool {
         self.push
     }
 
     /// Whether it goes to the Docker daemon.
-    pub(crate) fn loads(&self) -> bool {
+    #[must_use]
+    pub fn loads(&self) -> bool {
         self.form == Form::Daemon
     }
 
     /// Names that it has besides the build's.
-    pub(crate) fn names(&self) -> &[Reference] {
+    #[must_use]
+    pub fn names(&self) -> &[Reference] {
         &self.names
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        match key {
-            "dest" => self.dest = Some(value.into()),
-            "name" => {
-                for name in value.split(',').filter(|name| !name.is_empty()) {
-                    let last = name.rsplit('/').next();
-                    self.is_tagged |= last.is_some_and(|last| last.contains(':'));
-                    let name: Result<Reference, BadReference> = name.parse();
-                    self.names.push(name.map_err(|error| error.to_string())?);
-                }
+    fn set(&mut self, fields: &mut Fields) -> Result<(), String> {
+        self.dest = fields.take("dest").map(PathBuf::from);
+        for value in fields.take_all("name") {
+            for name in value.split(',').filter(|name| !name.is_empty()) {
+                let last = name.rsplit('/').next();
+                self.is_tagged |= last.is_some_and(|last| last.contains(':'));
+                let name: Result<Reference, BadReference> = name.parse();
+                self.names.push(name.map_err(|error| error.to_string())?);
             }
-            "push" => self.push |= flag(key, value)?,
-            "push-by-digest" => self.by_digest = flag(key, value)?,
-            "force-compression" => self.force_compression = flag(key, value)?,
-            "rewrite-timestamp" => self.rewrite_times = Some(flag(key, value)?),
-            "platform-split" => self.split = Some(flag(key, value)?),
-            "oci-mediatypes" => self.docker_types = Some(!flag(key, value)?),
-            "attestation-prefix" => value.clone_into(&mut self.attestation_prefix),
-            "format" => self.format = Some(value.parse()?),
-            "tar" => self.as_directory = !flag(key, value)?,
-            key if WITHOUT_EFFECT.contains(&key) => {}
-            _ => return Err(unknown(key)),
+        }
+        self.push |= fields.flag("push")?.unwrap_or_default();
+        self.by_digest = fields.flag("push-by-digest")?.unwrap_or_default();
+        self.insecure = fields.flag("registry.insecure")?.unwrap_or_default();
+        self.force_compression = fields.flag("force-compression")?.unwrap_or_default();
+        self.rewrite_times = fields.flag("rewrite-timestamp")?;
+        self.split = fields.flag("platform-split")?;
+        self.docker_types = fields.flag("oci-mediatypes")?.map(|oci| !oci);
+        self.as_directory = fields.flag("tar")?.is_some_and(|tar| !tar);
+        let (compression, level) = (
+            fields.take("compression"),
+            fields.number("compression-level")?,
+        );
+        if compression.is_some() || level.is_some() {
+            let codec = Codec::new(compression.as_deref().unwrap_or("gzip"), level);
+            self.codec = Some(codec.map_err(|error| error.to_string())?);
+        }
+        let prefix = fields.take("attestation-prefix");
+        self.attestation_prefix = prefix.unwrap_or_default();
+        let format = fields.take("format").map(|format| format.parse());
+        self.format = format.transpose()?;
+        for (key, value) in fields.take_prefixed("annotation") {
+            self.annotations.add(&annotation(&key, &value)?)?;
+        }
+        for key in WITHOUT_EFFECT {
+            fields.take_all(key);
         }
         Ok(())
     }
@@ -207,7 +303,7 @@ impl OutputSpec {
     }
 }
 
-impl FromStr for OutputSpec {
+impl FromStr for Output {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -222,79 +318,30 @@ impl FromStr for OutputSpec {
     }
 }
 
-fn parse(text: &str) -> Result<OutputSpec, String> {
-    let mut pairs = Vec::new();
-    for field in fields(text) {
-        match field.split_once('=') {
-            Some((key, value)) => pairs.push((key.trim().to_owned(), value.to_owned())),
-            None => return Err(format!("'{field}' is not KEY=VALUE")),
-        }
-    }
-    let kind = pairs.iter().find(|(key, _)| key == "type");
+fn parse(text: &str) -> Result<Output, String> {
+    let mut fields = Fields::parse(text);
+    let kind = fields.take("type");
     let kind = kind.ok_or("type= is missing: write type=local,dest=PATH, say")?;
-    let mut spec = OutputSpec::of(form(&kind.1)?);
-    let (mut compression, mut level) = (None, None);
-    for (key, value) in &pairs {
-        match key.as_str() {
-            "type" => {}
-            "compression" => compression = Some(value.as_str()),
-            "compression-level" => {
-                let number = value.parse().map_err(|_| format!("{key} is a number"))?;
-                level = Some(number);
-            }
-            "registry.insecure" => {
-                if flag(key, value)? {
-                    return Err(
-                        "registry.insecure: say http = true for this registry in kiln.conf"
-                            .to_owned(),
-                    );
-                }
-            }
-            key if key.starts_with("annotation") => {
-                return Err(format!(
-                    "{key}: give annotations as --annotation, in the same form"
-                ));
-            }
-            key => spec.set(key, value)?,
-        }
-    }
-    if compression.is_some() || level.is_some() {
-        let codec = Codec::new(compression.unwrap_or("gzip"), level);
-        spec.codec = Some(codec.map_err(|error| error.to_string())?);
-    }
-    spec.check()
+    let mut output = Output::of(form(&kind)?);
+    output.set(&mut fields)?;
+    fields.finish(&KEYS)?;
+    output.check()
 }
 
-/// The fields of a record of comma-separated values: one in double quotes may hold commas, and
-/// doubled quotes stand for one (RFC 4180).
-fn fields(text: &str) -> Vec<String> {
-    let mut all = vec![String::new()];
-    let mut quoted = false;
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '"' if quoted && rest.next_if_eq(&'"').is_some() => push(&mut all, '"'),
-            '"' => quoted = !quoted,
-            ',' if !quoted => all.push(String::new()),
-            c => push(&mut all, c),
-        }
-    }
-    all.retain(|field| !field.is_empty());
-    all
-}
-
-fn push(all: &mut [String], c: char) {
-    if let Some(last) = all.last_mut() {
-        last.push(c);
-    }
-}
-
-fn flag(key: &str, value: &str) -> Result<bool, String> {
-    match value {
-        "true" | "1" | "" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(format!("{key} is true or false")),
-    }
+/// `annotation[-KIND][[PLATFORM]].NAME`, as buildx has it, in the form of `--annotation`.
+fn annotation(key: &str, value: &str) -> Result<String, String> {
+    let wrong = || format!("'{key}' is no annotation: write annotation[-KIND][[PLATFORM]].NAME");
+    // A platform may have dots; a kind has none.
+    let start = key.find(']').unwrap_or(0);
+    let at = start + key[start..].find('.').ok_or_else(wrong)?;
+    let (kind, name) = (&key[..at], &key[at + 1..]);
+    let kind = kind.strip_prefix("annotation").ok_or_else(wrong)?;
+    let kind = match kind.strip_prefix('-') {
+        Some(kind) => kind.to_owned(),
+        None if kind.is_empty() || kind.starts_with('[') => format!("manifest{kind}"),
+        None => return Err(wrong()),
+    };
+    Ok(format!("{kind}:{name}={value}"))
 }
 
 fn form(name: &str) -> Result<Form, String> {
@@ -305,19 +352,13 @@ fn form(name: &str) -> Result<Form, String> {
     })
 }
 
-fn unknown(key: &str) -> String {
-    format!(
-        "unknown key '{key}': use type, dest, name, push, push-by-digest, compression, compression-level, force-compression, rewrite-timestamp, oci-mediatypes, platform-split or tar"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn forms_of_buildx() {
-        let of = |text: &str| text.parse::<OutputSpec>();
+        let of = |text: &str| text.parse::<Output>();
         let form = |text: &str| of(text).map(|spec| spec.form);
         for (text, want) in [
             ("out", Form::Local),
@@ -337,6 +378,9 @@ mod tests {
         assert!(named.push);
         let directory = of("type=oci,dest=out,tar=false").unwrap();
         assert!(directory.as_directory);
+        let annotated = "type=oci,dest=a,annotation.k=v,annotation-index.i=w,annotation[linux/arm/v7].org.x=y,registry.insecure=true";
+        let annotated = of(annotated).unwrap();
+        assert!(annotated.insecure && annotated.annotations.want_index());
         let digest = of("type=image,name=a.example/b,push=true,push-by-digest=true").unwrap();
         assert!(digest.by_digest);
     }
@@ -351,10 +395,12 @@ mod tests {
             ("type=image,name=Upper/Case", "Upper/Case"),
             ("type=image,push=maybe", "push is true or false"),
             ("type=oci,dest=a,compression-level=x", "is a number"),
+            ("type=oci,dest=a,annotation=v", "is no annotation"),
+            ("type=oci,dest=a,annotation-hat.k=v", "hat"),
             ("type=image,oops", "'oops' is not KEY=VALUE"),
             ("type=image,name=a:1,push-by-digest=true", "without a tag"),
         ] {
-            let error = text.parse::<OutputSpec>().unwrap_err();
+            let error = text.parse::<Output>().unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
     }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use kiln_engine::{EngineError, Meter};
 use kiln_tree::host;
 
-use kiln::Error;
+use crate::Error;
 
 /// Whether a file can be written there, as far as can be known before: tries it beside the file.
 ///
 /// # Errors
 /// When it can't.
-pub(crate) fn check_file(what: &str, path: &Path) -> Result<(), Error> {
+pub fn check_file(what: &str, path: &Path) -> Result<(), Error> {
     if path == Path::new("-") {
         return refuse_terminal(what);
     }
@@ -34,7 +34,7 @@ pub(crate) fn check_file(what: &str, path: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// When it can't be made or written.
-pub(crate) fn check_directory(what: &str, path: &Path) -> Result<(), Error> {
+pub fn check_directory(what: &str, path: &Path) -> Result<(), Error> {
     let mut missing = Vec::new();
     let mut at = path;
     while !at.exists() && !at.as_os_str().is_empty() {

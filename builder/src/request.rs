@@ -1,0 +1,268 @@
+//! What a program asks for: a build file or a graph, and what becomes of the result.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_attest::provenance::Provenance;
+use kiln_engine::{
+    Cancel, Engine, Event, EventSink, ImageOptions, LayerPlan, Request, SecretProvider,
+};
+use kiln_graph::{Build, Platform};
+use kiln_image::Reference;
+
+use crate::output::{self, Attester, Output, Wanted};
+use crate::{
+    AttestOptions, BuildOutcome, ContextFrom, DockerfileRequest, Error, Prepared, prepare,
+};
+
+/// A build to be run by [`Kiln::build`](crate::Kiln::build).
+#[derive(Clone)]
+pub struct BuildRequest {
+    what: What,
+    tags: Vec<String>,
+    outputs: Vec<Output>,
+    options: ImageOptions,
+    secrets: Option<Arc<dyn SecretProvider>>,
+    events: Arc<dyn EventSink>,
+    cancel: Cancel,
+    no_cache: bool,
+    jobs: Option<usize>,
+}
+
+#[derive(Clone)]
+enum What {
+    File(Box<DockerfileRequest>),
+    Graph {
+        build: Box<Build>,
+        contexts: BTreeMap<String, PathBuf>,
+    },
+}
+
+impl std::fmt::Debug for BuildRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuildRequest")
+            .field("tags", &self.tags)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BuildRequest {
+    /// The build file of a directory: `kiln.toml`, `Dockerfile` or `Containerfile`.
+    #[must_use]
+    pub fn dockerfile(context: impl Into<PathBuf>) -> Self {
+        Self::of_file(DockerfileRequest {
+            context: ContextFrom::Folder(context.into()),
+            ..DockerfileRequest::default()
+        })
+    }
+
+    /// A build file with everything that can be said of it. Secrets and the receiver of events are
+    /// those of this request.
+    #[must_use]
+    pub fn of_file(request: DockerfileRequest) -> Self {
+        Self::new(What::File(Box::new(request)))
+    }
+
+    /// A graph, as [`GraphBuilder`](kiln_graph::GraphBuilder) or a frontend makes it.
+    #[must_use]
+    pub fn graph(build: Build) -> Self {
+        Self::new(What::Graph {
+            build: Box::new(build),
+            contexts: BTreeMap::new(),
+        })
+    }
+
+    fn new(what: What) -> Self {
+        Self {
+            what,
+            tags: Vec::new(),
+            outputs: Vec::new(),
+            options: ImageOptions::default(),
+            secrets: None,
+            events: Arc::new(|_| {}),
+            cancel: Cancel::new(),
+            no_cache: false,
+            jobs: None,
+        }
+    }
+
+    /// Another build file than the context's own.
+    #[must_use]
+    pub fn file(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.change(|request| request.file = Some(path))
+    }
+
+    /// The stage, or image of a kiln.toml, to build.
+    #[must_use]
+    pub fn target(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.change(|request| request.options.target = Some(name))
+    }
+
+    /// The value of a build argument.
+    #[must_use]
+    pub fn build_arg(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        self.change(|request| _ = request.options.build_args.insert(name, value))
+    }
+
+    /// A platform to build for; each call adds one.
+    #[must_use]
+    pub fn platform(self, platform: Platform) -> Self {
+        self.change(|request| {
+            let options = &mut request.options;
+            if !std::mem::replace(&mut options.platforms_are_given, true) {
+                options.platforms.clear();
+            }
+            options.platforms.push(platform);
+        })
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut DockerfileRequest)) -> Self {
+        if let What::File(request) = &mut self.what {
+            change(request);
+        }
+        self
+    }
+
+    /// A directory of this machine under the name that the build has for it.
+    #[must_use]
+    pub fn context(mut self, name: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
+        let (name, directory) = (name.into(), directory.into());
+        match &mut self.what {
+            What::File(request) => {
+                let local = kiln_frontend_dockerfile::ContextKind::Local;
+                request.options.contexts.insert(name.clone(), local);
+                request
+                    .contexts
+                    .insert(name, ContextFrom::Folder(directory));
+            }
+            What::Graph { contexts, .. } => _ = contexts.insert(name, directory),
+        }
+        self
+    }
+
+    /// A name for the image in the store, and on the way to registries; each call adds one.
+    #[must_use]
+    pub fn tag(mut self, name: impl Into<String>) -> Self {
+        self.tags.push(name.into());
+        self
+    }
+
+    /// Somewhere for the result to go; each call adds one.
+    #[must_use]
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
+        self
+    }
+
+    /// How the image is made: layers, compression, annotations.
+    #[must_use]
+    pub fn image_options(mut self, options: ImageOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Where steps get secrets and SSH agents.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Arc<dyn SecretProvider>) -> Self {
+        self.secrets = Some(secrets);
+        self
+    }
+
+    /// Is told what happens, from many threads; must not block for long.
+    #[must_use]
+    pub fn progress(mut self, events: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.events = Arc::new(events);
+        self
+    }
+
+    /// Something that stops the build when it is cancelled.
+    #[must_use]
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Run every step, whatever is stored.
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.no_cache = true;
+        self
+    }
+
+    /// How many steps run at once.
+    #[must_use]
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    pub(crate) fn run(mut self, engine: &Engine) -> Result<BuildOutcome, Error> {
+        let names = self.tags.iter().map(|name| name.parse());
+        let tags: Vec<Reference> = names
+            .collect::<Result<_, _>>()
+            .map_err(kiln_image::ImageError::from)?;
+        let pushes = self
+            .outputs
+            .iter()
+            .any(|output| output.pushes() && output.names().is_empty());
+        if pushes && tags.is_empty() {
+            return Err(Error::NoName);
+        }
+        output::check(&self.outputs)?;
+        let solved = engine.solve(self.request(engine)?)?;
+        let wanted = Wanted {
+            outputs: &self.outputs,
+            tags: &tags,
+            options: &self.options,
+            attester: Attester {
+                options: &AttestOptions::default(),
+                facts: &Provenance::default(),
+            },
+            digests: true,
+            cancel: &self.cancel,
+        };
+        let written = output::write(&solved, &wanted, &*self.events)?;
+        BuildOutcome::of(&solved, &written)
+    }
+
+    /// What the engine is asked for; takes what the build file says of the image.
+    fn request(&mut self, engine: &Engine) -> Result<Request, Error> {
+        let mut request = match &mut self.what {
+            What::File(file) => {
+                file.events = Some(self.events.clone());
+                file.secrets.clone_from(&self.secrets);
+                let prepared = prepare(engine, file).map_err(|failed| failed.0)?;
+                suit_options(&mut self.options, &prepared);
+                prepared.request()
+            }
+            What::Graph { build, contexts } => {
+                let mut request = Request::new((**build).clone());
+                request.contexts.clone_from(contexts);
+                request
+            }
+        };
+        request.events = self.events.clone();
+        request.cancel = self.cancel.clone();
+        request.no_cache = self.no_cache;
+        request.jobs = self.jobs.unwrap_or(request.jobs);
+        if let Some(secrets) = &self.secrets {
+            request.secrets = secrets.clone();
+        }
+        Ok(request)
+    }
+}
+
+/// Takes what a build file says of how its image is made, where nothing else was asked for:
+/// `SOURCE_DATE_EPOCH`, and layers by path.
+pub fn suit_options(options: &mut ImageOptions, prepared: &Prepared) {
+    let epoch = prepared.options.build_args.get("SOURCE_DATE_EPOCH");
+    options.epoch = epoch.and_then(|text| text.parse().ok());
+    if !prepared.layers.is_empty() && options.plan == LayerPlan::default() {
+        options.plan = LayerPlan::Paths(prepared.layers.clone());
+    }
+}

@@ -1,0 +1,94 @@
+//! The library in a program of one's own, with an async runtime.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::sync::{Arc, Mutex};
+
+use kiln::{
+    BuildRequest, CredentialSource, Error, Event, Fault, GraphBuilder, Kiln, Output, Platform,
+};
+use kiln_tests::{BUSYBOX, Space, kiln_binary};
+
+fn open(space: &Space) -> Kiln {
+    let builder = Kiln::builder().store(space.path("store"));
+    builder.helper(kiln_binary()).open().unwrap()
+}
+
+/// A step that runs a command on an image, beside one that writes a file; both in one image.
+fn request(kiln: &Kiln) -> BuildRequest {
+    let base = kiln.image(BUSYBOX, &Platform::host()).unwrap();
+    let mut graph = GraphBuilder::new(Platform::host());
+    let root = graph.image(&base).unwrap();
+    let ran = graph.run(root, ["sh", "-c", "echo $PATH >/path"]).unwrap();
+    let written = graph.write(root, "/etc/motd", "hello\n").unwrap();
+    let copied = graph.copy(ran, written, "/etc/motd", "/copied/").unwrap();
+    let empty = graph.scratch().unwrap();
+    let aside = graph.write(empty, "/aside", "x").unwrap();
+    let merged = graph.merge([copied, aside]).unwrap();
+    BuildRequest::graph(graph.build(merged))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_in_an_async_program() {
+    let space = Space::new();
+    let kiln = open(&space);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let sink = events.clone();
+    let build = request(&kiln)
+        .tag("app:1")
+        .output(Output::directory(space.path("out")))
+        .output(Output::oci(space.path("app.tar")))
+        .progress(move |event| sink.lock().unwrap().push(event));
+    let outcome = kiln.build_async(build).await.unwrap();
+    let read = |name: &str| std::fs::read_to_string(space.path("out").join(name)).unwrap();
+    assert!(read("path").contains("/bin"));
+    assert_eq!(read("copied/motd"), "hello\n");
+    assert_eq!(read("aside"), "x");
+    assert_eq!(outcome.stored.len(), 1);
+    assert_eq!(outcome.files.len(), 2);
+    let is_end = |event: &Event| matches!(event, Event::Finished { .. });
+    assert!(events.lock().unwrap().iter().any(is_end));
+    // The same from a thread of the runtime, which waits for it.
+    let again = kiln.build(request(&kiln)).unwrap();
+    assert_eq!(again.digest, outcome.digest);
+    drop(kiln);
+}
+
+#[test]
+fn errors_say_whose_fault_they_are() {
+    let space = Space::new();
+    let kiln = open(&space);
+    let error = Kiln::builder().open().unwrap_err();
+    assert!(matches!(error, Error::NoStore), "{error}");
+    let error = kiln.build(BuildRequest::dockerfile(space.path("context")));
+    assert_eq!(error.unwrap_err().fault(), Fault::User);
+    space.write("Dockerfile", "FROM scratch\nCOPY nothing /\n");
+    let error = kiln.build(BuildRequest::dockerfile(space.path("context")));
+    let error = error.unwrap_err();
+    assert_eq!(error.location().map(|at| at.line), Some(2), "{error}");
+    let push = BuildRequest::dockerfile(space.path("context")).output(Output::registry());
+    assert!(matches!(kiln.build(push), Err(Error::NoName)));
+}
+
+#[test]
+fn build_files_take_arguments_and_contexts() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        "FROM scratch AS one\nARG V\nCOPY --from=other $V /v\nFROM scratch\n",
+    );
+    space.write("given/file", "given");
+    let kiln = Kiln::builder()
+        .store(space.path("store"))
+        .credentials(CredentialSource::None)
+        .helper(kiln_binary())
+        .open()
+        .unwrap();
+    let request = BuildRequest::dockerfile(space.path("context"))
+        .context("other", space.path("context/given"))
+        .build_arg("V", "file")
+        .target("one")
+        .output(Output::directory(space.path("out")));
+    let outcome = kiln.build(request).unwrap();
+    assert_eq!(outcome.layers, 1);
+    assert_eq!(std::fs::read(space.path("out/v")).unwrap(), b"given");
+}
