@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kiln_execute::{CommandOptions, DefaultNetwork, GitOptions, NoSecrets, Pins, SecretProvider};
 use kiln_export::CacheTarget;
 use kiln_graph::{Build, Entitlements, StepId};
+use kiln_sandbox::Cgroups;
 use kiln_share::CacheSource;
 use kiln_solve::{Cancel, EventSink, SolveOptions};
 
@@ -45,6 +46,8 @@ pub struct Request {
     /// Whether git may use the user's own configuration, credentials and keys: only where the user
     /// typed the address, never for one that a build file names.
     pub own_git: bool,
+    /// Limits what each step may use.
+    pub cgroups: Option<Arc<Cgroups>>,
     /// Secrets and SSH agents.
     pub secrets: Arc<dyn SecretProvider>,
     /// Patterns of paths in which the user wants secrets to be left.
@@ -79,6 +82,7 @@ impl Request {
             network: DefaultNetwork::default(),
             allowed: Entitlements::default(),
             own_git: false,
+            cgroups: None,
             secrets: Arc::new(NoSecrets),
             allow_secrets_in: Vec::new(),
             events: Arc::new(|_| {}),
@@ -104,6 +108,7 @@ impl Request {
     pub(crate) fn command_options(&self) -> CommandOptions {
         CommandOptions {
             network: self.network,
+            cgroups: self.cgroups.clone(),
             secrets: self.secrets.clone(),
             allow_secrets_in: self.allow_secrets_in.clone(),
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::cgroup::NoCgroups;
 use crate::refusal::Refusal;
 
 /// A failure to run a process; not a process that ran and failed.
@@ -53,6 +54,9 @@ pub enum SandboxError {
          in Kubernetes set runAsUser: 0, and add SYS_CHROOT where capabilities are dropped"
     )]
     NoChroot,
+    /// A step can't be limited as the user wants.
+    #[error(transparent)]
+    Cgroup(#[from] NoCgroups),
     /// Talking to the helper failed.
     #[error("cannot talk to the sandbox helper: {0}")]
     Channel(#[from] io::Error),

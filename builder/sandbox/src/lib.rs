@@ -14,6 +14,7 @@
 )]
 
 mod capability;
+mod cgroup;
 mod detect;
 mod error;
 mod filter;
@@ -29,6 +30,7 @@ mod resources;
 mod selection;
 mod spec;
 
+pub use cgroup::{Cgroups, Group, Limits, NoCgroups, Swap};
 pub use detect::{Abilities, Ability};
 pub use error::SandboxError;
 pub use guard::Lifeline;

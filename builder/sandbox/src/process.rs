@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::cgroup::Group;
 use crate::init::{HELPER_NAME, make_read_only};
 use crate::resources::descriptors_before;
 use crate::{SandboxError, Spec};
@@ -156,6 +157,19 @@ impl Sandbox {
     /// # Errors
     /// When the helper can't be started. What it then can't do is told by [`Child::wait`].
     pub fn spawn(&self, spec: &Spec, output: Output) -> Result<Child, SandboxError> {
+        self.spawn_in(spec, output, None)
+    }
+
+    /// Like [`Self::spawn`], in a control group that limits all that is started.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`], and when the helper can't be moved into the group.
+    pub fn spawn_in(
+        &self,
+        spec: &Spec,
+        output: Output,
+        group: Option<&Group>,
+    ) -> Result<Child, SandboxError> {
         let (ours, theirs) = UnixStream::pair()?;
         let sealed = self.sealed.get_or_init(|| seal(&self.helper));
         let helper = match sealed {
@@ -190,7 +204,15 @@ impl Sandbox {
                 return Err(io::Error::from(error).into());
             }
         };
-        send(&ours, spec)?;
+        let begun = group
+            .map_or(Ok(()), |group| group.add(process.id()))
+            .map_err(SandboxError::from)
+            .and_then(|()| send(&ours, spec));
+        if let Err(error) = begun {
+            _ = process.kill();
+            _ = process.wait();
+            return Err(error);
+        }
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         Ok(Child {
             process,

@@ -191,7 +191,7 @@ impl BaseImages<'_> {
     ) -> Result<Resolved, ImageError> {
         let wanted = |found: &Resolved| match locked {
             Some(digest) => found.named == Some(digest),
-            None => self.pull != Pull::Always,
+            None => self.pull != Pull::Always || is_in_no_registry(&request.name),
         };
         if let Some(found) = self.stored(request).filter(wanted) {
             return Ok(found);
@@ -212,6 +212,13 @@ impl BaseImages<'_> {
         let found = self.engine.stored_image(&request.name, &request.platform);
         found.ok()?
     }
+}
+
+/// Whether a name is of a host that can't be: `kiln bake` gives such names to what one target makes for
+/// another (RFC 2606, section 2).
+fn is_in_no_registry(name: &str) -> bool {
+    let host = name.split(['/', ':']).next();
+    host.is_some_and(|host| host.ends_with(".invalid"))
 }
 
 /// Compiles a Dockerfile, asking registries for the base images it needs; `images` keeps what is

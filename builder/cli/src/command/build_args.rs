@@ -10,6 +10,7 @@ use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
 use kiln_image::Reference;
 
 use super::call::Call;
+use super::resource::ResourceArgs;
 use super::source::SourceArgs;
 use super::{Cli, Command};
 use crate::display::Style;
@@ -94,6 +95,8 @@ pub(crate) struct BuildArgs {
     /// manifest-descriptor, index or index-descriptor; [PLATFORM] behind a kind chooses (repeatable)
     #[arg(long = "annotation", value_name = "[KIND:]NAME=VALUE")]
     pub(super) annotations: Vec<String>,
+    #[command(flatten)]
+    pub(super) resources: ResourceArgs,
     /// The number of steps that run in parallel
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<usize>,
@@ -191,11 +194,13 @@ impl BuildArgs {
         cancel: &Cancel,
     ) -> Result<Arc<Configure>, Error> {
         let (args, secrets, cancel) = (self.clone(), secrets.clone(), cancel.clone());
+        let cgroups = self.resources.cgroups()?.map(Arc::new);
         let sources = super::cache::sources(engine, &self.cache_from, &self.cache_trust)?;
         Ok(Arc::new(move |build| {
             args.settle(build)?;
             build.secrets = secrets.clone();
             build.cancel = cancel.clone();
+            build.cgroups.clone_from(&cgroups);
             build.cache_from.clone_from(&sources);
             Ok(())
         }))

@@ -6,7 +6,7 @@ use clap::Command;
 
 /// The groups of commands, in the order of the help.
 const COMMANDS: &[(&str, &[&str])] = &[
-    ("Build", &["build", "lock", "kaniko"]),
+    ("Build", &["build", "bake", "lock", "kaniko"]),
     (
         "Look at builds",
         &[
@@ -107,6 +107,21 @@ pub(super) const FLAGS: &[(&str, &[&str])] = &[
             "hosts",
             "ulimits",
             "shm_size",
+        ],
+    ),
+    (
+        "What steps may use",
+        &[
+            "memory",
+            "memory_swap",
+            "cpus",
+            "cpu_shares",
+            "cpu_period",
+            "cpu_quota",
+            "cpuset_cpus",
+            "cpuset_mems",
+            "resources",
+            "cgroup_parent",
         ],
     ),
     (

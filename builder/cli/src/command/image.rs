@@ -206,6 +206,15 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Removes names from the store that nobody needs any more. One that stays does no harm.
+pub(super) fn forget(names: &[String]) {
+    if let Ok(engine) = super::open() {
+        for name in names {
+            _ = engine.store().remove_image(name);
+        }
+    }
+}
+
 /// Fetches and unpacks an image, and keeps it under its name.
 fn pull(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
     let (platform, events) = (Platform::host(), display(Style::Auto));

@@ -3,6 +3,7 @@
 mod access;
 mod again;
 mod attest_args;
+mod bake;
 mod build;
 mod build_args;
 mod cache;
@@ -33,6 +34,7 @@ mod policy;
 #[cfg(test)]
 mod reference;
 mod registry;
+mod resource;
 mod result;
 mod sbom;
 mod shell;
@@ -68,6 +70,8 @@ struct Cli {
 enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
+    /// Build the targets of bake files (docker-bake.hcl) or compose files
+    Bake(Box<bake::BakeArgs>),
     /// Print the graph of a build
     Graph(Box<graph::GraphArgs>),
     /// List the steps of a build file, with their selectors
@@ -213,6 +217,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Build(args) => build::run(&args),
+        Command::Bake(args) => bake::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Steps(args) => steps::run(&args),
         Command::Explain(args) if args.what_if.is_empty() => past::explain(&args),

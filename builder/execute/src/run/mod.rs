@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_cache::{Staging, Tree};
 use kiln_graph::{Exec, HOST_GATEWAY, Manifest, Op, Platform, Security, Step, Timestamp, UnixId};
 use kiln_sandbox::{
-    Exit, Fallback, Finished, Isolation, Mount, Root, Sandbox, SandboxError, Selection, Spec, User,
-    Ways, resolve_user,
+    Cgroups, Exit, Fallback, Finished, Isolation, Mount, Root, Sandbox, SandboxError, Selection,
+    Spec, User, Ways, resolve_user,
 };
 use kiln_solve::{Event, EventSink, Executed, Executor, Job, StepResult};
 use kiln_tree::{TreeRoot, host};
@@ -44,6 +44,8 @@ const HOSTNAME: &str = "buildkitsandbox";
 pub struct CommandOptions {
     /// The network of steps that don't say which they want.
     pub network: DefaultNetwork,
+    /// Limits what each step may use.
+    pub cgroups: Option<Arc<Cgroups>>,
     /// Secrets and SSH agents.
     pub secrets: Arc<dyn SecretProvider>,
     /// Patterns of paths in which the user wants secrets to be left.
@@ -200,6 +202,7 @@ impl<'a> CommandExecutor<'a> {
             job,
             exec,
             spec: &prepared.spec,
+            cgroups: self.options.cgroups.as_deref(),
             secrets: &prepared.held.secrets,
         }
         .run()?;
@@ -517,7 +520,7 @@ fn check(
         Exit::Code(127) => "exit code: 127 (a program it calls was not found)".to_owned(),
         Exit::Code(code) => format!("exit code: {code}"),
         Exit::Signal(signal) => format!("killed by signal {signal}"),
-        Exit::OutOfMemory => "killed because the machine ran out of memory: run fewer steps at once with --jobs, or give it more".to_owned(),
+        Exit::OutOfMemory => "killed because memory ran out: raise --memory where that limits the step, else run fewer steps at once with --jobs, or give the machine more".to_owned(),
         Exit::NotExecuted { reason, code } => format!("{reason} (exit code: {code})"),
         Exit::Killed => return Err(EngineError::Cancelled),
     };

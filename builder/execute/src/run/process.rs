@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use kiln_graph::{Exec, Step};
-use kiln_sandbox::{Child, Exit, Finished, Killer, Output, Sandbox, Spec};
+use kiln_sandbox::{Cgroups, Child, Exit, Finished, Killer, Output, Sandbox, Spec};
 use kiln_solve::{Event, Job, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -29,6 +29,8 @@ pub(super) struct Process<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) exec: &'a Exec,
     pub(super) spec: &'a Spec,
+    /// What limits it.
+    pub(super) cgroups: Option<&'a Cgroups>,
     /// What is masked in its output.
     pub(super) secrets: &'a [Hidden],
 }
@@ -47,7 +49,11 @@ impl Process<'_> {
     pub(super) fn run(&self) -> Result<Written, EngineError> {
         let failed = |source| unstarted(self.job.step, source);
         let mut mask = Mask::new(self.secrets)?;
-        let child = self.sandbox.spawn(self.spec, Output::Piped);
+        let group = self.cgroups.map(Cgroups::group).transpose();
+        let group = group.map_err(|error| failed(error.into()))?;
+        let child = self
+            .sandbox
+            .spawn_in(self.spec, Output::Piped, group.as_ref());
         let mut child = child.map_err(failed)?;
         let killer = child.killer();
         let _guard = self.job.cancel.on_cancel(move || killer.kill());

@@ -44,14 +44,11 @@ const DOCKER: &str = "docker build";
 const BUILDAH: &str = "buildah";
 const KANIKO: &str = "kaniko";
 
-const LIMITS: &str = "kiln doesn't limit steps by control groups: run the whole build in one, as in 'systemd-run --scope -p MemoryMax=2G -p CPUQuota=200% kiln build …', which its steps can't leave";
 const CERTIFICATES: &str = "give --tls-verify=false, or set it for the registry in kiln.conf ([registries.\"HOST\"] http = true, or ca = FILE)";
 
 /// All of them. Of two with the same name, the first counts.
 pub(crate) const FLAGS: &[Foreign] = &[
     // docker buildx build
-    flag(&["--cgroup-parent"], BUILDX, Says(LIMITS)),
-    flag(&["--resource"], BUILDX, Says(LIMITS)),
     flag(
         &["--print"],
         BUILDX,
@@ -88,13 +85,6 @@ pub(crate) const FLAGS: &[Foreign] = &[
         DOCKER,
         NoEffect(Takes::Optional, "base images are pinned by 'kiln lock'"),
     ),
-    flag(&["-m", "--memory"], DOCKER, Says(LIMITS)),
-    flag(&["--memory-swap"], DOCKER, Says(LIMITS)),
-    flag(&["-c", "--cpu-shares"], DOCKER, Says(LIMITS)),
-    flag(&["--cpu-period"], DOCKER, Says(LIMITS)),
-    flag(&["--cpu-quota"], DOCKER, Says(LIMITS)),
-    flag(&["--cpuset-cpus"], DOCKER, Says(LIMITS)),
-    flag(&["--cpuset-mems"], DOCKER, Says(LIMITS)),
     flag(
         &["--security-opt"],
         DOCKER,

@@ -27,7 +27,6 @@ const fn verb(words: &'static [&'static str], answer: Answer) -> Verb {
 
 const NO_BUILDERS: &str =
     "kiln has no builders to choose from or to start: 'kiln build' is the builder";
-const NO_BAKE: &str = "kiln reads no bake files yet: build each target with 'kiln build', or describe all of them in a kiln.toml";
 const NO_CONTAINERS: &str = "kiln builds images and runs no containers: 'kiln build --load' gives the image to Docker; 'kiln shell' opens a shell in a step";
 const CREDENTIALS: &str = "kiln keeps no credentials: it reads those of 'docker login' (~/.docker/config.json, with its helpers)";
 const BY_FILE: &str = "kiln builds images from a Dockerfile or a kiln.toml, not command by command: 'kiln init' writes one";
@@ -72,6 +71,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb(&["run"], Says(NO_CONTAINERS)),
     verb(&["exec"], Says(NO_CONTAINERS)),
     verb(&["ps"], Says(NO_CONTAINERS)),
+    verb(&["compose", "build"], Is(&["bake"])),
     verb(&["compose"], Says(NO_CONTAINERS)),
     verb(
         &["manifest", "create"],
@@ -87,8 +87,8 @@ pub(crate) const VERBS: &[Verb] = &[
     // docker buildx
     verb(&["buildx", "build"], Is(&["build"])),
     verb(&["buildx", "b"], Is(&["build"])),
-    verb(&["buildx", "bake"], Says(NO_BAKE)),
-    verb(&["buildx", "f"], Says(NO_BAKE)),
+    verb(&["buildx", "bake"], Is(&["bake"])),
+    verb(&["buildx", "f"], Is(&["bake"])),
     verb(&["buildx", "du"], Is(&["du"])),
     verb(&["buildx", "prune"], Is(&["prune"])),
     verb(
@@ -107,7 +107,6 @@ pub(crate) const VERBS: &[Verb] = &[
         Says("'kiln build --debug' opens a shell where a step failed"),
     ),
     verb(&["buildx", "version"], Is(&["--version"])),
-    verb(&["bake"], Says(NO_BAKE)),
     verb(&["buildx"], Says(NO_BUILDERS)),
     verb(&["imagetools", "create"], Is(&["image", "create"])),
     verb(&["imagetools", "inspect"], Is(&["image", "inspect"])),

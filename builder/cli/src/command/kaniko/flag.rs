@@ -91,10 +91,7 @@ const FLAGS: &[Flag] = &[
     value("image-name-tag-with-digest-file", Translated),
     value("image-name-with-digest-file", Translated),
     switch("insecure", Translated),
-    switch(
-        "insecure-pull",
-        Refused("name the registry: --insecure-registry HOST"),
-    ),
+    switch("insecure-pull", Translated),
     value("insecure-registry", Translated),
     value("kaniko-dir", Nothing),
     value("label", Translated),
@@ -102,10 +99,7 @@ const FLAGS: &[Flag] = &[
     switch("log-timestamp", Nothing),
     switch("no-push", Translated),
     switch("no-push-cache", Translated),
-    value(
-        "oci-layout-path",
-        Refused("use --tar-path, or 'kiln build -o type=oci,dest=FILE'"),
-    ),
+    value("oci-layout-path", Translated),
     switch(
         "push-ignore-immutable-tag-errors",
         Refused("push a tag that is not there yet"),
@@ -252,7 +246,7 @@ mod tests {
     #[test]
     fn what_can_not_be_had_says_what_to_use() {
         let error = |args: &[&str]| read(args).unwrap_err();
-        assert!(error(&["--push-ignore-immutable-tag-errors"]).contains("not there yet"));
+        assert!(error(&["--git", "branch=x"]).contains("#refs/heads/BRANCH"));
         assert!(read(&["--push-ignore-immutable-tag-errors=false"]).is_ok());
         assert!(error(&["--frobnicate"]).contains("--destination"));
         assert!(error(&["--destination"]).contains("needs a value"));

@@ -147,6 +147,9 @@ fn outputs(given: &Given, build: &mut Translated) -> Result<(), String> {
     if let Some(path) = given.last("tar-path") {
         build.add("--output", &format!("type=docker,dest={path}{form}"));
     }
+    if let Some(path) = given.last("oci-layout-path") {
+        build.add("--output", &format!("type=oci,dest={path},tar=false{form}"));
+    }
     Ok(())
 }
 
@@ -201,7 +204,7 @@ fn registries(given: &Given, build: &mut Translated) -> Result<(), String> {
             registries.entry(parse(name)?.host).or_default().insecure = true;
         }
     }
-    if given.is_set("skip-tls-verify-pull") {
+    if given.is_set("skip-tls-verify-pull") || given.is_set("insecure-pull") {
         build.args.push("--tls-verify=false".to_owned());
     }
     for pair in given.all("registry-certificate") {
@@ -304,6 +307,10 @@ mod tests {
                 "--tag r.example/app:1 --cache-from type=registry,ref=r.example/app/cache",
             ),
             (
+                "--no-push --oci-layout-path /l",
+                "--output type=oci,dest=/l,tar=false",
+            ),
+            (
                 "--no-push --single-snapshot --reproducible --target t --label a=b",
                 "--label a=b --target t --build-arg SOURCE_DATE_EPOCH=0 --layers squash",
             ),
@@ -333,5 +340,14 @@ mod tests {
         assert_eq!(found["docker.io"].mirrors, ["m.example", "n.example"]);
         assert_eq!(found["d"].mirrors, ["e"]);
         assert!(build("--no-push --registry-map x").is_err());
+        let found =
+            build("-d a.example/x --skip-tls-verify --skip-tls-verify-registry=b:1").unwrap();
+        assert!(found.registries["a.example"].insecure && found.registries["b:1"].insecure);
+        let unchecked = "--tls-verify=false".to_owned();
+        assert!(!found.args.contains(&unchecked));
+        for flag in ["--skip-tls-verify-pull", "--insecure-pull"] {
+            let found = build(&format!("--no-push {flag}")).unwrap();
+            assert!(found.args.contains(&unchecked), "{flag}");
+        }
     }
 }

@@ -1,0 +1,65 @@
+//! Bake files: many builds described in one file (`docker-bake.hcl`, `docker-bake.json`,
+//! <https://docs.docker.com/build/bake/reference/>; compose files, <https://compose-spec.io>). Text to
+//! targets. Pure: files and the environment are given, nothing is built.
+
+mod compose;
+mod document;
+mod environment;
+mod evaluate;
+mod function;
+mod overrides;
+mod path;
+mod project;
+mod scope;
+mod target;
+mod time;
+mod yaml;
+
+pub use overrides::Override;
+pub use project::{Bake, Group, Project};
+pub use target::{Target, linked_target};
+
+/// A mistake in a bake file, or in what is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BakeError(pub String);
+
+/// A file that was read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name: one that ends in `.json` is read as JSON, in `.yaml` or `.yml` as a compose file, any
+    /// other as HCL.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl Source {
+    fn is_compose(&self) -> bool {
+        [".yaml", ".yml"].iter().any(|end| self.name.ends_with(end))
+    }
+}
+
+/// Reads files, the later ones adding to and winning over the earlier ones, and bake files over compose
+/// files. `env` gives the environment's variables, which win over the files'; `dotenv` is the text of
+/// the `.env` file, which compose files read variables from.
+///
+/// # Errors
+/// When a file can't be understood, or an expression can't be evaluated.
+pub fn read(
+    sources: &[Source],
+    dotenv: Option<&str>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Project, BakeError> {
+    let (compose_files, bake_files): (Vec<&Source>, Vec<&Source>) =
+        sources.iter().partition(|source| source.is_compose());
+    let mut document = document::Document::default();
+    for source in bake_files {
+        document.add(source)?;
+    }
+    let services = match compose_files.is_empty() {
+        true => None,
+        false => Some(compose::read(&compose_files, dotenv, env)?),
+    };
+    Project::new(services, document, env)
+}

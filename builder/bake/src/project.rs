@@ -1,0 +1,387 @@
+//! All targets and groups of some files, evaluated; which are built, and what is said of them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::document::Document;
+use crate::environment::Lookup;
+use crate::evaluate::evaluate;
+use crate::overrides::{Override, apply};
+use crate::path::clean;
+use crate::target::Target;
+use crate::{BakeError, compose};
+
+/// Targets and groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Project {
+    pub(crate) groups: BTreeMap<String, Vec<String>>,
+    pub(crate) targets: BTreeMap<String, Own>,
+}
+
+/// A target as its own block has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) inherits: Vec<String>,
+    pub(crate) target: Target,
+}
+
+/// What is built: targets that are asked for, those whose results these use, and the groups that
+/// were named. Serialized, it is what `docker buildx bake --print` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bake {
+    /// The groups, by name.
+    #[serde(rename = "group", skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Group>,
+    /// The targets, by name.
+    #[serde(rename = "target")]
+    pub targets: BTreeMap<String, Target>,
+    /// The targets that were asked for, in order.
+    #[serde(skip)]
+    pub wanted: Vec<String>,
+}
+
+/// A group as it is printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// The targets and groups in it.
+    pub targets: Vec<String>,
+}
+
+impl Project {
+    /// Evaluates what bake files define, beside the services of compose files.
+    pub(crate) fn new(
+        services: Option<Vec<compose::Service>>,
+        document: Document,
+        env: Lookup<'_>,
+    ) -> Result<Self, BakeError> {
+        let mut project = Self::default();
+        if let Some(services) = &services {
+            let names = services.iter().map(|(name, _)| name.clone()).collect();
+            project.groups.insert("default".to_owned(), names);
+        }
+        for (name, attributes) in services.into_iter().flatten() {
+            let mut target = Target::default();
+            for (key, value) in attributes {
+                let added = target.add(&key, value);
+                added.map_err(|error| BakeError(format!("target {name}: {error}")))?;
+            }
+            let inherits = Vec::new();
+            project.targets.insert(name, Own { inherits, target });
+        }
+        evaluate(&mut project, document, env)?;
+        Ok(project)
+    }
+
+    /// What is built for some names of targets and groups; `default` when none is given.
+    ///
+    /// # Errors
+    /// When there is no such target or group, or targets need each other.
+    pub fn bake(
+        &self,
+        names: &[String],
+        overrides: &[Override],
+        env: Lookup<'_>,
+    ) -> Result<Bake, BakeError> {
+        self.check_patterns(overrides)?;
+        let default = ["default".to_owned()];
+        let names = if names.is_empty() { &default } else { names };
+        let names: Vec<String> = names.iter().map(|name| name.replace('.', "_")).collect();
+        let mut bake = Bake::default();
+        for name in &names {
+            self.expand(name, &mut Vec::new(), &mut bake)?;
+        }
+        for name in bake.wanted.clone() {
+            self.add_linked(&name, overrides, env, &mut Vec::new(), &mut bake)?;
+        }
+        let others = names.iter().filter(|name| *name != "default");
+        for name in others {
+            let targets = &mut bake.groups.entry("default".to_owned()).or_default().targets;
+            if !targets.contains(name) {
+                targets.push(name.clone());
+            }
+        }
+        Ok(bake)
+    }
+
+    fn check_patterns(&self, overrides: &[Override]) -> Result<(), BakeError> {
+        let fits_none = |one: &&Override| !self.targets.keys().any(|name| one.fits(name));
+        match overrides.iter().find(fits_none) {
+            None => Ok(()),
+            Some(one) => Err(BakeError(format!(
+                "--set {}: no target has such a name; there are {}",
+                one.pattern(),
+                self.names()
+            ))),
+        }
+    }
+
+    fn names(&self) -> String {
+        let all = self.targets.keys().chain(self.groups.keys());
+        let all: Vec<&str> = all.map(String::as_str).collect();
+        all.join(", ")
+    }
+
+    /// Adds the targets and groups that a name stands for.
+    fn expand(
+        &self,
+        name: &str,
+        above: &mut Vec<String>,
+        bake: &mut Bake,
+    ) -> Result<(), BakeError> {
+        if above.iter().any(|own| own == name) {
+            return Err(BakeError(format!("the group {name} holds itself")));
+        }
+        if let Some(members) = self.groups.get(name) {
+            above.push(name.to_owned());
+            let mut targets: Vec<String> = Vec::new();
+            for member in members {
+                self.expand(member, above, bake)?;
+                if !targets.contains(member) {
+                    targets.push(member.clone());
+                }
+            }
+            above.pop();
+            bake.groups.insert(name.to_owned(), Group { targets });
+            return Ok(());
+        }
+        if !self.targets.contains_key(name) {
+            let known = self.names();
+            let text = format!("there is no target or group {name}: there are {known}");
+            return Err(BakeError(text));
+        }
+        if !bake.wanted.iter().any(|own| own == name) {
+            bake.wanted.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Adds a target, and those whose results are its contexts.
+    fn add_linked(
+        &self,
+        name: &str,
+        overrides: &[Override],
+        env: Lookup<'_>,
+        below: &mut Vec<String>,
+        bake: &mut Bake,
+    ) -> Result<(), BakeError> {
+        if below.iter().any(|own| own == name) {
+            return Err(BakeError(format!("target {name} needs its own result")));
+        }
+        if bake.targets.contains_key(name) {
+            return Ok(());
+        }
+        let mut target = self.target(name, overrides, env)?;
+        // What is only another target's context goes nowhere else.
+        if !bake.wanted.iter().any(|own| own == name) {
+            target.remove("output");
+        }
+        below.push(name.to_owned());
+        for link in target.links() {
+            self.add_linked(&link, overrides, env, below, bake)?;
+        }
+        below.pop();
+        bake.targets.insert(name.to_owned(), target);
+        Ok(())
+    }
+
+    /// A target with all that it inherits, and what `--set` says of it.
+    fn target(
+        &self,
+        name: &str,
+        overrides: &[Override],
+        env: Lookup<'_>,
+    ) -> Result<Target, BakeError> {
+        let mut target = self.inherited(name, overrides, env, &mut Vec::new())?;
+        let context = target.text("context").map_or_else(|| ".".to_owned(), clean);
+        target.set("context", context.into());
+        if target.text("dockerfile").is_none() {
+            target.set("dockerfile", Value::from("Dockerfile"));
+        }
+        Ok(target)
+    }
+
+    fn inherited(
+        &self,
+        name: &str,
+        overrides: &[Override],
+        env: Lookup<'_>,
+        below: &mut Vec<String>,
+    ) -> Result<Target, BakeError> {
+        let own = self.targets.get(name);
+        let own = own.ok_or_else(|| BakeError(format!("there is no target {name}")))?;
+        if below.iter().any(|other| other == name) {
+            return Err(BakeError(format!("target {name} inherits from itself")));
+        }
+        below.push(name.to_owned());
+        let mut target = Target::default();
+        for parent in &own.inherits {
+            target.merge(&self.inherited(parent, overrides, env, below)?);
+        }
+        below.pop();
+        target.merge(&own.target);
+        let own: Vec<&Override> = overrides.iter().filter(|set| set.fits(name)).collect();
+        apply(&mut target, &own, env);
+        target.tidy();
+        Ok(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Source, read};
+    use serde_json::json;
+
+    fn env(name: &str) -> Option<String> {
+        (name == "FROM_ENV").then(|| "given".to_owned())
+    }
+
+    fn bake(files: &[(&str, &str)], names: &[&str], sets: &[&str]) -> Result<Bake, BakeError> {
+        let source = |(name, text): &(&str, &str)| Source {
+            name: (*name).to_owned(),
+            text: (*text).to_owned(),
+        };
+        let sources: Vec<Source> = files.iter().map(source).collect();
+        let sets = sets.iter().map(|set| set.parse());
+        let sets: Vec<Override> = sets.collect::<Result<_, _>>()?;
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        read(&sources, None, &env)?.bake(&names, &sets, &env)
+    }
+
+    fn printed(text: &str, names: &[&str], sets: &[&str]) -> Value {
+        let bake = bake(&[("docker-bake.hcl", text)], names, sets).unwrap();
+        serde_json::to_value(bake).unwrap()
+    }
+
+    #[test]
+    fn variables_functions_inheritance_and_matrices() {
+        let text = r#"
+variable "TAG" { default = "v${MAJOR}" }
+variable "MAJOR" { default = 2 }
+variable "FROM_ENV" { default = "none" }
+function "name" {
+  params = [image]
+  result = "r.example/${upper(image)}:${TAG}"
+}
+group "default" { targets = ["app", "tools"] }
+target "_common" {
+  args = { A = "1", B = "2", GONE = null }
+  labels = { "org.x" = FROM_ENV }
+  cache-from = ["a"]
+}
+target "app" {
+  inherits = ["_common"]
+  args = { B = "3", TRIED = try(nope.x, "fallback") }
+  tags = [name("app"), equal("given", FROM_ENV) ? "extra" : "", "extra"]
+  cache-from = ["b"]
+  contexts = { tool = "target:tools-2-0" }
+}
+target "tools" {
+  name = "tools-${replace(version, ".", "-")}"
+  matrix = { version = ["1.0", "2.0"] }
+  args = { VERSION = version }
+  output = ["type=registry"]
+}
+"#;
+        let all = printed(text, &[], &["app.args.C=4"]);
+        let app = &all["target"]["app"];
+        let args = json!({ "A": "1", "B": "3", "C": "4", "TRIED": "fallback" });
+        assert_eq!(app["args"], args);
+        assert_eq!(app["tags"], json!(["r.example/APP:v2", "extra"]));
+        assert_eq!(app["labels"]["org.x"], "given");
+        assert_eq!(app["cache-from"], json!(["a", "b"]));
+        let tools = json!(["tools-1-0", "tools-2-0"]);
+        assert_eq!(all["group"]["tools"]["targets"], tools);
+        assert_eq!(
+            all["target"]["tools-2-0"]["output"],
+            json!(["type=registry"])
+        );
+        let app = printed(text, &["app"], &[]);
+        assert_eq!(app["group"]["default"]["targets"], json!(["app"]));
+        let linked = &app["target"]["tools-2-0"];
+        assert_eq!(linked["args"]["VERSION"], "2.0");
+        assert_eq!(linked.get("output"), None, "it is only a context");
+    }
+
+    #[test]
+    fn overrides_replace_lists_and_add_to_maps() {
+        let text = "target \"default\" {\n tags = [\"a\"]\n args = { A = 1 }\n}";
+        let sets = [
+            "default.tags=b",
+            "*.tags=c",
+            "default.args.B=2",
+            "default.args.FROM_ENV",
+            "d?f*t.no-cache=true",
+            "*.push=true",
+        ];
+        let expected = json!({
+            "context": ".", "dockerfile": "Dockerfile", "tags": ["b", "c"],
+            "args": { "A": "1", "B": "2", "FROM_ENV": "given" },
+            "no-cache": true, "output": ["type=image,push=true"],
+        });
+        assert_eq!(printed(text, &[], &sets)["target"]["default"], expected);
+    }
+
+    #[test]
+    fn later_files_add_to_earlier_ones() {
+        let first = "target \"t\" {\n args = { A = 1 }\n tags = [\"a\"]\n}";
+        let compose = "services: {t: {build: {context: ./c, args: {Z: 1}}}}";
+        let second = "{\"target\": {\"t\": {\"tags\": [\"b:${FROM_ENV}\"]}}, \"FROM_ENV\": 1}";
+        let files = [("a.hcl", first), ("b.json", second), ("c.yaml", compose)];
+        let error = bake(&files, &["t"], &[]).unwrap_err();
+        assert!(error.0.contains("not a number"), "{error}");
+        let second = second.replace("\"FROM_ENV\": 1", "\"FROM_ENV\": \"\"");
+        let files = [("a.hcl", first), ("b.json", &second), ("c.yaml", compose)];
+        let target = bake(&files, &["t"], &[]).unwrap().targets["t"].clone();
+        assert_eq!(target.list("tags"), ["b:given"]);
+        assert_eq!(target.text("context"), Some("c"));
+        assert_eq!(target.pairs("args").len(), 2);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (text, says) in [
+            ("target \"default\" { tags = [nope] }", "nope"),
+            (
+                "target \"default\" { tags = \"a\" }",
+                "tags: \"a\" is not a list",
+            ),
+            ("target \"default\" { pull = \"x\" }", "not true or false"),
+            ("target \"default\" { inherits = [\"x\"] }", "no target x"),
+            (
+                "target \"default\" { inherits = [\"default\"] }",
+                "inherits from itself",
+            ),
+            (
+                "target \"default\" {\n contexts = { a = \"target:default\" }\n}",
+                "its own result",
+            ),
+            (
+                "group \"default\" { targets = [\"default\"] }",
+                "holds itself",
+            ),
+            ("target \"a\" {}", "there are a"),
+            ("target \"a.b\" {}", "invalid target name"),
+            ("target \"default\" { name = \"x\" }", "a matrix"),
+            ("variable \"A\" { default = A }", "variable A"),
+            ("target \"a\" {", "docker-bake.hcl"),
+        ] {
+            let error = bake(&[("docker-bake.hcl", text)], &[], &[]).unwrap_err();
+            assert!(error.0.contains(says), "{text}: {error}");
+        }
+        let text = "target \"default\" {}";
+        let error = bake(&[("b.hcl", text)], &[], &["x.tags=a"]).unwrap_err();
+        assert!(error.0.contains("no target has such a name"), "{error}");
+    }
+
+    #[test]
+    fn objects_are_flags() {
+        let text = "target \"default\" {\n output = [{ type = \"oci\", dest = \"a.tar\" }]\n secret = [{ id = \"s\", src = \"f\" }]\n}";
+        let bake = bake(&[("b.hcl", text)], &[], &[]).unwrap();
+        let target = &bake.targets["default"];
+        assert_eq!(target.list("output"), ["type=oci,dest=a.tar"]);
+        assert_eq!(target.list("secret"), ["id=s,src=f"]);
+    }
+}

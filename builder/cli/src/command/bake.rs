@@ -1,0 +1,387 @@
+//! `kiln bake`: builds the targets of bake files and compose files, each by a `kiln build`.
+//!
+//! A target whose result is another's context is built first, under a name that no registry can have
+//! (RFC 2606, section 2: `.invalid`), and that is removed at the end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kiln::Error;
+use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_target};
+use kiln_graph::Digest;
+use tempfile::TempDir;
+
+use super::{Failed, print, say};
+
+mod child;
+
+/// The files that are read when none is named: those of them that are there, in this order.
+const FILES: [&str; 8] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+    "docker-bake.json",
+    "docker-bake.override.json",
+    "docker-bake.hcl",
+    "docker-bake.override.hcl",
+];
+
+/// The flags of `kiln bake`, named as `docker buildx bake` names them.
+#[derive(Args, Debug)]
+pub(crate) struct BakeArgs {
+    /// Targets and groups to build (default: the group or target named default)
+    targets: Vec<String>,
+    /// A bake file (HCL or JSON) or a compose file (repeatable; default: docker-bake.hcl,
+    /// compose.yaml and their kin)
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Set an attribute of targets: TARGET.KEY=VALUE; TARGET may be a pattern with * (repeatable)
+    #[arg(long = "set", value_name = "TARGET.KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print the targets as JSON instead of building them
+    #[arg(long)]
+    print: bool,
+    /// Push the images: --set '*.push=true'
+    #[arg(long)]
+    push: bool,
+    /// Load the images into the Docker daemon: --set '*.output=type=docker'
+    #[arg(long)]
+    load: bool,
+    /// Run every step, whatever is stored
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask registries for base images, whatever is stored
+    #[arg(long)]
+    pull: bool,
+    /// Allow what targets ask for: network.host, security.insecure, fs.read=PATH (repeatable)
+    #[arg(long, value_name = "ENTITLEMENT")]
+    allow: Vec<String>,
+    /// How progress is shown
+    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    progress: String,
+    /// Write the results' digests to a file, as JSON, by target
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Only check the build files
+    #[arg(long)]
+    check: bool,
+    /// Attach provenance attestations: --set '*.attest=type=provenance'
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// Attach lists of packages: --set '*.attest=type=sbom'
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+    /// The builder: kiln or default
+    #[arg(long, hide = true, value_name = "NAME")]
+    builder: Option<String>,
+}
+
+/// Runs `kiln bake`.
+pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
+    let bake = project(&args.files)?
+        .bake(&args.targets, &overrides(args)?, &variable)
+        .map_err(wrong)?;
+    if args.print {
+        let text = serde_json::to_string_pretty(&bake).map_err(|error| wrong_text(&error))?;
+        print(&format!("{text}\n"));
+        return Ok(());
+    }
+    let run = Run::new(args, &bake)?;
+    let built = run.all();
+    run.forget_links();
+    built
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn wrong(error: BakeError) -> Error {
+    Error::Usage(error.0)
+}
+
+fn wrong_text(error: &dyn std::fmt::Display) -> Error {
+    Error::Usage(error.to_string())
+}
+
+fn cannot(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let what = format!("cannot {what} {}", path.display());
+    move |source| Error::File { what, source }
+}
+
+fn overrides(args: &BakeArgs) -> Result<Vec<Override>, Error> {
+    let sets = args.sets.iter().map(|set| set.parse());
+    let mut all: Vec<Override> = sets.collect::<Result<_, _>>().map_err(wrong)?;
+    for (given, key, value) in [
+        (args.no_cache, "no-cache", "true"),
+        (args.pull, "pull", "true"),
+        (args.load, "output", "type=docker"),
+        (args.push, "push", "true"),
+    ] {
+        if given {
+            all.push(Override::of_all(key, value));
+        }
+    }
+    for (kind, given) in [("provenance", &args.provenance), ("sbom", &args.sbom)] {
+        if let Some(value) = given {
+            let value = match value.as_str() {
+                "true" | "1" => "disabled=false",
+                "false" | "0" => "disabled=true",
+                other => other,
+            };
+            all.push(Override::of_all("attest", &format!("type={kind},{value}")));
+        }
+    }
+    Ok(all)
+}
+
+fn project(named: &[PathBuf]) -> Result<Project, Error> {
+    let here = FILES.iter().map(PathBuf::from);
+    let files: Vec<PathBuf> = match named {
+        [] => here.filter(|file| file.exists()).collect(),
+        named => named.to_vec(),
+    };
+    if files.is_empty() {
+        let all = FILES.join(", ");
+        let text = format!("there is no bake file here: name one with -f, or write one of {all}");
+        return Err(Error::Usage(text));
+    }
+    let read = |file: &PathBuf| {
+        let text = match file.as_os_str() == "-" {
+            true => std::io::read_to_string(std::io::stdin()),
+            false => std::fs::read_to_string(file),
+        };
+        let name = file.display().to_string();
+        text.map(|text| Source { name, text })
+            .map_err(cannot("read", file))
+    };
+    let sources: Vec<Source> = files.iter().map(read).collect::<Result<_, Error>>()?;
+    let dotenv = Path::new(".env");
+    let dotenv = match dotenv.is_file() {
+        true => Some(std::fs::read_to_string(dotenv).map_err(cannot("read", dotenv))?),
+        false => None,
+    };
+    kiln_bake::read(&sources, dotenv.as_deref(), &variable).map_err(wrong)
+}
+
+/// A bake that is under way.
+struct Run<'a> {
+    args: &'a BakeArgs,
+    bake: &'a Bake,
+    /// What the builds read and write besides their results.
+    folder: TempDir,
+    /// The repository of the names of targets that are others' contexts.
+    repository: String,
+}
+
+impl<'a> Run<'a> {
+    fn new(args: &'a BakeArgs, bake: &'a Bake) -> Result<Self, Error> {
+        let here = std::env::current_dir().map_err(cannot("find", Path::new(".")))?;
+        let place = Digest::of(here.as_os_str().as_encoded_bytes()).short();
+        let folder = tempfile::tempdir().map_err(cannot("make", &std::env::temp_dir()))?;
+        Ok(Self {
+            args,
+            bake,
+            folder,
+            repository: format!("bake.invalid/{place}"),
+        })
+    }
+
+    fn all(&self) -> Result<(), Failed> {
+        let mut results = BTreeMap::new();
+        for name in self.in_order() {
+            let target = &self.bake.targets[&name];
+            if self.is_linked(&name) {
+                say(&format!("==> {name}, for others"));
+                self.build(&name, &self.link_words(&name, target)?)?;
+            }
+            if !self.bake.wanted.contains(&name) {
+                continue;
+            }
+            say(&format!("==> {name}"));
+            let file = self.folder.path().join(format!("{name}.json"));
+            self.build(&name, &self.words(&name, target, &file)?)?;
+            let result = std::fs::read_to_string(&file).unwrap_or_default();
+            let result: serde_json::Value = serde_json::from_str(&result).unwrap_or_default();
+            results.insert(name, result);
+        }
+        if let Some(path) = &self.args.metadata_file {
+            let text =
+                serde_json::to_string_pretty(&results).map_err(|error| wrong_text(&error))?;
+            std::fs::write(path, text).map_err(cannot("write", path))?;
+        }
+        Ok(())
+    }
+
+    /// The targets in the order they were asked for, those before others whose contexts they are.
+    fn in_order(&self) -> Vec<String> {
+        let mut order = Vec::new();
+        for name in &self.bake.wanted {
+            self.add_in_order(name, &mut order);
+        }
+        order
+    }
+
+    fn add_in_order(&self, name: &str, order: &mut Vec<String>) {
+        if let Some(target) = self.bake.targets.get(name) {
+            for link in target.links() {
+                self.add_in_order(&link, order);
+            }
+            if !order.iter().any(|own| own == name) {
+                order.push(name.to_owned());
+            }
+        }
+    }
+
+    /// Whether a target is a context of another.
+    fn is_linked(&self, name: &str) -> bool {
+        let mut links = self.bake.targets.values().flat_map(Target::links);
+        links.any(|link| link == name)
+    }
+
+    fn link(&self, name: &str) -> String {
+        format!("{}/{}:latest", self.repository, name.to_lowercase())
+    }
+
+    /// Removes the names of targets that were others' contexts.
+    fn forget_links(&self) {
+        let linked = self.bake.targets.keys().filter(|name| self.is_linked(name));
+        let names: Vec<String> = linked.map(|name| self.link(name)).collect();
+        if !names.is_empty() {
+            super::image::forget(&names);
+        }
+    }
+
+    /// Builds in a process of its own, as each build changes what its process may do.
+    fn build(&self, name: &str, words: &[String]) -> Result<(), Failed> {
+        let status = child::run(words).map_err(cannot("start", Path::new("kiln build")))?;
+        match status {
+            0 => Ok(()),
+            status => Err(Failed {
+                text: format!("ERROR: the target {name} was not built"),
+                status,
+            }),
+        }
+    }
+
+    /// The command line that builds a target as others' context.
+    fn link_words(&self, name: &str, target: &Target) -> Result<Vec<String>, Error> {
+        let mut words = vec!["build".to_owned(), format!("--tag={}", self.link(name))];
+        words.extend(self.shared_words(name, target)?);
+        Ok(words)
+    }
+
+    /// The command line that builds a target.
+    fn words(&self, name: &str, target: &Target, metadata: &Path) -> Result<Vec<String>, Error> {
+        let mut words = vec!["build".to_owned()];
+        for (attribute, flag) in OUTPUTS {
+            let given = target.list(attribute);
+            words.extend(given.iter().map(|value| format!("--{flag}={value}")));
+        }
+        let call = target.text("call").filter(|call| !call.is_empty());
+        words.extend(call.map(|call| format!("--call={call}")));
+        if self.args.check {
+            words.push("--check".to_owned());
+        }
+        words.push(format!("--metadata-file={}", metadata.display()));
+        words.extend(self.shared_words(name, target)?);
+        Ok(words)
+    }
+
+    /// What a build of a target is told wherever its result goes.
+    fn shared_words(&self, name: &str, target: &Target) -> Result<Vec<String>, Error> {
+        let mut words = Vec::new();
+        for (attribute, flag) in LISTS {
+            let given = target.list(attribute);
+            words.extend(given.iter().map(|value| format!("--{flag}={value}")));
+        }
+        for (attribute, flag) in MAPS {
+            for (key, value) in target.pairs(attribute) {
+                let value = match (*attribute, linked_target(&value)) {
+                    ("contexts", Some(link)) => format!("docker-image://{}", self.link(link)),
+                    _ => value,
+                };
+                words.push(format!("--{flag}={key}={value}"));
+            }
+        }
+        for (attribute, flag) in TEXTS {
+            let given = target.text(attribute).filter(|text| !text.is_empty());
+            words.extend(given.map(|value| format!("--{flag}={value}")));
+        }
+        let own = self
+            .args
+            .allow
+            .iter()
+            .map(|value| format!("--allow={value}"));
+        words.extend(own);
+        for (flag, given) in [
+            ("--no-cache", target.flag("no-cache")),
+            ("--pull", target.flag("pull")),
+        ] {
+            if given {
+                words.push(flag.to_owned());
+            }
+        }
+        let builder = self
+            .args
+            .builder
+            .iter()
+            .map(|name| format!("--builder={name}"));
+        words.extend(builder);
+        words.push(format!("--progress={}", self.args.progress));
+        words.extend(self.file(name, target)?);
+        let context = target.text("context").unwrap_or(".");
+        words.extend(["--".to_owned(), context.to_owned()]);
+        Ok(words)
+    }
+
+    /// The flag for the build file: one in the context, or the text that the target has itself.
+    fn file(&self, name: &str, target: &Target) -> Result<Option<String>, Error> {
+        if let Some(text) = target.text("dockerfile-inline") {
+            let path = self.folder.path().join(format!("{name}.Dockerfile"));
+            std::fs::write(&path, text).map_err(cannot("write", &path))?;
+            return Ok(Some(format!("--file={}", path.display())));
+        }
+        let context = Path::new(target.text("context").unwrap_or("."));
+        let file = target.text("dockerfile").filter(|file| !file.is_empty());
+        let file = file.unwrap_or("Dockerfile");
+        let path = match context.is_dir() {
+            true => context.join(file),
+            false => PathBuf::from(file),
+        };
+        // Without a Dockerfile, a target takes the build file that its directory has.
+        let is_default = file == "Dockerfile" && context.is_dir() && !path.exists();
+        Ok((!is_default).then(|| format!("--file={}", path.display())))
+    }
+}
+
+/// Lists that say where a result goes.
+const OUTPUTS: &[(&str, &str)] = &[
+    ("tags", "tag"),
+    ("output", "output"),
+    ("cache-to", "cache-to"),
+    ("annotations", "annotation"),
+    ("attest", "attest"),
+];
+const LISTS: &[(&str, &str)] = &[
+    ("platforms", "platform"),
+    ("cache-from", "cache-from"),
+    ("secret", "secret"),
+    ("ssh", "ssh"),
+    ("no-cache-filter", "no-cache-filter"),
+    ("entitlements", "allow"),
+    ("ulimits", "ulimit"),
+];
+const MAPS: &[(&str, &str)] = &[
+    ("args", "build-arg"),
+    ("labels", "label"),
+    ("extra-hosts", "add-host"),
+    ("contexts", "build-context"),
+];
+const TEXTS: &[(&str, &str)] = &[
+    ("target", "target"),
+    ("network", "network"),
+    ("shm-size", "shm-size"),
+];

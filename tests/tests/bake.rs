@@ -1,0 +1,253 @@
+//! `kiln bake`: what it makes of bake files is what `docker buildx bake --print` makes of them; targets
+//! are built, also as contexts of others.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use kiln_tests::{BUSYBOX, Registry, Run, Space, run};
+use serde_json::Value;
+
+/// A case: files, arguments and variables, and what Debian trixie's buildx (0.13.1) printed; null where
+/// it refused.
+#[derive(serde::Deserialize)]
+struct Case {
+    name: String,
+    files: BTreeMap<String, String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    printed: Value,
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("../fixtures/bake.json")).unwrap()
+}
+
+impl Case {
+    fn space(&self) -> Space {
+        let space = Space::new();
+        for (name, text) in &self.files {
+            std::fs::write(space.path(name), text).unwrap();
+        }
+        space
+    }
+
+    fn run(&self, mut command: Command) -> Run {
+        command.args(&self.args).envs(&self.env);
+        Run::of(&command.output().unwrap())
+    }
+}
+
+/// Attributes that came after buildx 0.13.
+const NEWER: [&str; 5] = [
+    "network",
+    "call",
+    "description",
+    "entitlements",
+    "extra-hosts",
+];
+
+/// What was printed, without the order of what has none, and without newer attributes.
+fn comparable(mut printed: Value) -> Value {
+    for group in objects(&mut printed["group"]) {
+        // A list without anything in it is null there.
+        if group["targets"].is_null() {
+            group["targets"] = Value::Array(Vec::new());
+        }
+        if let Some(targets) = group["targets"].as_array_mut() {
+            targets.sort_by_key(ToString::to_string);
+        }
+    }
+    for target in objects(&mut printed["target"]) {
+        let fields = target.as_object_mut().unwrap();
+        fields.retain(|name, _| !NEWER.contains(&name.as_str()));
+    }
+    printed
+}
+
+fn objects(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let fields = value.as_object_mut();
+    fields.into_iter().flat_map(|fields| fields.values_mut())
+}
+
+#[test]
+fn targets_are_those_of_buildx() {
+    for case in cases() {
+        let space = case.space();
+        let run = case.run(space.command(&["bake", "--print"]));
+        let name = &case.name;
+        if case.printed.is_null() {
+            assert_ne!(run.status, Some(0), "{name}: {}", run.stdout);
+            assert!(run.stderr.contains("ERROR"), "{name}: {}", run.stderr);
+            continue;
+        }
+        let printed = serde_json::from_str(&run.ok().stdout).unwrap();
+        assert_eq!(comparable(printed), comparable(case.printed), "{name}");
+    }
+}
+
+/// buildx itself, where `scripts/setup-tests` could fetch it.
+fn buildx() -> Option<PathBuf> {
+    let cache = std::env::var_os("KILN_TEST_CACHE").map(PathBuf::from);
+    let home = std::env::home_dir().map(|home| home.join(".cache/kiln-tests"));
+    let path = cache.or(home)?.join("docker-buildx");
+    path.exists().then_some(path)
+}
+
+#[test]
+fn what_the_cases_say_of_buildx_is_so() {
+    let Some(buildx) = buildx() else {
+        eprintln!("skipped: scripts/setup-tests could not fetch docker-buildx");
+        return;
+    };
+    for case in cases().into_iter().step_by(4) {
+        let space = case.space();
+        let mut command = Command::new(&buildx);
+        command
+            .args(["bake", "--print"])
+            .current_dir(space.path(""))
+            .env("HOME", space.path("home"));
+        let run = case.run(command);
+        let printed = match run.status {
+            Some(0) => serde_json::from_str(&run.stdout).unwrap(),
+            _ => Value::Null,
+        };
+        assert_eq!(
+            comparable(printed),
+            comparable(case.printed),
+            "{}",
+            case.name
+        );
+    }
+}
+
+fn digest(name: &str) -> String {
+    let name = format!("docker://{name}");
+    let args = [
+        "inspect",
+        "--tls-verify=false",
+        "--format",
+        "{{.Digest}}",
+        &name,
+    ];
+    run("skopeo", &args).stdout.trim().to_owned()
+}
+
+#[test]
+fn targets_are_built_and_pushed_those_before_that_others_need() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let (app, tool) = (registry.name("app"), registry.name("tool"));
+    let file = format!(
+        r#"
+group "default" {{ targets = ["app", "odd"] }}
+target "app" {{
+  name = "app-${{v}}"
+  matrix = {{ v = ["1", "2"] }}
+  context = "context"
+  contexts = {{ tool = "target:tool" }}
+  args = {{ V = v }}
+  tags = ["{app}:${{v}}"]
+}}
+target "tool" {{
+  dockerfile-inline = <<EOT
+FROM {BUSYBOX}
+RUN echo made by tool > /made
+EOT
+  tags = ["{tool}:1"]
+  output = ["type=registry"]
+}}
+target "odd" {{
+  context = "context"
+  dockerfile = "Odd"
+  no-cache = true
+  output = ["type=local,dest=odd"]
+}}
+"#
+    );
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nARG V\nCOPY --from=tool /made /made\nRUN echo $V >> /made\n"),
+    );
+    space.write(
+        "Odd",
+        format!("FROM {BUSYBOX} AS x\nRUN echo odd > /odd\nFROM scratch\nCOPY --from=x /odd /\n"),
+    );
+    let baked = space.kiln(&[
+        "bake",
+        "--set",
+        "app-*.push=true",
+        "--progress",
+        "plain",
+        "--metadata-file",
+        "m.json",
+    ]);
+    let baked = baked.ok();
+    let metadata: Value =
+        serde_json::from_slice(&std::fs::read(space.path("m.json")).unwrap()).unwrap();
+    for tag in ["1", "2"] {
+        let built = &metadata[format!("app-{tag}")]["containerimage.digest"];
+        assert_eq!(*built, digest(&format!("{app}:{tag}")), "{}", baked.stderr);
+    }
+    assert_ne!(digest(&format!("{app}:1")), digest(&format!("{app}:2")));
+    let odd = std::fs::read_to_string(space.path("odd/odd")).unwrap();
+    assert_eq!(odd, "odd\n");
+    // What is only a context goes nowhere, and its name doesn't stay.
+    assert_eq!(metadata.get("tool"), None);
+    let listed = space.kiln(&["image", "ls"]).ok().stdout;
+    assert!(!listed.contains(".invalid"), "{listed}");
+    // Asked for by name, it is an image like any.
+    let _baked = space.kiln(&["bake", "tool"]).ok();
+    assert!(digest(&format!("{tool}:1")).starts_with("sha256:"));
+    // Base images may be asked for again, made ones can't.
+    let _baked = space.kiln(&["bake", "--pull", "app-1"]).ok();
+}
+
+#[test]
+fn compose_files_are_built() {
+    let space = Space::new();
+    let compose = "
+services:
+  web:
+    build:
+      context: context
+      args: {WHAT: \"${WHAT:-nothing}\"}
+      x-bake: {output: \"type=local,dest=out\"}
+  db: {image: postgres}
+";
+    std::fs::write(space.path("compose.yaml"), compose).unwrap();
+    std::fs::write(space.path(".env"), "WHAT=from-env-file\n").unwrap();
+    let lines = "ARG WHAT\nRUN echo $WHAT > /what\n";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{lines}"));
+    let _baked = space.kiln(&["bake"]).ok();
+    let what = std::fs::read_to_string(space.path("out/what")).unwrap();
+    assert_eq!(what, "from-env-file\n");
+    let _as_docker = space.kiln(&["compose", "build", "web"]).ok();
+}
+
+#[test]
+fn a_target_that_fails_ends_the_bake() {
+    let space = Space::new();
+    let file = "group \"default\" { targets = [\"a\", \"b\"] }
+target \"a\" {\n context = \"context\"\n args = { CODE = 7 }\n}
+target \"b\" { context = \"context\" }\n";
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nARG CODE=0\nRUN exit $CODE\n"),
+    );
+    let baked = space.kiln(&["bake", "--progress", "plain"]);
+    baked.fails_with(&["exit code: 7", "the target a was not built"]);
+    assert!(!baked.stderr.contains("==> b"), "{}", baked.stderr);
+    let nothing = Space::new().kiln(&["bake"]);
+    assert_eq!(nothing.status, Some(2));
+    assert!(
+        nothing.stderr.contains("docker-bake.hcl"),
+        "{}",
+        nothing.stderr
+    );
+}
