@@ -289,7 +289,6 @@ fn flags_of_other_builders() {
     assert_eq!(config["created"], "1970-01-02T00:00:00Z");
     for (flag, says) in [
         ("--destination=a", "use -t NAME --push"),
-        ("--memory=1g", "systemd-run"),
         ("--provenance=mode=all", "use min or max"),
         ("--builder=other", "kiln is the builder"),
         ("--format=ozi", "use oci or docker"),

@@ -3,6 +3,10 @@
     clippy::disallowed_methods,
     reason = "opens files that the user names; trees are opened by kiln-tree"
 )]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments of flags are their help, where brackets hold what may be left out"
+)]
 
 mod command;
 mod convert;

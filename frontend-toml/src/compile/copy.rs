@@ -76,7 +76,7 @@ fn written(work: &Work<'_, '_>, copy: &Copy, text: &Text) -> Result<FileAction, 
     }
     let dest = work.view.fill(&copy.to)?;
     if dest.ends_with('/') {
-        let message = "this names a folder: end it with the file's name";
+        let message = "this names a directory: end it with the file's name";
         return Err(Wrong::at(&copy.to.span, message));
     }
     let mode = chmod(work, copy)?;

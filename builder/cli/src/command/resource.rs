@@ -86,7 +86,7 @@ impl ResourceArgs {
 
 fn set(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
     let size = || {
-        let size = kiln_graph::parse_size(value);
+        let size = kiln_graph::parse_memory(value);
         size.map_err(|_| format!("{name} {value}: write a size, such as 512m or 2g"))
     };
     match name {
