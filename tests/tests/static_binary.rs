@@ -39,7 +39,8 @@ fn root() -> Option<Space> {
 }
 
 fn run(space: &Space, args: &[&str]) -> Run {
-    let output = Command::new("chroot")
+    // Without PATH only /bin and /usr/bin are searched.
+    let output = Command::new("/usr/sbin/chroot")
         .arg(space.path("root"))
         .arg("/kiln")
         .args(args)
