@@ -4,6 +4,8 @@
 mod registry;
 
 use kiln_cache::manifest_file;
+use kiln_delta::artifact::DeltaManifest;
+use kiln_delta::{Limits, OldFile, OldFiles, apply};
 use kiln_frontend_dockerfile as dockerfile;
 use kiln_frontend_toml as toml;
 use kiln_graph::pattern::{Matcher, matches, matches_deep};
@@ -25,6 +27,7 @@ pub type Harness = fn(&[u8]);
 /// All harnesses, by name.
 pub const HARNESSES: &[(&str, Harness)] = &[
     ("cache_entry", cache_entry),
+    ("delta", delta),
     ("dockerfile", dockerfile),
     ("expansion", expansion),
     ("globs", globs),
@@ -181,5 +184,30 @@ pub fn cache_entry(data: &[u8]) {
 
 /// rpm's database of installed packages, from an image.
 pub fn rpm_database(data: &[u8]) {
-    _ = kiln_export::fuzz::rpm_database(data);
+    _ = kiln_attest::rpm::owners(data);
+}
+
+/// A difference between layers, and the artifact that carries it. What isn't a whole difference is
+/// taken for its operations.
+pub fn delta(data: &[u8]) {
+    _ = DeltaManifest::read(data);
+    let limits = Limits { tar: 1 << 20 };
+    _ = apply(data, &OneFile, &mut std::io::sink(), limits);
+    let mut whole = b"tardf2\n\0".to_vec();
+    whole.extend(zstd::bulk::compress(data, 1).unwrap_or_default());
+    _ = apply(&whole[..], &OneFile, &mut std::io::sink(), limits);
+}
+
+/// An old image with one file.
+struct OneFile;
+
+impl OldFiles for OneFile {
+    fn open(&self, path: &str) -> std::io::Result<Option<OldFile>> {
+        let content = b"0123456789".as_slice();
+        let open = || OldFile {
+            size: content.len() as u64,
+            content: Box::new(std::io::Cursor::new(content)),
+        };
+        Ok((path == "a").then(open))
+    }
 }

@@ -167,6 +167,6 @@ macro_rules! harnesses {
 }
 
 harnesses! {
-    cache_entry dockerfile expansion globs ignore_file kiln_toml layer_tar manifest
+    cache_entry delta dockerfile expansion globs ignore_file kiln_toml layer_tar manifest
     registry_answer rpm_database
 }
