@@ -217,6 +217,7 @@ mod tests {
             size: 0,
             tagged: 0,
             blobs: vec![kept.digest],
+            index: None,
         };
         store.tag_image(&image).unwrap();
         // The kernel's clock for files advances in steps of milliseconds.

@@ -27,6 +27,9 @@ pub struct ImageRecord {
     pub tagged: u64,
     /// Every blob it needs.
     pub blobs: Vec<BlobDigest>,
+    /// The index that its registry gave for the name, of which it is the part for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<BlobDigest>,
 }
 
 impl Store {
@@ -102,6 +105,7 @@ mod tests {
             size: 1,
             tagged: 2,
             blobs: vec![digest],
+            index: None,
         };
         for name in ["localhost/b:1", "docker.io/library/a:latest"] {
             store.tag_image(&image(name)).unwrap();

@@ -13,15 +13,15 @@ use kiln_execute::{
     surroundings,
 };
 use kiln_export::{
-    Difference, Exports, ImageReport, IndexMerger, MergedIndex, OutputEntry, Rebase, diff_images,
-    extract, find_image, image_packages, inspect_image, rebase,
+    DeltaMaker, Difference, Exports, ImageReport, IndexMerger, MergedIndex, OutputEntry, Rebase,
+    diff_images, extract, find_image, image_packages, inspect_image, rebase,
 };
 use kiln_graph::{ImagePath, Op, Platform, StepId};
 use kiln_image::{Client, Reference, Resolved};
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 use kiln_share::{CacheSigner, CacheSource, Remote};
 use kiln_solve::{
-    Edits, Event, EventSink, Executor, Forecast, Job, LayerRef, Snapshot, Solution, SourceResolver,
+    Edits, Event, EventSink, Executor, Forecast, Job, Snapshot, Solution, SourceResolver,
     StepResult, check_entitlements,
 };
 
@@ -55,6 +55,7 @@ impl Engine {
             client,
             gives_away: privileges.identity.gives_away(),
             distant: Arc::default(),
+            deltas: Arc::default(),
         };
         Self {
             trees,
@@ -109,8 +110,7 @@ impl Engine {
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
         let started = now();
-        let roots = request.build.targets.iter().map(|target| target.root);
-        let targets: Vec<StepId> = roots.collect();
+        let targets = request.build.roots();
         let mut request = request;
         let ran = match self.run(&request, &targets) {
             // A remote that turns out to be damaged costs time, never the build.
@@ -171,8 +171,7 @@ impl Engine {
     /// When a context can't be read, or a source not be had.
     pub fn forecast(&self, request: &Request, edits: &Edits) -> Result<Vec<Forecast>, EngineError> {
         let _session = self.store().session()?;
-        let roots = request.build.targets.iter().map(|target| target.root);
-        let targets: Vec<StepId> = roots.collect();
+        let targets = request.build.roots();
         let machine = self.machine(request);
         machine.with_solver(&Exports::default(), |solver| {
             solver.forecast(&targets, edits)
@@ -329,13 +328,9 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         let resolved = self.client().resolve(name, platform)?;
-        let image: Arc<str> = name.into();
-        let layer = |layer| LayerRef::Image {
-            layer,
-            image: image.clone(),
-        };
-        let layers = resolved.layers.into_iter().map(layer).collect();
-        self.trees.trees(&Snapshot::new(layers), events).map(drop)
+        self.trees.deltas.explain();
+        let layers = Snapshot::of_image(&resolved.layers, name);
+        self.trees.trees(&layers, events).map(drop)
     }
 
     /// A tagged image, when the store has all that is needed to build on it.
@@ -362,6 +357,12 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         kiln_export::load(&self.trees, image, platform, name, events)
+    }
+
+    /// Makes and reads differences between images.
+    #[must_use]
+    pub fn deltas(&self) -> DeltaMaker<'_> {
+        DeltaMaker(&self.trees)
     }
 
     /// An image of the store, else of wherever its name says.

@@ -11,14 +11,16 @@ mod request;
 mod solved;
 
 pub use engine::Engine;
+pub use kiln_delta::artifact::ARTIFACT_TYPE as DELTA_ARTIFACT;
 pub use kiln_execute::{
     ChangedFiles, DefaultNetwork, EngineError, FilesError, Moment, NoSecrets, Pin, Pins,
     SecretProvider, SecretValue, StepFailure, VolumeTransfer, keyed_volume,
 };
 pub use kiln_export::{
-    Annotations, CacheMode, CacheTarget, Difference, Exported, Image, ImageOptions, ImageReport,
-    InlineCache, LayerPlan, LayerReport, MergedIndex, OutputEntry, PathRule, Rebase,
-    Unreproducible, left_out_warning, with_prefix, write_folder, write_root_tar,
+    Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,
+    Image, ImageOptions, ImageReport, InlineCache, LayerPlan, LayerReport, Level, MergedIndex,
+    OutputEntry, PathRule, Rebase, Side, Unreproducible, left_out_warning, with_prefix,
+    write_folder, write_root_tar,
 };
 pub use kiln_share::{CacheSource, InlineRemote, RegistryRemote, Volumes};
 pub use kiln_solve::{

@@ -7,11 +7,11 @@ use kiln_attest::Inventory;
 use kiln_attest::artifact::Artifact;
 use kiln_attest::provenance::{Dependency, Given};
 use kiln_attest::sbom::Subject;
-use kiln_cache::Session;
+use kiln_cache::{Session, Store};
 use kiln_execute::{DefaultNetwork, EngineError, Snapshotter, keyed_volume};
 use kiln_export::{
-    Built, Exported, Exports, Image, ImageOptions, OutputEntry, Shipper, Unreproducible, assemble,
-    compare, extract, files_of, packages,
+    Built, DeltaMaker, Exported, Exports, Image, ImageOptions, OutputEntry, Shipper,
+    Unreproducible, assemble, compare, extract, files_of, packages,
 };
 use kiln_graph::{BlobDigest, Build, CacheMount, ImagePath, StepId, Target, Timestamp};
 use kiln_image::{ArchiveImage, Client, Descriptor, Reference};
@@ -51,6 +51,12 @@ impl Solved {
     #[must_use]
     pub fn build(&self) -> &Build {
         &self.build
+    }
+
+    /// The store that the build was solved in.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.trees.store
     }
 
     /// The way to fetch and send images that the build was solved with.
@@ -182,6 +188,12 @@ impl Solved {
         Shipper(&self.trees).push(images, to, events)
     }
 
+    /// Makes differences between images.
+    #[must_use]
+    pub fn deltas(&self) -> DeltaMaker<'_> {
+        DeltaMaker(&self.trees)
+    }
+
     /// The steps whose own changes differ from those in another solution of the same build.
     ///
     /// # Errors
@@ -292,10 +304,8 @@ impl Solved {
     }
 
     fn snapshot(&self, step: StepId) -> Result<Snapshot, EngineError> {
-        match self.solution.results.get(&step) {
-            Some(result) => self.trees.snapshot(result),
-            None => Ok(Snapshot::scratch()),
-        }
+        let result = self.solution.results.get(&step);
+        self.trees.snapshot_or_scratch(result)
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod clock;
 mod contents;
+pub mod delta;
 mod distant;
 mod error;
 mod files;
@@ -27,6 +28,8 @@ mod shell;
 mod snapshotter;
 mod source;
 mod state;
+#[cfg(test)]
+mod test_entry;
 mod unchanged;
 mod view;
 mod volume;

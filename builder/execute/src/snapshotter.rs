@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use kiln_cache::{Blob, Store, Tree};
+use kiln_cache::{Blob, Staging, Store, Tree};
 use kiln_graph::{Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
 use kiln_image::Client;
-use kiln_image::layer::{UnpackOptions, unpack};
+use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
 use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 use kiln_tree::{TreeRoot, host};
 
+use crate::delta::Deltas;
 use crate::distant::{Distant, DistantTrees, Fetch};
 use crate::import::import;
 use crate::meter::meter;
@@ -26,6 +27,8 @@ pub struct Snapshotter {
     pub gives_away: bool,
     /// Where trees can be had that the store lacks.
     pub distant: Arc<DistantTrees>,
+    /// The differences that layers of images may be rebuilt from.
+    pub deltas: Arc<Deltas>,
 }
 
 impl Snapshotter {
@@ -50,7 +53,11 @@ impl Snapshotter {
         parallel::map(snapshot.layers(), |layer| self.tree(layer, events))
     }
 
-    fn tree(&self, layer: &LayerRef, events: &dyn EventSink) -> Result<Tree, EngineError> {
+    pub(crate) fn tree(
+        &self,
+        layer: &LayerRef,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
         match layer {
             LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
             LayerRef::Tree(id) => match (self.store.tree(id)?, self.distant.get(id)) {
@@ -73,7 +80,9 @@ impl Snapshotter {
                 LayerRef::Tree(id) => {
                     self.distant.get(id).is_none() || self.store.tree(id)?.is_some()
                 }
-                LayerRef::Image { layer, .. } => self.known_tree(layer)?.is_some(),
+                LayerRef::Image { layer, .. } => {
+                    self.store.unpacked_layer(&layer.diff_id)?.is_some()
+                }
             };
             if !known {
                 return Ok(false);
@@ -82,42 +91,48 @@ impl Snapshotter {
         Ok(true)
     }
 
-    fn known_tree(&self, layer: &ImageLayer) -> Result<Option<Tree>, EngineError> {
-        match self.store.layer_tree(&layer.diff_id)? {
-            Some(id) => Ok(self.store.tree(&id)?),
-            None => Ok(None),
-        }
-    }
-
     fn image_tree(
         &self,
         layer: &ImageLayer,
         image: &str,
         events: &dyn EventSink,
     ) -> Result<Tree, EngineError> {
-        if let Some(tree) = self.known_tree(layer)? {
+        if let Some(tree) = self.store.unpacked_layer(&layer.diff_id)? {
             return Ok(tree);
         }
         let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
         let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
-        if let Some(tree) = self.known_tree(layer)? {
+        if let Some(tree) = self.store.unpacked_layer(&layer.diff_id)? {
             return Ok(tree);
         }
-        let blob = self.blob(layer, image, events)?;
+        match self.rebuilt_tar(layer, events)? {
+            Some(tar) => {
+                let unpacked = self.unpacked(&tar, layer, image, events);
+                _ = host::remove_file(&tar.path);
+                unpacked
+            }
+            None => {
+                let blob = self.blob(layer, image, events)?;
+                self.unpacked(&blob, layer, image, events)
+            }
+        }
+    }
+
+    /// Unpacks a layer from its blob, or from its tar.
+    pub(crate) fn unpacked(
+        &self,
+        from: &Blob,
+        layer: &ImageLayer,
+        image: &str,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
         let staging = self.store.staging()?;
-        let options = UnpackOptions {
-            xattrs: self.store.xattrs(),
-            give_away: self.gives_away,
-            whiteouts: true,
-        };
         let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
-        let meter = meter(&self.store, events, name, Some(blob.size));
-        let unpacked = host::open(&blob.path)
-            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
-            .map_err(|source| EngineError::Output {
-                what: format!("the files of layer {} of {image}", layer.blob),
-                source,
-            })?;
+        let unpacked = self.unpack(from, &staging, name, events);
+        let unpacked = unpacked.map_err(|source| EngineError::Output {
+            what: format!("the files of layer {} of {image}", layer.blob),
+            source,
+        })?;
         if unpacked.diff_id != layer.diff_id {
             let (expected, actual) = (layer.diff_id, unpacked.diff_id);
             return Err(kiln_cache::StoreError::WrongDigest { expected, actual }.into());
@@ -125,6 +140,41 @@ impl Snapshotter {
         let tree = self.store.commit(staging, unpacked.manifest)?;
         self.store.bind_layer(&layer.diff_id, tree.id())?;
         Ok(tree)
+    }
+
+    /// The tar of a layer whose blob isn't here and can only be rebuilt uncompressed.
+    fn rebuilt_tar(
+        &self,
+        layer: &ImageLayer,
+        events: &dyn EventSink,
+    ) -> Result<Option<Blob>, EngineError> {
+        if self.store.blob(&layer.blob)?.is_some() || self.gives_blob(layer, events) {
+            return Ok(None);
+        }
+        let rebuilt = self.tar_from_delta(layer, events);
+        Ok(rebuilt.map(|(path, size)| Blob {
+            digest: layer.diff_id,
+            size,
+            path,
+        }))
+    }
+
+    /// Unpacks a layer's blob as a tree to be committed; `name` is what displays call it.
+    pub(crate) fn unpack(
+        &self,
+        blob: &Blob,
+        staging: &Staging,
+        name: String,
+        events: &dyn EventSink,
+    ) -> std::io::Result<Unpacked> {
+        let options = UnpackOptions {
+            xattrs: self.store.xattrs(),
+            give_away: self.gives_away,
+            whiteouts: true,
+        };
+        let meter = meter(&self.store, events, name, Some(blob.size));
+        let file = host::open(&blob.path)?;
+        unpack(meter.reader(file), staging.root(), &options)
     }
 
     /// A layer's blob, fetched when it isn't there.
@@ -138,6 +188,9 @@ impl Snapshotter {
         events: &dyn EventSink,
     ) -> Result<Blob, EngineError> {
         if let Some(blob) = self.store.blob(&layer.blob)? {
+            return Ok(blob);
+        }
+        if let Some(blob) = self.blob_from_delta(layer, events) {
             return Ok(blob);
         }
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
@@ -163,6 +216,17 @@ impl Snapshotter {
         }
     }
 
+    /// The same; of a step that gave nothing, the empty root filesystem.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn snapshot_or_scratch(
+        &self,
+        result: Option<&StepResult>,
+    ) -> Result<Snapshot, EngineError> {
+        result.map_or_else(|| Ok(Snapshot::scratch()), |result| self.snapshot(result))
+    }
+
     /// The blob with the files of a tree of a shared cache.
     ///
     /// # Errors
@@ -178,8 +242,7 @@ impl Snapshotter {
     /// Fetches what belongs to a tree of a shared cache.
     fn fetch<'a>(&'a self, distant: &'a Distant, events: &'a dyn EventSink) -> Fetch<'a> {
         Fetch {
-            store: &self.store,
-            gives_away: self.gives_away,
+            trees: self,
             distant,
             events,
         }
@@ -220,11 +283,7 @@ impl Snapshotter {
                     root: TreeRoot::at(""),
                 });
             }
-            let tree = self.tree(layer, events)?;
-            Ok(Layer {
-                manifest: tree.manifest()?,
-                root: tree.root(),
-            })
+            layer_of(&self.tree(layer, events)?)
         };
         let layers = parallel::map(snapshot.layers(), layer)?;
         Ok(Arc::new(View::new(layers)))
@@ -248,13 +307,14 @@ impl Snapshotter {
 /// # Errors
 /// When a manifest can't be read.
 pub fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
-    let layer = |tree: &Tree| -> Result<Layer, EngineError> {
-        Ok(Layer {
-            manifest: tree.manifest()?,
-            root: tree.root(),
-        })
-    };
-    Ok(View::new(
-        trees.iter().map(layer).collect::<Result<_, _>>()?,
-    ))
+    let layers = trees.iter().map(layer_of);
+    Ok(View::new(layers.collect::<Result<_, _>>()?))
+}
+
+/// A tree of the store, as one of a stack.
+pub(crate) fn layer_of(tree: &Tree) -> Result<Layer, EngineError> {
+    Ok(Layer {
+        manifest: tree.manifest()?,
+        root: tree.root(),
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::{Store, StoreError, Tree};
-use kiln_graph::{Digest, Graph, Op, StepId, TreeId};
+use kiln_graph::{Digest, Graph, StepId, TreeId};
 use kiln_solve::{Snapshot, StepResult};
 
 use crate::EngineError;
@@ -38,11 +38,8 @@ pub fn failed_tree(
     graph: &Graph,
     step: StepId,
 ) -> Result<Option<TreeId>, EngineError> {
-    let id = store.memo::<TreeId>("failed", &graph.definition(step).0)?;
-    Ok(match id {
-        Some(id) => store.tree(&id)?.map(|tree| tree.id()),
-        None => None,
-    })
+    let tree = store.memo_tree("failed", &graph.definition(step).0)?;
+    Ok(tree.map(|tree| tree.id()))
 }
 
 /// The files of a step at a moment, with the results of the steps that they are made of.
@@ -59,13 +56,9 @@ pub fn state_at(
     if let (Moment::After, Some(result)) = (moment, results.get(&step)) {
         return trees.snapshot(result);
     }
-    let base = match &graph.step(step).op {
-        Op::Exec(exec) => Some(exec.root),
-        Op::Files(files) => files.base,
-        _ => None,
-    };
+    let base = graph.step(step).op.base();
     let base = base.and_then(|input| results.get(&graph.input(step, input)));
-    let root = base.map_or_else(|| Ok(Snapshot::scratch()), |base| trees.snapshot(base))?;
+    let root = trees.snapshot_or_scratch(base)?;
     if moment != Moment::Failed {
         return Ok(root);
     }

@@ -75,12 +75,8 @@ impl View {
         // A tree has all folders above what it has: where one is missing, so are those below it.
         let above = path.ancestors().skip(1);
         let above = above.map_while(|above| manifest.get(&above));
-        let hides = |entry: &Entry| match entry.node {
-            Node::Directory { opaque } => opaque,
-            _ => true,
-        };
         let root = manifest.get(&ImagePath::root());
-        root.into_iter().chain(above).any(hides)
+        root.into_iter().chain(above).any(Entry::hides_below)
     }
 
     /// Where the content of a file lies.
@@ -213,16 +209,7 @@ impl View {
                     Some((Node::Directory { .. }, hides)) => hides,
                     Some(_) => true,
                 };
-                if entry.node != (Node::Directory { opaque: false }) {
-                    let below: Vec<&ImagePath> = merged
-                        .range::<&ImagePath, _>(&entry.path..)
-                        .map(|(path, _)| *path)
-                        .take_while(|path| path.starts_with(&entry.path))
-                        .collect();
-                    for path in below {
-                        merged.remove(path);
-                    }
-                }
+                hide(&mut merged, entry);
                 let opaque = entry.node == (Node::Directory { opaque: true });
                 merged.insert(&entry.path, (Found { entry, layer }, hides || opaque));
             }
@@ -267,7 +254,7 @@ impl View {
 }
 
 /// Takes away what an upper layer's entry hides.
-fn hide<'a>(merged: &mut BTreeMap<&'a ImagePath, Found<'a>>, entry: &'a Entry) {
+fn hide<'a, T>(merged: &mut BTreeMap<&'a ImagePath, T>, entry: &'a Entry) {
     if entry.node == (Node::Directory { opaque: false }) {
         return;
     }

@@ -7,10 +7,11 @@ use kiln_cache::Tree;
 use kiln_execute::{EngineError, Snapshotter, view_of};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Platform};
 use kiln_image::Resolved;
-use kiln_solve::{EventSink, LayerRef, Snapshot};
+use kiln_solve::{EventSink, Snapshot};
 use serde::Serialize;
 
 use crate::load::stored_image;
+use crate::output::OutputEntry;
 
 /// How many of a layer's paths are named.
 const BIGGEST: usize = 10;
@@ -90,13 +91,7 @@ pub(crate) fn image_trees(
     image: &Resolved,
     events: &dyn EventSink,
 ) -> Result<Vec<Tree>, EngineError> {
-    let name: Arc<str> = name.into();
-    let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
-        layer: layer.clone(),
-        image: name.clone(),
-    };
-    let layers = image.layers.iter().map(layer).collect();
-    trees.trees(&Snapshot::new(layers), events)
+    trees.trees(&Snapshot::of_image(&image.layers, name), events)
 }
 
 /// What each layer of an image holds.
@@ -147,12 +142,15 @@ pub fn diff_images(
     let files = |name: &str| -> Result<BTreeMap<ImagePath, Entry>, EngineError> {
         let image = find_image(trees, name, platform)?;
         let view = view_of(&image_trees(trees, name, &image, events)?)?;
-        let files = view.flatten().into_iter();
-        Ok(files
-            .map(|(entry, _)| (entry.path.clone(), entry))
-            .collect())
+        Ok(by_path(view.flatten()))
     };
     Ok(differences(&files(before)?, &files(after)?))
+}
+
+/// The entries of a tree by their paths.
+pub(crate) fn by_path(files: Vec<OutputEntry>) -> BTreeMap<ImagePath, Entry> {
+    let entries = files.into_iter().map(|(entry, _)| entry);
+    entries.map(|entry| (entry.path.clone(), entry)).collect()
 }
 
 /// The paths in which two trees differ.
@@ -169,29 +167,22 @@ pub(crate) fn differences(
         Some(Difference {
             path: path.to_string(),
             what,
-            before: old.map_or(0, size),
-            after: new.map_or(0, size),
+            before: old.map_or(0, Entry::size),
+            after: new.map_or(0, Entry::size),
         })
     };
     paths.into_iter().filter_map(one).collect()
 }
 
-fn size(entry: &Entry) -> u64 {
-    match entry.node {
-        Node::File { size, .. } => size,
-        _ => 0,
-    }
-}
-
 fn biggest(manifest: &Manifest) -> Vec<(String, u64)> {
     let mut files: Vec<&Entry> = manifest.entries().iter().collect();
-    files.sort_by_key(|entry| std::cmp::Reverse(size(entry)));
+    files.sort_by_key(|entry| std::cmp::Reverse(entry.size()));
     let named = files
         .into_iter()
         .take(BIGGEST)
-        .filter(|entry| size(entry) > 0);
+        .filter(|entry| entry.size() > 0);
     named
-        .map(|entry| (entry.path.to_string(), size(entry)))
+        .map(|entry| (entry.path.to_string(), entry.size()))
         .collect()
 }
 
@@ -201,19 +192,15 @@ fn shadowed(manifest: &Manifest, above: &[Arc<Manifest>]) -> u64 {
     manifest
         .entries()
         .iter()
-        .filter(|entry| size(entry) > 0)
+        .filter(|entry| entry.size() > 0)
         .filter(hidden)
-        .map(size)
+        .map(Entry::size)
         .sum()
 }
 
 /// Whether a layer replaces or removes what is at a path below it.
 pub(crate) fn hides(layer: &Manifest, path: &ImagePath) -> bool {
-    let above = |path: ImagePath| match layer.get(&path).map(|entry| &entry.node) {
-        None => false,
-        Some(Node::Directory { opaque }) => *opaque,
-        Some(_) => true,
-    };
+    let above = |path: ImagePath| layer.get(&path).is_some_and(Entry::hides_below);
     layer.get(path).is_some() || path.ancestors().any(above)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_cache::{LayerBlob, Store};
+use kiln_execute::delta::note_files;
 use kiln_execute::{Distant, EngineError, Snapshotter, meter};
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Digest, Entry, Timestamp};
@@ -12,7 +13,7 @@ use kiln_solve::{EventSink, LayerRef};
 use kiln_tree::host;
 
 use crate::image_options::ImageOptions;
-use crate::layering::{LayerContent, PlannedLayer, content_of, content_size};
+use crate::layering::{LayerContent, PlannedLayer, content_of};
 
 /// A layer of a finished image.
 #[derive(Clone, Debug)]
@@ -96,6 +97,11 @@ pub(crate) fn own_blob(
     }
     let blob = encode_layer(store, &content, making)?;
     store.put_memo("layer-blob", &key, &blob)?;
+    if let PlannedLayer::Stack { layers, .. } = layer
+        && let [LayerRef::Tree(id)] = &layers[..]
+    {
+        note_files(store, &blob.diff_id, id)?;
+    }
     Ok(blob)
 }
 
@@ -116,7 +122,7 @@ fn encode_layer(
     let encoded = encode(
         content.entries(),
         &|entry: &Entry| {
-            meter.advance(content_size(entry))?;
+            meter.advance(entry.size())?;
             content.open(entry)
         },
         options.codec,
@@ -146,7 +152,7 @@ fn must_recode(options: &ImageOptions, media_type: &str) -> bool {
 }
 
 /// Docker's names for layers, in OCI's words: the bytes are the same.
-fn oci_media_type(media_type: &str) -> String {
+pub(crate) fn oci_media_type(media_type: &str) -> String {
     match media_type {
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
             Codec::Gzip(6).media_type().to_owned()

@@ -1,11 +1,15 @@
 //! Images of the store: as bases of others, and loaded from archives.
 
+use std::collections::BTreeMap;
+
 use kiln_cache::{ImageRecord, Store};
 use kiln_execute::{EngineError, Snapshotter, now};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
-use kiln_solve::{EventSink, LayerRef};
+use kiln_solve::EventSink;
 use kiln_tree::host;
+
+use crate::new_tag::NewTag;
 
 /// A tagged image, when the store has all that is needed to build on it.
 ///
@@ -37,11 +41,8 @@ pub fn stored_image(
     let diff_ids = &config.rootfs.diff_ids;
     let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
     for layer in &layers {
-        let unpacked = match store.layer_tree(&layer.diff_id)? {
-            Some(id) => store.tree(&id)?.is_some(),
-            None => false,
-        };
-        if !unpacked && store.blob(&layer.blob)?.is_none() {
+        let is_unpacked = store.unpacked_layer(&layer.diff_id)?.is_some();
+        if !is_unpacked && store.blob(&layer.blob)?.is_none() {
             return Ok(None);
         }
     }
@@ -91,55 +92,58 @@ pub fn load(
     events: &dyn EventSink,
 ) -> Result<(), EngineError> {
     let resolved = trees.client.resolve(image, platform)?;
-    let fail = |error: serde_json::Error| EngineError::Output {
-        what: "the manifest".to_owned(),
-        source: error.into(),
-    };
-    let config = serde_json::to_vec(&resolved.config).map_err(fail)?;
-    let config = trees.store.put_blob(&config)?;
-    let mut layers = Vec::new();
     for layer in &resolved.layers {
-        let layer_ref = LayerRef::Image {
-            layer: layer.clone(),
-            image: image.into(),
-        };
-        if let LayerRef::Image { layer, image } = &layer_ref {
-            trees.blob(layer, image, events)?;
-        }
-        layers.push(describe(&layer.media_type, layer.blob, layer.size));
+        trees.bring(layer, image, events)?;
     }
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: describe(media_type::CONFIG, config.digest, config.size),
-        layers,
-        annotations: std::collections::BTreeMap::new(),
+    if tag_as_it_is(&trees.store, &resolved, name)? {
+        return Ok(());
+    }
+    let tag = NewTag {
+        name,
+        platform: &resolved.config.platform(),
+        annotations: BTreeMap::new(),
     };
-    let stored = trees
-        .store
-        .put_blob(&serde_json::to_vec(&manifest).map_err(fail)?)?;
-    let blobs = manifest.layers.iter().map(|layer| layer.digest);
-    let sizes: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    Ok(trees.store.tag_image(&ImageRecord {
-        name: name.to_string(),
-        digest: stored.digest,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: config.digest,
-        platforms: vec![resolved.config.platform().to_string()],
-        size: sizes + config.size + stored.size,
-        tagged: now().seconds.cast_unsigned(),
-        blobs: blobs.chain([config.digest, stored.digest]).collect(),
-    })?)
+    let layers: Vec<&ImageLayer> = resolved.layers.iter().collect();
+    tag.write(&trees.store, &resolved.config, &layers)
 }
 
-fn describe(media_type: &str, digest: BlobDigest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        annotations: std::collections::BTreeMap::new(),
+/// Gives an image its name with the very documents that it came with, when they are kept: its digest
+/// stays what it is. Whether they were.
+fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<bool, EngineError> {
+    let Some(manifest) = read::<Manifest>(store, &image.manifest)? else {
+        return Ok(false);
+    };
+    if store.blob(&manifest.config.digest)?.is_none() {
+        return Ok(false);
     }
+    let index = image.named.filter(|named| *named != image.manifest);
+    let index = match index {
+        Some(index) => store.blob(&index)?.map(|blob| blob.digest),
+        None => None,
+    };
+    let own = [image.manifest, manifest.config.digest];
+    let layers = manifest.layers.iter();
+    let sizes: u64 = layers.clone().map(|layer| layer.size).sum();
+    let media_type = match manifest.media_type.as_str() {
+        "" => media_type::MANIFEST,
+        own => own,
+    };
+    store.tag_image(&ImageRecord {
+        name: name.to_string(),
+        digest: image.manifest,
+        media_type: media_type.to_owned(),
+        config: manifest.config.digest,
+        platforms: vec![image.config.platform().to_string()],
+        size: sizes + manifest.config.size,
+        tagged: now().seconds.cast_unsigned(),
+        blobs: layers
+            .map(|layer| layer.digest)
+            .chain(own)
+            .chain(index)
+            .collect(),
+        index,
+    })?;
+    Ok(true)
 }
 
 /// A document of the store.

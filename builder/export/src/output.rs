@@ -1,10 +1,9 @@
 //! What comes out: archives, folders, registries, names.
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::ImageRecord;
-use kiln_execute::{EngineError, Snapshotter, view_of};
+use kiln_execute::{EngineError, Snapshotter, now, view_of};
 use kiln_graph::{Entry, Node, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
 use kiln_image::{
@@ -17,10 +16,10 @@ use crate::assemble::Image;
 use crate::attach::push_documents;
 use crate::layer_blob::{BlobOrigin, ImageBlob};
 use crate::media_types::MediaTypes;
-use crate::stored_blob::stored;
+use crate::stored_blob::{kept, stored};
 
 /// Tells of a blob on its way to a registry; what that has already is no transfer.
-pub(super) fn tell_of_push(to: &Reference, sent: &Sent, events: &dyn EventSink) {
+pub(crate) fn tell_of_push(to: &Reference, sent: &Sent, events: &dyn EventSink) {
     if sent.bytes > 0 {
         events.event(Event::Transfer {
             name: format!("push {to} {}", &sent.digest.hex()[..12]),
@@ -43,13 +42,8 @@ pub fn files_of(
     result: Option<&StepResult>,
     events: &dyn EventSink,
 ) -> Result<Vec<OutputEntry>, EngineError> {
-    match result {
-        Some(result) => {
-            let stack = trees.trees(&trees.snapshot(result)?, events)?;
-            Ok(view_of(&stack)?.flatten())
-        }
-        None => Ok(Vec::new()),
-    }
+    let stack = trees.trees(&trees.snapshot_or_scratch(result)?, events)?;
+    Ok(view_of(&stack)?.flatten())
 }
 
 /// Gives finished images away.
@@ -103,17 +97,7 @@ impl Shipper<'_> {
         match &layer.from {
             Some(BlobOrigin::Image(layer, image)) => self.0.blob(layer, image, events),
             Some(BlobOrigin::Remote(distant)) => self.0.distant_layer(distant, events),
-            None => self
-                .0
-                .store
-                .blob(&layer.blob.blob)?
-                .ok_or_else(|| EngineError::Missing {
-                    message: format!(
-                        "blob {} is gone from the store; build again",
-                        layer.blob.blob
-                    ),
-                    location: None,
-                }),
+            None => kept(&self.0.store, &layer.blob.blob),
         }
     }
 
@@ -149,11 +133,8 @@ impl Shipper<'_> {
         })?;
         let blob = self.0.store.put_blob(&bytes)?;
         let top = Descriptor {
-            media_type: kind.to_owned(),
-            digest: blob.digest,
-            size: blob.size,
-            platform: None,
             annotations: around.descriptor,
+            ..Descriptor::new(kind, blob.digest, blob.size)
         };
         Ok((top, Some(bytes)))
     }
@@ -182,10 +163,6 @@ impl Shipper<'_> {
                 .runs_on()
                 .map(|platform| platform.to_string())
         };
-        let tagged = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
         Ok(self.0.store.tag_image(&ImageRecord {
             name: name.to_owned(),
             digest: top.digest,
@@ -193,8 +170,9 @@ impl Shipper<'_> {
             config: images[0].config_descriptor.digest,
             platforms: images.iter().filter_map(platform).collect(),
             size,
-            tagged,
+            tagged: now().seconds.cast_unsigned(),
             blobs,
+            index: None,
         })?)
     }
 

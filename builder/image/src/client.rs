@@ -75,6 +75,8 @@ struct Inner {
     problems: Mutex<HashMap<String, String>>,
     /// Archives that were fetched from the Docker daemon, by name.
     saved: Mutex<HashMap<String, Arc<NamedTempFile>>>,
+    /// The images whose manifests were read, by their layers' blobs.
+    by_layer: Mutex<HashMap<BlobDigest, Reference>>,
 }
 
 /// Fetches and sends images. Cheap to clone.
@@ -103,10 +105,11 @@ impl Client {
             tokens: Mutex::default(),
             problems: Mutex::default(),
             saved: Mutex::default(),
+            by_layer: Mutex::default(),
         }))
     }
 
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+    fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.worker_threads(2).enable_all().build();
@@ -270,6 +273,18 @@ impl Client {
         Ok(Layout::open_tar(file)?.names())
     }
 
+    /// The only manifest of an archive, when it is an artifact of that type rather than an image.
+    ///
+    /// # Errors
+    /// When the archive can't be read.
+    pub fn artifact_in_archive(
+        &self,
+        file: &Path,
+        artifact_type: &str,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        Layout::open_tar(file)?.artifact(artifact_type)
+    }
+
     /// An image of the Docker daemon's as an archive, fetched once.
     pub(crate) fn saved(&self, name: &str) -> Result<Arc<NamedTempFile>, ImageError> {
         let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,6 +299,24 @@ impl Client {
         let file = Arc::new(file);
         saved.insert(name.to_owned(), file.clone());
         Ok(file)
+    }
+
+    /// The image of a registry that has a layer, by the digest of its manifest; of those whose
+    /// manifests this client has read.
+    #[must_use]
+    pub fn image_with_layer(&self, blob: &BlobDigest) -> Option<Reference> {
+        let by_layer = &self.0.by_layer;
+        let by_layer = by_layer.lock().unwrap_or_else(PoisonError::into_inner);
+        by_layer.get(blob).cloned()
+    }
+
+    /// Notes which image has which layers.
+    pub(crate) fn note_layers(&self, image: &Reference, layers: &[crate::Descriptor]) {
+        let by_layer = &self.0.by_layer;
+        let mut by_layer = by_layer.lock().unwrap_or_else(PoisonError::into_inner);
+        for layer in layers {
+            by_layer.insert(layer.digest, image.clone());
+        }
     }
 
     pub(crate) fn documents(&self) -> Option<&dyn Documents> {
@@ -374,7 +407,7 @@ impl Client {
     ) -> Result<(), ImageError> {
         match image.parse()? {
             ImageName::Registry(reference) => {
-                let fetch = self.fetch_remote(&reference, digest, size, out, progress);
+                let fetch = self.fetch_remote(&reference, digest, size, out, progress, TRIES);
                 self.wait_for(fetch)
             }
             ImageName::Layout { folder, .. } => Layout::open(&folder)?.copy_blob(digest, out),
@@ -383,6 +416,22 @@ impl Client {
                 Layout::open_tar(self.saved(&name)?.path())?.copy_blob(digest, out)
             }
         }
+    }
+
+    /// Fetches a blob that can be done without: as [`Self::fetch_blob`], but a transfer that breaks is
+    /// taken up again only once.
+    ///
+    /// # Errors
+    /// When it can't be had whole, or `out` can't be written.
+    pub fn try_blob(
+        &self,
+        image: &Reference,
+        digest: &BlobDigest,
+        size: u64,
+        out: &mut dyn Write,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), ImageError> {
+        self.wait_for(self.fetch_remote(image, digest, size, out, progress, 2))
     }
 
     /// A transfer that breaks is taken up again where it broke; from the beginning where the server
@@ -394,11 +443,12 @@ impl Client {
         size: u64,
         out: &mut dyn Write,
         progress: &dyn Fn(u64),
+        tries: u32,
     ) -> Result<(), ImageError> {
         let path = format!("blobs/{digest}");
         let mut done = 0;
         let mut takes_ranges = true;
-        for attempt in 0..TRIES {
+        for attempt in 0..tries {
             let mut headers = Vec::new();
             if done > 0 && takes_ranges {
                 headers.push(("range", format!("bytes={done}-")));

@@ -37,6 +37,13 @@ pub(crate) struct Layout {
     made: BTreeMap<BlobDigest, Vec<u8>>,
 }
 
+/// An image of a layout.
+pub(crate) struct Found {
+    pub(crate) image: Resolved,
+    /// Its manifest, and its configuration.
+    pub(crate) documents: [Vec<u8>; 2],
+}
+
 /// An image of an old archive: `manifest.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -125,30 +132,23 @@ impl Layout {
                 unread(&error)
             ))
         })?;
-        let describe = |media_type: &str, digest, size| Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
-            platform: None,
-            annotations: BTreeMap::new(),
-        };
         let mut layers = Vec::new();
         for (path, diff_id) in image.layers.iter().zip(&about.rootfs.diff_ids) {
             let size = self.size(path)?;
             self.elsewhere.insert(*diff_id, path.clone());
-            layers.push(describe(PLAIN_LAYER, *diff_id, size));
+            layers.push(Descriptor::new(PLAIN_LAYER, *diff_id, size));
         }
         let digest = crate::archive::digest_of(&config);
         self.elsewhere.insert(digest, image.config.clone());
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
-            config: describe(media_type::CONFIG, digest, config.len() as u64),
+            config: Descriptor::new(media_type::CONFIG, digest, config.len() as u64),
             layers,
             annotations: BTreeMap::new(),
         };
         let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
-        let mut top = describe(
+        let mut top = Descriptor::new(
             media_type::MANIFEST,
             crate::archive::digest_of(&bytes),
             bytes.len() as u64,
@@ -160,6 +160,16 @@ impl Layout {
         self.made.insert(top.digest, bytes);
         self.index.manifests.push(top);
         Ok(())
+    }
+
+    /// The only manifest, when it is an artifact of that type.
+    pub(crate) fn artifact(&self, artifact_type: &str) -> Result<Option<Vec<u8>>, ImageError> {
+        let [only] = &self.index.manifests[..] else {
+            return Ok(None);
+        };
+        let bytes = self.read(&only.digest)?;
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok((document["artifactType"] == artifact_type).then_some(bytes))
     }
 
     /// The names of the images, where they have any.
@@ -183,11 +193,12 @@ impl Layout {
         }
     }
 
+    /// An image, with its manifest and its configuration as they are.
     pub(crate) fn resolve(
         &self,
         tag: Option<&str>,
         platform: &Platform,
-    ) -> Result<Resolved, ImageError> {
+    ) -> Result<Found, ImageError> {
         let has = |image: &Descriptor, tag: &str| {
             let named = [NAME, FULL_NAME]
                 .iter()
@@ -204,7 +215,7 @@ impl Layout {
         self.resolve_in(&index, platform)
     }
 
-    fn resolve_in(&self, index: &Index, platform: &Platform) -> Result<Resolved, ImageError> {
+    fn resolve_in(&self, index: &Index, platform: &Platform) -> Result<Found, ImageError> {
         let chosen = choose(index, platform).ok_or_else(|| ImageError::NoPlatform {
             image: self.name(),
             wanted: platform.to_string(),
@@ -215,7 +226,11 @@ impl Layout {
             Document::Index(inner) => self.resolve_in(&inner, platform),
             Document::Manifest(manifest) => {
                 let config = self.read(&manifest.config.digest)?;
-                build_resolved(&self.name(), chosen.digest, &manifest, &config)
+                let image = build_resolved(&self.name(), chosen.digest, &manifest, &config)?;
+                Ok(Found {
+                    image,
+                    documents: [bytes, config],
+                })
             }
         }
     }

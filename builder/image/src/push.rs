@@ -75,7 +75,7 @@ pub struct Sent {
 }
 
 /// Is told how far blobs have been sent.
-type Progress<'a> = &'a (dyn Fn(&Sent) + Sync);
+pub(crate) type Progress<'a> = &'a (dyn Fn(&Sent) + Sync);
 
 /// How often a blob on its way is told of.
 const TICK: Duration = Duration::from_millis(200);

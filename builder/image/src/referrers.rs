@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::digest_of;
 use crate::client::{Client, TRIES, read_document, wrong_digest};
 use crate::document::media_type;
+use crate::push::Progress;
 use crate::repository::next_page;
 use crate::request::Ask;
 use crate::{ImageError, PushImage, Reference};
@@ -50,34 +51,44 @@ struct List {
 }
 
 impl Client {
-    /// What refers to a manifest, as the registry lists it; nothing when it lists no referrers.
-    ///
-    /// # Errors
-    /// When the registry can't be reached or its list can't be read.
-    pub fn listed_referrers(
-        &self,
-        repository: &Reference,
-        subject: &BlobDigest,
-    ) -> Result<Option<Vec<Referrer>>, ImageError> {
-        self.runtime()
-            .block_on(self.list(repository, subject, TRIES))
-    }
-
     /// What refers to a manifest, listed by the registry or by other clients.
     ///
     /// # Errors
-    /// As [`Client::listed_referrers`].
+    /// When the registry can't be reached or its list can't be read.
     pub fn referrers(
         &self,
         repository: &Reference,
         subject: &BlobDigest,
     ) -> Result<Vec<Referrer>, ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             match self.list(repository, subject, TRIES).await? {
                 Some(listed) => Ok(listed),
                 None => Ok(self.tagged_list(repository, subject).await?.manifests),
             }
         })
+    }
+
+    /// The artifacts of one type that refer to an image, which is named by its digest. The registry
+    /// is asked once: whoever asks can do without.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or its list can't be read.
+    pub fn artifacts_of(
+        &self,
+        image: &Reference,
+        artifact_type: &str,
+    ) -> Result<Vec<Referrer>, ImageError> {
+        let Some(subject) = &image.digest else {
+            return Ok(Vec::new());
+        };
+        let listed = self.wait_for(async {
+            match self.list(image, subject, 1).await? {
+                Some(listed) => Ok(listed),
+                None => Ok(self.tagged_list(image, subject).await?.manifests),
+            }
+        })?;
+        let fits = |one: &Referrer| one.artifact_type.as_deref() == Some(artifact_type);
+        Ok(listed.into_iter().filter(fits).collect())
     }
 
     /// Sends a manifest that refers to another. Where the registry lists no referrers, it is added
@@ -92,12 +103,11 @@ impl Client {
         referrer: &Referrer,
         image: &PushImage<'_>,
         with_tag: bool,
+        progress: Progress<'_>,
     ) -> Result<bool, ImageError> {
         // Nobody waits for what nobody asked for.
         let tries = if with_tag { TRIES } else { 1 };
-        let listed = self
-            .runtime()
-            .block_on(self.list(repository, subject, tries))?;
+        let listed = self.wait_for(self.list(repository, subject, tries))?;
         if listed.is_none() && !with_tag {
             return Ok(false);
         }
@@ -106,10 +116,9 @@ impl Client {
             digest: Some(referrer.digest),
             ..repository.clone()
         };
-        self.push(&place, image, &|_| {})?;
+        self.push(&place, image, progress)?;
         if listed.is_none() {
-            self.runtime()
-                .block_on(self.add_to_tagged_list(repository, subject, referrer))?;
+            self.wait_for(self.add_to_tagged_list(repository, subject, referrer))?;
         }
         Ok(true)
     }
@@ -126,9 +135,7 @@ impl Client {
     ) -> Result<Vec<u8>, ImageError> {
         let kind = if is_manifest { "manifests" } else { "blobs" };
         let path = format!("{kind}/{digest}");
-        let bytes = self
-            .runtime()
-            .block_on(self.document(repository, &path, &[accept()]))?;
+        let bytes = self.wait_for(self.document(repository, &path, &[accept()]))?;
         let actual = digest_of(&bytes);
         if actual != *digest {
             return Err(wrong_digest(repository, "a document", *digest, actual));
@@ -142,6 +149,7 @@ impl Client {
         ask
     }
 
+    /// What refers to a manifest, as the registry lists it; nothing when it lists no referrers.
     async fn list(
         &self,
         repository: &Reference,

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client::wrong_digest;
 use crate::document::{Document, Manifest, choose, unread};
-use crate::layout::Layout;
+use crate::layout::{Found, Layout};
 use crate::{Client, ImageError, ImageName, Reference};
 
 /// What a name stands for on one platform.
@@ -33,15 +33,24 @@ impl Client {
                 self.wait_for(self.resolve_remote(&reference, platform))
             }
             ImageName::Layout { folder, tag } => {
-                Layout::open(&folder)?.resolve(tag.as_deref(), platform)
+                Ok(self.kept_of(Layout::open(&folder)?.resolve(tag.as_deref(), platform)?))
             }
             ImageName::Archive { file, tag } => {
-                Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)
+                Ok(self.kept_of(Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)?))
             }
             ImageName::Daemon(name) => {
-                Layout::open_tar(self.saved(&name)?.path())?.resolve(None, platform)
+                let layout = Layout::open_tar(self.saved(&name)?.path())?;
+                Ok(self.kept_of(layout.resolve(None, platform)?))
             }
         }
+    }
+
+    /// Keeps the documents of an image of a layout.
+    fn kept_of(&self, found: Found) -> Resolved {
+        for document in &found.documents {
+            self.keep(document);
+        }
+        found.image
     }
 
     async fn resolve_remote(
@@ -77,6 +86,12 @@ impl Client {
                 }
             }
         };
+        let pinned = Reference {
+            tag: None,
+            digest: Some(digest),
+            ..reference.clone()
+        };
+        self.note_layers(&pinned, &manifest.layers);
         let config = self.small_blob(reference, &manifest.config.digest).await?;
         Ok(Resolved {
             named: Some(named),

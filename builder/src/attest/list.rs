@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use kiln_attest::artifact::{
-    ATTESTATION_TYPE, ArtifactManifest, PREDICATE_ANNOTATION, SIGNED_PREDICATE_ANNOTATION,
+    ABOUT_ANNOTATION, ATTESTATION_TYPE, ArtifactManifest, PREDICATE_ANNOTATION,
+    SIGNED_PREDICATE_ANNOTATION,
 };
 use kiln_attest::bundle::is_bundle;
 use kiln_graph::BlobDigest;
 use kiln_image::{Client, Index, Reference, Resolved};
 use serde::Serialize;
 
+use super::subjects;
 use crate::Error;
 
 /// An attestation or signature.
@@ -38,11 +40,7 @@ pub fn list_attestations(
     resolved: &Resolved,
 ) -> Result<Vec<ListedAttestation>, Error> {
     let mut all = in_index(client, image, resolved)?;
-    let mut subjects: Vec<BlobDigest> = resolved.named.into_iter().collect();
-    if !subjects.contains(&resolved.manifest) {
-        subjects.push(resolved.manifest);
-    }
-    for subject in subjects {
+    for subject in subjects(resolved) {
         for referrer in client.referrers(image, &subject)? {
             let kind = kind(referrer.artifact_type.as_deref().unwrap_or_default());
             let predicates = match referrer.annotations.get(SIGNED_PREDICATE_ANNOTATION) {
@@ -86,7 +84,7 @@ fn in_index(
     };
     let subject = resolved.manifest.to_string();
     for entry in index.manifests {
-        if entry.annotations.get("vnd.docker.reference.digest") == Some(&subject) {
+        if entry.annotations.get(ABOUT_ANNOTATION) == Some(&subject) {
             all.push(ListedAttestation {
                 digest: entry.digest,
                 subject: resolved.manifest,

@@ -8,14 +8,14 @@ mod signer;
 mod vcs;
 mod verify;
 
-use kiln_attest::artifact::{self, Artifact, Form};
+use kiln_attest::artifact::{self, Artifact, ArtifactDescriptor, Form};
 use kiln_attest::bundle::{SIGN_PREDICATE, bundle, to_be_signed};
 use kiln_attest::provenance::{PROVENANCE_PREDICATE, Provenance};
 use kiln_attest::sbom::{self, Format};
 use kiln_attest::{Artifact as About, Statement, image_purl};
 use kiln_engine::{Event, EventSink, Image, ImageOptions, Solved};
-use kiln_graph::Target;
-use kiln_image::{Descriptor, Reference};
+use kiln_graph::{BlobDigest, Target};
+use kiln_image::{Descriptor, Reference, Resolved};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -24,24 +24,32 @@ use crate::Error;
 pub use facts::BuildFacts;
 pub use list::{ListedAttestation, list_attestations};
 pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, Storage};
-pub use publish::{publish, push_image};
+pub(crate) use publish::{publish, push_image};
 pub use signer::Signer;
 pub use verify::{Verified, verify_image};
 
+/// What the attestations of an image may be about: what its name stands for, and its manifest.
+fn subjects(resolved: &Resolved) -> Vec<BlobDigest> {
+    let mut all: Vec<BlobDigest> = resolved.named.into_iter().collect();
+    if !all.contains(&resolved.manifest) {
+        all.push(resolved.manifest);
+    }
+    all
+}
+
 /// The attestations of one image.
 #[derive(Clone, Debug)]
-pub struct Attested {
+pub(crate) struct Attested {
     statements: Vec<StatementFile>,
     /// Signed ones, to be sent as what refers to the image.
     signed: Vec<Artifact>,
     /// The image, unless the result is files.
-    subject: Option<artifact::ArtifactDescriptor>,
+    subject: Option<ArtifactDescriptor>,
 }
 
 /// A statement, and the name that its file has.
 #[derive(Clone, Debug)]
 struct StatementFile {
-    predicate_type: String,
     /// The name that a file of it has.
     file: &'static str,
     statement: Statement,
@@ -49,17 +57,17 @@ struct StatementFile {
 
 impl Attested {
     /// The manifest that holds them, with its blobs; `None` when there are none.
-    #[must_use]
-    pub fn artifact(&self, form: Form) -> Option<Artifact> {
-        let bytes = |one: &StatementFile| (one.predicate_type.clone(), one.statement.to_json());
+    pub(crate) fn artifact(&self, form: Form) -> Option<Artifact> {
+        let bytes = |StatementFile { statement, .. }: &StatementFile| {
+            (statement.predicate_type.clone(), statement.to_json())
+        };
         let statements: Vec<(String, Vec<u8>)> = self.statements.iter().map(bytes).collect();
         let subject = self.subject.as_ref().filter(|_| !statements.is_empty())?;
         Some(artifact::attestations(subject, &statements, form))
     }
 
     /// The predicates as files: names and contents.
-    #[must_use]
-    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+    pub(crate) fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let text = |one: &StatementFile| format!("{:#}\n", one.statement.predicate).into_bytes();
         self.statements
             .iter()
@@ -68,35 +76,26 @@ impl Attested {
     }
 
     /// The provenance, if it is attested.
-    #[must_use]
-    pub fn provenance(&self) -> Option<&serde_json::Value> {
+    pub(crate) fn provenance(&self) -> Option<&serde_json::Value> {
         let mut all = self.statements.iter();
-        let found = all.find(|one| one.predicate_type == PROVENANCE_PREDICATE)?;
+        let found = all.find(|one| one.statement.predicate_type == PROVENANCE_PREDICATE)?;
         Some(&found.statement.predicate)
     }
 }
 
 /// An image to be attested.
 #[derive(Clone, Copy)]
-pub struct Finished<'a> {
+pub(crate) struct Finished<'a> {
     /// The build.
-    pub solved: &'a Solved,
+    pub(crate) solved: &'a Solved,
     /// Which of its images.
-    pub target: &'a Target,
+    pub(crate) target: &'a Target,
     /// The image, unless the result is files.
-    pub image: Option<&'a Image>,
+    pub(crate) image: Option<&'a Image>,
     /// How it was made.
-    pub options: &'a ImageOptions,
+    pub(crate) options: &'a ImageOptions,
     /// The names that it gets.
-    pub names: &'a [Reference],
-}
-
-impl std::fmt::Debug for Finished<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Finished")
-            .field("names", &self.names)
-            .finish_non_exhaustive()
-    }
+    pub(crate) names: &'a [Reference],
 }
 
 impl AttestOptions {
@@ -104,7 +103,7 @@ impl AttestOptions {
     ///
     /// # Errors
     /// When its files can't be read, or the key can't sign.
-    pub fn attest(
+    pub(crate) fn attest(
         &self,
         finished: &Finished<'_>,
         facts: &Provenance,
@@ -113,7 +112,6 @@ impl AttestOptions {
         let mut statements = Vec::new();
         if let Some(wanted) = &self.provenance {
             statements.push(StatementFile {
-                predicate_type: PROVENANCE_PREDICATE.to_owned(),
                 file: "provenance.json",
                 statement: Statement::new(
                     finished.about(),
@@ -125,7 +123,6 @@ impl AttestOptions {
         if let Some(format) = self.sbom {
             let document = finished.sbom(format, events)?;
             statements.push(StatementFile {
-                predicate_type: format.predicate_type().to_owned(),
                 file: format.file_name(),
                 statement: Statement::new(finished.about(), format.predicate_type(), document),
             });
@@ -148,18 +145,11 @@ impl AttestOptions {
     ///
     /// # Errors
     /// When the key can't sign.
-    pub fn sign_top(&self, top: &Descriptor) -> Result<Option<Artifact>, Error> {
+    pub(crate) fn sign_top(&self, top: &Descriptor) -> Result<Option<Artifact>, Error> {
         let Some(signer) = &self.signer else {
             return Ok(None);
         };
-        let subject = artifact::ArtifactDescriptor {
-            media_type: top.media_type.clone(),
-            digest: top.digest,
-            size: top.size,
-            artifact_type: None,
-            data: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let subject = ArtifactDescriptor::new(&top.media_type, top.digest, top.size);
         let about = vec![About::new("", &top.digest)];
         let statement = Statement::new(about, SIGN_PREDICATE, serde_json::json!({}));
         sign(signer, &subject, &statement).map(Some)
@@ -168,7 +158,7 @@ impl AttestOptions {
 
 fn sign(
     signer: &Signer,
-    subject: &artifact::ArtifactDescriptor,
+    subject: &ArtifactDescriptor,
     statement: &Statement,
 ) -> Result<Artifact, Error> {
     let bytes = statement.to_json();
@@ -207,7 +197,11 @@ impl Finished<'_> {
     }
 
     /// The list of what is in the image. What can't be read of it is warned of.
-    fn sbom(&self, format: Format, events: &dyn EventSink) -> Result<serde_json::Value, Error> {
+    pub(crate) fn sbom(
+        &self,
+        format: Format,
+        events: &dyn EventSink,
+    ) -> Result<serde_json::Value, Error> {
         let name = self
             .names
             .first()

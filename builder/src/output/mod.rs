@@ -1,6 +1,7 @@
 //! Where results go: files, directories, registries, the Docker daemon, names in the store.
 
 mod attestation;
+mod delta;
 mod place;
 mod spec;
 
@@ -16,11 +17,13 @@ use kiln_tree::Progress;
 
 pub use attestation::Attester;
 use attestation::{Outgoing, Place, sbom};
-pub use place::{check_directory, check_file};
-use place::{fail, write_file};
+pub use delta::{BadDeltaFrom, DeltaFrom, DeltaOptions, DeltaSources, not_worth};
+use place::fail;
+pub use place::{check_directory, check_file, write_file};
 pub use spec::{Form, Output};
 
-use crate::{Attested, Error};
+use crate::Error;
+use crate::attest::Attested;
 
 /// What was made, and where it is now.
 #[derive(Debug, Default)]

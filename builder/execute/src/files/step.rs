@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use kiln_cache::{Store, Tree};
-use kiln_graph::{Digest, FileAction, Files, Op, Step, TreeId};
+use kiln_graph::{Digest, FileAction, Files, Op, Step};
 use kiln_solve::{Executed, Executor, Job, StepResult};
 
 use super::{Surroundings, apply};
 use crate::EngineError;
 use crate::clock::now;
-use crate::snapshotter::Snapshotter;
+use crate::snapshotter::{Snapshotter, layer_of};
 use crate::unchanged::without_unchanged;
 use crate::view::{Layer, View};
 
@@ -53,12 +53,12 @@ impl FileExecutor<'_> {
             now: now(),
             store: store.root(),
         };
-        let applied = apply(files, &around).map_err(|source| EngineError::Files {
+        let made = apply(files, &around).map_err(|source| EngineError::Files {
             location: job.step.location.clone(),
             source,
         })?;
         drop(around);
-        let manifest = without_unchanged(applied.manifest, &base, staging.root());
+        let manifest = without_unchanged(made, &base, staging.root());
         Ok(store.commit(staging, manifest)?)
     }
 
@@ -80,16 +80,8 @@ fn previous_copy(store: &Store, step: &Step) -> Result<Option<Layer>, EngineErro
     let Some(name) = copy_name(step) else {
         return Ok(None);
     };
-    let Some(id) = store.memo::<TreeId>("copy", &name)? else {
-        return Ok(None);
-    };
-    let Some(tree) = store.tree(&id)? else {
-        return Ok(None);
-    };
-    Ok(Some(Layer {
-        manifest: tree.manifest()?,
-        root: tree.root(),
-    }))
+    let tree = store.memo_tree("copy", &name)?;
+    tree.as_ref().map(layer_of).transpose()
 }
 
 /// Names an instruction that copies files, whatever they contain.

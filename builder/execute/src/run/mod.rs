@@ -206,6 +206,7 @@ impl<'a> CommandExecutor<'a> {
             secrets: &prepared.held.secrets,
         }
         .run()?;
+        let copied = matches!(prepared.spec.root, Root::Folder(_));
         let Prepared {
             base,
             staging,
@@ -221,7 +222,7 @@ impl<'a> CommandExecutor<'a> {
             trees: self.trees,
             base: &base,
             started,
-            copied: self.copies_root(ways),
+            copied,
         };
         let (staging, manifest) = changes.of(staging)?;
         self.check_leaks(job.step, &held, &base, &manifest, &staging, started)?;
@@ -528,12 +529,17 @@ fn check(
         let lines: Vec<&str> = last_output.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     };
-    Err(EngineError::Step(Box::new(StepFailure {
+    Err(failure(step, exec, how, tail))
+}
+
+/// The error of a command that ran and failed; what it changed is looked at later.
+fn failure(step: &Step, exec: &Exec, how: String, last_output: String) -> EngineError {
+    EngineError::Step(Box::new(StepFailure {
         name: step.name.to_string(),
         command: exec.args.join(" "),
         how,
         location: step.location.clone(),
-        last_output: tail,
+        last_output,
         changed: ChangedFiles::default(),
-    })))
+    }))
 }

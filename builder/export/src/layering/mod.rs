@@ -15,9 +15,7 @@ use kiln_graph::{Graph, History, LayerOrigin, Op, StepId, Target};
 use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 
 use crate::built::Built;
-pub(crate) use content::{LayerContent, PlannedLayer, content_of, content_size};
-#[cfg(feature = "fuzz")]
-pub(crate) use kiln_attest::rpm::owners as rpm_owners;
+pub(crate) use content::{LayerContent, PlannedLayer, content_of};
 pub use split::PathRule;
 
 /// Which changes go into which layer.
@@ -60,10 +58,8 @@ impl<'a> LayerPlanner<'a> {
 
     /// The root of a target.
     pub(crate) fn snapshot(&self, target: &Target) -> Result<Snapshot, EngineError> {
-        match self.results.get(&target.root) {
-            Some(result) => self.trees.snapshot(result),
-            None => Ok(Snapshot::scratch()),
-        }
+        let result = self.results.get(&target.root);
+        self.trees.snapshot_or_scratch(result)
     }
 
     /// What goes into each layer, and the history that fits.
@@ -94,13 +90,12 @@ impl<'a> LayerPlanner<'a> {
             }
         };
         let count = |origin| self.count_of(origin);
-        let history = history::of(target, layers.len(), &groups, &count);
+        let mut history = history::of(target, layers.len(), &groups, &count);
         let stack = |group: &Range<usize>| PlannedLayer::Stack {
             layers: layers[group.clone()].to_vec(),
             over_base: group.start > 0 || base == 0 && *plan != LayerPlan::Flat,
         };
         let mut planned: Vec<PlannedLayer> = groups.iter().map(stack).collect();
-        let mut history = history;
         if let LayerPlan::Paths(_) | LayerPlan::Auto(_) = plan
             && base < layers.len()
             && let Some(rest) = planned.pop()
@@ -177,10 +172,8 @@ impl<'a> LayerPlanner<'a> {
     fn layers_added(&self, step: StepId) -> usize {
         let graph = self.graph;
         let base = match &graph.step(step).op {
-            Op::Exec(exec) => Some(exec.root),
-            Op::Files(files) => files.base,
             Op::Merge { layers } => layers.first().copied(),
-            _ => None,
+            op => op.base(),
         };
         let count = |step: StepId| match self.results.get(&step) {
             Some(StepResult::Snapshot(snapshot)) => snapshot.layers().len(),

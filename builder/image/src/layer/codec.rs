@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Bumped by hand whenever the compressors' versions or the block sizes change: the same tree
 /// and codec must give the same bytes.
-const BYTES_VERSION: u32 = 1;
+pub(crate) const BYTES_VERSION: u32 = 1;
 
 /// A compression with its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

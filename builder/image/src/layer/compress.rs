@@ -111,16 +111,30 @@ fn write_blocks(
     Ok(spans)
 }
 
-impl Compressor {
-    fn block_size(&self) -> usize {
-        match self.codec {
-            Codec::Gzip(_) => GZIP_BLOCK,
-            Codec::Zstd(_) => ZSTD_BLOCK,
-            Codec::EStargz(_) | Codec::ZstdChunked(_) => SEEKABLE_BLOCK,
-            Codec::Uncompressed => PLAIN_BLOCK,
-        }
+/// The length of a codec's blocks in bytes.
+pub(crate) fn block_size(codec: Codec) -> usize {
+    match codec {
+        Codec::Gzip(_) => GZIP_BLOCK,
+        Codec::Zstd(_) => ZSTD_BLOCK,
+        Codec::EStargz(_) | Codec::ZstdChunked(_) => SEEKABLE_BLOCK,
+        Codec::Uncompressed => PLAIN_BLOCK,
     }
+}
 
+/// What a blob begins with whose uncompressed bytes begin with these: its header and first block.
+pub(crate) fn compress_first(codec: Codec, plain: &[u8]) -> Vec<u8> {
+    let first = plain[..plain.len().min(block_size(codec))].to_vec();
+    let mut out = match codec {
+        Codec::Gzip(_) => GZIP_HEADER.to_vec(),
+        _ => Vec::new(),
+    };
+    if !first.is_empty() {
+        out.extend(compress_block(codec, first).bytes);
+    }
+    out
+}
+
+impl Compressor {
     /// Ends a block; how many there are now.
     pub(crate) fn cut(&mut self) -> usize {
         if self.block.is_empty() {
@@ -139,7 +153,7 @@ impl Compressor {
 
 impl Write for Compressor {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let size = self.block_size();
+        let size = block_size(self.codec);
         self.block.reserve(size - self.block.len());
         let count = bytes.len().min(size - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);

@@ -1,0 +1,185 @@
+//! Looks for a difference from an image that is here to one that is pulled.
+
+use std::sync::Arc;
+
+use kiln_delta::artifact::{ARTIFACT_TYPE, DeltaManifest, Images, SOURCE_CONFIG};
+use kiln_graph::{BlobDigest, ImageConfig, ImageLayer};
+use kiln_image::{Manifest, Reference, Referrer};
+use kiln_solve::{Event, EventSink};
+use kiln_tree::host;
+
+use super::source_tree::{files_here, source_trees};
+use super::{OldImage, UsableDelta};
+use crate::EngineError;
+use crate::snapshotter::Snapshotter;
+
+/// Smaller layers are fetched without looking, in bytes.
+const SMALL: u64 = 16 << 10;
+/// How many artifacts of one image are looked at.
+const MAX_LOOKED_AT: usize = 32;
+
+impl Snapshotter {
+    /// The difference that a layer may be rebuilt from.
+    pub(crate) fn usable_delta(
+        &self,
+        layer: &ImageLayer,
+        events: &dyn EventSink,
+    ) -> Option<Arc<UsableDelta>> {
+        if layer.size < SMALL {
+            return None;
+        }
+        let image = self.client.image_with_layer(&layer.blob)?;
+        let place = self.deltas.place(image.digest?);
+        place
+            .get_or_init(|| self.find_delta(&image, events))
+            .clone()
+    }
+
+    fn find_delta(&self, image: &Reference, events: &dyn EventSink) -> Option<Arc<UsableDelta>> {
+        let reason = match self.try_find(image, events) {
+            Ok(Ok(found)) => return Some(Arc::new(found)),
+            Ok(Err(reason)) => reason,
+            Err(error) => error.to_string(),
+        };
+        if self.deltas.explains() && self.has_earlier(image) {
+            let message = format!("{image} is pulled in whole layers: {reason}");
+            events.event(Event::Warning { message });
+        }
+        None
+    }
+
+    /// Whether an image of the same repository is here.
+    fn has_earlier(&self, image: &Reference) -> bool {
+        let same = |name: &str| {
+            let name = name.parse::<Reference>();
+            name.is_ok_and(|own| own.host == image.host && own.repository == image.repository)
+        };
+        let images = self.store.images().unwrap_or_default();
+        images.iter().any(|record| same(&record.name))
+    }
+
+    /// The cheapest difference, or why there is none.
+    fn try_find(
+        &self,
+        image: &Reference,
+        events: &dyn EventSink,
+    ) -> Result<Result<UsableDelta, String>, EngineError> {
+        let listed = self.client.artifacts_of(image, ARTIFACT_TYPE)?;
+        if listed.is_empty() {
+            return Ok(Err("the registry has no differences to it".to_owned()));
+        }
+        let mut best: Option<(u64, DeltaManifest, Vec<ImageLayer>)> = None;
+        for referrer in listed.iter().take(MAX_LOOKED_AT) {
+            let Some((manifest, layers)) = self.usable_artifact(image, referrer)? else {
+                continue;
+            };
+            let cost = self.cost(&manifest)?;
+            if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                best = Some((cost, manifest, layers));
+            }
+        }
+        let Some((_, manifest, layers)) = best else {
+            let reason = "no difference to it begins at an image that is here";
+            return Ok(Err(reason.to_owned()));
+        };
+        let name = image.to_string();
+        let trees = source_trees(self, &layers, &name, events)?;
+        Ok(Ok(UsableDelta {
+            old: OldImage::of(&trees)?,
+            manifest,
+            image: image.clone(),
+        }))
+    }
+
+    /// An artifact whose old image is here, with that image's layers.
+    fn usable_artifact(
+        &self,
+        image: &Reference,
+        referrer: &Referrer,
+    ) -> Result<Option<(DeltaManifest, Vec<ImageLayer>)>, EngineError> {
+        // Lists repeat annotations, but need not.
+        if let Some(config) = referrer.annotations.get(SOURCE_CONFIG) {
+            let Ok(config) = config.parse::<BlobDigest>() else {
+                return Ok(None);
+            };
+            if self.store.blob(&config)?.is_none() {
+                return Ok(None);
+            }
+        }
+        let bytes = self.client.small_document(image, &referrer.digest, true)?;
+        let Ok(manifest) = DeltaManifest::read(&bytes) else {
+            return Ok(None);
+        };
+        let Some(images) = manifest
+            .images()
+            .ok()
+            .filter(|images| Some(images.manifest.digest) == image.digest)
+        else {
+            return Ok(None);
+        };
+        let layers = layers_here(self, &images)?;
+        Ok(layers.map(|layers| (manifest, layers)))
+    }
+
+    /// The bytes of an artifact that would be fetched.
+    fn cost(&self, manifest: &DeltaManifest) -> Result<u64, EngineError> {
+        let mut sum = 0;
+        for blob in manifest.layer_blobs() {
+            if self.store.blob(&blob.digest)?.is_none() {
+                sum += blob.size;
+            }
+        }
+        Ok(sum)
+    }
+}
+
+/// The layers of a difference's old image, lowest first, when all of them are here: unpacked, or as
+/// blobs.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn layers_here(
+    trees: &Snapshotter,
+    images: &Images,
+) -> Result<Option<Vec<ImageLayer>>, EngineError> {
+    let Some(config) = read::<ImageConfig>(trees, &images.source_config)? else {
+        return Ok(None);
+    };
+    let manifest = read::<Manifest>(trees, &images.source)?;
+    let diff_ids = &config.rootfs.diff_ids;
+    let described = manifest.filter(|manifest| {
+        manifest.config.digest == images.source_config && manifest.layers.len() == diff_ids.len()
+    });
+    let mut layers = Vec::new();
+    for (number, diff_id) in diff_ids.iter().enumerate() {
+        let own = described.as_ref().map(|manifest| &manifest.layers[number]);
+        let is_unpacked = files_here(&trees.store, diff_id)?.is_some();
+        let is_here = match own {
+            _ if is_unpacked => true,
+            Some(layer) => trees.store.blob(&layer.digest)?.is_some(),
+            None => false,
+        };
+        if !is_here {
+            return Ok(None);
+        }
+        layers.push(ImageLayer {
+            blob: own.map_or(*diff_id, |layer| layer.digest),
+            size: own.map_or(0, |layer| layer.size),
+            media_type: own.map_or_else(String::new, |layer| layer.media_type.clone()),
+            diff_id: *diff_id,
+        });
+    }
+    Ok(Some(layers))
+}
+
+/// A document of the store.
+fn read<T: serde::de::DeserializeOwned>(
+    trees: &Snapshotter,
+    digest: &BlobDigest,
+) -> Result<Option<T>, EngineError> {
+    let Some(blob) = trees.store.blob(digest)? else {
+        return Ok(None);
+    };
+    let bytes = host::read(&blob.path).unwrap_or_default();
+    Ok(serde_json::from_slice(&bytes).ok())
+}

@@ -1,0 +1,155 @@
+//! Makes the difference between two images.
+
+use kiln_cache::Blob;
+use kiln_delta::artifact::{
+    Blob as DeltaBlob, DeltaManifest, EMPTY_CONFIG, Images, LayerDelta, MANIFEST,
+};
+use kiln_delta::{Catalog, Level};
+use kiln_execute::delta::{OldImage, source_trees};
+use kiln_execute::{EngineError, parallel};
+use kiln_graph::{BlobDigest, ImageLayer};
+use kiln_image::{Manifest, Resolved};
+use kiln_solve::EventSink;
+use kiln_tree::host;
+
+use super::layer::{LayerDiffer, MadeLayer};
+use super::{Delta, DeltaMaker, DeltaReport};
+
+/// One of the two images.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Where it is.
+    pub name: &'a str,
+    /// What the name stands for.
+    pub image: &'a Resolved,
+}
+
+impl DeltaMaker<'_> {
+    /// Makes the difference that gives `new` to whoever has `old`. The same images give the same
+    /// bytes.
+    ///
+    /// # Errors
+    /// When an image can't be had or read, or the store can't be written.
+    pub fn create(
+        &self,
+        old: Side<'_>,
+        new: Side<'_>,
+        level: Level,
+        events: &dyn EventSink,
+    ) -> Result<Delta, EngineError> {
+        let diff_ids = &old.image.config.rootfs.diff_ids;
+        let is_new = |layer: &&ImageLayer| !diff_ids.contains(&layer.diff_id);
+        let missing: Vec<&ImageLayer> = new.image.layers.iter().filter(is_new).collect();
+        let (image, catalog) = match missing.is_empty() {
+            true => (OldImage::default(), Catalog::default()),
+            false => {
+                let trees = source_trees(self.0, &old.image.layers, old.name, events)?;
+                let image = OldImage::of(&trees)?;
+                let catalog = image.catalog();
+                (image, catalog)
+            }
+        };
+        let differ = LayerDiffer {
+            trees: self.0,
+            old: &image,
+            catalog: &catalog,
+            level,
+            events,
+        };
+        let made = parallel::map(&missing, |layer| differ.layer(layer, new.name))?;
+        self.artifact(old.image, new.image, &missing, &made)
+    }
+
+    /// Puts the artifact together.
+    fn artifact(
+        &self,
+        old: &Resolved,
+        new: &Resolved,
+        missing: &[&ImageLayer],
+        made: &[MadeLayer],
+    ) -> Result<Delta, EngineError> {
+        let (manifest, config) = self.documents(new)?;
+        let (_, old_config) = self.documents(old)?;
+        let kind = manifest_type(&manifest);
+        let images = Images {
+            source: old.manifest,
+            source_config: old_config.digest,
+            manifest: described(&kind, &manifest),
+            config: described(kiln_image::media_type::CONFIG, &config),
+        };
+        let empty = self.0.store.put_blob(EMPTY_CONFIG)?;
+        let layers = layers(new, missing, made);
+        let artifact = DeltaManifest::new(&images, empty.digest, &layers);
+        let bytes = artifact.bytes().map_err(|error| EngineError::Output {
+            what: "the difference".to_owned(),
+            source: error.into(),
+        })?;
+        let stored = self.0.store.put_blob(&bytes)?;
+        let mut blobs = vec![empty, manifest, config];
+        blobs.extend(made.iter().map(|made| made.blob.clone()));
+        blobs.sort_by_key(|blob| blob.digest);
+        blobs.dedup_by_key(|blob| blob.digest);
+        let report = DeltaReport {
+            bytes: stored.size + blobs.iter().map(|blob| blob.size).sum::<u64>(),
+            layers: missing.iter().map(|layer| layer.size).sum(),
+            changed: missing.len(),
+            exact: made.iter().filter(|made| made.is_exact()).count(),
+        };
+        Ok(Delta {
+            manifest: bytes,
+            digest: stored.digest,
+            images,
+            report,
+            annotations: artifact.annotations().clone(),
+            blobs,
+        })
+    }
+
+    /// An image's manifest and configuration, as they are in the registry.
+    fn documents(&self, image: &Resolved) -> Result<(Blob, Blob), EngineError> {
+        let kept = |digest: &BlobDigest| crate::stored_blob::kept(&self.0.store, digest);
+        let manifest = kept(&image.manifest)?;
+        let bytes = host::read(&manifest.path).unwrap_or_default();
+        let document = serde_json::from_slice::<Manifest>(&bytes);
+        let document = document.map_err(|error| EngineError::Output {
+            what: format!("the difference: manifest {} is damaged", image.manifest),
+            source: error.into(),
+        })?;
+        Ok((manifest, kept(&document.config.digest)?))
+    }
+}
+
+/// What becomes of the layers of the new image.
+fn layers(new: &Resolved, missing: &[&ImageLayer], made: &[MadeLayer]) -> Vec<LayerDelta> {
+    let one = |layer: &ImageLayer| {
+        let own = missing
+            .iter()
+            .position(|missing| missing.blob == layer.blob);
+        match own.and_then(|at| made.get(at)) {
+            Some(made) => LayerDelta::Made {
+                to: layer.blob,
+                from: DeltaBlob::new(&made.media_type, made.blob.digest, made.blob.size),
+                encoder: made.recipe.clone(),
+            },
+            None => LayerDelta::Reused {
+                blob: layer.blob,
+                diff_id: layer.diff_id,
+            },
+        }
+    };
+    new.layers.iter().map(one).collect()
+}
+
+fn described(media_type: &str, blob: &Blob) -> DeltaBlob {
+    DeltaBlob::new(media_type, blob.digest, blob.size)
+}
+
+/// A manifest's media type, as it says itself.
+fn manifest_type(manifest: &Blob) -> String {
+    let bytes = host::read(&manifest.path).unwrap_or_default();
+    let own = serde_json::from_slice::<Manifest>(&bytes).map(|manifest| manifest.media_type);
+    match own {
+        Ok(own) if !own.is_empty() => own,
+        _ => MANIFEST.to_owned(),
+    }
+}
