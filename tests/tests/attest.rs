@@ -2,10 +2,9 @@
 //! other tools make of it.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::Path;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, digest, run, unpack};
 use serde_json::Value;
 
 /// A registry in memory that lists referrers. With `MODE=late` it takes a manifest with a subject
@@ -78,21 +77,6 @@ fn raw(name: &str) -> Value {
         )
         .stdout,
     )
-}
-
-fn digest(name: &str) -> String {
-    let inspect = [
-        "inspect",
-        "--no-tags",
-        "--tls-verify=false",
-        "--format",
-        "{{.Digest}}",
-    ];
-    run(
-        "skopeo",
-        &[&inspect[..], &[&format!("docker://{name}")]].concat(),
-    )
-    .stdout
 }
 
 fn tags(host: &str, repository: &str) -> String {
@@ -293,6 +277,40 @@ fn hermetic_is_what_was_seen_to_be() {
     assert!(hermetic(&["--network", "none", "--no-cache"]));
 }
 
+/// The name is an index of the image and its attestations, in BuildKit's form.
+fn lists_attestations(name: &str, image: &str) {
+    let index = raw(name);
+    assert_eq!(index["manifests"][0]["digest"], image);
+    let entry = &index["manifests"][1];
+    assert_eq!(entry["platform"]["os"], "unknown");
+    assert_eq!(
+        entry["annotations"]["vnd.docker.reference.digest"],
+        index["manifests"][0]["digest"]
+    );
+    let attestation = raw(&format!(
+        "{}@{}",
+        name.rsplit_once(':').unwrap().0,
+        entry["digest"].as_str().unwrap()
+    ));
+    let types: Vec<&str> = attestation["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| {
+            layer["annotations"]["in-toto.io/predicate-type"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "https://slsa.dev/provenance/v1",
+            "https://spdx.dev/Document"
+        ]
+    );
+}
+
 #[test]
 fn the_image_stays_what_it_is() {
     let space = Space::new();
@@ -320,69 +338,13 @@ fn the_image_stays_what_it_is() {
             &metadata.display().to_string(),
         ],
     );
-    let index = raw(&name("indexed"));
-    assert_eq!(
-        index["manifests"][0]["digest"],
-        digest(&name("plain")).trim()
-    );
-    let entry = &index["manifests"][1];
-    assert_eq!(entry["platform"]["os"], "unknown");
-    assert_eq!(
-        entry["annotations"]["vnd.docker.reference.digest"],
-        index["manifests"][0]["digest"]
-    );
-    let attestation = raw(&format!(
-        "{}@{}",
-        name("indexed").trim_end_matches(":indexed"),
-        entry["digest"].as_str().unwrap()
-    ));
-    let types: Vec<&str> = attestation["layers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|layer| {
-            layer["annotations"]["in-toto.io/predicate-type"]
-                .as_str()
-                .unwrap()
-        })
-        .collect();
-    assert_eq!(
-        types,
-        [
-            "https://slsa.dev/provenance/v1",
-            "https://spdx.dev/Document"
-        ]
-    );
+    lists_attestations(&name("indexed"), &digest(&name("plain")));
     let metadata = json(&std::fs::read_to_string(metadata).unwrap());
     assert!(metadata["buildx.build.provenance"]["buildDefinition"].is_object());
     for tag in ["said", "indexed"] {
-        let directory = space.path(format!("layout-{tag}"));
-        let layout = format!("oci:{}:x", directory.display());
-        _ = run(
-            "skopeo",
-            &[
-                "copy",
-                "-q",
-                "--src-tls-verify=false",
-                &format!("docker://{}", name(tag)),
-                &layout,
-            ],
-        );
-        let bundle = space.path(format!("bundle-{tag}")).display().to_string();
-        _ = run(
-            "umoci",
-            &[
-                "unpack",
-                "--image",
-                &format!("{}:x", directory.display()),
-                &bundle,
-            ],
-        );
-        assert!(
-            Path::new(&bundle)
-                .join("rootfs/lib/apk/db/installed")
-                .exists()
-        );
+        let image = format!("docker://{}", name(tag));
+        let files = unpack(&image, &space.path(format!("bundle-{tag}")));
+        assert!(files.join("lib/apk/db/installed").exists());
     }
 }
 
@@ -513,7 +475,7 @@ fn openssl_verifies_the_raw_signature() {
     let image = digest(&name);
     let list = Command::new("python3")
         .args(["-c", "import base64,json,sys,urllib.request as u\nhost,digest,out=sys.argv[1:]\nget=lambda p: u.urlopen(f'http://{host}/v2/signed/{p}').read()\nindex=json.loads(get('referrers/'+digest))\nentry=[m for m in index['manifests'] if (m['artifactType'] or '').startswith('application/vnd.dev.sigstore')][0]\nmanifest=json.loads(get('manifests/'+entry['digest']))\nbundle=json.loads(get('blobs/'+manifest['layers'][0]['digest']))\nassert bundle['mediaType']=='application/vnd.dev.sigstore.bundle.v0.3+json'\ne=bundle['dsseEnvelope']\np=base64.b64decode(e['payload']); t=e['payloadType'].encode()\nopen(out+'/pae','wb').write(b'DSSEv1 %d %s %d %s'%(len(t),t,len(p),p))\nopen(out+'/sig','wb').write(base64.b64decode(e['signatures'][0]['sig']))\n"])
-        .args([&format!("127.0.0.1:{}", registry.port()), image.trim(), &space.path("").display().to_string()])
+        .args([&format!("127.0.0.1:{}", registry.port()), &image, &space.path("").display().to_string()])
         .output()
         .unwrap();
     assert!(
@@ -612,8 +574,7 @@ fn policies_hold_sources_to_rules() {
     held_to(&base, "unmatched-sources = \"deny\"\n").fails_with(&["no rule allows it"]);
     let pin = "[[sources]]\nmatch = \"*\"\npin = true\n";
     held_to(&base, pin).fails_with(&["wants a digest"]);
-    let digest = digest(BUSYBOX);
-    let pinned = format!("FROM {BUSYBOX}@{}\n", digest.trim());
+    let pinned = format!("FROM {BUSYBOX}@{}\n", digest(BUSYBOX));
     let _allowed = held_to(&pinned, pin).ok();
     // Nothing answers at this address: the rule speaks first.
     let file = format!("{pinned}ADD http://u:p@127.0.0.1:1/x /x\n");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, digest};
 use serde_json::Value;
 
 /// A case: files, arguments and variables, and what Debian trixie's buildx (0.13.1) printed; null where
@@ -92,8 +92,10 @@ fn targets_are_those_of_buildx() {
 /// buildx itself, where `scripts/setup-tests` could fetch it.
 fn buildx() -> Option<PathBuf> {
     let cache = std::env::var_os("KILN_TEST_CACHE").map(PathBuf::from);
-    let home = std::env::home_dir().map(|home| home.join(".cache/kiln-tests"));
-    let path = cache.or(home)?.join("docker-buildx");
+    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    let cache = cache.or_else(|| Some(caches?.join("kiln-tests")));
+    let path = cache?.join("docker-buildx");
     path.exists().then_some(path)
 }
 
@@ -124,24 +126,10 @@ fn what_the_cases_say_of_buildx_is_so() {
     }
 }
 
-fn digest(name: &str) -> String {
-    let name = format!("docker://{name}");
-    let args = [
-        "inspect",
-        "--tls-verify=false",
-        "--format",
-        "{{.Digest}}",
-        &name,
-    ];
-    run("skopeo", &args).stdout.trim().to_owned()
-}
-
-#[test]
-fn targets_are_built_and_pushed_those_before_that_others_need() {
-    let space = Space::new();
-    let registry = Registry::start(&space.path("registry"), false);
-    let (app, tool) = (registry.name("app"), registry.name("tool"));
-    let file = format!(
+/// A matrix of applications and the tool that is a context of them, with the names to push to; and a
+/// target by itself.
+fn bake_file(app: &str, tool: &str) -> String {
+    format!(
         r#"
 group "default" {{ targets = ["app", "odd"] }}
 target "app" {{
@@ -167,8 +155,15 @@ target "odd" {{
   output = ["type=local,dest=odd"]
 }}
 "#
-    );
-    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    )
+}
+
+#[test]
+fn targets_are_built_and_pushed_those_before_that_others_need() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let (app, tool) = (registry.name("app"), registry.name("tool"));
+    std::fs::write(space.path("docker-bake.hcl"), bake_file(&app, &tool)).unwrap();
     space.write(
         "Dockerfile",
         format!("FROM {BUSYBOX}\nARG V\nCOPY --from=tool /made /made\nRUN echo $V >> /made\n"),

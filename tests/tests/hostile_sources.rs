@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Run, Space, Web, run};
+use kiln_tests::{BUSYBOX, Run, Space, Web, run, shell, wait};
 
 const SECRET: &str = "a-secret-of-the-host";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,17 +24,6 @@ fn unharmed(host: &Path) {
     assert_eq!(std::fs::read_dir(host).unwrap().count(), 1);
     let text = std::fs::read_to_string(host.join("secret")).unwrap();
     assert_eq!(text, format!("{SECRET}\n"));
-}
-
-fn wait(child: &mut Child) {
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > LIMIT {
-            child.kill().unwrap();
-            panic!("it hangs");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Nothing of the host is in what was said, written or stored.
@@ -66,11 +55,7 @@ fn build(space: &Space, context: &str, input: Option<&Path>) -> Run {
 /// Commits a directory and gives the address of the repository.
 fn commit(space: &Space, web: &Web, folder: &Path) -> String {
     let script = "git init -q -b main . && git -c user.name=a -c user.email=a@b add -A -f . && git -c user.name=a -c user.email=a@b commit -qm a --allow-empty && git update-server-info";
-    let done = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(folder)
-        .output();
-    _ = Run::of(&done.unwrap()).ok();
+    _ = shell(folder, script);
     let inside = folder.strip_prefix(space.path("")).unwrap();
     web.url(&format!("{}/.git", inside.display()))
 }
@@ -203,6 +188,27 @@ fn archives_of_contexts_write_inside_only() {
     }
 }
 
+/// Whether a file has the text, now or within [`LIMIT`].
+fn becomes(file: &Path, text: &str) -> bool {
+    let started = Instant::now();
+    while std::fs::read_to_string(file).ok().as_deref() != Some(text) {
+        if started.elapsed() > LIMIT {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// How many files and directories a process watches.
+fn watches_of(child: &Child) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).unwrap();
+    let texts = open
+        .flatten()
+        .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+    texts.map(|text| text.matches("inotify wd:").count()).sum()
+}
+
 /// A context that is exchanged for pipes and links between two builds, and while one runs.
 #[test]
 fn watched_contexts_lead_nowhere() {
@@ -222,16 +228,7 @@ fn watched_contexts_lead_nowhere() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let becomes = |text: &str| {
-        let started = Instant::now();
-        while std::fs::read_to_string(out.join("f")).ok().as_deref() != Some(text) {
-            if started.elapsed() > LIMIT {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        true
-    };
+    let becomes = |text: &str| becomes(&out.join("f"), text);
     let mut steps = vec![becomes("one")];
     let exchange = |name: &str| {
         _ = std::fs::remove_dir_all(context.join(name));
@@ -260,13 +257,7 @@ fn watched_contexts_lead_nowhere() {
         .write("Dockerfile", "FROM scratch\nCOPY . /\n")
         .write("f", "four");
     steps.push(becomes("four"));
-    let watches = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).unwrap();
-    let watches = watches
-        .flatten()
-        .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
-    let watches: usize = watches
-        .map(|text| text.matches("inotify wd:").count())
-        .sum();
+    let watches = watches_of(&child);
     _ = run("kill", &["-INT", &child.id().to_string()]);
     wait(&mut child);
     assert_eq!(steps, [true; 4]);

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::Path;
-use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, digest, read, run};
 use serde_json::Value;
 
 struct Site {
@@ -74,10 +73,6 @@ impl Image {
     }
 }
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
-
 #[test]
 fn destinations_get_the_image_and_files_its_digest() {
     let site = Site::new();
@@ -100,15 +95,7 @@ fn destinations_get_the_image_and_files_its_digest() {
             &files[2],
         ])
         .ok();
-    let name = format!("docker://{one}");
-    let args = [
-        "inspect",
-        "--tls-verify=false",
-        "--format",
-        "{{.Digest}}",
-        &name,
-    ];
-    let digest = run("skopeo", &args).stdout.trim().to_owned();
+    let digest = digest(&one);
     let repository = one.strip_suffix(":1").unwrap();
     assert_eq!(read(&files[0]), digest);
     assert_eq!(
@@ -197,11 +184,8 @@ fn a_repository_is_a_cache() {
     let build = |store: &str, more: &[&str]| {
         let context = site.path("context");
         let args = ["kaniko", "--context", &context, "-d", &name];
-        let mut command = Command::new(kiln_tests::kiln_binary());
-        command
-            .args(args)
-            .args(more)
-            .env("KILN_ROOT", site.path(store));
+        let mut command = site.space.command(&args);
+        command.args(more).env("KILN_ROOT", site.path(store));
         Run::of(&command.output().unwrap()).ok().stderr
     };
     let given = ["--cache=true", "--cache-repo", &cache, "--cache-ttl=24h"];

@@ -21,6 +21,8 @@ const EMPTY: &[u8] = b"{}";
 pub const PREDICATE_ANNOTATION: &str = "in-toto.io/predicate-type";
 /// The annotation for the predicate of a signed statement.
 pub const SIGNED_PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
+/// The annotation for the image that an entry of an index is about.
+pub const ABOUT_ANNOTATION: &str = "vnd.docker.reference.digest";
 
 /// Names a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +49,16 @@ impl ArtifactDescriptor {
     /// Names some bytes.
     #[must_use]
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, digest_of(bytes), bytes.len() as u64)
+    }
+
+    /// Names a blob by what it is, its digest and its length.
+    #[must_use]
+    pub fn new(media_type: &str, digest: BlobDigest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
-            digest: digest_of(bytes),
-            size: bytes.len() as u64,
+            digest,
+            size,
             artifact_type: None,
             data: None,
             annotations: BTreeMap::new(),
@@ -117,13 +125,7 @@ pub fn attestations(
     let layers: Vec<ArtifactDescriptor> = statements.iter().map(layer).collect();
     let blobs = statements.iter().map(|(_, bytes)| bytes.clone()).collect();
     match form {
-        Form::Artifact => artifact(
-            ATTESTATION_TYPE,
-            Some(subject),
-            layers,
-            blobs,
-            BTreeMap::new(),
-        ),
+        Form::Artifact => artifact(ATTESTATION_TYPE, subject, layers, blobs, BTreeMap::new()),
         Form::Legacy => legacy(layers, blobs),
     }
 }
@@ -150,7 +152,7 @@ pub fn signature(
     let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
     artifact(
         BUNDLE_MEDIA_TYPE,
-        Some(subject),
+        subject,
         vec![layer],
         vec![bundle],
         annotations.into(),
@@ -159,7 +161,7 @@ pub fn signature(
 
 fn artifact(
     kind: &str,
-    subject: Option<&ArtifactDescriptor>,
+    subject: &ArtifactDescriptor,
     layers: Vec<ArtifactDescriptor>,
     mut blobs: Vec<Vec<u8>>,
     annotations: BTreeMap<String, String>,
@@ -169,11 +171,7 @@ fn artifact(
         data: Some("e30=".to_owned()),
         ..ArtifactDescriptor::of(EMPTY_MEDIA_TYPE, EMPTY)
     };
-    let plain = |subject: &ArtifactDescriptor| ArtifactDescriptor {
-        artifact_type: None,
-        annotations: BTreeMap::new(),
-        ..subject.clone()
-    };
+    let subject = ArtifactDescriptor::new(&subject.media_type, subject.digest, subject.size);
     finish(
         ArtifactManifest {
             schema_version: 2,
@@ -181,7 +179,7 @@ fn artifact(
             artifact_type: Some(kind.to_owned()),
             config,
             layers,
-            subject: subject.map(plain),
+            subject: Some(subject),
             annotations,
         },
         blobs,
@@ -237,7 +235,7 @@ pub fn index_annotations(image: &BlobDigest) -> BTreeMap<String, String> {
             "vnd.docker.reference.type",
             "attestation-manifest".to_owned(),
         ),
-        ("vnd.docker.reference.digest", image.to_string()),
+        (ABOUT_ANNOTATION, image.to_string()),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }

@@ -81,6 +81,7 @@ mod tests {
             size: 0,
             tagged,
             blobs: Vec::new(),
+            index: None,
         }
     }
 

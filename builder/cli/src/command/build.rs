@@ -22,11 +22,11 @@ use super::{Failed, print, say, service_command};
 use crate::display::{self, Style, annotation, display};
 use crate::journal::{About, Journal};
 use crate::report;
-use kiln::output::{self, Output};
+use kiln::output::{self, DeltaOptions, Output};
 use kiln::selector;
 use kiln::{
     AttestOptions, BuildOutcome, Config, DockerfileRequest, Error, Policy, Prepared, Secrets,
-    Texts, prepare,
+    prepare,
 };
 
 /// Runs `kiln build`.
@@ -76,6 +76,7 @@ pub(super) struct Plan {
     pub(super) policies: Vec<Policy>,
     pub(super) exports: Exports,
     pub(super) attest: AttestOptions,
+    pub(super) deltas: DeltaOptions,
 }
 
 impl Plan {
@@ -90,6 +91,7 @@ impl Plan {
         let is_pushed = outputs.iter().any(Output::pushes);
         Ok(Self {
             attest: args.attest.options(is_pushed)?,
+            deltas: args.deltas.options()?,
             outputs,
             tags: names,
             secrets: Arc::new(args.secrets()?),
@@ -100,12 +102,19 @@ impl Plan {
         })
     }
 
+    /// The names under which images are pushed.
+    pub(super) fn pushed_names(&self) -> Vec<Reference> {
+        let pushed = self.outputs.iter().filter(|output| output.pushes());
+        let names = pushed.flat_map(|output| self.tags.iter().chain(output.names()));
+        names.cloned().collect()
+    }
+
     /// Whether the registries and the daemon that are to get the image take it.
     fn check_remotes(&self, engine: &Engine) -> Result<(), Error> {
         output::allow_insecure(engine.client(), &self.outputs, &self.tags);
-        let pushed = self.outputs.iter().filter(|output| output.pushes());
-        let names = pushed.flat_map(|output| self.tags.iter().chain(output.names()));
+        let names = self.pushed_names();
         let repositories: BTreeMap<_, _> = names
+            .iter()
             .map(|name| ((&name.host, &name.repository), name))
             .collect();
         for name in repositories.into_values() {
@@ -206,7 +215,7 @@ fn compiled(
         if let Error::Dockerfile(error) = &at.0 {
             show_warnings(args, &error.warnings);
         }
-        failed(&at.0, &at.1)
+        Failed::of(&at.0, &at.1)
     })?;
     reachable.unwrap_or(Ok(()))?;
     show_warnings(args, &prepared.compiled.warnings);
@@ -235,13 +244,6 @@ fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Fail
         say(&report::explain::text(&record, &steps));
     }
     Ok(())
-}
-
-pub(crate) fn failed(error: &Error, texts: &Texts) -> Failed {
-    Failed {
-        text: report::error(error, texts),
-        status: error.exit_status(),
-    }
 }
 
 /// What a failed step had changed, for people.
@@ -305,7 +307,7 @@ impl BuildArgs {
         secrets: Arc<Secrets>,
         error: &Error,
     ) -> Failed {
-        let mut failed = failed(error, &prepared.texts);
+        let mut failed = Failed::of(error, &prepared.texts);
         if let Some(place) = super::hint::place(error, prepared) {
             let excerpt = report::excerpt(&place, prepared.texts.at(&place));
             failed.text.insert_str(0, &excerpt);

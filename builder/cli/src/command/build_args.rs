@@ -25,6 +25,8 @@ pub(crate) struct BuildArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(super) attest: super::attest_args::AttestArgs,
+    #[command(flatten)]
+    pub(super) deltas: super::delta::PushDeltaArgs,
     /// Name the image (repeatable)
     #[arg(short, long = "tag", alias = "manifest", value_name = "NAME")]
     pub(super) tags: Vec<String>,

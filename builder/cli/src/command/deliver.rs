@@ -5,10 +5,12 @@ use std::path::Path;
 use kiln_attest::provenance::Provenance;
 use kiln_engine::{DefaultNetwork, Engine, EngineError, Event, EventSink as _, Request, Solved};
 
+use kiln_graph::Platform;
+
 use super::build::{BuildArgs, Plan};
 use super::{result, say};
 use crate::journal::Journal;
-use kiln::output::{self, Attester, Wanted};
+use kiln::output::{self, Attester, DeltaSources, Wanted};
 use kiln::{BuildFacts, BuildOutcome, DockerfileRequest, Error, Prepared};
 
 /// A build that is ready to be solved.
@@ -86,7 +88,15 @@ impl Delivery<'_> {
             digests: wants_digests(args),
             cancel: &plain.cancel,
         };
+        let deltas = DeltaSources::find(
+            engine,
+            &plan.deltas,
+            &plan.pushed_names(),
+            &platforms(&solved),
+            journal,
+        );
         let written = output::write(&solved, &wanted, journal)?;
+        deltas.push(&solved, &written, journal);
         let result = BuildOutcome::of(&solved, &written)?;
         write_ids(args, &result)?;
         super::cache::finish(engine, &mut solved, &plan.targets)?;
@@ -109,6 +119,11 @@ impl Delivery<'_> {
         };
         facts.provenance()
     }
+}
+
+fn platforms(solved: &Solved) -> Vec<Platform> {
+    let targets = solved.build().targets.iter();
+    targets.map(|target| target.platform.clone()).collect()
 }
 
 /// Whether the image's digests are asked for, whatever else is.

@@ -16,7 +16,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("Write build files", &["init", "convert", "fmt", "schema"]),
     (
         "Images and registries",
-        &["image", "registry", "verify", "policy"],
+        &["image", "delta", "registry", "verify", "policy"],
     ),
     ("The store", &["du", "prune", "volume", "fsck"]),
     ("This machine", &["doctor", "completions", "man"]),
@@ -48,6 +48,8 @@ pub(super) const FLAGS: &[(&str, &[&str])] = &[
             "tags",
             "outputs",
             "push",
+            "delta_from",
+            "delta_level",
             "load",
             "exports",
             "iidfile",

@@ -48,7 +48,7 @@ pub(crate) enum ImageCommand {
         name: String,
     },
     /// Bring an image into the store: oci-archive:FILE, docker-archive:FILE, oci:DIRECTORY,
-    /// docker-daemon:NAME, or a file that docker save wrote
+    /// docker-daemon:NAME, or a file that docker save or 'kiln delta create' wrote
     Load {
         /// The image
         source: String,
@@ -241,6 +241,9 @@ fn load(engine: &kiln::Engine, source: &str, tag: Option<&str>) -> Result<(), Er
         (None, None, Some((_, name))) => vec![name.to_owned()],
         (None, None, None) => Vec::new(),
     };
+    if let Some(artifact) = difference(engine, &source)? {
+        return load_difference(engine, &source, &artifact, &names);
+    }
     if names.is_empty() {
         let text = format!("{source} says no name: give one with --tag");
         return Err(Error::Usage(text));
@@ -251,6 +254,36 @@ fn load(engine: &kiln::Engine, source: &str, tag: Option<&str>) -> Result<(), Er
         engine.load(&source, &platform, &name, &*display(Style::Auto))?;
         print(&format!("{name}\n"));
     }
+    Ok(())
+}
+
+/// The manifest of a difference, when an archive holds one in place of an image.
+fn difference(engine: &kiln::Engine, source: &str) -> Result<Option<Vec<u8>>, Error> {
+    match source.parse() {
+        Ok(ImageName::Archive { file, .. }) => {
+            let client = engine.client();
+            Ok(client.artifact_in_archive(&file, kiln_engine::DELTA_ARTIFACT)?)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Makes the new image of a difference out of the old one, which is in the store.
+fn load_difference(
+    engine: &kiln::Engine,
+    source: &str,
+    artifact: &[u8],
+    names: &[String],
+) -> Result<(), Error> {
+    let [name] = names else {
+        let text = format!("{source} says no name: give one with --tag");
+        return Err(Error::Usage(text));
+    };
+    let name = full_name(name)?;
+    let _session = engine.store().session()?;
+    let events = display(Style::Auto);
+    engine.deltas().load(source, artifact, &name, &*events)?;
+    print(&format!("{name}\n"));
     Ok(())
 }
 

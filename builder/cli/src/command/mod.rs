@@ -14,6 +14,7 @@ mod compat;
 mod completions;
 mod convert;
 mod deliver;
+mod delta;
 mod doctor;
 mod export;
 mod fmt;
@@ -88,6 +89,8 @@ enum Command {
     Timeline(timeline::TimelineArgs),
     /// Manage images in the store and in registries
     Image(image::ImageArgs),
+    /// Make differences between images
+    Delta(delta::DeltaArgs),
     /// Manage cache volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
@@ -227,6 +230,7 @@ pub(crate) fn run() -> ExitCode {
         Command::History(args) => past::history(&args),
         Command::Timeline(args) => timeline::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Delta(args) => delta::run(&args),
         Command::Volume(command) => volume::run(&command),
         Command::Registry(args) => registry::run(&args),
         Command::Policy(command) => policy::run(&command),
@@ -281,6 +285,14 @@ struct Failed {
 }
 
 impl Failed {
+    /// A failure whose place is in build files that were read.
+    fn of(error: &kiln::Error, texts: &kiln::Texts) -> Self {
+        Self {
+            text: crate::report::error(error, texts),
+            status: error.exit_status(),
+        }
+    }
+
     fn show(&self) {
         if !crate::display::is_for_program() {
             return say(&self.text);
@@ -292,11 +304,7 @@ impl Failed {
 
 impl<E: Into<kiln::Error>> From<E> for Failed {
     fn from(error: E) -> Self {
-        let error = error.into();
-        Self {
-            text: crate::report::error(&error, &kiln::Texts::default()),
-            status: error.exit_status(),
-        }
+        Self::of(&error.into(), &kiln::Texts::default())
     }
 }
 

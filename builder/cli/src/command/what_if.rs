@@ -8,7 +8,6 @@ use super::build::BuildArgs;
 use super::past::ExplainArgs;
 use super::plan::BuildPlan;
 use super::{Failed, past, print, print_json};
-use crate::report;
 use crate::report::what_if::{WhatIf, edits, text};
 use kiln::{Error, prepare};
 
@@ -18,10 +17,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
     let files = absolute(&args.what_if)?;
     let build = asked(engine.store(), args.build.as_deref())?;
     let request = build.source.request()?;
-    let prepared = prepare(&engine, &request).map_err(|at| Failed {
-        text: report::error(&at.0, &at.1),
-        status: at.0.exit_status(),
-    })?;
+    let prepared = prepare(&engine, &request).map_err(|at| Failed::of(&at.0, &at.1))?;
     let edits = edits(&files, &prepared.folders)?;
     let request = build.engine_request(&prepared)?;
     let forecast = engine.forecast(&request, &edits)?;
@@ -38,7 +34,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
 }
 
 /// The build that is remembered, as it was asked for, but nothing of it forced to run.
-fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
+fn asked(store: &Store, id: Option<&str>) -> Result<BuildArgs, Failed> {
     let lost = || Error::Usage("how that build was asked for is not known: build again".to_owned());
     let plan = BuildPlan::read(&past::find(store, id)?.plan).ok_or_else(lost)?;
     let directory = &plan.directory;
@@ -49,7 +45,7 @@ fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
         ),
         source,
     })?;
-    Ok(Box::new(plan.args()?))
+    Ok(plan.args()?)
 }
 
 /// Files by their whole path; they need not be there.

@@ -1,0 +1,365 @@
+//! Differences between images: pushed beside them, pulled, written to files. Whatever is wrong with
+//! one, the image is pulled.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::path::{Path, PathBuf};
+
+use kiln_tests::{BUSYBOX, Registry, Run, Space, digest, shell};
+
+const SIZE: usize = 1_500_000;
+
+/// Bytes that don't compress, and are the same each time.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..SIZE).map(|_| next()).collect()
+}
+
+/// A registry with an image, `v1`, and a second version of it, `v2`, with its difference.
+struct Site {
+    space: Space,
+    registry: Registry,
+    image: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let space = Space::new();
+        let registry = Registry::start(&space.path("registry"), true);
+        let image = registry.name("team/app");
+        let dockerfile = format!("FROM {BUSYBOX}\nCOPY lib.so.1 /lib/\nCOPY other /\n");
+        space.write("Dockerfile", dockerfile).write("other", "same");
+        space.write("lib.so.1", noise(1));
+        let site = Self {
+            space,
+            registry,
+            image,
+        };
+        let _v1 = site.push("v1", &[]);
+        site
+    }
+
+    fn with_difference() -> Self {
+        let site = Self::new();
+        let mut changed = noise(1);
+        changed.splice(700_000..700_004, *b"new code");
+        site.space.write("lib.so.1", changed);
+        let _v2 = site.push("v2", &["--delta-from", "v1"]);
+        site
+    }
+
+    fn name(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.image)
+    }
+
+    fn push(&self, tag: &str, args: &[&str]) -> Run {
+        let name = self.name(tag);
+        self.space
+            .build(&[&["-t", &name, "--push"], args].concat())
+            .ok()
+    }
+
+    /// The digest that the registry gives for a tag.
+    fn digest(&self, tag: &str) -> String {
+        digest(&self.name(tag))
+    }
+
+    /// The manifest of the artifact, and its digest.
+    fn artifact(&self, tag: &str) -> (serde_json::Value, String) {
+        let list = self.digest(tag).replace(':', "-");
+        let index = self.get(&format!("manifests/{list}"));
+        let artifact = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+        (self.get(&format!("manifests/{artifact}")), artifact)
+    }
+
+    fn get(&self, path: &str) -> serde_json::Value {
+        let (host, repository) = self.image.split_once('/').unwrap();
+        let accept =
+            "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+        let script = format!("curl -sf -H 'Accept: {accept}' http://{host}/v2/{repository}/{path}");
+        serde_json::from_str(&shell(&self.space.path(""), &script)).unwrap()
+    }
+
+    /// The file of a blob in the registry.
+    fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        let blobs = "registry/files/docker/registry/v2/blobs/sha256";
+        self.space
+            .path(blobs)
+            .join(&hex[..2])
+            .join(hex)
+            .join("data")
+    }
+
+    /// The digest of the tar-diff of the layer that changed.
+    fn tar_diff(&self, tag: &str) -> String {
+        let (artifact, _) = self.artifact(tag);
+        let layers = artifact["layers"].as_array().unwrap();
+        let is_diff = |layer: &&serde_json::Value| layer["mediaType"] == "application/vnd.tar-diff";
+        let diff = layers.iter().find(is_diff).unwrap();
+        diff["digest"].as_str().unwrap().to_owned()
+    }
+
+    /// Another machine, which has the first version.
+    fn receiver(&self) -> Receiver<'_> {
+        let receiver = Receiver {
+            site: self,
+            space: Space::new(),
+        };
+        let _v1 = receiver.pull("v1").ok();
+        receiver
+    }
+}
+
+struct Receiver<'a> {
+    site: &'a Site,
+    space: Space,
+}
+
+impl Receiver<'_> {
+    fn pull(&self, tag: &str) -> Run {
+        self.space.kiln(&["image", "pull", &self.site.name(tag)])
+    }
+
+    /// The digest of the image that is in the store.
+    fn digest(&self, tag: &str) -> String {
+        let name = self.site.name(tag);
+        let raw = self.space.path("raw");
+        let manifest = self
+            .space
+            .kiln(&["image", "inspect", &name, "--raw"])
+            .ok()
+            .stdout;
+        std::fs::write(&raw, manifest).unwrap();
+        let sum = shell(Path::new("/"), &format!("sha256sum < {}", raw.display()));
+        format!("sha256:{}", sum.split(' ').next().unwrap())
+    }
+
+    /// Pulls the second version, which must be the very image, whatever way it came.
+    fn pulls_v2(&self) -> String {
+        let said = self.pull("v2").ok().stderr;
+        assert_eq!(self.digest("v2"), self.site.digest("v2"));
+        let files = self.space.path("files").display().to_string();
+        let line = format!("FROM {}\n", self.site.name("v2"));
+        self.space.write("Dockerfile", line);
+        let output = format!("type=local,dest={files}");
+        let _built = self.space.build(&["-o", &output]).ok();
+        let mut library = noise(1);
+        library.splice(700_000..700_004, *b"new code");
+        assert!(std::fs::read(Path::new(&files).join("lib/lib.so.1")).unwrap() == library);
+        said
+    }
+}
+
+#[test]
+fn a_difference_is_pushed_and_pulled() {
+    let site = Site::with_difference();
+    let (artifact, _) = site.artifact("v2");
+    assert_eq!(
+        artifact["artifactType"],
+        "application/vnd.io.github.containers.oci-delta.v1"
+    );
+    assert_eq!(artifact["subject"]["digest"], site.digest("v2"));
+    let of = |name: &str| {
+        let full = format!("io.github.containers.delta.{name}");
+        artifact["annotations"][full].as_str().unwrap().to_owned()
+    };
+    assert_eq!(of("source"), site.digest("v1"));
+    assert_eq!(of("target"), site.digest("v2"));
+    let reused: Vec<String> = serde_json::from_str(&of("reused")).unwrap();
+    assert_eq!(reused.len(), 2);
+    let diff = std::fs::metadata(site.blob(&site.tar_diff("v2")))
+        .unwrap()
+        .len();
+    assert!(diff < 2000, "{diff}");
+
+    let said = site.receiver().pulls_v2();
+    assert!(said.contains("pull difference"), "{said}");
+    assert!(!said.contains("WARNING"), "{said}");
+}
+
+#[test]
+fn the_same_images_give_the_same_difference() {
+    let site = Site::with_difference();
+    let (_, first) = site.artifact("v2");
+    let [old, new] = ["v1", "v2"].map(|tag| site.name(tag));
+    let elsewhere = Space::new();
+    let made = elsewhere
+        .kiln(&["delta", "create", &old, &new, "-o", "update.tar"])
+        .ok();
+    assert_eq!(made.stdout.trim(), first);
+}
+
+/// What keeps a difference from being used: the image comes all the same, and one line says why.
+#[test]
+fn damaged_differences_cost_a_line() {
+    let site = Site::with_difference();
+    let diff = site.blob(&site.tar_diff("v2"));
+    let good = std::fs::read(&diff).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for (bytes, name) in [
+        (&flipped[..], "another"),
+        (&good[..good.len() / 2], "truncated"),
+        (b"", "empty"),
+    ] {
+        std::fs::write(&diff, bytes).unwrap();
+        let said = site.receiver().pulls_v2();
+        let lines = said.lines().filter(|line| line.contains("is pulled whole"));
+        assert_eq!(lines.count(), 1, "{name}: {said}");
+    }
+    std::fs::remove_file(&diff).unwrap();
+    assert!(site.receiver().pulls_v2().contains("is pulled whole"));
+}
+
+/// A difference with right digests all over that gives another layer.
+#[test]
+fn a_difference_to_something_else_is_noticed() {
+    let site = Site::with_difference();
+    let mut other = noise(1);
+    other[5] ^= 1;
+    site.space.write("lib.so.1", other);
+    let _v3 = site.push("v3", &["--delta-from", "v1"]);
+    let wrong = site.tar_diff("v3");
+    let size = std::fs::metadata(site.blob(&wrong)).unwrap().len();
+    let (mut artifact, _) = site.artifact("v2");
+    let (_, listed) = site.artifact("v2");
+    let right = site.tar_diff("v2");
+    for layer in artifact["layers"].as_array_mut().unwrap() {
+        if layer["digest"] == right.as_str() {
+            layer["digest"] = wrong.clone().into();
+            layer["size"] = size.into();
+        }
+    }
+    // In place of the right one, in the list that clients keep.
+    let forged = serde_json::to_vec(&artifact).unwrap();
+    std::fs::write(site.space.path("forged"), &forged).unwrap();
+    let (host, repository) = site.image.split_once('/').unwrap();
+    let list = site.digest("v2").replace(':', "-");
+    let script = format!(
+        "base=http://{host}/v2/{repository}/manifests
+         sum=$(sha256sum < forged | cut -d' ' -f1)
+         curl -sf -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @forged $base/sha256:$sum
+         curl -sf -H 'Accept: application/vnd.oci.image.index.v1+json' $base/{list} | sed \"s/{listed}/sha256:$sum/; s/\\\"size\\\":[0-9]*/\\\"size\\\":{size}/\" > list
+         curl -sf -X PUT -H 'Content-Type: application/vnd.oci.image.index.v1+json' --data-binary @list $base/{list}",
+        size = forged.len(),
+    );
+    let _sent = shell(&site.space.path(""), &script);
+    let said = site.receiver().pulls_v2();
+    assert!(said.contains("the rebuilt tar has the digest"), "{said}");
+}
+
+#[test]
+fn without_an_earlier_image_layers_are_pulled() {
+    let site = Site::with_difference();
+    let receiver = Receiver {
+        site: &site,
+        space: Space::new(),
+    };
+    let said = receiver.pulls_v2();
+    assert!(!said.contains("difference"), "{said}");
+    // One that is no source of any difference.
+    let _v2 = site.push("v9", &["--label", "a=b"]);
+    let said = receiver.pull("v9").ok().stderr;
+    assert!(!said.contains("pull difference"), "{said}");
+    assert_eq!(receiver.digest("v9"), site.digest("v9"));
+}
+
+#[test]
+fn differences_travel_as_files() {
+    let site = Site::with_difference();
+    let [old, new] = ["v1", "v2"].map(|tag| site.name(tag));
+    let file = site.space.path("update.tar").display().to_string();
+    let made = site
+        .space
+        .kiln(&["delta", "create", &old, &new, "-o", &file])
+        .ok();
+    assert!(
+        made.stderr.contains("changed layers have"),
+        "{}",
+        made.stderr
+    );
+    assert!(std::fs::metadata(&file).unwrap().len() < 30_000);
+
+    let receiver = site.receiver();
+    let loaded = receiver.space.kiln(&["image", "load", &file]).ok();
+    assert_eq!(loaded.stdout.trim(), new);
+    assert_eq!(receiver.digest("v2"), site.digest("v2"));
+
+    let stranger = Space::new();
+    stranger
+        .kiln(&["image", "load", &file])
+        .fails_with(&["is a difference from an image that is not here"]);
+    let cut = stranger.path("cut.tar");
+    std::fs::write(&cut, &std::fs::read(&file).unwrap()[..6000]).unwrap();
+    let cut = receiver
+        .space
+        .kiln(&["image", "load", &cut.display().to_string()]);
+    assert_eq!(cut.status, Some(1), "{}", cut.stderr);
+}
+
+#[test]
+fn a_difference_that_spares_little_is_not_kept() {
+    let site = Site::new();
+    site.space.write("lib.so.1", noise(2));
+    let said = site.push("v2", &["--delta-from", "v1"]).stderr;
+    assert!(said.contains("spares less than 30 %"), "{said}");
+    let [old, new] = ["v1", "v2"].map(|tag| site.name(tag));
+    let refused = site
+        .space
+        .kiln(&["delta", "create", &old, &new, "-o", "update.tar"]);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(!site.space.path("update.tar").exists());
+    let _kept = site
+        .space
+        .kiln(&["delta", "create", &old, &new, "-o", "update.tar", "--force"])
+        .ok();
+}
+
+#[test]
+fn auto_begins_at_what_the_tag_named() {
+    let site = Site::new();
+    let _first = site.push("latest", &[]);
+    let before = site.digest("latest");
+    let mut changed = noise(1);
+    changed[9] ^= 1;
+    site.space.write("lib.so.1", changed);
+    let _second = site.push("latest", &["--delta-from", "auto:3"]);
+    let (artifact, _) = site.artifact("latest");
+    assert_eq!(
+        artifact["annotations"]["io.github.containers.delta.source"],
+        before
+    );
+}
+
+#[test]
+fn what_is_mistyped_is_said() {
+    let site = Site::new();
+    let name = site.name("v2");
+    for (args, want) in [
+        (
+            ["--push", "--delta-from", "auto:99"],
+            "auto:N with N from 1 to 16",
+        ),
+        (
+            ["--push", "--delta-from", "other/app:v1"],
+            "of the same repository",
+        ),
+        (["--load", "--delta-from", "v1"], "--push"),
+    ] {
+        let run = site.space.build(&[&["-t", &name], &args[..]].concat());
+        assert_eq!(run.status, Some(2), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(want), "{args:?}: {}", run.stderr);
+    }
+    // One that isn't there costs a line, not the push.
+    let said = site.push("v2", &["--delta-from", "nothing"]).stderr;
+    assert!(said.contains("no difference from"), "{said}");
+    let run = site.space.kiln(&["delta", "create", &name, &name]);
+    assert_eq!(run.status, Some(2), "{}", run.stderr);
+    _ = &site.registry;
+}
