@@ -33,23 +33,49 @@ pub(crate) fn without_unchanged(manifest: Manifest, base: &View, directory: &Tre
 /// The entries that show nothing but what the base shows at their paths, in path order. A directory
 /// is one when all that the diff has below it are.
 fn unchanged<'a>(manifest: &'a Manifest, base: &View) -> Vec<&'a Entry> {
+    let merged = merged_directories(manifest, base);
     let linked: BTreeSet<&ImagePath> = manifest.entries().iter().filter_map(link_target).collect();
     let mut kept_directories = BTreeSet::new();
     let mut found = Vec::new();
     for entry in manifest.entries().iter().rev() {
-        let has_one_name = link_target(entry).is_none() && !linked.contains(&entry.path);
-        let is_dropped = !entry.path.is_root()
-            && has_one_name
-            && !kept_directories.contains(&entry.path)
-            && !is_hidden(manifest, &entry.path)
-            && is_in_base(entry, base);
-        match is_dropped {
+        let Some(parent) = entry.path.parent() else {
+            continue;
+        };
+        let may_be_in_base = match entry.is_directory() {
+            true => merged.contains(&entry.path) && !kept_directories.contains(&entry.path),
+            false => {
+                let has_one_name = link_target(entry).is_none() && !linked.contains(&entry.path);
+                has_one_name && merged.contains(&parent)
+            }
+        };
+        match may_be_in_base && is_in_base(entry, base) {
             true => found.push(entry),
-            false => kept_directories.extend(entry.path.parent()),
+            false => _ = kept_directories.insert(parent),
         }
     }
     found.reverse();
     found
+}
+
+/// The directories of a diff in which the base's entries still show. Nothing else needs to be looked
+/// up in the base: what a step made in directories of its own is new.
+fn merged_directories(manifest: &Manifest, base: &View) -> BTreeSet<ImagePath> {
+    let mut merged = BTreeSet::from([ImagePath::root()]);
+    for entry in manifest.entries() {
+        let Node::Directory { opaque } = entry.node else {
+            continue;
+        };
+        let is_merged = !opaque
+            && entry.path.parent().is_none_or(|parent| {
+                let was = merged.contains(&parent).then(|| base.get(&entry.path));
+                was.flatten().is_some_and(|was| was.entry.is_directory())
+            });
+        match is_merged {
+            true => _ = merged.insert(entry.path.clone()),
+            false => _ = merged.remove(&entry.path),
+        }
+    }
+    merged
 }
 
 fn link_target(entry: &Entry) -> Option<&ImagePath> {
@@ -59,35 +85,22 @@ fn link_target(entry: &Entry) -> Option<&ImagePath> {
     }
 }
 
-/// Whether the diff hides what the base has at a path.
-fn is_hidden(manifest: &Manifest, path: &ImagePath) -> bool {
-    let is_opaque = |above: ImagePath| {
-        let entry = manifest.get(&above);
-        entry.is_some_and(|entry| matches!(entry.node, Node::Directory { opaque: true }))
-    };
-    path.ancestors().chain([path.clone()]).any(is_opaque)
-}
-
 fn is_in_base(entry: &Entry, base: &View) -> bool {
-    base.get(&entry.path).is_some_and(|was| {
-        let was = Entry {
-            node: base.linked(&was).node.clone(),
-            ..was.entry.clone()
-        };
-        is_same(&was, entry)
-    })
+    base.get(&entry.path)
+        .is_some_and(|was| is_same(was.entry, &base.linked(&was).node, entry))
 }
 
-/// Whether an entry is as it was. The time of a directory changes with what is in it, so it is
-/// compared only where a step set it (BuildKit's layers leave it out everywhere).
-pub(crate) fn is_same(was: &Entry, is: &Entry) -> bool {
+/// Whether an entry is as it was; `was_node` is the file where `was` is another name of one. The time
+/// of a directory changes with what is in it, so it is compared only where a step set it (BuildKit's
+/// layers leave it out everywhere).
+pub(crate) fn is_same(was: &Entry, was_node: &Node, is: &Entry) -> bool {
     let directories = was.is_directory() && is.is_directory();
     let attributes =
         (was.mode, was.uid, was.gid, &was.xattrs) == (is.mode, is.uid, is.gid, &is.xattrs);
     let same_time = was.mtime == is.mtime;
     match directories {
         true => attributes && (same_time || !is.mtime_counts),
-        false => attributes && same_time && was.node == is.node,
+        false => attributes && same_time && *was_node == is.node,
     }
 }
 

@@ -68,7 +68,7 @@ fn difference(before: &Manifest, after: &Manifest) -> Manifest {
             Node::HardLink { to } => to.clone(),
             _ => entry.path.clone(),
         };
-        let same = was.is_some_and(|was| is_same(was, entry));
+        let same = was.is_some_and(|was| is_same(was, &was.node, entry));
         if !same || kept_groups.contains(&group) {
             kept_groups.insert(group);
             let mut entry = entry.clone();
