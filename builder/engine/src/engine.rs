@@ -109,8 +109,7 @@ impl Engine {
     /// The first failure; everything that still ran was stopped.
     pub fn solve(&self, request: Request) -> Result<Solved, EngineError> {
         let started = now();
-        let roots = request.build.targets.iter().map(|target| target.root);
-        let targets: Vec<StepId> = roots.collect();
+        let targets = request.build.roots();
         let mut request = request;
         let ran = match self.run(&request, &targets) {
             // A remote that turns out to be damaged costs time, never the build.
@@ -171,8 +170,7 @@ impl Engine {
     /// When a context can't be read, or a source not be had.
     pub fn forecast(&self, request: &Request, edits: &Edits) -> Result<Vec<Forecast>, EngineError> {
         let _session = self.store().session()?;
-        let roots = request.build.targets.iter().map(|target| target.root);
-        let targets: Vec<StepId> = roots.collect();
+        let targets = request.build.roots();
         let machine = self.machine(request);
         machine.with_solver(&Exports::default(), |solver| {
             solver.forecast(&targets, edits)

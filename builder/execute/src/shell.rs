@@ -84,24 +84,10 @@ fn find_shell(view: &View) -> Option<String> {
 
 fn bare_command() -> Exec {
     Exec {
-        root: Input(0),
-        args: Vec::new(),
         env: vec![(
             "PATH".to_owned(),
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         )],
-        proxy: std::collections::BTreeMap::new(),
-        cwd: ImagePath::root(),
-        user: None,
-        mounts: Vec::new(),
-        network: kiln_graph::Network::Default,
-        security: kiln_graph::Security::Sandbox,
-        hostname: None,
-        extra_hosts: Vec::new(),
-        ulimits: std::collections::BTreeMap::new(),
-        shm_size: None,
-        retries: 0,
-        timeout: None,
-        accept_status: Vec::new(),
+        ..Exec::new(Input(0), Vec::new())
     }
 }

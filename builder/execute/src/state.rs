@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::{Store, StoreError, Tree};
-use kiln_graph::{Digest, Graph, Op, StepId, TreeId};
+use kiln_graph::{Digest, Graph, StepId, TreeId};
 use kiln_solve::{Snapshot, StepResult};
 
 use crate::EngineError;
@@ -59,11 +59,7 @@ pub fn state_at(
     if let (Moment::After, Some(result)) = (moment, results.get(&step)) {
         return trees.snapshot(result);
     }
-    let base = match &graph.step(step).op {
-        Op::Exec(exec) => Some(exec.root),
-        Op::Files(files) => files.base,
-        _ => None,
-    };
+    let base = graph.step(step).op.base();
     let base = base.and_then(|input| results.get(&graph.input(step, input)));
     let root = base.map_or_else(|| Ok(Snapshot::scratch()), |base| trees.snapshot(base))?;
     if moment != Moment::Failed {

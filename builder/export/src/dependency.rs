@@ -16,8 +16,7 @@ use crate::built::Built;
 /// The steps that the targets need, in the order of the graph.
 #[must_use]
 pub fn needed_steps(build: &Build) -> Vec<StepId> {
-    let roots = build.targets.iter().map(|target| target.root);
-    build.graph.needed_for(&roots.collect::<Vec<_>>())
+    build.graph.needed_for(&build.roots())
 }
 
 /// The images, commits and files that the build took from elsewhere, with their digests.

@@ -212,17 +212,15 @@ fn next(waiting: &Mutex<Receiver<Job>>) -> Option<Job> {
 /// The steps of the targets' own chains: those whose changes are in the image.
 pub(crate) fn own_steps(build: &Build) -> BTreeSet<StepId> {
     let graph = &build.graph;
-    let mut open: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
+    let mut open = build.roots();
     let mut chain = BTreeSet::new();
     while let Some(id) = open.pop() {
         if !chain.insert(id) {
             continue;
         }
         match &graph.step(id).op {
-            Op::Exec(exec) => open.push(graph.input(id, exec.root)),
-            Op::Files(files) => open.extend(files.base.map(|base| graph.input(id, base))),
             Op::Merge { layers } => open.extend(layers.iter().map(|one| graph.input(id, *one))),
-            _ => {}
+            op => open.extend(op.base().map(|base| graph.input(id, base))),
         }
     }
     chain

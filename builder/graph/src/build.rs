@@ -21,6 +21,14 @@ pub struct Build {
     pub exports: Vec<Export>,
 }
 
+impl Build {
+    /// The steps whose results the images wanted are made of, in the order of the targets.
+    #[must_use]
+    pub fn roots(&self) -> Vec<StepId> {
+        self.targets.iter().map(|target| target.root).collect()
+    }
+}
+
 /// Files that can be taken out of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     Build, ContextSource, CopyFiles, Exec, FileAction, Files, Graph, GraphError, HistoryLine,
-    ImageConfig, ImagePath, Input, LayerOrigin, Network, Op, Platform, ResolvedImage, Reuse,
-    Security, Step, StepId, StepName, Target,
+    ImageConfig, ImagePath, Input, LayerOrigin, Op, Platform, ResolvedImage, Reuse, Step, StepId,
+    StepName, Target,
 };
 
 /// Makes a [`Build`]. Each method adds one step and returns it; [`GraphBuilder::build`] says which
@@ -91,22 +91,8 @@ impl GraphBuilder {
         let args: Vec<String> = args.into_iter().map(Into::into).collect();
         let text = format!("run {}", args.join(" "));
         let exec = Exec {
-            root: Input(0),
-            args,
             env: self.environments.get(&root).cloned().unwrap_or_default(),
-            proxy: BTreeMap::new(),
-            cwd: ImagePath::root(),
-            user: None,
-            mounts: Vec::new(),
-            network: Network::Default,
-            security: Security::Sandbox,
-            hostname: None,
-            extra_hosts: Vec::new(),
-            ulimits: BTreeMap::new(),
-            shm_size: None,
-            retries: 0,
-            timeout: None,
-            accept_status: Vec::new(),
+            ..Exec::new(Input(0), args)
         };
         self.add(&text, Op::Exec(Box::new(exec)), vec![root])
     }

@@ -456,9 +456,42 @@ impl Op {
             Self::Merge { layers } => layers.clone(),
         }
     }
+
+    /// The tree whose changes are the result; nothing for what is made from nothing or of several.
+    #[must_use]
+    pub fn base(&self) -> Option<Input> {
+        match self {
+            Self::Exec(exec) => Some(exec.root),
+            Self::Files(files) => files.base,
+            _ => None,
+        }
+    }
 }
 
 impl Exec {
+    /// A command that asks for nothing more than to be run in a tree.
+    #[must_use]
+    pub fn new(root: Input, args: Vec<String>) -> Self {
+        Self {
+            root,
+            args,
+            env: Vec::new(),
+            proxy: BTreeMap::new(),
+            cwd: ImagePath::root(),
+            user: None,
+            mounts: Vec::new(),
+            network: Network::default(),
+            security: Security::default(),
+            hostname: None,
+            extra_hosts: Vec::new(),
+            ulimits: BTreeMap::new(),
+            shm_size: None,
+            retries: 0,
+            timeout: None,
+            accept_status: Vec::new(),
+        }
+    }
+
     fn inputs(&self) -> Vec<Input> {
         let mounted = self.mounts.iter().filter_map(|mount| match &mount.kind {
             MountKind::Bind { from, .. } => Some(*from),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_graph::{Files, ImageSource, Input, Op, Step, StepId, StepKey};
+use kiln_graph::{ImageSource, Input, Op, Step, StepId, StepKey};
 
 use crate::backend::{Executor, Filed, Job, Origin, Part, StepError};
 use crate::event::{Event, Outcome};
@@ -216,12 +216,9 @@ impl<E: StepError> Solver<'_, E> {
         inputs: &[StepResult],
         filed: &Filed,
     ) -> Result<StepResult, E> {
-        let base = match &step.op {
-            Op::Exec(exec) => self.snapshot(&inputs[exec.root.index()])?,
-            Op::Files(Files {
-                base: Some(base), ..
-            }) => self.snapshot(&inputs[base.index()])?,
-            _ => Snapshot::scratch(),
+        let base = match step.op.base() {
+            Some(base) => self.snapshot(&inputs[base.index()])?,
+            None => Snapshot::scratch(),
         };
         Ok(StepResult::Snapshot(base.with(&filed.added)))
     }

@@ -94,13 +94,12 @@ impl<'a> LayerPlanner<'a> {
             }
         };
         let count = |origin| self.count_of(origin);
-        let history = history::of(target, layers.len(), &groups, &count);
+        let mut history = history::of(target, layers.len(), &groups, &count);
         let stack = |group: &Range<usize>| PlannedLayer::Stack {
             layers: layers[group.clone()].to_vec(),
             over_base: group.start > 0 || base == 0 && *plan != LayerPlan::Flat,
         };
         let mut planned: Vec<PlannedLayer> = groups.iter().map(stack).collect();
-        let mut history = history;
         if let LayerPlan::Paths(_) | LayerPlan::Auto(_) = plan
             && base < layers.len()
             && let Some(rest) = planned.pop()
@@ -177,10 +176,8 @@ impl<'a> LayerPlanner<'a> {
     fn layers_added(&self, step: StepId) -> usize {
         let graph = self.graph;
         let base = match &graph.step(step).op {
-            Op::Exec(exec) => Some(exec.root),
-            Op::Files(files) => files.base,
             Op::Merge { layers } => layers.first().copied(),
-            _ => None,
+            op => op.base(),
         };
         let count = |step: StepId| match self.results.get(&step) {
             Some(StepResult::Snapshot(snapshot)) => snapshot.layers().len(),

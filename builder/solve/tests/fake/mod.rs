@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use kiln_graph::{
     ContentDigest, CopyFiles, Digest, Entry, Exec, FileAction, Files, Graph, ImagePath, Input,
-    Manifest, Network, Node, Op, Platform, Reuse, Security, Step, StepId, StepKey, StepName,
-    TreeId,
+    Manifest, Node, Op, Platform, Reuse, Step, StepId, StepKey, StepName, TreeId,
 };
 use kiln_solve::{
     Backend, Cancel, Contents, Event, Executed, Executor, Filed, Folder, Job, Origin, Outcome,
@@ -305,22 +304,8 @@ pub fn command(name: &str, inputs: usize) -> Step {
         },
     };
     let exec = Exec {
-        root: Input(0),
-        args: vec![name.to_owned()],
-        env: Vec::new(),
-        proxy: BTreeMap::new(),
-        cwd: ImagePath::root(),
-        user: None,
         mounts: others.map(mount).collect(),
-        network: Network::Default,
-        security: Security::Sandbox,
-        hostname: None,
-        extra_hosts: Vec::new(),
-        ulimits: BTreeMap::new(),
-        shm_size: None,
-        retries: 0,
-        timeout: None,
-        accept_status: Vec::new(),
+        ..Exec::new(Input(0), vec![name.to_owned()])
     };
     step(name, Op::Exec(Box::new(exec)))
 }
