@@ -21,7 +21,7 @@ use kiln_image::{Client, Reference, Resolved};
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 use kiln_share::{CacheSigner, CacheSource, Remote};
 use kiln_solve::{
-    Edits, Event, EventSink, Executor, Forecast, Job, LayerRef, Snapshot, Solution, SourceResolver,
+    Edits, Event, EventSink, Executor, Forecast, Job, Snapshot, Solution, SourceResolver,
     StepResult, check_entitlements,
 };
 
@@ -327,13 +327,8 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         let resolved = self.client().resolve(name, platform)?;
-        let image: Arc<str> = name.into();
-        let layer = |layer| LayerRef::Image {
-            layer,
-            image: image.clone(),
-        };
-        let layers = resolved.layers.into_iter().map(layer).collect();
-        self.trees.trees(&Snapshot::new(layers), events).map(drop)
+        let layers = Snapshot::of_image(&resolved.layers, name);
+        self.trees.trees(&layers, events).map(drop)
     }
 
     /// A tagged image, when the store has all that is needed to build on it.

@@ -292,10 +292,8 @@ impl Solved {
     }
 
     fn snapshot(&self, step: StepId) -> Result<Snapshot, EngineError> {
-        match self.solution.results.get(&step) {
-            Some(result) => self.trees.snapshot(result),
-            None => Ok(Snapshot::scratch()),
-        }
+        let result = self.solution.results.get(&step);
+        self.trees.snapshot_or_scratch(result)
     }
 }
 

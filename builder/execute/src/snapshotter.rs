@@ -163,6 +163,17 @@ impl Snapshotter {
         }
     }
 
+    /// The same; of a step that gave nothing, the empty root filesystem.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn snapshot_or_scratch(
+        &self,
+        result: Option<&StepResult>,
+    ) -> Result<Snapshot, EngineError> {
+        result.map_or_else(|| Ok(Snapshot::scratch()), |result| self.snapshot(result))
+    }
+
     /// The blob with the files of a tree of a shared cache.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub fn state_at(
     }
     let base = graph.step(step).op.base();
     let base = base.and_then(|input| results.get(&graph.input(step, input)));
-    let root = base.map_or_else(|| Ok(Snapshot::scratch()), |base| trees.snapshot(base))?;
+    let root = trees.snapshot_or_scratch(base)?;
     if moment != Moment::Failed {
         return Ok(root);
     }

@@ -7,7 +7,7 @@ use kiln_cache::Tree;
 use kiln_execute::{EngineError, Snapshotter, view_of};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Platform};
 use kiln_image::Resolved;
-use kiln_solve::{EventSink, LayerRef, Snapshot};
+use kiln_solve::{EventSink, Snapshot};
 use serde::Serialize;
 
 use crate::load::stored_image;
@@ -90,13 +90,7 @@ pub(crate) fn image_trees(
     image: &Resolved,
     events: &dyn EventSink,
 ) -> Result<Vec<Tree>, EngineError> {
-    let name: Arc<str> = name.into();
-    let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
-        layer: layer.clone(),
-        image: name.clone(),
-    };
-    let layers = image.layers.iter().map(layer).collect();
-    trees.trees(&Snapshot::new(layers), events)
+    trees.trees(&Snapshot::of_image(&image.layers, name), events)
 }
 
 /// What each layer of an image holds.

@@ -38,12 +38,6 @@ pub fn image_packages(
     events: &dyn EventSink,
 ) -> Result<(Subject, Inventory), EngineError> {
     let image = find_image(trees, name, platform)?;
-    let shared: Arc<str> = name.into();
-    let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
-        layer: layer.clone(),
-        image: shared.clone(),
-    };
-    let layers: Vec<LayerRef> = image.layers.iter().map(layer).collect();
     let made_by = image.config.history.iter().filter(|line| !line.empty_layer);
     let made_by = made_by.map(|line| line.created_by.clone());
     let made_by = made_by.chain(std::iter::repeat(String::new()));
@@ -63,7 +57,8 @@ pub fn image_packages(
             .map(subject_layer)
             .collect(),
     };
-    Ok((subject, inventory(trees, &layers, events)?))
+    let snapshot = Snapshot::of_image(&image.layers, name);
+    Ok((subject, inventory(trees, snapshot.layers(), events)?))
 }
 
 /// The packages of a stack of layers.

@@ -4,7 +4,7 @@ use kiln_cache::{ImageRecord, Store};
 use kiln_execute::{EngineError, Snapshotter, now};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
-use kiln_solve::{EventSink, LayerRef};
+use kiln_solve::EventSink;
 use kiln_tree::host;
 
 /// A tagged image, when the store has all that is needed to build on it.
@@ -99,13 +99,7 @@ pub fn load(
     let config = trees.store.put_blob(&config)?;
     let mut layers = Vec::new();
     for layer in &resolved.layers {
-        let layer_ref = LayerRef::Image {
-            layer: layer.clone(),
-            image: image.into(),
-        };
-        if let LayerRef::Image { layer, image } = &layer_ref {
-            trees.blob(layer, image, events)?;
-        }
+        trees.blob(layer, image, events)?;
         layers.push(describe(&layer.media_type, layer.blob, layer.size));
     }
     let manifest = Manifest {

@@ -43,13 +43,8 @@ pub fn files_of(
     result: Option<&StepResult>,
     events: &dyn EventSink,
 ) -> Result<Vec<OutputEntry>, EngineError> {
-    match result {
-        Some(result) => {
-            let stack = trees.trees(&trees.snapshot(result)?, events)?;
-            Ok(view_of(&stack)?.flatten())
-        }
-        None => Ok(Vec::new()),
-    }
+    let stack = trees.trees(&trees.snapshot_or_scratch(result)?, events)?;
+    Ok(view_of(&stack)?.flatten())
 }
 
 /// Gives finished images away.

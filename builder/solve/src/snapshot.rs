@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use kiln_graph::encode::Encoder;
 use kiln_graph::{ContentDigest, ImageLayer, ImagePath, Manifest, TreeId};
+
 /// Bumped whenever the digest of a stack is made otherwise.
 const CONTENT_VERSION: u32 = 1;
 
@@ -53,6 +54,17 @@ impl Snapshot {
             layers: layers.into(),
             content,
         }
+    }
+
+    /// The layers of an image, lowest first, which need not have been fetched, and its name.
+    #[must_use]
+    pub fn of_image(layers: &[ImageLayer], name: &str) -> Self {
+        let image: Arc<str> = name.into();
+        let layer = |layer: &ImageLayer| LayerRef::Image {
+            layer: layer.clone(),
+            image: image.clone(),
+        };
+        Self::new(layers.iter().map(layer).collect())
     }
 
     /// This snapshot with more trees on top.

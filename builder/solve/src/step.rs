@@ -1,14 +1,13 @@
 //! One step: its key, its record, or its execution.
 
-use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use kiln_graph::{ImageSource, Input, Op, Step, StepId, StepKey};
+use kiln_graph::{Input, Op, Step, StepId, StepKey};
 
 use crate::backend::{Executor, Filed, Job, Origin, Part, StepError};
 use crate::event::{Event, Outcome};
 use crate::key::{self, Key};
-use crate::snapshot::{LayerRef, Snapshot, StepResult};
+use crate::snapshot::{Snapshot, StepResult};
 use crate::solver::Solver;
 use crate::usable::Usable;
 
@@ -53,7 +52,10 @@ impl<E: StepError> Solver<'_, E> {
         let step = self.graph.step(id);
         match &step.op {
             Op::Scratch => Ok(Done::ready(StepResult::Snapshot(Snapshot::scratch()))),
-            Op::Image(image) => Ok(Done::ready(self.image(image))),
+            Op::Image(image) => {
+                let snapshot = Snapshot::of_image(&image.layers, &image.name);
+                Ok(Done::ready(StepResult::Snapshot(snapshot)))
+            }
             Op::Merge { layers } => self.merge(layers, inputs),
             Op::Context(_) | Op::Http(_) | Op::Git(_) => self.source(id, step, started),
             Op::Exec(_) => {
@@ -77,17 +79,6 @@ impl<E: StepError> Solver<'_, E> {
             events: self.events,
             cancel: &self.cancel,
         }
-    }
-
-    /// An image's layers, which nobody has fetched yet.
-    fn image(&self, image: &ImageSource) -> StepResult {
-        let name: Arc<str> = image.name.as_str().into();
-        let layer = |layer: &kiln_graph::ImageLayer| LayerRef::Image {
-            layer: layer.clone(),
-            image: name.clone(),
-        };
-        let layers = image.layers.iter().map(layer).collect();
-        StepResult::Snapshot(Snapshot::new(layers))
     }
 
     fn merge(&self, layers: &[Input], inputs: &[StepResult]) -> Result<Done, E> {

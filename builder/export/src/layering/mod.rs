@@ -60,10 +60,8 @@ impl<'a> LayerPlanner<'a> {
 
     /// The root of a target.
     pub(crate) fn snapshot(&self, target: &Target) -> Result<Snapshot, EngineError> {
-        match self.results.get(&target.root) {
-            Some(result) => self.trees.snapshot(result),
-            None => Ok(Snapshot::scratch()),
-        }
+        let result = self.results.get(&target.root);
+        self.trees.snapshot_or_scratch(result)
     }
 
     /// What goes into each layer, and the history that fits.
