@@ -1,12 +1,10 @@
 //! Makes images of solved builds: which changes go into which layer, the layers' blobs, the
 //! configuration and the manifest.
 
-use std::collections::BTreeMap;
-
 use kiln_attest::artifact::Artifact;
 use kiln_cache::{LayerBlob, Store};
 use kiln_execute::{EngineError, parallel};
-use kiln_graph::{BlobDigest, History, ImageConfig, Target};
+use kiln_graph::{History, ImageConfig, Target};
 use kiln_image::{Descriptor, Manifest};
 use kiln_solve::EventSink;
 
@@ -88,20 +86,13 @@ fn manifest(
         source: error.into(),
     };
     let config = serde_json::to_vec(config).map_err(fail)?;
-    let describe = |media_type: &str, digest: BlobDigest, size: u64| Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
     let stored = store.put_blob(&config)?;
-    let config_descriptor = describe(types.config, stored.digest, stored.size);
+    let config_descriptor = Descriptor::new(types.config, stored.digest, stored.size);
     let layer = |layer: &ImageBlob| {
         let LayerBlob { blob, size, .. } = layer.blob;
         Descriptor {
             annotations: layer.blob.annotations.clone(),
-            ..describe(&types.layer(&layer.blob.media_type), blob, size)
+            ..Descriptor::new(&types.layer(&layer.blob.media_type), blob, size)
         }
     };
     let manifest = Manifest {
@@ -113,7 +104,7 @@ fn manifest(
     };
     let manifest = serde_json::to_vec(&manifest).map_err(fail)?;
     let stored = store.put_blob(&manifest)?;
-    let mut descriptor = describe(types.manifest, stored.digest, stored.size);
+    let mut descriptor = Descriptor::new(types.manifest, stored.digest, stored.size);
     descriptor.platform = Some((&platform).into());
     descriptor.annotations = options.annotations.of_manifest_descriptor(&platform);
     Ok(Image {

@@ -173,12 +173,10 @@ impl IndexMerger<'_> {
             "" => media_type::MANIFEST,
             own => own,
         };
+        let stored = self.store.put_blob(&bytes)?;
         let descriptor = Descriptor {
-            media_type: kind.to_owned(),
-            digest: self.store.put_blob(&bytes)?.digest,
-            size: bytes.len() as u64,
             platform: Some((&config.platform()).into()),
-            annotations: BTreeMap::new(),
+            ..Descriptor::new(kind, stored.digest, stored.size)
         };
         Ok(Member {
             descriptor,

@@ -10,7 +10,9 @@ use kiln_image::Resolved;
 use kiln_solve::{EventSink, Snapshot};
 use serde::Serialize;
 
+use crate::layering::content_size as size;
 use crate::load::stored_image;
+use crate::output::OutputEntry;
 
 /// How many of a layer's paths are named.
 const BIGGEST: usize = 10;
@@ -141,12 +143,15 @@ pub fn diff_images(
     let files = |name: &str| -> Result<BTreeMap<ImagePath, Entry>, EngineError> {
         let image = find_image(trees, name, platform)?;
         let view = view_of(&image_trees(trees, name, &image, events)?)?;
-        let files = view.flatten().into_iter();
-        Ok(files
-            .map(|(entry, _)| (entry.path.clone(), entry))
-            .collect())
+        Ok(by_path(view.flatten()))
     };
     Ok(differences(&files(before)?, &files(after)?))
+}
+
+/// The entries of a tree by their paths.
+pub(crate) fn by_path(files: Vec<OutputEntry>) -> BTreeMap<ImagePath, Entry> {
+    let entries = files.into_iter().map(|(entry, _)| entry);
+    entries.map(|entry| (entry.path.clone(), entry)).collect()
 }
 
 /// The paths in which two trees differ.
@@ -168,13 +173,6 @@ pub(crate) fn differences(
         })
     };
     paths.into_iter().filter_map(one).collect()
-}
-
-fn size(entry: &Entry) -> u64 {
-    match entry.node {
-        Node::File { size, .. } => size,
-        _ => 0,
-    }
 }
 
 fn biggest(manifest: &Manifest) -> Vec<(String, u64)> {

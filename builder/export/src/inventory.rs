@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_attest::sbom::{Subject, SubjectLayer};
 use kiln_attest::{DETECT_VERSION, Inventory, Layer, ReadSeek, TreeEvidence, detect};
-use kiln_execute::{EngineError, Snapshotter, parallel};
+use kiln_execute::{EngineError, Snapshotter, now, parallel};
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Digest, Entry, ImageConfig, ImagePath, LayerOrigin, Manifest, Platform, Target};
 use kiln_solve::{EventSink, LayerRef, Snapshot};
@@ -157,7 +157,7 @@ pub fn packages(
     let subject = Subject {
         name: name.to_owned(),
         digest: image.map(|image| image.descriptor.digest),
-        created: options.epoch.or(created).unwrap_or_else(now),
+        created: options.epoch.or(created).unwrap_or_else(|| now().seconds),
         layers,
     };
     Ok((subject, inventory))
@@ -189,10 +189,6 @@ fn subject_layers(planner: LayerPlanner<'_>, target: &Target, count: usize) -> V
     layers.splice(0..0, std::iter::repeat_n(SubjectLayer::default(), unspoken));
     layers.truncate(count);
     layers
-}
-
-fn now() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp()
 }
 
 /// When an image was made, in seconds since 1970.

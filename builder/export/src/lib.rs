@@ -27,6 +27,7 @@ mod layering;
 mod load;
 mod local;
 mod media_types;
+mod new_tag;
 mod output;
 mod rebase;
 mod reproduce;

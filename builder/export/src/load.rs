@@ -1,11 +1,15 @@
 //! Images of the store: as bases of others, and loaded from archives.
 
+use std::collections::BTreeMap;
+
 use kiln_cache::{ImageRecord, Store};
-use kiln_execute::{EngineError, Snapshotter, now};
+use kiln_execute::{EngineError, Snapshotter};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
 use kiln_solve::EventSink;
 use kiln_tree::host;
+
+use crate::new_tag::NewTag;
 
 /// A tagged image, when the store has all that is needed to build on it.
 ///
@@ -91,49 +95,16 @@ pub fn load(
     events: &dyn EventSink,
 ) -> Result<(), EngineError> {
     let resolved = trees.client.resolve(image, platform)?;
-    let fail = |error: serde_json::Error| EngineError::Output {
-        what: "the manifest".to_owned(),
-        source: error.into(),
-    };
-    let config = serde_json::to_vec(&resolved.config).map_err(fail)?;
-    let config = trees.store.put_blob(&config)?;
-    let mut layers = Vec::new();
     for layer in &resolved.layers {
         trees.blob(layer, image, events)?;
-        layers.push(describe(&layer.media_type, layer.blob, layer.size));
     }
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: describe(media_type::CONFIG, config.digest, config.size),
-        layers,
-        annotations: std::collections::BTreeMap::new(),
+    let tag = NewTag {
+        name,
+        platform: &resolved.config.platform(),
+        annotations: BTreeMap::new(),
     };
-    let stored = trees
-        .store
-        .put_blob(&serde_json::to_vec(&manifest).map_err(fail)?)?;
-    let blobs = manifest.layers.iter().map(|layer| layer.digest);
-    let sizes: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    Ok(trees.store.tag_image(&ImageRecord {
-        name: name.to_string(),
-        digest: stored.digest,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: config.digest,
-        platforms: vec![resolved.config.platform().to_string()],
-        size: sizes + config.size + stored.size,
-        tagged: now().seconds.cast_unsigned(),
-        blobs: blobs.chain([config.digest, stored.digest]).collect(),
-    })?)
-}
-
-fn describe(media_type: &str, digest: BlobDigest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        annotations: std::collections::BTreeMap::new(),
-    }
+    let layers: Vec<&ImageLayer> = resolved.layers.iter().collect();
+    tag.write(&trees.store, &resolved.config, &layers)
 }
 
 /// A document of the store.

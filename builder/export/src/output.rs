@@ -1,10 +1,9 @@
 //! What comes out: archives, folders, registries, names.
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::ImageRecord;
-use kiln_execute::{EngineError, Snapshotter, view_of};
+use kiln_execute::{EngineError, Snapshotter, now, view_of};
 use kiln_graph::{Entry, Node, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
 use kiln_image::{
@@ -144,11 +143,8 @@ impl Shipper<'_> {
         })?;
         let blob = self.0.store.put_blob(&bytes)?;
         let top = Descriptor {
-            media_type: kind.to_owned(),
-            digest: blob.digest,
-            size: blob.size,
-            platform: None,
             annotations: around.descriptor,
+            ..Descriptor::new(kind, blob.digest, blob.size)
         };
         Ok((top, Some(bytes)))
     }
@@ -177,10 +173,6 @@ impl Shipper<'_> {
                 .runs_on()
                 .map(|platform| platform.to_string())
         };
-        let tagged = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
         Ok(self.0.store.tag_image(&ImageRecord {
             name: name.to_owned(),
             digest: top.digest,
@@ -188,7 +180,7 @@ impl Shipper<'_> {
             config: images[0].config_descriptor.digest,
             platforms: images.iter().filter_map(platform).collect(),
             size,
-            tagged,
+            tagged: now().seconds.cast_unsigned(),
             blobs,
         })?)
     }

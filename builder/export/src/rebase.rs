@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kiln_cache::{ImageRecord, Store};
-use kiln_execute::{EngineError, Snapshotter, now, view_of};
+use kiln_execute::{EngineError, Snapshotter, view_of};
 use kiln_graph::{Entry, ImageLayer, ImagePath, Node, Platform};
-use kiln_image::{Descriptor, Manifest, Reference, Resolved, media_type};
+use kiln_image::{Reference, Resolved};
 use kiln_solve::EventSink;
 
-use crate::inspect::{find_image, image_trees};
+use crate::inspect::{by_path, find_image, image_trees};
+use crate::new_tag::NewTag;
 
 /// How many paths are named that make a rebase unsafe.
 const NAMED: usize = 20;
@@ -75,7 +75,13 @@ pub fn rebase(
     let kept = config.history.split_off(lines);
     config.history = onto.config.history.iter().cloned().chain(kept).collect();
     let layers: Vec<&ImageLayer> = onto.layers.iter().chain(own).collect();
-    write(&trees.store, &config, &layers, rebase)
+    let base_name = "org.opencontainers.image.base.name".to_owned();
+    let tag = NewTag {
+        name: rebase.name,
+        platform: rebase.platform,
+        annotations: [(base_name, rebase.onto.to_owned())].into(),
+    };
+    tag.write(&trees.store, &config, &layers)
 }
 
 /// Refuses when a file that the image replaces differs between the bases.
@@ -89,10 +95,7 @@ fn check(
 ) -> Result<(), EngineError> {
     let files = |name, image| -> Result<BTreeMap<ImagePath, Entry>, EngineError> {
         let view = view_of(&image_trees(trees, name, image, events)?)?;
-        let files = view.flatten().into_iter();
-        Ok(files
-            .map(|(entry, _)| (entry.path.clone(), entry))
-            .collect())
+        Ok(by_path(view.flatten()))
     };
     let (old, new) = (files(rebase.from, from)?, files(rebase.onto, onto)?);
     let trees = image_trees(trees, rebase.image, image, events)?;
@@ -117,51 +120,6 @@ fn check(
         rebase.onto,
         unsafe_paths.join(", ")
     )))
-}
-
-fn write(
-    store: &Store,
-    config: &kiln_graph::ImageConfig,
-    layers: &[&ImageLayer],
-    rebase: &Rebase<'_>,
-) -> Result<(), EngineError> {
-    let fail = |error: serde_json::Error| EngineError::Output {
-        what: "the manifest".to_owned(),
-        source: error.into(),
-    };
-    let describe = |media_type: &str, digest, size| Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
-    let stored = store.put_blob(&serde_json::to_vec(config).map_err(fail)?)?;
-    let layer = |layer: &&ImageLayer| describe(&layer.media_type, layer.blob, layer.size);
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: describe(media_type::CONFIG, stored.digest, stored.size),
-        layers: layers.iter().map(layer).collect(),
-        annotations: [(
-            "org.opencontainers.image.base.name".to_owned(),
-            rebase.onto.to_owned(),
-        )]
-        .into(),
-    };
-    let top = store.put_blob(&serde_json::to_vec(&manifest).map_err(fail)?)?;
-    let blobs = manifest.layers.iter().map(|layer| layer.digest);
-    let sizes: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    Ok(store.tag_image(&ImageRecord {
-        name: rebase.name.to_string(),
-        digest: top.digest,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: stored.digest,
-        platforms: vec![rebase.platform.to_string()],
-        size: sizes + stored.size + top.size,
-        tagged: now().seconds.cast_unsigned(),
-        blobs: blobs.chain([stored.digest, top.digest]).collect(),
-    })?)
 }
 
 fn refused(message: String) -> EngineError {

@@ -7,7 +7,7 @@ use kiln_graph::{Entry, ImagePath, Op, StepId};
 use kiln_solve::{EventSink, Snapshot, StepResult};
 
 use crate::built::Built;
-use crate::inspect::{Difference, differences};
+use crate::inspect::{Difference, by_path, differences};
 
 /// A step that gave different files when it was run again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,6 @@ fn added(
         _ => None,
     };
     let top = Snapshot::new(top.into_iter().collect());
-    let files = view_of(&built.trees.trees(&top, events)?)?.squash();
-    let files = files.into_iter();
-    Ok(files
-        .map(|(entry, _)| (entry.path.clone(), entry))
-        .collect())
+    let view = view_of(&built.trees.trees(&top, events)?)?;
+    Ok(by_path(view.squash()))
 }

@@ -68,6 +68,18 @@ impl From<&Platform> for PlatformDocument {
 }
 
 impl Descriptor {
+    /// Names a blob, and says nothing more of it.
+    #[must_use]
+    pub fn new(media_type: &str, digest: BlobDigest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// Whether it belongs to another image (an attestation) rather than being one.
     #[must_use]
     pub fn is_attestation(&self) -> bool {

@@ -125,30 +125,23 @@ impl Layout {
                 unread(&error)
             ))
         })?;
-        let describe = |media_type: &str, digest, size| Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
-            platform: None,
-            annotations: BTreeMap::new(),
-        };
         let mut layers = Vec::new();
         for (path, diff_id) in image.layers.iter().zip(&about.rootfs.diff_ids) {
             let size = self.size(path)?;
             self.elsewhere.insert(*diff_id, path.clone());
-            layers.push(describe(PLAIN_LAYER, *diff_id, size));
+            layers.push(Descriptor::new(PLAIN_LAYER, *diff_id, size));
         }
         let digest = crate::archive::digest_of(&config);
         self.elsewhere.insert(digest, image.config.clone());
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
-            config: describe(media_type::CONFIG, digest, config.len() as u64),
+            config: Descriptor::new(media_type::CONFIG, digest, config.len() as u64),
             layers,
             annotations: BTreeMap::new(),
         };
         let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
-        let mut top = describe(
+        let mut top = Descriptor::new(
             media_type::MANIFEST,
             crate::archive::digest_of(&bytes),
             bytes.len() as u64,

@@ -131,13 +131,7 @@ fn annotations(entry: &[u8]) -> BTreeMap<String, String> {
 }
 
 fn describe(media_type: &str, blob: &RemoteBlob<'_>) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: blob.digest,
-        size: blob.size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    }
+    Descriptor::new(media_type, blob.digest, blob.size)
 }
 
 fn push_blob<'a>(blob: &RemoteBlob<'a>) -> PushBlob<'a> {
