@@ -206,6 +206,7 @@ impl<'a> CommandExecutor<'a> {
             secrets: &prepared.held.secrets,
         }
         .run()?;
+        let copied = matches!(prepared.spec.root, Root::Folder(_));
         let Prepared {
             base,
             staging,
@@ -221,7 +222,7 @@ impl<'a> CommandExecutor<'a> {
             trees: self.trees,
             base: &base,
             started,
-            copied: self.copies_root(ways),
+            copied,
         };
         let (staging, manifest) = changes.of(staging)?;
         self.check_leaks(job.step, &held, &base, &manifest, &staging, started)?;
