@@ -27,6 +27,8 @@ mod shell;
 mod snapshotter;
 mod source;
 mod state;
+#[cfg(test)]
+mod test_entry;
 mod unchanged;
 mod view;
 mod volume;

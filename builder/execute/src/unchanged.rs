@@ -107,25 +107,11 @@ pub(crate) fn is_same(was: &Entry, was_node: &Node, is: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_entry::{directory, file};
     use crate::view::Layer;
-    use kiln_graph::{Digest, Timestamp};
+    use kiln_graph::Timestamp;
     use std::path::Path;
     use std::sync::Arc;
-
-    fn file(path: &str, content: &str) -> Entry {
-        let node = Node::File {
-            size: content.len() as u64,
-            digest: Digest::of(content.as_bytes()),
-        };
-        Entry {
-            node,
-            ..Entry::directory(path.into())
-        }
-    }
-
-    fn directory(path: &str) -> Entry {
-        Entry::directory(path.into())
-    }
 
     fn base() -> View {
         let entries = [directory("/d"), file("/d/a", "1"), file("/d/b", "1")];

@@ -213,16 +213,7 @@ impl View {
                     Some((Node::Directory { .. }, hides)) => hides,
                     Some(_) => true,
                 };
-                if entry.node != (Node::Directory { opaque: false }) {
-                    let below: Vec<&ImagePath> = merged
-                        .range::<&ImagePath, _>(&entry.path..)
-                        .map(|(path, _)| *path)
-                        .take_while(|path| path.starts_with(&entry.path))
-                        .collect();
-                    for path in below {
-                        merged.remove(path);
-                    }
-                }
+                hide(&mut merged, entry);
                 let opaque = entry.node == (Node::Directory { opaque: true });
                 merged.insert(&entry.path, (Found { entry, layer }, hides || opaque));
             }
@@ -267,7 +258,7 @@ impl View {
 }
 
 /// Takes away what an upper layer's entry hides.
-fn hide<'a>(merged: &mut BTreeMap<&'a ImagePath, Found<'a>>, entry: &'a Entry) {
+fn hide<'a, T>(merged: &mut BTreeMap<&'a ImagePath, T>, entry: &'a Entry) {
     if entry.node == (Node::Directory { opaque: false }) {
         return;
     }

@@ -39,13 +39,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) store: &'a Path,
 }
 
-/// What an operation made.
-pub(crate) struct Applied {
-    pub(crate) manifest: Manifest,
-}
-
-/// Carries an operation out.
-pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Applied, FilesError> {
+/// Carries an operation out; gives the entries of what it made.
+pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Manifest, FilesError> {
     let mut place = Place::new(
         around.base,
         around.folder,
@@ -56,9 +51,7 @@ pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Applied,
     for action in &files.actions {
         one(action, around, &mut place)?;
     }
-    Ok(Applied {
-        manifest: place.into_manifest()?,
-    })
+    place.into_manifest()
 }
 
 fn one(
@@ -69,16 +62,10 @@ fn one(
     match action {
         FileAction::Copy(copy) => copy_files(copy, around, place),
         FileAction::Directory { path, owner, mode } => {
-            let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
+            let (uid, gid) = owner_or_root(owner.as_ref(), around)?;
             let path = place.resolve(path, true);
-            place.make_folders(
-                &path,
-                NewFolder {
-                    mode: *mode,
-                    uid,
-                    gid,
-                },
-            )
+            let mode = *mode;
+            place.make_folders(&path, NewFolder { mode, uid, gid })
         }
         FileAction::Write {
             dest,
@@ -88,10 +75,10 @@ fn one(
             mode,
             owner,
         } => {
-            let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
+            let owner = owner_or_root(owner.as_ref(), around)?;
             let new = NewFolder {
-                uid,
-                gid,
+                uid: owner.0,
+                gid: owner.1,
                 ..NewFolder::default()
             };
             let path = destination(place, dest, *to_directory, name.as_bytes(), new)?;
@@ -99,34 +86,19 @@ fn one(
                 size: content.len() as u64,
                 digest: Digest::of(content),
             };
-            let entry = Entry {
-                mode: *mode,
-                uid,
-                gid,
-                mtime: around.now,
-                node,
-                ..Entry::directory(path)
-            };
-            place.put_file(entry, content)
+            place.put_file(new_entry(path, *mode, owner, node, around), content)
         }
         FileAction::Symlink {
             path,
             target,
             owner,
         } => {
-            let (uid, gid) = owner_ids(owner.as_ref(), around.base)?.unwrap_or((0, 0));
+            let owner = owner_or_root(owner.as_ref(), around)?;
             let path = destination(place, path, false, b"", NewFolder::default())?;
             let node = Node::Symlink {
                 target: target.clone().into_bytes(),
             };
-            place.put_special(Entry {
-                mode: 0o777,
-                uid,
-                gid,
-                mtime: around.now,
-                node,
-                ..Entry::directory(path)
-            })
+            place.put_special(new_entry(path, 0o777, owner, node, around))
         }
         FileAction::Remove {
             path,
@@ -138,6 +110,32 @@ fn one(
             }
             place.remove(path)
         }
+    }
+}
+
+/// Numbers for the owner of something new, which is root's if nobody is named.
+fn owner_or_root(
+    owner: Option<&Owner>,
+    around: &Surroundings<'_>,
+) -> Result<(u32, u32), FilesError> {
+    Ok(owner_ids(owner, around.base)?.unwrap_or((0, 0)))
+}
+
+/// Something that no source has.
+fn new_entry(
+    path: ImagePath,
+    mode: u32,
+    (uid, gid): (u32, u32),
+    node: Node,
+    around: &Surroundings<'_>,
+) -> Entry {
+    Entry {
+        mode,
+        uid,
+        gid,
+        mtime: around.now,
+        node,
+        ..Entry::directory(path)
     }
 }
 

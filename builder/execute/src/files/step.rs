@@ -53,12 +53,12 @@ impl FileExecutor<'_> {
             now: now(),
             store: store.root(),
         };
-        let applied = apply(files, &around).map_err(|source| EngineError::Files {
+        let made = apply(files, &around).map_err(|source| EngineError::Files {
             location: job.step.location.clone(),
             source,
         })?;
         drop(around);
-        let manifest = without_unchanged(applied.manifest, &base, staging.root());
+        let manifest = without_unchanged(made, &base, staging.root());
         Ok(store.commit(staging, manifest)?)
     }
 

@@ -140,38 +140,23 @@ fn with_folders(changed: Vec<Entry>, after: &Manifest) -> Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::Digest;
-
-    fn file(path: &str, content: &str) -> Entry {
-        let node = Node::File {
-            size: content.len() as u64,
-            digest: Digest::of(content.as_bytes()),
-        };
-        Entry {
-            node,
-            ..Entry::directory(path.into())
-        }
-    }
-
-    fn folder(path: &str) -> Entry {
-        Entry::directory(path.into())
-    }
+    use crate::test_entry::{directory, file};
 
     #[test]
     fn what_overlayfs_would_have_left() {
         let before = [
-            folder("/d"),
+            directory("/d"),
             file("/d/a", "1"),
             file("/d/b", "1"),
-            folder("/gone"),
+            directory("/gone"),
             file("/gone/x", ""),
             file("/f", ""),
         ];
         let after = [
-            folder("/d"),
+            directory("/d"),
             file("/d/a", "1"),
             file("/d/b", "2"),
-            folder("/f"),
+            directory("/f"),
             file("/f/new", ""),
         ];
         let changes = difference(&before.into_iter().collect(), &after.into_iter().collect());
