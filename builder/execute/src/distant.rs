@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::{Blob, Store, Tree};
+use kiln_cache::{Blob, Tree};
 use kiln_graph::{BlobDigest, Entry, Manifest, StepKey, TreeId};
-use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
+use kiln_image::layer::Unpacked;
 use kiln_share::{CacheSource, RemoteManifest, RemoteTree};
 use kiln_solve::EventSink;
 use kiln_tree::host;
 
 use crate::EngineError;
 use crate::meter::meter;
+use crate::snapshotter::Snapshotter;
 
 /// A tree that may still be in a shared cache only.
 #[derive(Clone, Debug)]
@@ -61,9 +62,7 @@ impl Distant {
 
 /// Brings what belongs to one tree here.
 pub(crate) struct Fetch<'a> {
-    pub(crate) store: &'a Store,
-    /// Whether files can be given to any owner.
-    pub(crate) gives_away: bool,
+    pub(crate) trees: &'a Snapshotter,
     pub(crate) distant: &'a Distant,
     pub(crate) events: &'a dyn EventSink,
 }
@@ -88,30 +87,23 @@ impl Fetch<'_> {
 
     /// The tree with its files, brought into the store.
     pub(crate) fn tree(&self) -> Result<Tree, EngineError> {
-        let id = self.distant.tree.tree;
-        if let Some(tree) = self.store.tree(&id)? {
+        let (id, store) = (self.distant.tree.tree, &self.trees.store);
+        if let Some(tree) = store.tree(&id)? {
             return Ok(tree);
         }
         let key = StepKey(id.0);
-        let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
-        if let Some(tree) = self.store.tree(&id)? {
+        let _alone = store.lock_step(&key, &|| store.is_stopped())?;
+        if let Some(tree) = store.tree(&id)? {
             return Ok(tree);
         }
         let blob = self.layer()?;
-        let staging = self.store.staging()?;
-        let options = UnpackOptions {
-            xattrs: self.store.xattrs(),
-            give_away: self.gives_away,
-            whiteouts: true,
-        };
+        let staging = store.staging()?;
         let short = &self.distant.tree.layer.blob.hex()[..12];
         let name = format!("unpack from cache {short}");
-        let meter = meter(self.store, self.events, name, Some(blob.size));
-        let unpacked = host::open(&blob.path)
-            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
-            .map_err(|error| self.distant.damaged(&error.to_string()))?;
+        let unpacked = self.trees.unpack(&blob, &staging, name, self.events);
+        let unpacked = unpacked.map_err(|error| self.distant.damaged(&error.to_string()))?;
         let manifest = self.unpacked_manifest(&unpacked)?;
-        Ok(self.store.commit(staging, manifest)?)
+        Ok(store.commit(staging, manifest)?)
     }
 
     /// The manifest of an unpacked layer, when it is the tree's. A tar doesn't say which times
@@ -147,11 +139,11 @@ impl Fetch<'_> {
     /// The blob with the tree's files.
     pub(crate) fn layer(&self) -> Result<Blob, EngineError> {
         let layer = &self.distant.tree.layer;
-        if let Some(blob) = self.store.blob(&layer.blob)? {
+        if let Some(blob) = self.trees.store.blob(&layer.blob)? {
             return Ok(blob);
         }
         let name = format!("pull from cache {}", &layer.blob.hex()[..12]);
-        let meter = meter(self.store, self.events, name, Some(layer.size));
+        let meter = meter(&self.trees.store, self.events, name, Some(layer.size));
         self.blob(&layer.blob, layer.size, &|done| meter.set(done))
     }
 
@@ -161,11 +153,11 @@ impl Fetch<'_> {
         size: u64,
         progress: &dyn Fn(u64),
     ) -> Result<Blob, EngineError> {
-        if let Some(blob) = self.store.blob(digest)? {
+        if let Some(blob) = self.trees.store.blob(digest)? {
             return Ok(blob);
         }
         let mut writer = Counted {
-            inner: self.store.blob_writer()?,
+            inner: self.trees.store.blob_writer()?,
             done: 0,
             progress,
         };

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use kiln_cache::{Blob, Store, Tree};
+use kiln_cache::{Blob, Staging, Store, Tree};
 use kiln_graph::{Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
 use kiln_image::Client;
-use kiln_image::layer::{UnpackOptions, unpack};
+use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
 use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 use kiln_tree::{TreeRoot, host};
 
@@ -105,19 +105,12 @@ impl Snapshotter {
         }
         let blob = self.blob(layer, image, events)?;
         let staging = self.store.staging()?;
-        let options = UnpackOptions {
-            xattrs: self.store.xattrs(),
-            give_away: self.gives_away,
-            whiteouts: true,
-        };
         let name = format!("unpack {image} {}", &layer.blob.hex()[..12]);
-        let meter = meter(&self.store, events, name, Some(blob.size));
-        let unpacked = host::open(&blob.path)
-            .and_then(|file| unpack(meter.reader(file), staging.root(), &options))
-            .map_err(|source| EngineError::Output {
-                what: format!("the files of layer {} of {image}", layer.blob),
-                source,
-            })?;
+        let unpacked = self.unpack(&blob, &staging, name, events);
+        let unpacked = unpacked.map_err(|source| EngineError::Output {
+            what: format!("the files of layer {} of {image}", layer.blob),
+            source,
+        })?;
         if unpacked.diff_id != layer.diff_id {
             let (expected, actual) = (layer.diff_id, unpacked.diff_id);
             return Err(kiln_cache::StoreError::WrongDigest { expected, actual }.into());
@@ -125,6 +118,24 @@ impl Snapshotter {
         let tree = self.store.commit(staging, unpacked.manifest)?;
         self.store.bind_layer(&layer.diff_id, tree.id())?;
         Ok(tree)
+    }
+
+    /// Unpacks a layer's blob as a tree to be committed; `name` is what displays call it.
+    pub(crate) fn unpack(
+        &self,
+        blob: &Blob,
+        staging: &Staging,
+        name: String,
+        events: &dyn EventSink,
+    ) -> std::io::Result<Unpacked> {
+        let options = UnpackOptions {
+            xattrs: self.store.xattrs(),
+            give_away: self.gives_away,
+            whiteouts: true,
+        };
+        let meter = meter(&self.store, events, name, Some(blob.size));
+        let file = host::open(&blob.path)?;
+        unpack(meter.reader(file), staging.root(), &options)
     }
 
     /// A layer's blob, fetched when it isn't there.
@@ -189,8 +200,7 @@ impl Snapshotter {
     /// Fetches what belongs to a tree of a shared cache.
     fn fetch<'a>(&'a self, distant: &'a Distant, events: &'a dyn EventSink) -> Fetch<'a> {
         Fetch {
-            store: &self.store,
-            gives_away: self.gives_away,
+            trees: self,
             distant,
             events,
         }
@@ -231,11 +241,7 @@ impl Snapshotter {
                     root: TreeRoot::at(""),
                 });
             }
-            let tree = self.tree(layer, events)?;
-            Ok(Layer {
-                manifest: tree.manifest()?,
-                root: tree.root(),
-            })
+            layer_of(&self.tree(layer, events)?)
         };
         let layers = parallel::map(snapshot.layers(), layer)?;
         Ok(Arc::new(View::new(layers)))
@@ -259,13 +265,14 @@ impl Snapshotter {
 /// # Errors
 /// When a manifest can't be read.
 pub fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
-    let layer = |tree: &Tree| -> Result<Layer, EngineError> {
-        Ok(Layer {
-            manifest: tree.manifest()?,
-            root: tree.root(),
-        })
-    };
-    Ok(View::new(
-        trees.iter().map(layer).collect::<Result<_, _>>()?,
-    ))
+    let layers = trees.iter().map(layer_of);
+    Ok(View::new(layers.collect::<Result<_, _>>()?))
+}
+
+/// A tree of the store, as one of a stack.
+pub(crate) fn layer_of(tree: &Tree) -> Result<Layer, EngineError> {
+    Ok(Layer {
+        manifest: tree.manifest()?,
+        root: tree.root(),
+    })
 }

@@ -141,6 +141,16 @@ impl RemoteManifest {
     }
 }
 
+/// The bytes of an entry that says `document`, signed if there is somebody to sign it.
+#[must_use]
+pub fn entry_bytes(name: &str, document: &impl Serialize, signer: Option<&CacheSigner>) -> Vec<u8> {
+    let text = serde_json::to_string(document).unwrap_or_default();
+    match signer {
+        Some(signer) => signer.sign(name, &text),
+        None => text.into_bytes(),
+    }
+}
+
 /// A step's result on a remote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteRecord {
@@ -170,11 +180,7 @@ impl RemoteRecord {
     /// The entry's bytes.
     #[must_use]
     pub fn signed(&self, signer: Option<&CacheSigner>) -> Vec<u8> {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        match signer {
-            Some(signer) => signer.sign(&Self::entry_name(&self.key), &text),
-            None => text.into_bytes(),
-        }
+        entry_bytes(&Self::entry_name(&self.key), self, signer)
     }
 }
 
@@ -197,11 +203,7 @@ impl RemotePart {
     /// The entry's bytes.
     #[must_use]
     pub fn signed(&self, signer: Option<&CacheSigner>) -> Vec<u8> {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        match signer {
-            Some(signer) => signer.sign(&Self::entry_name(&self.part), &text),
-            None => text.into_bytes(),
-        }
+        entry_bytes(&Self::entry_name(&self.part), self, signer)
     }
 }
 

@@ -9,7 +9,7 @@ use kiln_solve::{Executed, Executor, Job, StepResult};
 use super::{Surroundings, apply};
 use crate::EngineError;
 use crate::clock::now;
-use crate::snapshotter::Snapshotter;
+use crate::snapshotter::{Snapshotter, layer_of};
 use crate::unchanged::without_unchanged;
 use crate::view::{Layer, View};
 
@@ -83,13 +83,8 @@ fn previous_copy(store: &Store, step: &Step) -> Result<Option<Layer>, EngineErro
     let Some(id) = store.memo::<TreeId>("copy", &name)? else {
         return Ok(None);
     };
-    let Some(tree) = store.tree(&id)? else {
-        return Ok(None);
-    };
-    Ok(Some(Layer {
-        manifest: tree.manifest()?,
-        root: tree.root(),
-    }))
+    let tree = store.tree(&id)?;
+    tree.as_ref().map(layer_of).transpose()
 }
 
 /// Names an instruction that copies files, whatever they contain.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use fastcdc::v2020::StreamCDC;
 use kiln_cache::{Store, StoreError, manifest_file};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, TreeId};
-use kiln_share::{CacheSigner, CacheSource, Remote, RemoteBlob};
+use kiln_share::{CacheSigner, CacheSource, Remote, RemoteBlob, entry_bytes};
 use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{TreePath, TreeRoot, host, set_file_attributes, timestamp};
 use serde::{Deserialize, Serialize};
@@ -87,11 +87,7 @@ pub fn export_volume(
     // All of it lies in blobs now.
     drop(volume);
     let entry = entry_name(theirs);
-    let text = serde_json::to_string(&about).unwrap_or_default();
-    let bytes = signer.map_or_else(
-        || text.clone().into_bytes(),
-        |signer| signer.sign(&entry, &text),
-    );
+    let bytes = entry_bytes(&entry, &about, signer);
     let mut seen = BTreeSet::new();
     let distinct = pieces.iter().filter(|(chunk, _)| seen.insert(*chunk));
     let mut blobs: Vec<RemoteBlob<'_>> = distinct
