@@ -82,7 +82,11 @@ impl Drop for BlobWriter {
     }
 }
 
-pub(crate) fn sha256_of(path: &Path) -> io::Result<BlobDigest> {
+/// The digest of a file, which is named like a blob by it.
+///
+/// # Errors
+/// When it can't be read.
+pub fn sha256_of(path: &Path) -> io::Result<BlobDigest> {
     let mut file = host::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

@@ -34,7 +34,7 @@ mod usage;
 mod volume;
 
 pub use attribution::{Attribution, Share};
-pub use blob::{Blob, BlobWriter};
+pub use blob::{Blob, BlobWriter, sha256_of};
 pub use build_record::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 pub use cost::Cost;
 pub use error::StoreError;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kiln_cache::{Staging, Store, StoreError, Tree};
+use kiln_cache::{Staging, Store, StoreError, Tree, sha256_of};
 use kiln_graph::{
     BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
 };
@@ -10,7 +10,6 @@ use kiln_image::Client;
 use kiln_solve::{Outcome, ResolvedSource};
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -138,17 +137,7 @@ fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest
         what: source.url.clone(),
         source: error,
     };
-    let mut hash = Sha256::new();
-    let mut reader = host::open(file).map_err(fail)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = std::io::Read::read(&mut reader, &mut buffer).map_err(fail)?;
-        if count == 0 {
-            break;
-        }
-        hash.update(&buffer[..count]);
-    }
-    let actual = BlobDigest::from_sha256(hash.finalize().into());
+    let actual = sha256_of(file).map_err(fail)?;
     match source.checksum.filter(|expected| *expected != actual) {
         None => Ok(actual),
         Some(expected) => Err(EngineError::Missing {
