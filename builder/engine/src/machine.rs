@@ -8,15 +8,13 @@ use kiln_execute::{
     VolumeFinder,
 };
 use kiln_export::Exports;
-use kiln_graph::StepId;
+use kiln_graph::{Step, StepId, StepKey};
 use kiln_sandbox::{Sandbox, Selection};
-
-use crate::request::Request;
-
-use kiln_graph::{Step, StepKey};
 use kiln_solve::{
     Backend, Executor, Filed, Part, SharedCaches, SolveOptions, Solver, SourceResolver, Usable,
 };
+
+use crate::request::Request;
 
 /// What an embedder brings in place of this machine's own.
 #[derive(Clone, Default)]

@@ -89,9 +89,7 @@ impl Request {
             cancel: Cancel::new(),
         }
     }
-}
 
-impl Request {
     /// What the solver needs to know; `most` steps at once at the most.
     pub(crate) fn solve_options(&self, most: usize) -> SolveOptions {
         SolveOptions {

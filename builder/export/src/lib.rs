@@ -15,8 +15,6 @@ mod built;
 mod created;
 mod dependency;
 mod extract;
-#[cfg(feature = "fuzz")]
-pub mod fuzz;
 mod image_options;
 mod index;
 mod inline;

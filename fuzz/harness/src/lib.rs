@@ -181,5 +181,5 @@ pub fn cache_entry(data: &[u8]) {
 
 /// rpm's database of installed packages, from an image.
 pub fn rpm_database(data: &[u8]) {
-    _ = kiln_export::fuzz::rpm_database(data);
+    _ = kiln_attest::rpm::owners(data);
 }

@@ -16,8 +16,6 @@ use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 
 use crate::built::Built;
 pub(crate) use content::{LayerContent, PlannedLayer, content_of, content_size};
-#[cfg(feature = "fuzz")]
-pub(crate) use kiln_attest::rpm::owners as rpm_owners;
 pub use split::PathRule;
 
 /// Which changes go into which layer.
