@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
-use crate::{Store, StoreError, pending};
+use crate::{Store, StoreError, Tree, pending};
 
 const PREFIX: &str = "kiln-memo 1 ";
 
@@ -62,12 +62,28 @@ impl Store {
         )
     }
 
-    /// The tree that a layer was unpacked to.
+    /// The tree noted under `key`, if it is there.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn layer_tree(&self, diff_id: &BlobDigest) -> Result<Option<TreeId>, StoreError> {
-        self.memo("layer-tree", &Digest::from_bytes(*diff_id.as_bytes()))
+    pub fn memo_tree(&self, kind: &str, key: &Digest) -> Result<Option<Tree>, StoreError> {
+        match self.memo::<TreeId>(kind, key)? {
+            Some(id) => self.tree(&id),
+            None => Ok(None),
+        }
+    }
+
+    /// The tree that a layer was unpacked to, if it is there.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn unpacked_layer(&self, diff_id: &BlobDigest) -> Result<Option<Tree>, StoreError> {
+        self.memo_tree("layer-tree", &layer_key(diff_id))
+    }
+
+    /// Names the tree that a layer was unpacked to.
+    pub(crate) fn layer_tree(&self, diff_id: &BlobDigest) -> Result<Option<TreeId>, StoreError> {
+        self.memo("layer-tree", &layer_key(diff_id))
     }
 
     /// Notes what a layer was unpacked to.
@@ -75,11 +91,7 @@ impl Store {
     /// # Errors
     /// When the store can't be written.
     pub fn bind_layer(&self, diff_id: &BlobDigest, tree: TreeId) -> Result<(), StoreError> {
-        self.put_memo(
-            "layer-tree",
-            &Digest::from_bytes(*diff_id.as_bytes()),
-            &tree,
-        )
+        self.put_memo("layer-tree", &layer_key(diff_id), &tree)
     }
 
     pub(crate) fn put_checked<T: Serialize>(
@@ -93,6 +105,10 @@ impl Store {
         pending::mark(self, path)?;
         self.put(path, text.as_bytes())
     }
+}
+
+fn layer_key(diff_id: &BlobDigest) -> Digest {
+    Digest::from_bytes(*diff_id.as_bytes())
 }
 
 pub(crate) fn read_checked(path: &Path) -> Result<Option<String>, StoreError> {

@@ -73,7 +73,9 @@ impl Snapshotter {
                 LayerRef::Tree(id) => {
                     self.distant.get(id).is_none() || self.store.tree(id)?.is_some()
                 }
-                LayerRef::Image { layer, .. } => self.known_tree(layer)?.is_some(),
+                LayerRef::Image { layer, .. } => {
+                    self.store.unpacked_layer(&layer.diff_id)?.is_some()
+                }
             };
             if !known {
                 return Ok(false);
@@ -82,25 +84,18 @@ impl Snapshotter {
         Ok(true)
     }
 
-    fn known_tree(&self, layer: &ImageLayer) -> Result<Option<Tree>, EngineError> {
-        match self.store.layer_tree(&layer.diff_id)? {
-            Some(id) => Ok(self.store.tree(&id)?),
-            None => Ok(None),
-        }
-    }
-
     fn image_tree(
         &self,
         layer: &ImageLayer,
         image: &str,
         events: &dyn EventSink,
     ) -> Result<Tree, EngineError> {
-        if let Some(tree) = self.known_tree(layer)? {
+        if let Some(tree) = self.store.unpacked_layer(&layer.diff_id)? {
             return Ok(tree);
         }
         let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
         let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
-        if let Some(tree) = self.known_tree(layer)? {
+        if let Some(tree) = self.store.unpacked_layer(&layer.diff_id)? {
             return Ok(tree);
         }
         let blob = self.blob(layer, image, events)?;

@@ -38,11 +38,8 @@ pub fn failed_tree(
     graph: &Graph,
     step: StepId,
 ) -> Result<Option<TreeId>, EngineError> {
-    let id = store.memo::<TreeId>("failed", &graph.definition(step).0)?;
-    Ok(match id {
-        Some(id) => store.tree(&id)?.map(|tree| tree.id()),
-        None => None,
-    })
+    let tree = store.memo_tree("failed", &graph.definition(step).0)?;
+    Ok(tree.map(|tree| tree.id()))
 }
 
 /// The files of a step at a moment, with the results of the steps that they are made of.

@@ -41,11 +41,8 @@ pub fn stored_image(
     let diff_ids = &config.rootfs.diff_ids;
     let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
     for layer in &layers {
-        let unpacked = match store.layer_tree(&layer.diff_id)? {
-            Some(id) => store.tree(&id)?.is_some(),
-            None => false,
-        };
-        if !unpacked && store.blob(&layer.blob)?.is_none() {
+        let is_unpacked = store.unpacked_layer(&layer.diff_id)?.is_some();
+        if !is_unpacked && store.blob(&layer.blob)?.is_none() {
             return Ok(None);
         }
     }

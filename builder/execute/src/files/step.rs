@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln_cache::{Store, Tree};
-use kiln_graph::{Digest, FileAction, Files, Op, Step, TreeId};
+use kiln_graph::{Digest, FileAction, Files, Op, Step};
 use kiln_solve::{Executed, Executor, Job, StepResult};
 
 use super::{Surroundings, apply};
@@ -80,10 +80,7 @@ fn previous_copy(store: &Store, step: &Step) -> Result<Option<Layer>, EngineErro
     let Some(name) = copy_name(step) else {
         return Ok(None);
     };
-    let Some(id) = store.memo::<TreeId>("copy", &name)? else {
-        return Ok(None);
-    };
-    let tree = store.tree(&id)?;
+    let tree = store.memo_tree("copy", &name)?;
     tree.as_ref().map(layer_of).transpose()
 }
 

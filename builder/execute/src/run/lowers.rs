@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use kiln_cache::Tree;
+use kiln_graph::Manifest;
 use kiln_graph::encode::Encoder;
-use kiln_graph::{Manifest, TreeId};
 use kiln_solve::empty_tree;
 use kiln_tree::{Sharing, copy_tree};
 
@@ -35,9 +35,7 @@ fn joined(trees: &Snapshotter, stack: &[Tree]) -> Result<Tree, EngineError> {
         out.digest(&tree.id().0);
     });
     let key = key.finish();
-    if let Some(id) = store.memo::<TreeId>("joined", &key)?
-        && let Some(tree) = store.tree(&id)?
-    {
+    if let Some(tree) = store.memo_tree("joined", &key)? {
         return Ok(tree);
     }
     let files = view_of(stack)?.flatten();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use kiln_cache::{Staging, Store, StoreError};
 use kiln_graph::address::redact;
-use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp, TreeId};
+use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp};
 use kiln_sandbox::Sandbox;
 use kiln_solve::{Cancel, Job, Outcome, ResolvedSource};
 use kiln_tree::upper::{self, UpperOptions};
@@ -37,14 +37,17 @@ impl GitResolver<'_> {
         source: &GitSource,
         cancel: &Cancel,
     ) -> Result<String, EngineError> {
-        let git = Git {
+        Ok(self.git(step, source, cancel).resolve()?.0)
+    }
+
+    fn git<'a>(&'a self, step: &'a Step, source: &'a GitSource, cancel: &'a Cancel) -> Git<'a> {
+        Git {
             step,
             source,
             sandbox: self.sandbox,
             cancel,
             options: self.options,
-        };
-        Ok(git.resolve()?.0)
+        }
     }
 
     /// Fetches a commit, unless the store has it.
@@ -53,20 +56,12 @@ impl GitResolver<'_> {
         job: &Job<'_>,
         source: &GitSource,
     ) -> Result<ResolvedSource, EngineError> {
-        let git = Git {
-            step: job.step,
-            source,
-            sandbox: self.sandbox,
-            cancel: job.cancel,
-            options: self.options,
-        };
+        let git = self.git(job.step, source, job.cancel);
         let (commit, tag) = git.resolve()?;
         // Only a kept `.git` knows the tag.
         let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
         let key = self.memo_key(source, &commit, &tag);
-        if let Some(id) = self.store.memo::<TreeId>("git", &key)?
-            && let Some(tree) = self.store.tree(&id)?
-        {
+        if let Some(tree) = self.store.memo_tree("git", &key)? {
             return Ok(ResolvedSource {
                 revision: Some(commit),
                 ..resolved(&tree, Outcome::Cached)
