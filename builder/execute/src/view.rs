@@ -75,12 +75,8 @@ impl View {
         // A tree has all folders above what it has: where one is missing, so are those below it.
         let above = path.ancestors().skip(1);
         let above = above.map_while(|above| manifest.get(&above));
-        let hides = |entry: &Entry| match entry.node {
-            Node::Directory { opaque } => opaque,
-            _ => true,
-        };
         let root = manifest.get(&ImagePath::root());
-        root.into_iter().chain(above).any(hides)
+        root.into_iter().chain(above).any(Entry::hides_below)
     }
 
     /// Where the content of a file lies.

@@ -10,7 +10,6 @@ use kiln_image::Resolved;
 use kiln_solve::{EventSink, Snapshot};
 use serde::Serialize;
 
-use crate::layering::content_size as size;
 use crate::load::stored_image;
 use crate::output::OutputEntry;
 
@@ -168,8 +167,8 @@ pub(crate) fn differences(
         Some(Difference {
             path: path.to_string(),
             what,
-            before: old.map_or(0, size),
-            after: new.map_or(0, size),
+            before: old.map_or(0, Entry::size),
+            after: new.map_or(0, Entry::size),
         })
     };
     paths.into_iter().filter_map(one).collect()
@@ -177,13 +176,13 @@ pub(crate) fn differences(
 
 fn biggest(manifest: &Manifest) -> Vec<(String, u64)> {
     let mut files: Vec<&Entry> = manifest.entries().iter().collect();
-    files.sort_by_key(|entry| std::cmp::Reverse(size(entry)));
+    files.sort_by_key(|entry| std::cmp::Reverse(entry.size()));
     let named = files
         .into_iter()
         .take(BIGGEST)
-        .filter(|entry| size(entry) > 0);
+        .filter(|entry| entry.size() > 0);
     named
-        .map(|entry| (entry.path.to_string(), size(entry)))
+        .map(|entry| (entry.path.to_string(), entry.size()))
         .collect()
 }
 
@@ -193,19 +192,15 @@ fn shadowed(manifest: &Manifest, above: &[Arc<Manifest>]) -> u64 {
     manifest
         .entries()
         .iter()
-        .filter(|entry| size(entry) > 0)
+        .filter(|entry| entry.size() > 0)
         .filter(hidden)
-        .map(size)
+        .map(Entry::size)
         .sum()
 }
 
 /// Whether a layer replaces or removes what is at a path below it.
 pub(crate) fn hides(layer: &Manifest, path: &ImagePath) -> bool {
-    let above = |path: ImagePath| match layer.get(&path).map(|entry| &entry.node) {
-        None => false,
-        Some(Node::Directory { opaque }) => *opaque,
-        Some(_) => true,
-    };
+    let above = |path: ImagePath| layer.get(&path).is_some_and(Entry::hides_below);
     layer.get(path).is_some() || path.ancestors().any(above)
 }
 

@@ -12,7 +12,7 @@ use kiln_solve::{EventSink, LayerRef};
 use kiln_tree::host;
 
 use crate::image_options::ImageOptions;
-use crate::layering::{LayerContent, PlannedLayer, content_of, content_size};
+use crate::layering::{LayerContent, PlannedLayer, content_of};
 
 /// A layer of a finished image.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ fn encode_layer(
     let encoded = encode(
         content.entries(),
         &|entry: &Entry| {
-            meter.advance(content_size(entry))?;
+            meter.advance(entry.size())?;
             content.open(entry)
         },
         options.codec,

@@ -122,6 +122,24 @@ impl Entry {
         matches!(self.node, Node::Directory { .. })
     }
 
+    /// The length of a file in bytes; 0 for all else, other names of a file too.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self.node {
+            Node::File { size, .. } => size,
+            _ => 0,
+        }
+    }
+
+    /// Whether it hides what trees below its own have below its path.
+    #[must_use]
+    pub fn hides_below(&self) -> bool {
+        match self.node {
+            Node::Directory { opaque } => opaque,
+            _ => true,
+        }
+    }
+
     /// What changed from one entry to another, if anything that counts did: `added`, `removed`,
     /// `content`, `link`, `type`, `mode`, `owner` or `attributes`.
     #[must_use]
@@ -243,11 +261,7 @@ impl Manifest {
     /// The sum of the sizes of all files, in bytes; hard links count once.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let file = |entry: &Entry| match entry.node {
-            Node::File { size, .. } => size,
-            _ => 0,
-        };
-        self.entries.iter().map(file).sum()
+        self.entries.iter().map(Entry::size).sum()
     }
 }
 

@@ -74,7 +74,7 @@ impl<'a> Place<'a> {
         let above = path.ancestors().skip(1);
         above
             .map_while(|above| self.entries.get(&above))
-            .any(hides_base)
+            .any(Entry::hides_below)
     }
 
     /// A path with the links in it followed, in the base and in what was made.
@@ -120,7 +120,7 @@ impl<'a> Place<'a> {
                     self.put_folder_over(entry, None)?;
                 }
             }
-            hidden |= self.entries.get(&folder).is_some_and(hides_base);
+            hidden |= self.entries.get(&folder).is_some_and(Entry::hides_below);
         }
         Ok(())
     }
@@ -353,14 +353,6 @@ impl<'a> Place<'a> {
             })?;
         }
         Ok(self.entries.into_values().collect())
-    }
-}
-
-/// Whether an entry hides what the base has below its path.
-fn hides_base(entry: &Entry) -> bool {
-    match entry.node {
-        Node::Directory { opaque } => opaque,
-        _ => true,
     }
 }
 

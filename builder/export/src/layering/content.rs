@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_execute::{EngineError, Snapshotter, view_of};
 use kiln_graph::encode::Encoder;
-use kiln_graph::{Digest, Entry, ImagePath, Manifest, Node};
+use kiln_graph::{Digest, Entry, ImagePath, Manifest};
 use kiln_solve::{EventSink, LayerRef, Snapshot};
 use kiln_tree::{TreePath, TreeRoot};
 
@@ -26,14 +26,6 @@ impl PlannedLayer {
     /// Whether it is this layer as it is, and nothing else.
     pub(crate) fn is_only(&self, layer: &LayerRef) -> bool {
         matches!(self, Self::Stack { layers, .. } if layers == std::slice::from_ref(layer))
-    }
-}
-
-/// The bytes of an entry's file.
-pub(crate) fn content_size(entry: &Entry) -> u64 {
-    match entry.node {
-        Node::File { size, .. } => size,
-        _ => 0,
     }
 }
 
@@ -84,7 +76,7 @@ impl LayerContent {
 
     /// The bytes of all files.
     pub(crate) fn size(&self) -> u64 {
-        self.entries().iter().map(content_size).sum()
+        self.entries().iter().map(Entry::size).sum()
     }
 
     /// Where a file lies.

@@ -15,7 +15,7 @@ use kiln_graph::{Graph, History, LayerOrigin, Op, StepId, Target};
 use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 
 use crate::built::Built;
-pub(crate) use content::{LayerContent, PlannedLayer, content_of, content_size};
+pub(crate) use content::{LayerContent, PlannedLayer, content_of};
 pub use split::PathRule;
 
 /// Which changes go into which layer.
