@@ -16,7 +16,7 @@ use crate::assemble::Image;
 use crate::attach::push_documents;
 use crate::layer_blob::{BlobOrigin, ImageBlob};
 use crate::media_types::MediaTypes;
-use crate::stored_blob::stored;
+use crate::stored_blob::{kept, stored};
 
 /// Tells of a blob on its way to a registry; what that has already is no transfer.
 pub(super) fn tell_of_push(to: &Reference, sent: &Sent, events: &dyn EventSink) {
@@ -97,17 +97,7 @@ impl Shipper<'_> {
         match &layer.from {
             Some(BlobOrigin::Image(layer, image)) => self.0.blob(layer, image, events),
             Some(BlobOrigin::Remote(distant)) => self.0.distant_layer(distant, events),
-            None => self
-                .0
-                .store
-                .blob(&layer.blob.blob)?
-                .ok_or_else(|| EngineError::Missing {
-                    message: format!(
-                        "blob {} is gone from the store; build again",
-                        layer.blob.blob
-                    ),
-                    location: None,
-                }),
+            None => kept(&self.0.store, &layer.blob.blob),
         }
     }
 

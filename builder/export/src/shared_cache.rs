@@ -20,6 +20,7 @@ use kiln_solve::{EventSink, Filed, LayerRef, Part, Snapshot};
 use crate::image_options::ImageOptions;
 use crate::layer_blob::{Making, own_blob};
 use crate::layering::PlannedLayer;
+use crate::stored_blob::kept;
 
 /// How many results go to one remote at once.
 const AT_ONCE: usize = 4;
@@ -70,7 +71,6 @@ pub struct Exports(Vec<Export>);
 /// One remote, and the threads that send to it.
 #[derive(Debug)]
 struct Export {
-    since: Timestamp,
     wanted: Option<BTreeSet<StepId>>,
     jobs: Sender<Job>,
     state: Arc<State>,
@@ -80,8 +80,6 @@ struct Export {
 #[derive(Debug)]
 struct Job {
     name: String,
-    /// When the build began.
-    since: Timestamp,
     filed: Filed,
     /// The parts of results that the step's key is made of.
     parts: Vec<RemotePart>,
@@ -134,7 +132,6 @@ impl Exports {
         for export in self.0.iter().filter(wants) {
             _ = export.jobs.send(Job {
                 name: step.name.to_string(),
-                since: export.since,
                 filed: filed.clone(),
                 parts: parts.iter().filter_map(remote_part).collect(),
             });
@@ -172,17 +169,17 @@ impl Export {
             stopped: AtomicBool::new(false),
             outcome: Mutex::new(Ok(Exported::default())),
         });
+        let began = now();
         let thread = |_| {
             let (trees, target, events) = (trees.clone(), target.clone(), events.clone());
             let (waiting, state) = (waiting.clone(), state.clone());
             std::thread::spawn(move || {
                 while let Some(job) = next(&waiting).filter(|_| !state.is_stopped()) {
-                    state.note(send(&trees, &job, &target, &*events));
+                    state.note(send(&trees, &job, began, &target, &*events));
                 }
             })
         };
         Self {
-            since: now(),
             wanted: (target.mode == CacheMode::Min).then(|| own_steps(build)),
             jobs,
             threads: (0..AT_ONCE).map(thread).collect(),
@@ -230,6 +227,7 @@ pub(crate) fn own_steps(build: &Build) -> BTreeSet<StepId> {
 fn send(
     trees: &Snapshotter,
     job: &Job,
+    began: Timestamp,
     target: &CacheTarget,
     events: &dyn EventSink,
 ) -> Result<Option<u64>, EngineError> {
@@ -251,7 +249,7 @@ fn send(
     let mut output = Vec::new();
     let mut files: Vec<BlobFile> = Vec::new();
     for layer in &job.filed.added {
-        let (tree, own) = remote_tree(trees, layer, job.since, events)?;
+        let (tree, own) = remote_tree(trees, layer, began, events)?;
         output.push(tree);
         files.extend(own);
     }
@@ -298,12 +296,7 @@ fn remote_tree(
         events,
     };
     let blob = own_blob(trees, &planned, &making)?;
-    let stored = store
-        .blob(&blob.blob)?
-        .ok_or_else(|| EngineError::Missing {
-            message: format!("blob {} is gone from the store; build again", blob.blob),
-            location: None,
-        })?;
+    let stored = kept(store, &blob.blob)?;
     let files = vec![
         (manifest.digest, manifest.size, manifest.path),
         (stored.digest, stored.size, stored.path),

@@ -2,9 +2,18 @@
 
 use std::path::PathBuf;
 
-use kiln_cache::Store;
+use kiln_cache::{Blob, Store};
+use kiln_execute::EngineError;
 use kiln_graph::BlobDigest;
 use kiln_image::ImageError;
+
+/// A blob that must be in the store.
+pub(crate) fn kept(store: &Store, digest: &BlobDigest) -> Result<Blob, EngineError> {
+    store.blob(digest)?.ok_or_else(|| EngineError::Missing {
+        message: format!("blob {digest} is gone from the store; build again"),
+        location: None,
+    })
+}
 
 /// The file of a blob that must be in the store.
 pub(crate) fn stored(store: &Store, digest: &BlobDigest) -> Result<PathBuf, ImageError> {
