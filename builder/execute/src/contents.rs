@@ -7,7 +7,7 @@ use kiln_solve::{Contents, EventSink, Folder, Part, Snapshot, StepResult};
 use crate::EngineError;
 use crate::files::{self, select};
 use crate::import::import;
-use crate::secret::SecretProvider;
+use crate::secret::{SecretProvider, unreadable};
 use crate::shared::SharedSources;
 use crate::snapshotter::Snapshotter;
 
@@ -87,10 +87,7 @@ impl Contents<EngineError> for ContentReader<'_> {
             return Ok(None);
         }
         let given = self.secrets.secret(id);
-        let given = given.map_err(|reason| EngineError::Missing {
-            message: format!("the secret '{id}' can't be read: {reason}"),
-            location: None,
-        })?;
+        let given = given.map_err(|reason| unreadable(id, &reason, None))?;
         match given {
             Some(value) => {
                 let digest = self.trees.store.private_digest(value.expose())?;

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use kiln_graph::Location;
 use zeroize::Zeroizing;
+
+use crate::EngineError;
 
 /// The bytes of a secret. Never printed, wiped when dropped.
 #[derive(Clone)]
@@ -58,6 +61,14 @@ pub trait SecretProvider: Send + Sync {
     /// Whether a changed value of the secret `id` makes the steps that are given it run again.
     fn is_in_key(&self, _id: &str) -> bool {
         false
+    }
+}
+
+/// The error of a secret that was given but can't be read.
+pub(crate) fn unreadable(id: &str, reason: &str, location: Option<Location>) -> EngineError {
+    EngineError::Missing {
+        message: format!("the secret '{id}' can't be read: {reason}"),
+        location,
     }
 }
 

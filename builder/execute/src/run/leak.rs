@@ -16,7 +16,7 @@ use rustix::fs::FileType;
 
 use crate::EngineError;
 use crate::run::mask::Hidden;
-use crate::secret::SecretProvider;
+use crate::secret::{SecretProvider, unreadable};
 use crate::view::View;
 
 /// How much of a file is searched at once, in bytes: what a processor's cache holds.
@@ -402,10 +402,7 @@ pub fn check_configurations(build: &Build, given: &dyn SecretProvider) -> Result
             continue;
         }
         let value = given.at_hand(id);
-        let value = value.map_err(|reason| EngineError::Missing {
-            message: format!("the secret '{id}' can't be read: {reason}"),
-            location: None,
-        })?;
+        let value = value.map_err(|reason| unreadable(id, &reason, None))?;
         secrets.extend(value.map(|value| Hidden::new(id, value.expose())));
     }
     let Some(finder) = Finder::new(&secrets)? else {

@@ -529,12 +529,17 @@ fn check(
         let lines: Vec<&str> = last_output.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     };
-    Err(EngineError::Step(Box::new(StepFailure {
+    Err(failure(step, exec, how, tail))
+}
+
+/// The error of a command that ran and failed; what it changed is looked at later.
+fn failure(step: &Step, exec: &Exec, how: String, last_output: String) -> EngineError {
+    EngineError::Step(Box::new(StepFailure {
         name: step.name.to_string(),
         command: exec.args.join(" "),
         how,
         location: step.location.clone(),
-        last_output: tail,
+        last_output,
         changed: ChangedFiles::default(),
-    })))
+    }))
 }

@@ -15,7 +15,7 @@ use super::mask::{Hidden, SHORTEST};
 use super::missing;
 use crate::EngineError;
 use crate::import::import;
-use crate::secret::SecretProvider;
+use crate::secret::{SecretProvider, unreadable};
 use crate::snapshotter::{Snapshotter, view_of};
 use crate::view::{Found, View};
 use crate::volume::VolumeFinder;
@@ -133,11 +133,10 @@ impl MountPlanner<'_> {
         env: &mut Vec<(String, String)>,
         held: &mut Held,
     ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
-        let given = self.secrets.secret(&secret.id).map_err(|reason| {
-            self.missing(format!(
-                "the secret '{}' can't be read: {reason}",
-                secret.id
-            ))
+        let given = self.secrets.secret(&secret.id);
+        let given = given.map_err(|reason| {
+            let location = self.job.step.location.clone();
+            unreadable(&secret.id, &reason, location)
         })?;
         let Some(value) = given else {
             return match secret.required {

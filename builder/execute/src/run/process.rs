@@ -15,8 +15,8 @@ use kiln_solve::{Event, Job, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mask::{Hidden, Mask};
-use super::{missing, unstarted};
-use crate::{ChangedFiles, EngineError, StepFailure};
+use super::{failure, missing, unstarted};
+use crate::EngineError;
 
 /// The most that a step may write whose output is used as a value, in bytes.
 const MAX_WRITTEN: usize = 64 * 1024;
@@ -147,17 +147,9 @@ fn as_value(step: &Step, bytes: Vec<u8>) -> Result<String, EngineError> {
 }
 
 fn late(step: &Step, exec: &Exec, after: Duration, last_output: String) -> EngineError {
-    EngineError::Step(Box::new(StepFailure {
-        name: step.name.to_string(),
-        command: exec.args.join(" "),
-        how: format!(
-            "killed, for it ran longer than its timeout of {} s",
-            after.as_secs_f64()
-        ),
-        location: step.location.clone(),
-        last_output,
-        changed: ChangedFiles::default(),
-    }))
+    let limit = after.as_secs_f64();
+    let how = format!("killed, for it ran longer than its timeout of {limit} s");
+    failure(step, exec, how, last_output)
 }
 
 /// Kills a command that runs for too long. Ends with the value.
