@@ -388,9 +388,9 @@ pub enum FileAction {
     },
     /// Removes a file or a directory with all below.
     Remove {
-        /// Where; a `*` in it matches like in a copy's source when `wildcard` is set.
+        /// Where: this path, and no pattern.
         path: ImagePath,
-        /// Whether the path is a pattern.
+        /// Nothing reads it, but it is part of keys.
         wildcard: bool,
         /// Whether a missing path is fine.
         allow_missing: bool,
