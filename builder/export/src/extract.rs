@@ -1,7 +1,7 @@
 //! Files out of a step's result, or out of what a failed step left behind.
 
 use kiln_execute::{EngineError, Snapshotter, View, view_of};
-use kiln_graph::{Entry, ImagePath, Node};
+use kiln_graph::{Entry, ImagePath};
 use kiln_solve::{EventSink, Snapshot};
 use kiln_tree::TreePath;
 
@@ -31,20 +31,7 @@ fn files_at(view: &View, path: &ImagePath) -> Option<Vec<(Entry, TreePath)>> {
     };
     let all = view.one_tree_below(&path).into_iter();
     Some(
-        all.map(|(entry, host)| (below(&base, entry), host))
+        all.map(|(entry, host)| (entry.seen_from(&base), host))
             .collect(),
     )
-}
-
-/// An entry with its path from a folder on.
-fn below(folder: &ImagePath, mut entry: Entry) -> Entry {
-    let moved = |path: &ImagePath| match path.strip_prefix(folder) {
-        Some(rest) => ImagePath::new(rest),
-        None => path.clone(),
-    };
-    entry.path = moved(&entry.path);
-    if let Node::HardLink { to } = &mut entry.node {
-        *to = moved(to);
-    }
-    entry
 }

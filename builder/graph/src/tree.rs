@@ -131,6 +131,20 @@ impl Entry {
         }
     }
 
+    /// The entry as a directory that it lies in sees it: with paths from there on.
+    #[must_use]
+    pub fn seen_from(mut self, directory: &ImagePath) -> Self {
+        let seen = |path: &ImagePath| match path.strip_prefix(directory) {
+            Some(rest) => ImagePath::new(rest),
+            None => path.clone(),
+        };
+        self.path = seen(&self.path);
+        if let Node::HardLink { to } = &mut self.node {
+            *to = seen(to);
+        }
+        self
+    }
+
     /// Whether it hides what trees below its own have below its path.
     #[must_use]
     pub fn hides_below(&self) -> bool {

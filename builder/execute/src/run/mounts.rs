@@ -378,17 +378,11 @@ fn strictness(sharing: Sharing) -> u8 {
 
 /// What a folder of an image holds, as a tree of its own.
 fn files_below(view: &View, folder: &ImagePath) -> Vec<(Entry, TreePath)> {
-    let inside = |path: &ImagePath| ImagePath::new(path.strip_prefix(folder).unwrap_or_default());
     let files = view.one_tree_below(folder).into_iter();
     let files = files.filter(|(entry, _)| entry.path != *folder);
-    let moved = files.map(|(mut entry, place)| {
-        entry.path = inside(&entry.path);
-        if let Node::HardLink { to } = &mut entry.node {
-            *to = inside(to);
-        }
-        (entry, place)
-    });
-    moved.collect()
+    files
+        .map(|(entry, place)| (entry.seen_from(folder), place))
+        .collect()
 }
 
 /// A path of a tree, to be mounted.
