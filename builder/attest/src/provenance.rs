@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use kiln_graph::address::{CREDENTIAL_WORDS, REDACTED, redact, redact_variable};
 use serde::Serialize;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+use crate::sbom;
 
 /// The type of in-toto predicate.
 pub const PROVENANCE_PREDICATE: &str = "https://slsa.dev/provenance/v1";
@@ -268,8 +268,7 @@ fn argument(name: &str, value: &str) -> String {
 
 fn time(millis: u64) -> String {
     let seconds = i64::try_from(millis / 1000).unwrap_or(0);
-    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(&Rfc3339).unwrap_or_default()
+    sbom::time(seconds)
 }
 
 /// A text with the credentials of the addresses in it taken out: `USER:PASSWORD@`, and parameters

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::{Subject, identity, time};
-use crate::purl::encode;
 use crate::{Distribution, FoundPackage, Inventory};
 
 const IMAGE: &str = "image";
@@ -44,15 +43,9 @@ pub(super) fn document(subject: &Subject, inventory: &Inventory) -> Value {
 fn image(subject: &Subject) -> Value {
     let mut image = json!({"type": "container", "bom-ref": IMAGE, "name": subject.name});
     if let Some(digest) = subject.digest {
-        let name = subject.name.rsplit('/').next().unwrap_or_default();
-        let name = name
-            .split([':', '@'])
-            .next()
-            .unwrap_or_default()
-            .to_lowercase();
         image["version"] = digest.to_string().into();
         image["hashes"] = json!([{"alg": "SHA-256", "content": digest.hex()}]);
-        image["purl"] = format!("pkg:oci/{}@{}", encode(&name), encode(&digest.to_string())).into();
+        image["purl"] = subject.purl(&digest).into();
     }
     let layers = subject.layers.iter().enumerate();
     let properties: Vec<Value> = layers

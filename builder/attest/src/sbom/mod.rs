@@ -13,6 +13,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::purl::encode;
 use crate::{FoundPackage, Inventory};
 
 /// A kind of document.
@@ -111,13 +112,25 @@ fn identity(subject: &Subject, inventory: &Inventory) -> Digest {
     Digest::of(content.to_string().as_bytes())
 }
 
-/// A time as both formats write it, in whole seconds.
-fn time(seconds: i64) -> String {
+/// A time in seconds since 1970, as documents write it.
+pub(crate) fn time(seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
 }
 
 impl Subject {
+    /// The package URL of the image with this digest.
+    fn purl(&self, digest: &BlobDigest) -> String {
+        let name = self.name.rsplit('/').next().unwrap_or_default();
+        let name = name.split([':', '@']).next().unwrap_or_default();
+        let digest = digest.to_string();
+        format!(
+            "pkg:oci/{}@{}",
+            encode(&name.to_lowercase()),
+            encode(&digest)
+        )
+    }
+
     fn layer(&self, found: &FoundPackage) -> Option<&SubjectLayer> {
         self.layers.get(found.layer)
     }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::{Subject, SubjectLayer, TOOL, identity, time};
 use crate::license::references;
-use crate::purl::encode;
 use crate::{FoundPackage, Inventory};
 
 const UNKNOWN: &str = "NOASSERTION";
@@ -45,19 +44,9 @@ pub(super) fn document(subject: &Subject, inventory: &Inventory) -> Value {
 fn image(subject: &Subject) -> Value {
     let mut package = plain(IMAGE, &subject.name, "CONTAINER");
     if let Some(digest) = subject.digest {
-        let name = subject.name.rsplit('/').next().unwrap_or_default();
-        let name = name
-            .split([':', '@'])
-            .next()
-            .unwrap_or_default()
-            .to_lowercase();
         package["versionInfo"] = digest.to_string().into();
         package["checksums"] = json!([{"algorithm": "SHA256", "checksumValue": digest.hex()}]);
-        package["externalRefs"] = purl(&format!(
-            "pkg:oci/{}@{}",
-            encode(&name),
-            encode(&digest.to_string())
-        ));
+        package["externalRefs"] = purl(&subject.purl(&digest));
     }
     package
 }
