@@ -17,8 +17,7 @@ const BUNDLE_FAMILY: &str = "application/vnd.dev.sigstore.bundle";
 pub const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// What is signed of a payload: DSSE's "pre-authentication encoding".
-#[must_use]
-pub fn pre_authentication(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+fn pre_authentication(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {payload_type} {} ",
         payload_type.len(),

@@ -23,10 +23,13 @@ pub(crate) fn known(words: &str) -> Option<String> {
     let relaxed = relaxed.and_then(|_| Expression::canonicalize(words).ok().flatten());
     relaxed
         .filter(|text| Expression::parse(text).is_ok())
-        .or_else(|| {
-            let (id, length) = spdx::imprecise_license_id(words)?;
-            (length == words.len()).then(|| id.name.to_owned())
-        })
+        .or_else(|| imprecise(words))
+}
+
+/// The licence of the list that these words mean, if they are about nothing else.
+fn imprecise(words: &str) -> Option<String> {
+    let (id, length) = spdx::imprecise_license_id(words)?;
+    (length == words.len()).then(|| id.name.to_owned())
 }
 
 /// A reference to a licence that the list doesn't have.
@@ -83,21 +86,16 @@ pub(crate) fn debian(words: &str) -> Option<String> {
 fn debian_name(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let plain = match lower.as_str() {
-        "expat" => "MIT",
-        "artistic" => "Artistic-1.0-Perl",
-        "perl" => "Artistic-1.0-Perl",
-        "psf" | "python" => "PSF-2.0",
-        _ => "",
+        "expat" => Some("MIT"),
+        "artistic" | "perl" => Some("Artistic-1.0-Perl"),
+        "psf" | "python" => Some("PSF-2.0"),
+        _ => None,
     };
-    if !plain.is_empty() {
-        return plain.to_owned();
-    }
-    gnu(&lower)
+    plain
+        .map(str::to_owned)
+        .or_else(|| gnu(&lower))
         .or_else(|| listed(name))
-        .or_else(|| {
-            let (id, length) = spdx::imprecise_license_id(name)?;
-            (length == name.len()).then(|| id.name.to_owned())
-        })
+        .or_else(|| imprecise(name))
         .unwrap_or_else(|| reference(name))
 }
 

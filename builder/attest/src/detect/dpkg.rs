@@ -104,10 +104,7 @@ pub(super) fn copyright(text: &str) -> Reading {
             found.extend(license.and_then(license::debian));
         }
     }
-    Reading {
-        claim: Some(Claim::Copyright(license::joined(&found, "AND"))),
-        problems: Vec::new(),
-    }
+    Reading::of(Claim::Copyright(license::joined(&found, "AND")))
 }
 
 #[cfg(test)]

@@ -102,11 +102,15 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    fn packages(packages: Vec<Package>) -> Self {
+    fn of(claim: Claim) -> Self {
         Self {
-            claim: Some(Claim::Packages(packages)),
+            claim: Some(claim),
             problems: Vec::new(),
         }
+    }
+
+    fn packages(packages: Vec<Package>) -> Self {
+        Self::of(Claim::Packages(packages))
     }
 
     fn problem(reason: impl Into<String>) -> Self {
@@ -148,10 +152,7 @@ fn look_at(entry: &Entry, files: &dyn Files) -> Option<Reading> {
                 Err(error) => Some(Reading::problem(format!("it can't be opened: {error}"))),
             }
         }
-        Node::Symlink { target } => dpkg::link(&entry.path, target).map(|claim| Reading {
-            claim: Some(claim),
-            problems: Vec::new(),
-        }),
+        Node::Symlink { target } => dpkg::link(&entry.path, target).map(Reading::of),
         _ => None,
     }
 }

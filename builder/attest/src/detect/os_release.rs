@@ -16,15 +16,11 @@ pub(super) fn read(text: &str) -> Reading {
     let Some(id) = value("ID") else {
         return Reading::default();
     };
-    let distribution = Distribution {
+    Reading::of(Claim::Distribution(Distribution {
         id,
         version: value("VERSION_ID").unwrap_or_default(),
         name: value("PRETTY_NAME").unwrap_or_default(),
-    };
-    Reading {
-        claim: Some(Claim::Distribution(distribution)),
-        problems: Vec::new(),
-    }
+    }))
 }
 
 #[cfg(test)]
