@@ -207,7 +207,11 @@ impl Finished<'_> {
     }
 
     /// The list of what is in the image. What can't be read of it is warned of.
-    fn sbom(&self, format: Format, events: &dyn EventSink) -> Result<serde_json::Value, Error> {
+    pub(crate) fn sbom(
+        &self,
+        format: Format,
+        events: &dyn EventSink,
+    ) -> Result<serde_json::Value, Error> {
         let name = self
             .names
             .first()

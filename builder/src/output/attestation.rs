@@ -1,16 +1,18 @@
 //! Attestations of images in outputs: beside the image in an index, sent after it, or as files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kiln_attest::artifact::Form;
 use kiln_attest::provenance::Provenance;
-use kiln_attest::sbom::{Format, document};
-use kiln_engine::{EngineError, Event, EventSink, Image, ImageOptions, OutputEntry, Solved};
-use kiln_graph::{Digest, Entry, ImagePath, Node, Timestamp};
+use kiln_attest::sbom::Format;
+use kiln_engine::{EventSink, Image, ImageOptions, OutputEntry, Solved};
+use kiln_graph::{Digest, Entry, ImagePath, Node, Target, Timestamp};
 use kiln_image::Reference;
 use kiln_tree::TreeRoot;
 
-use crate::{AttestOptions, Attested, Error, Finished, Storage, publish, push_image};
+use super::place::fail;
+use crate::attest::{Attested, Finished, publish, push_image};
+use crate::{AttestOptions, Error, Storage};
 
 /// A build's result on its way out.
 #[derive(Clone, Copy)]
@@ -19,6 +21,18 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) options: &'a ImageOptions,
     pub(crate) names: &'a [Reference],
     pub(crate) events: &'a dyn EventSink,
+}
+
+impl<'a> Outgoing<'a> {
+    fn finished(&self, target: &'a Target, image: Option<&'a Image>) -> Finished<'a> {
+        Finished {
+            solved: self.solved,
+            target,
+            image,
+            options: self.options,
+            names: self.names,
+        }
+    }
 }
 
 /// Makes the attestations that are wanted.
@@ -39,13 +53,7 @@ impl Attester<'_> {
         images: &[Image],
     ) -> Result<Vec<Attested>, Error> {
         let one = |(number, target)| {
-            let finished = Finished {
-                solved: out.solved,
-                target,
-                image: images.get(number),
-                options: out.options,
-                names: out.names,
-            };
+            let finished = out.finished(target, images.get(number));
             self.options.attest(&finished, self.facts, out.events)
         };
         let targets = out.solved.build().targets.iter().enumerate();
@@ -130,32 +138,13 @@ impl Place<'_> {
     }
 }
 
-/// The list of packages of the only target, as a file has it.
+/// The list of what is in the only target, as a file has it.
 pub(crate) fn sbom(out: &Outgoing<'_>, format: Format) -> Result<Vec<u8>, Error> {
     let [target] = &out.solved.build().targets[..] else {
         return Err(Error::Usage(
             "-o type=sbom writes the list of one image: give one --platform".to_owned(),
         ));
     };
-    let name = out
-        .names
-        .first()
-        .map_or_else(|| "image".to_owned(), ToString::to_string);
-    let (subject, inventory) = out
-        .solved
-        .packages(target, None, out.options, &name, out.events)?;
-    for warning in &inventory.warnings {
-        let message = format!("SBOM: {}: {}", warning.path, warning.reason);
-        out.events.event(Event::Warning { message });
-    }
-    let text = format!("{:#}\n", document(format, &subject, &inventory));
-    Ok(text.into_bytes())
-}
-
-fn fail(path: &Path, source: std::io::Error) -> Error {
-    EngineError::Output {
-        what: path.display().to_string(),
-        source,
-    }
-    .into()
+    let document = out.finished(target, None).sbom(format, out.events)?;
+    Ok(format!("{document:#}\n").into_bytes())
 }

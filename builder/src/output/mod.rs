@@ -20,7 +20,8 @@ pub use place::{check_directory, check_file};
 use place::{fail, write_file};
 pub use spec::{Form, Output};
 
-use crate::{Attested, Error};
+use crate::Error;
+use crate::attest::Attested;
 
 /// What was made, and where it is now.
 #[derive(Debug, Default)]
