@@ -52,9 +52,8 @@ mod secret;
 mod select;
 
 pub use attest::{
-    AttestFlags, AttestOptions, Attested, BuildFacts, Finished, ListedAttestation,
-    ProvenanceOptions, Signer, Storage, Verified, list_attestations, publish, push_image,
-    verify_image,
+    AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions, Signer, Storage,
+    Verified, list_attestations, verify_image,
 };
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};

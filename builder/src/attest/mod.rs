@@ -24,13 +24,13 @@ use crate::Error;
 pub use facts::BuildFacts;
 pub use list::{ListedAttestation, list_attestations};
 pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, Storage};
-pub use publish::{publish, push_image};
+pub(crate) use publish::{publish, push_image};
 pub use signer::Signer;
 pub use verify::{Verified, verify_image};
 
 /// The attestations of one image.
 #[derive(Clone, Debug)]
-pub struct Attested {
+pub(crate) struct Attested {
     statements: Vec<StatementFile>,
     /// Signed ones, to be sent as what refers to the image.
     signed: Vec<Artifact>,
@@ -49,8 +49,7 @@ struct StatementFile {
 
 impl Attested {
     /// The manifest that holds them, with its blobs; `None` when there are none.
-    #[must_use]
-    pub fn artifact(&self, form: Form) -> Option<Artifact> {
+    pub(crate) fn artifact(&self, form: Form) -> Option<Artifact> {
         let bytes = |one: &StatementFile| (one.predicate_type.clone(), one.statement.to_json());
         let statements: Vec<(String, Vec<u8>)> = self.statements.iter().map(bytes).collect();
         let subject = self.subject.as_ref().filter(|_| !statements.is_empty())?;
@@ -58,8 +57,7 @@ impl Attested {
     }
 
     /// The predicates as files: names and contents.
-    #[must_use]
-    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+    pub(crate) fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let text = |one: &StatementFile| format!("{:#}\n", one.statement.predicate).into_bytes();
         self.statements
             .iter()
@@ -68,8 +66,7 @@ impl Attested {
     }
 
     /// The provenance, if it is attested.
-    #[must_use]
-    pub fn provenance(&self) -> Option<&serde_json::Value> {
+    pub(crate) fn provenance(&self) -> Option<&serde_json::Value> {
         let mut all = self.statements.iter();
         let found = all.find(|one| one.predicate_type == PROVENANCE_PREDICATE)?;
         Some(&found.statement.predicate)
@@ -78,25 +75,17 @@ impl Attested {
 
 /// An image to be attested.
 #[derive(Clone, Copy)]
-pub struct Finished<'a> {
+pub(crate) struct Finished<'a> {
     /// The build.
-    pub solved: &'a Solved,
+    pub(crate) solved: &'a Solved,
     /// Which of its images.
-    pub target: &'a Target,
+    pub(crate) target: &'a Target,
     /// The image, unless the result is files.
-    pub image: Option<&'a Image>,
+    pub(crate) image: Option<&'a Image>,
     /// How it was made.
-    pub options: &'a ImageOptions,
+    pub(crate) options: &'a ImageOptions,
     /// The names that it gets.
-    pub names: &'a [Reference],
-}
-
-impl std::fmt::Debug for Finished<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Finished")
-            .field("names", &self.names)
-            .finish_non_exhaustive()
-    }
+    pub(crate) names: &'a [Reference],
 }
 
 impl AttestOptions {
@@ -104,7 +93,7 @@ impl AttestOptions {
     ///
     /// # Errors
     /// When its files can't be read, or the key can't sign.
-    pub fn attest(
+    pub(crate) fn attest(
         &self,
         finished: &Finished<'_>,
         facts: &Provenance,
@@ -148,7 +137,7 @@ impl AttestOptions {
     ///
     /// # Errors
     /// When the key can't sign.
-    pub fn sign_top(&self, top: &Descriptor) -> Result<Option<Artifact>, Error> {
+    pub(crate) fn sign_top(&self, top: &Descriptor) -> Result<Option<Artifact>, Error> {
         let Some(signer) = &self.signer else {
             return Ok(None);
         };

@@ -14,7 +14,7 @@ use crate::Error;
 ///
 /// # Errors
 /// When the registry doesn't take the images.
-pub fn push_image(
+pub(crate) fn push_image(
     solved: &Solved,
     images: &[Image],
     to: &Reference,
@@ -46,7 +46,7 @@ fn is_refusal(error: &EngineError) -> bool {
 }
 
 /// Sends attestations of images that a registry has, and the signature of their `top`, as referrers.
-pub fn publish(
+pub(crate) fn publish(
     solved: &Solved,
     options: &AttestOptions,
     to: &Reference,
