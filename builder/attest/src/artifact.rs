@@ -47,10 +47,16 @@ impl ArtifactDescriptor {
     /// Names some bytes.
     #[must_use]
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, digest_of(bytes), bytes.len() as u64)
+    }
+
+    /// Names a blob by what it is, its digest and its length.
+    #[must_use]
+    pub fn new(media_type: &str, digest: BlobDigest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
-            digest: digest_of(bytes),
-            size: bytes.len() as u64,
+            digest,
+            size,
             artifact_type: None,
             data: None,
             annotations: BTreeMap::new(),
@@ -117,13 +123,7 @@ pub fn attestations(
     let layers: Vec<ArtifactDescriptor> = statements.iter().map(layer).collect();
     let blobs = statements.iter().map(|(_, bytes)| bytes.clone()).collect();
     match form {
-        Form::Artifact => artifact(
-            ATTESTATION_TYPE,
-            Some(subject),
-            layers,
-            blobs,
-            BTreeMap::new(),
-        ),
+        Form::Artifact => artifact(ATTESTATION_TYPE, subject, layers, blobs, BTreeMap::new()),
         Form::Legacy => legacy(layers, blobs),
     }
 }
@@ -150,7 +150,7 @@ pub fn signature(
     let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
     artifact(
         BUNDLE_MEDIA_TYPE,
-        Some(subject),
+        subject,
         vec![layer],
         vec![bundle],
         annotations.into(),
@@ -159,7 +159,7 @@ pub fn signature(
 
 fn artifact(
     kind: &str,
-    subject: Option<&ArtifactDescriptor>,
+    subject: &ArtifactDescriptor,
     layers: Vec<ArtifactDescriptor>,
     mut blobs: Vec<Vec<u8>>,
     annotations: BTreeMap<String, String>,
@@ -169,11 +169,7 @@ fn artifact(
         data: Some("e30=".to_owned()),
         ..ArtifactDescriptor::of(EMPTY_MEDIA_TYPE, EMPTY)
     };
-    let plain = |subject: &ArtifactDescriptor| ArtifactDescriptor {
-        artifact_type: None,
-        annotations: BTreeMap::new(),
-        ..subject.clone()
-    };
+    let subject = ArtifactDescriptor::new(&subject.media_type, subject.digest, subject.size);
     finish(
         ArtifactManifest {
             schema_version: 2,
@@ -181,7 +177,7 @@ fn artifact(
             artifact_type: Some(kind.to_owned()),
             config,
             layers,
-            subject: subject.map(plain),
+            subject: Some(subject),
             annotations,
         },
         blobs,

@@ -13,14 +13,8 @@ impl Image {
     /// Names the image's manifest as the subject of attestations.
     #[must_use]
     pub fn artifact_subject(&self) -> ArtifactDescriptor {
-        ArtifactDescriptor {
-            media_type: self.descriptor.media_type.clone(),
-            digest: self.descriptor.digest,
-            size: self.descriptor.size,
-            artifact_type: None,
-            data: None,
-            annotations: std::collections::BTreeMap::new(),
-        }
+        let own = &self.descriptor;
+        ArtifactDescriptor::new(&own.media_type, own.digest, own.size)
     }
 
     /// Whether something lies beside it in an index.

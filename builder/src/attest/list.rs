@@ -10,6 +10,7 @@ use kiln_graph::BlobDigest;
 use kiln_image::{Client, Index, Reference, Resolved};
 use serde::Serialize;
 
+use super::subjects;
 use crate::Error;
 
 /// An attestation or signature.
@@ -38,11 +39,7 @@ pub fn list_attestations(
     resolved: &Resolved,
 ) -> Result<Vec<ListedAttestation>, Error> {
     let mut all = in_index(client, image, resolved)?;
-    let mut subjects: Vec<BlobDigest> = resolved.named.into_iter().collect();
-    if !subjects.contains(&resolved.manifest) {
-        subjects.push(resolved.manifest);
-    }
-    for subject in subjects {
+    for subject in subjects(resolved) {
         for referrer in client.referrers(image, &subject)? {
             let kind = kind(referrer.artifact_type.as_deref().unwrap_or_default());
             let predicates = match referrer.annotations.get(SIGNED_PREDICATE_ANNOTATION) {

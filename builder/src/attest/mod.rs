@@ -8,14 +8,14 @@ mod signer;
 mod vcs;
 mod verify;
 
-use kiln_attest::artifact::{self, Artifact, Form};
+use kiln_attest::artifact::{self, Artifact, ArtifactDescriptor, Form};
 use kiln_attest::bundle::{SIGN_PREDICATE, bundle, to_be_signed};
 use kiln_attest::provenance::{PROVENANCE_PREDICATE, Provenance};
 use kiln_attest::sbom::{self, Format};
 use kiln_attest::{Artifact as About, Statement, image_purl};
 use kiln_engine::{Event, EventSink, Image, ImageOptions, Solved};
-use kiln_graph::Target;
-use kiln_image::{Descriptor, Reference};
+use kiln_graph::{BlobDigest, Target};
+use kiln_image::{Descriptor, Reference, Resolved};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -28,6 +28,15 @@ pub(crate) use publish::{publish, push_image};
 pub use signer::Signer;
 pub use verify::{Verified, verify_image};
 
+/// What the attestations of an image may be about: what its name stands for, and its manifest.
+fn subjects(resolved: &Resolved) -> Vec<BlobDigest> {
+    let mut all: Vec<BlobDigest> = resolved.named.into_iter().collect();
+    if !all.contains(&resolved.manifest) {
+        all.push(resolved.manifest);
+    }
+    all
+}
+
 /// The attestations of one image.
 #[derive(Clone, Debug)]
 pub(crate) struct Attested {
@@ -35,13 +44,12 @@ pub(crate) struct Attested {
     /// Signed ones, to be sent as what refers to the image.
     signed: Vec<Artifact>,
     /// The image, unless the result is files.
-    subject: Option<artifact::ArtifactDescriptor>,
+    subject: Option<ArtifactDescriptor>,
 }
 
 /// A statement, and the name that its file has.
 #[derive(Clone, Debug)]
 struct StatementFile {
-    predicate_type: String,
     /// The name that a file of it has.
     file: &'static str,
     statement: Statement,
@@ -50,7 +58,9 @@ struct StatementFile {
 impl Attested {
     /// The manifest that holds them, with its blobs; `None` when there are none.
     pub(crate) fn artifact(&self, form: Form) -> Option<Artifact> {
-        let bytes = |one: &StatementFile| (one.predicate_type.clone(), one.statement.to_json());
+        let bytes = |StatementFile { statement, .. }: &StatementFile| {
+            (statement.predicate_type.clone(), statement.to_json())
+        };
         let statements: Vec<(String, Vec<u8>)> = self.statements.iter().map(bytes).collect();
         let subject = self.subject.as_ref().filter(|_| !statements.is_empty())?;
         Some(artifact::attestations(subject, &statements, form))
@@ -68,7 +78,7 @@ impl Attested {
     /// The provenance, if it is attested.
     pub(crate) fn provenance(&self) -> Option<&serde_json::Value> {
         let mut all = self.statements.iter();
-        let found = all.find(|one| one.predicate_type == PROVENANCE_PREDICATE)?;
+        let found = all.find(|one| one.statement.predicate_type == PROVENANCE_PREDICATE)?;
         Some(&found.statement.predicate)
     }
 }
@@ -102,7 +112,6 @@ impl AttestOptions {
         let mut statements = Vec::new();
         if let Some(wanted) = &self.provenance {
             statements.push(StatementFile {
-                predicate_type: PROVENANCE_PREDICATE.to_owned(),
                 file: "provenance.json",
                 statement: Statement::new(
                     finished.about(),
@@ -114,7 +123,6 @@ impl AttestOptions {
         if let Some(format) = self.sbom {
             let document = finished.sbom(format, events)?;
             statements.push(StatementFile {
-                predicate_type: format.predicate_type().to_owned(),
                 file: format.file_name(),
                 statement: Statement::new(finished.about(), format.predicate_type(), document),
             });
@@ -141,14 +149,7 @@ impl AttestOptions {
         let Some(signer) = &self.signer else {
             return Ok(None);
         };
-        let subject = artifact::ArtifactDescriptor {
-            media_type: top.media_type.clone(),
-            digest: top.digest,
-            size: top.size,
-            artifact_type: None,
-            data: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let subject = ArtifactDescriptor::new(&top.media_type, top.digest, top.size);
         let about = vec![About::new("", &top.digest)];
         let statement = Statement::new(about, SIGN_PREDICATE, serde_json::json!({}));
         sign(signer, &subject, &statement).map(Some)
@@ -157,7 +158,7 @@ impl AttestOptions {
 
 fn sign(
     signer: &Signer,
-    subject: &artifact::ArtifactDescriptor,
+    subject: &ArtifactDescriptor,
     statement: &Statement,
 ) -> Result<Artifact, Error> {
     let bytes = statement.to_json();

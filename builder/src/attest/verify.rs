@@ -1,11 +1,13 @@
 //! Checks who vouches for an image in a registry.
 
 use kiln_attest::bundle::{is_bundle, verify};
+use kiln_attest::sbom::Format;
 use kiln_attest::{PublicKey, Statement};
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::{Client, ImageError, Reference};
 use serde::Deserialize;
 
+use super::subjects;
 use crate::Error;
 
 /// More signatures than this of one manifest are not looked at.
@@ -25,14 +27,14 @@ impl Verified {
     /// of a predicate.
     #[must_use]
     pub fn is_of(&self, kind: &str) -> bool {
-        const SPDX: &str = "https://spdx.dev/Document";
-        const CYCLONEDX: &str = "https://cyclonedx.org/bom";
+        let spdx = Format::Spdx.predicate_type();
+        let cyclonedx = Format::CycloneDx.predicate_type();
         let own = &self.statement.predicate_type;
         let starts: &[&str] = match kind {
             "provenance" => &["https://slsa.dev/provenance/"],
-            "sbom" => &[SPDX, CYCLONEDX],
-            "spdx" => &[SPDX],
-            "cyclonedx" => &[CYCLONEDX],
+            "sbom" => &[spdx, cyclonedx],
+            "spdx" => &[spdx],
+            "cyclonedx" => &[cyclonedx],
             "signature" => &["https://sigstore.dev/cosign/sign/"],
             other => return own == other,
         };
@@ -66,12 +68,8 @@ pub fn verify_image(
     key: &PublicKey,
 ) -> Result<(Vec<Verified>, Vec<String>), Error> {
     let resolved = client.resolve(&image.to_string(), platform)?;
-    let mut subjects: Vec<BlobDigest> = resolved.named.into_iter().collect();
-    if !subjects.contains(&resolved.manifest) {
-        subjects.push(resolved.manifest);
-    }
     let (mut verified, mut refused) = (Vec::new(), Vec::new());
-    for digest in subjects {
+    for digest in subjects(&resolved) {
         for bundle in bundles(client, image, &digest)? {
             match bundle.and_then(|bytes| Ok(verify(&bytes, key, &digest)?)) {
                 Ok(statement) => verified.push(Verified { digest, statement }),
