@@ -106,7 +106,7 @@ impl Client {
         }))
     }
 
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+    fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.worker_threads(2).enable_all().build();

@@ -50,29 +50,16 @@ struct List {
 }
 
 impl Client {
-    /// What refers to a manifest, as the registry lists it; nothing when it lists no referrers.
-    ///
-    /// # Errors
-    /// When the registry can't be reached or its list can't be read.
-    pub fn listed_referrers(
-        &self,
-        repository: &Reference,
-        subject: &BlobDigest,
-    ) -> Result<Option<Vec<Referrer>>, ImageError> {
-        self.runtime()
-            .block_on(self.list(repository, subject, TRIES))
-    }
-
     /// What refers to a manifest, listed by the registry or by other clients.
     ///
     /// # Errors
-    /// As [`Client::listed_referrers`].
+    /// When the registry can't be reached or its list can't be read.
     pub fn referrers(
         &self,
         repository: &Reference,
         subject: &BlobDigest,
     ) -> Result<Vec<Referrer>, ImageError> {
-        self.runtime().block_on(async {
+        self.wait_for(async {
             match self.list(repository, subject, TRIES).await? {
                 Some(listed) => Ok(listed),
                 None => Ok(self.tagged_list(repository, subject).await?.manifests),
@@ -95,9 +82,7 @@ impl Client {
     ) -> Result<bool, ImageError> {
         // Nobody waits for what nobody asked for.
         let tries = if with_tag { TRIES } else { 1 };
-        let listed = self
-            .runtime()
-            .block_on(self.list(repository, subject, tries))?;
+        let listed = self.wait_for(self.list(repository, subject, tries))?;
         if listed.is_none() && !with_tag {
             return Ok(false);
         }
@@ -108,8 +93,7 @@ impl Client {
         };
         self.push(&place, image, &|_| {})?;
         if listed.is_none() {
-            self.runtime()
-                .block_on(self.add_to_tagged_list(repository, subject, referrer))?;
+            self.wait_for(self.add_to_tagged_list(repository, subject, referrer))?;
         }
         Ok(true)
     }
@@ -126,9 +110,7 @@ impl Client {
     ) -> Result<Vec<u8>, ImageError> {
         let kind = if is_manifest { "manifests" } else { "blobs" };
         let path = format!("{kind}/{digest}");
-        let bytes = self
-            .runtime()
-            .block_on(self.document(repository, &path, &[accept()]))?;
+        let bytes = self.wait_for(self.document(repository, &path, &[accept()]))?;
         let actual = digest_of(&bytes);
         if actual != *digest {
             return Err(wrong_digest(repository, "a document", *digest, actual));
@@ -142,6 +124,7 @@ impl Client {
         ask
     }
 
+    /// What refers to a manifest, as the registry lists it; nothing when it lists no referrers.
     async fn list(
         &self,
         repository: &Reference,
