@@ -14,7 +14,7 @@ use kiln_image::{ImageError, Resolved};
 use crate::context::Given;
 use crate::image::source_guard::SourceGuard;
 use crate::lock::{Locker, is_mutable};
-use crate::{Assume, Error, Pull, SourceRules};
+use crate::{Assume, DockerfileRequest, Error, Pull, SourceRules};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
@@ -31,6 +31,26 @@ pub(crate) struct BaseImages<'a> {
 }
 
 type Asked = Vec<(ImageRequest, Option<Location>)>;
+
+impl<'a> BaseImages<'a> {
+    /// Those of a build file, as a request says.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        request: &'a DockerfileRequest,
+        given: &'a Given,
+        locker: &'a Locker,
+    ) -> Self {
+        Self {
+            engine,
+            pull: request.pull,
+            assume: request.assume_images,
+            locker,
+            given,
+            rules: &request.source_rules,
+            events: request.events(),
+        }
+    }
+}
 
 impl BaseImages<'_> {
     /// Asks for all images at once.

@@ -25,15 +25,7 @@ impl Opened {
         let located = |error: Error| Box::new((error, texts.clone()));
         let locker = self.locker(request).map_err(located)?;
         let given = Given::of(request);
-        let images = BaseImages {
-            given: &given,
-            rules: &request.source_rules,
-            events: request.events(),
-            engine,
-            pull: request.pull,
-            assume: request.assume_images,
-            locker: &locker,
-        };
+        let images = BaseImages::new(engine, request, &given, &locker);
         let mut options = self.options_for(request);
         let (file, unread) = parse_partial(&options.file_name, &self.text);
         fix_epoch(&mut options, Some(&file), self.contexts.time);
@@ -56,15 +48,7 @@ impl Opened {
         locker: &Locker,
     ) -> Result<Prepared, Located> {
         let given = Given::of(request);
-        let images = BaseImages {
-            given: &given,
-            rules: &request.source_rules,
-            events: request.events(),
-            engine,
-            pull: request.pull,
-            assume: request.assume_images,
-            locker,
-        };
+        let images = BaseImages::new(engine, request, &given, locker);
         let mut prepared = match self.is_toml() {
             true => self.compile_toml(request, &images)?,
             false => self.compile_dockerfile(request, &images)?,
