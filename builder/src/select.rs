@@ -99,13 +99,9 @@ fn target_stage<'a>(build: &'a Build, target: Option<&str>) -> Option<&'a Stage>
 }
 
 fn unknown(build: &Build, selector: &str) -> Error {
-    let names: Vec<&str> = build
-        .stages
-        .iter()
-        .map(|stage| stage.name.as_str())
-        .collect();
+    let stages = build.stages.iter();
     Error::NoSuchStep {
         selector: selector.to_owned(),
-        stages: names.into_iter().map(str::to_owned).collect(),
+        stages: stages.map(|stage| stage.name.clone()).collect(),
     }
 }
