@@ -62,7 +62,10 @@ impl Inventory {
             let Claim::Packages(claimed) = claim else {
                 continue;
             };
-            for package in claimed.iter().filter(|_| !visible.is_fixture(path)) {
+            if visible.is_fixture(path) {
+                continue;
+            }
+            for package in claimed {
                 let layer = origin(layers, *top, path, package);
                 let purl = package.purl(distribution);
                 let found = packages
@@ -119,15 +122,10 @@ fn claim_at<'a>(tree: &'a TreeEvidence, path: &ImagePath) -> Option<&'a Claim> {
 
 impl Package {
     fn is_same(&self, other: &Self) -> bool {
-        let identity = |one: &'_ Self| {
-            (
-                one.ecosystem,
-                one.name.clone(),
-                one.version.clone(),
-                one.qualifiers.clone(),
-            )
-        };
-        identity(self) == identity(other)
+        self.name == other.name
+            && self.version == other.version
+            && self.ecosystem == other.ecosystem
+            && self.qualifiers == other.qualifiers
     }
 }
 
