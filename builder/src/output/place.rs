@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kiln_engine::{EngineError, Meter};
 use kiln_tree::host;
@@ -25,8 +25,7 @@ pub fn check_file(what: &str, path: &Path) -> Result<(), Error> {
     if is_special(path) {
         return Ok(());
     }
-    let aside = aside(path);
-    let tried = try_at(&aside);
+    let tried = try_at(&host::aside(path));
     tried.map_err(|source| cannot_write(what, path, source))
 }
 
@@ -77,12 +76,6 @@ fn cannot_write(what: &str, path: &Path, source: std::io::Error) -> Error {
 /// in its place.
 fn is_special(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir())
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".kiln-{}", std::process::id()));
-    aside.into()
 }
 
 pub(super) fn fail(path: &Path, source: std::io::Error) -> Error {

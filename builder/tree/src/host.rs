@@ -119,12 +119,18 @@ pub fn exists(path: impl AsRef<Path>) -> bool {
 /// what was there stays until then. Nothing is left of one that fails. A link that somebody has put
 /// where the file is written is never followed.
 pub fn replace<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".kiln-{}", std::process::id()));
-    let aside = PathBuf::from(aside);
+    let aside = aside(path);
     let written = create_new(&aside).and_then(|mut file| write(&mut file));
     let written = written.and_then(|value| std::fs::rename(&aside, path).map(|()| value));
     written.inspect_err(|_| _ = std::fs::remove_file(&aside))
+}
+
+/// Where [`replace`] writes a file before it is moved to its place.
+#[must_use]
+pub fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".kiln-{}", std::process::id()));
+    aside.into()
 }
 
 /// What lies there was left by a process that died, or put there by somebody else.
