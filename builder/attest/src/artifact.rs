@@ -21,6 +21,8 @@ const EMPTY: &[u8] = b"{}";
 pub const PREDICATE_ANNOTATION: &str = "in-toto.io/predicate-type";
 /// The annotation for the predicate of a signed statement.
 pub const SIGNED_PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
+/// The annotation for the image that an entry of an index is about.
+pub const ABOUT_ANNOTATION: &str = "vnd.docker.reference.digest";
 
 /// Names a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,7 +235,7 @@ pub fn index_annotations(image: &BlobDigest) -> BTreeMap<String, String> {
             "vnd.docker.reference.type",
             "attestation-manifest".to_owned(),
         ),
-        ("vnd.docker.reference.digest", image.to_string()),
+        (ABOUT_ANNOTATION, image.to_string()),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kiln_attest::artifact::{
-    ATTESTATION_TYPE, ArtifactManifest, PREDICATE_ANNOTATION, SIGNED_PREDICATE_ANNOTATION,
+    ABOUT_ANNOTATION, ATTESTATION_TYPE, ArtifactManifest, PREDICATE_ANNOTATION,
+    SIGNED_PREDICATE_ANNOTATION,
 };
 use kiln_attest::bundle::is_bundle;
 use kiln_graph::BlobDigest;
@@ -83,7 +84,7 @@ fn in_index(
     };
     let subject = resolved.manifest.to_string();
     for entry in index.manifests {
-        if entry.annotations.get("vnd.docker.reference.digest") == Some(&subject) {
+        if entry.annotations.get(ABOUT_ANNOTATION) == Some(&subject) {
             all.push(ListedAttestation {
                 digest: entry.digest,
                 subject: resolved.manifest,
