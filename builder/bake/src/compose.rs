@@ -230,16 +230,8 @@ fn target(
         target.insert("context".to_owned(), clean(context).into());
     }
     target.insert("args".to_owned(), args(service, build, env));
-    if let Some(Value::Object(contexts)) = build.get("additional_contexts") {
-        let place = |value: &Value| {
-            value
-                .as_str()
-                .map_or(Value::Null, |text| clean(text).into())
-        };
-        let all = contexts
-            .iter()
-            .map(|(name, value)| (name.clone(), place(value)));
-        target.insert("contexts".to_owned(), Value::Object(all.collect()));
+    if let Some(contexts) = contexts(build) {
+        target.insert("contexts".to_owned(), contexts);
     }
     target.insert("secret".to_owned(), Value::Array(secrets(build, project)?));
     target.insert("ssh".to_owned(), Value::Array(agents(build)?));
@@ -273,6 +265,17 @@ fn args(service: &Value, build: &Map<String, Value>, env: Lookup<'_>) -> Value {
         .iter()
         .filter_map(|(name, own)| Some((name.clone(), value(name, own)?.into())));
     Value::Object(given.collect())
+}
+
+fn contexts(build: &Map<String, Value>) -> Option<Value> {
+    let place = |value: &Value| {
+        value
+            .as_str()
+            .map_or(Value::Null, |text| clean(text).into())
+    };
+    let all = build.get("additional_contexts")?.as_object()?.iter();
+    let all = all.map(|(name, value)| (name.clone(), place(value)));
+    Some(Value::Object(all.collect()))
 }
 
 fn secrets(build: &Map<String, Value>, project: &Value) -> Result<Vec<Value>, String> {

@@ -13,6 +13,14 @@ pub(crate) struct Named {
     pub(crate) attributes: Vec<(String, Expression)>,
 }
 
+impl Named {
+    /// The expression of an attribute.
+    pub(crate) fn attribute(&self, key: &str) -> Option<&Expression> {
+        let mut all = self.attributes.iter();
+        all.find(|(own, _)| own == key).map(|(_, value)| value)
+    }
+}
+
 /// A function that a file defines.
 #[derive(Clone, Debug)]
 pub(crate) struct UserFunction {
@@ -80,7 +88,7 @@ impl Document {
     fn add_named(&mut self, kind: &str, named: Named) -> Result<(), String> {
         match kind {
             "variable" => {
-                let default = find(&named, "default").cloned();
+                let default = named.attribute("default").cloned();
                 self.set_variable(&named.name, default);
             }
             "function" => {
@@ -155,23 +163,20 @@ fn one_or_many(value: &Value) -> &[Value] {
         .map_or(std::slice::from_ref(value), Vec::as_slice)
 }
 
-fn find<'a>(named: &'a Named, key: &str) -> Option<&'a Expression> {
-    let mut attributes = named.attributes.iter();
-    attributes
-        .find(|(own, _)| own == key)
-        .map(|(_, value)| value)
-}
-
 fn function(named: &Named) -> Result<UserFunction, String> {
     let missing = || format!("function {}: 'result' is missing", named.name);
     Ok(UserFunction {
         name: named.name.clone(),
-        params: find(named, "params").map(identifiers).unwrap_or_default(),
-        variadic: find(named, "variadic_params")
-            .or_else(|| find(named, "variadic_param"))
+        params: named
+            .attribute("params")
+            .map(identifiers)
+            .unwrap_or_default(),
+        variadic: named
+            .attribute("variadic_params")
+            .or_else(|| named.attribute("variadic_param"))
             .map(identifiers)
             .and_then(|names| names.into_iter().next()),
-        result: find(named, "result").cloned().ok_or_else(missing)?,
+        result: named.attribute("result").cloned().ok_or_else(missing)?,
     })
 }
 

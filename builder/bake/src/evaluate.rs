@@ -6,14 +6,13 @@ use crate::BakeError;
 use crate::document::{Document, Named};
 use crate::environment::Lookup;
 use crate::function::shown;
+use crate::overrides::flag;
 use crate::project::Project;
 use crate::scope::Scope;
 use crate::target::{Target, is_known};
 
 /// How many targets a matrix may make.
 const MAX_COMBINATIONS: usize = 1000;
-/// Keys of targets that are no attributes of the result.
-const KEYS: [&str; 3] = ["inherits", "matrix", "name"];
 
 /// Adds what files define to a project.
 pub(crate) fn evaluate(
@@ -82,11 +81,7 @@ fn add_target(
     named: &Named,
 ) -> Result<hcl::Value, BakeError> {
     let wrong = |reason: String| BakeError(format!("target {}: {reason}", named.name));
-    let attribute = |key: &str| {
-        let mut all = named.attributes.iter();
-        all.find(|(own, _)| own == key).map(|(_, value)| value)
-    };
-    let (matrix, name) = (attribute("matrix"), attribute("name"));
+    let (matrix, name) = (named.attribute("matrix"), named.attribute("name"));
     let (Some(matrix), Some(name)) = (matrix, name) else {
         if name.is_some() {
             return Err(wrong(
@@ -127,11 +122,9 @@ fn insert(
     let values = evaluated(scope, named)?;
     let mut target = Target::default();
     for (key, value) in &values {
-        if !KEYS.contains(&key.as_str()) {
-            let value = serde_json::to_value(value).unwrap_or_default();
-            let added = target.add(key, value);
-            added.map_err(|error| BakeError(format!("target {name}: {error}")))?;
-        }
+        let value = serde_json::to_value(value).unwrap_or_default();
+        let added = target.add(key, value);
+        added.map_err(|error| BakeError(format!("target {name}: {error}")))?;
     }
     // A service of a compose file has the block's attributes as well.
     let own = project.targets.entry(name.to_owned()).or_default();
@@ -186,11 +179,10 @@ fn from_env(given: Option<String>, default: Option<hcl::Value>) -> Result<hcl::V
     };
     let wrong = |what: &str| format!("the environment's value '{text}' is not {what}");
     match default {
-        Some(hcl::Value::Bool(_)) => match text.as_str() {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true.into()),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false.into()),
-            _ => Err(wrong("true or false")),
-        },
+        Some(hcl::Value::Bool(_)) => {
+            let flag = flag(&text).map(hcl::Value::from);
+            flag.map_err(|_| wrong("true or false"))
+        }
         Some(hcl::Value::Number(_)) => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(whole), _) => Ok(whole.into()),
             (_, Ok(float)) if float.is_finite() => Ok(float.into()),
@@ -204,12 +196,9 @@ fn from_env(given: Option<String>, default: Option<hcl::Value>) -> Result<hcl::V
 fn evaluated(scope: &Scope, named: &Named) -> Result<hcl::Map<String, hcl::Value>, BakeError> {
     let mut all = hcl::Map::new();
     for (key, expression) in &named.attributes {
-        // Attributes of newer versions may speak of what isn't known here.
-        if !is_known(key) && !KEYS.contains(&key.as_str()) && key != "targets" {
-            continue;
-        }
-        // A matrix and its name have their own scopes.
-        if key == "matrix" || key == "name" {
+        // Attributes of newer versions may speak of what isn't known here; a matrix and its name have
+        // their own scopes.
+        if !is_known(key) && !["inherits", "targets"].contains(&key.as_str()) {
             continue;
         }
         let value = scope.evaluate(expression);

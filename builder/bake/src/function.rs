@@ -449,19 +449,13 @@ fn regex(pattern: &str) -> Result<regex::Regex, String> {
 
 /// The whole match, or what its groups matched: a list, or an object by their names.
 fn matched(pattern: &regex::Regex, found: &regex::Captures<'_>) -> Value {
-    let group = |at: usize| {
-        found
-            .get(at)
-            .map_or(Value::Null, |part| part.as_str().into())
-    };
+    let value =
+        |part: Option<regex::Match<'_>>| part.map_or(Value::Null, |part| part.as_str().into());
+    let group = |at: usize| value(found.get(at));
     let names: Vec<&str> = pattern.capture_names().flatten().collect();
     if !names.is_empty() {
-        let own = names.iter().map(|name| {
-            let part = found
-                .name(name)
-                .map_or(Value::Null, |part| part.as_str().into());
-            ((*name).to_owned(), part)
-        });
+        let own = names.iter();
+        let own = own.map(|name| ((*name).to_owned(), value(found.name(name))));
         return Value::Object(own.collect());
     }
     match pattern.captures_len() {

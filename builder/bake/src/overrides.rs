@@ -116,7 +116,8 @@ fn list_of(key: &str) -> Option<&'static str> {
     found.map(|(_, attribute)| *attribute)
 }
 
-fn flag(value: &str) -> Result<bool, String> {
+/// A truth as Go reads it.
+pub(crate) fn flag(value: &str) -> Result<bool, String> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

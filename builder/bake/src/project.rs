@@ -133,6 +133,9 @@ impl Project {
         if above.iter().any(|own| own == name) {
             return Err(BakeError(format!("the group {name} holds itself")));
         }
+        if bake.groups.contains_key(name) {
+            return Ok(());
+        }
         if let Some(members) = self.groups.get(name) {
             above.push(name.to_owned());
             let mut targets: Vec<String> = Vec::new();

@@ -87,7 +87,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Adds an attribute as a file has it, evaluated; null is none.
+    /// Adds an attribute as a file has it, evaluated; null is none, and so is one that isn't known.
     ///
     /// # Errors
     /// When its value is of another kind.
