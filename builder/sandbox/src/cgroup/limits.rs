@@ -61,6 +61,18 @@ pub(super) struct Setting {
     pub(super) optional: bool,
 }
 
+impl Setting {
+    /// One that the kernel must take.
+    fn new(controller: Controller, file: &'static str, value: String) -> Self {
+        Self {
+            controller,
+            file,
+            value,
+            optional: false,
+        }
+    }
+}
+
 impl Limits {
     /// Whether nothing is limited.
     #[must_use]
@@ -70,88 +82,72 @@ impl Limits {
 
     /// The files that set these limits, in the order in which they must be written.
     pub(super) fn settings(&self, version: Version) -> Vec<Setting> {
-        let mut all = Vec::new();
-        let mut set = |controller, file, value: String, optional| {
-            all.push(Setting {
-                controller,
-                file,
-                value,
-                optional,
-            });
-        };
-        if let Some(shares) = self.cpu_shares {
-            let shares = shares.clamp(2, 262_144);
-            match version {
-                Version::V1 => set(Controller::Cpu, "cpu.shares", shares.to_string(), false),
-                Version::V2 => {
-                    // As the OCI runtime specification converts them.
-                    let weight = 1 + ((shares - 2) * 9999) / 262_142;
-                    set(Controller::Cpu, "cpu.weight", weight.to_string(), false);
-                }
-            }
-        }
-        if self.cpu_quota.is_some() || self.cpu_period.is_some() {
-            let period = self.cpu_period.unwrap_or(PERIOD);
-            match (version, self.cpu_quota) {
-                (Version::V1, quota) => {
-                    set(
-                        Controller::Cpu,
-                        "cpu.cfs_period_us",
-                        period.to_string(),
-                        false,
-                    );
-                    if let Some(quota) = quota {
-                        set(
-                            Controller::Cpu,
-                            "cpu.cfs_quota_us",
-                            quota.to_string(),
-                            false,
-                        );
-                    }
-                }
-                (Version::V2, quota) => {
-                    let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
-                    set(
-                        Controller::Cpu,
-                        "cpu.max",
-                        format!("{quota} {period}"),
-                        false,
-                    );
-                }
-            }
-        }
+        let mut all: Vec<Setting> = self.shares(version).into_iter().collect();
+        all.extend(self.processor_time(version));
         for (file, value) in [
             ("cpuset.cpus", &self.cpus),
             ("cpuset.mems", &self.memory_nodes),
         ] {
-            if let Some(value) = value {
-                set(Controller::Cpuset, file, value.clone(), false);
-            }
+            let value = value.iter().cloned();
+            all.extend(value.map(|value| Setting::new(Controller::Cpuset, file, value)));
         }
-        if let Some(memory) = self.memory {
-            let swap = self
-                .memory_and_swap
-                .unwrap_or(Swap::Limited(memory.saturating_mul(2)));
-            let (file, swap_file, swap) = match (version, swap) {
-                (Version::V1, Swap::Limited(all)) => {
-                    let swap = Some(all.to_string());
-                    ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", swap)
-                }
-                (Version::V1, Swap::Unlimited) => ("memory.limit_in_bytes", "", None),
-                (Version::V2, Swap::Limited(all)) => {
-                    let swap = Some(all.saturating_sub(memory).to_string());
-                    ("memory.max", "memory.swap.max", swap)
-                }
-                (Version::V2, Swap::Unlimited) => {
-                    ("memory.max", "memory.swap.max", Some("max".to_owned()))
-                }
-            };
-            set(Controller::Memory, file, memory.to_string(), false);
-            if let Some(swap) = swap {
-                set(Controller::Memory, swap_file, swap, true);
-            }
-        }
+        all.extend(self.memory(version));
         all
+    }
+
+    fn shares(&self, version: Version) -> Option<Setting> {
+        let shares = self.cpu_shares?.clamp(2, 262_144);
+        let (file, value) = match version {
+            Version::V1 => ("cpu.shares", shares),
+            // As the OCI runtime specification converts them.
+            Version::V2 => ("cpu.weight", 1 + ((shares - 2) * 9999) / 262_142),
+        };
+        Some(Setting::new(Controller::Cpu, file, value.to_string()))
+    }
+
+    fn processor_time(&self, version: Version) -> Vec<Setting> {
+        if self.cpu_quota.is_none() && self.cpu_period.is_none() {
+            return Vec::new();
+        }
+        let period = self.cpu_period.unwrap_or(PERIOD);
+        let quota = self.cpu_quota.map(|quota| quota.to_string());
+        let set = |file, value| Setting::new(Controller::Cpu, file, value);
+        match version {
+            Version::V1 => {
+                let period = set("cpu.cfs_period_us", period.to_string());
+                let quota = quota.map(|quota| set("cpu.cfs_quota_us", quota));
+                std::iter::once(period).chain(quota).collect()
+            }
+            Version::V2 => {
+                let quota = quota.unwrap_or_else(|| "max".to_owned());
+                vec![set("cpu.max", format!("{quota} {period}"))]
+            }
+        }
+    }
+
+    fn memory(&self, version: Version) -> Vec<Setting> {
+        let Some(memory) = self.memory else {
+            return Vec::new();
+        };
+        let both = self
+            .memory_and_swap
+            .unwrap_or(Swap::Limited(memory.saturating_mul(2)));
+        let (file, swap_file) = match version {
+            Version::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+            Version::V2 => ("memory.max", "memory.swap.max"),
+        };
+        let swap = match (version, both) {
+            (Version::V1, Swap::Limited(all)) => Some(all.to_string()),
+            (Version::V1, Swap::Unlimited) => None,
+            (Version::V2, Swap::Limited(all)) => Some(all.saturating_sub(memory).to_string()),
+            (Version::V2, Swap::Unlimited) => Some("max".to_owned()),
+        };
+        let swap = swap.map(|swap| Setting {
+            optional: true,
+            ..Setting::new(Controller::Memory, swap_file, swap)
+        });
+        let memory = Setting::new(Controller::Memory, file, memory.to_string());
+        std::iter::once(memory).chain(swap).collect()
     }
 
     /// The controllers that these limits need.
