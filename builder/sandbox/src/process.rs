@@ -195,36 +195,42 @@ impl Sandbox {
             .spawn()
             .map_err(|source| SandboxError::Helper { program, source })?;
         drop(command);
-        let id = Pid::from_child(&process);
-        let pidfd = match pidfd_open(id, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
+        let helper = match begin(&process, &ours, spec, group) {
+            Ok(helper) => helper,
             Err(error) => {
                 _ = process.kill();
                 _ = process.wait();
-                return Err(io::Error::from(error).into());
+                return Err(error);
             }
         };
-        let begun = group
-            .map_or(Ok(()), |group| group.add(process.id()))
-            .map_err(SandboxError::from)
-            .and_then(|()| send(&ours, spec));
-        if let Err(error) = begun {
-            _ = process.kill();
-            _ = process.wait();
-            return Err(error);
-        }
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         Ok(Child {
             process,
             killer: Killer(Arc::new(Line {
                 channel: ours,
-                helper: pidfd,
+                helper,
                 cut: AtomicBool::new(false),
             })),
             stdout,
             stderr,
         })
     }
+}
+
+/// Moves the helper into its group and tells it what to run; the helper as a descriptor.
+fn begin(
+    helper: &std::process::Child,
+    channel: &UnixStream,
+    spec: &Spec,
+    group: Option<&Group>,
+) -> Result<OwnedFd, SandboxError> {
+    let descriptor = pidfd_open(Pid::from_child(helper), PidfdFlags::empty());
+    let descriptor = descriptor.map_err(io::Error::from)?;
+    if let Some(group) = group {
+        group.add(helper.id())?;
+    }
+    send(channel, spec)?;
+    Ok(descriptor)
 }
 
 fn send(mut channel: &UnixStream, spec: &Spec) -> Result<(), SandboxError> {

@@ -135,10 +135,7 @@ fn in_namespaces(
     let root = root::prepare(spec)?;
     let ended = command::start(order, &root, caller)
         .and_then(|started| outcome(started, caller, sweeper, &memory_kills));
-    let left = root.leave();
-    let exit = ended?;
-    left?;
-    Ok(finished(exit))
+    finished(ended, root.leave())
 }
 
 fn in_chroot(
@@ -153,10 +150,7 @@ fn in_chroot(
         outcome(started, caller, sweeper, &memory_kills)
     });
     // Also after a failure: what was lent must come back.
-    let left = root.leave();
-    let exit = ended?;
-    left?;
-    Ok(finished(exit))
+    finished(ended, root.leave())
 }
 
 /// Waits for the command, and has all that it started ended.
@@ -178,11 +172,14 @@ fn outcome(
     exit
 }
 
-fn finished(exit: Exit) -> Report {
-    Report::Finished(Finished {
+/// What is told of a command, and of leaving its root: how the command failed comes first.
+fn finished(ended: Result<Exit, Failure>, left: Result<(), Failure>) -> Result<Report, Failure> {
+    let exit = ended?;
+    left?;
+    Ok(Report::Finished(Finished {
         exit,
         usage: usage::of_children(),
-    })
+    }))
 }
 
 /// How the command ended; `None` when it was killed because the caller closed its end or died.
