@@ -26,7 +26,7 @@ use kiln::output::{self, Output};
 use kiln::selector;
 use kiln::{
     AttestOptions, BuildOutcome, Config, DockerfileRequest, Error, Policy, Prepared, Secrets,
-    Texts, prepare,
+    prepare,
 };
 
 /// Runs `kiln build`.
@@ -206,7 +206,7 @@ fn compiled(
         if let Error::Dockerfile(error) = &at.0 {
             show_warnings(args, &error.warnings);
         }
-        failed(&at.0, &at.1)
+        Failed::of(&at.0, &at.1)
     })?;
     reachable.unwrap_or(Ok(()))?;
     show_warnings(args, &prepared.compiled.warnings);
@@ -235,13 +235,6 @@ fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Fail
         say(&report::explain::text(&record, &steps));
     }
     Ok(())
-}
-
-pub(crate) fn failed(error: &Error, texts: &Texts) -> Failed {
-    Failed {
-        text: report::error(error, texts),
-        status: error.exit_status(),
-    }
 }
 
 /// What a failed step had changed, for people.
@@ -305,7 +298,7 @@ impl BuildArgs {
         secrets: Arc<Secrets>,
         error: &Error,
     ) -> Failed {
-        let mut failed = failed(error, &prepared.texts);
+        let mut failed = Failed::of(error, &prepared.texts);
         if let Some(place) = super::hint::place(error, prepared) {
             let excerpt = report::excerpt(&place, prepared.texts.at(&place));
             failed.text.insert_str(0, &excerpt);

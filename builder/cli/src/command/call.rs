@@ -79,7 +79,7 @@ pub(crate) fn answer(
     // What a step asks for is allowed or not when it runs.
     request.options.allow_insecure = true;
     request.assume_images = Assume::Missing;
-    let shown = |at: Located| super::build::failed(&at.0, &at.1);
+    let shown = |at: Located| Failed::of(&at.0, &at.1);
     let opened = open_build_file(engine, &request)?;
     if opened.is_toml() {
         let text =

@@ -7,7 +7,6 @@ use kiln_frontend_dockerfile::Options;
 
 use super::{Failed, print_exact, say};
 use crate::convert::convert;
-use crate::report;
 use kiln::{Error, Texts};
 
 /// The flags of `kiln convert`.
@@ -47,10 +46,8 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
         ..Options::default()
     };
     let engine = super::open()?;
-    let converted = convert(&engine, &options, &text).map_err(|error| Failed {
-        text: report::error(&error, &Texts::of(text.as_str())),
-        status: error.exit_status(),
-    })?;
+    let converted = convert(&engine, &options, &text)
+        .map_err(|error| Failed::of(&error, &Texts::of(text.as_str())))?;
     match &args.output {
         Some(output) => std::fs::write(output, &converted.text).map_err(|source| Error::File {
             what: format!("cannot write {}", output.display()),

@@ -6,7 +6,6 @@ use kiln_graph::{Format, StepId};
 
 use super::source::SourceArgs;
 use super::{Failed, print, print_json_text};
-use crate::report;
 use kiln::{Assume, prepare};
 
 /// The flags of `kiln graph`.
@@ -37,10 +36,7 @@ pub(crate) fn run(args: &GraphArgs) -> Result<(), Failed> {
         request.assume_images = Assume::All;
     }
     let engine = args.source.open(None, &[])?;
-    let prepared = prepare(&engine, &request).map_err(|at| Failed {
-        text: report::error(&at.0, &at.1),
-        status: at.0.exit_status(),
-    })?;
+    let prepared = prepare(&engine, &request).map_err(|at| Failed::of(&at.0, &at.1))?;
     let build = &prepared.compiled.build;
     let targets: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
     let format = match args.format {

@@ -11,7 +11,6 @@ use kiln_tree::host;
 use super::source::SourceArgs;
 use super::{Failed, print, say};
 use crate::display::{Style, display};
-use crate::report;
 use kiln::lock::{Lock, Locker, Open, beside, changes};
 use kiln::{ContextFrom, DockerfileRequest, Error, Secrets};
 use kiln::{Located, Opened, open_build_file};
@@ -90,10 +89,7 @@ fn look_at_all(
     mut request: DockerfileRequest,
     locker: &Locker,
 ) -> Result<(), Failed> {
-    let failed = |at: Located| Failed {
-        text: report::error(&at.0, &at.1),
-        status: at.0.exit_status(),
-    };
+    let failed = |at: Located| Failed::of(&at.0, &at.1);
     let targets = match &request.options.target {
         Some(target) => vec![Some(target.clone())],
         None => opened.targets(engine, &request).map_err(failed)?,

@@ -281,6 +281,14 @@ struct Failed {
 }
 
 impl Failed {
+    /// A failure whose place is in build files that were read.
+    fn of(error: &kiln::Error, texts: &kiln::Texts) -> Self {
+        Self {
+            text: crate::report::error(error, texts),
+            status: error.exit_status(),
+        }
+    }
+
     fn show(&self) {
         if !crate::display::is_for_program() {
             return say(&self.text);
@@ -292,11 +300,7 @@ impl Failed {
 
 impl<E: Into<kiln::Error>> From<E> for Failed {
     fn from(error: E) -> Self {
-        let error = error.into();
-        Self {
-            text: crate::report::error(&error, &kiln::Texts::default()),
-            status: error.exit_status(),
-        }
+        Self::of(&error.into(), &kiln::Texts::default())
     }
 }
 

@@ -17,7 +17,6 @@ use super::plan::BuildPlan;
 use super::source::SourceArgs;
 use super::{Failed, say};
 use crate::display::{Style, display};
-use crate::report;
 use kiln::{Engine, Error, Prepared, Secrets, prepare, select};
 
 /// The flags of `kiln shell`.
@@ -52,10 +51,7 @@ pub(crate) fn run(args: &ShellArgs) -> Result<(), Failed> {
     for text in &args.ssh {
         secrets.add_agent(text)?;
     }
-    let prepared = prepare(&engine, &request).map_err(|at| Failed {
-        text: report::error(&at.0, &at.1),
-        status: at.0.exit_status(),
-    })?;
+    let prepared = prepare(&engine, &request).map_err(|at| Failed::of(&at.0, &at.1))?;
     let secrets = Arc::new(secrets);
     let (step, before) = (args.step.as_deref(), args.before);
     let status = enter(&engine, &prepared, secrets, &source, step, before)?;

@@ -9,7 +9,6 @@ use kiln_graph::{Build, StageStep};
 
 use super::source::SourceArgs;
 use super::{Failed, print, print_json};
-use crate::report;
 use crate::report::seconds;
 use kiln::{Assume, Engine, Error, Prepared, prepare};
 
@@ -42,10 +41,7 @@ pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
     let mut request = args.source.request()?;
     request.assume_images = Assume::All;
     let engine = args.source.open(None, &[])?;
-    let prepared = prepare(&engine, &request).map_err(|at| Failed {
-        text: report::error(&at.0, &at.1),
-        status: at.0.exit_status(),
-    })?;
+    let prepared = prepare(&engine, &request).map_err(|at| Failed::of(&at.0, &at.1))?;
     if args.selectors {
         print(&selectors(&prepared.compiled.build));
         return Ok(());

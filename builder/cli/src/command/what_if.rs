@@ -8,7 +8,6 @@ use super::build::BuildArgs;
 use super::past::ExplainArgs;
 use super::plan::BuildPlan;
 use super::{Failed, past, print, print_json};
-use crate::report;
 use crate::report::what_if::{WhatIf, edits, text};
 use kiln::{Error, prepare};
 
@@ -18,10 +17,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
     let files = absolute(&args.what_if)?;
     let build = asked(engine.store(), args.build.as_deref())?;
     let request = build.source.request()?;
-    let prepared = prepare(&engine, &request).map_err(|at| Failed {
-        text: report::error(&at.0, &at.1),
-        status: at.0.exit_status(),
-    })?;
+    let prepared = prepare(&engine, &request).map_err(|at| Failed::of(&at.0, &at.1))?;
     let edits = edits(&files, &prepared.folders)?;
     let request = build.engine_request(&prepared)?;
     let forecast = engine.forecast(&request, &edits)?;
