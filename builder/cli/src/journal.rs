@@ -215,7 +215,7 @@ impl Journal {
 
     /// What has become of the steps so far.
     pub(crate) fn outcomes(&self) -> BTreeMap<StepRef, StepOutcome> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         let steps = &state.record.steps;
         let outcome = |(step, place): (&StepRef, &usize)| Some((*step, steps.get(*place)?.outcome));
         state.places.iter().filter_map(outcome).collect()

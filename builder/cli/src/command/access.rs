@@ -35,18 +35,6 @@ pub(crate) struct Access {
     pub(crate) logins: Logins,
 }
 
-impl Default for Access {
-    /// What the user's own settings say.
-    fn default() -> Self {
-        Self {
-            insecure: false,
-            certificates: None,
-            credentials: CredentialSource::User,
-            logins: Logins::new(),
-        }
-    }
-}
-
 impl AccessArgs {
     /// Reads the flags; `named` are the images that the command line names.
     ///

@@ -158,17 +158,15 @@ pub(super) fn unused_arguments(given: &[String], prepared: &Prepared) -> Vec<Str
     let Some(file) = &prepared.file else {
         return Vec::new();
     };
-    let mut declared: Vec<String> = Vec::new();
-    for line in &file.instructions {
-        match &line.kind {
-            Kind::Arg(args) => declared.extend(args.iter().map(|(name, _)| name.clone())),
-            // What a trigger says counts in another build.
-            Kind::Onbuild(_) => {}
-            _ => {}
-        }
-    }
-    let own = &prepared.compiled.outline.args;
-    declared.extend(own.iter().map(|arg| arg.name.clone()));
+    let lines = file.instructions.iter();
+    let args = lines.filter_map(|line| match &line.kind {
+        Kind::Arg(args) => Some(args),
+        // What a trigger says counts in another build.
+        _ => None,
+    });
+    let args = args.flatten().map(|(name, _)| name.clone());
+    let own = prepared.compiled.outline.args.iter();
+    let declared: Vec<String> = args.chain(own.map(|arg| arg.name.clone())).collect();
     let is_known = |name: &&String| {
         kiln_graph::PROXIES.contains(&name.as_str())
             || name.starts_with("BUILDKIT_")

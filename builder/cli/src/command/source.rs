@@ -154,11 +154,8 @@ impl SourceArgs {
 
     /// The names of the build arguments that were given as flags.
     pub(crate) fn argument_names(&self) -> Vec<String> {
-        let name = |text: &String| {
-            let name = text.split_once('=').map_or(text.as_str(), |(name, _)| name);
-            name.to_owned()
-        };
-        self.build_args.iter().map(name).collect()
+        let names = self.build_args.iter().map(|text| name_of(text).to_owned());
+        names.collect()
     }
 
     /// What identifies builds of the same file, context and target; and the same for people.
@@ -294,13 +291,10 @@ impl SourceArgs {
 
     /// What `--env` and `--unsetenv` change in an image's environment.
     pub(crate) fn set_environment(&self, env: &mut Vec<String>) {
-        let name_of = |pair: &str| {
-            pair.split_once('=')
-                .map_or(pair, |(name, _)| name)
-                .to_owned()
-        };
         let gone = self.env.iter().map(|pair| name_of(pair));
-        let gone: Vec<String> = gone.chain(self.unset_env.iter().cloned()).collect();
+        let gone: Vec<&str> = gone
+            .chain(self.unset_env.iter().map(String::as_str))
+            .collect();
         env.retain(|pair| !gone.contains(&name_of(pair)));
         for pair in &self.env {
             if pair.contains('=') {
@@ -365,6 +359,11 @@ impl SourceArgs {
         }
         Ok(limits)
     }
+}
+
+/// The name in `NAME[=VALUE]`.
+fn name_of(text: &str) -> &str {
+    text.split_once('=').map_or(text, |(name, _)| name)
 }
 
 /// A directory's path without links.

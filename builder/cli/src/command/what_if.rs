@@ -34,7 +34,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
 }
 
 /// The build that is remembered, as it was asked for, but nothing of it forced to run.
-fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
+fn asked(store: &Store, id: Option<&str>) -> Result<BuildArgs, Failed> {
     let lost = || Error::Usage("how that build was asked for is not known: build again".to_owned());
     let plan = BuildPlan::read(&past::find(store, id)?.plan).ok_or_else(lost)?;
     let directory = &plan.directory;
@@ -45,7 +45,7 @@ fn asked(store: &Store, id: Option<&str>) -> Result<Box<BuildArgs>, Failed> {
         ),
         source,
     })?;
-    Ok(Box::new(plan.args()?))
+    Ok(plan.args()?)
 }
 
 /// Files by their whole path; they need not be there.
