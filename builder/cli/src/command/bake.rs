@@ -225,13 +225,14 @@ impl<'a> Run<'a> {
     }
 
     fn add_in_order(&self, name: &str, order: &mut Vec<String>) {
+        if order.iter().any(|own| own == name) {
+            return;
+        }
         if let Some(target) = self.bake.targets.get(name) {
             for link in target.links() {
                 self.add_in_order(&link, order);
             }
-            if !order.iter().any(|own| own == name) {
-                order.push(name.to_owned());
-            }
+            order.push(name.to_owned());
         }
     }
 
@@ -276,10 +277,7 @@ impl<'a> Run<'a> {
     /// The command line that builds a target.
     fn words(&self, name: &str, target: &Target, metadata: &Path) -> Result<Vec<String>, Error> {
         let mut words = vec!["build".to_owned()];
-        for (attribute, flag) in OUTPUTS {
-            let given = target.list(attribute);
-            words.extend(given.iter().map(|value| format!("--{flag}={value}")));
-        }
+        words.extend(lists(target, OUTPUTS));
         let call = target.text("call").filter(|call| !call.is_empty());
         words.extend(call.map(|call| format!("--call={call}")));
         if self.args.check {
@@ -292,11 +290,7 @@ impl<'a> Run<'a> {
 
     /// What a build of a target is told wherever its result goes.
     fn shared_words(&self, name: &str, target: &Target) -> Result<Vec<String>, Error> {
-        let mut words = Vec::new();
-        for (attribute, flag) in LISTS {
-            let given = target.list(attribute);
-            words.extend(given.iter().map(|value| format!("--{flag}={value}")));
-        }
+        let mut words = lists(target, LISTS);
         for (attribute, flag) in MAPS {
             for (key, value) in target.pairs(attribute) {
                 let value = match (*attribute, linked_target(&value)) {
@@ -310,12 +304,8 @@ impl<'a> Run<'a> {
             let given = target.text(attribute).filter(|text| !text.is_empty());
             words.extend(given.map(|value| format!("--{flag}={value}")));
         }
-        let own = self
-            .args
-            .allow
-            .iter()
-            .map(|value| format!("--allow={value}"));
-        words.extend(own);
+        let allowed = self.args.allow.iter();
+        words.extend(allowed.map(|value| format!("--allow={value}")));
         for (flag, given) in [
             ("--no-cache", target.flag("no-cache")),
             ("--pull", target.flag("pull")),
@@ -324,12 +314,8 @@ impl<'a> Run<'a> {
                 words.push(flag.to_owned());
             }
         }
-        let builder = self
-            .args
-            .builder
-            .iter()
-            .map(|name| format!("--builder={name}"));
-        words.extend(builder);
+        let builder = self.args.builder.iter();
+        words.extend(builder.map(|name| format!("--builder={name}")));
         words.push(format!("--progress={}", self.args.progress));
         words.extend(self.file(name, target)?);
         let context = target.text("context").unwrap_or(".");
@@ -355,6 +341,16 @@ impl<'a> Run<'a> {
         let is_default = file == "Dockerfile" && context.is_dir() && !path.exists();
         Ok((!is_default).then(|| format!("--file={}", path.display())))
     }
+}
+
+/// A target's lists as flags.
+fn lists(target: &Target, flags: &[(&str, &str)]) -> Vec<String> {
+    let mut words = Vec::new();
+    for (attribute, flag) in flags {
+        let given = target.list(attribute);
+        words.extend(given.iter().map(|value| format!("--{flag}={value}")));
+    }
+    words
 }
 
 /// Lists that say where a result goes.
