@@ -1,4 +1,6 @@
-//! `kiln image sbom`, and the lists of packages that builds write.
+//! `kiln image sbom`.
+
+use std::collections::BTreeMap;
 
 use clap::Args;
 use kiln::Error;
@@ -34,7 +36,8 @@ pub(crate) fn run(engine: &Engine, args: &SbomArgs) -> Result<(), Error> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (subject, inventory) = packages(engine, &args.name, &platform)?;
     let Some(old) = &args.diff else {
-        print(&text(args.format, &subject, &inventory));
+        let text = document(args.format, &subject, &inventory);
+        print(&format!("{text:#}\n"));
         return Ok(());
     };
     let (_, before) = packages(engine, old, &platform)?;
@@ -44,11 +47,6 @@ pub(crate) fn run(engine: &Engine, args: &SbomArgs) -> Result<(), Error> {
         false => changes.iter().map(Change::line).collect(),
     });
     Ok(())
-}
-
-/// A list of packages as a file has it.
-fn text(format: Format, subject: &Subject, inventory: &Inventory) -> String {
-    format!("{:#}\n", document(format, subject, inventory))
 }
 
 fn packages(
@@ -64,7 +62,7 @@ fn packages(
 }
 
 /// A package that one of two images has, or has in another version.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, serde::Serialize)]
 struct Change {
     ecosystem: String,
     name: String,
@@ -87,40 +85,22 @@ impl Change {
 }
 
 fn changes(before: &Inventory, after: &Inventory) -> Vec<Change> {
-    let gone = after.missing_from(before);
-    let new = before.missing_from(after);
-    let mut all: Vec<Change> = Vec::new();
-    let sides = gone
-        .iter()
-        .map(|one| (*one, true))
-        .chain(new.iter().map(|one| (*one, false)));
-    for (FoundPackage { package, .. }, is_old) in sides {
-        let ecosystem = package.ecosystem.to_string();
-        let known = all
-            .iter_mut()
-            .find(|change| change.ecosystem == ecosystem && change.name == package.name);
-        let version = package.version.clone();
-        let change = match known {
-            Some(change) => change,
-            None => {
-                all.push(Change {
-                    ecosystem,
-                    name: package.name.clone(),
-                    before: Vec::new(),
-                    after: Vec::new(),
-                });
-                let last = all.len() - 1;
-                &mut all[last]
-            }
-        };
-        if is_old {
-            change.before.push(version);
-        } else {
-            change.after.push(version);
+    let mut all: BTreeMap<(String, &str), [Vec<String>; 2]> = BTreeMap::new();
+    let sides = [after.missing_from(before), before.missing_from(after)];
+    for (side, found) in sides.into_iter().enumerate() {
+        for FoundPackage { package, .. } in found {
+            let key = (package.ecosystem.to_string(), package.name.as_str());
+            all.entry(key).or_default()[side].push(package.version.clone());
         }
     }
-    all.sort();
-    all
+    let all = all.into_iter();
+    all.map(|((ecosystem, name), [before, after])| Change {
+        ecosystem,
+        name: name.to_owned(),
+        before,
+        after,
+    })
+    .collect()
 }
 
 #[cfg(test)]

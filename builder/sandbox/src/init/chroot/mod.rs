@@ -161,7 +161,8 @@ impl Prepared {
         self.relays.start().context("serve the step's files")
     }
 
-    /// Takes out of the root what was brought into it. The command, and all that it started, must have ended.
+    /// Takes out of the root what was brought into it. The command, and all that it started, must
+    /// have ended.
     pub(crate) fn leave(self) -> Result<(), Failure> {
         self.relays.finish();
         self.guests.leave()
