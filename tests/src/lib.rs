@@ -16,7 +16,8 @@ mod web;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 pub use pod::{Bundle, Cgroup, Pod};
 pub use program::compile;
@@ -26,6 +27,9 @@ pub use web::{Script, Web};
 
 /// The base image that `scripts/setup-tests` serves.
 pub const BUSYBOX: &str = "127.0.0.1:5000/busybox:latest";
+
+/// `git` with somebody's name, for the shell.
+pub const GIT: &str = "git -c user.name=t -c user.email=t@localhost -c init.defaultBranch=main";
 
 /// The `kiln` command: `$KILN_BIN`, or the one beside the tests.
 #[must_use]
@@ -170,4 +174,51 @@ pub fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Run {
     let output = Command::new(program).args(args).output();
     Run::of(&output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup-tests")))
         .ok()
+}
+
+/// Runs lines of the shell in a folder, demands success, and gives what they printed.
+pub fn shell(folder: &Path, script: &str) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-ec", script]).current_dir(folder);
+    Run::of(&command.output().unwrap()).ok().stdout
+}
+
+/// Waits for a process; panics when that takes more than a minute.
+pub fn wait(child: &mut Child) {
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The digest of an image in a registry, as skopeo sees it.
+#[must_use]
+pub fn digest(name: &str) -> String {
+    let name = format!("docker://{name}");
+    let inspect = ["inspect", "--no-tags", "--tls-verify=false"];
+    let what = ["--format", "{{.Digest}}", &name];
+    let done = run("skopeo", &[&inspect[..], &what].concat());
+    done.stdout.trim().to_owned()
+}
+
+/// Writes the tests' base image as an OCI layout, under the tag `latest`.
+pub fn copy_busybox(layout: &str) {
+    let (from, to) = (
+        format!("docker://{BUSYBOX}"),
+        format!("oci:{layout}:latest"),
+    );
+    let flags = ["copy", "-q", "--src-tls-verify=false"];
+    _ = run("skopeo", &[&flags[..], &[&from, &to]].concat());
+}
+
+/// The one copy of the one volume of a store.
+#[must_use]
+pub fn volume_of(store: &Path) -> Option<PathBuf> {
+    let volumes = std::fs::read_dir(store.join("volumes")).ok()?;
+    let mut copies = volumes.flatten().map(|entry| entry.path().join("0"));
+    copies.find(|copy| copy.exists())
 }

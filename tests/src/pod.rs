@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{BUSYBOX, Run, kiln_binary, run};
+use crate::{Run, copy_busybox, kiln_binary, run};
 
 /// Docker's default capabilities.
 const CAPABILITIES: &[&str] = &[
@@ -136,14 +136,9 @@ impl Bundle {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bundle = Self { folder };
-        let layout = bundle.path("layout");
-        let from = format!("docker://{BUSYBOX}");
-        let to = format!("oci:{}:x", layout.display());
-        _ = run(
-            "skopeo",
-            &["copy", "-q", "--src-tls-verify=false", &from, &to],
-        );
-        let image = format!("{}:x", layout.display());
+        let layout = bundle.path("layout").display().to_string();
+        copy_busybox(&layout);
+        let image = format!("{layout}:latest");
         let bundle_path = bundle.path("b").display().to_string();
         _ = run("umoci", &["unpack", "--image", &image, &bundle_path]);
         bundle.install(&kiln_binary());

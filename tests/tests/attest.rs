@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, digest, run};
 use serde_json::Value;
 
 /// A registry in memory that lists referrers. With `MODE=late` it takes a manifest with a subject
@@ -78,21 +78,6 @@ fn raw(name: &str) -> Value {
         )
         .stdout,
     )
-}
-
-fn digest(name: &str) -> String {
-    let inspect = [
-        "inspect",
-        "--no-tags",
-        "--tls-verify=false",
-        "--format",
-        "{{.Digest}}",
-    ];
-    run(
-        "skopeo",
-        &[&inspect[..], &[&format!("docker://{name}")]].concat(),
-    )
-    .stdout
 }
 
 fn tags(host: &str, repository: &str) -> String {
@@ -321,10 +306,7 @@ fn the_image_stays_what_it_is() {
         ],
     );
     let index = raw(&name("indexed"));
-    assert_eq!(
-        index["manifests"][0]["digest"],
-        digest(&name("plain")).trim()
-    );
+    assert_eq!(index["manifests"][0]["digest"], digest(&name("plain")));
     let entry = &index["manifests"][1];
     assert_eq!(entry["platform"]["os"], "unknown");
     assert_eq!(
@@ -513,7 +495,7 @@ fn openssl_verifies_the_raw_signature() {
     let image = digest(&name);
     let list = Command::new("python3")
         .args(["-c", "import base64,json,sys,urllib.request as u\nhost,digest,out=sys.argv[1:]\nget=lambda p: u.urlopen(f'http://{host}/v2/signed/{p}').read()\nindex=json.loads(get('referrers/'+digest))\nentry=[m for m in index['manifests'] if (m['artifactType'] or '').startswith('application/vnd.dev.sigstore')][0]\nmanifest=json.loads(get('manifests/'+entry['digest']))\nbundle=json.loads(get('blobs/'+manifest['layers'][0]['digest']))\nassert bundle['mediaType']=='application/vnd.dev.sigstore.bundle.v0.3+json'\ne=bundle['dsseEnvelope']\np=base64.b64decode(e['payload']); t=e['payloadType'].encode()\nopen(out+'/pae','wb').write(b'DSSEv1 %d %s %d %s'%(len(t),t,len(p),p))\nopen(out+'/sig','wb').write(base64.b64decode(e['signatures'][0]['sig']))\n"])
-        .args([&format!("127.0.0.1:{}", registry.port()), image.trim(), &space.path("").display().to_string()])
+        .args([&format!("127.0.0.1:{}", registry.port()), &image, &space.path("").display().to_string()])
         .output()
         .unwrap();
     assert!(
@@ -612,8 +594,7 @@ fn policies_hold_sources_to_rules() {
     held_to(&base, "unmatched-sources = \"deny\"\n").fails_with(&["no rule allows it"]);
     let pin = "[[sources]]\nmatch = \"*\"\npin = true\n";
     held_to(&base, pin).fails_with(&["wants a digest"]);
-    let digest = digest(BUSYBOX);
-    let pinned = format!("FROM {BUSYBOX}@{}\n", digest.trim());
+    let pinned = format!("FROM {BUSYBOX}@{}\n", digest(BUSYBOX));
     let _allowed = held_to(&pinned, pin).ok();
     // Nothing answers at this address: the rule speaks first.
     let file = format!("{pinned}ADD http://u:p@127.0.0.1:1/x /x\n");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, digest};
 use serde_json::Value;
 
 /// A case: files, arguments and variables, and what Debian trixie's buildx (0.13.1) printed; null where
@@ -92,8 +92,10 @@ fn targets_are_those_of_buildx() {
 /// buildx itself, where `scripts/setup-tests` could fetch it.
 fn buildx() -> Option<PathBuf> {
     let cache = std::env::var_os("KILN_TEST_CACHE").map(PathBuf::from);
-    let home = std::env::home_dir().map(|home| home.join(".cache/kiln-tests"));
-    let path = cache.or(home)?.join("docker-buildx");
+    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    let cache = cache.or_else(|| Some(caches?.join("kiln-tests")));
+    let path = cache?.join("docker-buildx");
     path.exists().then_some(path)
 }
 
@@ -122,18 +124,6 @@ fn what_the_cases_say_of_buildx_is_so() {
             case.name
         );
     }
-}
-
-fn digest(name: &str) -> String {
-    let name = format!("docker://{name}");
-    let args = [
-        "inspect",
-        "--tls-verify=false",
-        "--format",
-        "{{.Digest}}",
-        &name,
-    ];
-    run("skopeo", &args).stdout.trim().to_owned()
 }
 
 #[test]

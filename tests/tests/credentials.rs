@@ -2,10 +2,7 @@
 //! isn't meant. Each test is named in SECURITY.md.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::Path;
-use std::process::Command;
-
-use kiln_tests::{BUSYBOX, Run, Script, Space};
+use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, shell};
 
 /// Stands for every credential.
 const CANARY: &str = "c4nary-hunter2";
@@ -23,14 +20,6 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Han
 print("port", server.server_port, flush=True)
 server.serve_forever()
 "#;
-
-const GIT: &str = "git -c user.name=t -c user.email=t@localhost -c init.defaultBranch=main";
-
-fn shell(folder: &Path, script: &str) -> String {
-    let mut command = Command::new("sh");
-    command.args(["-ec", script]).current_dir(folder);
-    Run::of(&command.output().unwrap()).ok().stdout
-}
 
 struct Site {
     space: Space,

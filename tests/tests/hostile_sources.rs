@@ -5,10 +5,10 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Run, Space, Web, run};
+use kiln_tests::{BUSYBOX, Run, Space, Web, run, shell, wait};
 
 const SECRET: &str = "a-secret-of-the-host";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,17 +24,6 @@ fn unharmed(host: &Path) {
     assert_eq!(std::fs::read_dir(host).unwrap().count(), 1);
     let text = std::fs::read_to_string(host.join("secret")).unwrap();
     assert_eq!(text, format!("{SECRET}\n"));
-}
-
-fn wait(child: &mut Child) {
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > LIMIT {
-            child.kill().unwrap();
-            panic!("it hangs");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Nothing of the host is in what was said, written or stored.
@@ -66,11 +55,7 @@ fn build(space: &Space, context: &str, input: Option<&Path>) -> Run {
 /// Commits a directory and gives the address of the repository.
 fn commit(space: &Space, web: &Web, folder: &Path) -> String {
     let script = "git init -q -b main . && git -c user.name=a -c user.email=a@b add -A -f . && git -c user.name=a -c user.email=a@b commit -qm a --allow-empty && git update-server-info";
-    let done = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(folder)
-        .output();
-    _ = Run::of(&done.unwrap()).ok();
+    _ = shell(folder, script);
     let inside = folder.strip_prefix(space.path("")).unwrap();
     web.url(&format!("{}/.git", inside.display()))
 }

@@ -5,9 +5,9 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kiln_tests::{BUSYBOX, Run, Space};
+use kiln_tests::{BUSYBOX, Run, Space, volume_of, wait};
 
 const SECRET: &str = "a-secret-of-the-host";
 
@@ -47,17 +47,6 @@ fn shell(space: &Space, args: &[&str], input: &str) -> Run {
     drop(keys);
     wait(&mut child);
     Run::of(&child.wait_with_output().unwrap())
-}
-
-fn wait(child: &mut Child) {
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > Duration::from_secs(60) {
-            child.kill().unwrap();
-            panic!("it hangs");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Links and pipes wherever the builder puts or looks for something.
@@ -155,13 +144,6 @@ fn exports_of_failed_steps_are_their_own_files() {
     assert!(out.join("d/link").is_symlink());
 }
 
-/// The one copy of the one volume of a store.
-fn volume_of(store: &Path) -> PathBuf {
-    let volumes = std::fs::read_dir(store.join("volumes")).unwrap();
-    let mut copies = volumes.flatten().map(|entry| entry.path().join("0"));
-    copies.find(|copy| copy.exists()).unwrap()
-}
-
 /// A process of the machine that is given a descriptor of a step's root, and changes what it can
 /// when told to, after the step has ended. Each success is a line of `done`.
 struct Holder {
@@ -174,13 +156,7 @@ const CHANGES: &str = "for try in 'echo no > x/f' 'echo no > x/new' 'mkdir x/d2'
 impl Holder {
     /// `path` is what the step gives, `/` or a directory below it.
     fn start(space: &Space, host: &Path) -> Self {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/attack.c");
-        let attack = space.path("context/attack");
-        let done = Command::new("cc")
-            .args(["-static", "-O1", "-o"])
-            .args([&attack, &fixture])
-            .status();
-        assert!(done.unwrap().success(), "cc and a static libc are needed");
+        let attack = space.attack();
         // The volume in which the socket lies.
         space.write(
             "Dockerfile.volume",
@@ -188,7 +164,7 @@ impl Holder {
         );
         let made = ["build", "context", "-f", "context/Dockerfile.volume"];
         _ = space.kiln(&made).ok();
-        let socket = volume_of(&space.path("store")).join("s");
+        let socket = volume_of(&space.path("store")).unwrap().join("s");
         let (go, told) = (space.path("go"), space.path("done"));
         let script = format!(
             "cd /proc/self/fd/9; while ! test -e {}; do sleep 0.05; done; ({}) > {}",

@@ -8,17 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kiln_tests::{BUSYBOX, Run, Space};
-
-/// Puts the program `attack` into the context: see `fixtures/attack.c`.
-fn add_attack(space: &Space) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/attack.c");
-    let done = Command::new("cc")
-        .args(["-static", "-O1", "-o"])
-        .args([space.path("context/attack"), source])
-        .status();
-    assert!(done.unwrap().success(), "cc and a static libc are needed");
-}
+use kiln_tests::{BUSYBOX, Run, Space, volume_of};
 
 /// A directory of the host with a number of files.
 fn canaries(space: &Space, count: usize) -> PathBuf {
@@ -32,13 +22,6 @@ fn canaries(space: &Space, count: usize) -> PathBuf {
 
 fn count(folder: impl AsRef<Path>) -> usize {
     std::fs::read_dir(folder).unwrap().count()
-}
-
-/// The one copy of the one volume of a store.
-fn volume_of(store: &Path) -> Option<PathBuf> {
-    let volumes = std::fs::read_dir(store.join("volumes")).ok()?;
-    let copies = volumes.flatten().map(|entry| entry.path().join("0"));
-    copies.into_iter().find(|copy| copy.exists())
 }
 
 /// One step waits for the directory in which the builder, filling the volume for another step,
@@ -77,7 +60,7 @@ fn volumes_are_filled_where_no_step_reaches() {
 #[test]
 fn what_is_thrown_away_is_removed_alone() {
     let space = Space::new();
-    add_attack(&space);
+    _ = space.attack();
     let canary = canaries(&space, 2000);
     space.write(
         "Dockerfile",
@@ -107,7 +90,7 @@ const EXCHANGE: &str = "cd /proc/self/fd/9 && rm x && ln -s $secret x && mv d e 
 #[test]
 fn changed_trees_show_nothing_of_the_host() {
     let space = Space::new();
-    add_attack(&space);
+    _ = space.attack();
     let folder = space.path("host");
     std::fs::create_dir_all(folder.join("dir")).unwrap();
     for name in ["dir/inside", "passwd", "archive.tar"] {

@@ -1,21 +1,12 @@
 //! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Run, Script, Space, read, run};
+use kiln_tests::{BUSYBOX, Run, Script, Space, copy_busybox, read, run};
 
 /// The base image as a folder that `skopeo` wrote.
 fn layout(space: &Space) -> String {
     let folder = space.path("layout").display().to_string();
-    _ = run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            "--src-tls-verify=false",
-            &format!("docker://{BUSYBOX}"),
-            &format!("oci:{folder}:latest"),
-        ],
-    );
+    copy_busybox(&folder);
     folder
 }
 

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, digest, read, run};
 use serde_json::Value;
 
 struct Site {
@@ -74,10 +74,6 @@ impl Image {
     }
 }
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
-
 #[test]
 fn destinations_get_the_image_and_files_its_digest() {
     let site = Site::new();
@@ -100,15 +96,7 @@ fn destinations_get_the_image_and_files_its_digest() {
             &files[2],
         ])
         .ok();
-    let name = format!("docker://{one}");
-    let args = [
-        "inspect",
-        "--tls-verify=false",
-        "--format",
-        "{{.Digest}}",
-        &name,
-    ];
-    let digest = run("skopeo", &args).stdout.trim().to_owned();
+    let digest = digest(&one);
     let repository = one.strip_suffix(":1").unwrap();
     assert_eq!(read(&files[0]), digest);
     assert_eq!(

@@ -1,20 +1,7 @@
 //! `kiln lock`: what mutable names stand for stays what it was.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::Path;
-use std::process::Command;
-
-use kiln_tests::{BUSYBOX, Registry, Run, Space, Web, run};
-
-const GIT: &str = "git -c user.name=t -c user.email=t@localhost -c init.defaultBranch=main";
-
-fn shell(folder: &Path, script: &str) -> String {
-    let output = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(folder)
-        .output();
-    Run::of(&output.unwrap()).ok().stdout
-}
+use kiln_tests::{BUSYBOX, GIT, Registry, Run, Space, Web, run, shell};
 
 /// A registry, a web server and a git repository whose contents can be moved on.
 struct World {

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Bundle, Pod, Registry, Run, Space, kiln_binary, run};
+use kiln_tests::{BUSYBOX, Bundle, Pod, Registry, Run, Space, digest, kiln_binary};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -87,15 +87,7 @@ impl Site {
     }
 
     fn has(&self, tag: &str) -> String {
-        let name = format!("docker://{}:{tag}", self.image);
-        let args = [
-            "inspect",
-            "--tls-verify=false",
-            "--format",
-            "{{.Digest}}",
-            &name,
-        ];
-        run("skopeo", &args).stdout.trim().to_owned()
+        digest(&format!("{}:{tag}", self.image))
     }
 }
 

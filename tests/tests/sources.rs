@@ -3,21 +3,9 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use kiln_tests::{Run, Space, Web, read, run};
-
-fn shell(folder: &Path, script: &str) -> String {
-    let output = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    Run::of(&output).ok().stdout
-}
-
-const GIT: &str = "git -c user.name=t -c user.email=t@localhost -c init.defaultBranch=main";
+use kiln_tests::{GIT, Run, Space, Web, read, run, shell};
 
 /// A repository with a file, a folder, a submodule, a tag and a later commit, and its address.
 fn repository(space: &Space, web: &Web) -> String {

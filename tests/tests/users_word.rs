@@ -1,10 +1,7 @@
 //! What the user said holds: a build file gets no more. Each test is named in SECURITY.md.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::Path;
-use std::process::Command;
-
-use kiln_tests::{BUSYBOX, Run, Script, Space, Web};
+use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, Web, shell};
 
 /// Answers everyone who connects.
 const SERVICE: &str = r#"
@@ -14,12 +11,6 @@ print("port", s.getsockname()[1], flush=True)
 while True:
     c, _ = s.accept(); c.sendall(b"LOOPBACK-SERVICE\n"); c.close()
 "#;
-
-fn shell(folder: &Path, script: &str) -> String {
-    let mut command = Command::new("sh");
-    command.args(["-ec", script]).current_dir(folder);
-    Run::of(&command.output().unwrap()).ok().stdout
-}
 
 #[test]
 fn a_step_has_no_more_network_than_the_user_gave() {
@@ -198,8 +189,6 @@ fn errors_show_nothing_of_files_of_the_host() {
         }
     }
 }
-
-const GIT: &str = "git -c user.name=t -c user.email=t@localhost -c init.defaultBranch=main";
 
 fn step_from(address: &str) -> String {
     format!(
