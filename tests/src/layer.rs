@@ -1,7 +1,7 @@
 //! Base images with one more layer, which a few lines of Python write: names, types and sizes that
 //! no honest program would.
 
-use crate::{Space, copy_busybox, run};
+use crate::{BUSYBOX, Space, copy_to_layout, run};
 
 /// The lines see `add(name, type, **attributes)`, `put(name, bytes)`, the open archive `tar`, and
 /// `raw`, to which they may set the layer's bytes.
@@ -45,7 +45,7 @@ impl Space {
     pub fn image(&self, lines: &str) -> String {
         let folder = self.path("evil").display().to_string();
         _ = std::fs::remove_dir_all(&folder);
-        copy_busybox(&folder);
+        copy_to_layout(&format!("docker://{BUSYBOX}"), &folder);
         _ = run("python3", &["-c", MAKE, &folder, lines]);
         "evil".to_owned()
     }

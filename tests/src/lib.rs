@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod image;
 mod layer;
 mod pod;
 mod program;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+pub use image::{copy_to_layout, digest, unpack};
 pub use pod::{Bundle, Cgroup, Pod};
 pub use program::compile;
 pub use registry::Registry;
@@ -193,26 +195,6 @@ pub fn wait(child: &mut Child) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The digest of an image in a registry, as skopeo sees it.
-#[must_use]
-pub fn digest(name: &str) -> String {
-    let name = format!("docker://{name}");
-    let inspect = ["inspect", "--no-tags", "--tls-verify=false"];
-    let what = ["--format", "{{.Digest}}", &name];
-    let done = run("skopeo", &[&inspect[..], &what].concat());
-    done.stdout.trim().to_owned()
-}
-
-/// Writes the tests' base image as an OCI layout, under the tag `latest`.
-pub fn copy_busybox(layout: &str) {
-    let (from, to) = (
-        format!("docker://{BUSYBOX}"),
-        format!("oci:{layout}:latest"),
-    );
-    let flags = ["copy", "-q", "--src-tls-verify=false"];
-    _ = run("skopeo", &[&flags[..], &[&from, &to]].concat());
 }
 
 /// The one copy of the one volume of a store.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{Run, copy_busybox, kiln_binary, run};
+use crate::{BUSYBOX, Run, kiln_binary, run, unpack};
 
 /// Docker's default capabilities.
 const CAPABILITIES: &[&str] = &[
@@ -136,11 +136,7 @@ impl Bundle {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bundle = Self { folder };
-        let layout = bundle.path("layout").display().to_string();
-        copy_busybox(&layout);
-        let image = format!("{layout}:latest");
-        let bundle_path = bundle.path("b").display().to_string();
-        _ = run("umoci", &["unpack", "--image", &image, &bundle_path]);
+        _ = unpack(&format!("docker://{BUSYBOX}"), &bundle.path("b"));
         bundle.install(&kiln_binary());
         for volume in ["volume", "tmp", "workspace"] {
             std::fs::create_dir_all(bundle.root().join(volume)).unwrap();

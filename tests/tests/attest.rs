@@ -2,10 +2,9 @@
 //! other tools make of it.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::Path;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, digest, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, digest, run, unpack};
 use serde_json::Value;
 
 /// A registry in memory that lists referrers. With `MODE=late` it takes a manifest with a subject
@@ -278,6 +277,40 @@ fn hermetic_is_what_was_seen_to_be() {
     assert!(hermetic(&["--network", "none", "--no-cache"]));
 }
 
+/// The name is an index of the image and its attestations, in BuildKit's form.
+fn lists_attestations(name: &str, image: &str) {
+    let index = raw(name);
+    assert_eq!(index["manifests"][0]["digest"], image);
+    let entry = &index["manifests"][1];
+    assert_eq!(entry["platform"]["os"], "unknown");
+    assert_eq!(
+        entry["annotations"]["vnd.docker.reference.digest"],
+        index["manifests"][0]["digest"]
+    );
+    let attestation = raw(&format!(
+        "{}@{}",
+        name.rsplit_once(':').unwrap().0,
+        entry["digest"].as_str().unwrap()
+    ));
+    let types: Vec<&str> = attestation["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| {
+            layer["annotations"]["in-toto.io/predicate-type"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "https://slsa.dev/provenance/v1",
+            "https://spdx.dev/Document"
+        ]
+    );
+}
+
 #[test]
 fn the_image_stays_what_it_is() {
     let space = Space::new();
@@ -305,66 +338,13 @@ fn the_image_stays_what_it_is() {
             &metadata.display().to_string(),
         ],
     );
-    let index = raw(&name("indexed"));
-    assert_eq!(index["manifests"][0]["digest"], digest(&name("plain")));
-    let entry = &index["manifests"][1];
-    assert_eq!(entry["platform"]["os"], "unknown");
-    assert_eq!(
-        entry["annotations"]["vnd.docker.reference.digest"],
-        index["manifests"][0]["digest"]
-    );
-    let attestation = raw(&format!(
-        "{}@{}",
-        name("indexed").trim_end_matches(":indexed"),
-        entry["digest"].as_str().unwrap()
-    ));
-    let types: Vec<&str> = attestation["layers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|layer| {
-            layer["annotations"]["in-toto.io/predicate-type"]
-                .as_str()
-                .unwrap()
-        })
-        .collect();
-    assert_eq!(
-        types,
-        [
-            "https://slsa.dev/provenance/v1",
-            "https://spdx.dev/Document"
-        ]
-    );
+    lists_attestations(&name("indexed"), &digest(&name("plain")));
     let metadata = json(&std::fs::read_to_string(metadata).unwrap());
     assert!(metadata["buildx.build.provenance"]["buildDefinition"].is_object());
     for tag in ["said", "indexed"] {
-        let directory = space.path(format!("layout-{tag}"));
-        let layout = format!("oci:{}:x", directory.display());
-        _ = run(
-            "skopeo",
-            &[
-                "copy",
-                "-q",
-                "--src-tls-verify=false",
-                &format!("docker://{}", name(tag)),
-                &layout,
-            ],
-        );
-        let bundle = space.path(format!("bundle-{tag}")).display().to_string();
-        _ = run(
-            "umoci",
-            &[
-                "unpack",
-                "--image",
-                &format!("{}:x", directory.display()),
-                &bundle,
-            ],
-        );
-        assert!(
-            Path::new(&bundle)
-                .join("rootfs/lib/apk/db/installed")
-                .exists()
-        );
+        let image = format!("docker://{}", name(tag));
+        let files = unpack(&image, &space.path(format!("bundle-{tag}")));
+        assert!(files.join("lib/apk/db/installed").exists());
     }
 }
 

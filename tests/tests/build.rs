@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use kiln_tests::{BUSYBOX, Run, Space, read, run};
+use kiln_tests::{BUSYBOX, Run, Space, read, run, unpack};
 
 #[test]
 fn nothing_runs_twice_and_equal_output_spares_what_follows() {
@@ -111,25 +111,7 @@ fn independent_judges_agree() {
         if codec == "zstd" {
             continue;
         }
-        let layout = space.path(format!("layout-{codec}-{plan}"));
-        let _done = run(
-            "skopeo",
-            &[
-                "copy",
-                "--quiet",
-                &source,
-                &format!("oci:{}:t", layout.display()),
-            ],
-        )
-        .ok();
-        let bundle = space.path(format!("bundle-{codec}-{plan}"));
-        let image = format!("{}:t", layout.display());
-        let _done = run(
-            "umoci",
-            &["unpack", "--image", &image, bundle.to_str().unwrap()],
-        )
-        .ok();
-        let root = bundle.join("rootfs");
+        let root = unpack(&source, &space.path(format!("bundle-{codec}-{plan}")));
         assert_eq!(read(root.join("d/new")), "2\n");
         assert!(!root.join("d/a").exists() && !root.join("etc/group").exists());
     }

@@ -1,12 +1,12 @@
 //! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Run, Script, Space, copy_busybox, read, run};
+use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, read, run};
 
 /// The base image as a folder that `skopeo` wrote.
 fn layout(space: &Space) -> String {
     let folder = space.path("layout").display().to_string();
-    copy_busybox(&folder);
+    copy_to_layout(&format!("docker://{BUSYBOX}"), &folder);
     folder
 }
 

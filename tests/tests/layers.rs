@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Space, read, run};
+use kiln_tests::{BUSYBOX, Space, read, run, unpack};
 
 const FILE: &str = "FROM BASE AS one
 RUN mkdir -p /opt/lib /app && echo lib > /opt/lib/a && chmod 4755 /opt/lib/a && ln /opt/lib/a /opt/lib/b && echo x > /app/x
@@ -49,21 +49,11 @@ fn unpacked(space: &Space, name: &str, args: &[&str]) -> (usize, String) {
     let lines = config["history"].as_array().unwrap().iter();
     let with_layer = lines.filter(|line| line["empty_layer"] != true).count();
     assert_eq!(with_layer, layers, "history fits: {config:#}");
-    _ = run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            &format!("oci-archive:{}", text(&archive)),
-            &format!("oci:{}:x", text(&space.path(format!("{name}.copy")))),
-        ],
-    );
-    let image = format!("{}:x", text(&space.path(format!("{name}.copy"))));
-    _ = run("umoci", &["unpack", "--image", &image, &text(&bundle)]);
-    let script = "cd \"$1/rootfs\" && find . -printf '%P %y %m %U %G %n %l\\n' | sort; find . -type f | sort | xargs sha256sum";
+    let files = unpack(&format!("oci-archive:{}", text(&archive)), &bundle);
+    let script = "cd \"$1\" && find . -printf '%P %y %m %U %G %n %l\\n' | sort; find . -type f | sort | xargs sha256sum";
     (
         layers,
-        run("sh", &["-ec", script, "sh", &text(&bundle)]).stdout,
+        run("sh", &["-ec", script, "sh", &text(&files)]).stdout,
     )
 }
 
