@@ -126,12 +126,10 @@ fn what_the_cases_say_of_buildx_is_so() {
     }
 }
 
-#[test]
-fn targets_are_built_and_pushed_those_before_that_others_need() {
-    let space = Space::new();
-    let registry = Registry::start(&space.path("registry"), false);
-    let (app, tool) = (registry.name("app"), registry.name("tool"));
-    let file = format!(
+/// A matrix of applications and the tool that is a context of them, with the names to push to; and a
+/// target by itself.
+fn bake_file(app: &str, tool: &str) -> String {
+    format!(
         r#"
 group "default" {{ targets = ["app", "odd"] }}
 target "app" {{
@@ -157,8 +155,15 @@ target "odd" {{
   output = ["type=local,dest=odd"]
 }}
 "#
-    );
-    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    )
+}
+
+#[test]
+fn targets_are_built_and_pushed_those_before_that_others_need() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let (app, tool) = (registry.name("app"), registry.name("tool"));
+    std::fs::write(space.path("docker-bake.hcl"), bake_file(&app, &tool)).unwrap();
     space.write(
         "Dockerfile",
         format!("FROM {BUSYBOX}\nARG V\nCOPY --from=tool /made /made\nRUN echo $V >> /made\n"),

@@ -5,7 +5,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_tests::{BUSYBOX, Run, Space, Web, run, shell, wait};
@@ -188,6 +188,27 @@ fn archives_of_contexts_write_inside_only() {
     }
 }
 
+/// Whether a file has the text, now or within [`LIMIT`].
+fn becomes(file: &Path, text: &str) -> bool {
+    let started = Instant::now();
+    while std::fs::read_to_string(file).ok().as_deref() != Some(text) {
+        if started.elapsed() > LIMIT {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// How many files and directories a process watches.
+fn watches_of(child: &Child) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).unwrap();
+    let texts = open
+        .flatten()
+        .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+    texts.map(|text| text.matches("inotify wd:").count()).sum()
+}
+
 /// A context that is exchanged for pipes and links between two builds, and while one runs.
 #[test]
 fn watched_contexts_lead_nowhere() {
@@ -207,16 +228,7 @@ fn watched_contexts_lead_nowhere() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let becomes = |text: &str| {
-        let started = Instant::now();
-        while std::fs::read_to_string(out.join("f")).ok().as_deref() != Some(text) {
-            if started.elapsed() > LIMIT {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        true
-    };
+    let becomes = |text: &str| becomes(&out.join("f"), text);
     let mut steps = vec![becomes("one")];
     let exchange = |name: &str| {
         _ = std::fs::remove_dir_all(context.join(name));
@@ -245,13 +257,7 @@ fn watched_contexts_lead_nowhere() {
         .write("Dockerfile", "FROM scratch\nCOPY . /\n")
         .write("f", "four");
     steps.push(becomes("four"));
-    let watches = std::fs::read_dir(format!("/proc/{}/fdinfo", child.id())).unwrap();
-    let watches = watches
-        .flatten()
-        .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
-    let watches: usize = watches
-        .map(|text| text.matches("inotify wd:").count())
-        .sum();
+    let watches = watches_of(&child);
     _ = run("kill", &["-INT", &child.id().to_string()]);
     wait(&mut child);
     assert_eq!(steps, [true; 4]);

@@ -287,6 +287,13 @@ fn flags_of_other_builders() {
     );
     assert!(!env.contains("PATH"), "{env}");
     assert_eq!(config["created"], "1970-01-02T00:00:00Z");
+}
+
+#[test]
+fn flags_of_other_builders_that_do_nothing_here_name_what_does() {
+    let space = Space::new();
+    space.write("Containerfile", "FROM scratch\nCOPY f /\n");
+    space.write("f", "f");
     for (flag, says) in [
         ("--destination=a", "use -t NAME --push"),
         ("--provenance=mode=all", "use min or max"),

@@ -293,19 +293,31 @@ fn home(space: &Space, port: u16) -> String {
     home.display().to_string()
 }
 
-#[test]
-fn a_build_files_addresses_get_none_of_the_users_credentials() {
-    let space = Space::new();
+/// A repository that asks who wants it, below `srv`; its files are in `work`.
+fn private_repository(space: &Space, wanted: &str) -> Script {
     let script = format!(
         "mkdir srv work; cd work; {GIT} init -q; printf 'FROM scratch\\nCOPY f /\\n' > Dockerfile; echo PRIVATE > f; echo '* filter=evil' > .gitattributes; git add .; {GIT} commit -qm a
          cd ..; {GIT} clone -q --bare work srv/repo.git; git -C srv/repo.git update-server-info"
     );
     shell(&space.path(""), &script);
+    let folder = space.path("srv").display().to_string();
+    Script::python_with(PRIVATE, &[("WANTED", wanted), ("DIR", &folder)])
+}
+
+/// Which of the programs of [`home`]'s configuration were run.
+fn marks(space: &Space) -> Vec<String> {
+    let names = std::fs::read_dir(space.path("")).unwrap();
+    let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+    let ran = |name: &String| name == "mark-helper" || name == "mark-filter";
+    names.filter(ran).collect()
+}
+
+#[test]
+fn a_build_files_addresses_get_none_of_the_users_credentials() {
+    let space = Space::new();
     let basic = "Basic dXNlcjpodW50ZXIy"; // user:hunter2
     let token = "Basic eC1hY2Nlc3MtdG9rZW46dDBrM24="; // x-access-token:t0k3n
-    let wanted = format!("{basic}|{token}|Bearer t0k3n");
-    let folder = space.path("srv").display().to_string();
-    let server = Script::python_with(PRIVATE, &[("WANTED", &wanted), ("DIR", &folder)]);
+    let server = private_repository(&space, &format!("{basic}|{token}|Bearer t0k3n"));
     let (port, home) = (server.port(), home(&space, server.port()));
     let url = format!("http://127.0.0.1:{port}/repo.git");
     let build = |context: &str, args: &[&str]| {
@@ -320,15 +332,9 @@ fn a_build_files_addresses_get_none_of_the_users_credentials() {
             .env("HEADER", "Bearer t0k3n");
         Run::of(&command.output().unwrap())
     };
-    let marks = || {
-        let names = std::fs::read_dir(space.path("")).unwrap();
-        let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
-        let ran = |name: &String| name == "mark-helper" || name == "mark-filter";
-        names.filter(ran).collect::<Vec<_>>()
-    };
     space.write("Dockerfile", format!("FROM scratch\nADD {url} /x\n"));
     build("context", &[]).fails_with(&["GIT_AUTH_TOKEN", "Dockerfile:2"]);
-    assert_eq!(marks(), [""; 0]);
+    assert_eq!(marks(&space), [""; 0]);
     // With the user's word.
     let host = format!("id=GIT_AUTH_TOKEN.127.0.0.1:{port},env=TOKEN");
     for secret in [
@@ -340,12 +346,12 @@ fn a_build_files_addresses_get_none_of_the_users_credentials() {
         _ = build("context", &["--secret", secret]).ok();
         assert!(space.path("out/x/f").exists(), "{secret}");
     }
-    assert_eq!(marks(), [""; 0]);
+    assert_eq!(marks(&space), [""; 0]);
     // The user typed the address: credentials are used, and filters, as Git LFS needs them.
     _ = space.kiln(&["prune", "--all", "--force"]).ok();
     _ = build(&url, &[]).ok();
     assert!(space.path("out/f").exists());
-    assert!(marks().contains(&"mark-filter".to_owned()));
+    assert!(marks(&space).contains(&"mark-filter".to_owned()));
     std::fs::remove_file(space.path("mark-filter")).unwrap();
     // What came so isn't for the build file, though it is in the store.
     let commit = shell(&space.path("work"), "git rev-parse HEAD");
