@@ -35,12 +35,16 @@ impl Display for Printed<'_> {
         }
         let mut rest = String::new();
         kind(&mut rest, &instruction.kind, *escape)?;
-        let own_flags = matches!(
-            instruction.kind,
-            Kind::Add(_) | Kind::Copy(_) | Kind::From(_) | Kind::Run(_) | Kind::Healthcheck(_)
-        );
-        let is_plain = !own_flags && !matches!(instruction.kind, Kind::Onbuild(_));
-        let end = if is_plain { end_of_flags(&rest) } else { "" };
+        let end = match instruction.kind {
+            // They end their own flags, or those of the instruction in them.
+            Kind::Add(_)
+            | Kind::Copy(_)
+            | Kind::From(_)
+            | Kind::Run(_)
+            | Kind::Healthcheck(_)
+            | Kind::Onbuild(_) => "",
+            _ => end_of_flags(&rest),
+        };
         let mut text = format!("{} {end}{rest}", instruction.keyword);
         // An escape at the end of a line would join it with the next one, but for a blank of
         // another kind behind it.

@@ -14,10 +14,8 @@ static HAS_OPENAT2: AtomicBool = AtomicBool::new(true);
 
 /// Opens `path` beneath the directory `root` without following any link: one in the middle of the
 /// path is an error, and so is one at its end unless `flags` hold the link itself (`O_PATH`).
-///
-/// # Errors
-/// What the system says: `ELOOP` or `ENOTDIR` where a link stands.
-pub fn open_beneath(
+/// The error is `ELOOP` or `ENOTDIR` where a link stands.
+pub(crate) fn open_beneath(
     root: impl AsFd,
     path: &ImagePath,
     flags: OFlags,

@@ -119,15 +119,7 @@ fn copy_one(entry: &Entry, from: &TreePath, to: &TreeRoot, give_away: bool) -> i
 
 /// Copies `size` bytes of `source` into the empty `target`, in the kernel where it can be. Holes
 /// stay holes.
-///
-/// # Errors
-/// What the system or `progress` says.
-pub fn copy_content(
-    source: &File,
-    target: &File,
-    size: u64,
-    progress: Progress<'_>,
-) -> io::Result<()> {
+fn copy_content(source: &File, target: &File, size: u64, progress: Progress<'_>) -> io::Result<()> {
     if size == 0 || rustix::fs::ioctl_ficlone(target, source).is_ok() {
         return progress(size);
     }

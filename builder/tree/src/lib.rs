@@ -37,8 +37,7 @@ mod write;
 mod xattr;
 
 pub use attributes::set_file_attributes;
-pub use beneath::open_beneath;
-pub use copy::{Copied, Progress, Sharing, copy_content, copy_tree};
+pub use copy::{Copied, Progress, Sharing, copy_tree};
 pub use error::TreeError;
 pub use hash::hash_file;
 pub use inode::{Inode, join_links};

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use kiln_graph::ImagePath;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::open_beneath;
+use crate::beneath::open_beneath;
 
 /// The root directory of a tree or volume. It is opened at its first use, and all clones share the
 /// descriptor. Cheap to clone.
