@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::Path;
-use std::process::Command;
 
 use kiln_tests::{BUSYBOX, Registry, Run, Space, digest, read, run};
 use serde_json::Value;
@@ -185,11 +184,8 @@ fn a_repository_is_a_cache() {
     let build = |store: &str, more: &[&str]| {
         let context = site.path("context");
         let args = ["kaniko", "--context", &context, "-d", &name];
-        let mut command = Command::new(kiln_tests::kiln_binary());
-        command
-            .args(args)
-            .args(more)
-            .env("KILN_ROOT", site.path(store));
+        let mut command = site.space.command(&args);
+        command.args(more).env("KILN_ROOT", site.path(store));
         Run::of(&command.output().unwrap()).ok().stderr
     };
     let given = ["--cache=true", "--cache-repo", &cache, "--cache-ttl=24h"];
