@@ -3,7 +3,8 @@
 //! `wide/<process>-<start>/<number>/` for trees, `tmp/<process>-<start>-<number>` for all else; the
 //! process's number and its start time (field 22 of `/proc/<pid>/stat`) tell whether its owner still
 //! runs. Containers don't see each other's processes: so each owner also holds
-//! `locks/owner/<process>-<start>`, and has another start where one of the same number has that.
+//! `locks/owner/<process>-<start>`, and has another start where one of the same number has that. Who
+//! gets the lock of a name removes what is there of that name.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,6 +175,7 @@ impl Owner {
         for name in names {
             match Lock::try_acquire(&owner_lock(store, &name), Mode::Exclusive) {
                 Ok(Some(lock)) => {
+                    remove_namesakes(store, &name);
                     let _lock = Some(lock.removing());
                     return Self { name, _lock };
                 }
@@ -195,18 +197,21 @@ fn owner_lock(store: &Store, owner: &str) -> PathBuf {
     store.path("locks/owner").join(owner)
 }
 
-/// Whether the owner of a thing of this name is gone.
-fn is_dead(store: &Store, name: &str) -> bool {
+/// The process's number and start that a name in `tmp/` or `wide/` begins with.
+fn owner_of(name: &str) -> Option<(u64, u64)> {
     let mut parts = name.split('-').map(str::parse::<u64>);
-    let (Some(Ok(pid)), Some(Ok(start))) = (parts.next(), parts.next()) else {
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+/// Whether the owner of a thing of this name is gone. Its lock decides: number and start may be
+/// another process's by now.
+fn is_dead(store: &Store, name: &str) -> bool {
+    let Some((pid, start)) = owner_of(name) else {
         return false;
     };
-    if u32::try_from(pid).ok().and_then(start_time) == Some(start) {
-        return false;
-    }
     let lock = owner_lock(store, &format!("{pid}-{start}"));
     if !host::exists(&lock) {
-        return true;
+        return u32::try_from(pid).ok().and_then(start_time) != Some(start);
     }
     match Lock::try_acquire(&lock, Mode::Exclusive) {
         Ok(Some(lock)) => {
@@ -214,6 +219,20 @@ fn is_dead(store: &Store, name: &str) -> bool {
             true
         }
         _ => false,
+    }
+}
+
+/// Removes what an earlier process of this number and start left behind: in a process namespace
+/// that shows the machine's `/proc`, every first process has those of the machine's.
+fn remove_namesakes(store: &Store, owner: &str) {
+    for folder in [store.path("tmp"), store.path(WIDE)] {
+        let entries = host::read_dir(&folder).into_iter().flatten().flatten();
+        let own = entries.filter(|entry| {
+            let name = entry.file_name();
+            let owned = name.to_str().and_then(owner_of);
+            owned.is_some_and(|(pid, start)| format!("{pid}-{start}") == owner)
+        });
+        own.for_each(|entry| remove_all(&entry.path()));
     }
 }
 
@@ -286,6 +305,22 @@ mod tests {
         assert!(!mine.folder().starts_with(theirs));
         remove_dead(&store).unwrap();
         assert!(mine.fs().exists());
+    }
+
+    #[test]
+    fn what_an_earlier_namesake_left_is_not_in_the_way() {
+        let (_folder, store) = scratch_store();
+        let (pid, start) = own_process();
+        let next = NEXT.load(Ordering::Relaxed);
+        for number in next..next + 100 {
+            let left = store.path("tmp").join(format!("{pid}-{start}-{number}"));
+            std::fs::write(left, b"").unwrap();
+        }
+        let wide = store.path(&format!("wide/{pid}-{start}/{next}/fs"));
+        std::fs::create_dir_all(&wide).unwrap();
+        _ = store.temp_file().unwrap();
+        assert!(!wide.exists());
+        _ = store.staging().unwrap();
     }
 
     #[test]

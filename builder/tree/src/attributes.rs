@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use kiln_graph::{Entry, ImagePath, Node, Timestamp};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use crate::xattr::{self, HeldPath};
-use crate::{OverlayXattrs, TreeRoot};
+use crate::held::HeldPath;
+use crate::{OverlayXattrs, TreeRoot, xattr};
 
 impl TreeRoot {
     /// Gives what lies at the entry's path its owner (if `give_away`), mode, attributes and time.
@@ -90,21 +90,11 @@ fn set_held_owner(held: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 fn set_held_mode(held: &OwnedFd, mode: u32) -> io::Result<()> {
-    Ok(rustix::fs::chmod(
-        HeldPath::of(held).as_str(),
-        Mode::from_raw_mode(mode),
-    )?)
+    Ok(HeldPath::of(held).set_mode(Mode::from_raw_mode(mode))?)
 }
 
 fn set_held_time(held: &OwnedFd, time: Timestamp) -> io::Result<()> {
-    let path = HeldPath::of(held);
-    let flags = AtFlags::empty();
-    Ok(rustix::fs::utimensat(
-        CWD,
-        path.as_str(),
-        &times(time),
-        flags,
-    )?)
+    Ok(HeldPath::of(held).set_times(&times(time))?)
 }
 
 /// Where owners can't be given, some attributes can't either: only the manifest has them.

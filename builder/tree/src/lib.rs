@@ -23,6 +23,7 @@ mod compare;
 mod copy;
 mod error;
 mod hash;
+mod held;
 pub mod host;
 mod inode;
 mod link;

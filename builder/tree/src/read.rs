@@ -5,10 +5,10 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use kiln_graph::ImagePath;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use crate::xattr::HeldPath;
+use crate::held::HeldPath;
 use crate::{TreePath, TreeRoot};
 
 impl TreeRoot {
@@ -107,9 +107,8 @@ pub(crate) fn open_held(held: &OwnedFd) -> io::Result<File> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
     }
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let path = HeldPath::of(held);
-    Ok(openat(CWD, path.as_str(), flags, Mode::empty())?.into())
+    let opened = HeldPath::of(held).open(OFlags::RDONLY | OFlags::CLOEXEC)?;
+    Ok(opened.into())
 }
 
 /// Holds one name of a directory, a link itself.

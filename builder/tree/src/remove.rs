@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::TreeRoot;
+use crate::held::HeldPath;
 use crate::read::{hold_in, names_in};
-use crate::xattr::HeldPath;
 
 /// Deeper directories are taken apart instead of descended into: a step can make them deeper than
 /// any stack, and each level keeps a descriptor open.
@@ -119,7 +119,7 @@ fn open_writable(parent: impl AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> 
     let held = hold_in(parent, name)?;
     if fstat(&held)?.st_mode & 0o700 != 0o700 {
         // Of a link this would be the mode of nothing: links have none.
-        _ = rustix::fs::chmod(HeldPath::of(&held).as_str(), Mode::RWXU);
+        _ = HeldPath::of(&held).set_mode(Mode::RWXU);
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(&held, ".", flags, Mode::empty())

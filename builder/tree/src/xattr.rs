@@ -3,35 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::AsFd;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use crate::held::HeldPath;
+
 /// The longest value and the longest list of names that Linux allows, in bytes.
 const MAX_VALUE: usize = 64 * 1024;
-
-/// A path that names what a descriptor holds, whatever it is: for calls that refuse `O_PATH`
-/// descriptors. The kernel jumps to the held object; no directory is walked. Good only as long as
-/// the descriptor is open.
-pub(crate) struct HeldPath<'fd> {
-    path: String,
-    _held: BorrowedFd<'fd>,
-}
-
-impl<'fd> HeldPath<'fd> {
-    pub(crate) fn of(held: &'fd impl AsFd) -> Self {
-        let held = held.as_fd();
-        Self {
-            path: format!("/proc/self/fd/{}", held.as_raw_fd()),
-            _held: held,
-        }
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.path
-    }
-}
 
 /// Attributes by name.
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -61,7 +41,7 @@ fn names(held: &impl AsFd) -> io::Result<Vec<Vec<u8>>> {
 
 fn list(held: &impl AsFd, names: &mut [u8]) -> rustix::io::Result<usize> {
     match rustix::fs::flistxattr(held, &mut *names) {
-        Err(Errno::BADF) => rustix::fs::listxattr(HeldPath::of(held).as_str(), names),
+        Err(Errno::BADF) => HeldPath::of(held).list_xattrs(names),
         other => other,
     }
 }
@@ -75,7 +55,7 @@ fn split(names: &[u8]) -> Vec<Vec<u8>> {
 fn value(held: &impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; MAX_VALUE];
     let read = match rustix::fs::fgetxattr(held, name, &mut value) {
-        Err(Errno::BADF) => rustix::fs::getxattr(HeldPath::of(held).as_str(), name, &mut value),
+        Err(Errno::BADF) => HeldPath::of(held).xattr(name, &mut value),
         other => other,
     };
     match read {
@@ -89,9 +69,8 @@ fn value(held: &impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
 }
 
 pub(crate) fn set(held: &impl AsFd, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
-    let flags = XattrFlags::empty();
-    match rustix::fs::fsetxattr(held, name, value, flags) {
-        Err(Errno::BADF) => rustix::fs::setxattr(HeldPath::of(held).as_str(), name, value, flags),
+    match rustix::fs::fsetxattr(held, name, value, XattrFlags::empty()) {
+        Err(Errno::BADF) => HeldPath::of(held).set_xattr(name, value),
         other => other,
     }
 }
