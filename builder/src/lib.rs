@@ -53,7 +53,7 @@ mod select;
 
 pub use attest::{
     AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions, Signer, Storage,
-    Verified, list_attestations, verify_image,
+    Verified, list_attestations, missing_signature, verify_image,
 };
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};
@@ -62,7 +62,8 @@ pub use embed::{Kiln, KilnBuilder};
 pub use error::Error;
 pub use fields::{FieldError, Fields};
 pub use image::{
-    ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SourceName, SourceRules, expire,
+    ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceName,
+    SourceRules, expire,
 };
 pub use kiln_cache::StoreError;
 pub use kiln_engine::{

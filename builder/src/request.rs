@@ -145,7 +145,8 @@ impl BuildRequest {
         self
     }
 
-    /// A name for the image in the store, and on the way to registries; each call adds one.
+    /// A name for the image in the store, and on the way to registries; each call adds one. Without
+    /// any, the image has the names that a kiln.toml gives it.
     #[must_use]
     pub fn tag(mut self, name: impl Into<String>) -> Self {
         self.tags.push(name.into());
@@ -202,19 +203,12 @@ impl BuildRequest {
     }
 
     pub(crate) fn run(mut self, engine: &Engine) -> Result<BuildOutcome, Error> {
-        let names = self.tags.iter().map(|name| name.parse());
-        let tags: Vec<Reference> = names
-            .collect::<Result<_, _>>()
-            .map_err(kiln_image::ImageError::from)?;
-        let pushes = self
-            .outputs
-            .iter()
-            .any(|output| output.pushes() && output.names().is_empty());
-        if pushes && tags.is_empty() {
-            return Err(Error::NoName);
-        }
+        _ = self.names()?;
         output::check(&self.outputs)?;
-        let solved = engine.solve(self.request(engine)?)?;
+        let request = self.request(engine)?;
+        let tags = self.names()?;
+        output::check_names(&self.outputs, &tags)?;
+        let solved = engine.solve(request)?;
         let wanted = Wanted {
             outputs: &self.outputs,
             tags: &tags,
@@ -230,6 +224,12 @@ impl BuildRequest {
         BuildOutcome::of(&solved, &written)
     }
 
+    fn names(&self) -> Result<Vec<Reference>, Error> {
+        let names = self.tags.iter().map(|name| name.parse());
+        let names = names.collect::<Result<_, _>>();
+        Ok(names.map_err(kiln_image::ImageError::from)?)
+    }
+
     /// What the engine is asked for; takes what the build file says of the image.
     fn request(&mut self, engine: &Engine) -> Result<Request, Error> {
         let mut request = match &mut self.what {
@@ -238,6 +238,9 @@ impl BuildRequest {
                 file.secrets.clone_from(&self.secrets);
                 let prepared = prepare(engine, file).map_err(|failed| failed.0)?;
                 suit_options(&mut self.options, &prepared);
+                if self.tags.is_empty() {
+                    self.tags.clone_from(&prepared.settings.tags);
+                }
                 prepared.request()
             }
             What::Graph { build, contexts } => {

@@ -16,6 +16,7 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
     let all = all.chain(file.steps.keys().map(|name| (name, "step")));
     let all = all.chain(file.tests.keys().map(|name| (name, "test")));
     let all = all.chain(file.images.keys().map(|name| (name, "image")));
+    let all = all.chain(file.groups.keys().map(|name| (name, "group")));
     for (name, kind) in all {
         check_name(name)?;
         if name.as_str() == "scratch" {
@@ -26,7 +27,8 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
             let place = files.location(first.span());
             let place = place.map_or_else(String::new, |place| format!(", at {place}"));
             let message = format!(
-                "'{name}' is a {other} already{place}: a name stands for one thing, rename the {kind}"
+                "'{name}' is {} {other} already{place}: a name stands for one thing, rename the {kind}",
+                if *other == "image" { "an" } else { "a" }
             );
             return Err(Wrong::at(name.span(), message));
         }
@@ -37,6 +39,7 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
     }
     let steps = file.steps.values().chain(file.tests.values());
     exports(file)?;
+    defaults(file)?;
     let mut count = 0_usize;
     for step in steps {
         count += matrix(&step.matrix)?;
@@ -51,6 +54,36 @@ pub(crate) fn names(files: &Files, file: &BuildFile) -> Result<(), Wrong> {
     images
         .flat_map(|image| image.env.keys())
         .try_for_each(check_variable)
+}
+
+/// What would do nothing in `[defaults]`, and in templates.
+fn defaults(file: &BuildFile) -> Result<(), Wrong> {
+    let defaults = file.defaults.as_ref();
+    let step = defaults.and_then(|defaults| defaults.step.as_deref());
+    let image = defaults.and_then(|defaults| defaults.image.as_deref());
+    let extends = step.map(|step| &step.extends).into_iter();
+    let extends = extends.chain(image.map(|image| &image.extends));
+    if let Some(name) = extends.flatten().next() {
+        let message =
+            "defaults extend nothing: write the keys themselves, or extend it where it is meant";
+        return Err(Wrong::at(&name.span, message));
+    }
+    let template = step.and_then(|step| step.template.as_ref());
+    let template = template.or(image.and_then(|image| image.template.as_ref()));
+    if let Some(placed) = template {
+        let message = "defaults are of all steps or images: write template = true at those that are templates";
+        return Err(Wrong::at(&placed.span, message));
+    }
+    let steps = file.steps.values().chain(file.tests.values());
+    let templates = steps.filter(|step| step.is_template()).chain(step);
+    if let Some(export) = templates.flat_map(|step| &step.exports).next() {
+        let message = format!(
+            "the export '{}' would be of no step: exports aren't inherited, write it where the files are made",
+            export.name.value
+        );
+        return Err(Wrong::at(&export.name.span, message));
+    }
+    Ok(())
 }
 
 /// Exports are told apart by their names alone.

@@ -12,6 +12,8 @@ mod condition;
 mod error;
 mod files;
 mod format;
+mod group;
+mod inherit;
 pub mod limits;
 mod matrix;
 mod model;
@@ -25,7 +27,8 @@ mod time;
 mod value;
 
 pub use compile::{
-    Compiled, LayerRule, NamedContext, Options, Outcome, Policy, ValueSteps, compile,
+    Compiled, LayerRule, NamedContext, Options, Outcome, Policy, Settings, ValueSteps, compile,
+    platforms,
 };
 pub use error::TomlError;
 pub use format::format;

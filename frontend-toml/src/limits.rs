@@ -7,6 +7,15 @@ pub const MAX_FILES: usize = 16 << 20;
 /// Files that one includes. What is included includes nothing itself.
 pub const MAX_INCLUDES: usize = 100;
 
+/// Tables that extend each other in a row.
+pub(crate) const MAX_EXTENDS: usize = 32;
+
+/// Bytes of keys and values that tables have from others.
+pub(crate) const MAX_INHERITED: usize = 64 << 20;
+
+/// Groups in each other.
+pub(crate) const MAX_GROUP_DEPTH: usize = 32;
+
 /// Steps that one matrix makes.
 pub const MAX_COMBINATIONS: usize = 1_000;
 

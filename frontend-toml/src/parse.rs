@@ -1,11 +1,14 @@
 //! From text to tables, strictly: unknown keys and wrong types are errors with their place.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 use crate::check;
 use crate::error::{NOWHERE, TomlError, Wrong};
 use crate::files::Files;
+use crate::group;
+use crate::inherit;
 use crate::limits::{MAX_FILES, MAX_INCLUDES};
 use crate::model::{BuildFile, Include};
 use crate::suggest::{did_you_mean, one_of};
@@ -64,7 +67,9 @@ fn whole(
 ) -> Result<BuildFile, Wrong> {
     let mut size = text.len();
     check_size(size, &NOWHERE)?;
-    let mut whole = read_one(files, file, text)?;
+    let (mut whole, placed) = read_one(files, file, text)?;
+    let mut inherits = inherit::is_used(&whole);
+    let mut texts = vec![placed];
     for (number, include) in whole.include.clone().into_iter().enumerate() {
         if number >= MAX_INCLUDES {
             let message = format!("more than {MAX_INCLUDES} files are included");
@@ -75,7 +80,9 @@ fn whole(
             .map_err(|why| Wrong::at(&include.span, format!("cannot include {from}: {why}")))?;
         size = size.saturating_add(text.len());
         check_size(size, &include.span)?;
-        let other = read_one(files, &from.to_string(), &text)?;
+        let (other, placed) = read_one(files, &from.to_string(), &text)?;
+        inherits |= inherit::is_used(&other);
+        texts.push(placed);
         if let Some(nested) = other.include.first() {
             let message = format!("{from} is included itself: include this in {file} instead");
             return Err(Wrong::at(&nested.span, message));
@@ -83,7 +90,35 @@ fn whole(
         merge(files, &mut whole, other)?;
     }
     check::names(files, &whole)?;
+    if inherits {
+        inherit::resolve(&mut whole, &texts)?;
+        check::names(files, &whole)?;
+    }
+    take_templates(&mut whole);
+    group::check(&whole)?;
     Ok(whole)
+}
+
+/// Templates are known by their names, and are nothing else from here on.
+fn take_templates(file: &mut BuildFile) {
+    let templates = &mut file.templates;
+    for steps in [&mut file.steps, &mut file.tests] {
+        steps.retain(|name, step| keep(templates, "step", name, step.is_template()));
+    }
+    file.images
+        .retain(|name, image| keep(templates, "image", name, image.is_template()));
+}
+
+fn keep(
+    templates: &mut BTreeMap<Name, &'static str>,
+    kind: &'static str,
+    name: &Name,
+    is_template: bool,
+) -> bool {
+    if is_template {
+        templates.insert(name.clone(), kind);
+    }
+    !is_template
 }
 
 fn check_size(size: usize, span: &Range<usize>) -> Result<(), Wrong> {
@@ -123,7 +158,8 @@ fn included(include: &Placed<Include>) -> Result<Included<'_>, Wrong> {
     })
 }
 
-fn read_one(files: &mut Files, name: &str, text: &str) -> Result<BuildFile, Wrong> {
+/// A file's tables, and its text behind line feeds for the files before it.
+fn read_one(files: &mut Files, name: &str, text: &str) -> Result<(BuildFile, String), Wrong> {
     let placed = files.add(name, text);
     let parsed: BuildFile = toml::from_str(&placed).map_err(|error| {
         // A key that is missing from the file as a whole is missing from its first line.
@@ -142,7 +178,7 @@ fn read_one(files: &mut Files, name: &str, text: &str) -> Result<BuildFile, Wron
         );
         return Err(Wrong::at(&parsed.version.span, message));
     }
-    Ok(parsed)
+    Ok((parsed, placed))
 }
 
 /// Adds the tables of an included file.
@@ -157,7 +193,7 @@ fn merge(files: &Files, whole: &mut BuildFile, other: BuildFile) -> Result<(), W
             }
         )*};
     }
-    take!(params: "parameter", sources: "source", steps: "step", tests: "test", images: "image");
+    take!(params: "parameter", sources: "source", steps: "step", tests: "test", images: "image", groups: "group");
     Ok(())
 }
 

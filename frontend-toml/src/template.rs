@@ -75,6 +75,19 @@ impl<'a> Scope<'a> {
         scope
     }
 
+    /// This scope with the name of the image whose texts are filled in.
+    pub(crate) fn with_image(&self, name: &str) -> Self {
+        let mut scope = self.clone();
+        scope.texts.insert("image.name".to_owned(), name.to_owned());
+        scope
+    }
+
+    /// This scope without the names that begin so.
+    pub(crate) fn without(mut self, start: &str) -> Self {
+        self.texts.retain(|name, _| !name.starts_with(start));
+        self
+    }
+
     pub(crate) fn get(&self, name: &str) -> Result<String, Unfilled> {
         if let Some(text) = self.texts.get(name) {
             return Ok(text.clone());

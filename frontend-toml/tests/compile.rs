@@ -551,3 +551,193 @@ fn outputs_are_asked_for_in_rounds_and_all_at_once() {
         "kiln.toml:15:7: the output of the step 'count' must be an integer, but is 'many'"
     );
 }
+
+const SHARED: &str = r#"
+[params.tag]
+default = "1"
+
+[groups]
+default = ["app", "more"]
+more = ["worker", "check", "app"]
+
+[defaults.step]
+user = "5"
+env = { A = "default", B = "default" }
+network = "none"
+
+[defaults.image]
+tags = ["r.example/{{ image.name }}:{{ params.tag }}"]
+labels = { all = "1" }
+
+[steps.base]
+template = true
+from = "scratch"
+workdir = "/w"
+env = { B = "base", C = "base" }
+script = { interpreter = ["sh"], text = "x" }
+caches = [{ target = "/c" }]
+
+[steps.build]
+extends = ["base"]
+run = "{{ params.tag }}"
+env = { C = "own" }
+
+[steps.lint]
+extends = ["base", "build"]
+env = { D = "own" }
+caches = []
+
+[steps.files]
+from = "build"
+copy = [{ text = "x", to = "/x" }]
+
+[tests.check]
+extends = ["lint"]
+from = "files"
+
+[images.app]
+from = "files"
+labels = { own = "1" }
+platforms = ["linux/amd64", "linux/arm64", "linux/amd64"]
+user = "9"
+
+[images.worker]
+extends = ["app"]
+platforms = []
+cmd = ["worker"]
+outputs = ["type=oci,dest={{ image.name }}.tar"]
+
+[images.app.policy]
+max_size = "1GB"
+"#;
+
+fn exec_of(compiled: &Compiled, stage: &str) -> kiln_graph::Exec {
+    let steps = compiled.build.graph.steps();
+    let found = steps.filter_map(|(_, step)| match &step.op {
+        Op::Exec(exec) if step.name.stage == stage => Some((**exec).clone()),
+        _ => None,
+    });
+    found.last().unwrap()
+}
+
+#[test]
+fn keys_are_shared() {
+    let options = Options {
+        target: Some("app".to_owned()),
+        ..options()
+    };
+    let (compiled, _) = rounds(SHARED, &options);
+    let env = |stage: &str| {
+        let exec = exec_of(&compiled, stage);
+        let mut own: Vec<(String, String)> = exec.env;
+        own.retain(|(name, _)| name.len() == 1);
+        own.sort();
+        own.into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(env("build"), "A=default B=base C=own");
+    assert_eq!(env("check"), "A=default B=base C=own D=own");
+    let (build, check) = (exec_of(&compiled, "build"), exec_of(&compiled, "check"));
+    // `run` takes the place of the script, an empty list that of the caches.
+    assert_eq!(build.args, ["/bin/sh", "-c", "1"]);
+    assert_eq!((build.mounts.len(), check.mounts.len()), (1, 0));
+    assert_eq!(build.user.as_deref(), Some("5"));
+    assert_eq!(build.cwd, kiln_graph::ImagePath::new("/w"));
+    let config = &compiled.build.targets[0].config.config;
+    assert_eq!(config.user, "9");
+    assert_eq!(config.labels.len(), 2);
+}
+
+#[test]
+fn images_say_where_they_go() {
+    let file = read(SHARED);
+    let targets = |target| file.targets(target).unwrap();
+    assert_eq!(targets(None), ["app", "worker", "check"]);
+    assert_eq!(targets(Some("more")), ["worker", "check", "app"]);
+    assert_eq!(targets(Some("lint")), ["lint"]);
+    let of = |name: &str| Options {
+        target: Some(name.to_owned()),
+        params: [("tag".to_owned(), "2".to_owned())].into(),
+        ..options()
+    };
+    let platforms = |name: &str| kiln_frontend_toml::platforms(&file, &of(name)).unwrap();
+    assert_eq!(platforms("app"), [platform("amd64"), platform("arm64")]);
+    assert_eq!(platforms("worker"), [platform("amd64")]);
+    assert_eq!(platforms("build"), [platform("amd64")]);
+    let (compiled, _) = rounds(SHARED, &of("worker"));
+    assert_eq!(compiled.settings.image, "worker");
+    assert_eq!(compiled.settings.tags, ["r.example/worker:2"]);
+    assert_eq!(compiled.settings.outputs, ["type=oci,dest=worker.tar"]);
+    assert!(compiled.policy.is_some());
+    let (step, _) = rounds(SHARED, &of("build"));
+    assert_eq!(step.settings, kiln_frontend_toml::Settings::default());
+}
+
+/// Each of a chain has all of the one before: its bytes are counted.
+#[test]
+fn what_is_inherited_has_bounds() {
+    let none = |_: &kiln_frontend_toml::Included<'_>| Err("there are no other files".to_owned());
+    let refused = |text: &str| match parse("kiln.toml", text, &none) {
+        Ok(_) => "no error".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let step = |number: usize| {
+        let extends = number
+            .checked_sub(1)
+            .map(|before| format!("extends = ['s{before}']"));
+        format!(
+            "[steps.s{number}]\nfrom = 'scratch'\n{}\n",
+            extends.unwrap_or_default()
+        )
+    };
+    let chain = |length: usize| -> String { (0..length).map(step).collect() };
+    assert_eq!(refused(&format!("version = 1\n{}", chain(32))), "no error");
+    let error = refused(&format!("version = 1\n{}", chain(40)));
+    assert!(error.contains("more than 32 extend each other"), "{error}");
+    let large = format!(
+        "[steps.l]\nfrom = 'scratch'\nrun = '{}'\n",
+        "x".repeat(1 << 20)
+    );
+    let many: String = (0..100)
+        .map(|number| format!("[steps.m{number}]\nextends = ['l']\n"))
+        .collect();
+    let error = refused(&format!("version = 1\n{large}{many}"));
+    assert!(error.contains("bytes are inherited"), "{error}");
+    // Without memory of what was done, this would take 2^30 steps.
+    let diamond: String = (1..30)
+        .map(|n| format!("[steps.d{n}]\nextends = ['d{0}', 'd{0}']\n", n - 1))
+        .collect();
+    let text = format!("version = 1\n[steps.d0]\nfrom = 'scratch'\n{diamond}");
+    assert_eq!(refused(&text), "no error");
+}
+
+/// Defaults are of the file that they stand in.
+#[test]
+fn included_files_have_their_own_defaults() {
+    let text = "version = 1\ninclude = ['lib.toml']\n[defaults.step]\nenv = { W = 'main' }\n\
+        [steps.b]\nfrom = 'scratch'\nextends = ['a']\n[images.i]\nfrom = 'b'\n";
+    let lib = "version = 1\n[defaults.step]\nenv = { W = 'lib', L = 'lib' }\n\
+        [steps.a]\nfrom = 'scratch'\nrun = 'x'\n[images.l]\nfrom = 'a'\n";
+    let include = |_: &kiln_frontend_toml::Included<'_>| Ok(lib.to_owned());
+    let file = parse("kiln.toml", text, &include).unwrap();
+    let of = |target: &str| {
+        let options = Options {
+            target: Some(target.to_owned()),
+            ..options()
+        };
+        let Outcome::Done(compiled) = compile(&file, &options, &ImageTable::new()).unwrap() else {
+            panic!("no images are needed");
+        };
+        *compiled
+    };
+    let env = |compiled: &Compiled, stage: &str| {
+        let mut env = exec_of(compiled, stage).env;
+        env.retain(|(name, _)| name.len() == 1);
+        env
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(env(&of("i"), "b"), [pair("W", "main")]);
+    assert_eq!(env(&of("l"), "a"), [pair("W", "lib"), pair("L", "lib")]);
+}

@@ -410,6 +410,82 @@ const CASES: &[(&str, &str)] = &[
         "an included source with an unknown name",
         "version = 1\ninclude = ['source.toml']\n",
     ),
+    (
+        "extending what isn't there",
+        "version = 1\n[steps.build]\nfrom = 'scratch'\n[steps.b]\nextends = ['biuld']\n",
+    ),
+    (
+        "extending another kind",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\n[images.i]\nextends = ['a']\n",
+    ),
+    (
+        "extending itself",
+        "version = 1\n[steps.a]\nextends = ['b']\n[steps.b]\nextends = ['c']\n[steps.c]\nextends = ['b']\n",
+    ),
+    (
+        "extending without a list",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\n[steps.b]\nextends = 'a'\n",
+    ),
+    (
+        "a step from a template",
+        "version = 1\n[steps.t]\ntemplate = true\n[images.i]\nfrom = 't'\n",
+    ),
+    (
+        "an export of a template",
+        "version = 1\n[steps.t]\ntemplate = true\nexports = [{ name = 'x', path = '/x' }]\n",
+    ),
+    (
+        "defaults that extend",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\n[defaults.step]\nextends = ['a']\n",
+    ),
+    (
+        "defaults as templates",
+        "version = 1\n[defaults.image]\ntemplate = true\n",
+    ),
+    (
+        "an unknown default",
+        "version = 1\n[defaults.steps]\nfrom = 'scratch'\n",
+    ),
+    (
+        "a mistake in what is extended",
+        "version = 1\n[steps.t]\ntemplate = true\nfrom = 'scratch'\nrun = '{{ params.x }}'\n[steps.a]\nextends = ['t']\n[images.i]\nfrom = 'a'\n",
+    ),
+    (
+        "a group of nothing",
+        "version = 1\n[groups]\nall = []\n[images.i]\nfrom = 'scratch'\n",
+    ),
+    (
+        "a group of what isn't there",
+        "version = 1\n[groups]\nall = ['j']\n[images.i]\nfrom = 'scratch'\n",
+    ),
+    (
+        "a group in itself",
+        "version = 1\n[groups]\na = ['b']\nb = ['a']\n[images.i]\nfrom = 'scratch'\n",
+    ),
+    (
+        "a group named as an image",
+        "version = 1\n[groups]\ni = ['i']\n[images.i]\nfrom = 'scratch'\n",
+    ),
+    (
+        "a group of a template",
+        "version = 1\n[groups]\na = ['i']\n[images.i]\ntemplate = true\n",
+    ),
+    (
+        "a platform that no machine has",
+        "version = 1\n[images.i]\nfrom = 'scratch'\nplatforms = ['linux/arm65']\n",
+    ),
+    (
+        "a platform of platforms",
+        "version = 1\n[images.i]\nfrom = 'scratch'\nplatforms = ['linux/{{ platform.arch }}']\n",
+    ),
+    (
+        "a platform that a step writes",
+        "version = 1\n[steps.a]\nfrom = 'scratch'\nrun = 'x'\n[images.i]\nfrom = 'scratch'\nplatforms = ['{{ steps.a.stdout }}']\n",
+    ),
+    (
+        "the image's name elsewhere",
+        "version = 1\n[images.i]\nfrom = 'scratch'\nuser = '{{ image.name }}'\n",
+    ),
 ];
 
 #[test]

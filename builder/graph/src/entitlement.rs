@@ -14,11 +14,17 @@ pub enum Entitlement {
     /// The build file may name image archives, layouts and git repositories of this machine that
     /// lie below a directory (`fs.read=DIR`).
     Read(PathBuf),
+    /// The build file may say that results are written below a directory (`fs.write=DIR`).
+    Write(PathBuf),
+    /// The build file may name shared caches, whose results are believed (`cache`).
+    Cache,
 }
 
 /// A word that is no entitlement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' can't be allowed: use network.host, security.insecure or fs.read=DIR")]
+#[error(
+    "'{0}' can't be allowed: use network.host, security.insecure, fs.read=DIR, fs.write=DIR or cache"
+)]
 pub struct BadEntitlement(String);
 
 impl FromStr for Entitlement {
@@ -28,6 +34,8 @@ impl FromStr for Entitlement {
         match text.split_once('=') {
             None if text == "network.host" => Ok(Self::NetworkHost),
             None if text == "security.insecure" => Ok(Self::SecurityInsecure),
+            None if text == "cache" => Ok(Self::Cache),
+            Some(("fs.write", folder)) if !folder.is_empty() => Ok(Self::Write(folder.into())),
             Some(("fs.read", folder)) if !folder.is_empty() => Ok(Self::Read(folder.into())),
             _ => Err(BadEntitlement(text.to_owned())),
         }
@@ -43,6 +51,10 @@ pub struct Entitlements {
     pub security_insecure: bool,
     /// Directories whose archives and repositories the build file may name.
     pub read: Vec<PathBuf>,
+    /// Directories that the build file may have results written to.
+    pub write: Vec<PathBuf>,
+    /// Whether the build file may name shared caches.
+    pub cache: bool,
 }
 
 impl Entitlements {
@@ -52,6 +64,8 @@ impl Entitlements {
             Entitlement::NetworkHost => self.network_host = true,
             Entitlement::SecurityInsecure => self.security_insecure = true,
             Entitlement::Read(folder) => self.read.push(folder),
+            Entitlement::Write(folder) => self.write.push(folder),
+            Entitlement::Cache => self.cache = true,
         }
     }
 
@@ -60,6 +74,12 @@ impl Entitlements {
     #[must_use]
     pub fn may_read(&self, path: &Path) -> bool {
         self.read.iter().any(|folder| path.starts_with(folder))
+    }
+
+    /// The same of a directory that may be written to.
+    #[must_use]
+    pub fn may_write(&self, path: &Path) -> bool {
+        self.write.iter().any(|folder| path.starts_with(folder))
     }
 }
 
@@ -70,9 +90,17 @@ mod tests {
     #[test]
     fn words() {
         let mut all = Entitlements::default();
-        for word in ["network.host", "security.insecure", "fs.read=/srv/git"] {
+        for word in [
+            "network.host",
+            "security.insecure",
+            "fs.read=/srv/git",
+            "fs.write=/out",
+            "cache",
+        ] {
             all.allow(word.parse().unwrap());
         }
+        assert!(all.cache && all.may_write(Path::new("/out/a")));
+        assert!(!all.may_write(Path::new("/srv/git/a")) && !all.may_read(Path::new("/out/a")));
         assert!(all.network_host && all.security_insecure);
         assert!(all.may_read(Path::new("/srv/git/a")) && !all.may_read(Path::new("/srv/gitx")));
         for word in [
@@ -81,6 +109,8 @@ mod tests {
             "network.host=x",
             "fs.read",
             "fs.read=",
+            "fs.write",
+            "cache=x",
             "device",
         ] {
             assert!(word.parse::<Entitlement>().is_err(), "{word}");

@@ -10,7 +10,7 @@ use kiln_frontend_dockerfile::{Compiled, ContextKind, Options};
 use kiln_frontend_toml::{
     self as toml_frontend, BuildFile, Included, NamedContext, ValueRequest, ValueSteps, ValueTable,
 };
-use kiln_graph::ImageTable;
+use kiln_graph::{ImageTable, Platform};
 
 use super::base_image::BaseImages;
 use crate::context::Fetcher;
@@ -24,6 +24,10 @@ pub(crate) struct Read {
     pub(crate) layers: Vec<PathRule>,
     /// What the image must keep to.
     pub(crate) policy: Option<Policy>,
+    /// Where the image goes.
+    pub(crate) settings: toml_frontend::Settings,
+    /// What it is built for.
+    pub(crate) platforms: Vec<Platform>,
     /// The directories that the graph names.
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// What was run to read it, for as long as the build needs it.
@@ -40,6 +44,9 @@ pub(crate) fn read(
 ) -> Result<Read, Error> {
     let (file, mut kept) = parse(base.engine, request, options, context, texts)?;
     let mut told = told(options);
+    if !options.platforms_are_given {
+        told.platforms = toml_frontend::platforms(&file, &told)?;
+    }
     let mut images = ImageTable::new();
     loop {
         match toml_frontend::compile(&file, &told, &images)? {
@@ -51,7 +58,9 @@ pub(crate) fn read(
                 let solved = values(base, request, *steps, context, &mut told.values)?;
                 kept.push(Arc::new(solved));
             }
-            toml_frontend::Outcome::Done(compiled) => return finish(*compiled, context, kept),
+            toml_frontend::Outcome::Done(compiled) => {
+                return finish(*compiled, told.platforms, context, kept);
+            }
         }
     }
 }
@@ -106,19 +115,15 @@ fn assumed(steps: ValueSteps) -> ValueTable {
         .collect()
 }
 
-/// The images of a kiln.toml, as targets.
-pub(crate) fn images(
+/// A kiln.toml as it is written, with the files that it includes.
+pub(crate) fn file(
     engine: &Engine,
     request: &DockerfileRequest,
     options: &Options,
     context: &Path,
-    text: &str,
-) -> Result<Vec<Option<String>>, Error> {
-    let includes = Includes::new(engine, request, context);
-    let include = |file: &Included<'_>| includes.read(file);
-    let file = toml_frontend::parse(&options.file_name, text, &include)?;
-    let names = file.image_names();
-    Ok(names.map(|name| Some(name.to_owned())).collect())
+    texts: &mut Texts,
+) -> Result<BuildFile, Error> {
+    parse(engine, request, options, context, texts).map(|(file, _)| file)
 }
 
 /// Where nobody listens.
@@ -234,6 +239,7 @@ fn folders(
 
 fn finish(
     compiled: toml_frontend::Compiled,
+    platforms: Vec<Platform>,
     context: &Path,
     kept: Vec<Arc<Solved>>,
 ) -> Result<Read, Error> {
@@ -244,7 +250,7 @@ fn finish(
     };
     let layers = compiled.layers.into_iter().map(rule).collect();
     let policy = compiled.policy.map(Policy::from);
-    let compiled = Compiled {
+    let build = Compiled {
         build: compiled.build,
         warnings: Vec::new(),
         warnings_are_errors: false,
@@ -252,9 +258,11 @@ fn finish(
         outline: kiln_frontend_dockerfile::Outline::default(),
     };
     Ok(Read {
-        compiled,
+        compiled: build,
         layers,
         policy,
+        settings: compiled.settings,
+        platforms,
         folders,
         kept,
     })

@@ -57,6 +57,18 @@ impl Written {
     }
 }
 
+/// Whether everything that is pushed has a name.
+///
+/// # Errors
+/// When something has none.
+pub fn check_names(outputs: &[Output], tags: &[Reference]) -> Result<(), Error> {
+    let is_nameless = |output: &Output| output.pushes() && output.names().is_empty();
+    match tags.is_empty() && outputs.iter().any(is_nameless) {
+        true => Err(Error::NoName),
+        false => Ok(()),
+    }
+}
+
 /// What is to be made of a solved build.
 #[derive(Debug)]
 pub struct Wanted<'a> {

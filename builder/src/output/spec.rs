@@ -1,6 +1,6 @@
 //! One output, and how `docker buildx build` writes it: `type=oci,dest=PATH,…`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use kiln_attest::sbom::Format;
@@ -175,6 +175,19 @@ impl Output {
     #[must_use]
     pub fn docker_daemon() -> Self {
         Self::of(Form::Daemon)
+    }
+
+    /// Where it is written, if that is a path of this machine; `-` is standard output.
+    #[must_use]
+    pub fn dest(&self) -> Option<&Path> {
+        self.dest.as_deref()
+    }
+
+    /// The same output, written elsewhere.
+    #[must_use]
+    pub fn with_dest(mut self, dest: PathBuf) -> Self {
+        self.dest = Some(dest);
+        self
     }
 
     /// The annotations that it has besides the build's.

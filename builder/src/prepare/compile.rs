@@ -3,6 +3,7 @@
 use kiln_engine::{Engine, Pins};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{ImageTable, Options, Outcome, check, parse_partial};
+use kiln_frontend_toml::Settings;
 
 use super::{CheckedFile, Located, Opened, Prepared};
 use crate::build_file::base_image::BaseImages;
@@ -76,6 +77,7 @@ impl Opened {
         let main = &self.contexts.folders["context"];
         let read = kiln_toml::read(images, request, &options, main, &mut texts);
         let read = read.map_err(|error| Box::new((error, texts.clone())))?;
+        options.platforms = read.platforms;
         let folders = self.contexts.folders.clone();
         Ok(Prepared {
             allowed: request.allowed.clone(),
@@ -85,6 +87,7 @@ impl Opened {
             compiled: read.compiled,
             layers: read.layers,
             policy: read.policy,
+            settings: read.settings,
             folders: folders.into_iter().chain(read.folders).collect(),
             pins: Pins::default(),
             kept: self
@@ -123,6 +126,7 @@ impl Opened {
             compiled: compiled.map_err(located)?,
             layers: Vec::new(),
             policy: None,
+            settings: Settings::default(),
             folders: self.contexts.folders.clone(),
             pins: Pins::default(),
             kept: self.contexts.kept.clone(),

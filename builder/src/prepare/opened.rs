@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_engine::Engine;
 use kiln_frontend_dockerfile::ast::Kind;
 use kiln_frontend_dockerfile::{Options, Target, parse, targets};
+use kiln_frontend_toml::BuildFile;
 
 use super::contexts::{Contexts, fetch_all};
 use super::{Located, Prepared};
@@ -113,10 +114,9 @@ impl Opened {
     ) -> Result<Vec<Option<String>>, Located> {
         let located = |error: Error| Box::new((error, Texts::of(self.text.as_str())));
         if self.is_toml() {
-            let main = &self.contexts.folders["context"];
-            let (options, text) = (&self.options, &self.text);
-            let images = kiln_toml::images(engine, request, options, main, text);
-            return images.map_err(located);
+            let file = self.kiln_toml(engine, request)?;
+            let names = file.image_names();
+            return Ok(names.map(|name| Some(name.to_owned())).collect());
         }
         let file = parse(&self.options.file_name, &self.text);
         let file = file.map_err(|error| located(error.into()))?;
@@ -128,6 +128,38 @@ impl Opened {
                 _ => None,
             });
         Ok(stages.chain([None]).collect())
+    }
+
+    /// What is built for the target of the request: the target itself, or what is in a group, or in
+    /// all of a kiln.toml.
+    ///
+    /// # Errors
+    /// When the file has a mistake.
+    pub fn wanted(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<Vec<Option<String>>, Located> {
+        let target = &request.options.target;
+        if !self.is_toml() {
+            return Ok(vec![target.clone()]);
+        }
+        let file = self.kiln_toml(engine, request)?;
+        let targets = file.targets(target.as_deref());
+        let texts = || Texts::of(self.text.as_str());
+        let targets = targets.map_err(|error| Box::new((error.into(), texts())))?;
+        Ok(targets.into_iter().map(Some).collect())
+    }
+
+    fn kiln_toml(
+        &self,
+        engine: &Engine,
+        request: &DockerfileRequest,
+    ) -> Result<BuildFile, Located> {
+        let main = &self.contexts.folders["context"];
+        let mut texts = Texts::of(self.text.as_str());
+        let file = kiln_toml::file(engine, request, &self.options, main, &mut texts);
+        file.map_err(|error| Box::new((error, texts)))
     }
 
     /// The stages of a Dockerfile.

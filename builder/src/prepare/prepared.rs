@@ -8,6 +8,7 @@ use kiln_attest::provenance::Dependency;
 use kiln_engine::{Pins, Request, Solved};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{Checked, Compiled, Options};
+use kiln_frontend_toml::Settings;
 use kiln_graph::Entitlements;
 
 use crate::{Error, PathRule, Policy, Texts};
@@ -27,6 +28,8 @@ pub struct Prepared {
     pub layers: Vec<PathRule>,
     /// What the image must keep to, when the file says.
     pub policy: Option<Policy>,
+    /// Where the image goes, when the file says.
+    pub settings: Settings,
     /// All directories by name.
     pub folders: BTreeMap<String, PathBuf>,
     /// Contexts that were fetched, for as long as the build needs them.

@@ -9,7 +9,7 @@ use kiln_graph::{
     Reuse, Stage, StageStep, Step, StepId, StepName,
 };
 
-use super::{LayerRule, Options, Policy};
+use super::{LayerRule, Options, Policy, Settings};
 use crate::error::Wrong;
 use crate::matrix::{self, Combination};
 use crate::model::{self, BuildFile};
@@ -100,7 +100,7 @@ pub(super) struct Compiler<'a> {
     pub(super) file: &'a BuildFile,
     pub(super) options: &'a Options,
     pub(super) images: &'a ImageTable,
-    params: &'a BTreeMap<String, String>,
+    pub(super) params: &'a BTreeMap<String, String>,
     pub(super) graph: Graph,
     pub(super) needs: BTreeMap<ImageRequest, Option<Location>>,
     pub(super) stages: Vec<Stage>,
@@ -111,6 +111,8 @@ pub(super) struct Compiler<'a> {
     pub(super) layers: Vec<LayerRule>,
     /// What the image must keep to.
     pub(super) policy: Option<Policy>,
+    /// Where the image goes.
+    pub(super) settings: Option<Settings>,
     /// The named contexts of the command line that something was taken from.
     pub(super) used_contexts: BTreeSet<String>,
     pub(super) done: BTreeMap<Key, Made>,
@@ -140,6 +142,7 @@ impl<'a> Compiler<'a> {
             exports: Vec::new(),
             layers: Vec::new(),
             policy: None,
+            settings: None,
             used_contexts: BTreeSet::new(),
             done: BTreeMap::new(),
             values: Rc::new(Values::new(file, &options.values)),

@@ -2,10 +2,11 @@
 
 use kiln_graph::{HistoryLine, ImageConfig, Input, Op, Platform, RootFs, StepId, StepName, Target};
 
-use super::Policy;
 use super::compiler::{Compiler, New, View};
+use super::{Options, Policy};
 use crate::error::{NOWHERE, Wrong};
-use crate::model::Image;
+use crate::group;
+use crate::model::{BuildFile, Image};
 use crate::suggest::did_you_mean;
 use crate::text::{Name, Text};
 
@@ -13,55 +14,17 @@ impl<'a> Compiler<'a> {
     /// The image wanted, for one platform; a step's name stands for an image of its files.
     pub(super) fn target(&mut self, platform: &Platform) -> Result<Target, Wrong> {
         let view = self.view(platform);
-        if let Some((name, image)) = self.image()? {
+        let target = target(self.file, self.options)?;
+        if let Some((name, image)) = self.file.images.get_key_value(target.as_str()) {
             return self.whole_image(name, image, &view);
         }
         let name = Text {
-            value: self.options.target.clone().unwrap_or_default(),
+            value: target,
             span: NOWHERE,
         };
         let made = self.named(&name, &view)?;
         let history = self.history(made.history);
         Ok(self.finish(made.step, (*made.config).clone(), history, platform))
-    }
-
-    /// The image that is asked for, or the only one; nothing if a step is asked for.
-    fn image(&self) -> Result<Option<(&'a Name, &'a Image)>, Wrong> {
-        let images = &self.file.images;
-        let Some(name) = &self.options.target else {
-            return self.only_image().map(Some);
-        };
-        if let Some(image) = images.get_key_value(name.as_str()) {
-            return Ok(Some(image));
-        }
-        let base = name.split('@').next().unwrap_or(name);
-        if self.step_called(base).is_some() {
-            return Ok(None);
-        }
-        let steps = self.file.steps.keys().chain(self.file.tests.keys());
-        let known: Vec<&str> = images.keys().chain(steps).map(Name::as_str).collect();
-        let hint = did_you_mean(name, known.iter().copied());
-        let known = known.join(", ");
-        let message = format!("there is no image or step '{name}'{hint}; there are {known}");
-        Err(Wrong::whole(message))
-    }
-
-    fn only_image(&self) -> Result<(&'a Name, &'a Image), Wrong> {
-        let mut images = self.file.images.iter();
-        match (images.next(), images.next()) {
-            (Some(image), None) => Ok(image),
-            (Some(_), Some((second, _))) => {
-                let names: Vec<&str> = self.file.images.keys().map(Name::as_str).collect();
-                let names = names.join(", ");
-                let message =
-                    format!("there are several images: choose one with --target: {names}");
-                Err(Wrong::at(second.span(), message))
-            }
-            _ => Err(Wrong::at(
-                &self.file.version.span,
-                "there is no [images.NAME]: add one, or name a step with --target",
-            )),
-        }
     }
 
     pub(super) fn whole_image(
@@ -76,6 +39,7 @@ impl<'a> Compiler<'a> {
             Wrong::at(name.span(), message)
         })?;
         let made = self.named(from, view)?;
+        self.note_settings(name, image, view)?;
         let config = super::config::configure(image, (*made.config).clone(), view)?;
         let mut history = self.history(made.history);
         self.layers = self.layer_rules(image, view, &mut history)?;
@@ -157,4 +121,49 @@ impl<'a> Compiler<'a> {
             history,
         }
     }
+}
+
+/// The image that is asked for, or the only one; or the step.
+pub(super) fn target(file: &BuildFile, options: &Options) -> Result<String, Wrong> {
+    let mut members = group::members(file, options.target.as_deref())?;
+    match (members.pop(), members.is_empty()) {
+        (Some(only), true) => known_target(file, only),
+        (Some(last), false) => {
+            let place = file.images.get_key_value(last.as_str());
+            let place = place.map_or(NOWHERE, |(name, _)| name.span().clone());
+            members.push(last);
+            let what = match &options.target {
+                Some(group) => format!("'{group}' is a group of several"),
+                None => "there are several images".to_owned(),
+            };
+            let names = members.join(", ");
+            Err(Wrong::at(
+                &place,
+                format!("{what}: choose one with --target: {names}"),
+            ))
+        }
+        (None, _) => Err(Wrong::at(
+            &file.version.span,
+            "there is no [images.NAME]: add one, or name a step with --target",
+        )),
+    }
+}
+
+fn known_target(file: &BuildFile, name: String) -> Result<String, Wrong> {
+    let base = name.split('@').next().unwrap_or(&name);
+    let is_step = file.steps.contains_key(base) || file.tests.contains_key(base);
+    if is_step || file.images.contains_key(name.as_str()) {
+        return Ok(name);
+    }
+    if file.templates.contains_key(base) {
+        let message = format!("'{base}' is a template, of which nothing is built");
+        return Err(Wrong::whole(message));
+    }
+    let steps = file.steps.keys().chain(file.tests.keys());
+    let known = file.images.keys().chain(file.groups.keys()).chain(steps);
+    let known: Vec<&str> = known.map(Name::as_str).collect();
+    let hint = did_you_mean(base, known.iter().copied());
+    let known = known.join(", ");
+    let message = format!("there is no image or step '{name}'{hint}; there are {known}");
+    Err(Wrong::whole(message))
 }

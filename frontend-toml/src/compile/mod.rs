@@ -10,6 +10,7 @@ mod limits;
 mod mounts;
 mod order;
 mod policy;
+mod settings;
 mod source;
 mod step;
 mod value;
@@ -24,6 +25,7 @@ use crate::params;
 use crate::value::ValueTable;
 use compiler::Compiler;
 pub use policy::Policy;
+pub use settings::{Settings, platforms};
 pub use value::ValueSteps;
 
 /// What a compilation is told besides the file.
@@ -105,6 +107,8 @@ pub struct Compiled {
     pub layers: Vec<LayerRule>,
     /// What the image must keep to, if the file says.
     pub policy: Option<Policy>,
+    /// Where the image goes, if the file says.
+    pub settings: Settings,
     /// The directories of the context that the graph names, from the context on.
     pub folders: BTreeMap<String, String>,
 }
@@ -162,6 +166,7 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
         },
         layers: compiler.layers,
         policy: compiler.policy,
+        settings: compiler.settings.unwrap_or_default(),
         folders: compiler.folders,
     })))
 }

@@ -103,6 +103,13 @@ impl Compiler<'_> {
         if wanted == "scratch" {
             return self.plain(asked, wanted, Op::Scratch, platform, platform);
         }
+        let base = wanted.split('@').next().unwrap_or(wanted);
+        if self.file.templates.contains_key(base) {
+            let message = format!(
+                "'{base}' is a template, which makes no files: extends = [\"{base}\"] takes its keys"
+            );
+            return Err(Wrong::at(&asked.span, message));
+        }
         // A name without any of these is a slip rather than an image.
         if !wanted.contains(['/', ':', '.', '@']) {
             let known = self.file.steps.keys().chain(self.file.sources.keys());

@@ -100,8 +100,8 @@ impl<'a> Compiler<'a> {
         }
         let parts = [
             !step.copy.is_empty(),
-            (has_command(step) || step.copy.is_empty()) && step.workdir.is_some(),
-            has_command(step),
+            (step.has_command() || step.copy.is_empty()) && step.workdir.is_some(),
+            step.has_command(),
         ];
         let mut work = Work {
             name: name.to_owned(),
@@ -116,7 +116,7 @@ impl<'a> Compiler<'a> {
         if !step.copy.is_empty() {
             self.copies(&mut work)?;
         }
-        if has_command(step) {
+        if step.has_command() {
             self.command(&mut work)?;
         } else if let (Some(text), true) = (&step.workdir, step.copy.is_empty()) {
             let folder = work.folder()?;
@@ -225,34 +225,10 @@ pub(super) fn is_wanted(step: &Step, view: &View<'_>) -> Result<bool, Wrong> {
     holds.map_err(|error| unfilled(text, error))
 }
 
-fn has_command(step: &Step) -> bool {
-    step.run.is_some() || step.script.is_some()
-}
-
 /// Keys that would do nothing are mistakes.
 fn check_keys(own: &Name, step: &Step) -> Result<(), Wrong> {
-    if has_command(step) {
-        return Ok(());
-    }
-    let of_command = [
-        ("env", !step.env.is_empty()),
-        ("user", step.user.is_some()),
-        ("network", step.network.is_some()),
-        ("caches", !step.caches.is_empty()),
-        ("binds", !step.binds.is_empty()),
-        ("secrets", !step.secrets.is_empty()),
-        ("ssh", !step.ssh.is_empty()),
-        ("retry", step.retry > 0),
-        ("timeout", step.timeout.is_some()),
-        ("hosts", !step.hosts.is_empty()),
-        ("limits", !step.limits.is_empty()),
-        ("shm_size", step.shm_size.is_some()),
-        ("tmpfs", !step.tmpfs.is_empty()),
-        ("output", step.output.is_some()),
-        ("needs", !step.needs.is_empty() && step.copy.is_empty()),
-    ];
-    let useless = of_command.iter().find(|(_, given)| *given);
-    useless.map_or(Ok(()), |(key, _)| {
+    let useless = step.keys_without_command().next();
+    useless.map_or(Ok(()), |key| {
         let what = "is for a command: add run or script, or leave it out";
         let message = format!("the step '{own}' runs nothing, but {key} {what}");
         Err(Wrong::at(own.span(), message))

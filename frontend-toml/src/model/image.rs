@@ -6,12 +6,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Run;
-use crate::text::{Name, Text};
+use crate::text::{Name, Placed, Text};
 
 /// An image.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
+    /// Images whose keys it has, where it doesn't say otherwise; the last one counts first.
+    #[serde(default)]
+    pub extends: Vec<Text>,
+    /// Whether it is only there to be extended.
+    pub template: Option<Placed<bool>>,
     /// The step whose files it has.
     pub from: Option<Text>,
     /// Tests that must pass; all unless given.
@@ -45,6 +50,28 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// What it must keep to.
     pub policy: Option<Policy>,
+    /// Its names, unless the command line gives some.
+    #[serde(default)]
+    pub tags: Vec<Text>,
+    /// What it is built for, unless the command line says.
+    #[serde(default)]
+    pub platforms: Vec<Text>,
+    /// Where it goes, as in `--output`, unless the command line says; `--allow fs.write=DIR` lets it.
+    #[serde(default)]
+    pub outputs: Vec<Text>,
+    /// Shared caches to read, as in `--cache-from`; `--allow cache` lets it.
+    #[serde(default)]
+    pub cache_from: Vec<Text>,
+    /// Shared caches to write, as in `--cache-to`; `--allow cache` lets it.
+    #[serde(default)]
+    pub cache_to: Vec<Text>,
+}
+
+impl Image {
+    /// Whether it is only there to be extended.
+    pub(crate) fn is_template(&self) -> bool {
+        self.template.as_ref().is_some_and(|placed| placed.value)
+    }
 }
 
 /// What an image must keep to, or no image is made.

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::TomlError;
 use crate::files::Files;
+use crate::group;
 use crate::text::{Name, Placed, Text};
 pub(crate) use image::{Healthcheck, Image, Layer, Policy};
 pub(crate) use step::{Cache, Copy, Limit, NetworkKind, Run, Secret, SharingKind, Step, Tmpfs};
@@ -37,6 +39,14 @@ pub struct BuildFile {
     /// The images.
     #[serde(default)]
     pub images: BTreeMap<Name, Image>,
+    /// What is built together: images, steps and other groups; `default` when nothing is named.
+    #[serde(default)]
+    pub groups: BTreeMap<Name, Vec<Text>>,
+    /// What all steps and images of this file have, where they don't say otherwise.
+    pub defaults: Option<Defaults>,
+    /// The steps and images that are only there to be extended.
+    #[serde(skip)]
+    pub(crate) templates: BTreeMap<Name, &'static str>,
     /// What was read: the spans above are places in it.
     #[serde(skip)]
     pub(crate) files: Files,
@@ -90,10 +100,30 @@ impl<'de> serde::de::Visitor<'de> for IncludeVisitor {
     }
 }
 
+/// What all steps and images of a file have, where they don't say otherwise.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// Keys of steps and tests.
+    pub step: Option<Box<Step>>,
+    /// Keys of images.
+    pub image: Option<Box<Image>>,
+}
+
 impl BuildFile {
     /// The names of its images.
     pub fn image_names(&self) -> impl Iterator<Item = &str> {
         self.images.keys().map(Name::as_str)
+    }
+
+    /// What a target stands for: an image or step for itself, a group for what is in it. Without
+    /// one, it is the group `default`, else all images.
+    ///
+    /// # Errors
+    /// When a group can't be expanded.
+    pub fn targets(&self, target: Option<&str>) -> Result<Vec<String>, TomlError> {
+        let members = group::members(self, target);
+        members.map_err(|wrong| self.files.error(wrong))
     }
 }
 

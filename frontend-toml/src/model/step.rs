@@ -12,6 +12,11 @@ use crate::text::{Name, Placed, Text};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
+    /// Steps and tests whose keys it has, where it doesn't say otherwise; the last one counts first.
+    #[serde(default)]
+    pub extends: Vec<Text>,
+    /// Whether it is only there to be extended.
+    pub template: Option<Placed<bool>>,
     /// What it starts from: a step, a source, an image's name, or `scratch`.
     pub from: Option<Text>,
     /// The platform of the image in `from`: `build` for what the builder runs on, or such as
@@ -78,6 +83,44 @@ pub struct Step {
     /// The step is made once for each combination of these values.
     #[serde(default)]
     pub matrix: BTreeMap<Name, Vec<Placed<Scalar>>>,
+}
+
+impl Step {
+    /// Whether it is only there to be extended.
+    pub(crate) fn is_template(&self) -> bool {
+        self.template.as_ref().is_some_and(|placed| placed.value)
+    }
+
+    /// Whether it runs something.
+    pub(crate) fn has_command(&self) -> bool {
+        self.run.is_some() || self.script.is_some()
+    }
+
+    /// The keys that it has and that do nothing, because it runs nothing.
+    pub(crate) fn keys_without_command(&self) -> impl Iterator<Item = &'static str> {
+        let of_command = [
+            ("env", !self.env.is_empty()),
+            ("user", self.user.is_some()),
+            ("network", self.network.is_some()),
+            ("caches", !self.caches.is_empty()),
+            ("binds", !self.binds.is_empty()),
+            ("secrets", !self.secrets.is_empty()),
+            ("ssh", !self.ssh.is_empty()),
+            ("retry", self.retry > 0),
+            ("timeout", self.timeout.is_some()),
+            ("hosts", !self.hosts.is_empty()),
+            ("limits", !self.limits.is_empty()),
+            ("shm_size", self.shm_size.is_some()),
+            ("tmpfs", !self.tmpfs.is_empty()),
+            ("output", self.output.is_some()),
+            ("needs", !self.needs.is_empty() && self.copy.is_empty()),
+        ];
+        let runs = self.has_command();
+        let given = of_command
+            .into_iter()
+            .filter(move |(_, given)| *given && !runs);
+        given.map(|(key, _)| key)
+    }
 }
 
 /// A command.

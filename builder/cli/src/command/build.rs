@@ -1,33 +1,24 @@
 //! `kiln build`.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_engine::{
-    Annotations, Cancel, ChangedFiles, Engine, EngineError, EventSink, ImageOptions,
-};
-use kiln_image::Reference;
+use kiln_engine::{Cancel, ChangedFiles, Engine, EngineError, EventSink};
 
 pub(crate) use super::build_args::BuildArgs;
 use kiln_frontend_dockerfile::Diagnostic;
 
-use super::cache::Targets;
-use super::deliver::Delivery;
-use super::export::Exports;
 use super::plan::BuildPlan;
+use super::ready::{Plan, Session};
 use super::result;
 use super::signals::cancel_on_signals;
 use super::{Failed, print, say, service_command};
-use crate::display::{self, Style, annotation, display};
+use crate::display::{self, Style, annotation};
 use crate::journal::{About, Journal};
 use crate::report;
-use kiln::output::{self, DeltaOptions, Output};
+use kiln::output::{self, Output};
 use kiln::selector;
-use kiln::{
-    AttestOptions, BuildOutcome, Config, DockerfileRequest, Error, Policy, Prepared, Secrets,
-    prepare,
-};
+use kiln::{BuildOutcome, Config, Error, Prepared, Secrets};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
@@ -66,80 +57,6 @@ pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Re
     }
 }
 
-/// Where the result goes and what it is held to, read before anything is done.
-pub(super) struct Plan {
-    pub(super) outputs: Vec<Output>,
-    pub(super) tags: Vec<Reference>,
-    pub(super) secrets: Arc<Secrets>,
-    pub(super) options: ImageOptions,
-    pub(super) targets: Targets,
-    pub(super) policies: Vec<Policy>,
-    pub(super) exports: Exports,
-    pub(super) attest: AttestOptions,
-    pub(super) deltas: DeltaOptions,
-}
-
-impl Plan {
-    fn read(args: &BuildArgs) -> Result<Self, Error> {
-        let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
-        let mut options = args.image_options()?;
-        options.inline.clone_from(&targets.inline);
-        let policy = args.policy.as_deref().map(Policy::read).transpose()?;
-        let names = args.names()?;
-        let outputs = args.outputs()?;
-        args.check_places(&outputs)?;
-        let is_pushed = outputs.iter().any(Output::pushes);
-        Ok(Self {
-            attest: args.attest.options(is_pushed)?,
-            deltas: args.deltas.options()?,
-            outputs,
-            tags: names,
-            secrets: Arc::new(args.secrets()?),
-            options,
-            targets,
-            policies: policy.into_iter().collect(),
-            exports: Exports::default(),
-        })
-    }
-
-    /// The names under which images are pushed.
-    pub(super) fn pushed_names(&self) -> Vec<Reference> {
-        let pushed = self.outputs.iter().filter(|output| output.pushes());
-        let names = pushed.flat_map(|output| self.tags.iter().chain(output.names()));
-        names.cloned().collect()
-    }
-
-    /// Whether the registries and the daemon that are to get the image take it.
-    fn check_remotes(&self, engine: &Engine) -> Result<(), Error> {
-        output::allow_insecure(engine.client(), &self.outputs, &self.tags);
-        let names = self.pushed_names();
-        let repositories: BTreeMap<_, _> = names
-            .iter()
-            .map(|name| ((&name.host, &name.repository), name))
-            .collect();
-        for name in repositories.into_values() {
-            engine.client().check_push(name)?;
-        }
-        if self.outputs.iter().any(Output::loads) {
-            kiln_image::check_daemon(engine.client())?;
-        }
-        Ok(())
-    }
-
-    /// Adds what the build file says, and compares what the flags want with it.
-    fn suit(&mut self, prepared: &Prepared) -> Result<(), Error> {
-        let own = self.outputs.iter().map(Output::annotations);
-        let mut all = std::iter::once(&self.options.annotations).chain(own);
-        if all.any(Annotations::want_index) && prepared.compiled.build.targets.len() < 2 {
-            let text = "--annotation: only an image of several platforms has an index";
-            return Err(Error::Usage(text.to_owned()));
-        }
-        kiln::suit_options(&mut self.options, prepared);
-        self.policies.extend(prepared.policy.clone());
-        Ok(())
-    }
-}
-
 /// `damage` is told whether something in the store may be damaged.
 fn attempt(
     engine: &Engine,
@@ -147,88 +64,34 @@ fn attempt(
     cancel: &Cancel,
     damage: &Cell<bool>,
 ) -> Result<(), Failed> {
-    let mut plan = Plan::read(args)?;
-    let events = display(if args.quiet {
-        Style::Quiet
-    } else {
-        args.progress
-    });
-    let configure = args.configurer(engine, &plan.secrets, cancel)?;
-    let mut request = args.source.request()?;
-    request.events = Some(events.clone());
-    request.configure = Some(configure.clone());
-    request.secrets = Some(plan.secrets.clone());
-    if let Some(policy) = plan.policies.first() {
-        request.source_rules = Arc::new(policy.sources().clone());
-    }
+    let plan = Plan::read(args)?;
+    let session = Session::new(engine, cancel, damage);
+    let asked = session.request(args, &plan)?;
     if let Some(call) = args.call()? {
-        return super::call::answer(call, engine, request);
+        return super::call::answer(call, engine, asked.request);
     }
-    let prepared = compiled(engine, args, &plan, &request, damage)?;
-    plan.suit(&prepared)?;
-    plan.exports = Exports::read(&args.exports, &prepared.compiled.build)?;
-    let journal = Arc::new(args.journal(engine, events));
-    let mut build = args.engine_request(&prepared)?;
-    for target in &mut build.build.targets {
-        args.source.set_environment(&mut target.config.config.env);
+    args.say_build_file();
+    let opened = session.open(&asked.request)?;
+    if !opened.is_toml() {
+        plan.check_names()?;
     }
-    configure(&mut build)?;
-    build.events = journal.clone();
-    let delivery = Delivery {
-        engine,
-        args,
-        plan: &plan,
-        request: &request,
-        prepared: &prepared,
-        journal: &journal,
-    };
-    let result = delivery.run(build);
-    let error = result.as_ref().err().map(ToString::to_string);
-    journal.finish(error.map(|text| kiln_graph::address::redact(&text).into_owned()));
-    tell(engine, args, &journal)?;
-    let result = result.map_err(|error| {
-        damage.set(error.may_be_damage());
-        args.failure(engine, &prepared, plan.secrets, &error)
-    })?;
-    args.show(&result);
+    let wanted = opened.wanted(engine, &asked.request);
+    let wanted = wanted.map_err(|at| Failed::of(&at.0, &at.1))?;
+    match wanted.len() {
+        0 | 1 => {
+            let ready = session.compile(args, plan, &opened, asked)?;
+            _ = ready.build(&session)?;
+        }
+        _ => super::several::build(&session, args, &wanted, &opened)?,
+    }
     if let Some(policy) = Config::load()?.gc.options()? {
         engine.store().prune_by_policy(&policy)?;
     }
     Ok(())
 }
 
-/// Compiles the build file, and asks meanwhile whether the result can go where it is to go.
-fn compiled(
-    engine: &Engine,
-    args: &BuildArgs,
-    plan: &Plan,
-    request: &DockerfileRequest,
-    damage: &Cell<bool>,
-) -> Result<Prepared, Failed> {
-    args.say_build_file();
-    let (prepared, reachable) = std::thread::scope(|scope| {
-        let reachable = scope.spawn(move || plan.check_remotes(engine));
-        (prepare(engine, request), reachable.join())
-    });
-    let prepared = prepared.map_err(|at| {
-        damage.set(at.0.may_be_damage());
-        if let Error::Dockerfile(error) = &at.0 {
-            show_warnings(args, &error.warnings);
-        }
-        Failed::of(&at.0, &at.1)
-    })?;
-    reachable.unwrap_or(Ok(()))?;
-    show_warnings(args, &prepared.compiled.warnings);
-    let names = args.source.argument_names();
-    for text in super::hint::unused_arguments(&names, &prepared) {
-        say(&format!("WARNING: {text}"));
-    }
-    super::call::refuse_warnings(&prepared)?;
-    Ok(prepared)
-}
-
 /// Tells people, and a collector of traces, what the build did.
-fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Failed> {
+pub(super) fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Failed> {
     if !args.quiet && args.progress.is_for_people() {
         say(&report::summary::text(&journal.record()));
     }
@@ -257,7 +120,7 @@ fn changed(changed: &ChangedFiles) -> String {
 }
 
 /// Shows the build file's warnings, in the order of the file.
-fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
+pub(super) fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
     let mut warnings: Vec<_> = warnings.iter().collect();
     warnings.sort_by_key(|warning| warning.location.line);
     if display::is_for_program() {
@@ -279,7 +142,7 @@ fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
 
 impl BuildArgs {
     /// Remembers the build, in front of the display.
-    fn journal(&self, engine: &Engine, events: Arc<dyn EventSink>) -> Journal {
+    pub(super) fn journal(&self, engine: &Engine, events: Arc<dyn EventSink>) -> Journal {
         let (subject, title) = self.source.subject();
         let about = About {
             subject,
@@ -300,7 +163,7 @@ impl BuildArgs {
     }
 
     /// A failure as it is shown, with what can be done now.
-    fn failure(
+    pub(super) fn failure(
         &self,
         engine: &Engine,
         prepared: &Prepared,
@@ -348,7 +211,10 @@ impl BuildArgs {
                 own.join(", ")
             ));
         }
-        let words: Vec<String> = std::env::args().skip(1).collect();
+        let mut words: Vec<String> = std::env::args().skip(1).collect();
+        if let (true, Some(image)) = (self.one_of_several, &self.source.target) {
+            words.extend(["--target".to_owned(), image.clone()]);
+        }
         let step = selector(&prepared.compiled.build, location);
         failed.text.push_str(&format!(
             "\nTo open a shell where it failed:  kiln shell\nTo go on from this step:          {}",
@@ -374,7 +240,7 @@ impl BuildArgs {
     }
 
     /// Whether everything that is to be written here can be.
-    fn check_places(&self, outputs: &[Output]) -> Result<(), Error> {
+    pub(super) fn check_places(&self, outputs: &[Output]) -> Result<(), Error> {
         output::check(outputs)?;
         for (flag, path) in [
             ("--iidfile", &self.iidfile),
@@ -388,7 +254,7 @@ impl BuildArgs {
     }
 
     /// Says what the build gave.
-    fn show(&self, result: &BuildOutcome) {
+    pub(super) fn show(&self, result: &BuildOutcome) {
         match (self.quiet, self.progress.resolve(), result.id) {
             (true, _, id) => print(&id.map_or_else(String::new, |id| format!("{id}\n"))),
             (_, Style::Rawjson, _) => display::event("result", result),

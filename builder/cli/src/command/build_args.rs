@@ -152,6 +152,9 @@ pub(crate) struct BuildArgs {
     /// Only check the build file: the same as --call check
     #[arg(long)]
     pub(super) check: bool,
+    /// Whether it is one of several images, which one command line builds.
+    #[arg(skip)]
+    pub(super) one_of_several: bool,
     /// Ask about the build file instead of building it: check, outline or targets, and
     /// ,format=json
     #[arg(long, value_name = "METHOD")]
@@ -254,17 +257,10 @@ impl BuildArgs {
 
     /// The names that the image is to have.
     pub(super) fn names(&self) -> Result<Vec<Reference>, Error> {
-        let read = |text: &String| {
-            let name = text.parse::<Reference>();
-            let name = name.map_err(|error| Error::Usage(format!("-t '{text}': {error}")))?;
-            match name.digest {
-                None => Ok(name),
-                Some(_) => Err(Error::Usage(format!(
-                    "-t {text}: an image has its digest by itself: give a name and a tag"
-                ))),
-            }
-        };
-        self.tags.iter().map(read).collect()
+        self.tags
+            .iter()
+            .map(|text| image_name("-t", text))
+            .collect()
     }
 
     /// The images in registries that the flags name.
@@ -289,10 +285,6 @@ impl BuildArgs {
         }
         if self.load {
             outputs.push(Output::of(Form::Daemon));
-        }
-        let nameless = |output: &Output| output.pushes() && output.names().is_empty();
-        if self.tags.is_empty() && outputs.iter().any(nameless) {
-            return Err(Error::NoName);
         }
         Ok(outputs)
     }
@@ -344,6 +336,18 @@ impl BuildArgs {
             None | Some("oci" | "docker") => Ok(()),
             Some(other) => Err(Error::Usage(format!("--format {other}: use oci or docker"))),
         }
+    }
+}
+
+/// A name for an image that is built; `what` gives it.
+pub(super) fn image_name(what: &str, text: &str) -> Result<Reference, Error> {
+    let name = text.parse::<Reference>();
+    let name = name.map_err(|error| Error::Usage(format!("{what} '{text}': {error}")))?;
+    match name.digest {
+        None => Ok(name),
+        Some(_) => Err(Error::Usage(format!(
+            "{what} {text}: an image has its digest by itself: give a name and a tag"
+        ))),
     }
 }
 

@@ -7,7 +7,8 @@ use kiln_engine::{DefaultNetwork, Engine, EngineError, Event, EventSink as _, Re
 
 use kiln_graph::Platform;
 
-use super::build::{BuildArgs, Plan};
+use super::build::BuildArgs;
+use super::ready::Plan;
 use super::{result, say};
 use crate::journal::Journal;
 use kiln::output::{self, Attester, DeltaSources, Wanted};
@@ -141,7 +142,7 @@ fn write_ids(args: &BuildArgs, result: &BuildOutcome) -> Result<(), Error> {
     if let (Some(path), Some(id)) = (&args.iidfile, result.id) {
         write(path, id.to_string())?;
     }
-    if let Some(path) = &args.metadata_file {
+    if let Some(path) = args.metadata_file.as_ref().filter(|_| !args.one_of_several) {
         write(path, format!("{:#}\n", result::metadata(result)))?;
     }
     Ok(())

@@ -53,7 +53,7 @@ pub(crate) struct SourceArgs {
     /// The build file, or - for standard input (default: CONTEXT/Dockerfile)
     #[arg(short, long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// The stage to build
+    /// The stage to build; of a kiln.toml, an image, a step or a group
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Set a build argument: NAME=VALUE, or NAME to take it from the environment (repeatable)
@@ -122,8 +122,9 @@ pub(crate) struct SourceArgs {
         hide_possible_values = true
     )]
     pub(super) pull: PullArg,
-    /// Allow the build file what it asks for: network.host, security.insecure, or fs.read=DIR for
-    /// image archives and git repositories of this machine (repeatable)
+    /// Allow the build file what it asks for: network.host, security.insecure, fs.read=DIR for
+    /// image archives and git repositories of this machine, fs.write=DIR for its outputs, or cache
+    /// for its shared caches (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(super) allow: Vec<String>,
 }
@@ -256,7 +257,8 @@ impl SourceArgs {
                 Error::Usage(format!("--allow {word}: {error}"))
             })?;
             allowed.allow(match read {
-                Entitlement::Read(folder) => Entitlement::Read(real(&folder)?),
+                Entitlement::Read(folder) => Entitlement::Read(real("fs.read", &folder)?),
+                Entitlement::Write(folder) => Entitlement::Write(real("fs.write", &folder)?),
                 other => other,
             });
         }
@@ -367,9 +369,9 @@ fn name_of(text: &str) -> &str {
 }
 
 /// A directory's path without links.
-fn real(folder: &Path) -> Result<PathBuf, Error> {
+fn real(what: &str, folder: &Path) -> Result<PathBuf, Error> {
     std::fs::canonicalize(folder).map_err(|source| Error::File {
-        what: format!("--allow fs.read={}", folder.display()),
+        what: format!("--allow {what}={}", folder.display()),
         source,
     })
 }
