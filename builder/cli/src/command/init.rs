@@ -80,7 +80,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
     let kind = kind.ok_or_else(|| {
         let files: Vec<&str> = KINDS.iter().map(|kind| kind.file).collect();
         Error::Usage(format!(
-            "{} has none of {}: see frontend-toml/README.md for the language",
+            "{} has none of {}, by which an application is known: write a Dockerfile or a kiln.toml yourself ('kiln schema' describes its keys)",
             args.folder.display(),
             files.join(", ")
         ))

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -166,6 +167,11 @@ fn terminal_error(source: std::io::Error) -> Error {
     }
 }
 
+/// The character that ends a terminal's input.
+const END_OF_INPUT: u8 = 4;
+/// How often it is sent.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// A new terminal: our side, and the other one for the shell.
 struct Terminal {
     own: OwnedFd,
@@ -201,10 +207,15 @@ impl Terminal {
         };
         let (mut to, mut from) = (copy(&self.own)?, copy(&self.own)?);
         let size = self.own.try_clone().map_err(terminal_error)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let has_ended = ended.clone();
         std::thread::spawn(move || {
             _ = std::io::copy(&mut std::io::stdin().lock(), &mut to);
-            // The end of the input is the end of the terminal's.
-            _ = to.write_all(&[4]);
+            // The end of the input is the end of the terminal's. A shell that takes control of the
+            // terminal's lines forgets one that came before, so it is said until it is heard.
+            while !has_ended.load(Ordering::Relaxed) && to.write_all(&[END_OF_INPUT]).is_ok() {
+                std::thread::sleep(AGAIN);
+            }
         });
         std::thread::spawn(move || follow_size(&size));
         let shown = std::thread::spawn(move || {
@@ -215,19 +226,25 @@ impl Terminal {
             }
         });
         drop(self.other);
-        Ok(Relay { shown, _raw: raw })
+        Ok(Relay {
+            shown,
+            ended,
+            _raw: raw,
+        })
     }
 }
 
 /// What copies between the user and a shell.
 struct Relay {
     shown: std::thread::JoinHandle<()>,
+    ended: Arc<AtomicBool>,
     _raw: Option<Raw>,
 }
 
 impl Relay {
     /// To be called when the shell has ended: shows the last of what it wrote.
     fn end(self) {
+        self.ended.store(true, Ordering::Relaxed);
         _ = self.shown.join();
     }
 }
