@@ -78,12 +78,14 @@ pub enum Error {
     #[error(transparent)]
     Attest(#[from] kiln_attest::AttestError),
     /// The key wanted has not signed what is wanted.
-    #[error("{image}: no valid signature of this key for {what}")]
+    #[error("{image}: no valid signature of {by} for {what}")]
     NotSigned {
         /// The image.
         image: String,
         /// What is wanted.
         what: String,
+        /// Who must have signed it.
+        by: String,
     },
     /// An image breaks its policy.
     #[error("the image breaks its policy:\n  {}", .0.join("\n  "))]

@@ -1,13 +1,15 @@
 //! Signed statements: DSSE envelopes (<https://github.com/secure-systems-lab/dsse>) in Sigstore
-//! bundles of version 0.3, with a key instead of a certificate and without a transparency log.
+//! bundles of version 0.3. Those that are written here have a key instead of a certificate, and no
+//! entry of a transparency log.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_graph::BlobDigest;
 use serde_json::{Value, json};
 
+use crate::AttestError;
+use crate::certificate::Certificate;
+use crate::identity::LogEntry;
 use crate::statement::STATEMENT_MEDIA_TYPE;
-use crate::{AttestError, PublicKey, Statement};
 
 /// A bundle's media type, as an artifact and as its only layer.
 pub const BUNDLE_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -53,46 +55,119 @@ pub fn is_bundle(media_type: &str) -> bool {
     media_type.starts_with(BUNDLE_FAMILY)
 }
 
-/// The statement of a bundle, if `key` has signed it and it is about `subject`.
-///
-/// # Errors
-/// When the bundle can't be read, the signature is another's, or it is about something else.
-pub fn verify(
-    bundle: &[u8],
-    key: &PublicKey,
-    subject: &BlobDigest,
-) -> Result<Statement, AttestError> {
-    let bad = |reason: &str| AttestError::Bundle(reason.to_owned());
-    let document: Value =
-        serde_json::from_slice(bundle).map_err(|error| bad(&error.to_string()))?;
-    let envelope = &document["dsseEnvelope"];
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let bytes = |value: &Value| STANDARD.decode(value.as_str()?).ok();
-    let payload_type = text(&envelope["payloadType"]).ok_or_else(|| bad("it has no envelope"))?;
-    let payload = bytes(&envelope["payload"]).ok_or_else(|| bad("its payload is damaged"))?;
-    if payload_type != STATEMENT_MEDIA_TYPE {
-        return Err(bad(&format!("its payload is a {payload_type}")));
+/// A bundle as it is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Bundle {
+    pub(crate) envelope: Envelope,
+    pub(crate) material: Material,
+    pub(crate) log: Vec<LogEntry>,
+}
+
+/// What is signed, and its signatures.
+#[derive(Clone, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) payload: Vec<u8>,
+    signatures: Vec<Vec<u8>>,
+}
+
+/// What signatures are verified with.
+#[derive(Clone, Debug)]
+pub(crate) enum Material {
+    /// A key that whoever verifies has.
+    Key,
+    /// The signer's certificate, then others.
+    Certificates(Vec<Certificate>),
+}
+
+impl Bundle {
+    /// Reads a bundle of a statement.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, AttestError> {
+        let document: Value =
+            serde_json::from_slice(bytes).map_err(|error| bad(&error.to_string()))?;
+        let material = &document["verificationMaterial"];
+        let log = match &material["tlogEntries"] {
+            Value::Null => Vec::new(),
+            entries => serde_json::from_value(entries.clone())
+                .map_err(|error| bad(&format!("its entries of logs: {error}")))?,
+        };
+        Ok(Self {
+            envelope: Envelope::read(&document["dsseEnvelope"])?,
+            material: Material::read(material)?,
+            log,
+        })
     }
-    let message = pre_authentication(&payload_type, &payload);
-    let signatures = envelope["signatures"].as_array();
-    let mut signatures = signatures
-        .into_iter()
-        .flatten()
-        .filter_map(|one| bytes(&one["sig"]));
-    if !signatures.any(|signature| key.verify(&message, &signature).is_ok()) {
-        return Err(AttestError::Signature);
+}
+
+fn bad(reason: &str) -> AttestError {
+    AttestError::Bundle(reason.to_owned())
+}
+
+fn bytes(value: &Value) -> Option<Vec<u8>> {
+    STANDARD.decode(value.as_str()?).ok()
+}
+
+impl Envelope {
+    fn read(envelope: &Value) -> Result<Self, AttestError> {
+        let payload_type = envelope["payloadType"].as_str();
+        let payload_type = payload_type.ok_or_else(|| bad("it has no envelope"))?;
+        if payload_type != STATEMENT_MEDIA_TYPE {
+            return Err(bad(&format!("its payload is a {payload_type}")));
+        }
+        let payload = bytes(&envelope["payload"]).ok_or_else(|| bad("its payload is damaged"))?;
+        let signatures = envelope["signatures"].as_array().into_iter().flatten();
+        Ok(Self {
+            payload,
+            signatures: signatures.filter_map(|one| bytes(&one["sig"])).collect(),
+        })
     }
-    let statement = Statement::read(&payload)?;
-    match statement.is_about(subject) {
-        true => Ok(statement),
-        false => Err(AttestError::Subject),
+
+    /// The signature that holds.
+    pub(crate) fn signature_of(
+        &self,
+        verify: impl Fn(&[u8], &[u8]) -> Result<(), AttestError>,
+    ) -> Option<&[u8]> {
+        let message = to_be_signed(&self.payload);
+        let mut all = self.signatures.iter();
+        let found = all.find(|signature| verify(&message, signature).is_ok());
+        found.map(Vec::as_slice)
+    }
+}
+
+impl Material {
+    fn read(material: &Value) -> Result<Self, AttestError> {
+        let single = material.get("certificate");
+        let chain = material["x509CertificateChain"]["certificates"].as_array();
+        let all: Vec<&Value> = single
+            .into_iter()
+            .chain(chain.into_iter().flatten())
+            .collect();
+        if all.is_empty() {
+            return Ok(Self::Key);
+        }
+        let one = |value: &&Value| {
+            let bytes = bytes(&value["rawBytes"]);
+            let bytes = bytes.ok_or_else(|| bad("its certificate is damaged"))?;
+            Ok(Certificate::new(bytes))
+        };
+        let all: Result<_, AttestError> = all.iter().map(one).collect();
+        all.map(Self::Certificates)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Artifact, SigningKey};
+    use kiln_graph::BlobDigest;
+
+    use crate::{Artifact, PublicKey, SigningKey, Statement, Verifier};
+
+    fn verify(
+        bundle: &[u8],
+        key: &PublicKey,
+        subject: &BlobDigest,
+    ) -> Result<Statement, AttestError> {
+        Verifier::Key(key.clone()).verify(bundle, subject)
+    }
 
     fn key(directory: &std::path::Path) -> SigningKey {
         crate::key::tests::openssl(

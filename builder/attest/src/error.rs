@@ -21,6 +21,20 @@ pub enum AttestError {
     /// A signature isn't the key's.
     #[error("the signature was not made by this key")]
     Signature,
+    /// A certificate can't be read, or doesn't hold.
+    #[error("the certificate doesn't hold: {0}")]
+    Certificate(String),
+    /// A certificate is of somebody else.
+    #[error("it was signed by {found}, not by {wanted}")]
+    Identity {
+        /// Whose the certificate is, and who says so.
+        found: String,
+        /// Whose it must be.
+        wanted: String,
+    },
+    /// The transparency log doesn't vouch for a signature.
+    #[error("the transparency log doesn't vouch for the signature: {0}")]
+    Log(String),
     /// What was signed is about something else.
     #[error("the statement is about another image")]
     Subject,

@@ -14,8 +14,11 @@
 
 pub mod artifact;
 pub mod bundle;
+mod certificate;
+mod der;
 mod detect;
 mod error;
+mod identity;
 mod inventory;
 mod key;
 mod license;
@@ -28,11 +31,14 @@ mod rule;
 pub mod sbom;
 mod sealed_key;
 mod statement;
+mod verifier;
 
 pub use detect::{Claim, DETECT_VERSION, Evidence, Files, ReadSeek, TreeEvidence, Warning, detect};
 pub use error::AttestError;
+pub use identity::Identity;
 pub use inventory::{FoundPackage, Inventory, Layer};
 pub use key::{PublicKey, SigningKey};
 pub use package::{Distribution, Ecosystem, Package};
 pub use rule::{PackageRules, matches_wildcard};
 pub use statement::{Artifact, STATEMENT_MEDIA_TYPE, Statement, image_purl};
+pub use verifier::{Signed, Verifier, Verifiers};

@@ -42,3 +42,20 @@ pub(crate) fn encode(label: &str, bytes: &[u8]) -> String {
     text.push_str(&format!("-----END {label}-----\n"));
     text
 }
+
+/// The bytes of all blocks of a label.
+pub(crate) fn decode_all(text: &str, wanted: &str) -> Result<Vec<Vec<u8>>, AttestError> {
+    let mut all = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("-----BEGIN ") {
+        let (label, bytes) = decode(&rest[at..])?;
+        if label == wanted {
+            all.push(bytes);
+        }
+        let end = rest[at..]
+            .find("-----END ")
+            .map_or(rest.len(), |end| at + end + 9);
+        rest = &rest[end..];
+    }
+    Ok(all)
+}

@@ -26,7 +26,7 @@ pub use list::{ListedAttestation, list_attestations};
 pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, Storage};
 pub(crate) use publish::{publish, push_image};
 pub use signer::Signer;
-pub use verify::{Verified, verify_image};
+pub use verify::{Verified, missing_signature, verify_image};
 
 /// What the attestations of an image may be about: what its name stands for, and its manifest.
 fn subjects(resolved: &Resolved) -> Vec<BlobDigest> {

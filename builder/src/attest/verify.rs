@@ -1,8 +1,8 @@
 //! Checks who vouches for an image in a registry.
 
-use kiln_attest::bundle::{is_bundle, verify};
+use kiln_attest::bundle::is_bundle;
 use kiln_attest::sbom::Format;
-use kiln_attest::{PublicKey, Statement};
+use kiln_attest::{Signed, Verifiers};
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::{Client, ImageError, Reference};
 use serde::Deserialize;
@@ -18,8 +18,8 @@ const MAX_BUNDLES: usize = 500;
 pub struct Verified {
     /// What it is about: the image, or the index that names it.
     pub digest: BlobDigest,
-    /// What it says.
-    pub statement: Statement,
+    /// What it says, and who signed it.
+    pub signed: Signed,
 }
 
 impl Verified {
@@ -29,7 +29,7 @@ impl Verified {
     pub fn is_of(&self, kind: &str) -> bool {
         let spdx = Format::Spdx.predicate_type();
         let cyclonedx = Format::CycloneDx.predicate_type();
-        let own = &self.statement.predicate_type;
+        let own = &self.signed.statement.predicate_type;
         let starts: &[&str] = match kind {
             "provenance" => &["https://slsa.dev/provenance/"],
             "sbom" => &[spdx, cyclonedx],
@@ -56,7 +56,26 @@ struct Layer {
     digest: BlobDigest,
 }
 
-/// The statements about an image that a key has signed, about what its name stands for and about
+/// The first of what is wanted that not enough of the signers have signed: one of the kinds of
+/// [`Verified::is_of`], or "it" when nothing at all is.
+#[must_use]
+pub fn missing_signature(
+    verified: &[Verified],
+    signers: &Verifiers,
+    wanted: &[String],
+) -> Option<String> {
+    let met = |all: &[&Verified]| signers.are_met(all.iter().map(|one| &one.signed));
+    if !met(&verified.iter().collect::<Vec<_>>()) {
+        return Some("it".to_owned());
+    }
+    let is_met = |kind: &&String| {
+        let of_kind: Vec<&Verified> = verified.iter().filter(|one| one.is_of(kind)).collect();
+        met(&of_kind)
+    };
+    wanted.iter().find(|kind| !is_met(kind)).cloned()
+}
+
+/// The statements about an image that some of the signers have signed, about what its name stands for and about
 /// its manifest for a platform. What others have signed, or what can't be read, is told as text.
 ///
 /// # Errors
@@ -65,14 +84,14 @@ pub fn verify_image(
     client: &Client,
     image: &Reference,
     platform: &Platform,
-    key: &PublicKey,
+    signers: &Verifiers,
 ) -> Result<(Vec<Verified>, Vec<String>), Error> {
     let resolved = client.resolve(&image.to_string(), platform)?;
     let (mut verified, mut refused) = (Vec::new(), Vec::new());
     for digest in subjects(&resolved) {
         for bundle in bundles(client, image, &digest)? {
-            match bundle.and_then(|bytes| Ok(verify(&bytes, key, &digest)?)) {
-                Ok(statement) => verified.push(Verified { digest, statement }),
+            match bundle.and_then(|bytes| Ok(signers.verify(&bytes, &digest)?)) {
+                Ok(signed) => verified.push(Verified { digest, signed }),
                 Err(error) => refused.push(error.to_string()),
             }
         }

@@ -2,9 +2,11 @@
 
 mod expire;
 mod policy;
+mod signature;
 pub(crate) mod source_guard;
 mod source_rule;
 
 pub use expire::{ExpireRules, Expired, expire};
 pub use policy::{Policy, PolicyTest};
-pub use source_rule::{RequiredSignature, SourceName, SourceRules};
+pub use signature::{RequiredSignature, SignatureRule};
+pub use source_rule::{SourceName, SourceRules};

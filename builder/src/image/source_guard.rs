@@ -1,18 +1,20 @@
 //! Holds what a build takes from elsewhere to the rules of a policy, before it is fetched.
 
-use kiln_attest::PublicKey;
+use std::path::Path;
+
 use kiln_engine::{Engine, Event, EventSink, Pins};
 use kiln_graph::encode::Encoder;
 use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId};
 use kiln_image::{ImageName, Reference};
 
-use super::source_rule::{RequiredSignature, SourceName, SourceRules};
-use crate::attest::verify_image;
+use super::signature::{RequiredSignature, SignatureRule};
+use super::source_rule::{SourceName, SourceRules};
+use crate::Error;
+use crate::attest::{missing_signature, verify_image};
 use crate::lock::is_commit;
-use crate::{Error, Verified};
 
 /// Bumped when signatures are checked in another way: what was found before counts no more.
-const VERIFY_VERSION: u32 = 1;
+const VERIFY_VERSION: u32 = 2;
 
 /// Checks sources.
 #[derive(Clone, Copy)]
@@ -33,8 +35,15 @@ impl<'a> SourceGuard<'a> {
         name: &str,
         is_locked: bool,
         location: Option<&Location>,
-    ) -> Result<Option<RequiredSignature<'a>>, Error> {
-        self.check(&SourceName::image(name, is_locked), location)
+    ) -> Result<Option<RequiredSignature>, Error> {
+        let rule = self.check(&SourceName::image(name, is_locked), location)?;
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|source| Error::File {
+                what: format!("cannot read {}", path.display()),
+                source,
+            })
+        };
+        rule.map(|rule| rule.resolve(read)).transpose()
     }
 
     /// Whether an image has a signature that it must have.
@@ -46,21 +55,16 @@ impl<'a> SourceGuard<'a> {
         name: &str,
         digest: &BlobDigest,
         platform: &Platform,
-        wanted: &RequiredSignature<'_>,
+        wanted: &RequiredSignature,
         location: Option<&Location>,
     ) -> Result<(), Error> {
         let source = SourceName::image(name, true);
         let denied = |rule: String| self.denied(&source, rule, location);
-        let text = std::fs::read_to_string(wanted.key).map_err(|source| Error::File {
-            what: format!("cannot read the key {}", wanted.key.display()),
-            source,
-        })?;
-        let memo = memo_key(digest, &text, wanted);
+        let memo = memo_key(digest, wanted);
         let store = self.engine.store();
         if store.memo::<bool>("verified", &memo)? == Some(true) {
             return Ok(());
         }
-        let key = PublicKey::read(&text)?;
         let Ok(ImageName::Registry(reference)) = name.parse::<ImageName>() else {
             return denied("it is in no registry that could have its signature".to_owned());
         };
@@ -68,13 +72,18 @@ impl<'a> SourceGuard<'a> {
             digest: Some(*digest),
             ..reference
         };
-        let (verified, refused) = match verify_image(self.engine.client(), &pinned, platform, &key)
-        {
+        let client = self.engine.client();
+        let (verified, refused) = match verify_image(client, &pinned, platform, &wanted.signers) {
             Ok(found) => found,
             Err(error) => return denied(format!("its signatures can't be had: {error}")),
         };
-        if let Some(missing) = missing(&verified, wanted.attestations) {
-            let by = wanted.key.display();
+        let missing = missing_signature(&verified, &wanted.signers, &wanted.attestations);
+        if let Some(missing) = missing {
+            let missing = match missing.as_str() {
+                "it" => missing,
+                kind => format!("its {kind}"),
+            };
+            let by = &wanted.shown;
             let refused = refused.first().map(|reason| format!(" ({reason})"));
             let refused = refused.unwrap_or_default();
             return denied(format!("{missing} must be signed by {by}{refused}"));
@@ -126,7 +135,7 @@ impl<'a> SourceGuard<'a> {
         &self,
         source: &SourceName,
         location: Option<&Location>,
-    ) -> Result<Option<RequiredSignature<'a>>, Error> {
+    ) -> Result<Option<&'a SignatureRule>, Error> {
         match self.rules.check(source) {
             Ok(wanted) => Ok(wanted),
             Err(rule) => self.denied(source, rule, location).map(|()| None),
@@ -154,22 +163,11 @@ impl<'a> SourceGuard<'a> {
     }
 }
 
-/// What is wanted and not among what was verified.
-fn missing(verified: &[Verified], wanted: &[String]) -> Option<String> {
-    if verified.is_empty() {
-        return Some("it".to_owned());
-    }
-    let has = |kind: &&String| verified.iter().any(|one| one.is_of(kind));
-    wanted
-        .iter()
-        .find(|kind| !has(kind))
-        .map(|kind| format!("its {kind}"))
-}
-
-fn memo_key(digest: &BlobDigest, key: &str, wanted: &RequiredSignature<'_>) -> Digest {
+fn memo_key(digest: &BlobDigest, wanted: &RequiredSignature) -> Digest {
     let mut out = Encoder::new("kiln-verified", VERIFY_VERSION);
-    out.blob(digest).str(key);
-    out.seq(wanted.attestations, |out, kind| {
+    // All that is compared is in the text: keys, roots, identities, how many.
+    out.blob(digest).str(&format!("{:?}", wanted.signers));
+    out.seq(&wanted.attestations, |out, kind| {
         out.str(kind);
     });
     out.finish()

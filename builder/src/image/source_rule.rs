@@ -8,6 +8,7 @@
 //! pin = true                                    # by digest, commit or checksum, or by kiln.lock
 //! signed-by = "base.pub"                        # images: the key, beside the policy
 //! attestations = ["provenance"]                 # what the key must have signed
+//! # or verify = { … }, as in `super::signature`
 //!
 //! [[sources]]
 //! match = "http://*"
@@ -28,6 +29,8 @@ use kiln_attest::matches_wildcard;
 use kiln_graph::address::redact;
 use kiln_image::ImageName;
 use serde::Deserialize;
+
+use super::signature::SignatureRule;
 
 /// Whether something may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -53,6 +56,7 @@ pub(super) struct SourceRule {
     signed_by: Option<PathBuf>,
     #[serde(default)]
     attestations: Vec<String>,
+    verify: Option<SignatureRule>,
     reason: Option<String>,
 }
 
@@ -69,15 +73,6 @@ pub struct SourceRules {
     rules: Vec<SourceRule>,
     unmatched: Decision,
     warn: bool,
-}
-
-/// A signature that an image must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequiredSignature<'a> {
-    /// The file of the public key.
-    pub key: &'a Path,
-    /// What must be signed, in the words of `kiln verify`; nothing: anything about the image.
-    pub attestations: &'a [String],
 }
 
 impl SourceName {
@@ -181,7 +176,8 @@ impl SourceRules {
         for (number, rule) in rules.iter_mut().enumerate() {
             rule.check()
                 .map_err(|reason| format!("sources, rule {}: {reason}", number + 1))?;
-            rule.signed_by = rule.signed_by.take().map(|key| directory.join(key));
+            let signature = rule.signature();
+            rule.verify = signature.map(|signature| signature.below(directory));
         }
         Ok(Self {
             rules,
@@ -206,7 +202,7 @@ impl SourceRules {
     ///
     /// # Errors
     /// When it may not: the rule, in words.
-    pub fn check(&self, source: &SourceName) -> Result<Option<RequiredSignature<'_>>, String> {
+    pub fn check(&self, source: &SourceName) -> Result<Option<&SignatureRule>, String> {
         let mut rules = self.rules.iter().enumerate();
         let found = rules.find(|(_, rule)| matches_wildcard(&rule.pattern, &source.identifier));
         let Some((number, rule)) = found else {
@@ -227,15 +223,11 @@ impl SourceRules {
         if rule.pin && !source.is_pinned {
             return denied("wants a digest, a commit or a checksum, or an entry in kiln.lock");
         }
-        match &rule.signed_by {
+        match &rule.verify {
             Some(_) if !source.is_image() => {
                 denied("wants a signature, which only images of registries have")
             }
-            Some(key) => Ok(Some(RequiredSignature {
-                key,
-                attestations: &rule.attestations,
-            })),
-            None => Ok(None),
+            signature => Ok(signature.as_ref()),
         }
     }
 }
@@ -243,7 +235,8 @@ impl SourceRules {
 impl SourceRule {
     /// What can't be meant so.
     fn check(&self) -> Result<(), &'static str> {
-        let wants = self.pin || self.signed_by.is_some() || !self.attestations.is_empty();
+        let signed = self.signed_by.is_some() || self.verify.is_some();
+        let wants = self.pin || signed || !self.attestations.is_empty();
         if self.action == Decision::Deny && wants {
             return Err("what is denied needs no pin and no signature");
         }
@@ -252,7 +245,20 @@ impl SourceRule {
                 "attestations count only with the key that must have signed them: signed-by",
             );
         }
-        Ok(())
+        if self.signed_by.is_some() && self.verify.is_some() {
+            return Err("signed-by is verify = { key = … } in short: write one of them");
+        }
+        self.verify.as_ref().map_or(Ok(()), SignatureRule::check)
+    }
+
+    /// The signature that is wanted, however it is written.
+    fn signature(&self) -> Option<SignatureRule> {
+        let short = self.signed_by.as_ref().map(|key| SignatureRule {
+            key: Some(key.clone()),
+            attestations: self.attestations.clone(),
+            ..SignatureRule::default()
+        });
+        self.verify.clone().or(short)
     }
 }
 
@@ -328,7 +334,7 @@ mod tests {
         let digest = format!("busybox@sha256:{}", "0".repeat(64));
         let said = |source: SourceName| match rules.check(&source) {
             Ok(None) => "allowed".to_owned(),
-            Ok(Some(wanted)) => format!("{} {:?}", wanted.key.display(), wanted.attestations),
+            Ok(Some(wanted)) => format!("{:?} {:?}", wanted.key, wanted.attestations),
             Err(reason) => reason,
         };
         let cases = [
@@ -340,7 +346,7 @@ mod tests {
             (SourceName::image("busybox", true), "allowed"),
             (
                 SourceName::image("r.example/a", false),
-                "/p/k.pub [\"provenance\"]",
+                "Some(\"/p/k.pub\") [\"provenance\"]",
             ),
             (
                 SourceName::http("http://h/x", true),
@@ -367,6 +373,9 @@ mod tests {
         };
         assert!(wrong("match = '*'\naction = 'deny'\npin = true").contains("rule 1"));
         assert!(wrong("match = '*'\nattestations = ['sbom']").contains("signed-by"));
+        assert!(wrong("match = '*'\nsigned-by = 'k'\nverify = { key = 'k' }").contains("one of"));
+        assert!(wrong("match = '*'\nverify = { threshold = 2 }").contains("who must have signed"));
+        assert!(wrong("match = '*'\naction = 'deny'\nverify = { key = 'k' }").contains("no pin"));
         assert!(toml::from_str::<SourceRule>("match = '*'\nsigned = 'x'").is_err());
     }
 }

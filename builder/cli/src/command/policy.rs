@@ -64,11 +64,11 @@ fn decide(policy: &Policy, source: &SourceName) -> (bool, String) {
         Err(rule) => (true, format!("denied   {source}: {rule}")),
         Ok(None) => (false, format!("allowed  {source}")),
         Ok(Some(wanted)) => {
-            let what = match wanted.attestations {
+            let what = match wanted.attestations.as_slice() {
                 [] => String::new(),
                 kinds => format!(" of its {}", kinds.join(", ")),
             };
-            let key = wanted.key.display();
+            let key = wanted.shown();
             (
                 false,
                 format!("allowed  {source} with a signature{what} by {key}"),

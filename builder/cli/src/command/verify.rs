@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kiln::{Error, verify_image};
-use kiln_attest::PublicKey;
+use kiln::{Error, missing_signature, verify_image};
+use kiln_attest::{Identity, PublicKey, Verifier, Verifiers};
 use kiln_graph::Platform;
 use kiln_image::{ImageError, Reference};
 
 use super::access::AccessArgs;
-use super::{Failed, print, say};
+use super::{Failed, print, print_json, say};
 
 /// The flags of `kiln verify`.
 #[derive(Args, Debug)]
@@ -18,9 +18,34 @@ pub(crate) struct VerifyArgs {
     access: AccessArgs,
     /// The image, in a registry
     name: String,
-    /// The public key that must have signed it, in PEM, or env:NAME for one in a variable
-    #[arg(long, value_name = "KEY")]
-    key: String,
+    /// A public key that must have signed it, in PEM, or env:NAME for one in a variable (repeatable)
+    #[arg(long = "key", value_name = "KEY", required_unless_present = "identity")]
+    keys: Vec<String>,
+    /// How many of the keys must have signed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threshold: usize,
+    /// Instead of a key: whose certificate must have signed it, an address of mail or of a workflow; *
+    /// is anything
+    #[arg(
+        long = "certificate-identity",
+        value_name = "ADDRESS",
+        conflicts_with_all = ["keys", "threshold"],
+        requires_all = ["issuer", "roots", "log"]
+    )]
+    identity: Option<String>,
+    /// The identity provider that vouches for it
+    #[arg(
+        long = "certificate-oidc-issuer",
+        value_name = "URL",
+        requires = "identity"
+    )]
+    issuer: Option<String>,
+    /// The certificates of the authorities that issue such certificates, in PEM
+    #[arg(long = "ca-roots", value_name = "FILE", requires = "identity")]
+    roots: Option<String>,
+    /// The public key of the transparency log, in PEM, or env:NAME for one in a variable
+    #[arg(long = "rekor-key", value_name = "KEY", requires = "identity")]
+    log: Option<String>,
     /// What must be signed: sbom, spdx, cyclonedx, provenance, signature, or the type of a predicate
     /// (repeatable; default: anything)
     #[arg(long = "attestation", value_name = "TYPE")]
@@ -35,24 +60,21 @@ pub(crate) struct VerifyArgs {
 
 /// Runs `kiln verify`.
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
-    let key = read_key(&args.key)?;
+    let signers = args.signers()?;
     let image: Reference = args.name.parse().map_err(ImageError::from)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let access = args.access.read(std::slice::from_ref(&image))?;
     let engine = super::open_with(None, access)?;
-    let (verified, refused) = verify_image(engine.client(), &image, &platform, &key)?;
+    let (verified, refused) = verify_image(engine.client(), &image, &platform, &signers)?;
     let wanted = &args.attestations;
-    let missing = wanted
-        .iter()
-        .find(|wanted| !verified.iter().any(|one| one.is_of(wanted)));
-    if verified.is_empty() || missing.is_some() {
+    if let Some(what) = missing_signature(&verified, &signers, wanted) {
         for reason in &refused {
             say(&format!("ignored: {reason}"));
         }
-        let what = missing.map_or("it", String::as_str);
         return Err(Error::NotSigned {
             image: args.name.clone(),
-            what: what.to_owned(),
+            what,
+            by: args.signers_shown(),
         }
         .into());
     }
@@ -60,29 +82,61 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
         .iter()
         .filter(|one| wanted.is_empty() || wanted.iter().any(|wanted| one.is_of(wanted)));
     if args.json {
-        let statements: Vec<_> = shown.map(|one| &one.statement).collect();
-        print(&format!("{:#}\n", serde_json::json!(statements)));
+        let statements: Vec<_> = shown.map(|one| &one.signed.statement).collect();
+        print_json(&serde_json::json!(statements));
         return Ok(());
     }
     for one in shown {
         print(&format!(
             "{}  {}\n",
-            one.digest, one.statement.predicate_type
+            one.digest, one.signed.statement.predicate_type
         ));
     }
     Ok(())
 }
 
-fn read_key(place: &str) -> Result<PublicKey, Error> {
-    let usage = |reason: String| Error::Usage(format!("--key {place}: {reason}"));
-    let text = match place.strip_prefix("env:") {
+impl VerifyArgs {
+    /// Who must have signed, as the command line says it.
+    fn signers_shown(&self) -> String {
+        match (&self.identity, self.keys.as_slice()) {
+            (Some(identity), _) => identity.clone(),
+            (None, [only]) => only.clone(),
+            (None, keys) => format!("{} of {}", self.threshold, keys.join(", ")),
+        }
+    }
+
+    /// Who must have signed.
+    fn signers(&self) -> Result<Verifiers, Error> {
+        let mut verifiers = Vec::new();
+        for place in &self.keys {
+            let key = PublicKey::read(&read("--key", place)?);
+            let key = key.map_err(|error| Error::Usage(format!("--key {place}: {error}")))?;
+            verifiers.push(Verifier::Key(key));
+        }
+        if let (Some(identity), Some(issuer), Some(roots), Some(log)) =
+            (&self.identity, &self.issuer, &self.roots, &self.log)
+        {
+            let (roots, log) = (read("--ca-roots", roots)?, read("--rekor-key", log)?);
+            let identity = Identity::new(identity, issuer, &roots, &log);
+            let identity = identity
+                .map_err(|error| Error::Usage(format!("--ca-roots and --rekor-key: {error}")))?;
+            verifiers.push(Verifier::Identity(Box::new(identity)));
+        }
+        Verifiers::new(verifiers, self.threshold)
+            .map_err(|error| Error::Usage(format!("--threshold: {error}")))
+    }
+}
+
+/// The text of a file, or of a variable (`env:NAME`).
+fn read(flag: &str, place: &str) -> Result<String, Error> {
+    let usage = |reason: String| Error::Usage(format!("{flag} {place}: {reason}"));
+    match place.strip_prefix("env:") {
         Some(name) => {
-            std::env::var(name).map_err(|_| usage("there is no such variable".to_owned()))?
+            std::env::var(name).map_err(|_| usage("there is no such variable".to_owned()))
         }
         None => std::fs::read_to_string(PathBuf::from(place)).map_err(|source| Error::File {
-            what: format!("cannot read the key {place}"),
+            what: format!("cannot read {flag} {place}"),
             source,
-        })?,
-    };
-    PublicKey::read(&text).map_err(|error| usage(error.to_string()))
+        }),
+    }
 }

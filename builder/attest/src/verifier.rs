@@ -1,0 +1,105 @@
+//! Who must have signed: a key, or an identity; several of them, of which enough must.
+
+use kiln_graph::BlobDigest;
+
+use crate::bundle::Bundle;
+use crate::{AttestError, Identity, PublicKey, Statement};
+
+/// Checks signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verifier {
+    /// By a key.
+    Key(PublicKey),
+    /// By a certificate.
+    Identity(Box<Identity>),
+}
+
+impl Verifier {
+    /// The statement of a bundle, if it is signed and about `subject`.
+    ///
+    /// # Errors
+    /// When the bundle can't be read, the signature is another's, or it is about something else.
+    pub fn verify(&self, bundle: &[u8], subject: &BlobDigest) -> Result<Statement, AttestError> {
+        let bundle = Bundle::read(bundle)?;
+        match self {
+            Self::Key(key) => {
+                let holds = |message: &[u8], signature: &[u8]| key.verify(message, signature);
+                let signature = bundle.envelope.signature_of(holds);
+                signature.ok_or(AttestError::Signature)?;
+            }
+            Self::Identity(identity) => identity.check(&bundle)?,
+        }
+        let statement = Statement::read(&bundle.envelope.payload)?;
+        match statement.is_about(subject) {
+            true => Ok(statement),
+            false => Err(AttestError::Subject),
+        }
+    }
+}
+
+/// Verifiers, of which a number must find a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifiers {
+    all: Vec<Verifier>,
+    threshold: usize,
+}
+
+/// A statement, and the verifiers (by their places) that found it signed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signed {
+    /// What is said.
+    pub statement: Statement,
+    /// The verifiers' places.
+    pub by: Vec<usize>,
+}
+
+impl Verifiers {
+    /// Verifiers, each counted once.
+    ///
+    /// # Errors
+    /// When there are fewer than `threshold`, or it is 0.
+    pub fn new(verifiers: Vec<Verifier>, threshold: usize) -> Result<Self, AttestError> {
+        let mut all: Vec<Verifier> = Vec::new();
+        for verifier in verifiers {
+            if !all.contains(&verifier) {
+                all.push(verifier);
+            }
+        }
+        match (1..=all.len()).contains(&threshold) {
+            true => Ok(Self { all, threshold }),
+            false => Err(AttestError::Key(format!(
+                "{threshold} of {} signers can't be wanted: write a number from 1 to that",
+                all.len()
+            ))),
+        }
+    }
+
+    /// The statement of a bundle, with those who signed it.
+    ///
+    /// # Errors
+    /// When none has: why the last one says so.
+    pub fn verify(&self, bundle: &[u8], subject: &BlobDigest) -> Result<Signed, AttestError> {
+        let mut by = Vec::new();
+        let mut found = Err(AttestError::Signature);
+        for (place, verifier) in self.all.iter().enumerate() {
+            match verifier.verify(bundle, subject) {
+                Ok(statement) => {
+                    by.push(place);
+                    found = Ok(statement);
+                }
+                Err(error) if by.is_empty() => found = Err(error),
+                Err(_) => {}
+            }
+        }
+        found.map(|statement| Signed { statement, by })
+    }
+
+    /// Whether enough of them have signed one of these.
+    pub fn are_met<'s>(&self, signed: impl IntoIterator<Item = &'s Signed>) -> bool {
+        let signed = signed.into_iter();
+        let mut by: Vec<usize> = signed.flat_map(|one| one.by.iter().copied()).collect();
+        by.sort_unstable();
+        by.dedup();
+        by.len() >= self.threshold
+    }
+}

@@ -1,0 +1,170 @@
+//! Signatures that an image must have, as policies, kiln.toml and kiln.lock say it.
+//!
+//! ```toml
+//! key = "base.pub"                # or keys = ["a.pub", "b.pub"], of which threshold = 1 must sign
+//! attestations = ["provenance"]   # what must be signed; anything about the image unless given
+//!
+//! identity = "https://github.com/org/repo/.github/workflows/*"   # without a key: the certificate's,
+//! issuer = "https://token.actions.githubusercontent.com"         # who vouches for it,
+//! roots = "fulcio.pem"            # the authorities that issue certificates,
+//! log = "rekor.pub"               # and the key of the transparency log
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use kiln_attest::{Identity, PublicKey, Verifier, Verifiers};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// What is written about signatures that an image must have. Files are named by paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignatureRule {
+    /// The file of a public key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Files of public keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<PathBuf>,
+    /// How many of the keys must have signed; one unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u32>,
+    /// Whose certificate it must be, instead of a key; `*` stands for anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The identity provider that vouches for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The file of the authorities' certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roots: Option<PathBuf>,
+    /// The file of the transparency log's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+    /// What must be signed, in the words of `kiln verify`; nothing: anything about the image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<String>,
+}
+
+impl SignatureRule {
+    /// What can't be meant so.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let has_keys = self.key.is_some() || !self.keys.is_empty();
+        let of_identity = [
+            self.identity.is_some(),
+            self.issuer.is_some(),
+            self.roots.is_some(),
+            self.log.is_some(),
+        ];
+        if of_identity.contains(&true) && of_identity.contains(&false) {
+            return Err("identity, issuer, roots and log go together");
+        }
+        match (has_keys, self.identity.is_some()) {
+            (true, true) => Err("name keys or an identity, not both"),
+            (false, false) => Err("name who must have signed: key, keys or identity"),
+            (false, true) if self.threshold.is_some() => Err("threshold is for several keys"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rule with its files read. `read` reads one, by the path that is written.
+    ///
+    /// # Errors
+    /// When a file can't be read, or isn't what it should be.
+    pub fn resolve(
+        &self,
+        read: impl Fn(&Path) -> Result<String, Error>,
+    ) -> Result<RequiredSignature, Error> {
+        let usage =
+            |reason: String| Error::Usage(format!("a signature that must be there: {reason}"));
+        self.check().map_err(|reason| usage(reason.to_owned()))?;
+        let mut verifiers = Vec::new();
+        for path in self.key.iter().chain(&self.keys) {
+            let key = PublicKey::read(&read(path)?);
+            let key = key.map_err(|error| usage(format!("{}: {error}", path.display())))?;
+            verifiers.push(Verifier::Key(key));
+        }
+        if let (Some(identity), Some(issuer), Some(roots), Some(log)) =
+            (&self.identity, &self.issuer, &self.roots, &self.log)
+        {
+            let identity = Identity::new(identity, issuer, &read(roots)?, &read(log)?);
+            let identity = identity.map_err(|error| usage(error.to_string()))?;
+            verifiers.push(Verifier::Identity(Box::new(identity)));
+        }
+        let threshold = usize::try_from(self.threshold.unwrap_or(1)).unwrap_or(usize::MAX);
+        let signers = Verifiers::new(verifiers, threshold);
+        Ok(RequiredSignature {
+            signers: signers.map_err(|error| usage(error.to_string()))?,
+            attestations: self.attestations.clone(),
+            shown: self.shown(),
+        })
+    }
+
+    /// The rule with the paths of its files below a directory.
+    #[must_use]
+    pub fn below(mut self, directory: &Path) -> Self {
+        let own = [&mut self.key, &mut self.roots, &mut self.log];
+        for path in own.into_iter().flatten().chain(&mut self.keys) {
+            *path = directory.join(&*path);
+        }
+        self
+    }
+
+    /// Who must have signed, as it is written.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if let (Some(identity), Some(issuer)) = (&self.identity, &self.issuer) {
+            return format!("{identity} ({issuer})");
+        }
+        let keys = self.key.iter().chain(&self.keys);
+        let keys: Vec<String> = keys.map(|key| key.display().to_string()).collect();
+        match (self.threshold.unwrap_or(1), keys.len()) {
+            (1, 1) => keys.join(""),
+            (threshold, _) => format!("{threshold} of {}", keys.join(", ")),
+        }
+    }
+}
+
+/// Signatures that an image must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredSignature {
+    /// Who must have signed.
+    pub signers: Verifiers,
+    /// What must be signed, in the words of `kiln verify`; nothing: anything about the image.
+    pub attestations: Vec<String>,
+    /// The signers in the words of whoever demands it.
+    pub shown: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_mean_nothing() {
+        let why = |text: &str| {
+            let rule: SignatureRule = toml::from_str(text).unwrap();
+            rule.check().err().unwrap_or("fine")
+        };
+        let identity = "identity = 'a'\nissuer = 'b'\nroots = 'r'\nlog = 'l'\n";
+        let cases = [
+            ("key = 'k'", "fine"),
+            ("keys = ['k', 'l']\nthreshold = 2", "fine"),
+            (identity, "fine"),
+            ("", "name who must have signed"),
+            ("attestations = ['sbom']", "name who must have signed"),
+            ("identity = 'a'\nissuer = 'b'", "go together"),
+            ("log = 'l'\nkey = 'k'", "go together"),
+            (&format!("{identity}key = 'k'"), "not both"),
+            (&format!("{identity}threshold = 1"), "for several keys"),
+        ];
+        for (text, want) in cases {
+            assert!(why(text).contains(want), "{text}: {}", why(text));
+        }
+        assert!(toml::from_str::<SignatureRule>("signed = 'k'").is_err());
+    }
+}
