@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln_cache::{Options as StoreOptions, OverlayXattrs, Store};
 use kiln_engine::Engine;
 use kiln_graph::{Platform, ResolvedImage};
-use kiln_image::{Client, ClientOptions, CredentialSource, Logins};
+use kiln_image::{Client, ClientOptions, CredentialSource, ImageError, Logins};
 use kiln_sandbox::{Identity, IsolationChoice, Privileges, Sandbox, enter_user_namespace};
 
 use crate::open::StoredDocuments;
@@ -60,13 +60,18 @@ impl Kiln {
     /// takes it: asked of the store, then of the image's registry.
     ///
     /// # Errors
-    /// When it can't be had.
+    /// When it can't be had, or its configuration can't be used.
     pub fn image(&self, name: &str, platform: &Platform) -> Result<ResolvedImage, Error> {
         off_runtime(|| {
-            let found = match self.engine.stored_image(name, platform) {
+            let mut found = match self.engine.stored_image(name, platform) {
                 Ok(Some(found)) => found,
                 _ => self.engine.client().resolve(name, platform)?,
             };
+            let checked = found.config.check();
+            _ = checked.map_err(|reason| ImageError::Document {
+                image: name.to_owned(),
+                reason: reason.to_string(),
+            })?;
             Ok(ResolvedImage {
                 source: kiln_graph::ImageSource {
                     name: name.to_owned(),

@@ -66,8 +66,7 @@ impl BuildOutcome {
             outcome
                 .platforms
                 .extend(platform.map(|own| own.to_string()));
-            let own = image.descriptor.size + image.config_descriptor.size;
-            outcome.size += own + image.layer_sizes().iter().sum::<u64>();
+            outcome.size += image.size();
         }
         Ok(outcome)
     }

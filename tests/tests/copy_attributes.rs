@@ -320,7 +320,7 @@ fn a_file_takes_no_folders_place() {
         );
         space
             .build(&[])
-            .fails_with(&["it is a folder", "Dockerfile:3"]);
+            .fails_with(&["it is a directory", "Dockerfile:3"]);
     }
 }
 

@@ -49,6 +49,10 @@ pub struct Group {
     pub targets: Vec<String>,
 }
 
+/// How many targets inherit from each other, need each other's results, or groups hold each other,
+/// in a row.
+const MAX_DEPTH: usize = 200;
+
 impl Project {
     /// Evaluates what bake files define, beside the services of compose files.
     pub(crate) fn new(
@@ -92,8 +96,14 @@ impl Project {
         for name in &names {
             self.expand(name, &mut Vec::new(), &mut bake)?;
         }
+        let mut inheritance = Inheritance {
+            project: self,
+            overrides,
+            env,
+            done: BTreeMap::new(),
+        };
         for name in bake.wanted.clone() {
-            self.add_linked(&name, overrides, env, &mut Vec::new(), &mut bake)?;
+            inheritance.add_linked(&name, &mut Vec::new(), &mut bake)?;
         }
         let others = names.iter().filter(|name| *name != "default");
         for name in others {
@@ -137,6 +147,7 @@ impl Project {
             return Ok(());
         }
         if let Some(members) = self.groups.get(name) {
+            check_depth(name, above)?;
             above.push(name.to_owned());
             let mut targets: Vec<String> = Vec::new();
             for member in members {
@@ -159,13 +170,22 @@ impl Project {
         }
         Ok(())
     }
+}
 
+/// Targets, one that inherits from another or needs its result a call inside of its call.
+struct Inheritance<'a> {
+    project: &'a Project,
+    overrides: &'a [Override],
+    env: Lookup<'a>,
+    /// Targets with all that they inherit: one may be inherited on many ways.
+    done: BTreeMap<String, Target>,
+}
+
+impl Inheritance<'_> {
     /// Adds a target, and those whose results are its contexts.
     fn add_linked(
-        &self,
+        &mut self,
         name: &str,
-        overrides: &[Override],
-        env: Lookup<'_>,
         below: &mut Vec<String>,
         bake: &mut Bake,
     ) -> Result<(), BakeError> {
@@ -175,14 +195,15 @@ impl Project {
         if bake.targets.contains_key(name) {
             return Ok(());
         }
-        let mut target = self.target(name, overrides, env)?;
+        check_depth(name, below)?;
+        let mut target = self.target(name)?;
         // What is only another target's context goes nowhere else.
         if !bake.wanted.iter().any(|own| own == name) {
             target.remove("output");
         }
         below.push(name.to_owned());
         for link in target.links() {
-            self.add_linked(&link, overrides, env, below, bake)?;
+            self.add_linked(&link, below, bake)?;
         }
         below.pop();
         bake.targets.insert(name.to_owned(), target);
@@ -190,13 +211,8 @@ impl Project {
     }
 
     /// A target with all that it inherits, and what `--set` says of it.
-    fn target(
-        &self,
-        name: &str,
-        overrides: &[Override],
-        env: Lookup<'_>,
-    ) -> Result<Target, BakeError> {
-        let mut target = self.inherited(name, overrides, env, &mut Vec::new())?;
+    fn target(&mut self, name: &str) -> Result<Target, BakeError> {
+        let mut target = self.inherited(name, &mut Vec::new())?;
         let context = target.text("context").map_or_else(|| ".".to_owned(), clean);
         target.set("context", context.into());
         if target.text("dockerfile").is_none() {
@@ -205,29 +221,39 @@ impl Project {
         Ok(target)
     }
 
-    fn inherited(
-        &self,
-        name: &str,
-        overrides: &[Override],
-        env: Lookup<'_>,
-        below: &mut Vec<String>,
-    ) -> Result<Target, BakeError> {
-        let own = self.targets.get(name);
+    fn inherited(&mut self, name: &str, below: &mut Vec<String>) -> Result<Target, BakeError> {
+        if let Some(done) = self.done.get(name) {
+            return Ok(done.clone());
+        }
+        let own = self.project.targets.get(name);
         let own = own.ok_or_else(|| BakeError(format!("there is no target {name}")))?;
         if below.iter().any(|other| other == name) {
             return Err(BakeError(format!("target {name} inherits from itself")));
         }
+        check_depth(name, below)?;
         below.push(name.to_owned());
         let mut target = Target::default();
         for parent in &own.inherits {
-            target.merge(&self.inherited(parent, overrides, env, below)?);
+            target.merge(&self.inherited(parent, below)?);
         }
         below.pop();
         target.merge(&own.target);
-        let own: Vec<&Override> = overrides.iter().filter(|set| set.fits(name)).collect();
-        apply(&mut target, &own, env);
+        let sets = self.overrides.iter();
+        let sets: Vec<&Override> = sets.filter(|set| set.fits(name)).collect();
+        apply(&mut target, &sets, self.env);
         target.tidy();
+        self.done.insert(name.to_owned(), target.clone());
         Ok(target)
+    }
+}
+
+/// A chain is followed call by call, and files may be a stranger's.
+fn check_depth(name: &str, below: &[String]) -> Result<(), BakeError> {
+    match below.len() < MAX_DEPTH {
+        true => Ok(()),
+        false => Err(BakeError(format!(
+            "{name} is more than {MAX_DEPTH} targets or groups deep"
+        ))),
     }
 }
 
@@ -256,6 +282,40 @@ mod tests {
     fn printed(text: &str, names: &[&str], sets: &[&str]) -> Value {
         let bake = bake(&[("docker-bake.hcl", text)], names, sets).unwrap();
         serde_json::to_value(bake).unwrap()
+    }
+
+    /// Each target inherits from the one before on two ways: 2^60 of them.
+    #[test]
+    fn diamonds_are_followed_once() {
+        let target = |n: usize| match n {
+            0 => "target \"t0\" { tags = [\"a\"] }\n".to_owned(),
+            n => format!(
+                "target \"t{n}\" {{ inherits = [\"t{0}\", \"t{0}\"] }}\n",
+                n - 1
+            ),
+        };
+        let text: String = (0..60).map(target).collect();
+        let printed = printed(&text, &["t59"], &[]);
+        assert_eq!(printed["target"]["t59"]["tags"], json!(["a"]));
+    }
+
+    #[test]
+    fn chains_have_bounds() {
+        let target = |n: usize| format!("target \"t{n}\" {{ inherits = [\"t{}\"] }}\n", n + 1);
+        let group = |n: usize| format!("group \"g{n}\" {{ targets = [\"g{}\"] }}\n", n + 1);
+        let link = |n: usize| {
+            format!(
+                "target \"l{n}\" {{ contexts = {{ c = \"target:l{}\" }} }}\n",
+                n + 1
+            )
+        };
+        let all: [(&str, &dyn Fn(usize) -> String); 3] =
+            [("t0", &target), ("g0", &group), ("l0", &link)];
+        for (name, make) in all {
+            let text: String = (0..20_000).map(make).collect();
+            let error = bake(&[("docker-bake.hcl", &text)], &[name], &[]).unwrap_err();
+            assert!(error.0.contains("deep"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -311,7 +311,7 @@ impl Solved {
 
 fn no_folder() -> EngineError {
     EngineError::Missing {
-        message: "the step's result is not one folder of the store".to_owned(),
+        message: "the step's result is not one directory of the store".to_owned(),
         location: None,
     }
 }

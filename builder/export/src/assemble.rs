@@ -131,6 +131,13 @@ fn configuration(target: &Target, blobs: &[ImageBlob], history: Vec<History>) ->
 }
 
 impl Image {
+    /// The length of its manifest, its configuration and its layers, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let layers: u64 = self.layer_sizes().iter().sum();
+        self.descriptor.size + self.config_descriptor.size + layers
+    }
+
     /// The lengths of the layers' blobs in bytes, lowest first.
     #[must_use]
     pub fn layer_sizes(&self) -> Vec<u64> {

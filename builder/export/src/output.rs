@@ -146,15 +146,14 @@ impl Shipper<'_> {
     pub fn tag(&self, images: &[Image], name: &str) -> Result<(), EngineError> {
         let (top, _) = self.top(images)?;
         let mut blobs = vec![top.digest];
-        let mut size = top.size;
+        let mut size = match top.digest == images[0].descriptor.digest {
+            true => 0,
+            false => top.size,
+        };
         for image in images {
             blobs.extend([image.descriptor.digest, image.config_descriptor.digest]);
             blobs.extend(image.layers.iter().map(|layer| layer.blob.blob));
-            size += image
-                .layers
-                .iter()
-                .map(|layer| layer.blob.size)
-                .sum::<u64>();
+            size += image.size();
             blobs.extend(image.attestation_blobs());
         }
         let platform = |image: &Image| {

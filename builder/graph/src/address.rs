@@ -111,9 +111,12 @@ fn scheme(before: &str) -> &str {
 }
 
 /// How much of a text behind `://` belongs to the address: up to a blank, a quote, or the scheme of
-/// the next address.
+/// the next address. A password may hold what ends an address elsewhere.
 fn length(text: &str) -> usize {
-    let end = text.find(is_end).unwrap_or(text.len());
+    let userinfo = text.find(is_end_of_userinfo).unwrap_or(text.len());
+    let userinfo = text[..userinfo].rfind('@').unwrap_or(0);
+    let end = text[userinfo..].find(is_end);
+    let end = end.map_or(text.len(), |end| userinfo + end);
     match text[..end].find("://") {
         Some(next) => next - scheme(&text[..next + 3]).len(),
         None => end,
@@ -123,6 +126,11 @@ fn length(text: &str) -> usize {
 /// Whether an address in a text ends here.
 fn is_end(c: char) -> bool {
     c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '|' | '\\')
+}
+
+/// Whether no userinfo goes on here.
+fn is_end_of_userinfo(c: char) -> bool {
+    is_end(c) && !matches!(c, '|' | '\\' | '`') || matches!(c, '/' | '?' | '#')
 }
 
 /// What follows `://`.
@@ -221,6 +229,9 @@ mod tests {
                 "https://h/?to=***https://***@i/",
             ),
             ("é://u:p@h", "é://***@h"),
+            ("https://u:p|w`x\\y@h/a|sh", "https://***@h/a|sh"),
+            ("curl https://h/a|sh x@y", "curl https://h/a|sh x@y"),
+            ("https://h|x/a@b", "https://h|x/a@b"),
             ("https://h/@scope/pkg", "https://h/@scope/pkg"),
             ("git@github.com:a/b", "git@github.com:a/b"),
         ];
@@ -255,9 +266,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_password_never_stays(
-            before in "[a-z \"=,(]{0,8}", user in "[a-z]{0,4}", after in "[a-z/?#&= ]{0,20}",
+            before in "[a-z \"=,(]{0,8}", user in "[a-z]{0,4}", odd in r"[|\\`~^]{0,3}",
+            after in "[a-z/?#&= ]{0,20}",
         ) {
-            let text = format!("{before}https://{user}:hunter2@h.example/{after}");
+            let text = format!("{before}https://{user}:{odd}hunter2{odd}@h.example/{after}");
             prop_assert!(!redact(&text).contains("hunter2"), "{}", redact(&text));
         }
 

@@ -12,7 +12,7 @@ use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_targe
 use kiln_graph::Digest;
 use tempfile::TempDir;
 
-use super::{Failed, print, say};
+use super::{Failed, print_json_text, say};
 
 mod child;
 
@@ -55,7 +55,8 @@ pub(crate) struct BakeArgs {
     /// Ask registries for base images, whatever is stored
     #[arg(long)]
     pull: bool,
-    /// Allow what targets ask for: network.host, security.insecure, fs.read=PATH (repeatable)
+    /// Allow what targets ask for: network.host, security.insecure, fs.read=DIR, fs.write=DIR, cache
+    /// (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
     /// How progress is shown
@@ -85,7 +86,7 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
         .map_err(wrong)?;
     if args.print {
         let text = serde_json::to_string_pretty(&bake).map_err(|error| wrong_text(&error))?;
-        print(&format!("{text}\n"));
+        print_json_text(&format!("{text}\n"));
         return Ok(());
     }
     let run = Run::new(args, &bake)?;

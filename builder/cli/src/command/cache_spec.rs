@@ -36,7 +36,7 @@ pub(super) struct Spec {
 }
 
 /// The keys that mean something in one kind of place or another.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "type",
     "src",
     "dest",
@@ -52,6 +52,7 @@ const KEYS: [&str; 15] = [
     "use_path_style",
     "access_key_id",
     "secret_access_key",
+    "session_token",
 ];
 
 /// Reads `type=KIND,KEY=VALUE,…`, or an image's name or `s3://BUCKET/PREFIX` for short.
@@ -143,12 +144,13 @@ fn s3(fields: &mut Fields) -> Result<S3Settings, String> {
     let keys = match (
         fields.take("access_key_id"),
         fields.take("secret_access_key"),
+        fields.take("session_token"),
     ) {
-        (Some(id), Some(secret)) => {
-            let token = fields.take("session_token");
-            Some(S3Keys { id, secret, token })
+        (Some(id), Some(secret), token) => Some(S3Keys { id, secret, token }),
+        (None, None, None) => None,
+        (None, None, Some(_)) => {
+            return Err("session_token goes with access_key_id and secret_access_key".to_owned());
         }
-        (None, None) => None,
         _ => return Err("access_key_id and secret_access_key go together".to_owned()),
     };
     Ok(S3Settings {
@@ -243,6 +245,10 @@ mod tests {
             ("type=local,src=a,to=b", "unknown key 'to'"),
             ("type=s3", "bucket=NAME is missing"),
             ("type=s3,bucket=b,access_key_id=i", "go together"),
+            (
+                "type=s3,bucket=b,session_token=i",
+                "goes with access_key_id",
+            ),
             ("type=s3,bucket=b,use_path_style=x", "true or false"),
             ("s3://", "s3://BUCKET/PREFIX"),
             ("mode=max", "write type="),

@@ -58,11 +58,8 @@ impl ResourceArgs {
     fn limits(&self) -> Result<Limits, String> {
         let mut limits = Limits::default();
         for text in &self.resources {
-            for field in text.split(',') {
-                let (name, value) = field
-                    .split_once('=')
-                    .ok_or_else(|| format!("--resource {text}: write NAME=VALUE"))?;
-                set(&mut limits, name, value).map_err(|error| format!("--resource {error}"))?;
+            for (name, value) in fields(text)? {
+                set(&mut limits, &name, &value).map_err(|error| format!("--resource {error}"))?;
             }
         }
         for (name, value) in [
@@ -82,6 +79,24 @@ impl ResourceArgs {
         check(&limits)?;
         Ok(limits)
     }
+}
+
+/// The fields of `--resource`. Sets of processors have commas themselves: what is no `NAME=VALUE` goes
+/// on with the field before.
+fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for field in text.split(',') {
+        let field = field.trim_matches('"');
+        match (field.split_once('='), all.last_mut()) {
+            (Some((name, value)), _) => all.push((name.to_owned(), value.to_owned())),
+            (None, Some((name, value))) if name.starts_with("cpuset-") => {
+                value.push(',');
+                value.push_str(field);
+            }
+            _ => return Err(format!("--resource {text}: write NAME=VALUE")),
+        }
+    }
+    Ok(all)
 }
 
 fn set(limits: &mut Limits, name: &str, value: &str) -> Result<(), String> {
@@ -190,6 +205,15 @@ mod tests {
         assert_eq!(cpus.cpu_shares, Some(512));
         assert_eq!(cpus.cpus.as_deref(), Some("0-1,3"));
         assert!(limits(&[]).unwrap().is_empty());
+        for text in [
+            "cpuset-cpus=0-1,3,memory=64m",
+            "memory=64m,cpuset-cpus=0-1,3",
+            "\"cpuset-cpus=0-1,3\",memory=64m",
+        ] {
+            let set = limits(&["--resource", text]).unwrap();
+            assert_eq!(set.cpus.as_deref(), Some("0-1,3"), "{text}");
+            assert_eq!(set.memory, Some(64 << 20), "{text}");
+        }
     }
 
     #[test]

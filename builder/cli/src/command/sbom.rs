@@ -9,7 +9,7 @@ use kiln_attest::{FoundPackage, Inventory};
 use kiln_engine::Engine;
 use kiln_graph::Platform;
 
-use super::{print, say};
+use super::{print, print_json, say};
 use crate::display::{Style, display};
 
 /// The flags of `kiln image sbom`.
@@ -37,15 +37,15 @@ pub(crate) fn run(engine: &Engine, args: &SbomArgs) -> Result<(), Error> {
     let (subject, inventory) = packages(engine, &args.name, &platform)?;
     let Some(old) = &args.diff else {
         let text = document(args.format, &subject, &inventory);
-        print(&format!("{text:#}\n"));
+        print_json(&text);
         return Ok(());
     };
     let (_, before) = packages(engine, old, &platform)?;
     let changes = changes(&before, &inventory);
-    print(&match args.json {
-        true => format!("{:#}\n", serde_json::json!(changes)),
-        false => changes.iter().map(Change::line).collect(),
-    });
+    match args.json {
+        true => print_json(&serde_json::json!(changes)),
+        false => print(&changes.iter().map(Change::line).collect::<String>()),
+    }
     Ok(())
 }
 

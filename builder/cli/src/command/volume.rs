@@ -129,6 +129,6 @@ fn about(engine: &Engine, info: &VolumeInfo) -> Result<serde_json::Value, Error>
         "last_used": info.last_used,
         "uses": info.uses,
         "bytes": own.map_or(0, |item| item.bytes),
-        "folder": own.map(|item| item.path.display().to_string()),
+        "directory": own.map(|item| item.path.display().to_string()),
     }))
 }

@@ -32,13 +32,13 @@ pub enum FilesError {
     #[error("{0}")]
     Pattern(#[from] kiln_graph::pattern::BadPattern),
     /// A folder can't replace a file.
-    #[error("cannot copy to {path}: it is a file, and the source is a folder")]
+    #[error("cannot copy to {path}: it is a file, and the source is a directory")]
     FolderOverFile {
         /// The destination.
         path: ImagePath,
     },
     /// A file can't replace a folder.
-    #[error("cannot replace {path}: it is a folder, and the source is a file")]
+    #[error("cannot replace {path}: it is a directory, and the source is a file")]
     FileOverFolder {
         /// The destination.
         path: ImagePath,

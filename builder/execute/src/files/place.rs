@@ -168,14 +168,14 @@ impl<'a> Place<'a> {
             }
         };
         made.map_err(|source| FilesError::Io {
-            action: "make the folder",
+            action: "make the directory",
             path: path.clone(),
             source,
         })?;
         if entry.node == (Node::Directory { opaque: true }) {
             let done = self.folder.mark_opaque(&path, self.xattrs);
             done.map_err(|source| FilesError::Io {
-                action: "mark the folder",
+                action: "mark the directory",
                 path: path.clone(),
                 source,
             })?;

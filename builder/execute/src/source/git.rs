@@ -109,7 +109,7 @@ impl GitResolver<'_> {
         let time = git.check_out(checkout.fs(), commit, tag)?;
         let subdir = &git.source.subdir;
         let Some(wanted) = folder_in(checkout.root(), subdir) else {
-            return Err(git.fail(format!("commit {commit} has no folder {subdir}")));
+            return Err(git.fail(format!("commit {commit} has no directory {subdir}")));
         };
         match wanted.is_root() {
             true => Ok((checkout, time)),
