@@ -20,7 +20,7 @@ pub use kiln_export::{
     Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,
     Image, ImageOptions, ImageReport, InlineCache, LayerPlan, LayerReport, Level, MergedIndex,
     OutputEntry, PathRule, Rebase, Side, Unreproducible, left_out_warning, with_prefix,
-    write_folder, write_root_tar,
+    write_erofs, write_folder, write_root_tar,
 };
 pub use kiln_share::{CacheSource, InlineRemote, RegistryRemote, Volumes};
 pub use kiln_solve::{

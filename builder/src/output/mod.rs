@@ -9,7 +9,7 @@ use std::path::Path;
 
 use kiln_engine::{
     Cancel, Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
-    write_folder, write_root_tar,
+    write_erofs, write_folder, write_root_tar,
 };
 use kiln_graph::{Node, Platform, Target, Timestamp};
 use kiln_image::{Client, Reference, load_into_daemon, write_docker_archive, write_oci_archive};
@@ -95,7 +95,7 @@ pub fn check(outputs: &[Output]) -> Result<(), Error> {
         match (&output.dest, output.form) {
             (Some(dest), Form::Local) => check_directory("-o", dest)?,
             (Some(dest), Form::Oci) if output.as_directory => check_directory("-o", dest)?,
-            (Some(dest), Form::Oci | Form::Docker | Form::Tar | Form::Sbom) => {
+            (Some(dest), Form::Oci | Form::Docker | Form::Tar | Form::Erofs | Form::Sbom) => {
                 check_file("-o", dest)?;
             }
             _ => {}
@@ -239,6 +239,7 @@ impl Job<'_> {
                 let latest = self.options.latest();
                 write_file(dest, &meter, |out| write_tars(files, latest, out))
             })?,
+            Form::Erofs => self.erofs(dest)?,
             Form::Local => self.with_files(written, |files| {
                 let meter = self.meter("write", dest, size_of(files));
                 write_directories(files, dest, &|bytes| meter.advance(bytes), self.events)
@@ -326,6 +327,20 @@ impl Job<'_> {
         let bytes = sbom(&self.outgoing(names), format)?;
         let meter = self.meter("write", dest, bytes.len() as u64);
         write_file(dest, &meter, |out| out.write_all(&bytes))
+    }
+
+    /// Writes the only target's root as an EROFS image.
+    fn erofs(&self, dest: &Path) -> Result<(), Error> {
+        let [target] = &self.solved.build().targets[..] else {
+            return Err(Error::Usage(
+                "-o type=erofs writes the files of one image: give one --platform".to_owned(),
+            ));
+        };
+        let files = self.solved.root_files(target, self.events)?;
+        let size = files.iter().map(|(entry, _)| entry.size()).sum();
+        let meter = self.meter("write", dest, size);
+        let latest = self.options.latest();
+        write_file(dest, &meter, |out| write_erofs(&files, latest, out))
     }
 
     /// Gives the files of each target, with those of its attestations, to `write`.

@@ -27,6 +27,8 @@ pub enum Form {
     Daemon,
     /// In kiln's store.
     Image,
+    /// The root file system as an EROFS image.
+    Erofs,
     /// The list of packages.
     Sbom,
     /// Nowhere: the results of the steps stay in the cache.
@@ -34,11 +36,12 @@ pub enum Form {
 }
 
 /// The names of forms.
-const FORMS: [(&str, Form); 8] = [
+const FORMS: [(&str, Form); 9] = [
     ("oci", Form::Oci),
     ("docker", Form::Docker),
     ("tar", Form::Tar),
     ("local", Form::Local),
+    ("erofs", Form::Erofs),
     ("registry", Form::Registry),
     ("image", Form::Image),
     ("sbom", Form::Sbom),
@@ -215,7 +218,7 @@ impl Output {
     pub(super) fn wants_image(&self) -> bool {
         !matches!(
             self.form,
-            Form::Tar | Form::Local | Form::Sbom | Form::CacheOnly
+            Form::Tar | Form::Local | Form::Erofs | Form::Sbom | Form::CacheOnly
         )
     }
 
@@ -225,7 +228,7 @@ impl Output {
             Form::Registry | Form::Image => self.push && !attest.is_empty(),
             Form::Oci => attest.is_asked,
             Form::Tar | Form::Local => attest.is_asked && !attest.inline_only,
-            Form::Docker | Form::Daemon | Form::Sbom | Form::CacheOnly => false,
+            Form::Docker | Form::Daemon | Form::Erofs | Form::Sbom | Form::CacheOnly => false,
         }
     }
 
@@ -296,7 +299,10 @@ impl Output {
         if self.form == Form::Docker && self.dest.is_none() {
             self.form = Form::Daemon;
         }
-        let needs_dest = matches!(self.form, Form::Oci | Form::Tar | Form::Local | Form::Sbom);
+        let needs_dest = matches!(
+            self.form,
+            Form::Oci | Form::Tar | Form::Local | Form::Erofs | Form::Sbom
+        );
         if needs_dest && self.dest.is_none() {
             return Err("dest=PATH is missing".to_owned());
         }
@@ -382,6 +388,7 @@ mod tests {
             ("type=oci,dest=-", Form::Oci),
             ("type=image,push=true", Form::Image),
             ("type=registry", Form::Registry),
+            ("type=erofs,dest=root.img", Form::Erofs),
             ("type=cacheonly", Form::CacheOnly),
         ] {
             assert_eq!(form(text), Ok(want), "{text}");
@@ -403,6 +410,7 @@ mod tests {
         for (text, says) in [
             ("dest=out", "type= is missing"),
             ("type=oci", "dest=PATH is missing"),
+            ("type=erofs", "dest=PATH is missing"),
             ("type=ozi,dest=a", "unknown type 'ozi'"),
             ("type=image,nme=a", "unknown key 'nme'"),
             ("type=image,name=Upper/Case", "Upper/Case"),
