@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod daemon;
 mod image;
 mod layer;
 mod pod;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+pub use daemon::Daemon;
 pub use image::{copy_to_layout, digest, unpack};
 pub use pod::{Bundle, Cgroup, Pod};
 pub use program::compile;

@@ -1,83 +1,16 @@
 //! A Docker daemon as the judge of images. It needs root, as CI has it.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use kiln_tests::{BUSYBOX, Daemon, Run, Space, run};
 
-use kiln_tests::{BUSYBOX, Run, Space, run};
-
-/// A daemon of Debian's package with everything of its own, that touches no firewall.
-struct Daemon {
-    process: Child,
-    folder: PathBuf,
-}
-
-impl Daemon {
-    /// `None` for ordinary users: the daemon runs as root only.
-    fn start(space: &Space) -> Option<Self> {
-        if run("id", &["-u"]).ok().stdout.trim() != "0" {
-            return None;
-        }
-        let folder = space.path("docker");
-        std::fs::create_dir(&folder).unwrap();
-        let part = |name: &str| folder.join(name).display().to_string();
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let process = Command::new("dockerd")
-            .args([
-                "--iptables=false",
-                "--bridge=none",
-                "--data-root",
-                &part("data"),
-            ])
-            .args(["--exec-root", &part("exec"), "--pidfile", &part("pid")])
-            .args(["-H", &format!("unix://{}", part("socket"))])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let daemon = Self { process, folder };
-        let started = Instant::now();
-        while daemon.docker(&["version"]).status != Some(0) {
-            let log = std::fs::read_to_string(daemon.folder.join("log")).unwrap();
-            assert!(started.elapsed() < Duration::from_mins(1), "{log}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(daemon)
-    }
-
-    fn address(&self) -> String {
-        format!("unix://{}", self.folder.join("socket").display())
-    }
-
-    fn docker(&self, args: &[&str]) -> Run {
-        let mut command = Command::new("docker");
-        command.args(args).env("DOCKER_HOST", self.address());
-        Run::of(&command.output().unwrap())
-    }
-
-    /// The files of an image as the daemon unpacks them.
-    fn files(&self, image: &str) -> String {
-        let made = self.docker(&["create", image, "/none"]).ok().stdout;
-        let id = made.trim();
-        let tar = self.folder.join("export.tar").display().to_string();
-        _ = self.docker(&["export", "-o", &tar, id]).ok();
-        _ = self.docker(&["rm", id]).ok();
-        listed(&tar)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        _ = run("kill", &[&self.process.id().to_string()]);
-        _ = self.process.wait();
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let own = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let folder = self.folder.display().to_string();
-        for mount in own.filter(|mount| mount.starts_with(&folder)) {
-            _ = run("umount", &["-l", mount]);
-        }
-    }
+/// The files of an image as the daemon unpacks them.
+fn files(daemon: &Daemon, image: &str) -> String {
+    let made = daemon.docker(&["create", image, "/none"]).ok().stdout;
+    let id = made.trim();
+    let tar = daemon.folder().join("export.tar").display().to_string();
+    _ = daemon.docker(&["export", "-o", &tar, id]).ok();
+    _ = daemon.docker(&["rm", id]).ok();
+    listed(&tar)
 }
 
 /// A tar's entries but for what the daemon adds for its containers.
@@ -146,7 +79,7 @@ fn a_docker_daemon_unpacks_every_plan_to_the_same_files() {
             space.command(&["build", "context", "-t", &image, "--load", "--layers", plan]);
         command.env("DOCKER_HOST", daemon.address());
         _ = Run::of(&command.output().unwrap()).ok();
-        let seen = daemon.files(&image);
+        let seen = files(&daemon, &image);
         assert_eq!(seen, own, "{plan}");
     }
 }

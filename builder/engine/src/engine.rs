@@ -359,6 +359,12 @@ impl Engine {
         kiln_export::load(&self.trees, image, platform, name, events)
     }
 
+    /// Brings trees and blobs of images into the store.
+    #[must_use]
+    pub fn trees(&self) -> &Snapshotter {
+        &self.trees
+    }
+
     /// Makes and reads differences between images.
     #[must_use]
     pub fn deltas(&self) -> DeltaMaker<'_> {

@@ -255,6 +255,12 @@ impl Client {
         }
     }
 
+    /// What it was told.
+    #[must_use]
+    pub fn options(&self) -> &ClientOptions {
+        &self.0.options
+    }
+
     /// A manifest's bytes, whatever kind of manifest it is.
     ///
     /// # Errors
@@ -310,8 +316,8 @@ impl Client {
         by_layer.get(blob).cloned()
     }
 
-    /// Notes which image has which layers.
-    pub(crate) fn note_layers(&self, image: &Reference, layers: &[crate::Descriptor]) {
+    /// Notes which image, named by its digest, has which layers.
+    pub fn note_layers(&self, image: &Reference, layers: &[crate::Descriptor]) {
         let by_layer = &self.0.by_layer;
         let mut by_layer = by_layer.lock().unwrap_or_else(PoisonError::into_inner);
         for layer in layers {

@@ -21,6 +21,7 @@ mod host_name;
 mod image_name;
 pub mod layer;
 mod layout;
+mod on_behalf;
 mod push;
 mod reference;
 mod referrers;

@@ -42,7 +42,7 @@ impl Rights {
     }
 
     /// The name that a token for these rights is kept under.
-    fn token_name(&self, reference: &Reference) -> String {
+    pub(crate) fn token_name(&self, reference: &Reference) -> String {
         let scopes = self.scopes(&reference.repository).join(" ");
         format!("{} {scopes}", reference.host)
     }

@@ -16,7 +16,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("Write build files", &["init", "convert", "fmt", "schema"]),
     (
         "Images and registries",
-        &["image", "delta", "registry", "verify", "policy"],
+        &["image", "delta", "mirror", "registry", "verify", "policy"],
     ),
     ("The store", &["du", "prune", "volume", "fsck"]),
     ("This machine", &["doctor", "completions", "man"]),

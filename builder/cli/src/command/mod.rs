@@ -29,6 +29,7 @@ mod kaniko;
 mod layers;
 mod lock;
 mod man;
+mod mirror;
 mod panic;
 mod past;
 mod plan;
@@ -94,6 +95,8 @@ enum Command {
     Image(image::ImageArgs),
     /// Make differences between images
     Delta(delta::DeltaArgs),
+    /// Serve images to the daemons of this machine
+    Mirror(mirror::MirrorArgs),
     /// Manage cache volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
@@ -234,6 +237,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Timeline(args) => timeline::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Delta(args) => delta::run(&args),
+        Command::Mirror(args) => mirror::run(&args),
         Command::Volume(command) => volume::run(&command),
         Command::Registry(args) => registry::run(&args),
         Command::Policy(command) => policy::run(&command),
