@@ -64,6 +64,16 @@ pub enum Error {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// An image hasn't the signatures that the build file or the lock demands.
+    #[error("{image}: {reason}")]
+    Unsigned {
+        /// The image.
+        image: String,
+        /// What it lacks.
+        reason: String,
+        /// Where it is named.
+        location: Option<Location>,
+    },
     /// A policy doesn't let a source be used.
     #[error("the policy denies {source_name}: {rule}")]
     SourceDenied {
@@ -146,6 +156,7 @@ impl Error {
             | Self::NotGiven { .. }
             | Self::NotSigned { .. }
             | Self::SourceDenied { .. }
+            | Self::Unsigned { .. }
             | Self::Policy(_)
             | Self::NotReproducible(_)
             | Self::NoBuildFile { .. }
@@ -178,6 +189,7 @@ impl Error {
             Self::BaseImage { location, .. }
             | Self::NotLocked { location, .. }
             | Self::SourceDenied { location, .. }
+            | Self::Unsigned { location, .. }
             | Self::NotGiven { location, .. } => location.as_ref(),
             _ => None,
         }

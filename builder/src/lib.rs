@@ -52,8 +52,8 @@ mod secret;
 mod select;
 
 pub use attest::{
-    AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions, Signer, Storage,
-    Verified, list_attestations, missing_signature, verify_image,
+    AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions, Signer,
+    StepResult, Storage, Verified, list_attestations, missing_signature, verify_image,
 };
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};
@@ -64,6 +64,12 @@ pub use fields::{FieldError, Fields};
 pub use image::{
     ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceName,
     SourceRules, expire,
+};
+pub use kiln_attest::artifact::Form as IndexForm;
+pub use kiln_attest::provenance::Mode as ProvenanceMode;
+pub use kiln_attest::sbom::Format as SbomFormat;
+pub use kiln_attest::{
+    AttestError, PublicKey, Signed, SignerIdentity, Statement, Verifier, Verifiers,
 };
 pub use kiln_cache::StoreError;
 pub use kiln_engine::{

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use kiln_attest::provenance::Provenance;
 use kiln_engine::{
-    Cancel, Engine, Event, EventSink, ImageOptions, LayerPlan, Request, SecretProvider,
+    Cancel, DefaultNetwork, Engine, Event, EventSink, ImageOptions, LayerPlan, Request,
+    SecretProvider, Solved,
 };
 use kiln_graph::{Build, Platform};
 use kiln_image::Reference;
 
+use crate::attest::Recorder;
 use crate::output::{self, Attester, Output, Wanted};
 use crate::{
-    AttestOptions, BuildOutcome, ContextFrom, DockerfileRequest, Error, Prepared, prepare,
+    AttestOptions, BuildFacts, BuildOutcome, ContextFrom, DockerfileRequest, Error, Prepared,
+    prepare,
 };
 
 /// A build to be run by [`Kiln::build`](crate::Kiln::build).
@@ -23,6 +26,7 @@ pub struct BuildRequest {
     tags: Vec<String>,
     outputs: Vec<Output>,
     options: ImageOptions,
+    attest: AttestOptions,
     secrets: Option<Arc<dyn SecretProvider>>,
     events: Arc<dyn EventSink>,
     cancel: Cancel,
@@ -80,6 +84,7 @@ impl BuildRequest {
             tags: Vec::new(),
             outputs: Vec::new(),
             options: ImageOptions::default(),
+            attest: AttestOptions::default(),
             secrets: None,
             events: Arc::new(|_| {}),
             cancel: Cancel::new(),
@@ -167,6 +172,14 @@ impl BuildRequest {
         self
     }
 
+    /// The attestations that the image gets: lists of packages, provenance, signatures. Without this
+    /// it gets none.
+    #[must_use]
+    pub fn attest(mut self, options: AttestOptions) -> Self {
+        self.attest = options;
+        self
+    }
+
     /// Where steps get secrets and SSH agents.
     #[must_use]
     pub fn secrets(mut self, secrets: Arc<dyn SecretProvider>) -> Self {
@@ -205,23 +218,54 @@ impl BuildRequest {
     pub(crate) fn run(mut self, engine: &Engine) -> Result<BuildOutcome, Error> {
         _ = self.names()?;
         output::check(&self.outputs)?;
-        let request = self.request(engine)?;
+        let recorder = Arc::new(Recorder::new(self.events.clone()));
+        let (mut request, prepared) = self.request(engine)?;
+        request.events = recorder.clone();
+        let network = request.network;
         let tags = self.names()?;
         output::check_names(&self.outputs, &tags)?;
         let solved = engine.solve(request)?;
+        let facts = self.facts(&recorder, prepared.as_ref(), &solved, network)?;
         let wanted = Wanted {
             outputs: &self.outputs,
             tags: &tags,
             options: &self.options,
             attester: Attester {
-                options: &AttestOptions::default(),
-                facts: &Provenance::default(),
+                options: &self.attest,
+                facts: &facts,
             },
             digests: true,
             cancel: &self.cancel,
         };
         let written = output::write(&solved, &wanted, &*self.events)?;
         BuildOutcome::of(&solved, &written)
+    }
+
+    /// What is known of the build, if provenance is wanted.
+    fn facts(
+        &self,
+        recorder: &Recorder,
+        prepared: Option<&Prepared>,
+        solved: &Solved,
+        network: DefaultNetwork,
+    ) -> Result<Provenance, Error> {
+        if self.attest.provenance.is_none() {
+            return Ok(Provenance::default());
+        }
+        let source = match (&self.what, prepared) {
+            (What::File(request), Some(prepared)) => Some((&**request, prepared)),
+            _ => None,
+        };
+        let facts = BuildFacts {
+            source,
+            solved,
+            network,
+            invocation: recorder.invocation(),
+            started: recorder.started,
+            steps: &recorder.steps(),
+            reproducible: false,
+        };
+        facts.provenance()
     }
 
     fn names(&self) -> Result<Vec<Reference>, Error> {
@@ -231,8 +275,8 @@ impl BuildRequest {
     }
 
     /// What the engine is asked for; takes what the build file says of the image.
-    fn request(&mut self, engine: &Engine) -> Result<Request, Error> {
-        let mut request = match &mut self.what {
+    fn request(&mut self, engine: &Engine) -> Result<(Request, Option<Prepared>), Error> {
+        let (mut request, prepared) = match &mut self.what {
             What::File(file) => {
                 file.events = Some(self.events.clone());
                 file.secrets.clone_from(&self.secrets);
@@ -241,12 +285,12 @@ impl BuildRequest {
                 if self.tags.is_empty() {
                     self.tags.clone_from(&prepared.settings.tags);
                 }
-                prepared.request()
+                (prepared.request(), Some(prepared))
             }
             What::Graph { build, contexts } => {
                 let mut request = Request::new((**build).clone());
                 request.contexts.clone_from(contexts);
-                request
+                (request, None)
             }
         };
         request.events = self.events.clone();
@@ -256,7 +300,7 @@ impl BuildRequest {
         if let Some(secrets) = &self.secrets {
             request.secrets = secrets.clone();
         }
-        Ok(request)
+        Ok((request, prepared))
     }
 }
 

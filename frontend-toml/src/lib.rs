@@ -27,8 +27,8 @@ mod time;
 mod value;
 
 pub use compile::{
-    Compiled, LayerRule, NamedContext, Options, Outcome, Policy, Settings, ValueSteps, compile,
-    platforms,
+    Compiled, LayerRule, NamedContext, Options, Outcome, Policy, RequiredSignature, Settings,
+    Signers, ValueSteps, compile, platforms,
 };
 pub use error::TomlError;
 pub use format::format;

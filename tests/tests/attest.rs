@@ -9,60 +9,7 @@ use serde_json::Value;
 
 /// A registry in memory that lists referrers. With `MODE=late` it takes a manifest with a subject
 /// only when the subject was there before the push of it began (as GitLab did).
-const REGISTRY: &str = r#"
-import hashlib, http.server, json, os, uuid
-MODE = os.environ.get("MODE", "")
-blobs, manifests, types = {}, {}, {}
-def sha(data): return "sha256:" + hashlib.sha256(data).hexdigest()
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def answer(self, status, body=b"", headers={}):
-        self.send_response(status)
-        for name, value in headers.items(): self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD": self.wfile.write(body)
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        name = path.rsplit("/", 1)[1]
-        if path == "/v2/": return self.answer(200)
-        if "/blobs/" in path:
-            return self.answer(200, blobs[name]) if name in blobs else self.answer(404)
-        if "/referrers/" in path and MODE == "odd":
-            return self.answer(200, b"<html>", {"Content-Type": "text/html"})
-        if "/referrers/" in path and MODE == "down": return self.answer(503)
-        if "/referrers/" in path:
-            found = []
-            for digest, data in manifests.items():
-                document = json.loads(data)
-                if digest.startswith("sha256:") and document.get("subject", {}).get("digest") == name:
-                    found.append({"mediaType": document["mediaType"], "digest": digest, "size": len(data),
-                                  "artifactType": document.get("artifactType"), "annotations": document.get("annotations", {})})
-            index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": found}
-            return self.answer(200, json.dumps(index).encode(), {"Content-Type": index["mediaType"]})
-        if name not in manifests: return self.answer(404)
-        data = manifests[name]
-        self.answer(200, data, {"Content-Type": types[sha(data)], "Docker-Content-Digest": sha(data)})
-    do_HEAD = do_GET
-    def do_POST(self):
-        self.answer(202, b"", {"Location": self.path.split("?")[0].rstrip("/") + "/" + uuid.uuid4().hex})
-    def do_PUT(self):
-        data = self.rfile.read(int(self.headers["Content-Length"]))
-        if "/uploads/" in self.path:
-            blobs[sha(data)] = data
-            return self.answer(201)
-        subject = json.loads(data).get("subject", {}).get("digest")
-        if MODE == "late" and subject and "top" not in manifests: return self.answer(400, b"subject is new")
-        name = self.path.rsplit("/", 1)[1]
-        if not name.startswith("sha256:"): manifests["top"] = data
-        for key in (name, sha(data)): manifests[key] = data
-        types[sha(data)] = self.headers["Content-Type"]
-        self.answer(201, b"", {"OCI-Subject": subject} if subject else {})
-    def log_message(self, *a): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print("port", server.server_port, flush=True)
-server.serve_forever()
-"#;
+const REGISTRY: &str = include_str!("../fixtures/referrers.py");
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()

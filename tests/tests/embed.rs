@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use kiln::{
-    BuildRequest, CredentialSource, Error, Event, Fault, GraphBuilder, Kiln, Output, Platform,
+    AttestOptions, BuildRequest, CredentialSource, Error, Event, Fault, GraphBuilder, Kiln, Output,
+    Platform, ProvenanceOptions, SbomFormat,
 };
 use kiln_tests::{BUSYBOX, Space, kiln_binary};
 
@@ -51,6 +52,40 @@ async fn builds_in_an_async_program() {
     let again = kiln.build(request(&kiln)).unwrap();
     assert_eq!(again.digest, outcome.digest);
     drop(kiln);
+}
+
+#[test]
+fn builds_are_attested() {
+    let space = Space::new();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo 1 > /1\n"));
+    let kiln = open(&space);
+    let attest = || AttestOptions {
+        sbom: Some(SbomFormat::Spdx),
+        provenance: Some(ProvenanceOptions::default()),
+        is_asked: true,
+        ..AttestOptions::default()
+    };
+    let of_file = BuildRequest::dockerfile(space.path("context"));
+    for (name, build) in [("file", of_file), ("graph", request(&kiln))] {
+        let archive = space.path(format!("{name}.tar"));
+        let build = build.attest(attest()).output(Output::oci(&archive));
+        let outcome = kiln.build(build).unwrap();
+        assert_eq!(outcome.provenance.len(), 1);
+        let provenance = outcome.provenance[0].1.to_string();
+        assert!(provenance.contains("pkg:docker"), "{provenance}");
+        let inspect = [
+            "image",
+            "inspect",
+            &format!("oci-archive:{}", archive.display()),
+        ];
+        let shown = space.kiln(&inspect).ok().stdout;
+        for part in [
+            "https://spdx.dev/Document",
+            "https://slsa.dev/provenance/v1",
+        ] {
+            assert!(shown.contains(part), "{name}: {shown}");
+        }
+    }
 }
 
 #[test]

@@ -102,9 +102,9 @@ impl Certificate {
         }
     }
 
-    /// The certificate in PEM.
-    pub(crate) fn to_pem(&self) -> String {
-        pem::encode("CERTIFICATE", &self.bytes)
+    /// Whether it has these bytes.
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
+        self.bytes.as_ref() == bytes
     }
 
     /// Whose it is: addresses of mail and of workflows.

@@ -13,11 +13,11 @@ use serde_json::Value;
 use crate::artifact::digest_of;
 use crate::bundle::{Bundle, Envelope, Material};
 use crate::certificate::{Certificate, Roots};
-use crate::{AttestError, PublicKey, matches_wildcard};
+use crate::{AttestError, PublicKey, matches_wildcard, pem};
 
 /// Who must have signed, and whom to believe about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct SignerIdentity {
     /// The certificate's address of mail, or of a workflow; `*` stands for anything.
     subject: String,
     /// The identity provider's address.
@@ -70,7 +70,7 @@ fn log(reason: &str) -> AttestError {
     AttestError::Log(reason.to_owned())
 }
 
-impl Identity {
+impl SignerIdentity {
     /// An identity. `roots` are certificates of authorities, `log` the key of the log, in PEM.
     ///
     /// # Errors
@@ -175,13 +175,290 @@ impl Identity {
         let spec = &body["spec"];
         let is_payload = spec["payloadHash"]["algorithm"] == "sha256"
             && spec["payloadHash"]["value"] == digest_of(&envelope.payload).hex();
-        let verifier = STANDARD.encode(certificate.to_pem());
         let signature = STANDARD.encode(signature);
-        let is_it = |one: &Value| one["signature"] == signature && one["verifier"] == verifier;
+        let is_it = |one: &Value| {
+            one["signature"] == signature
+                && verifier_of(one).is_some_and(|bytes| certificate.is(&bytes))
+        };
         let signatures = spec["signatures"].as_array();
         match is_payload && signatures.is_some_and(|all| all.iter().any(is_it)) {
             true => Ok(()),
             false => Err(log("its entry is of another signature")),
         }
+    }
+}
+
+/// The certificate that an entry of a log names.
+fn verifier_of(signature: &Value) -> Option<Vec<u8>> {
+    let text = STANDARD.decode(signature["verifier"].as_str()?).ok()?;
+    let (label, bytes) = pem::decode(std::str::from_utf8(&text).ok()?).ok()?;
+    (label == "CERTIFICATE").then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use kiln_graph::BlobDigest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::bundle::{SIGN_PREDICATE, to_be_signed};
+    use crate::key::tests::openssl;
+    use crate::{Artifact, SigningKey, Statement, Verifier};
+
+    const WORKFLOW: &str = "https://github.com/o/r/.github/workflows/ci.yml@refs/heads/main";
+    const ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+    /// An authority, a log and a certificate, as Sigstore has them.
+    struct Sigstore {
+        directory: tempfile::TempDir,
+        log: SigningKey,
+    }
+
+    impl Sigstore {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let at = directory.path();
+            let write = |name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+            write(
+                "ca.cnf",
+                "[req]\ndistinguished_name = dn\nx509_extensions = ca\n[dn]\n[ca]\nbasicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign\n",
+            );
+            let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout ca.key";
+            openssl(
+                at,
+                &format!("req -x509 -config ca.cnf {key} -out ca.pem -days 30 -subj /CN=root"),
+            );
+            openssl(
+                at,
+                &format!("req -x509 -config ca.cnf {key}2 -out other.pem -days 30 -subj /CN=root"),
+            );
+            openssl(
+                at,
+                "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out log.key",
+            );
+            let text = std::fs::read_to_string(at.join("log.key")).unwrap();
+            let log = SigningKey::read(&text, None).unwrap();
+            Self { directory, log }
+        }
+
+        fn read(&self, name: &str) -> String {
+            std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+        }
+
+        /// A key, and its certificate with these extensions.
+        fn issue(&self, extensions: &str) -> (SigningKey, Vec<u8>) {
+            let at: &Path = self.directory.path();
+            std::fs::write(at.join("leaf.ext"), extensions).unwrap();
+            let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout leaf.key";
+            openssl(
+                at,
+                &format!("req -new -config ca.cnf {key} -out leaf.csr -subj /CN=x"),
+            );
+            openssl(
+                at,
+                "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile leaf.ext -out leaf.pem",
+            );
+            let key = SigningKey::read(&self.read("leaf.key"), None).unwrap();
+            let (_, certificate) = pem::decode(&self.read("leaf.pem")).unwrap();
+            (key, certificate)
+        }
+
+        fn identity(&self, subject: &str, roots: &str) -> Verifier {
+            let log = self.log.public().to_pem();
+            let identity = SignerIdentity::new(subject, ISSUER, &self.read(roots), &log);
+            Verifier::Identity(Box::new(identity.unwrap()))
+        }
+    }
+
+    fn extensions(issuer: &str) -> String {
+        format!(
+            "keyUsage = critical,digitalSignature\nextendedKeyUsage = codeSigning\nsubjectAltName = critical,URI:{WORKFLOW}\n1.3.6.1.4.1.57264.1.8 = ASN1:UTF8String:{issuer}\n"
+        )
+    }
+
+    fn image() -> BlobDigest {
+        BlobDigest::from_sha256([1; 32])
+    }
+
+    fn now() -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap().as_secs()
+    }
+
+    /// A bundle about [`image`], logged at a time.
+    fn bundle(sigstore: &Sigstore, (key, certificate): &(SigningKey, Vec<u8>), time: u64) -> Value {
+        let about = vec![Artifact::new("", &image())];
+        let statement = Statement::new(about, SIGN_PREDICATE, json!({})).to_json();
+        let signature = STANDARD.encode(key.sign(&to_be_signed(&statement)).unwrap());
+        let text = pem::encode("CERTIFICATE", certificate);
+        let body = json!({
+            "apiVersion": "0.0.1",
+            "kind": "dsse",
+            "spec": {
+                "payloadHash": {"algorithm": "sha256", "value": digest_of(&statement).hex()},
+                "signatures": [{"signature": signature, "verifier": STANDARD.encode(text)}],
+            },
+        });
+        let body = STANDARD.encode(body.to_string());
+        let id = [7; 32];
+        let signed = format!(
+            r#"{{"body":"{body}","integratedTime":{time},"logID":"{}","logIndex":5}}"#,
+            hex::encode(id)
+        );
+        let timestamp = STANDARD.encode(sigstore.log.sign(signed.as_bytes()).unwrap());
+        json!({
+            "mediaType": crate::bundle::BUNDLE_MEDIA_TYPE,
+            "verificationMaterial": {
+                "certificate": {"rawBytes": STANDARD.encode(certificate)},
+                "tlogEntries": [{
+                    "logIndex": "5",
+                    "logId": {"keyId": STANDARD.encode(id)},
+                    "kindVersion": {"kind": "dsse", "version": "0.0.1"},
+                    "integratedTime": time.to_string(),
+                    "inclusionPromise": {"signedEntryTimestamp": timestamp},
+                    "canonicalizedBody": body,
+                }],
+            },
+            "dsseEnvelope": {
+                "payload": STANDARD.encode(&statement),
+                "payloadType": crate::STATEMENT_MEDIA_TYPE,
+                "signatures": [{"sig": signature}],
+            },
+        })
+    }
+
+    #[test]
+    fn only_who_was_vouched_for_when_it_was_signed() {
+        let sigstore = Sigstore::new();
+        let issued = sigstore.issue(&extensions(ISSUER));
+        let good = bundle(&sigstore, &issued, now());
+        let check = |bundle: &Value, subject: &str, roots: &str, image: &BlobDigest| {
+            let bytes = bundle.to_string();
+            match sigstore
+                .identity(subject, roots)
+                .verify(bytes.as_bytes(), image)
+            {
+                Ok(_) => "fine".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let fits = |bundle: &Value| check(bundle, "https://github.com/o/r/*", "ca.pem", &image());
+        assert_eq!(fits(&good), "fine");
+        assert_eq!(check(&good, WORKFLOW, "ca.pem", &image()), "fine");
+        let another = BlobDigest::from_sha256([2; 32]);
+        let cases = [
+            (
+                check(&good, "https://github.com/o/x/*", "ca.pem", &image()),
+                "not by",
+            ),
+            (
+                check(&good, WORKFLOW, "other.pem", &image()),
+                "doesn't hold",
+            ),
+            (check(&good, WORKFLOW, "ca.pem", &another), "another image"),
+            (
+                fits(&bundle(&sigstore, &issued, now() + 3 * 86400)),
+                "had expired",
+            ),
+            (
+                fits(&bundle(&sigstore, &issued, now() - 86400)),
+                "did not hold yet",
+            ),
+        ];
+        for (said, want) in cases {
+            assert!(said.contains(want), "{want}: {said}");
+        }
+    }
+
+    #[test]
+    fn other_certificates_and_logs_are_refused() {
+        let sigstore = Sigstore::new();
+        let fits = |bundle: &Value| {
+            let bytes = bundle.to_string();
+            let identity = sigstore.identity("https://github.com/o/r/*", "ca.pem");
+            match identity.verify(bytes.as_bytes(), &image()) {
+                Ok(_) => "fine".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let issued = |extensions: &str| bundle(&sigstore, &sigstore.issue(extensions), now());
+        let of_issuer = issued(&extensions("https://evil.example"));
+        assert!(fits(&of_issuer).contains("(https://evil.example), not by"));
+        let for_servers = extensions(ISSUER).replace("codeSigning", "serverAuth");
+        assert!(fits(&issued(&for_servers)).contains("doesn't hold"));
+        let nobody = extensions(ISSUER).replace(&format!("URI:{WORKFLOW}"), "DNS:github.com");
+        assert!(fits(&issued(&nobody)).contains("not by"));
+
+        let own = sigstore.issue(&extensions(ISSUER));
+        let good = bundle(&sigstore, &own, now());
+        let changed = |change: &dyn Fn(&mut Value)| {
+            let mut other = good.clone();
+            change(&mut other);
+            fits(&other)
+        };
+        let entry = |bundle: &mut Value, key: &str, value: Value| {
+            bundle["verificationMaterial"]["tlogEntries"][0][key] = value;
+        };
+        type Change<'a> = &'a dyn Fn(&mut Value);
+        let cases: [(Change<'_>, &str); 8] = [
+            (
+                &|b| b["verificationMaterial"]["tlogEntries"] = json!([]),
+                "no entry",
+            ),
+            (&|b| entry(b, "integratedTime", json!("1")), "log's key"),
+            (&|b| entry(b, "logIndex", json!(6)), "log's key"),
+            (
+                &|b| entry(b, "inclusionPromise", Value::Null),
+                "no signed timestamp",
+            ),
+            (&|b| entry(b, "canonicalizedBody", json!("!")), "log"),
+            (
+                &|b| entry(b, "integratedTime", json!({})),
+                "entries of logs",
+            ),
+            (
+                &|b| b["dsseEnvelope"]["payload"] = STANDARD.encode("{}").into(),
+                "was not made",
+            ),
+            (
+                &|b| b["verificationMaterial"]["certificate"]["rawBytes"] = json!("AAAA"),
+                "was not made",
+            ),
+        ];
+        for (change, want) in cases {
+            let said = changed(change);
+            assert!(said.contains(want), "{want}: {said}");
+        }
+        // The entry of another signature by the same certificate.
+        let mut other = bundle(&sigstore, &own, now());
+        let entries = good["verificationMaterial"]["tlogEntries"].clone();
+        other["verificationMaterial"]["tlogEntries"] = entries;
+        assert!(
+            fits(&other).contains("of another signature"),
+            "{}",
+            fits(&other)
+        );
+        // A key's bundle has no certificate at all.
+        let mut plain = good.clone();
+        plain["verificationMaterial"] = json!({"publicKey": {"hint": ""}});
+        assert!(fits(&plain).contains("there is none"));
+    }
+
+    #[test]
+    fn roots_must_be_certificates() {
+        let sigstore = Sigstore::new();
+        let log = sigstore.log.public().to_pem();
+        let why = |roots: &str, log: &str| {
+            let identity = SignerIdentity::new("a", ISSUER, roots, log);
+            identity.unwrap_err().to_string()
+        };
+        assert!(why("", &log).contains("no certificate"));
+        assert!(why(&log, &log).contains("no certificate"));
+        assert!(why(&sigstore.read("ca.pem"), "x").contains("PEM"));
+        let cut = sigstore.read("ca.pem").replace("-----END", "");
+        assert!(why(&cut, &log).contains("truncated"));
     }
 }

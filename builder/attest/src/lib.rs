@@ -31,11 +31,12 @@ mod rule;
 pub mod sbom;
 mod sealed_key;
 mod statement;
+mod supplier;
 mod verifier;
 
 pub use detect::{Claim, DETECT_VERSION, Evidence, Files, ReadSeek, TreeEvidence, Warning, detect};
 pub use error::AttestError;
-pub use identity::Identity;
+pub use identity::SignerIdentity;
 pub use inventory::{FoundPackage, Inventory, Layer};
 pub use key::{PublicKey, SigningKey};
 pub use package::{Distribution, Ecosystem, Package};

@@ -3,7 +3,7 @@
 use kiln_graph::BlobDigest;
 
 use crate::bundle::Bundle;
-use crate::{AttestError, Identity, PublicKey, Statement};
+use crate::{AttestError, PublicKey, SignerIdentity, Statement};
 
 /// Checks signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Verifier {
     /// By a key.
     Key(PublicKey),
     /// By a certificate.
-    Identity(Box<Identity>),
+    Identity(Box<SignerIdentity>),
 }
 
 impl Verifier {
@@ -101,5 +101,57 @@ impl Verifiers {
         by.sort_unstable();
         by.dedup();
         by.len() >= self.threshold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_graph::BlobDigest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::bundle::{SIGN_PREDICATE, bundle, to_be_signed};
+    use crate::{Artifact, SigningKey};
+
+    fn keys() -> Vec<SigningKey> {
+        let directory = tempfile::tempdir().unwrap();
+        let one = |_| {
+            crate::key::tests::openssl(
+                directory.path(),
+                "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+            );
+            let text = std::fs::read_to_string(directory.path().join("key.pem")).unwrap();
+            SigningKey::read(&text, None).unwrap()
+        };
+        (0..3).map(one).collect()
+    }
+
+    #[test]
+    fn enough_of_them_must_have_signed() {
+        let keys = keys();
+        let verifier = |key: &SigningKey| Verifier::Key(key.public());
+        let all: Vec<Verifier> = keys.iter().map(verifier).collect();
+        let of = |threshold| Verifiers::new(all.clone(), threshold);
+        assert!(of(0).is_err() && of(4).is_err());
+        // The same key twice is one signer.
+        assert!(Verifiers::new(vec![all[0].clone(), all[0].clone()], 2).is_err());
+        let image = BlobDigest::from_sha256([1; 32]);
+        let about = vec![Artifact::new("", &image)];
+        let statement = Statement::new(about, SIGN_PREDICATE, json!({})).to_json();
+        let signed = |key: &SigningKey| {
+            let signature = key.sign(&to_be_signed(&statement)).unwrap();
+            bundle(&statement, &signature, "")
+        };
+        let two = of(2).unwrap();
+        let found = |keys: &[&SigningKey]| -> Vec<Signed> {
+            let bundles = keys.iter().map(|key| signed(key));
+            bundles
+                .filter_map(|bundle| two.verify(&bundle, &image).ok())
+                .collect()
+        };
+        assert!(!two.are_met(&found(&[&keys[0]])));
+        assert!(!two.are_met(&found(&[&keys[0], &keys[0]])));
+        assert!(two.are_met(&found(&[&keys[0], &keys[2]])));
+        assert!(!two.are_met(&[]));
     }
 }

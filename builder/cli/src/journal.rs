@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kiln::StepResult;
 use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 use kiln_graph::address::redact;
@@ -205,11 +206,24 @@ impl State {
 }
 
 impl Journal {
-    /// What is known of each step so far.
-    pub(crate) fn steps(&self) -> BTreeMap<StepRef, BuiltStep> {
+    /// What has become of each step so far, for provenance.
+    pub(crate) fn results(&self) -> BTreeMap<StepRef, StepResult> {
         let state = self.lock();
         let steps = &state.record.steps;
-        let one = |(step, place): (&StepRef, &usize)| Some((*step, steps.get(*place)?.clone()));
+        let one = |(step, place): (&StepRef, &usize)| {
+            let built = steps.get(*place)?;
+            let outcome = match built.outcome {
+                StepOutcome::Ran => Some(Outcome::Ran),
+                StepOutcome::Cached => Some(Outcome::Cached),
+                _ => None,
+            };
+            let result = StepResult {
+                outcome,
+                key: built.key,
+                took: built.took,
+            };
+            Some((*step, result))
+        };
         state.places.iter().filter_map(one).collect()
     }
 

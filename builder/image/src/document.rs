@@ -129,6 +129,17 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Index {
+    /// The attestations about an image that lie beside it.
+    pub fn attestations_of(&self, image: &BlobDigest) -> impl Iterator<Item = &Descriptor> {
+        let about = image.to_string();
+        let is_it = move |entry: &&Descriptor| {
+            entry.annotations.get("vnd.docker.reference.digest") == Some(&about)
+        };
+        self.manifests.iter().filter(is_it)
+    }
+}
+
 /// What a document with some media type is.
 #[derive(Debug)]
 pub(crate) enum Document {

@@ -54,6 +54,9 @@ struct Saved {
     layers: Vec<String>,
 }
 
+/// More attestations of an image, and more indexes in another, are not looked at.
+const MAX_ATTESTATIONS: usize = 100;
+
 impl Layout {
     /// Opens a directory.
     pub(crate) fn open(folder: &Path) -> Result<Self, ImageError> {
@@ -213,6 +216,34 @@ impl Layout {
             ..self.index.clone()
         };
         self.resolve_in(&index, platform)
+    }
+
+    /// The attestations that lie beside an image in its index: their manifests. Those that aren't
+    /// there are left out.
+    pub(crate) fn attestations(&self, image: &BlobDigest) -> Vec<(BlobDigest, Vec<u8>)> {
+        let mut found = Vec::new();
+        self.attestations_in(&self.index, image, &mut found);
+        let nested = self.index.manifests.iter().take(MAX_ATTESTATIONS);
+        for entry in nested.filter(|entry| !entry.is_attestation()) {
+            let inner = self.read(&entry.digest).ok();
+            let inner = inner.and_then(|bytes| Document::read(&bytes).ok());
+            if let Some(Document::Index(inner)) = inner {
+                self.attestations_in(&inner, image, &mut found);
+            }
+        }
+        found
+    }
+
+    fn attestations_in(
+        &self,
+        index: &Index,
+        image: &BlobDigest,
+        found: &mut Vec<(BlobDigest, Vec<u8>)>,
+    ) {
+        for entry in index.attestations_of(image).take(MAX_ATTESTATIONS) {
+            let bytes = self.read(&entry.digest).ok();
+            found.extend(bytes.map(|bytes| (entry.digest, bytes)));
+        }
     }
 
     fn resolve_in(&self, index: &Index, platform: &Platform) -> Result<Found, ImageError> {

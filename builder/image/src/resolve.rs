@@ -45,6 +45,23 @@ impl Client {
         }
     }
 
+    /// The attestations that lie beside an image (by its manifest's digest) of a layout or archive:
+    /// their manifests.
+    ///
+    /// # Errors
+    /// When the layout can't be read.
+    pub fn attestations_beside(
+        &self,
+        name: &ImageName,
+        image: &BlobDigest,
+    ) -> Result<Vec<(BlobDigest, Vec<u8>)>, ImageError> {
+        Ok(match name {
+            ImageName::Layout { folder, .. } => Layout::open(folder)?.attestations(image),
+            ImageName::Archive { file, .. } => Layout::open_tar(file)?.attestations(image),
+            ImageName::Registry(_) | ImageName::Daemon(_) => Vec::new(),
+        })
+    }
+
     /// Keeps the documents of an image of a layout.
     fn kept_of(&self, found: Found) -> Resolved {
         for document in &found.documents {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_attest::artifact::{
-    ABOUT_ANNOTATION, ATTESTATION_TYPE, ArtifactManifest, PREDICATE_ANNOTATION,
-    SIGNED_PREDICATE_ANNOTATION,
+    ATTESTATION_TYPE, ArtifactManifest, PREDICATE_ANNOTATION, SIGNED_PREDICATE_ANNOTATION,
 };
 use kiln_attest::bundle::is_bundle;
 use kiln_graph::BlobDigest;
@@ -82,19 +81,29 @@ fn in_index(
     let Ok(index) = serde_json::from_slice::<Index>(&bytes) else {
         return Ok(all);
     };
-    let subject = resolved.manifest.to_string();
-    for entry in index.manifests {
-        if entry.annotations.get(ABOUT_ANNOTATION) == Some(&subject) {
-            all.push(ListedAttestation {
-                digest: entry.digest,
-                subject: resolved.manifest,
-                kind: "attestation".to_owned(),
-                storage: "index",
-                predicates: predicates(client, image, &entry.digest)?,
-            });
-        }
+    for entry in index.attestations_of(&resolved.manifest) {
+        let bytes = client.small_document(image, &entry.digest, true)?;
+        all.push(ListedAttestation::beside(
+            resolved.manifest,
+            entry.digest,
+            &bytes,
+        ));
     }
     Ok(all)
+}
+
+impl ListedAttestation {
+    /// An attestation that lies beside its image, by its manifest.
+    #[must_use]
+    pub fn beside(subject: BlobDigest, digest: BlobDigest, manifest: &[u8]) -> Self {
+        Self {
+            digest,
+            subject,
+            kind: "attestation".to_owned(),
+            storage: "index",
+            predicates: predicates_of(manifest),
+        }
+    }
 }
 
 /// The types of the statements in an attestation's manifest.
@@ -104,12 +113,16 @@ fn predicates(
     manifest: &BlobDigest,
 ) -> Result<Vec<String>, Error> {
     let bytes = client.small_document(image, manifest, true)?;
-    let layers = serde_json::from_slice::<ArtifactManifest>(&bytes);
+    Ok(predicates_of(&bytes))
+}
+
+fn predicates_of(manifest: &[u8]) -> Vec<String> {
+    let layers = serde_json::from_slice::<ArtifactManifest>(manifest);
     let layers = layers.map(|manifest| manifest.layers).unwrap_or_default();
     let predicate =
         |annotations: &BTreeMap<String, String>| annotations.get(PREDICATE_ANNOTATION).cloned();
-    Ok(layers
+    layers
         .iter()
         .filter_map(|layer| predicate(&layer.annotations))
-        .collect())
+        .collect()
 }

@@ -4,6 +4,7 @@ mod facts;
 mod list;
 mod options;
 mod publish;
+mod recorder;
 mod signer;
 mod vcs;
 mod verify;
@@ -21,10 +22,11 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::Error;
 
-pub use facts::BuildFacts;
+pub use facts::{BuildFacts, StepResult};
 pub use list::{ListedAttestation, list_attestations};
 pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, Storage};
 pub(crate) use publish::{publish, push_image};
+pub(crate) use recorder::Recorder;
 pub use signer::Signer;
 pub use verify::{Verified, missing_signature, verify_image};
 

@@ -1,6 +1,8 @@
 //! Base images: what their names in a build file stand for.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_engine::{Engine, Event, EventSink};
 use kiln_frontend_dockerfile::ast::Dockerfile;
@@ -11,10 +13,10 @@ use kiln_frontend_dockerfile::{
 use kiln_graph::{BlobDigest, ImageConfig, ImageSource, Location};
 use kiln_image::{ImageError, Resolved};
 
-use crate::context::Given;
+use crate::context::{Given, text_of};
 use crate::image::source_guard::SourceGuard;
 use crate::lock::{Locker, is_mutable};
-use crate::{Assume, DockerfileRequest, Error, Pull, SourceRules};
+use crate::{Assume, DockerfileRequest, Error, Pull, SignatureRule, SourceRules};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
@@ -28,6 +30,10 @@ pub(crate) struct BaseImages<'a> {
     pub(crate) rules: &'a SourceRules,
     /// Is told of what is odd in them.
     pub(crate) events: Arc<dyn EventSink>,
+    /// The directory of the build file's own files, such as keys.
+    pub(crate) directory: &'a Path,
+    /// What names were found to stand for.
+    pub(crate) digests: Mutex<BTreeMap<ImageRequest, BlobDigest>>,
 }
 
 type Asked = Vec<(ImageRequest, Option<Location>)>;
@@ -39,6 +45,7 @@ impl<'a> BaseImages<'a> {
         request: &'a DockerfileRequest,
         given: &'a Given,
         locker: &'a Locker,
+        directory: &'a Path,
     ) -> Self {
         Self {
             engine,
@@ -48,7 +55,46 @@ impl<'a> BaseImages<'a> {
             given,
             rules: &request.source_rules,
             events: request.events(),
+            directory,
+            digests: Mutex::default(),
         }
+    }
+
+    /// Holds an image to the signatures that it must have; `directory` is where files of the rule lie.
+    ///
+    /// # Errors
+    /// When it hasn't, or a file of the rule can't be read.
+    pub(crate) fn verify(
+        &self,
+        request: &ImageRequest,
+        rule: &SignatureRule,
+        directory: &Path,
+        location: Option<&Location>,
+    ) -> Result<(), Error> {
+        if self.assume != Assume::Nothing {
+            return Ok(());
+        }
+        let read = |path: &Path| text_of(path, super::inside::read(directory, path));
+        let wanted = rule.resolve(read)?;
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = digests.get(request).copied();
+        drop(digests);
+        let digest = digest.ok_or_else(|| {
+            Error::Defect(format!(
+                "{} was not resolved before it was verified",
+                request.name
+            ))
+        })?;
+        let unsigned = self
+            .guard()
+            .unsigned(&request.name, &digest, &request.platform, &wanted)?;
+        unsigned.map_or(Ok(()), |reason| {
+            Err(Error::Unsigned {
+                image: request.name.clone(),
+                reason,
+                location: location.cloned(),
+            })
+        })
     }
 }
 
@@ -148,10 +194,18 @@ impl BaseImages<'_> {
             source: Box::new(source),
             location: location.clone(),
         })?;
+        let digest = found.named.unwrap_or(found.manifest);
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        digests.insert(request.clone(), digest);
+        drop(digests);
+        if let Some(rule) = self.locker.signature(&request.name) {
+            self.verify(request, rule, self.directory, location.as_ref())?;
+        }
         if let Some(wanted) = wanted {
-            let digest = found.named.unwrap_or(found.manifest);
             let (name, platform) = (&request.name, &request.platform);
-            guard.signature(name, &digest, platform, &wanted, location.as_ref())?;
+            if let Some(rule) = guard.unsigned(name, &digest, platform, &wanted)? {
+                guard.refuse(name, rule, location.as_ref())?;
+            }
         }
         if let (None, Some(named)) = (locked, found.named) {
             self.locker.note_image(&request.name, named);
@@ -260,6 +314,8 @@ pub fn compile_dockerfile(
         given: &Given::default(),
         rules: &SourceRules::default(),
         events: Arc::new(|_| {}),
+        directory: Path::new(""),
+        digests: Mutex::default(),
     };
     base.compile(file, options, images)
 }

@@ -15,7 +15,7 @@ use kiln_graph::{ImageTable, Platform};
 use super::base_image::BaseImages;
 use crate::context::Fetcher;
 use crate::image::source_guard::SourceGuard;
-use crate::{Assume, DockerfileRequest, Error, PathRule, Policy, Texts};
+use crate::{Assume, DockerfileRequest, Error, PathRule, Policy, SignatureRule, Texts};
 
 /// What a kiln.toml says.
 pub(crate) struct Read {
@@ -55,10 +55,12 @@ pub(crate) fn read(
                 told.values.extend(assumed(*steps));
             }
             toml_frontend::Outcome::Values(steps) => {
+                verify(base, &steps.signatures, context)?;
                 let solved = values(base, request, *steps, context, &mut told.values)?;
                 kept.push(Arc::new(solved));
             }
             toml_frontend::Outcome::Done(compiled) => {
+                verify(base, &compiled.signatures, context)?;
                 return finish(*compiled, told.platforms, context, kept);
             }
         }
@@ -213,6 +215,33 @@ fn values(
         values.insert(wanted, written);
     }
     Ok(solved)
+}
+
+/// Holds images to the signatures that the file wants; its keys lie in the context.
+fn verify(
+    base: &BaseImages<'_>,
+    wanted: &[toml_frontend::RequiredSignature],
+    context: &Path,
+) -> Result<(), Error> {
+    for wanted in wanted {
+        let rule = signature_rule(&wanted.signers);
+        base.verify(&wanted.image, &rule, context, wanted.location.as_ref())?;
+    }
+    Ok(())
+}
+
+fn signature_rule(signers: &toml_frontend::Signers) -> SignatureRule {
+    let path = |text: &Option<String>| text.as_ref().map(PathBuf::from);
+    SignatureRule {
+        key: None,
+        keys: signers.keys.iter().map(PathBuf::from).collect(),
+        threshold: signers.threshold,
+        identity: signers.identity.clone(),
+        issuer: signers.issuer.clone(),
+        roots: path(&signers.roots),
+        log: path(&signers.log),
+        attestations: signers.attestations.clone(),
+    }
 }
 
 /// The directories of the context that sources name.

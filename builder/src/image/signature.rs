@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_attest::{Identity, PublicKey, Verifier, Verifiers};
+use kiln_attest::{PublicKey, SignerIdentity, Verifier, Verifiers};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -91,7 +91,7 @@ impl SignatureRule {
         if let (Some(identity), Some(issuer), Some(roots), Some(log)) =
             (&self.identity, &self.issuer, &self.roots, &self.log)
         {
-            let identity = Identity::new(identity, issuer, &read(roots)?, &read(log)?);
+            let identity = SignerIdentity::new(identity, issuer, &read(roots)?, &read(log)?);
             let identity = identity.map_err(|error| usage(error.to_string()))?;
             verifiers.push(Verifier::Identity(Box::new(identity)));
         }

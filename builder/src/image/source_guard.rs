@@ -46,27 +46,25 @@ impl<'a> SourceGuard<'a> {
         rule.map(|rule| rule.resolve(read)).transpose()
     }
 
-    /// Whether an image has a signature that it must have.
+    /// Why an image hasn't the signatures that it must have, if it hasn't.
     ///
     /// # Errors
-    /// When it hasn't, or nobody can say.
-    pub(crate) fn signature(
+    /// When the store can't be read.
+    pub(crate) fn unsigned(
         &self,
         name: &str,
         digest: &BlobDigest,
         platform: &Platform,
         wanted: &RequiredSignature,
-        location: Option<&Location>,
-    ) -> Result<(), Error> {
-        let source = SourceName::image(name, true);
-        let denied = |rule: String| self.denied(&source, rule, location);
+    ) -> Result<Option<String>, Error> {
         let memo = memo_key(digest, wanted);
         let store = self.engine.store();
         if store.memo::<bool>("verified", &memo)? == Some(true) {
-            return Ok(());
+            return Ok(None);
         }
         let Ok(ImageName::Registry(reference)) = name.parse::<ImageName>() else {
-            return denied("it is in no registry that could have its signature".to_owned());
+            let reason = "it is in no registry that could have its signature";
+            return Ok(Some(reason.to_owned()));
         };
         let pinned = Reference {
             digest: Some(*digest),
@@ -75,21 +73,33 @@ impl<'a> SourceGuard<'a> {
         let client = self.engine.client();
         let (verified, refused) = match verify_image(client, &pinned, platform, &wanted.signers) {
             Ok(found) => found,
-            Err(error) => return denied(format!("its signatures can't be had: {error}")),
+            Err(error) => return Ok(Some(format!("its signatures can't be had: {error}"))),
         };
         let missing = missing_signature(&verified, &wanted.signers, &wanted.attestations);
-        if let Some(missing) = missing {
-            let missing = match missing.as_str() {
-                "it" => missing,
-                kind => format!("its {kind}"),
-            };
-            let by = &wanted.shown;
-            let refused = refused.first().map(|reason| format!(" ({reason})"));
-            let refused = refused.unwrap_or_default();
-            return denied(format!("{missing} must be signed by {by}{refused}"));
-        }
-        store.put_memo("verified", &memo, &true)?;
-        Ok(())
+        let Some(missing) = missing else {
+            store.put_memo("verified", &memo, &true)?;
+            return Ok(None);
+        };
+        let missing = match missing.as_str() {
+            "it" => missing,
+            kind => format!("its {kind}"),
+        };
+        let refused = refused.first().map(|reason| format!(" ({reason})"));
+        let (by, refused) = (&wanted.shown, refused.unwrap_or_default());
+        Ok(Some(format!("{missing} must be signed by {by}{refused}")))
+    }
+
+    /// Refuses an image that hasn't the signature which a rule demands.
+    ///
+    /// # Errors
+    /// The refusal, unless the policy only warns.
+    pub(crate) fn refuse(
+        &self,
+        name: &str,
+        rule: String,
+        location: Option<&Location>,
+    ) -> Result<(), Error> {
+        self.denied(&SourceName::image(name, true), rule, location)
     }
 
     /// Whether what the steps of a build fetch by git and HTTP may be used.

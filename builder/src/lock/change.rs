@@ -51,7 +51,11 @@ impl Lock {
     /// In words, when there is no such entry.
     pub fn forget(&mut self, name: &str) -> Result<(), String> {
         if name.is_empty() {
-            *self = Self::default();
+            // Which signatures are wanted is what somebody wrote, not what a name stood for.
+            *self = Self {
+                signatures: std::mem::take(&mut self.signatures),
+                ..Self::default()
+            };
             return Ok(());
         }
         if !entries(self).contains_key(name) {
@@ -66,6 +70,11 @@ impl Lock {
         let git = &mut self.sources.git;
         git.retain(|(remote, reference), _| shown(remote, reference) != name);
         Ok(())
+    }
+
+    /// Takes over which signatures images must have.
+    pub fn keep_signatures(&mut self, before: &Self) {
+        self.signatures.clone_from(&before.signatures);
     }
 
     /// Adds entries that aren't there.

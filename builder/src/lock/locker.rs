@@ -6,7 +6,7 @@ use kiln_engine::{Engine, Pin, Pins, Request};
 use kiln_graph::{BlobDigest, Build, GitSource, HttpSource, Op, StepId};
 
 use super::{Lock, is_commit};
-use crate::Error;
+use crate::{Error, SignatureRule};
 
 /// What is done about something that can change and isn't locked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,11 @@ impl Locker {
         let digest = self.lock.images.get(name).copied()?;
         self.note_image(name, digest);
         Some(digest)
+    }
+
+    /// The signatures that an image must have.
+    pub(crate) fn signature(&self, name: &str) -> Option<&SignatureRule> {
+        self.lock.signatures.get(name)
     }
 
     /// Notes what an image's name stands for.

@@ -9,6 +9,7 @@
 //! [[image]]                  # the digest of the manifest or index that the name stands for
 //! name = "debian:bookworm"
 //! digest = "sha256:…"
+//! verify = { key = "k.pub" } # signatures it must have, written by hand and kept (`SignatureRule`)
 //!
 //! [[git]]
 //! remote = "https://git.example/code"
@@ -32,7 +33,7 @@ use kiln_graph::BlobDigest;
 use kiln_image::ImageName;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, SignatureRule};
 pub use change::changes;
 pub use locker::{Locker, Open};
 
@@ -44,6 +45,8 @@ const VERSION: u32 = 1;
 pub struct Lock {
     /// Digests by the images' names.
     pub images: BTreeMap<String, BlobDigest>,
+    /// Signatures that images must have, by their names.
+    pub signatures: BTreeMap<String, SignatureRule>,
     /// Commits and checksums.
     pub sources: Pins,
 }
@@ -70,6 +73,8 @@ struct Version {
 struct Image {
     name: String,
     digest: BlobDigest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verify: Option<SignatureRule>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,6 +109,14 @@ impl Lock {
             )));
         }
         let document: Document = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let mut signatures = BTreeMap::new();
+        for image in &document.image {
+            if let Some(rule) = &image.verify {
+                rule.check()
+                    .map_err(|reason| wrong(format!("verify of {}: {reason}", image.name)))?;
+                signatures.insert(image.name.clone(), rule.clone());
+            }
+        }
         let images = document.image.into_iter();
         let (mut git, mut http) = (BTreeMap::new(), BTreeMap::new());
         for entry in document.git {
@@ -117,6 +130,7 @@ impl Lock {
         }
         Ok(Self {
             images: images.map(|image| (image.name, image.digest)).collect(),
+            signatures,
             sources: Pins { git, http },
         })
     }
@@ -127,6 +141,7 @@ impl Lock {
         let image = |(name, digest): (&String, &BlobDigest)| Image {
             name: name.clone(),
             digest: *digest,
+            verify: self.signatures.get(name).cloned(),
         };
         let git = |((remote, reference), commit): (&(String, String), &String)| Git {
             remote: remote.clone(),
@@ -185,6 +200,15 @@ mod tests {
     fn what_is_written_is_read() {
         let lock = Lock {
             images: [("debian:12".to_owned(), sum(1))].into(),
+            signatures: [(
+                "debian:12".to_owned(),
+                SignatureRule {
+                    keys: vec!["a.pub".into(), "b.pub".into()],
+                    threshold: Some(2),
+                    ..SignatureRule::default()
+                },
+            )]
+            .into(),
             sources: Pins {
                 git: [(
                     ("https://git.example/a".to_owned(), String::new()),
@@ -202,6 +226,10 @@ mod tests {
         [[image]]
         name = "debian:12"
         digest = "sha256:0101010101010101010101010101010101010101010101010101010101010101"
+
+        [image.verify]
+        keys = ["a.pub", "b.pub"]
+        threshold = 2
 
         [[git]]
         remote = "https://git.example/a"
@@ -222,6 +250,10 @@ mod tests {
             (
                 "version = 1\n[[image]]\nname = 'a'\ndigest = 'sha256:1'\n",
                 "digest",
+            ),
+            (
+                "version = 1\n[[image]]\nname = 'a'\ndigest = 'sha256:0101010101010101010101010101010101010101010101010101010101010101'\nverify = { threshold = 2 }\n",
+                "verify of a: name who must have signed",
             ),
             (
                 "version = 1\n[[git]]\nremote = 'a'\ncommit = 'main'\n",

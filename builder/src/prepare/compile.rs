@@ -26,7 +26,7 @@ impl Opened {
         let located = |error: Error| Box::new((error, texts.clone()));
         let locker = self.locker(request).map_err(located)?;
         let given = Given::of(request);
-        let images = BaseImages::new(engine, request, &given, &locker);
+        let images = BaseImages::new(engine, request, &given, &locker, self.directory());
         let mut options = self.options_for(request);
         let (file, unread) = parse_partial(&options.file_name, &self.text);
         fix_epoch(&mut options, Some(&file), self.contexts.time);
@@ -49,7 +49,7 @@ impl Opened {
         locker: &Locker,
     ) -> Result<Prepared, Located> {
         let given = Given::of(request);
-        let images = BaseImages::new(engine, request, &given, locker);
+        let images = BaseImages::new(engine, request, &given, locker, self.directory());
         let mut prepared = match self.is_toml() {
             true => self.compile_toml(request, &images)?,
             false => self.compile_dockerfile(request, &images)?,

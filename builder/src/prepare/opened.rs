@@ -63,6 +63,11 @@ impl Opened {
         self.compile(engine, request, &locker)
     }
 
+    /// The directory that the lock lies in, with the files that it names.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
     /// Whether the file is a kiln.toml.
     #[must_use]
     pub fn is_toml(&self) -> bool {

@@ -9,6 +9,7 @@ use kiln_graph::{
     Reuse, Stage, StageStep, Step, StepId, StepName,
 };
 
+use super::verify::NamedImage;
 use super::{LayerRule, Options, Policy, Settings};
 use crate::error::Wrong;
 use crate::matrix::{self, Combination};
@@ -113,6 +114,8 @@ pub(super) struct Compiler<'a> {
     pub(super) policy: Option<Policy>,
     /// Where the image goes.
     pub(super) settings: Option<Settings>,
+    /// The images that were named, with the signatures that their sources want.
+    pub(super) named_images: BTreeMap<ImageRequest, NamedImage>,
     /// The named contexts of the command line that something was taken from.
     pub(super) used_contexts: BTreeSet<String>,
     pub(super) done: BTreeMap<Key, Made>,
@@ -143,6 +146,7 @@ impl<'a> Compiler<'a> {
             layers: Vec::new(),
             policy: None,
             settings: None,
+            named_images: BTreeMap::new(),
             used_contexts: BTreeSet::new(),
             done: BTreeMap::new(),
             values: Rc::new(Values::new(file, &options.values)),

@@ -14,6 +14,7 @@ mod settings;
 mod source;
 mod step;
 mod value;
+mod verify;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use compiler::Compiler;
 pub use policy::Policy;
 pub use settings::{Settings, platforms};
 pub use value::ValueSteps;
+pub use verify::{RequiredSignature, Signers};
 
 /// What a compilation is told besides the file.
 #[derive(Clone, Debug)]
@@ -111,6 +113,8 @@ pub struct Compiled {
     pub settings: Settings,
     /// The directories of the context that the graph names, from the context on.
     pub folders: BTreeMap<String, String>,
+    /// The signatures that its images must have.
+    pub signatures: Vec<RequiredSignature>,
 }
 
 /// Paths that go into a layer of their own. (Layers by step are in the targets' histories.)
@@ -153,8 +157,10 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
     if !compiler.needs.is_empty() {
         return Ok(Outcome::Needs(compiler.needs.into_iter().collect()));
     }
+    let signatures = compiler.signatures()?;
     if !wanted.is_empty() {
-        return Ok(Outcome::Values(Box::new(compiler.into_value_steps(wanted))));
+        let steps = compiler.into_value_steps(wanted, signatures);
+        return Ok(Outcome::Values(Box::new(steps)));
     }
     Ok(Outcome::Done(Box::new(Compiled {
         build: Build {
@@ -168,5 +174,6 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
         policy: compiler.policy,
         settings: compiler.settings.unwrap_or_default(),
         folders: compiler.folders,
+        signatures,
     })))
 }

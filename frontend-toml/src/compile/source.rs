@@ -59,6 +59,10 @@ impl<'s> Kind<'s> {
             ("checksum", source.checksum.as_ref()),
             ("file", source.file.as_ref()),
         ];
+        if let (Some(verify), false) = (&source.verify, matches!(self, Self::Image(_))) {
+            let message = format!("'verify' is about images, and '{name}' is {}", self.shown());
+            return Err(Wrong::at(&verify.span, message));
+        }
         let mut given = given
             .into_iter()
             .filter_map(|(key, text)| Some((key, text?)));
@@ -119,6 +123,7 @@ impl Compiler<'_> {
             let message = format!("there is no step or source '{wanted}'{hint}; {image}");
             return Err(Wrong::at(&asked.span, message));
         }
+        self.name_image(asked, wanted, platform, None, view)?;
         self.image_source(asked, wanted, platform)
     }
 
@@ -180,6 +185,7 @@ impl Compiler<'_> {
             Kind::Context(folder) => (folder, self.context(name, folder, source, view)?),
             Kind::Image(image) => {
                 let wanted = view.fill(image)?;
+                self.name_image(image, &wanted, platform, source.verify.as_ref(), view)?;
                 return self.image_source(image, &wanted, platform);
             }
             Kind::Git(remote) => (remote, git(remote, source, view)?),

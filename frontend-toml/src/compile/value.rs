@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_graph::{Build, ImageConfig, Op, StepId, Target};
 
+use super::RequiredSignature;
 use super::compiler::Compiler;
 use crate::error::{NOWHERE, Wrong};
 use crate::text::Text;
@@ -18,6 +19,8 @@ pub struct ValueSteps {
     pub wanted: Vec<(ValueRequest, StepId)>,
     /// The directories of the context that the graph names, from the context on.
     pub folders: BTreeMap<String, String>,
+    /// The signatures that their images must have.
+    pub signatures: Vec<RequiredSignature>,
 }
 
 impl Compiler<'_> {
@@ -80,7 +83,11 @@ impl Compiler<'_> {
     }
 
     /// A build of these steps.
-    pub(super) fn into_value_steps(self, wanted: Vec<(ValueRequest, StepId)>) -> ValueSteps {
+    pub(super) fn into_value_steps(
+        self,
+        wanted: Vec<(ValueRequest, StepId)>,
+        signatures: Vec<RequiredSignature>,
+    ) -> ValueSteps {
         let target = |(request, step): &(ValueRequest, StepId)| Target {
             platform: request.platform.clone(),
             root: *step,
@@ -97,6 +104,7 @@ impl Compiler<'_> {
             },
             wanted,
             folders: self.folders,
+            signatures,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Run;
+use super::{Run, Verify};
 use crate::text::{Name, Placed, Text};
 
 /// An image.
@@ -50,6 +50,8 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// What it must keep to.
     pub policy: Option<Policy>,
+    /// Signatures that the images must have which it is made from, unless their sources say.
+    pub verify: Option<Placed<Verify>>,
     /// Its names, unless the command line gives some.
     #[serde(default)]
     pub tags: Vec<Text>,

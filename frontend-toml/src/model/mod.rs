@@ -208,4 +208,30 @@ pub struct Source {
     pub file: Option<Text>,
     /// The file's digest, or the start of the commit's.
     pub checksum: Option<Text>,
+    /// Signatures that the image must have.
+    pub verify: Option<Placed<Verify>>,
+}
+
+/// Signatures that an image must have: by keys, or by a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// The file of a public key, in the context.
+    pub key: Option<Text>,
+    /// Files of public keys.
+    #[serde(default)]
+    pub keys: Vec<Text>,
+    /// How many of the keys must have signed; one unless given.
+    pub threshold: Option<u32>,
+    /// Whose certificate it must be, instead of a key; `*` stands for anything.
+    pub identity: Option<Text>,
+    /// The identity provider that vouches for that.
+    pub issuer: Option<Text>,
+    /// The file of the authorities' certificates.
+    pub roots: Option<Text>,
+    /// The file of the transparency log's key.
+    pub log: Option<Text>,
+    /// What must be signed: `sbom`, `provenance` or others; anything about the image unless given.
+    #[serde(default)]
+    pub attestations: Vec<Text>,
 }

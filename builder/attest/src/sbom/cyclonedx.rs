@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Subject, identity, time};
+use crate::supplier::Supplier;
 use crate::{Distribution, FoundPackage, Inventory};
 
 const IMAGE: &str = "image";
@@ -98,9 +99,8 @@ fn component(subject: &Subject, found: &FoundPackage) -> Value {
     if let Some(license) = &package.license {
         component["licenses"] = json!([{"expression": license}]);
     }
-    if let Some(supplier) = &package.supplier {
-        let name = supplier.split('<').next().unwrap_or_default().trim();
-        component["supplier"] = json!({"name": name});
+    if let Some(supplier) = Supplier::of(package) {
+        component["supplier"] = json!({"name": supplier.name});
     }
     let occurrences: Vec<Value> = found
         .paths

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Subject, SubjectLayer, TOOL, identity, time};
 use crate::license::references;
+use crate::supplier::Supplier;
 use crate::{FoundPackage, Inventory};
 
 const UNKNOWN: &str = "NOASSERTION";
@@ -18,7 +19,7 @@ pub(super) fn document(subject: &Subject, inventory: &Inventory) -> Value {
     let created = time(subject.created);
     let mut packages = vec![image(subject)];
     let layers = subject.layers.iter().enumerate();
-    packages.extend(layers.map(|(number, layer)| self::layer(number, layer)));
+    packages.extend(layers.map(|(number, layer)| self::layer(subject, number, layer)));
     let found = inventory.packages.iter();
     packages.extend(found.map(|found| package(subject, found, &created)));
     let mut document = json!({
@@ -43,6 +44,7 @@ pub(super) fn document(subject: &Subject, inventory: &Inventory) -> Value {
 
 fn image(subject: &Subject) -> Value {
     let mut package = plain(IMAGE, &subject.name, "CONTAINER");
+    supply(&mut package, Supplier::of_image(&subject.name));
     if let Some(digest) = subject.digest {
         package["versionInfo"] = digest.to_string().into();
         package["checksums"] = json!([{"algorithm": "SHA256", "checksumValue": digest.hex()}]);
@@ -51,11 +53,12 @@ fn image(subject: &Subject) -> Value {
     package
 }
 
-fn layer(number: usize, layer: &SubjectLayer) -> Value {
+fn layer(subject: &Subject, number: usize, layer: &SubjectLayer) -> Value {
     let name = layer
         .diff_id
         .map_or_else(|| format!("layer {number}"), |id| id.to_string());
     let mut package = plain(&layer_id(number), &name, "CONTAINER");
+    supply(&mut package, Supplier::of_image(&subject.name));
     if let Some(diff_id) = layer.diff_id {
         package["versionInfo"] = diff_id.to_string().into();
         package["checksums"] = json!([{"algorithm": "SHA256", "checksumValue": diff_id.hex()}]);
@@ -80,9 +83,7 @@ fn package(subject: &Subject, found: &FoundPackage, created: &str) -> Value {
     if let Some(license) = &found.package.license {
         package["licenseDeclared"] = license.clone().into();
     }
-    if let Some(supplier) = supplier(found) {
-        package["supplier"] = supplier.into();
-    }
+    supply(&mut package, Supplier::of(&found.package));
     let paths: Vec<String> = found.paths.iter().map(ToString::to_string).collect();
     package["sourceInfo"] = format!("installed, as these say: {}", paths.join(", ")).into();
     if let Some(layer) = subject.layer(found) {
@@ -98,6 +99,12 @@ fn package(subject: &Subject, found: &FoundPackage, created: &str) -> Value {
         }]);
     }
     package
+}
+
+fn supply(package: &mut Value, supplier: Option<Supplier>) {
+    if let Some(supplier) = supplier {
+        package["supplier"] = supplier.spdx().into();
+    }
 }
 
 fn plain(id: &str, name: &str, purpose: &str) -> Value {
@@ -141,33 +148,6 @@ fn package_id(found: &FoundPackage) -> String {
         "SPDXRef-Package-{}-{name}-{digest}",
         found.package.ecosystem
     )
-}
-
-/// `Organization: NAME (EMAIL)` (section 7.5); brackets in names would end them.
-fn supplier(found: &FoundPackage) -> Option<String> {
-    let text = found.package.supplier.as_deref()?;
-    let (name, mail) = match text.split_once('<') {
-        Some((name, mail)) => (name, mail.split('>').next()),
-        None => (text, None),
-    };
-    let clean = |text: &str| {
-        let kept: String = text
-            .chars()
-            .filter(|c| !c.is_control() && !"()".contains(*c))
-            .collect();
-        kept.trim().to_owned()
-    };
-    let (name, mail) = (
-        clean(name),
-        mail.map(clean).filter(|mail| mail.contains('@')),
-    );
-    let kind = if found.package.ecosystem.is_distribution() {
-        "Organization"
-    } else {
-        "Person"
-    };
-    let mail = mail.map_or(String::new(), |mail| format!(" ({mail})"));
-    (!name.is_empty()).then(|| format!("{kind}: {name}{mail}"))
 }
 
 fn relationships(subject: &Subject, inventory: &Inventory) -> Vec<Value> {

@@ -109,13 +109,14 @@ impl Delivery<'_> {
         if self.plan.attest.provenance.is_none() {
             return Ok(Provenance::default());
         }
+        let record = self.journal.record();
         let facts = BuildFacts {
-            request: self.request,
-            prepared: self.prepared,
+            source: Some((self.request, self.prepared)),
             solved,
             network,
-            record: &self.journal.record(),
-            steps: &self.journal.steps(),
+            invocation: record.id,
+            started: record.began,
+            steps: &self.journal.results(),
             reproducible: self.args.verify_reproducible,
         };
         facts.provenance()

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kiln::{Engine, Error};
+use kiln::{Engine, Error, ListedAttestation};
 use kiln_graph::{BlobDigest, Platform};
-use kiln_image::{ImageError, ImageName, Reference};
+use kiln_image::{ImageError, ImageName, Index, Reference};
 use serde_json::{Value, json};
 
 use super::image::{full_name, no_such_image};
@@ -113,9 +113,33 @@ fn stored(engine: &Engine, reference: &Reference) -> Result<Option<Found>, Error
         "manifest": document(&manifest),
         "config": document(&read(&record.config)?),
         "record": record,
+        "attestations": beside(&manifest, |digest| read(digest).ok()),
     });
     let manifest = Some(manifest);
     Ok(Some(Found { manifest, shown }))
+}
+
+/// The attestations in an index, of all its images.
+fn beside(index: &[u8], read: impl Fn(&BlobDigest) -> Option<Vec<u8>>) -> Vec<ListedAttestation> {
+    let Ok(index) = serde_json::from_slice::<Index>(index) else {
+        return Vec::new();
+    };
+    let images = index
+        .manifests
+        .iter()
+        .filter(|entry| !entry.is_attestation());
+    let mut all = Vec::new();
+    for image in images {
+        for entry in index.attestations_of(&image.digest) {
+            let bytes = read(&entry.digest).unwrap_or_default();
+            all.push(ListedAttestation::beside(
+                image.digest,
+                entry.digest,
+                &bytes,
+            ));
+        }
+    }
+    all
 }
 
 fn document(bytes: &[u8]) -> Value {
@@ -147,7 +171,15 @@ fn remote(engine: &Engine, reference: &Reference, platform: &Platform) -> Result
 
 fn resolved(engine: &Engine, name: &str, platform: &Platform) -> Result<Found, Error> {
     let found = engine.client().resolve(name, platform)?;
+    let parsed: ImageName = name.parse().map_err(ImageError::from)?;
+    let beside = engine
+        .client()
+        .attestations_beside(&parsed, &found.manifest)?
+        .into_iter()
+        .map(|(digest, bytes)| ListedAttestation::beside(found.manifest, digest, &bytes));
+    let beside: Vec<ListedAttestation> = beside.collect();
     let shown = json!({
+        "attestations": beside,
         "name": name,
         "digest": found.named.unwrap_or(found.manifest),
         "config": found.config,

@@ -54,6 +54,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<(), Failed> {
         return Ok(());
     }
     let mut after = locker.into_used();
+    after.keep_signatures(&before);
     // What other arguments or platforms ask for stays, until all is asked for again.
     if !args.update.iter().any(String::is_empty) {
         after.add(kept);

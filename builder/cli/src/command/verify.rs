@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kiln::{Error, missing_signature, verify_image};
-use kiln_attest::{Identity, PublicKey, Verifier, Verifiers};
+use kiln_attest::{PublicKey, SignerIdentity, Verifier, Verifiers};
 use kiln_graph::Platform;
 use kiln_image::{ImageError, Reference};
 
@@ -117,7 +117,7 @@ impl VerifyArgs {
             (&self.identity, &self.issuer, &self.roots, &self.log)
         {
             let (roots, log) = (read("--ca-roots", roots)?, read("--rekor-key", log)?);
-            let identity = Identity::new(identity, issuer, &roots, &log);
+            let identity = SignerIdentity::new(identity, issuer, &roots, &log);
             let identity = identity
                 .map_err(|error| Error::Usage(format!("--ca-roots and --rekor-key: {error}")))?;
             verifiers.push(Verifier::Identity(Box::new(identity)));

@@ -1,0 +1,107 @@
+//! `verify`: signatures that images must have before anything is made from them.
+
+use std::collections::BTreeSet;
+
+use kiln_graph::{ImageRequest, Location, Platform};
+
+use super::compiler::{Compiler, View};
+use super::image;
+use crate::error::Wrong;
+use crate::model::Verify;
+use crate::text::{Placed, Text};
+
+/// Signatures that an image must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredSignature {
+    /// The image.
+    pub image: ImageRequest,
+    /// Where the file names it.
+    pub location: Option<Location>,
+    /// Who must have signed what.
+    pub signers: Signers,
+}
+
+/// Who must have signed: keys, or an identity. Files are named from the context on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signers {
+    /// Files of public keys.
+    pub keys: Vec<String>,
+    /// How many of the keys must have signed, if it is said.
+    pub threshold: Option<u32>,
+    /// Whose certificate it must be.
+    pub identity: Option<String>,
+    /// The identity provider that vouches for that.
+    pub issuer: Option<String>,
+    /// The file of the authorities' certificates.
+    pub roots: Option<String>,
+    /// The file of the transparency log's key.
+    pub log: Option<String>,
+    /// What must be signed; nothing: anything about the image.
+    pub attestations: Vec<String>,
+}
+
+/// An image that the file names.
+pub(super) struct NamedImage {
+    location: Option<Location>,
+    /// What its sources want; nothing when they say nothing.
+    signers: BTreeSet<Signers>,
+}
+
+impl Compiler<'_> {
+    /// Notes that an image is used, and the signatures that its source wants.
+    pub(super) fn name_image(
+        &mut self,
+        asked: &Text,
+        name: &str,
+        platform: &Platform,
+        verify: Option<&Placed<Verify>>,
+        view: &View<'_>,
+    ) -> Result<(), Wrong> {
+        let signers = verify.map(|verify| signers(verify, view)).transpose()?;
+        let request = ImageRequest {
+            name: name.to_owned(),
+            platform: platform.clone(),
+        };
+        let location = self.file.files.location(&asked.span);
+        let named = self.named_images.entry(request).or_insert(NamedImage {
+            location,
+            signers: BTreeSet::new(),
+        });
+        named.signers.extend(signers);
+        Ok(())
+    }
+
+    /// The signatures that the images which were named must have.
+    pub(super) fn signatures(&self) -> Result<Vec<RequiredSignature>, Wrong> {
+        let target = image::target(self.file, self.options)?;
+        let wanted = self.file.images.get(target.as_str());
+        let wanted = wanted.and_then(|image| image.verify.as_ref());
+        let mut all = Vec::new();
+        for (request, named) in &self.named_images {
+            let mut own = named.signers.clone();
+            if let (true, Some(verify)) = (own.is_empty(), wanted) {
+                own.insert(signers(verify, &self.view(&request.platform))?);
+            }
+            all.extend(own.into_iter().map(|signers| RequiredSignature {
+                image: request.clone(),
+                location: named.location.clone(),
+                signers,
+            }));
+        }
+        Ok(all)
+    }
+}
+
+fn signers(placed: &Placed<Verify>, view: &View<'_>) -> Result<Signers, Wrong> {
+    let verify = &placed.value;
+    let keys: Vec<Text> = verify.key.iter().chain(&verify.keys).cloned().collect();
+    Ok(Signers {
+        keys: view.fill_all(&keys)?,
+        threshold: verify.threshold,
+        identity: view.fill_some(verify.identity.as_ref())?,
+        issuer: view.fill_some(verify.issuer.as_ref())?,
+        roots: view.fill_some(verify.roots.as_ref())?,
+        log: view.fill_some(verify.log.as_ref())?,
+        attestations: view.fill_all(&verify.attestations)?,
+    })
+}
