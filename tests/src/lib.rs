@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod casd;
 mod daemon;
 mod image;
 mod layer;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+pub use casd::Casd;
 pub use daemon::Daemon;
 pub use image::{copy_to_layout, digest, unpack};
 pub use pod::{Bundle, Cgroup, Pod};
@@ -47,6 +49,18 @@ pub fn kiln_binary() -> PathBuf {
         .nth(2)
         .expect("tests lie in target/PROFILE/deps");
     folder.join("kiln")
+}
+
+/// Where `scripts/setup-tests` puts programs that it fetches.
+#[must_use]
+pub fn test_cache() -> PathBuf {
+    let own = std::env::var_os("KILN_TEST_CACHE").map(PathBuf::from);
+    let caches = || {
+        let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || std::env::home_dir().unwrap_or_default().join(".cache");
+        xdg.unwrap_or_else(home)
+    };
+    own.unwrap_or_else(|| caches().join("kiln-tests"))
 }
 
 /// A folder with a context and a store of its own.

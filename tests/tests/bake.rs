@@ -91,11 +91,7 @@ fn targets_are_those_of_buildx() {
 
 /// buildx itself, where `scripts/setup-tests` could fetch it.
 fn buildx() -> Option<PathBuf> {
-    let cache = std::env::var_os("KILN_TEST_CACHE").map(PathBuf::from);
-    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    let cache = cache.or_else(|| Some(caches?.join("kiln-tests")));
-    let path = cache?.join("docker-buildx");
+    let path = kiln_tests::test_cache().join("docker-buildx");
     path.exists().then_some(path)
 }
 

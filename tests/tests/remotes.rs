@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use kiln_cluster::{ReapiRemote, ReapiSettings};
 use kiln_engine::RegistryRemote;
 use kiln_graph::BlobDigest;
 use kiln_image::Client;
 use kiln_share::{FolderRemote, Remote, RemoteBlob, S3Keys, S3Remote, S3Settings};
-use kiln_tests::{KEY, S3, SECRET};
+use kiln_tests::{Casd, KEY, S3, SECRET};
 use sha2::{Digest as _, Sha256};
 
 fn digest_of(content: &[u8]) -> BlobDigest {
@@ -204,4 +205,70 @@ fn a_bucket_says_what_is_wrong() {
     assert!(id.contains("check the credentials"), "{id}");
     let endpoint = error(&|settings| settings.endpoint = Some("host:1".to_owned()));
     assert!(endpoint.contains("http://"), "{endpoint}");
+}
+
+fn cluster(url: &str) -> ReapiRemote {
+    ReapiRemote::new(ReapiSettings::from_url(url).unwrap())
+}
+
+#[test]
+fn a_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Casd::start(directory.path());
+    conforms(&|| Box::new(cluster(&server.url())));
+}
+
+/// Servers throw away what nobody used lately: an entry that has lost a blob is none.
+#[test]
+fn a_cluster_forgets() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Casd::start(directory.path());
+    let file = File::new(bytes(1, 5000));
+    let remote = cluster(&server.url());
+    remote.put("step-1", b"{}", &[file.blob()]).unwrap();
+    assert_eq!(remote.entry("step-1"), Ok(Some(b"{}".to_vec())));
+    std::fs::remove_file(server.blob(&digest_of(&file.1).hex())).unwrap();
+    let lost = fetched(&remote, &file.1).unwrap_err();
+    assert!(lost.contains("missing"), "{lost}");
+    assert_eq!(remote.entry("step-1"), Ok(None));
+    remote.put("step-1", b"{}", &[file.blob()]).unwrap();
+    assert!(fetched(&remote, &file.1).unwrap() == file.1);
+}
+
+#[test]
+fn a_cluster_that_restarts_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Casd::start(directory.path());
+    let remote = cluster(&server.url());
+    remote.put("step-1", b"{}", &[]).unwrap();
+    let address = server.address.clone();
+    drop(server);
+    let later = std::thread::spawn({
+        let (directory, address) = (directory.path().to_owned(), address);
+        move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            Casd::start_at(&directory, &address)
+        }
+    });
+    assert_eq!(remote.entry("step-1"), Ok(Some(b"{}".to_vec())));
+    drop(later.join().unwrap());
+    assert!(remote.entry("step-1").is_err());
+}
+
+#[test]
+fn a_cluster_says_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Casd::start(directory.path());
+    let settings = ReapiSettings::from_url(&server.url()).unwrap();
+    let other = settings.clone().with_instance("other").unwrap();
+    let error = ReapiRemote::new(other).entry("step-1").unwrap_err();
+    assert!(error.contains("no instance named 'other'"), "{error}");
+    let closed = cluster("grpc://127.0.0.1:1").entry("step-1").unwrap_err();
+    assert!(closed.contains("refused"), "{closed}");
+    let tls = format!("grpcs://{}", server.address);
+    assert!(cluster(&tls).entry("step-1").is_err());
+    let mut helped = settings;
+    helped.credential_helper = Some("/nonexistent".into());
+    let error = ReapiRemote::new(helped).entry("step-1").unwrap_err();
+    assert!(error.contains("credential helper /nonexistent"), "{error}");
 }

@@ -33,6 +33,7 @@ mod resolve;
 pub use archive::{
     ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive, write_oci_directory,
 };
+pub use certificate::authorities_der;
 pub use client::{Client, ClientOptions};
 pub use credentials::{CredentialSource, Login, Logins};
 pub use daemon::{check_daemon, load_into_daemon};

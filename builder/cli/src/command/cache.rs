@@ -37,6 +37,8 @@ fn open(place: &Place, engine: &Engine) -> Result<Arc<dyn Remote>, Error> {
         Place::Folder(folder) => Arc::new(FolderRemote::new(folder.clone())),
         Place::Registry(name) => Arc::new(RegistryRemote::new(client(), name.clone())),
         Place::S3(settings) => open_s3(settings)?,
+        #[cfg(feature = "reapi")]
+        Place::Reapi(settings) => Arc::new(kiln_cluster::ReapiRemote::new(settings.clone())),
         Place::Inline(name) => Arc::new(InlineRemote::new(client(), name.clone())),
     })
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "reapi")]
+use kiln_cluster::ReapiSettings;
 use kiln_engine::{CacheMode, Volumes};
 use kiln_image::Reference;
 use kiln_share::{S3Keys, S3Settings};
@@ -14,6 +16,8 @@ pub(super) enum Place {
     Folder(PathBuf),
     Registry(Reference),
     S3(S3Settings),
+    #[cfg(feature = "reapi")]
+    Reapi(ReapiSettings),
     /// In an image.
     Inline(Reference),
 }
@@ -36,7 +40,7 @@ pub(super) struct Spec {
 }
 
 /// The keys that mean something in one kind of place or another.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 23] = [
     "type",
     "src",
     "dest",
@@ -53,6 +57,13 @@ const KEYS: [&str; 16] = [
     "access_key_id",
     "secret_access_key",
     "session_token",
+    "url",
+    "instance",
+    "header",
+    "ca",
+    "cert",
+    "key",
+    "credential_helper",
 ];
 
 /// Reads `type=KIND,KEY=VALUE,…`, or an image's name or `s3://BUCKET/PREFIX` for short.
@@ -65,7 +76,7 @@ pub(super) fn registry(spec: &str) -> Option<Reference> {
     match parse(spec).ok()? {
         Wanted::Place(spec) => match spec.place {
             Place::Registry(name) | Place::Inline(name) => Some(name),
-            Place::Folder(_) | Place::S3(_) => None,
+            _ => None,
         },
         Wanted::Inline => None,
     }
@@ -85,7 +96,9 @@ fn parse(spec: &str) -> Result<Wanted, String> {
         (Some(place), None) => place,
         (None, Some(kind)) => place_of(&kind, &mut fields)?,
         _ => {
-            return Err("write type=local|registry|s3|inline, a name or s3://BUCKET".to_owned());
+            return Err(
+                "write type=local|registry|s3|reapi|inline, a name or s3://BUCKET".to_owned(),
+            );
         }
     };
     let mode = match fields.take("mode").as_deref() {
@@ -136,8 +149,37 @@ fn place_of(kind: &str, fields: &mut Fields) -> Result<Place, String> {
         "registry" => reference(&fields.needed("ref", "ref=NAME")?).map(Place::Registry),
         "inline" => reference(&fields.needed("ref", "ref=NAME")?).map(Place::Inline),
         "s3" => s3(fields).map(Place::S3),
-        other => Err(format!("type '{other}': use local, registry, s3 or inline")),
+        "reapi" => reapi(fields),
+        other => Err(format!(
+            "type '{other}': use local, registry, s3, reapi or inline"
+        )),
     }
+}
+
+#[cfg(feature = "reapi")]
+fn reapi(fields: &mut Fields) -> Result<Place, String> {
+    let reason = |error: kiln_cluster::BadSettings| error.to_string();
+    let url = fields.needed("url", "url=grpcs://HOST:PORT")?;
+    let mut settings = ReapiSettings::from_url(&url).map_err(reason)?;
+    if let Some(instance) = fields.take("instance") {
+        settings = settings.with_instance(&instance).map_err(reason)?;
+    }
+    for header in fields.take_all("header") {
+        settings = settings.with_header(&header).map_err(reason)?;
+    }
+    settings.ca = fields.take("ca").map(PathBuf::from);
+    settings.identity = match (fields.take("cert"), fields.take("key")) {
+        (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+        (None, None) => None,
+        _ => return Err(kiln_cluster::BadSettings::HalfIdentity.to_string()),
+    };
+    settings.credential_helper = fields.take("credential_helper").map(PathBuf::from);
+    Ok(Place::Reapi(settings))
+}
+
+#[cfg(not(feature = "reapi"))]
+fn reapi(_: &mut Fields) -> Result<Place, String> {
+    Err("this kiln was built without clusters: use a release, or build kiln with '--features reapi'".to_owned())
 }
 
 fn s3(fields: &mut Fields) -> Result<S3Settings, String> {
@@ -172,13 +214,17 @@ fn volumes(text: Option<&str>) -> Volumes {
     }
 }
 
-/// A spec without its secrets.
+/// A spec without its secrets. A header's value may hold commas, so what follows one goes too.
 fn hidden(spec: &str) -> String {
+    let (spec, rest) = match spec.find("header=") {
+        Some(at) => (&spec[..at], "header=…"),
+        None => (spec, ""),
+    };
     let field = |field: &str| match field.split_once('=') {
         Some((key @ ("secret_access_key" | "session_token"), _)) => format!("{key}=…"),
         _ => field.to_owned(),
     };
-    spec.split(',').map(field).collect::<Vec<_>>().join(",")
+    spec.split(',').map(field).collect::<Vec<_>>().join(",") + rest
 }
 
 #[cfg(test)]
@@ -251,6 +297,14 @@ mod tests {
             ),
             ("type=s3,bucket=b,use_path_style=x", "true or false"),
             ("s3://", "s3://BUCKET/PREFIX"),
+            ("type=reapi", "url=grpcs://HOST:PORT is missing"),
+            ("type=reapi,url=http://h", "the address of a server"),
+            (
+                "type=reapi,url=grpc://h,instance=a/blobs",
+                "a meaning of its own",
+            ),
+            ("type=reapi,url=grpc://h,header=x", "NAME:VALUE"),
+            ("type=reapi,url=grpc://h,cert=c", "cert and key go together"),
             ("mode=max", "write type="),
             ("type=inline,mode=max", "only its own steps"),
             ("type=inline,dest=a", "unknown key 'dest'"),
@@ -258,11 +312,13 @@ mod tests {
             let error = parse(spec).unwrap_err();
             assert!(error.contains(reason), "{spec}: {error}");
         }
-        let text = "type=s3,secret_access_key=sesame,session_token=t0k,bucket=";
-        let error = read("--cache-to", text).unwrap_err().to_string();
-        assert!(
-            !error.contains("sesame") && !error.contains("t0k"),
-            "{error}"
-        );
+        for text in [
+            "type=s3,secret_access_key=sesame,session_token=sesame,bucket=",
+            "type=reapi,url=x,header=authorization:sesame",
+            "type=reapi,\"header=a: b,sesame\",url=x",
+        ] {
+            let error = read("--cache-to", text).unwrap_err().to_string();
+            assert!(!error.contains("sesame"), "{error}");
+        }
     }
 }

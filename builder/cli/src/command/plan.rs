@@ -260,6 +260,10 @@ mod tests {
                 "cache-from",
                 "type=s3,bucket=b,access_key_id=a,secret_access_key=b,session_token=hunter2",
             ),
+            (
+                "cache-to",
+                "type=reapi,url=grpc://h,header=authorization:hunter2",
+            ),
             ("cache-trust", "hunter2"),
             ("cache-sign-key", "hunter2"),
             ("creds", "user:hunter2"),

@@ -1,0 +1,40 @@
+//! Build clusters that speak Bazel's Remote Execution API, version 2 (REAPI): Buildbarn, BuildGrid,
+//! NativeLink, BuildBuddy, EngFlow, bazel-remote and others.
+//!
+//! Their content-addressable storage and action cache serve as a shared cache ([`ReapiRemote`]).
+//! Wire format 1: an entry named `N` is the result of the action
+//!
+//! ```text
+//! Command { arguments: ["kiln", "cache-entry", "1", N], output_paths: ["entry"] }
+//! Action  { command: that, input root: the empty directory }
+//! ```
+//!
+//! whose output files are `entry`, the entry's bytes, and `blobs/<SHA-256>` for each blob that the
+//! entry names. So a server that checks results for completeness answers "not found" for an entry
+//! whose blobs it no longer has, and renews their age when the entry is read. Digests are SHA-256.
+//!
+//! The API: <https://github.com/bazelbuild/remote-apis>, `remote_execution.proto`, and
+//! `google/bytestream/bytestream.proto`.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and look at files of their own"
+    )
+)]
+
+mod action_cache;
+mod capabilities;
+mod channel;
+mod credentials;
+mod digest;
+mod error;
+mod remote;
+mod retry;
+mod settings;
+mod storage;
+
+pub use error::ClusterError;
+pub use remote::ReapiRemote;
+pub use settings::{BadSettings, ReapiSettings};
