@@ -63,7 +63,7 @@ pub use error::Error;
 pub use fields::{FieldError, Fields};
 pub use image::{
     ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceName,
-    SourceRules, expire,
+    SourceRules, StaleDelta, expire, stale_deltas,
 };
 pub use kiln_attest::artifact::Form as IndexForm;
 pub use kiln_attest::provenance::Mode as ProvenanceMode;

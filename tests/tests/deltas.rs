@@ -363,3 +363,53 @@ fn what_is_mistyped_is_said() {
     assert_eq!(run.status, Some(2), "{}", run.stderr);
     _ = &site.registry;
 }
+
+/// Differences go with the images that they lead to, and when no tag names the one they begin at.
+#[test]
+fn differences_are_pruned() {
+    let site = Site::new();
+    for day in 1..=3 {
+        let mut content = noise(1);
+        content[day] ^= 1;
+        site.space.write("lib.so.1", content);
+        let epoch = format!("SOURCE_DATE_EPOCH={}", 1_767_225_600 + day * 86_400);
+        let tag = format!("day{day}");
+        let before = format!("day{}", day - 1);
+        let from = ["--delta-from", &before];
+        let from = if day > 1 { &from[..] } else { &[] };
+        let _pushed = site.push(&tag, &[&["--build-arg", &epoch], from].concat());
+    }
+    let lists = |tag: &str| -> usize {
+        let list = site.digest(tag).replace(':', "-");
+        let all = site.get("tags/list");
+        // An empty list may be gone.
+        let is_there = all["tags"]
+            .as_array()
+            .unwrap()
+            .contains(&list.clone().into());
+        let index = is_there.then(|| site.get(&format!("manifests/{list}")));
+        index.map_or(0, |index| index["manifests"].as_array().unwrap().len())
+    };
+    assert_eq!((lists("day2"), lists("day3")), (1, 1));
+    let prune = |args: &[&str]| {
+        let all = ["registry", "prune", &site.image, "--tags", "day*"];
+        site.space.kiln(&[&all[..], args].concat()).ok().stdout
+    };
+    let shown = prune(&["--keep", "2"]);
+    assert_eq!(
+        shown.matches("would delete  difference").count(),
+        1,
+        "{shown}"
+    );
+    assert_eq!(
+        (lists("day2"), lists("day3")),
+        (1, 1),
+        "nothing goes unasked"
+    );
+    let _done = prune(&["--keep", "2", "--yes"]);
+    assert_eq!((lists("day2"), lists("day3")), (0, 1));
+    // Of those that are left, the image goes and the difference from it.
+    let shown = prune(&["--keep", "1", "--yes"]);
+    assert!(shown.contains("difference"), "{shown}");
+    assert_eq!(lists("day3"), 0);
+}

@@ -206,3 +206,15 @@ fn what_was_built_is_a_base() {
     let listed = space.kiln(&["image", "ls"]).ok().stdout;
     assert!(listed.contains("docker.io/mine/top:latest"), "{listed}");
 }
+
+#[test]
+fn the_files_of_an_image_are_unpacked() {
+    let space = Space::new();
+    let to = space.path("root").display().to_string();
+    let _unpacked = space.kiln(&["image", "unpack", BUSYBOX, &to]).ok();
+    assert!(space.path("root/bin/busybox").metadata().unwrap().len() > 100_000);
+    assert!(read(space.path("root/etc/passwd")).starts_with("root:"));
+    let again = space.kiln(&["image", "unpack", BUSYBOX, &to]);
+    assert_eq!(again.status, Some(2), "{}", again.stderr);
+    assert!(again.stderr.contains("isn't empty"), "{}", again.stderr);
+}

@@ -14,7 +14,7 @@ use kiln_execute::{
 };
 use kiln_export::{
     DeltaMaker, Difference, Exports, ImageReport, IndexMerger, MergedIndex, OutputEntry, Rebase,
-    diff_images, extract, find_image, image_packages, inspect_image, rebase,
+    diff_images, extract, files_of, find_image, image_packages, inspect_image, rebase,
 };
 use kiln_graph::{ImagePath, Op, Platform, StepId};
 use kiln_image::{Client, Reference, Resolved};
@@ -377,6 +377,22 @@ impl Engine {
     /// When it can't be had.
     pub fn find_image(&self, name: &str, platform: &Platform) -> Result<Resolved, EngineError> {
         find_image(&self.trees, name, platform)
+    }
+
+    /// The files that an image shows, as one tree.
+    ///
+    /// # Errors
+    /// When the image can't be had or unpacked.
+    pub fn image_files(
+        &self,
+        name: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<Vec<OutputEntry>, EngineError> {
+        let image = self.find_image(name, platform)?;
+        let snapshot = Snapshot::of_image(&image.layers, name);
+        let result = StepResult::Snapshot(snapshot);
+        files_of(&self.trees, Some(&result), events)
     }
 
     /// What each layer of an image holds.

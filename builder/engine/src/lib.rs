@@ -11,7 +11,7 @@ mod request;
 mod solved;
 
 pub use engine::Engine;
-pub use kiln_delta::artifact::ARTIFACT_TYPE as DELTA_ARTIFACT;
+pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::{
     ChangedFiles, DefaultNetwork, EngineError, FilesError, Moment, NoSecrets, Pin, Pins,
     SecretProvider, SecretValue, StepFailure, VolumeTransfer, keyed_volume,

@@ -123,6 +123,29 @@ impl Client {
         Ok(true)
     }
 
+    /// Deletes a manifest that refers to another, and takes it out of the list under a tag where there is
+    /// one.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or doesn't allow it.
+    pub fn delete_referrer(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+        referrer: &BlobDigest,
+    ) -> Result<(), ImageError> {
+        _ = self.delete_manifest(repository, referrer)?;
+        self.wait_for(async {
+            let mut list = self.tagged_list(repository, subject).await?;
+            let before = list.manifests.len();
+            list.manifests.retain(|one| one.digest != *referrer);
+            if list.manifests.len() == before {
+                return Ok(());
+            }
+            self.push_list(repository, subject, list).await
+        })
+    }
+
     /// A small blob of a repository, such as a signature.
     ///
     /// # Errors
@@ -222,6 +245,15 @@ impl Client {
             return Ok(());
         }
         list.manifests.push(referrer.clone());
+        self.push_list(repository, subject, list).await
+    }
+
+    async fn push_list(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+        mut list: List,
+    ) -> Result<(), ImageError> {
         list.media_type = media_type::INDEX.to_owned();
         let bytes =
             serde_json::to_vec(&list).map_err(|error| broken(repository, &error.to_string()))?;

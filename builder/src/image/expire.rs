@@ -86,7 +86,7 @@ fn seconds(tag: &TaggedManifest) -> Option<i64> {
 }
 
 /// The manifest that a tag belongs to.
-fn subject(tag: &TaggedManifest) -> Option<BlobDigest> {
+pub(super) fn subject(tag: &TaggedManifest) -> Option<BlobDigest> {
     let hex = tag.tag.strip_prefix("sha256-")?.get(..64)?;
     format!("sha256:{hex}").parse().ok()
 }
@@ -114,10 +114,13 @@ fn spare_needed(
 
 /// Lets what belongs to manifests that go, go with them.
 fn follow<'a>(all: &'a [TaggedManifest], going: &mut BTreeSet<&'a str>) {
+    let named = |tag: &TaggedManifest| -> Vec<BlobDigest> {
+        tag.parts.iter().copied().chain([tag.digest]).collect()
+    };
     let gone = all.iter().filter(|tag| going.contains(tag.tag.as_str()));
-    let gone: BTreeSet<BlobDigest> = gone.map(|tag| tag.digest).collect();
+    let gone: BTreeSet<BlobDigest> = gone.flat_map(named).collect();
     let stays = all.iter().filter(|tag| !going.contains(tag.tag.as_str()));
-    let needed: BTreeSet<BlobDigest> = stays.map(|tag| tag.digest).collect();
+    let needed: BTreeSet<BlobDigest> = stays.flat_map(named).collect();
     let belongs = |tag: &&TaggedManifest| {
         subject(tag).is_some_and(|subject| gone.contains(&subject) && !needed.contains(&subject))
     };
@@ -228,5 +231,25 @@ mod tests {
             ..ExpireRules::default()
         };
         assert_eq!(names(&expire(&all, &rules)), ["old", &sig(1)]);
+    }
+
+    #[test]
+    fn what_belongs_to_a_part_of_an_index_goes_with_it() {
+        let list = |byte: u8| format!("sha256-{}", digest(byte).hex());
+        let index = |name: &str, byte, day, parts: [u8; 2]| TaggedManifest {
+            parts: parts.map(digest).into(),
+            ..tag(name, byte, day)
+        };
+        let all = [
+            index("old", 1, 1, [10, 11]),
+            index("new", 2, 9, [11, 12]),
+            tag(&list(10), 3, 0),
+            tag(&list(11), 4, 0),
+        ];
+        let rules = ExpireRules {
+            keep: Some(1),
+            ..ExpireRules::default()
+        };
+        assert_eq!(names(&expire(&all, &rules)), ["old", &list(10)]);
     }
 }

@@ -5,8 +5,10 @@ mod policy;
 mod signature;
 pub(crate) mod source_guard;
 mod source_rule;
+mod stale_delta;
 
 pub use expire::{ExpireRules, Expired, expire};
 pub use policy::{Policy, PolicyTest};
 pub use signature::{RequiredSignature, SignatureRule};
 pub use source_rule::{SourceName, SourceRules};
+pub use stale_delta::{StaleDelta, stale_deltas};

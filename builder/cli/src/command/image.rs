@@ -2,9 +2,12 @@
 
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
-use kiln_engine::Rebase;
+use kiln::output::{check_directory, to_directory};
+use kiln_engine::{Meter, Rebase};
 use kiln_graph::Platform;
 use kiln_image::{ImageError, ImageName, Manifest, PushBlob, PushImage, Reference};
+
+use kiln_tree::host;
 
 use super::access::AccessArgs;
 use super::{Failed, print, print_json};
@@ -55,6 +58,13 @@ pub(crate) enum ImageCommand {
         /// Its name in the store (default: as the archive says)
         #[arg(short, long)]
         tag: Option<String>,
+    },
+    /// Write the files of an image to a new or empty directory
+    Unpack {
+        /// The image, in the store, a registry or an archive
+        name: String,
+        /// The directory
+        directory: std::path::PathBuf,
     },
     /// Show what each layer of an image holds and wastes
     Layers {
@@ -112,6 +122,7 @@ impl ImageCommand {
             Self::Tag { name, .. }
             | Self::Push { name }
             | Self::Pull { name }
+            | Self::Unpack { name, .. }
             | Self::Layers { name, .. } => vec![name],
             Self::Load { source, .. } => vec![source],
             Self::Diff { before, after, .. } => vec![before, after],
@@ -169,6 +180,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
         ImageCommand::Push { name } => push(&engine, name)?,
         ImageCommand::Pull { name } => pull(&engine, name)?,
         ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
+        ImageCommand::Unpack { name, directory } => unpack(&engine, name, directory)?,
         ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
         ImageCommand::Sbom(args) => super::sbom::run(&engine, args)?,
         ImageCommand::Diff {
@@ -255,6 +267,23 @@ fn load(engine: &kiln::Engine, source: &str, tag: Option<&str>) -> Result<(), Er
         print(&format!("{name}\n"));
     }
     Ok(())
+}
+
+/// Writes an image's files to a directory, which must have none.
+fn unpack(engine: &kiln::Engine, name: &str, directory: &std::path::Path) -> Result<(), Error> {
+    check_directory("DIRECTORY", directory)?;
+    let mut inside = host::read_dir(directory).into_iter().flatten();
+    if inside.next().is_some() {
+        let text = format!("{} isn't empty: name a new directory", directory.display());
+        return Err(Error::Usage(text));
+    }
+    let _session = engine.store().session()?;
+    let events = display(Style::Auto);
+    let files = engine.image_files(name, &Platform::host(), &*events)?;
+    let size = files.iter().map(|(entry, _)| entry.size()).sum();
+    let transfer = format!("write {}", directory.display());
+    let meter = Meter::new(&*events, transfer, Some(size));
+    to_directory(&files, directory, &|bytes| meter.advance(bytes), &*events)
 }
 
 /// The manifest of a difference, when an archive holds one in place of an image.

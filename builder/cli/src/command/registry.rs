@@ -8,7 +8,7 @@ use kiln_image::{Client, ClientOptions, ImageError, Reference};
 use super::access::AccessArgs;
 use super::{Failed, print, say};
 use kiln::{Config, Error};
-use kiln::{ExpireRules, Expired, expire};
+use kiln::{ExpireRules, Expired, StaleDelta, expire, stale_deltas};
 
 /// The command line of `kiln registry`.
 #[derive(Args, Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct RegistryArgs {
 /// The commands of `kiln registry`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum RegistryCommand {
-    /// Delete old tags of a repository, and the manifests that only they need: with --yes; without,
-    /// only say which
+    /// Delete old tags of a repository, the manifests that only they need, and differences to or from
+    /// images that no tag names then: with --yes; without, only say which
     Prune(PruneArgs),
 }
 
@@ -66,8 +66,15 @@ pub(crate) fn run(args: &RegistryArgs) -> Result<(), Failed> {
     });
     let all = client.tagged(&repository).map_err(Error::from)?;
     let expired = expire(&all, &rules);
+    let stale = stale_deltas(&client, &repository, &all, &expired);
     show(&expired, args.yes);
+    show_deltas(&stale, args.yes);
     if args.yes {
+        for delta in &stale {
+            client
+                .delete_referrer(&repository, &delta.target, &delta.artifact)
+                .map_err(Error::from)?;
+        }
         for digest in &expired.manifests {
             client
                 .delete_manifest(&repository, digest)
@@ -121,6 +128,18 @@ fn repository(name: &str) -> Result<Reference, Error> {
     }
     reference.tag = None;
     Ok(reference)
+}
+
+fn show_deltas(stale: &[StaleDelta], deleted: bool) {
+    let verb = if deleted { "delete" } else { "would delete" };
+    for delta in stale {
+        let (artifact, target) = (delta.artifact.hex(), delta.target.hex());
+        print(&format!(
+            "{verb}  difference {} to {}\n",
+            &artifact[..12],
+            &target[..12]
+        ));
+    }
 }
 
 fn show(expired: &Expired, deleted: bool) {
