@@ -95,7 +95,8 @@ impl ClusterError {
                 code,
                 Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Unknown
             ),
-            Self::Connect(_) | Self::Silent(_) => true,
+            Self::Connect(_) => true,
+            // To wait for an answer once was long enough.
             _ => false,
         }
     }

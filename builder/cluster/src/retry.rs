@@ -1,5 +1,6 @@
 //! Calls that are tried again: a server that restarts or is busy is back in a moment.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::ClusterError;
@@ -11,19 +12,47 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How long an answer to one message is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Calls until it succeeds, fails for good, or has failed [`TRIES`] times.
+/// Calls until it succeeds, fails for good, or has failed [`TRIES`] times. Each answer is waited for
+/// [`PATIENCE`].
 pub(crate) async fn retried<T>(
+    mut call: impl AsyncFnMut() -> Result<T, ClusterError>,
+) -> Result<T, ClusterError> {
+    repeated(async || patiently(call()).await).await
+}
+
+/// The same for calls that watch the time themselves.
+pub(crate) async fn repeated<T>(
     mut call: impl AsyncFnMut() -> Result<T, ClusterError>,
 ) -> Result<T, ClusterError> {
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
-        match patiently(call()).await {
+        match call().await {
             Err(error) if error.is_passing() => tokio::time::sleep(wait).await,
             other => return other,
         }
         wait *= 2;
     }
-    patiently(call()).await
+    call().await
+}
+
+/// Waits for a call that sends much, as long as `moved` grows.
+pub(crate) async fn while_moving<T>(
+    moved: &AtomicU64,
+    patience: Duration,
+    call: impl Future<Output = Result<T, ClusterError>>,
+) -> Result<T, ClusterError> {
+    let mut call = std::pin::pin!(call);
+    let mut before = None;
+    loop {
+        if let Ok(answer) = tokio::time::timeout(patience, &mut call).await {
+            return answer;
+        }
+        let now = Some(moved.load(Ordering::Relaxed));
+        if now == before {
+            return Err(ClusterError::Silent(patience.as_secs()));
+        }
+        before = now;
+    }
 }
 
 /// Waits for an answer, but not for ever.
@@ -54,6 +83,28 @@ mod tests {
             }
         }));
         (result, calls)
+    }
+
+    #[test]
+    fn calls_that_move_are_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let patience = Duration::from_millis(200);
+        let run = |steps: u32, moves: bool| {
+            let moved = AtomicU64::new(0);
+            let call = async {
+                for _ in 0..steps {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    _ = moved.fetch_add(u64::from(moves), Ordering::Relaxed);
+                }
+                Ok(())
+            };
+            runtime.block_on(while_moving(&moved, patience, call))
+        };
+        assert!(run(16, true).is_ok());
+        assert!(matches!(run(16, false), Err(ClusterError::Silent(_))));
     }
 
     #[test]

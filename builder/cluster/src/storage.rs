@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read as _, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
@@ -16,7 +18,7 @@ use tonic::Code;
 
 use crate::capabilities::Capabilities;
 use crate::channel::Service;
-use crate::retry::{patiently, retried};
+use crate::retry::{PATIENCE, patiently, repeated, retried, while_moving};
 use crate::{ClusterError, ReapiSettings};
 
 /// What is at most this long goes with others in one message, in bytes.
@@ -160,7 +162,7 @@ impl Storage {
 
     /// Sends a blob as a stream. Whoever was faster ends it early, with the whole size.
     async fn send_stream(&self, upload: &Upload<'_>) -> Result<(), ClusterError> {
-        retried(async || {
+        repeated(async || {
             let name = format!(
                 "{}uploads/{}/blobs/{}/{}",
                 self.prefix(),
@@ -169,12 +171,14 @@ impl Storage {
                 upload.digest.size_bytes
             );
             let chunks = Chunks::open(name, upload)?;
-            let messages = stream::unfold(chunks, |mut chunks| async move {
-                chunks.next().map(|message| (message, chunks))
+            let moved = Arc::new(AtomicU64::new(0));
+            let messages = stream::unfold((chunks, moved.clone()), |(mut chunks, moved)| async {
+                _ = moved.fetch_add(1, Ordering::Relaxed);
+                chunks.next().map(|message| (message, (chunks, moved)))
             });
             let mut client = ByteStreamClient::new(self.service.clone());
-            let answer = client.write(messages).await?.into_inner();
-            match answer.committed_size {
+            let answer = async { Ok(client.write(messages).await?.into_inner()) };
+            match while_moving(&moved, PATIENCE, answer).await?.committed_size {
                 done if done == upload.digest.size_bytes || done == -1 => Ok(()),
                 _ => Err(blob_error(&upload.digest, "only half sent")),
             }
