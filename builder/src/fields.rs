@@ -50,6 +50,15 @@ impl Fields {
         Self::of(split(text))
     }
 
+    /// Fields that were read elsewhere.
+    #[must_use]
+    pub fn of_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self {
+            pairs: pairs.into_iter().collect(),
+            words: Vec::new(),
+        }
+    }
+
     /// Reads a record whose last field, when it begins with one of `tails`, goes to the end of the
     /// text, commas and quotes included.
     #[must_use]

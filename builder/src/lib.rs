@@ -82,8 +82,8 @@ pub use kiln_frontend_toml as toml_frontend;
 pub use kiln_graph as graph;
 pub use kiln_graph::{BlobDigest, Fault, GraphBuilder, Location, Platform};
 pub use kiln_image::{
-    CredentialSource, Descriptor, ImageError, Login, Logins, Reference, Registries,
-    RegistrySettings,
+    CredentialProvider, CredentialSource, Credentials, Descriptor, ImageError, Login, Logins,
+    Provider, Reference, Registries, RegistrySettings, WantedToken,
 };
 pub use kiln_sandbox::SandboxError;
 pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_helper};
@@ -91,7 +91,7 @@ pub use open::{enter, isolation_of_environment, open, open_isolated};
 pub use outcome::BuildOutcome;
 pub use output::Output;
 pub use prepare::{
-    Assume, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared, Pull,
+    Assume, BuildFileText, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared, Pull,
     build_dockerfile, open_build_file, prepare,
 };
 pub use request::{BuildRequest, suit_options};

@@ -79,6 +79,13 @@ impl Engine {
         self
     }
 
+    /// Has images fetched and sent by another client.
+    #[must_use]
+    pub fn with_client(mut self, client: Client) -> Self {
+        self.trees.client = client;
+        self
+    }
+
     /// The engine's store.
     #[must_use]
     pub fn store(&self) -> &Store {

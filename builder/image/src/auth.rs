@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use crate::client::limited;
-use crate::credentials::{self, CredentialSource, Credentials, Logins};
+use crate::credentials::{self, CredentialSource, Credentials, Logins, WantedToken};
 
 /// What a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,21 @@ pub(crate) async fn answer(
     scopes: &[String],
     (source, logins): (&CredentialSource, &Logins),
 ) -> reqwest::Result<Answered> {
+    match fetched_elsewhere(host, challenge, scopes, source) {
+        Ok(None) => {}
+        Ok(Some(token)) => {
+            return Ok(Answered {
+                header: Some(format!("Bearer {token}")),
+                problem: None,
+            });
+        }
+        Err(problem) => {
+            return Ok(Answered {
+                header: None,
+                problem: Some(problem),
+            });
+        }
+    }
     // A helper is a program that may ask the user.
     let found = tokio::task::block_in_place(|| credentials::find(host, source, logins));
     let (credentials, problem) = match found {
@@ -104,6 +119,29 @@ pub(crate) async fn answer(
             })
         }
     }
+}
+
+/// The token that a challenge asks for, where somebody else fetches it.
+fn fetched_elsewhere(
+    host: &str,
+    challenge: &Challenge,
+    scopes: &[String],
+    source: &CredentialSource,
+) -> Result<Option<String>, String> {
+    let (CredentialSource::Provider(provider), Challenge::Bearer(parameters)) = (source, challenge)
+    else {
+        return Ok(None);
+    };
+    let Some(realm) = parameters.get("realm") else {
+        return Ok(None);
+    };
+    let wanted = WantedToken {
+        host,
+        realm,
+        service: parameters.get("service").map_or("", String::as_str),
+        scopes,
+    };
+    tokio::task::block_in_place(|| provider.0.token(&wanted))
 }
 
 /// A token, or why there is none.

@@ -57,14 +57,22 @@ pub struct ClientOptions {
     pub documents: Option<Arc<dyn Documents>>,
 }
 
+/// What clients on behalf of several users share: connections, never what lets anybody in.
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     options: ClientOptions,
     runtime: OnceLock<tokio::runtime::Runtime>,
-    closed: CancellationToken,
     http: OnceLock<reqwest::Client>,
     plain_http: OnceLock<reqwest::Client>,
     insecure_http: OnceLock<reqwest::Client>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    /// Credentials in place of those that the options name.
+    credentials: Option<CredentialSource>,
+    closed: CancellationToken,
     /// Registries whose certificates are not checked, besides those that the options name.
     unchecked: Mutex<HashSet<String>>,
     /// Registries that may be spoken to in plain HTTP and turned out to speak nothing else.
@@ -93,13 +101,25 @@ impl Client {
     /// A client.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
-        Self(Arc::new(Inner {
+        let shared = Shared {
             options,
             runtime: OnceLock::new(),
-            closed: CancellationToken::new(),
             http: OnceLock::new(),
             plain_http: OnceLock::new(),
             insecure_http: OnceLock::new(),
+        };
+        Self::over(Arc::new(shared), None, CancellationToken::new())
+    }
+
+    fn over(
+        shared: Arc<Shared>,
+        credentials: Option<CredentialSource>,
+        closed: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            credentials,
+            closed,
             unchecked: Mutex::default(),
             plain: Mutex::default(),
             tokens: Mutex::default(),
@@ -109,8 +129,16 @@ impl Client {
         }))
     }
 
+    /// A client for somebody else: over the same connections and settings, with their credentials
+    /// only, and with nothing of what this one was let in with. It is closed with this one.
+    #[must_use]
+    pub fn on_behalf(&self, credentials: CredentialSource) -> Self {
+        let closed = self.0.closed.child_token();
+        Self::over(self.0.shared.clone(), Some(credentials), closed)
+    }
+
     fn runtime(&self) -> &tokio::runtime::Runtime {
-        self.0.runtime.get_or_init(|| {
+        self.0.shared.runtime.get_or_init(|| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.worker_threads(2).enable_all().build();
             #[expect(
@@ -143,9 +171,9 @@ impl Client {
 
     /// The way to speak to any server.
     pub(crate) fn http(&self) -> &reqwest::Client {
-        self.0.http.get_or_init(|| {
-            let registries = self.0.options.registries.values();
-            let given = given(self.0.options.certificates.as_deref());
+        self.0.shared.http.get_or_init(|| {
+            let registries = self.0.shared.options.registries.values();
+            let given = given(self.0.shared.options.certificates.as_deref());
             let all = authorities()
                 .into_iter()
                 .chain(registries.flat_map(certificates))
@@ -161,7 +189,7 @@ impl Client {
     /// The way to speak to a registry whose certificate isn't checked. It follows no redirection:
     /// where one leads is another server.
     fn insecure_http(&self) -> &reqwest::Client {
-        self.0.insecure_http.get_or_init(|| {
+        self.0.shared.insecure_http.get_or_init(|| {
             let builder = plain_builder().redirect(redirect::Policy::none());
             build(builder.tls_danger_accept_invalid_certs(true))
         })
@@ -187,10 +215,10 @@ impl Client {
     /// Whether the certificate of the server at an address isn't checked.
     pub(crate) fn is_insecure(&self, url: &str) -> bool {
         let host = authority(url).unwrap_or_default();
-        let settings = self.0.options.registries.get(host);
+        let settings = self.0.shared.options.registries.get(host);
         let unchecked = &self.0.unchecked;
         let unchecked = unchecked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.options.insecure
+        self.0.shared.options.insecure
             || unchecked.contains(host)
             || settings.is_some_and(|settings| settings.insecure)
     }
@@ -212,13 +240,18 @@ impl Client {
     }
 
     pub(crate) fn credentials(&self) -> (&CredentialSource, &Logins) {
-        (&self.0.options.credentials, &self.0.options.logins)
+        static NO_LOGINS: Logins = Logins::new();
+        let options = &self.0.shared.options;
+        match &self.0.credentials {
+            Some(own) => (own, &NO_LOGINS),
+            None => (&options.credentials, &options.logins),
+        }
     }
 
     /// The way to speak to a server without encryption. Reading the system's certificates takes
     /// longer than all else in a build with nothing to do.
     pub(crate) fn plain_http(&self) -> &reqwest::Client {
-        self.0.plain_http.get_or_init(|| {
+        self.0.shared.plain_http.get_or_init(|| {
             let stay = |attempt: redirect::Attempt<'_>| match attempt.url().scheme() {
                 "https" => attempt.stop(),
                 _ if attempt.previous().len() > MAX_REDIRECTS => {
@@ -241,7 +274,7 @@ impl Client {
 
     /// How long the second try waits.
     pub(crate) fn first_wait(&self) -> Duration {
-        match self.0.options.first_wait {
+        match self.0.shared.options.first_wait {
             Duration::ZERO => Duration::from_millis(500),
             given => given,
         }
@@ -326,7 +359,7 @@ impl Client {
     }
 
     pub(crate) fn documents(&self) -> Option<&dyn Documents> {
-        self.0.options.documents.as_deref()
+        self.0.shared.options.documents.as_deref()
     }
 
     /// A manifest with its digest, checked when the name is one.
@@ -380,12 +413,12 @@ impl Client {
     }
 
     fn sources(&self, reference: &Reference) -> Vec<String> {
-        registry::sources(&self.0.options.registries, reference)
+        registry::sources(&self.0.shared.options.registries, reference)
     }
 
     /// Where a repository is written to.
     pub(crate) fn home(&self, reference: &Reference) -> String {
-        self.reached(&registry::home(&self.0.options.registries, reference))
+        self.reached(&registry::home(&self.0.shared.options.registries, reference))
     }
 
     pub(crate) async fn document(
@@ -536,7 +569,7 @@ fn authority(url: &str) -> Option<&str> {
     })
 }
 
-impl Drop for Inner {
+impl Drop for Shared {
     /// A runtime can't be ended by a thread of another one, but it can be left to end by itself.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use kiln_tree::host;
@@ -20,7 +21,59 @@ pub enum CredentialSource {
     User,
     /// A file of the same form, such as podman's and skopeo's `auth.json`. It has to be there.
     File(PathBuf),
+    /// Somebody who is asked.
+    Provider(Provider),
 }
+
+/// Is asked for credentials, on threads that may block.
+pub trait CredentialProvider: Send + Sync {
+    /// How to log in to a registry (`HOST[:PORT]`, Docker Hub's is `docker.io`); `None` for as
+    /// anybody would.
+    ///
+    /// # Errors
+    /// Why it can't be had, in words for the user.
+    fn credentials(&self, host: &str) -> Result<Option<Credentials>, String>;
+
+    /// A token for a registry, fetched by whoever is asked. `None` when they don't do that: then it
+    /// is fetched here, with their credentials.
+    ///
+    /// # Errors
+    /// Why it can't be had, in words for the user.
+    fn token(&self, _wanted: &WantedToken<'_>) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+}
+
+/// The token that a registry's challenge asks for (Docker's token authentication).
+#[derive(Clone, Copy, Debug)]
+pub struct WantedToken<'a> {
+    /// The registry.
+    pub host: &'a str,
+    /// Where tokens are given.
+    pub realm: &'a str,
+    /// The service's name there.
+    pub service: &'a str,
+    /// The rights wanted.
+    pub scopes: &'a [String],
+}
+
+/// A shared [`CredentialProvider`].
+#[derive(Clone)]
+pub struct Provider(pub Arc<dyn CredentialProvider>);
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Provider(…)")
+    }
+}
+
+impl PartialEq for Provider {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Provider {}
 
 /// A user's name and password for one registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,14 +102,23 @@ impl fmt::Debug for Login {
 pub type Logins = BTreeMap<String, Login>;
 
 /// How to log in to a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Credentials {
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// As a user.
     Password {
+        /// Their name.
         user: String,
+        /// Their password.
         password: String,
     },
     /// An OAuth2 refresh token.
     IdentityToken(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
 }
 
 /// The user's credentials for a registry, if there are any.
@@ -78,6 +140,7 @@ pub(crate) fn find(
         CredentialSource::None => return Ok(None),
         CredentialSource::User => (config_path(), false),
         CredentialSource::File(path) => (Some(path.clone()), true),
+        CredentialSource::Provider(provider) => return provider.0.credentials(host),
     };
     let Some(path) = path else {
         return Ok(None);

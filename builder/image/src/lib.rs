@@ -35,7 +35,9 @@ pub use archive::{
 };
 pub use certificate::authorities_der;
 pub use client::{Client, ClientOptions};
-pub use credentials::{CredentialSource, Login, Logins};
+pub use credentials::{
+    CredentialProvider, CredentialSource, Credentials, Login, Logins, Provider, WantedToken,
+};
 pub use daemon::{check_daemon, load_into_daemon};
 pub use document::{Descriptor, Index, Manifest, PlatformDocument, media_type};
 pub use documents::Documents;

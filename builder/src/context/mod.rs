@@ -28,6 +28,9 @@ pub enum ContextFrom {
     Folder(PathBuf),
     /// Standard input: a tar archive, or a Dockerfile that needs no files.
     Stdin,
+    /// A file of this machine with what else standard input would give. It is needed until the
+    /// context is fetched.
+    File(PathBuf),
     /// A git repository, or a tar archive or Dockerfile on a web server.
     Remote(String),
 }
@@ -80,6 +83,7 @@ pub(crate) struct Fetcher<'a> {
     events: Arc<dyn EventSink>,
     allowed: &'a Entitlements,
     secrets: Option<Arc<dyn SecretProvider>>,
+    is_foreign: bool,
 }
 
 /// Whose idea an address is.
@@ -107,6 +111,7 @@ impl<'a> Fetcher<'a> {
             events: request.events(),
             allowed: &request.allowed,
             secrets: request.secrets.clone(),
+            is_foreign: request.is_foreign,
         }
     }
 
@@ -119,20 +124,27 @@ impl<'a> Fetcher<'a> {
                 time: None,
                 kept: None,
             }),
-            ContextFrom::Stdin => self.stdin(),
+            ContextFrom::Stdin => self.copied(&mut std::io::stdin().lock(), "standard input"),
+            ContextFrom::File(path) => {
+                let file = std::fs::File::open(path).map_err(|source| Error::File {
+                    what: format!("cannot read {}", path.display()),
+                    source,
+                })?;
+                self.copied(&mut &file, "a file")
+            }
             ContextFrom::Remote(address) => self.remote(address, keep_git_dir),
         }
     }
 
-    fn stdin(&self) -> Result<Fetched, Error> {
+    fn copied(&self, from: &mut dyn std::io::Read, name: &str) -> Result<Fetched, Error> {
         let scratch = self.engine.store().scratch_folder()?;
         let file = scratch.join("context");
         let fail = |source| Error::File {
-            what: "cannot read the build context from standard input".to_owned(),
+            what: format!("cannot read the build context from {name}"),
             source,
         };
-        let copied = std::fs::File::create(&file)
-            .and_then(|mut out| std::io::copy(&mut std::io::stdin().lock(), &mut out));
+        let copied =
+            std::fs::File::create(&file).and_then(|mut out| std::io::copy(from, &mut out));
         let fetched = copied.map_err(fail).and_then(|_| {
             let source = Op::Context(ContextSource {
                 name: "stdin".to_owned(),
@@ -246,7 +258,7 @@ impl<'a> Fetcher<'a> {
         let mut request = Request::new(build);
         request.events = self.events.clone();
         request.allowed = self.allowed.clone();
-        request.own_git = small.named == Named::ByUser;
+        request.own_git = small.named == Named::ByUser && !self.is_foreign;
         if let Some(secrets) = &self.secrets {
             request.secrets = secrets.clone();
         }

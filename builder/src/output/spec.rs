@@ -193,6 +193,32 @@ impl Output {
         self
     }
 
+    /// What an exporter of BuildKit's names with its attributes, written to `dest` where it is a
+    /// file or directory. Attributes that mean nothing here are left out, as BuildKit does.
+    ///
+    /// # Errors
+    /// When there is no such exporter, or a value can't be read.
+    pub fn of_exporter(
+        kind: &str,
+        attributes: impl IntoIterator<Item = (String, String)>,
+        dest: Option<PathBuf>,
+    ) -> Result<Self, String> {
+        let is_known = |key: &str| KEYS.contains(&key) || key.starts_with("annotation");
+        let wanted = attributes.into_iter().filter(|(key, _)| {
+            is_known(key) && !["type", "dest", "format"].contains(&key.as_str())
+        });
+        let mut output = Self::of(form(kind)?);
+        output.set(&mut Fields::of_pairs(wanted))?;
+        output.dest = dest;
+        output.check()
+    }
+
+    /// The form of what is written.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
     /// The annotations that it has besides the build's.
     #[must_use]
     pub fn annotations(&self) -> &Annotations {

@@ -10,7 +10,7 @@ use kiln_engine::{Engine, Request, Solved};
 
 pub use opened::{Opened, open_build_file};
 pub use prepared::{CheckedFile, Prepared};
-pub use request::{Assume, Configure, DockerfileRequest, Locking, Pull};
+pub use request::{Assume, BuildFileText, Configure, DockerfileRequest, Locking, Pull};
 
 use crate::{Error, Texts};
 

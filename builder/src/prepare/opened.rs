@@ -31,9 +31,10 @@ pub struct Opened {
 pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<Opened, Error> {
     let contexts = fetch_all(engine, request)?;
     let main = &contexts.folders["context"];
-    let (path, text) = match &contexts.text {
-        Some(text) => (main.join("Dockerfile"), text.clone()),
-        None => {
+    let (path, text) = match (&request.text, &contexts.text) {
+        (Some(given), _) => (main.join(&given.name), given.text.clone()),
+        (None, Some(text)) => (main.join("Dockerfile"), text.clone()),
+        (None, None) => {
             let path = build_file::find(request, main)?;
             let text = build_file::read(request, main, &path)?;
             (path, text)
@@ -195,6 +196,11 @@ fn fill_options(
     file: &Path,
 ) -> Result<Options, Error> {
     let mut options = request.options.clone();
+    if let Some(given) = &request.text {
+        options.file_name.clone_from(&given.name);
+        options.ignore.clone_from(&given.ignore);
+        return Ok(options);
+    }
     let shown = file.strip_prefix(main).unwrap_or(file);
     options.file_name = shown.display().to_string();
     for (name, folder) in &contexts.folders {

@@ -19,13 +19,27 @@ pub struct DockerfileRequest {
     /// standard input. One that ends in `.toml` is read as a kiln.toml.
     /// In a context that is no directory of this machine, a path in the context.
     pub file: Option<PathBuf>,
+    /// The build file as text, in place of `file`.
+    pub text: Option<BuildFileText>,
     /// What the frontend is told. Its file name and main ignore list are filled in.
     pub options: Options,
     /// Named contexts that hold files.
     pub contexts: BTreeMap<String, ContextFrom>,
     /// When registries are asked for images.
     pub pull: Pull,
-    /// Which base images are taken to be empty. Good enough to look at a file, not to build it.
+    /// A build file that is given as text, with the ignore lists of the contexts: nothing of it is read
+/// from directories.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildFileText {
+    /// Its path as messages have it. One that ends in `.toml` is read as a kiln.toml.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// The patterns of what is left out of each context, by its name; the main one's is `context`.
+    pub ignore: BTreeMap<String, Vec<String>>,
+}
+
+/// Which base images are taken to be empty. Good enough to look at a file, not to build it.
     pub assume_images: Assume,
     /// What the build file may ask for beyond what every build may. Directories that may be read
     /// are whole paths without links.
@@ -34,6 +48,9 @@ pub struct DockerfileRequest {
     pub secrets: Option<Arc<dyn SecretProvider>>,
     /// Is told what happens while contexts are fetched.
     pub events: Option<Arc<dyn EventSink>>,
+    /// Whether somebody else asks than this process's user: then git has none of the user's own
+    /// configuration and credentials.
+    pub is_foreign: bool,
     /// What `kiln.lock` is for.
     pub locking: Locking,
     /// What the build file may take from elsewhere.
