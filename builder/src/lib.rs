@@ -40,6 +40,7 @@ mod config;
 mod context;
 mod embed;
 mod error;
+mod excerpt;
 mod fields;
 mod image;
 pub mod lock;
@@ -47,6 +48,7 @@ mod open;
 mod outcome;
 pub mod output;
 mod prepare;
+pub mod question;
 mod request;
 mod secret;
 mod select;
@@ -60,6 +62,7 @@ pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use embed::{Kiln, KilnBuilder};
 pub use error::Error;
+pub use excerpt::excerpt;
 pub use fields::{FieldError, Fields};
 pub use image::{
     ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceName,
@@ -91,8 +94,8 @@ pub use open::{enter, isolation_of_environment, open, open_isolated};
 pub use outcome::BuildOutcome;
 pub use output::Output;
 pub use prepare::{
-    Assume, BuildFileText, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened, Prepared, Pull,
-    build_dockerfile, open_build_file, prepare,
+    Assume, BuildFileText, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened,
+    Prepared, Pull, build_dockerfile, open_build_file, prepare,
 };
 pub use request::{BuildRequest, suit_options};
 pub use secret::{SecretError, SecretSource, Secrets};

@@ -418,7 +418,10 @@ impl Client {
 
     /// Where a repository is written to.
     pub(crate) fn home(&self, reference: &Reference) -> String {
-        self.reached(&registry::home(&self.0.shared.options.registries, reference))
+        self.reached(&registry::home(
+            &self.0.shared.options.registries,
+            reference,
+        ))
     }
 
     pub(crate) async fn document(

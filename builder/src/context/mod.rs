@@ -143,8 +143,7 @@ impl<'a> Fetcher<'a> {
             what: format!("cannot read the build context from {name}"),
             source,
         };
-        let copied =
-            std::fs::File::create(&file).and_then(|mut out| std::io::copy(from, &mut out));
+        let copied = std::fs::File::create(&file).and_then(|mut out| std::io::copy(from, &mut out));
         let fetched = copied.map_err(fail).and_then(|_| {
             let source = Op::Context(ContextSource {
                 name: "stdin".to_owned(),

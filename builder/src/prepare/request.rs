@@ -27,19 +27,7 @@ pub struct DockerfileRequest {
     pub contexts: BTreeMap<String, ContextFrom>,
     /// When registries are asked for images.
     pub pull: Pull,
-    /// A build file that is given as text, with the ignore lists of the contexts: nothing of it is read
-/// from directories.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BuildFileText {
-    /// Its path as messages have it. One that ends in `.toml` is read as a kiln.toml.
-    pub name: String,
-    /// The text.
-    pub text: String,
-    /// The patterns of what is left out of each context, by its name; the main one's is `context`.
-    pub ignore: BTreeMap<String, Vec<String>>,
-}
-
-/// Which base images are taken to be empty. Good enough to look at a file, not to build it.
+    /// Which base images are taken to be empty. Good enough to look at a file, not to build it.
     pub assume_images: Assume,
     /// What the build file may ask for beyond what every build may. Directories that may be read
     /// are whole paths without links.
@@ -58,6 +46,18 @@ pub struct BuildFileText {
     /// Prepares the builds of steps that run while the file is read, for what they write: gives
     /// them secrets, say.
     pub configure: Option<Arc<Configure>>,
+}
+
+/// A build file that is given as text, with the ignore lists of the contexts: nothing of it is read
+/// from directories.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildFileText {
+    /// Its path as messages have it. One that ends in `.toml` is read as a kiln.toml.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// The patterns of what is left out of each context, by its name; the main one's is `context`.
+    pub ignore: BTreeMap<String, Vec<String>>,
 }
 
 /// Which base images are taken to be empty rather than asked for.

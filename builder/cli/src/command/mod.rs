@@ -41,6 +41,8 @@ mod registry;
 mod resource;
 mod result;
 mod sbom;
+#[cfg(feature = "serve")]
+mod serve;
 mod several;
 mod shell;
 mod show;
@@ -133,6 +135,9 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Pin the images, branches and files that a build file names, in kiln.lock
     Lock(Box<lock::LockArgs>),
+    /// Serve BuildKit's API: docker buildx, docker compose and buildctl build with kiln
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     /// Build with the command line of kaniko's executor
     #[command(disable_help_flag = true)]
     Kaniko {
@@ -255,6 +260,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Fmt(args) => fmt::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Convert(args) => convert::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args),
         Command::Kaniko { args } => kaniko::run(&args),
         Command::Man { folder } => man::run(&folder).map_err(Failed::from),
         Command::Completions { shell } => {

@@ -232,6 +232,8 @@ impl SourceArgs {
         Ok(DockerfileRequest {
             context: self.context.as_str().into(),
             file: self.file.clone(),
+            text: None,
+            is_foreign: false,
             options,
             contexts,
             pull: self.pull.into(),

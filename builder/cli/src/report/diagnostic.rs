@@ -4,14 +4,11 @@ use std::fmt::Write as _;
 
 use kiln_engine::EngineError;
 use kiln_frontend_dockerfile::Diagnostic;
+use kiln_graph::Fault;
 use kiln_graph::address::redact;
-use kiln_graph::{Fault, Location};
 
 use crate::command::hint;
-use kiln::{Error, Texts};
-
-/// How many lines are shown before and after the ones an error is about.
-const AROUND: usize = 2;
+use kiln::{Error, Texts, excerpt};
 
 /// An error as it is shown on standard error.
 pub(crate) fn error(error: &Error, texts: &Texts) -> String {
@@ -37,36 +34,6 @@ pub(crate) fn error(error: &Error, texts: &Texts) -> String {
         out.push_str("\nThis is a bug in kiln; please report it.");
     }
     out
-}
-
-/// The lines of a location, with some around them.
-pub(crate) fn excerpt(location: &Location, text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let (first, last) = (location.line as usize, location.end_line as usize);
-    if first == 0 || first > lines.len() {
-        return String::new();
-    }
-    let mut out = format!(
-        "{}:{}\n--------------------\n",
-        location.file, location.line
-    );
-    let (from, to) = (
-        first.saturating_sub(AROUND).max(1),
-        (last + AROUND).min(lines.len()),
-    );
-    for number in from..=to {
-        let mark = if (first..=last).contains(&number) {
-            ">>>"
-        } else {
-            "   "
-        };
-        _ = writeln!(out, "{number:>4} | {mark} {}", redact(lines[number - 1]));
-        if number == first && location.column > 1 {
-            let before = " ".repeat(location.column as usize - 1);
-            _ = writeln!(out, "     |     {before}^");
-        }
-    }
-    out + "--------------------\n"
 }
 
 /// A warning as `docker build` shows it.

@@ -7,7 +7,8 @@ pub(crate) mod otlp;
 pub(crate) mod summary;
 pub(crate) mod what_if;
 
-pub(crate) use diagnostic::{error, excerpt, warning, warning_fields};
+pub(crate) use diagnostic::{error, warning, warning_fields};
+pub(crate) use kiln::excerpt;
 
 /// Milliseconds as people read them: `80 ms`, `1.5 s`, `2m 05s`.
 pub(crate) fn seconds(millis: u64) -> String {

@@ -1,0 +1,83 @@
+//! Names of results in the shape of a definition: clients hand it back as another build's input, and
+//! look into it no further than that it is one.
+//!
+//! It has one source, `kiln-ref://ID`, and the operation that points at it. The identifier is
+//! random: who doesn't know it can't name the result.
+
+use std::io::Read as _;
+
+use kiln_graph::Digest;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::proto::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
+
+const SCHEME: &str = "kiln-ref://";
+
+/// A name that nobody can guess.
+pub(super) fn new_id() -> std::io::Result<String> {
+    let mut random = [0; 32];
+    kiln_tree::host::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(Digest::of(&random).to_string())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
+
+/// The definition that names a result.
+pub(super) fn of(id: &str) -> Definition {
+    let source = Op {
+        op: Some(op::Op::Source(SourceOp {
+            identifier: format!("{SCHEME}{id}"),
+            ..SourceOp::default()
+        })),
+        ..Op::default()
+    }
+    .encode_to_vec();
+    let last = Op {
+        inputs: vec![Input {
+            digest: digest(&source),
+            index: 0,
+        }],
+        ..Op::default()
+    }
+    .encode_to_vec();
+    let metadata = [&source, &last].map(|bytes| (digest(bytes), OpMetadata::default()));
+    Definition {
+        metadata: metadata.into_iter().collect(),
+        def: vec![source, last],
+        source: None,
+    }
+}
+
+/// The result that a definition names; nothing when it is another kind of definition.
+pub(crate) fn ref_of(definition: &Definition) -> Option<String> {
+    let [source, _] = definition.def.as_slice() else {
+        return None;
+    };
+    match Op::decode(source.as_slice()).ok()?.op? {
+        op::Op::Source(source) => source.identifier.strip_prefix(SCHEME).map(str::to_owned),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        let (one, other) = (new_id().unwrap(), new_id().unwrap());
+        assert_ne!(one, other);
+        let definition = of(&one);
+        assert_eq!(ref_of(&definition), Some(one));
+        let head = Op::decode(definition.def[1].as_slice()).unwrap();
+        assert_eq!(head.inputs[0].digest, digest(&definition.def[0]));
+        assert_eq!(ref_of(&Definition::default()), None);
+    }
+}

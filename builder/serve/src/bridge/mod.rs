@@ -1,0 +1,158 @@
+//! `moby.buildkit.v1.frontend.LLBBridge`: calls of a client that runs the frontend from its side.
+
+mod capabilities;
+mod definition;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use tonic::{Request, Status};
+
+pub(crate) use definition::ref_of;
+
+use crate::build::{Answer, Asked, build};
+use crate::control::workers::worker;
+use crate::grpc::{self, unary};
+use crate::job::Job;
+use crate::proto::control::CacheOptionsEntry;
+use crate::proto::frontend::result::Result as Refs;
+use crate::proto::frontend::{
+    self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ReturnRequest,
+    ReturnResponse, SolveRequest, SolveResponse,
+};
+use crate::server::Server;
+use crate::service;
+
+/// Answers a call.
+pub(crate) fn answer(
+    server: Arc<Server>,
+    method: &str,
+    request: http::Request<Incoming>,
+) -> service::Answer {
+    match method {
+        "Ping" => {
+            let ping = move |request: Request<PingRequest>| async move {
+                _ = job_of(&server, &request).await?;
+                Ok(PongResponse {
+                    frontend_api_caps: capabilities::frontend(),
+                    llb_caps: capabilities::llb(),
+                    workers: vec![worker(&server)],
+                })
+            };
+            Box::pin(unary(request, ping))
+        }
+        "Solve" => Box::pin(unary(request, move |request| solve(server, request))),
+        "Return" => {
+            let give_back = move |request: Request<ReturnRequest>| async move {
+                let job = job_of(&server, &request).await?;
+                job.give_back(request.into_inner())?;
+                Ok(ReturnResponse {})
+            };
+            Box::pin(unary(request, give_back))
+        }
+        "Evaluate" => {
+            let evaluate = move |request: Request<EvaluateRequest>| async move {
+                _ = job_of(&server, &request).await?;
+                // What is known by a name was built.
+                _ = server.jobs.result(&request.into_inner().r#ref)?;
+                Ok(EvaluateResponse {})
+            };
+            Box::pin(unary(request, evaluate))
+        }
+        _ => Box::pin(std::future::ready(grpc::unimplemented(
+            request.uri().path(),
+        ))),
+    }
+}
+
+/// The build that a call belongs to.
+async fn job_of<T>(server: &Server, request: &Request<T>) -> Result<Arc<Job>, Status> {
+    let id = request.metadata().get("buildkit-controlapi-buildid");
+    let id = id.and_then(|id| id.to_str().ok());
+    let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
+    server.jobs.open(id).await
+}
+
+async fn solve(
+    server: Arc<Server>,
+    request: Request<SolveRequest>,
+) -> Result<SolveResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    let request = request.into_inner();
+    if request
+        .definition
+        .is_some_and(|definition| !definition.def.is_empty())
+    {
+        return Err(Status::unimplemented(
+            "LLB definitions are not supported by kiln",
+        ));
+    }
+    let imports = request
+        .cache_imports
+        .into_iter()
+        .map(|entry| CacheOptionsEntry {
+            r#type: entry.r#type,
+            attrs: entry.attrs,
+        });
+    let asked = Asked {
+        frontend: request.frontend,
+        attributes: request.frontend_opt,
+        inputs: request.frontend_inputs,
+        imports: imports.collect(),
+    };
+    let stop = StopOnDrop(Some(job.clone()));
+    let answer = build(server.clone(), job.clone(), asked).await;
+    stop.disarm();
+    let answer = answer.map_err(|error| error.status())?;
+    Ok(SolveResponse {
+        r#ref: String::new(),
+        result: Some(result(&server, &job, &answer)?),
+    })
+}
+
+/// Stops the build when the client takes back what it asked for.
+struct StopOnDrop(Option<Arc<Job>>);
+
+impl StopOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(job) = self.0.take() {
+            job.stop();
+        }
+    }
+}
+
+/// The result as the client gets it: names for what stays here.
+fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Result, Status> {
+    let keep = || {
+        let Some(built) = &answer.result else {
+            return Ok(frontend::Ref::default());
+        };
+        let id = definition::new_id().map_err(|error| Status::internal(error.to_string()))?;
+        server.jobs.keep(job, id.clone(), built.clone());
+        Ok::<_, Status>(frontend::Ref {
+            def: Some(definition::of(&id)),
+            id,
+        })
+    };
+    let refs = match answer.platforms() {
+        platforms if answer.is_map() => {
+            let refs = platforms.into_iter();
+            let refs = refs.map(|name| Ok((name, keep()?)));
+            let refs = refs.collect::<Result<HashMap<_, _>, Status>>()?;
+            Refs::Refs(frontend::RefMap { refs })
+        }
+        _ => Refs::Ref(keep()?),
+    };
+    Ok(frontend::Result {
+        metadata: answer.metadata(),
+        attestations: HashMap::new(),
+        result: Some(refs),
+    })
+}

@@ -1,0 +1,130 @@
+//! Shared caches that clients name. Their format is kiln's own: those of BuildKit aren't read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kiln_engine::{
+    CacheMode, CacheSource, CacheTarget, Engine, InlineCache, InlineRemote, RegistryRemote,
+};
+use kiln_image::Reference;
+use kiln_share::{CacheTrust, Remote, S3Keys, S3Settings};
+use tonic::Status;
+
+use crate::proto::control::CacheOptionsEntry;
+
+/// Caches that results are sent to.
+#[derive(Default)]
+pub(super) struct Targets {
+    pub(super) remotes: Vec<CacheTarget>,
+    /// For each remote, its name, and whether a failure is only told.
+    pub(super) tolerant: Vec<(String, bool)>,
+    /// Whether the image carries its own.
+    pub(super) inline: Option<InlineCache>,
+}
+
+fn flag(attributes: &HashMap<String, String>, key: &str) -> Option<bool> {
+    let value = attributes.get(key)?;
+    Some(matches!(value.as_str(), "true" | "1"))
+}
+
+/// The name in a registry that an entry is about.
+fn reference(engine: &Engine, entry: &CacheOptionsEntry) -> Result<Reference, Status> {
+    let name = entry.attrs.get("ref").map_or("", String::as_str);
+    let read: Result<Reference, _> = name.parse();
+    let name = read.map_err(|error| {
+        Status::invalid_argument(format!("{} cache: ref {name:?}: {error}", entry.r#type))
+    })?;
+    if flag(&entry.attrs, "registry.insecure") == Some(true) {
+        engine.client().allow_insecure(&name.host);
+    }
+    Ok(name)
+}
+
+fn unknown(kind: &str) -> Status {
+    Status::unknown(format!(
+        "unknown cache type {kind:?}: kiln has registry, inline and s3"
+    ))
+}
+
+fn s3(attributes: &HashMap<String, String>) -> Result<Arc<dyn Remote>, Status> {
+    let text = |key: &str| {
+        attributes
+            .get(key)
+            .filter(|value| !value.is_empty())
+            .cloned()
+    };
+    let missing = |what: &str| Status::invalid_argument(format!("s3 cache: {what} is missing"));
+    // The server's own credentials are not for its clients.
+    let keys = S3Keys {
+        id: text("access_key_id").ok_or_else(|| missing("access_key_id"))?,
+        secret: text("secret_access_key").ok_or_else(|| missing("secret_access_key"))?,
+        token: text("session_token"),
+    };
+    let settings = S3Settings {
+        bucket: text("bucket").ok_or_else(|| missing("bucket"))?,
+        prefix: text("prefix").unwrap_or_default(),
+        name: text("name"),
+        region: text("region"),
+        endpoint: text("endpoint_url"),
+        path_style: flag(attributes, "use_path_style"),
+        keys: Some(keys),
+    };
+    let remote = kiln_share::s3_remote(&settings);
+    remote.ok_or_else(|| Status::unimplemented("this kiln was built without S3 caches"))
+}
+
+/// Caches that results are taken from. A name in a registry is looked up as a cache, then as an image
+/// that carries one.
+pub(super) fn imports(
+    engine: &Engine,
+    entries: &[CacheOptionsEntry],
+) -> Result<Vec<CacheSource>, Status> {
+    let mut sources = Vec::new();
+    for entry in entries {
+        let client = || engine.client().clone();
+        let remotes: Vec<Arc<dyn Remote>> = match entry.r#type.as_str() {
+            "registry" | "inline" => {
+                let name = reference(engine, entry)?;
+                vec![
+                    Arc::new(RegistryRemote::new(client(), name.clone())),
+                    Arc::new(InlineRemote::new(client(), name)),
+                ]
+            }
+            "s3" => vec![s3(&entry.attrs)?],
+            other => return Err(unknown(other)),
+        };
+        let source = |remote| CacheSource::new(remote, CacheTrust::default());
+        sources.extend(remotes.into_iter().map(source));
+    }
+    Ok(sources)
+}
+
+/// Caches that results are sent to.
+pub(super) fn exports(engine: &Engine, entries: &[CacheOptionsEntry]) -> Result<Targets, Status> {
+    let mut targets = Targets::default();
+    for entry in entries {
+        let remote: Arc<dyn Remote> = match entry.r#type.as_str() {
+            "inline" => {
+                targets.inline = Some(InlineCache::default());
+                continue;
+            }
+            "registry" => {
+                let name = reference(engine, entry)?;
+                Arc::new(RegistryRemote::new(engine.client().clone(), name))
+            }
+            "s3" => s3(&entry.attrs)?,
+            other => return Err(unknown(other)),
+        };
+        let is_tolerant = flag(&entry.attrs, "ignore-error") == Some(true);
+        targets.tolerant.push((remote.name(), is_tolerant));
+        targets.remotes.push(CacheTarget {
+            remote,
+            mode: match entry.attrs.get("mode").map(String::as_str) {
+                Some("max") => CacheMode::Max,
+                _ => CacheMode::Min,
+            },
+            signer: None,
+        });
+    }
+    Ok(targets)
+}

@@ -1,0 +1,95 @@
+//! From a frontend's attributes to a solved build, and to what the exporters want.
+
+mod attributes;
+mod cache;
+mod contexts;
+mod exporter;
+mod question;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kiln::Texts;
+use kiln_engine::{ImageOptions, Solved};
+use serde_json::json;
+
+pub(crate) use exporter::{Export, export};
+pub(crate) use run::build;
+
+use crate::proto::control::CacheOptionsEntry;
+use crate::proto::pb::Definition;
+
+/// What is asked of a frontend.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    /// Its name: `dockerfile.v0`, or `gateway.v0` with an image.
+    pub(crate) frontend: String,
+    pub(crate) attributes: HashMap<String, String>,
+    /// Results of other builds, by name.
+    pub(crate) inputs: HashMap<String, Definition>,
+    pub(crate) imports: Vec<CacheOptionsEntry>,
+}
+
+/// A build that was solved.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) solved: Solved,
+    /// How its images are made.
+    pub(crate) options: ImageOptions,
+    pub(crate) texts: Texts,
+    /// The build file's name.
+    pub(crate) file: String,
+    /// Whether results are named by their platforms, were it only one.
+    is_map: bool,
+}
+
+/// What a frontend answers.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// The build; none when something was asked about the build file only.
+    pub(crate) result: Option<Arc<Built>>,
+    /// Answers to questions.
+    said: HashMap<String, Vec<u8>>,
+}
+
+impl Answer {
+    /// The names of the platforms.
+    pub(crate) fn platforms(&self) -> Vec<String> {
+        let builds = self.result.iter().map(|built| built.solved.build());
+        let targets = builds.flat_map(|build| &build.targets);
+        targets.map(|target| target.platform.to_string()).collect()
+    }
+
+    /// Whether results are named by their platforms.
+    pub(crate) fn is_map(&self) -> bool {
+        self.result.as_ref().is_some_and(|built| built.is_map)
+    }
+
+    /// What is told beside the results, under BuildKit's names.
+    pub(crate) fn metadata(&self) -> HashMap<String, Vec<u8>> {
+        let mut metadata = self.said.clone();
+        let Some(built) = &self.result else {
+            return metadata;
+        };
+        let mut platforms = Vec::new();
+        for target in &built.solved.build().targets {
+            let (platform, id) = (&target.platform, target.platform.to_string());
+            let config = serde_json::to_vec(&target.config).unwrap_or_default();
+            let key = match built.is_map {
+                true => format!("containerimage.config/{id}"),
+                false => "containerimage.config".to_owned(),
+            };
+            metadata.insert(key, config);
+            let mut about = json!({ "architecture": platform.architecture, "os": platform.os });
+            if !platform.variant.is_empty() {
+                about["variant"] = json!(platform.variant);
+            }
+            platforms.push(json!({ "ID": id, "Platform": about }));
+        }
+        let platforms = json!({ "Platforms": platforms });
+        let platforms = platforms.to_string().into_bytes();
+        metadata.insert("refs.platforms".to_owned(), platforms);
+        metadata
+    }
+}

@@ -1,0 +1,416 @@
+//! One call of a frontend: reads the build file, brings contexts here, solves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln::{
+    Assume, ContextFrom, DockerfileRequest, Error, Locking, Opened, Prepared, open_build_file,
+};
+use kiln_engine::{Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider};
+use kiln_frontend_dockerfile::{ContextKind, is_remote};
+use kiln_image::{CredentialSource, Provider};
+use kiln_sandbox::{Cgroups, SandboxError};
+use tonic::Status;
+
+use super::attributes::{Attributes, Source};
+use super::contexts::{Client, Local};
+use super::{Answer, Asked, Built, cache, question};
+use crate::bridge::ref_of;
+use crate::control::entitlements;
+use crate::error::{BuildError, detail, with_details};
+use crate::job::Job;
+use crate::progress::{Contexts, Progress};
+use crate::server::Server;
+use crate::session::{SessionCredentials, SessionSecrets, pull, upload_of};
+
+/// Runs a frontend.
+pub(crate) async fn build(
+    server: Arc<Server>,
+    job: Arc<Job>,
+    asked: Asked,
+) -> Result<Answer, BuildError> {
+    supported(&asked)?;
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    let work = move || {
+        let answer = run(&server, &job, &asked);
+        _ = sender.send(answer);
+    };
+    let thread = std::thread::Builder::new().name("build".to_owned());
+    thread.spawn(work).map_err(|source| BuildError::Host {
+        what: "cannot start a thread",
+        source,
+    })?;
+    let early = || BuildError::from(Status::internal("the build ended early"));
+    answer.await.map_err(|_| early())?
+}
+
+/// The frontends that are built in, as images that contain them.
+const IMAGES: [&str; 4] = [
+    "docker/dockerfile",
+    "docker.io/docker/dockerfile",
+    "docker/dockerfile-upstream",
+    "docker.io/docker/dockerfile-upstream",
+];
+
+/// What frontends may be asked to know.
+const CAPABILITIES: [&str; 4] = ["inputs", "subrequests", "contexts", "gitquerystring"];
+
+fn supported(asked: &Asked) -> Result<(), Status> {
+    let source = asked.attributes.get("source").map_or("", String::as_str);
+    let is_own = |image: &&str| {
+        let rest = source.strip_prefix(*image);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+    };
+    let is_builtin = match asked.frontend.as_str() {
+        "dockerfile.v0" => true,
+        "gateway.v0" => source == "dockerfile.v0" || IMAGES.iter().any(is_own),
+        _ => false,
+    };
+    if !is_builtin {
+        let text = format!(
+            "the frontend {} {source} can't be run: kiln has dockerfile.v0, and takes docker/dockerfile for it",
+            asked.frontend
+        );
+        return Err(Status::unimplemented(text));
+    }
+    let wanted = asked.attributes.get("frontend.caps");
+    let wanted = wanted.into_iter().flat_map(|all| all.split(','));
+    for capability in wanted.filter(|text| !text.is_empty()) {
+        let plain = capability.trim_end_matches("+forward");
+        let name = plain.strip_prefix("moby.buildkit.frontend.");
+        if !name.is_some_and(|name| CAPABILITIES.contains(&name)) {
+            let text = format!("unsupported frontend capability {plain}");
+            let about = detail("errdefs.FrontendCap", &serde_json::json!({ "name": plain }));
+            let mut status = with_details(text, vec![about]);
+            status = Status::with_details(
+                tonic::Code::Unimplemented,
+                status.message().to_owned(),
+                status.details().to_vec().into(),
+            );
+            return Err(status);
+        }
+    }
+    Ok(())
+}
+
+/// A directory that goes with the build.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        kiln_tree::remove_all(&self.0);
+    }
+}
+
+/// Names of images that go with the build.
+struct Lent<'a> {
+    engine: &'a Engine,
+    names: Vec<String>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        for name in &self.names {
+            _ = self.engine.store().remove_image(name);
+        }
+    }
+}
+
+/// One call of a frontend on its way.
+struct Run<'a> {
+    client: Client<'a>,
+    job: &'a Job,
+    asked: &'a Asked,
+    engine: Engine,
+    scratch: Scratch,
+    progress: Arc<Progress>,
+    secrets: Arc<dyn SecretProvider>,
+}
+
+fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildError> {
+    let id = &job.request.known.session;
+    let session = server.runtime.block_on(server.sessions.get(id))?;
+    let provider = SessionCredentials::new(server.runtime.clone(), session.clone());
+    let provider = CredentialSource::Provider(Provider(Arc::new(provider)));
+    let registries = server.engine.client().on_behalf(provider);
+    let closing = registries.clone();
+    let _close = job.cancel.on_cancel(move || closing.close());
+    let engine = server.engine.clone().with_client(registries);
+    let scratch = engine.store().scratch_folder().map_err(Error::from)?;
+    let scratch = Scratch(scratch);
+    let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
+    let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
+    Run {
+        client: Client {
+            server,
+            attributes: Attributes(&asked.attributes),
+            session: &session,
+            progress: &progress,
+        },
+        job,
+        asked,
+        engine,
+        scratch,
+        progress: progress.clone(),
+        secrets: Arc::new(secrets),
+    }
+    .answer()
+}
+
+impl Run<'_> {
+    fn answer(&self) -> Result<Answer, BuildError> {
+        let attributes = self.client.attributes;
+        let mut lent = Lent {
+            engine: &self.client.server.engine,
+            names: Vec::new(),
+        };
+        let mut request = self.request()?;
+        let locals = self.contexts(&mut request, &mut lent)?;
+        if let Some(question) = attributes.text("requestid") {
+            let said = question::answer(&self.engine, request, question)?;
+            return Ok(Answer { result: None, said });
+        }
+        let opened = open_build_file(&self.engine, &request)?;
+        let mut lines = Contexts::new();
+        if opened.is_toml() {
+            // What it includes is read while it is compiled.
+            for (name, local) in &locals {
+                lines.insert(name.clone(), self.client.transfer(local, Vec::new())?);
+            }
+        }
+        let prepared = self.prepare(&opened, &request)?;
+        if !opened.is_toml() {
+            lines = self.client.bring(&prepared.compiled.build.graph, &locals)?;
+        }
+        self.solve(&prepared, &lines)
+    }
+
+    /// What the frontend is asked for, but for the contexts.
+    fn request(&self) -> Result<DockerfileRequest, Status> {
+        let attributes = self.client.attributes;
+        let asked = &self.job.request.known.entitlements;
+        let allowed = entitlements(asked, &self.client.server.granted)?;
+        let mut options = attributes.options()?;
+        options.allow_insecure = allowed.security_insecure;
+        Ok(DockerfileRequest {
+            options,
+            pull: attributes.pull()?,
+            assume_images: Assume::Nothing,
+            allowed,
+            secrets: Some(self.secrets.clone()),
+            events: Some(self.progress.clone()),
+            is_foreign: true,
+            locking: Locking::Off,
+            ..DockerfileRequest::default()
+        })
+    }
+
+    /// Reads the build file, and prepares the contexts. Gives those that are the client's directories.
+    fn contexts(
+        &self,
+        request: &mut DockerfileRequest,
+        lent: &mut Lent<'_>,
+    ) -> Result<BTreeMap<String, Local>, BuildError> {
+        let attributes = self.client.attributes;
+        let mut locals = BTreeMap::new();
+        match attributes.text("context") {
+            None => {
+                let (file, own) = self.client.build_file()?;
+                let directory = attributes.text("contextkey").unwrap_or("context");
+                let local = self.client.local("context", directory, own)?;
+                request.context = ContextFrom::Folder(local.folder());
+                request.text = Some(file);
+                locals.insert("context".to_owned(), local);
+            }
+            Some(address) => self.remote(address, request)?,
+        }
+        for (name, source) in attributes.contexts()? {
+            let kind = match source {
+                Source::Client(directory) => {
+                    let local = self.client.local(&name, &directory, None)?;
+                    let folder = ContextFrom::Folder(local.folder());
+                    request.contexts.insert(name.clone(), folder);
+                    locals.insert(name.clone(), local);
+                    ContextKind::Local
+                }
+                Source::Remote(address) => {
+                    let remote = ContextFrom::Remote(address);
+                    request.contexts.insert(name.clone(), remote);
+                    ContextKind::Local
+                }
+                Source::Input(input) => ContextKind::Image(self.input(&input, lent)?),
+                Source::Known(kind) => kind,
+            };
+            request.options.contexts.insert(name, kind);
+        }
+        if let Some(file) = &mut request.text {
+            let ignore = locals
+                .iter()
+                .map(|(name, local)| (name.clone(), local.ignore.clone()));
+            file.ignore = ignore.collect();
+        }
+        Ok(locals)
+    }
+
+    /// A main context that is no directory of the client's.
+    fn remote(&self, address: &str, request: &mut DockerfileRequest) -> Result<(), BuildError> {
+        let attributes = self.client.attributes;
+        if attributes.text("dockerfilekey").is_some() {
+            request.text = Some(self.client.build_file()?.0);
+        } else {
+            request.file = Some(attributes.file_name().into());
+        }
+        if let Some(name) = upload_of(address) {
+            let file = self.scratch.0.join("upload");
+            let runtime = &self.client.server.runtime;
+            self.progress
+                .during("[internal] load remote build context", |_| {
+                    runtime.block_on(pull(self.client.session, name, &file))
+                })?;
+            request.context = ContextFrom::File(file);
+            return Ok(());
+        }
+        if !is_remote(address) {
+            let text = format!("invalid build context {address:?}: an address is needed");
+            return Err(Status::invalid_argument(text).into());
+        }
+        request.context = ContextFrom::Remote(address.to_owned());
+        Ok(())
+    }
+
+    /// Gives another build's result a name in the store, for as long as this build takes.
+    fn input(&self, name: &str, lent: &mut Lent<'_>) -> Result<String, BuildError> {
+        let inputs = &self.asked.inputs;
+        // An input of one platform has the platform behind its name.
+        let is_it = |(own, _): &(&String, _)| {
+            own.split("::").next() == Some(name.split("::").next().unwrap_or(name))
+        };
+        let found = inputs
+            .get(name)
+            .or_else(|| inputs.iter().find(is_it).map(|(_, found)| found));
+        let id = found.and_then(ref_of);
+        let id = id.ok_or_else(|| {
+            Status::unimplemented(format!("the input {name} is no result of this server"))
+        })?;
+        let built = self.client.server.jobs.result(&id)?;
+        let tag = format!("kiln-ref.invalid/{}:latest", &id[..32.min(id.len())]);
+        let solved = &built.solved;
+        let targets = solved.build().targets.iter();
+        let images = targets.map(|target| solved.image(target, &built.options, &*self.progress));
+        let images = images.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+        solved.tag(&images, &tag).map_err(Error::from)?;
+        lent.names.push(tag.clone());
+        Ok(tag)
+    }
+
+    fn prepare(
+        &self,
+        opened: &Opened,
+        request: &DockerfileRequest,
+    ) -> Result<Prepared, BuildError> {
+        let file = self.client.attributes.file_name();
+        let located = |at: kiln::Located| BuildError::of(at.0, at.1, file);
+        let prepared = opened.prepare(&self.engine, request);
+        let prepared = prepared.map_err(|at| {
+            if let Error::Dockerfile(error) = &at.0 {
+                self.progress.warn(&error.warnings, file, at.1.main());
+            }
+            located(at)
+        })?;
+        let warnings = &prepared.compiled.warnings;
+        self.progress.warn(warnings, file, prepared.texts.main());
+        if prepared.compiled.warnings_are_errors && !warnings.is_empty() {
+            let rules: std::collections::BTreeSet<_> =
+                warnings.iter().map(|warning| warning.rule.name()).collect();
+            let rules: Vec<_> = rules.into_iter().collect();
+            let text = format!("lint violation found for rules: {}", rules.join(", "));
+            return Err(with_details(text, Vec::new()).into());
+        }
+        Ok(prepared)
+    }
+
+    /// Solves what was compiled.
+    fn solve(&self, prepared: &Prepared, lines: &Contexts) -> Result<Answer, BuildError> {
+        let attributes = self.client.attributes;
+        let file = attributes.file_name();
+        let exports = self
+            .job
+            .request
+            .known
+            .cache
+            .clone()
+            .unwrap_or_default()
+            .exports;
+        let targets = cache::exports(&self.engine, &exports)?;
+        let mut options = ImageOptions {
+            inline: targets.inline,
+            // Times are kept unless an exporter says otherwise.
+            keep_late_times: true,
+            ..ImageOptions::default()
+        };
+        kiln::suit_options(&mut options, prepared);
+        let mut request: Request = prepared.request();
+        request.no_cache = attributes.no_cache();
+        request.network = attributes.network()?;
+        request.secrets = self.secrets.clone();
+        request.events = self.progress.clone();
+        request.cancel = self.job.cancel.clone();
+        request.cache_from = cache::imports(&self.engine, &self.asked.imports)?;
+        request.cache_to = targets.remotes;
+        let limits = attributes.resources()?;
+        if !limits.is_empty() {
+            let cgroups = Cgroups::new(limits, attributes.text("cgroup-parent"));
+            let cgroups = cgroups.map_err(|error| Error::from(SandboxError::from(error)))?;
+            request.cgroups = Some(Arc::new(cgroups));
+        }
+        let several = request.build.targets.len() > 1;
+        self.progress.plan(&request.build, lines, several);
+        let texts = prepared.texts.clone();
+        let solved = self.engine.solve(request);
+        let message = solved.as_ref().err().map(ToString::to_string);
+        let vertex = self.progress.finish(message.as_deref());
+        let mut solved = solved.map_err(|error| BuildError::Kiln {
+            error: Box::new(error.into()),
+            texts: texts.clone(),
+            file: file.to_owned(),
+            vertex,
+        })?;
+        self.share(&mut solved, &targets.tolerant)?;
+        let built = Built {
+            solved,
+            options,
+            texts,
+            file: file.to_owned(),
+            is_map: several || attributes.is_map(),
+        };
+        Ok(Answer {
+            result: Some(Arc::new(built)),
+            ..Answer::default()
+        })
+    }
+
+    /// Waits until shared caches have what they lacked.
+    fn share(
+        &self,
+        solved: &mut kiln_engine::Solved,
+        tolerant: &[(String, bool)],
+    ) -> Result<(), BuildError> {
+        for ((name, is_tolerant), sent) in tolerant.iter().zip(solved.exported()) {
+            let line = format!("exporting cache to {name}");
+            let done = self.progress.during(&line, |_| sent.map(drop));
+            match done {
+                Err(error) if *is_tolerant => self.progress.event(kiln_engine::Event::Warning {
+                    message: format!("the cache was not exported to {name}: {error}"),
+                }),
+                Err(error) => return Err(failed(error)),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: EngineError) -> BuildError {
+    Error::from(error).into()
+}

@@ -1,0 +1,179 @@
+//! `Control.Solve`: one build, from what is asked for to what the exporters answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kiln_engine::Cancel;
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::check::{check, exporters};
+use crate::build::{Asked, Built, Export, build, export};
+use crate::error::{BuildError, rpc_status};
+use crate::job::{Job, Open};
+use crate::progress::Progress;
+use crate::proto::SolveRequest;
+use crate::proto::control::SolveResponse;
+use crate::proto::frontend::result::Result as Refs;
+use crate::proto::frontend::{self, ReturnRequest};
+use crate::server::Server;
+
+/// Runs a build. When the client goes away, so does the build.
+pub(super) async fn solve(
+    server: Arc<Server>,
+    request: SolveRequest,
+) -> Result<SolveResponse, Status> {
+    check(&request, &server.granted)?;
+    let (open, returned) = server.jobs.begin(request)?;
+    let gone = StopOnDrop(open.job.clone());
+    let done = tokio::spawn(run(server, open, returned)).await;
+    let answer = done.unwrap_or_else(|_| Err(Status::internal("the build ended early")));
+    gone.disarm();
+    Ok(SolveResponse {
+        exporter_response: answer?,
+    })
+}
+
+/// Stops a build whose client no longer waits for it.
+struct StopOnDrop(Arc<Job>);
+
+impl StopOnDrop {
+    fn disarm(self) {
+        // What has ended can't be stopped.
+        self.0.cancelled.cancel();
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if !self.0.cancelled.is_cancelled() {
+            self.0.stop();
+        }
+    }
+}
+
+async fn run(
+    server: Arc<Server>,
+    open: Open,
+    returned: oneshot::Receiver<ReturnRequest>,
+) -> Result<HashMap<String, String>, Status> {
+    let job = open.job.clone();
+    let cancelled = job.cancelled.clone();
+    let known = &job.request.known;
+    let result = match known.frontend.as_str() {
+        "" if known
+            .definition
+            .as_ref()
+            .is_none_or(|definition| definition.def.is_empty()) =>
+        {
+            tokio::select! {
+                returned = returned => {
+                    let returned = returned.map_err(|_| Status::internal("no result"))?;
+                    result_of(&server, returned)?
+                }
+                () = cancelled.cancelled() => return Err(Status::cancelled("context canceled")),
+            }
+        }
+        "" => {
+            return Err(Status::unimplemented(
+                "builds from LLB definitions are not supported by kiln: use the Dockerfile frontend",
+            ));
+        }
+        _ => {
+            let asked = Asked {
+                frontend: known.frontend.clone(),
+                attributes: known.frontend_attrs.clone(),
+                inputs: known.frontend_inputs.clone(),
+                imports: known.cache.clone().unwrap_or_default().imports,
+            };
+            let built = build(server.clone(), job.clone(), asked).await;
+            let built = built.map_err(|error| error.status())?;
+            Returned {
+                metadata: built.metadata(),
+                first: built.result,
+            }
+        }
+    };
+    exported(server, job, result).await
+}
+
+/// What a client, or its frontend, hands back as a build's result.
+struct Returned {
+    /// One of its refs; none of a build without a result.
+    first: Option<Arc<Built>>,
+    metadata: HashMap<String, Vec<u8>>,
+}
+
+fn result_of(server: &Server, returned: ReturnRequest) -> Result<Returned, Status> {
+    if let Some(error) = returned.error {
+        return Err(rpc_status(error));
+    }
+    let result = returned.result.unwrap_or_default();
+    let ids: Vec<String> = match result.result {
+        None => Vec::new(),
+        Some(Refs::RefDeprecated(id)) => vec![id],
+        Some(Refs::Ref(one)) => vec![one.id],
+        Some(Refs::RefsDeprecated(all)) => all.refs.into_values().collect(),
+        Some(Refs::Refs(frontend::RefMap { refs })) => {
+            refs.into_values().map(|one| one.id).collect()
+        }
+    };
+    let mut first: Option<Arc<Built>> = None;
+    for id in ids.iter().filter(|id| !id.is_empty()) {
+        let found = server.jobs.result(id)?;
+        match &first {
+            Some(first) if !Arc::ptr_eq(first, &found) => {
+                return Err(Status::unimplemented(
+                    "results of several solves in one are not supported by kiln",
+                ));
+            }
+            Some(_) => {}
+            None => first = Some(found),
+        }
+    }
+    Ok(Returned {
+        first,
+        metadata: result.metadata,
+    })
+}
+
+/// Writes what the exporters want.
+async fn exported(
+    server: Arc<Server>,
+    job: Arc<Job>,
+    returned: Returned,
+) -> Result<HashMap<String, String>, Status> {
+    let mut response: HashMap<String, String> = returned
+        .metadata
+        .into_iter()
+        .filter(|(key, _)| key.starts_with("frontend."))
+        .map(|(key, value)| (key, String::from_utf8_lossy(&value).into_owned()))
+        .collect();
+    let wanted = exporters(&job.request);
+    let Some(result) = returned.first else {
+        return match wanted.is_empty() {
+            true => Ok(response),
+            false => Err(Status::unknown("the build has no result to export")),
+        };
+    };
+    if wanted.is_empty() {
+        return Ok(response);
+    }
+    let session = server.sessions.get(&job.request.known.session).await?;
+    let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
+    let work = move || -> Result<HashMap<String, String>, BuildError> {
+        let cancel: &Cancel = &job.cancel;
+        export(&Export {
+            runtime: &server.runtime,
+            session: &session,
+            built: &result,
+            exporters: &wanted,
+            progress: &progress,
+            cancel,
+        })
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| Status::internal("exporting ended early"))?;
+    response.extend(done.map_err(|error| error.status())?);
+    Ok(response)
+}

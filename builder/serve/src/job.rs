@@ -1,0 +1,217 @@
+//! One build by its reference, which ties `Control.Solve`, `Status` and the bridge's calls together.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kiln_engine::Cancel;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::build::Built;
+use crate::progress::StatusLog;
+use crate::proto::SolveRequest;
+use crate::proto::frontend::ReturnRequest;
+
+/// How long the bridge's calls wait for their build, and `Status` does.
+const BRIDGE_PATIENCE: Duration = Duration::from_secs(3);
+const STATUS_PATIENCE: Duration = Duration::from_secs(6);
+/// Status messages of this many finished builds are kept.
+const MAX_FINISHED: usize = 20;
+/// How long a result is kept for builds that are made from it, when its own has ended.
+const RESULT_AGE: Duration = Duration::from_secs(120);
+
+/// One build.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Its reference, chosen by the client.
+    pub(crate) reference: String,
+    /// What was asked for.
+    pub(crate) request: SolveRequest,
+    pub(crate) log: Arc<StatusLog>,
+    /// Stops its steps.
+    pub(crate) cancel: Cancel,
+    /// Is cancelled with it.
+    pub(crate) cancelled: CancellationToken,
+    returned: Mutex<Option<oneshot::Sender<ReturnRequest>>>,
+}
+
+impl Job {
+    /// Hands the client's result over; once.
+    pub(crate) fn give_back(&self, result: ReturnRequest) -> Result<(), Status> {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = returned.take();
+        let given = waiting.and_then(|waiting| waiting.send(result).ok());
+        given.ok_or_else(|| Status::unknown("the build has its result already"))
+    }
+
+    /// Stops the build.
+    pub(crate) fn stop(&self) {
+        self.cancelled.cancel();
+        // Hooks may wait for what they end.
+        let cancel = self.cancel.clone();
+        tokio::task::spawn_blocking(move || cancel.cancel());
+    }
+}
+
+/// All builds.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    state: Mutex<State>,
+    /// Goes up when a build begins or ends.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<String, Arc<Job>>,
+    finished: VecDeque<(String, Arc<StatusLog>)>,
+    /// Results by name, with the builds they are of.
+    refs: HashMap<String, (Arc<Built>, String)>,
+    /// Builds whose results are still kept, by when they ended.
+    kept: VecDeque<(Instant, String)>,
+}
+
+impl State {
+    /// Forgets results that nobody will ask for any more.
+    fn expire(&mut self) {
+        while self
+            .kept
+            .front()
+            .is_some_and(|(at, _)| at.elapsed() > RESULT_AGE)
+        {
+            if let Some((_, job)) = self.kept.pop_front() {
+                self.refs.retain(|_, (_, owner)| *owner != job);
+            }
+        }
+    }
+}
+
+impl Jobs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a build, which ends when the guard is dropped.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        request: SolveRequest,
+    ) -> Result<(Open, oneshot::Receiver<ReturnRequest>), Status> {
+        let reference = request.known.r#ref.clone();
+        if reference.is_empty() {
+            return Err(Status::invalid_argument("a build needs a ref"));
+        }
+        let (sender, returned) = oneshot::channel();
+        let job = Arc::new(Job {
+            reference: reference.clone(),
+            request,
+            log: Arc::default(),
+            cancel: Cancel::new(),
+            cancelled: CancellationToken::new(),
+            returned: Mutex::new(Some(sender)),
+        });
+        let mut state = self.lock();
+        state.expire();
+        if state.open.contains_key(&reference) {
+            return Err(Status::already_exists(format!("job ID {reference} exists")));
+        }
+        state.open.insert(reference, job.clone());
+        drop(state);
+        self.changed.send_modify(|version| *version += 1);
+        let jobs = self.clone();
+        Ok((Open { jobs, job }, returned))
+    }
+
+    async fn wait<T>(&self, patience: Duration, find: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let mut changes = self.changed.subscribe();
+        let end = tokio::time::Instant::now() + patience;
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = find(&self.lock()) {
+                return Some(found);
+            }
+            tokio::time::timeout_at(end, changes.changed())
+                .await
+                .ok()?
+                .ok()?;
+        }
+    }
+
+    /// The build that a call of the bridge's belongs to, which may come a little later.
+    pub(crate) async fn open(&self, reference: &str) -> Result<Arc<Job>, Status> {
+        let find = |state: &State| state.open.get(reference).cloned();
+        let found = self.wait(BRIDGE_PATIENCE, find).await;
+        found.ok_or_else(|| Status::unknown(format!("no such job {reference}")))
+    }
+
+    /// The status messages of a build, which may come a little later, or have ended.
+    pub(crate) async fn status(
+        self: Arc<Self>,
+        reference: String,
+    ) -> Result<Arc<StatusLog>, Status> {
+        let find = |state: &State| {
+            let open = state.open.get(&reference).map(|job| job.log.clone());
+            let mut finished = state.finished.iter();
+            open.or_else(|| {
+                let found = finished.find(|(name, _)| *name == reference);
+                found.map(|(_, log)| log.clone())
+            })
+        };
+        let found = self.wait(STATUS_PATIENCE, find).await;
+        found.ok_or_else(|| Status::unknown(format!("no such job {reference}")))
+    }
+
+    /// Keeps a result under a name.
+    pub(crate) fn keep(&self, job: &Job, id: String, result: Arc<Built>) {
+        let owner = job.reference.clone();
+        self.lock().refs.insert(id, (result, owner));
+    }
+
+    /// The result of a name.
+    pub(crate) fn result(&self, id: &str) -> Result<Arc<Built>, Status> {
+        let mut state = self.lock();
+        state.expire();
+        let found = state.refs.get(id).map(|(result, _)| result.clone());
+        found.ok_or_else(|| Status::unknown(format!("no such ref: {id}")))
+    }
+
+    /// Stops all builds.
+    pub(crate) fn stop(&self) {
+        let open: Vec<_> = self.lock().open.values().cloned().collect();
+        for job in open {
+            job.stop();
+        }
+    }
+
+    /// Waits until no build is running.
+    pub(crate) async fn ended(&self, patience: Duration) {
+        let find = |state: &State| state.open.is_empty().then_some(());
+        _ = self.wait(patience, find).await;
+    }
+}
+
+/// A build that is running.
+#[derive(Debug)]
+pub(crate) struct Open {
+    jobs: Arc<Jobs>,
+    pub(crate) job: Arc<Job>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let (reference, log) = (self.job.reference.clone(), self.job.log.clone());
+        log.close();
+        let mut state = self.jobs.lock();
+        state.open.remove(&reference);
+        state.kept.push_back((Instant::now(), reference.clone()));
+        if !self.job.request.known.internal {
+            state.finished.push_back((reference, log));
+        }
+        if state.finished.len() > MAX_FINISHED {
+            state.finished.pop_front();
+        }
+        drop(state);
+        self.jobs.changed.send_modify(|version| *version += 1);
+    }
+}

@@ -1,0 +1,36 @@
+//! BuildKit's API over kiln: what `docker buildx`, `docker compose`, `buildctl` and Go programs on
+//! BuildKit's client speak builds with kiln's engine, store and cache.
+//!
+//! ```text
+//! listen     addresses, connections, shutdown
+//! service    from a request's path to what answers it
+//! grpc       calls as functions; limits of messages
+//! control    moby.buildkit.v1.Control: builds, their status, workers, disk usage
+//! bridge     moby.buildkit.v1.frontend.LLBBridge: a client that runs the frontend itself
+//! session    what is called in the client: files, secrets, SSH agents, credentials
+//! build      from a frontend's attributes to a solved build, and to what the exporters want
+//! progress   the engine's events as vertexes, statuses and logs
+//! job        one build by its reference; what its calls share
+//! error      failures as gRPC statuses with BuildKit's details
+//! ```
+//!
+//! Nothing that a client says is believed: its files are checked as they come (`session::receive`),
+//! its attributes name no file of this machine, and what it may ask for beyond every build's due is
+//! what [`Options`] grant.
+
+mod bridge;
+mod build;
+mod control;
+mod error;
+mod grpc;
+mod job;
+mod listen;
+mod progress;
+mod proto;
+mod server;
+mod service;
+mod session;
+
+pub use listen::{Address, BadAddress, ServeError, serve};
+pub use server::Options;
+pub use session::fuzz;

@@ -1,0 +1,174 @@
+//! The status messages of one build, kept for whoever asks for them, now or later.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::grpc::Messages;
+use crate::proto::control::StatusResponse;
+
+/// What steps write beyond this isn't kept, in bytes.
+const MAX_LOGS: usize = 32 << 20;
+/// About how much goes into one message, in bytes of logs.
+const BATCH: usize = 256 << 10;
+
+/// The messages so far.
+#[derive(Debug)]
+pub(crate) struct StatusLog {
+    state: Mutex<State>,
+    /// Goes up with each message.
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: Vec<Arc<StatusResponse>>,
+    logged: usize,
+    is_closed: bool,
+}
+
+impl Default for StatusLog {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            version: watch::Sender::new(0),
+        }
+    }
+}
+
+impl StatusLog {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a message; none after the end.
+    pub(crate) fn add(&self, mut message: StatusResponse) {
+        let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
+        let size: usize = message.logs.iter().map(|log| log.msg.len()).sum();
+        if size > 0 {
+            let before = state.logged;
+            state.logged += size;
+            match (before > MAX_LOGS, state.logged > MAX_LOGS) {
+                (true, _) => message.logs.clear(),
+                (false, true) => {
+                    message.logs.truncate(1);
+                    let text = format!("[output clipped, {} MiB reached]\n", MAX_LOGS >> 20);
+                    message.logs[0].msg = text.into_bytes();
+                }
+                _ => {}
+            }
+        }
+        state.messages.push(Arc::new(message));
+        drop(state);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Ends the messages.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// The messages from a position on, as one; with the position after them. Nothing when there
+    /// are none; whether there will be more.
+    fn after(&self, position: usize) -> (Option<(StatusResponse, usize)>, bool) {
+        let state = self.lock();
+        let mut all = StatusResponse::default();
+        let mut end = position;
+        let mut size = 0;
+        while end < state.messages.len() && size < BATCH {
+            let next = &state.messages[end];
+            size += next
+                .logs
+                .iter()
+                .map(|log| log.msg.len() + 64)
+                .sum::<usize>();
+            size += 128 * (next.vertexes.len() + next.statuses.len());
+            all.vertexes.extend(next.vertexes.iter().cloned());
+            all.statuses.extend(next.statuses.iter().cloned());
+            all.logs.extend(next.logs.iter().cloned());
+            all.warnings.extend(next.warnings.iter().cloned());
+            end += 1;
+        }
+        let found = (end > position).then_some((all, end));
+        (found, !state.is_closed)
+    }
+}
+
+/// All messages of a log, as they come, until it is closed.
+pub(crate) fn follow(log: Arc<StatusLog>) -> Messages<StatusResponse> {
+    let changes = log.version.subscribe();
+    let stream = futures_util::stream::unfold(
+        (log, changes, 0),
+        |(log, mut changes, position)| async move {
+            loop {
+                changes.borrow_and_update();
+                match log.after(position) {
+                    (Some((message, next)), _) => {
+                        return Some((Ok(message), (log, changes, next)));
+                    }
+                    (None, false) => return None,
+                    (None, true) => changes.changed().await.ok()?,
+                }
+            }
+        },
+    );
+    Box::pin(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::control::VertexLog;
+    use futures_util::StreamExt as _;
+
+    fn line(text: &str) -> StatusResponse {
+        StatusResponse {
+            logs: vec![VertexLog {
+                msg: text.as_bytes().to_vec(),
+                ..VertexLog::default()
+            }],
+            ..StatusResponse::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn late_and_early_readers_see_the_same() {
+        let log = Arc::new(StatusLog::default());
+        let early = follow(log.clone());
+        log.add(line("a"));
+        log.add(line("b"));
+        let reading = tokio::spawn(early.collect::<Vec<_>>());
+        log.close();
+        log.add(line("after the end"));
+        let text = |messages: Vec<Result<StatusResponse, tonic::Status>>| {
+            let logs = messages
+                .into_iter()
+                .flat_map(|message| message.unwrap().logs);
+            logs.map(|log| String::from_utf8(log.msg).unwrap())
+                .collect::<String>()
+        };
+        assert_eq!(text(reading.await.unwrap()), "ab");
+        assert_eq!(text(follow(log).collect().await), "ab");
+    }
+
+    #[test]
+    fn what_steps_write_is_bounded() {
+        let log = StatusLog::default();
+        let piece = "x".repeat(1 << 20);
+        for _ in 0..40 {
+            log.add(line(&piece));
+        }
+        let kept: usize = log
+            .lock()
+            .messages
+            .iter()
+            .flat_map(|m| &m.logs)
+            .map(|l| l.msg.len())
+            .sum();
+        assert!(kept <= MAX_LOGS + 100, "{kept}");
+    }
+}

@@ -1,0 +1,9 @@
+//! What a client is shown of a build.
+
+mod log;
+mod sink;
+mod vertex;
+
+pub(crate) use log::{StatusLog, follow};
+pub(crate) use sink::{Contexts, Progress};
+pub(crate) use vertex::{Vertex, digest_of, now};

@@ -1,0 +1,70 @@
+//! A vertex: one line of a display, by its digest.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::proto::Timestamp;
+use crate::proto::control::Vertex as Message;
+
+/// Now.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+/// A digest of what a vertex is, in the form that clients parse.
+pub(crate) fn digest_of<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
+
+/// What is known of a vertex.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vertex {
+    pub(crate) digest: String,
+    pub(crate) name: String,
+    pub(crate) inputs: Vec<String>,
+    /// The same instant in all messages of one run: another one is another run to clients.
+    pub(crate) started: Option<Timestamp>,
+}
+
+impl Vertex {
+    /// The vertex before it is begun.
+    pub(crate) fn planned(&self) -> Message {
+        Message {
+            digest: self.digest.clone(),
+            inputs: self.inputs.clone(),
+            name: self.name.clone(),
+            started: self.started,
+            ..Message::default()
+        }
+    }
+
+    /// Begins it now, unless it has begun.
+    pub(crate) fn start(&mut self) -> Message {
+        self.started.get_or_insert_with(now);
+        self.planned()
+    }
+
+    /// Ends it; an error ends in `context canceled` when it was cancelled.
+    pub(crate) fn complete(&mut self, is_cached: bool, error: String) -> Message {
+        Message {
+            completed: Some(now()),
+            cached: is_cached,
+            error,
+            ..self.start()
+        }
+    }
+}
