@@ -8,6 +8,7 @@
 )]
 
 mod casd;
+mod client;
 mod daemon;
 mod image;
 mod layer;
@@ -23,6 +24,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 pub use casd::Casd;
+pub use client::{Server, buildx};
 pub use daemon::Daemon;
 pub use image::{copy_to_layout, digest, unpack};
 pub use pod::{Bundle, Cgroup, Pod};

@@ -3,10 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, digest};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, buildx, digest};
 use serde_json::Value;
 
 /// A case: files, arguments and variables, and what Debian trixie's buildx (0.13.1) printed; null where
@@ -87,12 +86,6 @@ fn targets_are_those_of_buildx() {
         let printed = serde_json::from_str(&run.ok().stdout).unwrap();
         assert_eq!(comparable(printed), comparable(case.printed), "{name}");
     }
-}
-
-/// buildx itself, where `scripts/setup-tests` could fetch it.
-fn buildx() -> Option<PathBuf> {
-    let path = kiln_tests::test_cache().join("docker-buildx");
-    path.exists().then_some(path)
 }
 
 #[test]

@@ -291,7 +291,7 @@ impl Client {
     /// What it was told.
     #[must_use]
     pub fn options(&self) -> &ClientOptions {
-        &self.0.options
+        &self.0.shared.options
     }
 
     /// A manifest's bytes, whatever kind of manifest it is.

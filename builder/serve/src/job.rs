@@ -18,7 +18,7 @@ use crate::proto::frontend::ReturnRequest;
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(3);
 const STATUS_PATIENCE: Duration = Duration::from_secs(6);
 /// Status messages of this many finished builds are kept.
-const MAX_FINISHED: usize = 20;
+const MAX_FINISHED: usize = 64;
 /// How long a result is kept for builds that are made from it, when its own has ended.
 const RESULT_AGE: Duration = Duration::from_secs(120);
 
@@ -205,13 +205,41 @@ impl Drop for Open {
         let mut state = self.jobs.lock();
         state.open.remove(&reference);
         state.kept.push_back((Instant::now(), reference.clone()));
-        if !self.job.request.known.internal {
-            state.finished.push_back((reference, log));
-        }
+        // `Status` may be called when the build has ended.
+        state.finished.push_back((reference, log));
         if state.finished.len() > MAX_FINISHED {
             state.finished.pop_front();
         }
         drop(state);
         self.jobs.changed.send_modify(|version| *version += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(reference: &str) -> SolveRequest {
+        let mut request = SolveRequest::default();
+        request.known.r#ref = reference.to_owned();
+        request.known.internal = true;
+        request
+    }
+
+    #[tokio::test]
+    async fn calls_may_come_before_their_build_and_after_it() {
+        let jobs = Arc::new(Jobs::default());
+        let early = tokio::spawn(jobs.clone().status("a".to_owned()));
+        tokio::task::yield_now().await;
+        let (open, _returned) = jobs.begin(request("a")).unwrap();
+        assert!(early.await.unwrap().is_ok());
+        assert!(jobs.begin(request("a")).is_err());
+        assert!(jobs.open("a").await.is_ok());
+        drop(open);
+        // A client whose build was short asks when it has ended.
+        assert!(jobs.clone().status("a".to_owned()).await.is_ok());
+        let error = jobs.open("a").await.unwrap_err();
+        assert!(error.message().contains("no such job a"));
+        assert!(jobs.begin(request("")).is_err());
     }
 }

@@ -27,6 +27,7 @@ pub type Harness = fn(&[u8]);
 /// All harnesses, by name.
 pub const HARNESSES: &[(&str, Harness)] = &[
     ("cache_entry", cache_entry),
+    ("context_stream", context_stream),
     ("delta", delta),
     ("dockerfile", dockerfile),
     ("expansion", expansion),
@@ -38,6 +39,20 @@ pub const HARNESSES: &[(&str, Harness)] = &[
     ("registry_answer", registry_answer),
     ("rpm_database", rpm_database),
 ];
+
+/// A directory as a client of `kiln serve` sends it: nothing changes beside the mirror's own place.
+///
+/// # Panics
+/// When something does.
+pub fn context_stream(data: &[u8]) {
+    let Ok(folder) = tempfile::tempdir() else {
+        return;
+    };
+    kiln_serve::fuzz::receive_directory(folder.path(), data);
+    let names = TreeRoot::at(folder.path()).names(&kiln_graph::ImagePath::root());
+    let names = names.unwrap_or_default();
+    assert!(names.iter().all(|name| name == b"contexts"), "{names:?}");
+}
 
 /// A Dockerfile: parsed, printed, checked, compiled.
 pub fn dockerfile(data: &[u8]) {

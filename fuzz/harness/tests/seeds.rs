@@ -134,8 +134,11 @@ fn fuzz(name: &str) {
     let (_, harness) = HARNESSES.iter().find(|(known, _)| *known == name).unwrap();
     let seeds = seeds(name);
     seeds.iter().for_each(|seed| try_out(name, *harness, seed));
-    // Each asks a server.
-    let default = if name == "registry_answer" { 40 } else { 400 };
+    // Each asks a server, or writes files.
+    let default = match name {
+        "context_stream" | "registry_answer" => 40,
+        _ => 400,
+    };
     let runs = number("KILN_FUZZ_RUNS", default);
     let mut random = Random(number("KILN_FUZZ_SEED", 1) | 1 << 40);
     for _ in 0..runs {
@@ -167,6 +170,6 @@ macro_rules! harnesses {
 }
 
 harnesses! {
-    cache_entry delta dockerfile expansion globs ignore_file kiln_toml layer_tar manifest
-    registry_answer rpm_database
+    cache_entry context_stream delta dockerfile expansion globs ignore_file kiln_toml layer_tar
+    manifest registry_answer rpm_database
 }

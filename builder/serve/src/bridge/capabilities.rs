@@ -17,7 +17,11 @@ const FRONTEND: [&str; 9] = [
 ];
 
 /// What builds can (`solver/pb/caps.go`).
-const LLB: [&str; 5] = [
+const LLB: [&str; 8] = [
+    // What a definition has that names a result.
+    "constraints",
+    "platform",
+    "meta.description",
     "exporter.multiple",
     "exporter.image.annotations",
     "exporter.sourcedateepoch",

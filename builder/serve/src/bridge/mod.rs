@@ -21,6 +21,7 @@ use crate::proto::frontend::{
     self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ReturnRequest,
     ReturnResponse, SolveRequest, SolveResponse,
 };
+use crate::proto::pb;
 use crate::server::Server;
 use crate::service;
 
@@ -80,13 +81,9 @@ async fn solve(
 ) -> Result<SolveResponse, Status> {
     let job = job_of(&server, &request).await?;
     let request = request.into_inner();
-    if request
-        .definition
-        .is_some_and(|definition| !definition.def.is_empty())
-    {
-        return Err(Status::unimplemented(
-            "LLB definitions are not supported by kiln",
-        ));
+    let definition = request.definition.filter(|it| !it.def.is_empty());
+    if let Some(definition) = definition {
+        return solved(&server, &definition);
     }
     let imports = request
         .cache_imports
@@ -108,6 +105,25 @@ async fn solve(
     Ok(SolveResponse {
         r#ref: String::new(),
         result: Some(result(&server, &job, &answer)?),
+    })
+}
+
+/// A definition that names a result of this server stands for that result.
+fn solved(server: &Server, definition: &pb::Definition) -> Result<SolveResponse, Status> {
+    let id = ref_of(definition);
+    let id =
+        id.ok_or_else(|| Status::unimplemented("LLB definitions are not supported by kiln"))?;
+    _ = server.jobs.result(&id)?;
+    let known = frontend::Ref {
+        def: Some(definition.clone()),
+        id,
+    };
+    Ok(SolveResponse {
+        r#ref: String::new(),
+        result: Some(frontend::Result {
+            result: Some(Refs::Ref(known)),
+            ..frontend::Result::default()
+        }),
     })
 }
 

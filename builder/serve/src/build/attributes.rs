@@ -45,7 +45,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// The parts of a list; none of an empty one.
-    fn list(self, key: &str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn list(self, key: &str) -> impl Iterator<Item = &'a str> {
         self.text(key).into_iter().flat_map(|all| all.split(','))
     }
 

@@ -10,6 +10,7 @@ use kiln_image::Reference;
 use kiln_share::{CacheTrust, Remote, S3Keys, S3Settings};
 use tonic::Status;
 
+use super::attributes::Attributes;
 use crate::proto::control::CacheOptionsEntry;
 
 /// Caches that results are sent to.
@@ -71,6 +72,29 @@ fn s3(attributes: &HashMap<String, String>) -> Result<Arc<dyn Remote>, Status> {
     };
     let remote = kiln_share::s3_remote(&settings);
     remote.ok_or_else(|| Status::unimplemented("this kiln was built without S3 caches"))
+}
+
+/// The caches that attributes name: `cache-imports` as JSON, and references in `cache-from`.
+pub(super) fn imports_of(attributes: Attributes<'_>) -> Result<Vec<CacheOptionsEntry>, Status> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Named {
+        r#type: String,
+        #[serde(default)]
+        attrs: HashMap<String, String>,
+    }
+    let json = attributes.text("cache-imports").unwrap_or("[]");
+    let named: Vec<Named> = serde_json::from_str(json)
+        .map_err(|error| Status::invalid_argument(format!("cache-imports: {error}")))?;
+    let named = named.into_iter().map(|one| CacheOptionsEntry {
+        r#type: one.r#type,
+        attrs: one.attrs,
+    });
+    let references = attributes.list("cache-from").map(|name| CacheOptionsEntry {
+        r#type: "registry".to_owned(),
+        attrs: HashMap::from([("ref".to_owned(), name.to_owned())]),
+    });
+    Ok(named.chain(references).collect())
 }
 
 /// Caches that results are taken from. A name in a registry is looked up as a cache, then as an image

@@ -21,6 +21,7 @@ use crate::control::entitlements;
 use crate::error::{BuildError, detail, with_details};
 use crate::job::Job;
 use crate::progress::{Contexts, Progress};
+use crate::proto::control::CacheOptionsEntry;
 use crate::server::Server;
 use crate::session::{SessionCredentials, SessionSecrets, pull, upload_of};
 
@@ -356,7 +357,7 @@ impl Run<'_> {
         request.secrets = self.secrets.clone();
         request.events = self.progress.clone();
         request.cancel = self.job.cancel.clone();
-        request.cache_from = cache::imports(&self.engine, &self.asked.imports)?;
+        request.cache_from = cache::imports(&self.engine, &self.imports()?)?;
         request.cache_to = targets.remotes;
         let limits = attributes.resources()?;
         if !limits.is_empty() {
@@ -388,6 +389,19 @@ impl Run<'_> {
             result: Some(Arc::new(built)),
             ..Answer::default()
         })
+    }
+
+    /// The caches to take results from: clients name them in up to three places.
+    fn imports(&self) -> Result<Vec<CacheOptionsEntry>, Status> {
+        let mut all = self.asked.imports.clone();
+        let cache = self.job.request.known.cache.clone().unwrap_or_default();
+        let attributes = cache::imports_of(self.client.attributes)?;
+        for entry in cache.imports.into_iter().chain(attributes) {
+            if !all.contains(&entry) {
+                all.push(entry);
+            }
+        }
+        Ok(all)
     }
 
     /// Waits until shared caches have what they lacked.

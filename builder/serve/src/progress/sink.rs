@@ -130,7 +130,7 @@ impl Progress {
                 std::iter::once(definition.as_str()).chain(inputs.iter().map(String::as_str));
             let digest = context.cloned().unwrap_or_else(|| digest_of(parts));
             digests.insert(id, digest.clone());
-            if context.is_some() {
+            if context.is_some() || step.op == Op::Scratch {
                 continue;
             }
             let vertex = Vertex {
@@ -264,6 +264,11 @@ impl Progress {
     }
 
     fn moved(&self, name: &str, bytes: (u64, Option<u64>), is_over: bool) {
+        // What is written into a pipe goes to the client.
+        let name = match name.starts_with("write /proc/self/fd/") {
+            true => "sending tarball",
+            false => name,
+        };
         let state = self.lock();
         let running = state.running.last().and_then(|step| state.steps.get(step));
         if let Some(vertex) = state.current.as_ref().or(running) {

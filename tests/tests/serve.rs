@@ -1,0 +1,503 @@
+//! `kiln serve`: Debian's `docker buildx` drives it as a remote builder.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Server, Space, read, run, shell, wait};
+
+#[test]
+fn only_what_changed_travels() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let big = "x".repeat(1 << 20);
+    space
+        .write(
+            "Dockerfile",
+            format!("FROM {BUSYBOX}\nCOPY . /in\nRUN cat /in/small > /seen\n"),
+        )
+        .write(".dockerignore", "ignored\n")
+        .write("ignored", "secret")
+        .write("big", &big)
+        .write("dir/script", "#!/bin/sh\n")
+        .write("small", "one");
+    let script = space.path("context/dir/script");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("small", space.path("context/link")).unwrap();
+    let out = |name: &str| format!("type=local,dest={name}");
+    let first = server.build(&["-o", &out("out")]).ok().stderr;
+    assert!(first.contains("transferring context: 1.05MB"), "{first}");
+    let path = |name: &str| space.path("out").join(name);
+    assert_eq!(
+        (read(path("seen")), read(path("in/big"))),
+        ("one".to_owned(), big)
+    );
+    assert!(!path("in/ignored").exists());
+    let mode = std::fs::metadata(path("in/dir/script"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o755);
+    let link = std::fs::read_link(path("in/link")).unwrap();
+    assert_eq!(link.to_str(), Some("small"));
+    space.write("small", "three");
+    std::fs::remove_file(script).unwrap();
+    let second = server.build(&["-o", &out("again")]).ok().stderr;
+    assert!(second.contains("transferring context: 5B"), "{second}");
+    assert_eq!(read(space.path("again/seen")), "three");
+    assert!(!space.path("again/in/dir/script").exists());
+    let third = server.build(&[]).ok().stderr;
+    assert!(third.matches("CACHED").count() >= 3, "{third}");
+}
+
+#[test]
+fn only_what_the_stage_names_travels() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space
+        .write(
+            "Dockerfile",
+            "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY d*/two /\n",
+        )
+        .write("one", "1")
+        .write("dir/two", "22")
+        .write("huge", "x".repeat(1 << 20));
+    let told = server.build(&["-o", "out"]).ok().stderr;
+    assert!(told.contains("transferring context: 2B"), "{told}");
+    assert_eq!(read(space.path("out/two")), "22");
+}
+
+#[test]
+fn an_image_is_pushed_and_its_digests_are_told() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let registry = Registry::start(&space.path("registry"), false);
+    let name = registry.name("app:1");
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo 1 > /one\nCMD [\"x\"]\n"),
+    );
+    let files = ["--iidfile", "id", "--metadata-file", "about.json"];
+    _ = server
+        .build(&[&["-t", &name, "--push"], &files[..]].concat())
+        .ok();
+    let about: serde_json::Value = serde_json::from_str(&read(space.path("about.json"))).unwrap();
+    let address = format!("docker://{name}");
+    let seen = run("skopeo", &["inspect", "--tls-verify=false", &address]).stdout;
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(about["containerimage.digest"], seen["Digest"]);
+    assert_eq!(about["containerimage.descriptor"]["digest"], seen["Digest"]);
+    assert_eq!(
+        about["containerimage.config.digest"].as_str(),
+        Some(read(space.path("id")).as_str())
+    );
+    assert_eq!(about["image.name"], name);
+    let several = [
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "-t",
+        &name,
+        "--push",
+    ];
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    _ = server.build(&several).ok();
+    let index = run(
+        "skopeo",
+        &["inspect", "--raw", "--tls-verify=false", &address],
+    )
+    .stdout;
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn archives_come_to_the_client_whole() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN head -c 9000000 /dev/urandom > /noise\n"),
+    );
+    let outputs = [
+        "-o",
+        "type=oci,dest=oci.tar",
+        "-o",
+        "type=docker,dest=docker.tar",
+        "-o",
+        "type=tar,dest=files.tar",
+    ];
+    _ = server.build(&[&["-t", "x:1"], &outputs[..]].concat()).ok();
+    for source in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
+        let mut command = Command::new("skopeo");
+        let done = command
+            .args(["inspect", source])
+            .current_dir(space.path(""))
+            .output();
+        _ = Run::of(&done.unwrap()).ok();
+    }
+    let listed = shell(&space.path(""), "tar tvf files.tar | grep noise");
+    assert!(listed.contains("9000000"), "{listed}");
+    let platforms = ["--platform", "linux/amd64,linux/arm64", "-o", "each"];
+    space.write(
+        "Dockerfile",
+        "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n",
+    );
+    space.write("amd64", "a").write("arm64", "b");
+    _ = server.build(&platforms).ok();
+    let arch = |name: &str| read(space.path(format!("each/{name}/arch")));
+    assert_eq!(
+        (arch("linux_amd64"), arch("linux_arm64")),
+        ("a".to_owned(), "b".to_owned())
+    );
+}
+
+#[test]
+fn an_image_is_loaded_into_docker() {
+    let space = Space::new();
+    let Some(daemon) = Daemon::start(&space) else {
+        return;
+    };
+    let server = Server::start(&space, &[]);
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nLABEL by=kiln\n"));
+    let words = ["build", "--load", "-t", "loaded:1", "context"];
+    let mut command = server.buildx(&words);
+    _ = Run::of(
+        &command
+            .env("DOCKER_HOST", daemon.address())
+            .output()
+            .unwrap(),
+    )
+    .ok();
+    let seen = daemon.docker(&["inspect", "--format", "{{.Config.Labels.by}}", "loaded:1"]);
+    assert_eq!(seen.ok().stdout.trim(), "kiln");
+}
+
+#[test]
+fn targets_are_built_together_and_one_from_another() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let bake = format!(
+        r#"
+        group "default" {{ targets = ["app", "each"] }}
+        target "base" {{ dockerfile-inline = "FROM {BUSYBOX}\nENV FROM=base\nRUN echo base > /base\n" }}
+        target "app" {{
+          contexts = {{ mine = "target:base" }}
+          dockerfile-inline = "FROM mine\nRUN cat /base > /app && echo $FROM >> /app\nCOPY f /\n"
+          output = ["type=local,dest=app"]
+        }}
+        target "each" {{
+          matrix = {{ v = ["1", "2"] }}
+          name = "each-${{v}}"
+          args = {{ V = v }}
+          dockerfile-inline = "FROM {BUSYBOX}\nARG V\nCOPY f /\nRUN echo $V > /v\n"
+          output = ["type=local,dest=each-${{v}}"]
+        }}
+        "#
+    );
+    std::fs::write(space.path("docker-bake.hcl"), bake).unwrap();
+    std::fs::write(space.path("f"), "f").unwrap();
+    let done = server.buildx(&["bake", "--progress", "plain"]).output();
+    _ = Run::of(&done.unwrap()).ok();
+    assert_eq!(read(space.path("app/app")), "base\nbase\n");
+    assert_eq!(read(space.path("each-2/v")), "2\n");
+    assert_eq!(read(space.path("each-1/f")), "f");
+    let left = space.kiln(&["image", "ls"]).ok().stdout;
+    assert!(!left.contains("invalid"), "{left}");
+}
+
+#[test]
+fn secrets_and_agents_are_the_clients() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let canary = "sesame-open-93";
+    std::fs::write(space.path("secret"), canary).unwrap();
+    space.write(
+        "Dockerfile",
+        format!(
+            "FROM {BUSYBOX}\n\
+             RUN --mount=type=secret,id=s,required test $(cat /run/secrets/s | wc -c) = {}\n\
+             RUN --mount=type=ssh test -S $SSH_AUTH_SOCK\n",
+            canary.len()
+        ),
+    );
+    let key = "ssh-keygen -q -t ed25519 -N '' -f key";
+    _ = shell(&space.path(""), key);
+    let flags = ["--secret", "id=s,src=secret", "--ssh", "default=key"];
+    _ = server.build(&flags).ok();
+    let without = server.build(&["--no-cache", "--ssh", "default=key"]);
+    without.fails_with(&["secret", "s"]);
+    let found = Command::new("grep")
+        .args(["-rl", canary])
+        .arg(space.path("store"))
+        .output();
+    assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
+}
+
+#[test]
+fn errors_show_the_lines_they_are_about() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo said && exit 7\n"),
+    );
+    server.build(&[]).fails_with(&[
+        ">>> RUN echo said && exit 7",
+        "process \"/bin/sh -c echo said && exit 7\" did not complete successfully: exit code: 7",
+        "said",
+    ]);
+    space.write("Dockerfile", "FROM scratch\nFOO bar\n");
+    server
+        .build(&[])
+        .fails_with(&[">>> FOO bar", "unknown instruction: FOO"]);
+    space.write("Dockerfile", "FROM scratch\nCOPY nothing /\n");
+    server
+        .build(&[])
+        .fails_with(&[">>> COPY nothing /", "nothing"]);
+    server.build(&["-f", "context/None"]).fails_with(&["None"]);
+    space.write("Dockerfile", "from scratch AS x\nCOPY Dockerfile /\n");
+    let warned = server.build(&[]).ok().stderr;
+    assert!(warned.contains("FromAsCasing"), "{warned}");
+    let refused = ["--allow", "security.insecure"];
+    server
+        .build(&refused)
+        .fails_with(&["security.insecure is not allowed"]);
+    let cache = ["--cache-to", "type=local,dest=cache"];
+    server.build(&cache).fails_with(&["unknown cache type"]);
+}
+
+#[test]
+fn questions_are_answered() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write(
+        "Dockerfile",
+        "FROM scratch AS one\nFROM scratch AS two\nARG WHAT=x\n",
+    );
+    let ask = |what: &str| {
+        let print = format!("--print={what}");
+        let mut command = server.buildx(&["build", &print, "context"]);
+        command.env("BUILDX_EXPERIMENTAL", "1");
+        Run::of(&command.output().unwrap()).ok().stdout
+    };
+    let outline = ask("outline");
+    assert!(outline.contains("WHAT"), "{outline}");
+    let targets = ask("targets");
+    assert!(
+        targets.contains("one") && targets.contains("two (default)"),
+        "{targets}"
+    );
+}
+
+#[test]
+fn contexts_of_other_kinds() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space
+        .write("Dockerfile", "FROM scratch\nCOPY f /\n")
+        .write("f", "tar");
+    let tar = shell(&space.path("context"), "tar c . > ../context.tar; echo");
+    assert_eq!(tar, "\n");
+    let stdin = |file: &str, args: &[&str]| {
+        let mut command = server.buildx(args);
+        command.stdin(std::fs::File::open(space.path(file)).unwrap());
+        Run::of(&command.output().unwrap())
+    };
+    _ = stdin("context.tar", &["build", "-o", "tarred", "-"]).ok();
+    assert_eq!(read(space.path("tarred/f")), "tar");
+    std::fs::write(
+        space.path("own"),
+        "FROM img\nCOPY --from=other g /\nCOPY f /\n",
+    )
+    .unwrap();
+    std::fs::create_dir(space.path("other")).unwrap();
+    std::fs::write(space.path("other/g"), "named").unwrap();
+    let image = format!("img=docker-image://{BUSYBOX}");
+    let named = ["--build-context", "other=other", "--build-context", &image];
+    let words = [
+        &["build", "-f", "-", "-o", "named"],
+        &named[..],
+        &["context"],
+    ]
+    .concat();
+    _ = stdin("own", &words).ok();
+    assert_eq!(read(space.path("named/g")), "named");
+    let hostile = ["--build-context", "x=docker-image://oci:/etc"];
+    let refused = server.build(&hostile);
+    assert_ne!(refused.status, Some(0));
+}
+
+#[test]
+fn a_cache_in_a_registry_serves_another_store() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let cache = format!("type=registry,ref={}", registry.name("cache:main"));
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo $RANDOM > /random\n"),
+    );
+    let first = Server::start(&space, &[]);
+    let to = format!("{cache},mode=max");
+    _ = first.build(&["--cache-to", &to, "-o", "one"]).ok();
+    let other = space.path("other-store").display().to_string();
+    let second = Server::named(&space, "other", &["--root", &other]);
+    let told = second
+        .build(&["--cache-from", &cache, "-o", "two"])
+        .ok()
+        .stderr;
+    assert!(told.contains("CACHED"), "{told}");
+    // busybox's shell gives another number each time.
+    assert_eq!(
+        read(space.path("one/random")),
+        read(space.path("two/random"))
+    );
+}
+
+/// Whether a process with these words runs.
+fn runs(words: &str) -> bool {
+    let found = Command::new("pgrep").args(["-f", words]).output().unwrap();
+    found.status.success()
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_nothing_running() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let mark = format!("sleep 7{}", std::process::id());
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo on; {mark}\n"),
+    );
+    for signal in ["-INT", "-KILL"] {
+        let mut command = server.buildx(&["build", "--progress", "plain", "context"]);
+        let mut client = command.stderr(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        while !runs(&format!("^{mark}")) {
+            assert!(started.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        _ = run("kill", &[signal, &client.id().to_string()]);
+        wait(&mut client);
+        let gone = Instant::now();
+        while runs(&format!("^{mark}")) {
+            assert!(gone.elapsed() < Duration::from_secs(10), "{signal}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    _ = server.build(&[]).ok();
+}
+
+#[test]
+fn a_server_that_is_stopped_ends_its_builds() {
+    let space = Space::new();
+    let mut server = Server::start(&space, &[]);
+    let mark = format!("sleep 8{}", std::process::id());
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN {mark}\n"));
+    let mut command = server.buildx(&["build", "--progress", "plain", "context"]);
+    let mut client = command.stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    while !runs(&format!("^{mark}")) {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.stop(), Some(0));
+    wait(&mut client);
+    assert_ne!(client.wait().unwrap().code(), Some(0));
+    assert!(!runs(&format!("^{mark}")) && !server.socket().exists());
+    let mounts = read("/proc/self/mounts");
+    assert!(
+        !mounts.contains(&space.path("store").display().to_string()),
+        "{mounts}"
+    );
+}
+
+#[test]
+fn garbage_disturbs_nobody() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let mode = std::fs::metadata(server.socket()).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let garbage: [&[u8]; 4] = [b"", b"GET / HTTP/1.1\r\n\r\n", &[0xff; 4096], preface];
+    for bytes in garbage {
+        let mut stream = UnixStream::connect(server.socket()).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        _ = stream.read(&mut [0; 100]);
+    }
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    _ = server.build(&[]).ok();
+}
+
+#[test]
+fn what_the_store_holds_is_shown_and_removed() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nCOPY Dockerfile /\n"));
+    _ = server.build(&[]).ok();
+    let ask = |words: &[&str]| Run::of(&server.buildx(words).output().unwrap()).ok().stdout;
+    let held = ask(&["du"]);
+    assert!(
+        held.contains("Total:") && held.lines().count() > 3,
+        "{held}"
+    );
+    let workers = ask(&["inspect"]);
+    assert!(
+        workers.contains("linux/amd64") || workers.contains("linux/"),
+        "{workers}"
+    );
+    // What was in use a moment ago stays until nothing that runs may use it.
+    let removed = ask(&["prune", "--force", "--all"]);
+    assert!(removed.contains("contexts"), "{removed}");
+}
+
+#[test]
+fn the_server_listens_where_only_its_user_comes() {
+    let space = Space::new();
+    let refused = space.kiln(&["serve", "--addr", "tcp://0.0.0.0:0"]);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("TLS"), "{}", refused.stderr);
+    let server = Server::start(&space, &[]);
+    let address = format!("unix://{}", server.socket().display());
+    space
+        .kiln(&["serve", "--addr", &address])
+        .fails_with(&["another server answers there"]);
+}
+
+/// `user` with the password `hunter2`, as `htpasswd -B` writes it.
+const USER: &str = "user:$2b$04$zIl6gY4skHneMRndUS3dj.oQId0OiA3/nuvcwaIUlilsvIYuV1Ryi";
+
+#[test]
+fn registries_are_reached_with_the_clients_credentials() {
+    let space = Space::new();
+    std::fs::write(space.path("htpasswd"), USER).unwrap();
+    let auth = format!(
+        "auth:\n  htpasswd: {{realm: x, path: {}}}\n",
+        space.path("htpasswd").display()
+    );
+    let registry = Registry::start_at(&space.path("registry"), "127.0.0.1", &auth);
+    let name = registry.name("private:1");
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let server = Server::start(&space, &[]);
+    let push = || server.build(&["-t", &name, "--push"]);
+    push().fails_with(&["401"]);
+    let host = name.split_once('/').unwrap().0;
+    // user:hunter2
+    let login = format!(r#"{{"auths":{{"{host}":{{"auth":"dXNlcjpodW50ZXIy"}}}}}}"#);
+    std::fs::write(server.client().join("config.json"), login).unwrap();
+    _ = push().ok();
+    space.write("Dockerfile", format!("FROM {name}\n"));
+    _ = server.build(&["--pull", "--no-cache"]).ok();
+    let found = Command::new("grep")
+        .args(["-rlE", "dXNlcjpodW50ZXIy|hunter2"])
+        .arg(space.path("store"))
+        .output();
+    assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
+    std::fs::remove_file(server.client().join("config.json")).unwrap();
+    server.build(&["--pull", "--no-cache"]).fails_with(&["401"]);
+}
