@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use kiln_attest::provenance::Provenance;
 use kiln_engine::{
-    Cancel, DefaultNetwork, Engine, Event, EventSink, ImageOptions, LayerPlan, Request,
-    SecretProvider, Solved,
+    CacheSource, CacheTarget, Cancel, DefaultNetwork, Engine, Event, EventSink, ImageOptions,
+    LayerPlan, Request, SecretProvider, Solved,
 };
 use kiln_graph::{Build, Platform};
 use kiln_image::Reference;
@@ -27,6 +27,8 @@ pub struct BuildRequest {
     outputs: Vec<Output>,
     options: ImageOptions,
     attest: AttestOptions,
+    cache_from: Vec<CacheSource>,
+    cache_to: Vec<CacheTarget>,
     secrets: Option<Arc<dyn SecretProvider>>,
     events: Arc<dyn EventSink>,
     cancel: Cancel,
@@ -85,6 +87,8 @@ impl BuildRequest {
             outputs: Vec::new(),
             options: ImageOptions::default(),
             attest: AttestOptions::default(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             secrets: None,
             events: Arc::new(|_| {}),
             cancel: Cancel::new(),
@@ -180,6 +184,21 @@ impl BuildRequest {
         self
     }
 
+    /// A shared cache whose results are used; each call adds one.
+    #[must_use]
+    pub fn cache_from(mut self, source: CacheSource) -> Self {
+        self.cache_from.push(source);
+        self
+    }
+
+    /// A shared cache that gets the results; each call adds one. One that can't be written is a
+    /// warning.
+    #[must_use]
+    pub fn cache_to(mut self, target: CacheTarget) -> Self {
+        self.cache_to.push(target);
+        self
+    }
+
     /// Where steps get secrets and SSH agents.
     #[must_use]
     pub fn secrets(mut self, secrets: Arc<dyn SecretProvider>) -> Self {
@@ -224,7 +243,7 @@ impl BuildRequest {
         let network = request.network;
         let tags = self.names()?;
         output::check_names(&self.outputs, &tags)?;
-        let solved = engine.solve(request)?;
+        let mut solved = engine.solve(request)?;
         let facts = self.facts(&recorder, prepared.as_ref(), &solved, network)?;
         let wanted = Wanted {
             outputs: &self.outputs,
@@ -238,7 +257,12 @@ impl BuildRequest {
             cancel: &self.cancel,
         };
         let written = output::write(&solved, &wanted, &*self.events)?;
-        BuildOutcome::of(&solved, &written)
+        let outcome = BuildOutcome::of(&solved, &written)?;
+        for failed in solved.exported().into_iter().filter_map(Result::err) {
+            let message = format!("the build's results are not shared: {failed}");
+            self.events.event(Event::Warning { message });
+        }
+        Ok(outcome)
     }
 
     /// What is known of the build, if provenance is wanted.
@@ -295,6 +319,8 @@ impl BuildRequest {
         };
         request.events = self.events.clone();
         request.cancel = self.cancel.clone();
+        request.cache_from.clone_from(&self.cache_from);
+        request.cache_to.clone_from(&self.cache_to);
         request.no_cache = self.no_cache;
         request.jobs = self.jobs.unwrap_or(request.jobs);
         if let Some(secrets) = &self.secrets {

@@ -153,7 +153,7 @@ matrix = { n = [1, 2] }
 from = "final"
 entrypoint = ["/out"]
 labels = { profile = "{{ params.profile }}" }
-expose = ["80", "53/udp"]
+expose = [80, "53/udp"]
 healthcheck = { run = "true", interval = "30s", retries = 3 }
 "#;
 
@@ -608,7 +608,7 @@ cmd = ["worker"]
 outputs = ["type=oci,dest={{ image.name }}.tar"]
 
 [images.app.policy]
-max_size = "1GB"
+max-size = "1GB"
 "#;
 
 fn exec_of(compiled: &Compiled, stage: &str) -> kiln_graph::Exec {

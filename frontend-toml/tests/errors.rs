@@ -396,7 +396,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "an unknown budget",
-        "version = 1\n[images.i]\nfrom = 'scratch'\npolicy = { max-size = '1GB' }\n",
+        "version = 1\n[images.i]\nfrom = 'scratch'\npolicy = { max-sise = '1GB' }\n",
     ),
     (
         "a mistake in an included file",

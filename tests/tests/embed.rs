@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use kiln::{
-    AttestOptions, BuildRequest, CredentialSource, Error, Event, Fault, GraphBuilder, Kiln, Output,
-    Platform, ProvenanceOptions, SbomFormat,
+    AttestOptions, BuildRequest, CacheMode, CacheSource, CacheTarget, CacheTrust, CredentialSource,
+    EngineError, Error, Event, Fault, FolderRemote, GraphBuilder, Kiln, Needed, Output, Platform,
+    ProvenanceOptions, Remote, SbomFormat,
 };
 use kiln_tests::{BUSYBOX, Space, kiln_binary};
 
@@ -86,6 +87,50 @@ fn builds_are_attested() {
             assert!(shown.contains(part), "{name}: {shown}");
         }
     }
+}
+
+/// What one store has built, another takes from a shared cache.
+#[test]
+fn results_are_shared() {
+    let (space, other) = (Space::new(), Space::new());
+    let remote: Arc<dyn Remote> = Arc::new(FolderRemote::new(space.path("cache")));
+    let text = format!("FROM {BUSYBOX}\nRUN cat /proc/sys/kernel/random/uuid > /id\n");
+    let build = |space: &Space| {
+        space.write("Dockerfile", &text);
+        let build = BuildRequest::dockerfile(space.path("context"))
+            .cache_from(CacheSource::new(remote.clone(), CacheTrust::default()))
+            .cache_to(CacheTarget {
+                remote: remote.clone(),
+                mode: CacheMode::Max,
+                signer: None,
+            });
+        open(space).build(build).unwrap().digest
+    };
+    assert_eq!(build(&space), build(&other));
+}
+
+/// A program can tell what is missing, without reading words.
+#[test]
+fn what_was_not_given_is_named() {
+    let space = Space::new();
+    for (mount, needed) in [
+        (
+            "secret,id=token,required",
+            Needed::Secret("token".to_owned()),
+        ),
+        ("ssh,id=key,required", Needed::Agent("key".to_owned())),
+    ] {
+        let text = format!("FROM {BUSYBOX}\nRUN --mount=type={mount} true\n");
+        space.write("Dockerfile", text);
+        let build = BuildRequest::dockerfile(space.path("context"));
+        let error = open(&space).build(build).unwrap_err();
+        let Error::Engine(EngineError::NotGiven { what, .. }) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((what, error.fault()), (&needed, Fault::User));
+    }
+    let said = space.build(&[]);
+    said.fails_with(&["the step needs the SSH agent 'key'", "give --ssh key"]);
 }
 
 #[test]

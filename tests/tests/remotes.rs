@@ -7,7 +7,7 @@ use kiln_cluster::{ReapiRemote, ReapiSettings};
 use kiln_engine::RegistryRemote;
 use kiln_graph::BlobDigest;
 use kiln_image::Client;
-use kiln_share::{FolderRemote, Remote, RemoteBlob, S3Keys, S3Remote, S3Settings};
+use kiln_share::{FolderRemote, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote, S3Settings};
 use kiln_tests::{Casd, KEY, S3, SECRET};
 use sha2::{Digest as _, Sha256};
 
@@ -46,7 +46,7 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-fn fetched(remote: &dyn Remote, content: &[u8]) -> Result<Vec<u8>, String> {
+fn fetched(remote: &dyn Remote, content: &[u8]) -> Result<Vec<u8>, RemoteError> {
     let mut out = Vec::new();
     let size = content.len() as u64;
     remote.blob(&digest_of(content), size, &mut out)?;
@@ -199,12 +199,24 @@ fn a_bucket_says_what_is_wrong() {
         })
     };
     let secret = error(&|settings| settings.keys = keys(KEY, "wrong"));
-    assert!(secret.contains("SignatureDoesNotMatch"), "{secret}");
-    assert!(secret.contains("check the credentials"), "{secret}");
+    assert!(
+        secret.to_string().contains("SignatureDoesNotMatch"),
+        "{secret}"
+    );
+    assert!(
+        secret.to_string().contains("check the credentials"),
+        "{secret}"
+    );
+    // Whose fault it is, a program can tell as well.
+    assert!(matches!(secret, RemoteError::Denied(_)), "{secret:?}");
     let id = error(&|settings| settings.keys = keys("unknown", SECRET));
-    assert!(id.contains("check the credentials"), "{id}");
+    assert!(id.to_string().contains("check the credentials"), "{id}");
     let endpoint = error(&|settings| settings.endpoint = Some("host:1".to_owned()));
-    assert!(endpoint.contains("http://"), "{endpoint}");
+    assert!(endpoint.to_string().contains("http://"), "{endpoint}");
+    assert!(
+        matches!(endpoint, RemoteError::Unsupported(_)),
+        "{endpoint:?}"
+    );
 }
 
 fn cluster(url: &str) -> ReapiRemote {
@@ -229,7 +241,7 @@ fn a_cluster_forgets() {
     assert_eq!(remote.entry("step-1"), Ok(Some(b"{}".to_vec())));
     std::fs::remove_file(server.blob(&digest_of(&file.1).hex())).unwrap();
     let lost = fetched(&remote, &file.1).unwrap_err();
-    assert!(lost.contains("missing"), "{lost}");
+    assert!(lost.to_string().contains("missing"), "{lost}");
     assert_eq!(remote.entry("step-1"), Ok(None));
     remote.put("step-1", b"{}", &[file.blob()]).unwrap();
     assert!(fetched(&remote, &file.1).unwrap() == file.1);
@@ -262,13 +274,19 @@ fn a_cluster_says_what_is_wrong() {
     let settings = ReapiSettings::from_url(&server.url()).unwrap();
     let other = settings.clone().with_instance("other").unwrap();
     let error = ReapiRemote::new(other).entry("step-1").unwrap_err();
-    assert!(error.contains("no instance named 'other'"), "{error}");
+    assert!(
+        error.to_string().contains("no instance named 'other'"),
+        "{error}"
+    );
     let closed = cluster("grpc://127.0.0.1:1").entry("step-1").unwrap_err();
-    assert!(closed.contains("refused"), "{closed}");
+    assert!(closed.to_string().contains("refused"), "{closed}");
     let tls = format!("grpcs://{}", server.address);
     assert!(cluster(&tls).entry("step-1").is_err());
     let mut helped = settings;
     helped.credential_helper = Some("/nonexistent".into());
     let error = ReapiRemote::new(helped).entry("step-1").unwrap_err();
-    assert!(error.contains("credential helper /nonexistent"), "{error}");
+    assert!(
+        error.to_string().contains("credential helper /nonexistent"),
+        "{error}"
+    );
 }

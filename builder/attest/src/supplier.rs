@@ -25,14 +25,20 @@ impl Supplier {
     /// That of a package.
     pub(crate) fn of(package: &Package) -> Option<Self> {
         let named = package.supplier.as_deref().and_then(|text| {
-            let is_person = !package.ecosystem.is_distribution();
+            // Crates name the registry that they come from.
+            let is_registry = package.ecosystem == Ecosystem::Cargo;
+            let is_person = !package.ecosystem.is_distribution() && !is_registry;
             Self::read(text, is_person)
         });
         named.or_else(|| Self::organization(source(package)?))
     }
 
-    /// That of an image, by its name: the repository's host and owner. What has no name has none.
+    /// That of an image, by its name: the repository's host and owner. What is in no registry has none.
     pub(crate) fn of_image(name: &str) -> Option<Self> {
+        const LOCAL: [&str; 4] = ["oci:", "oci-archive:", "docker-archive:", "docker-daemon:"];
+        if LOCAL.iter().any(|start| name.starts_with(start)) {
+            return None;
+        }
         let (owner, _) = name.rsplit_once('/')?;
         Self::organization(owner)
     }
@@ -88,12 +94,11 @@ fn source(package: &Package) -> Option<&str> {
             Some((scope, _)) => scope,
             None => "npmjs.com",
         },
-        Ecosystem::Cargo => "crates.io",
         Ecosystem::Gem => "rubygems.org",
         Ecosystem::Nuget => "nuget.org",
         Ecosystem::Pypi => "pypi.org",
-        // These name their maintainers; where they don't, nobody else is known.
-        Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => "",
+        // These say it themselves; where they don't, nobody else is known.
+        Ecosystem::Apk | Ecosystem::Cargo | Ecosystem::Deb | Ecosystem::Rpm => "",
     };
     (!found.is_empty()).then_some(found)
 }
@@ -145,7 +150,13 @@ mod tests {
             (Ecosystem::Golang, "stdlib", None, "Organization: go.dev"),
             (Ecosystem::Maven, "org.x:y", None, "Organization: org.x"),
             (Ecosystem::Composer, "v/p", None, "Organization: v"),
-            (Ecosystem::Cargo, "a", None, "Organization: crates.io"),
+            (Ecosystem::Cargo, "a", None, ""),
+            (
+                Ecosystem::Cargo,
+                "a",
+                Some("crates.io"),
+                "Organization: crates.io",
+            ),
             (Ecosystem::Apk, "a", None, ""),
         ];
         for (ecosystem, name, supplier, want) in cases {
@@ -160,5 +171,6 @@ mod tests {
             Some("r.example/team")
         );
         assert_eq!(image("image"), None);
+        assert_eq!(image("oci-archive:/dir/a.tar"), None);
     }
 }

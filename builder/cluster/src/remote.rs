@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use kiln_graph::BlobDigest;
-use kiln_share::{Remote, RemoteBlob};
+use kiln_share::{Remote, RemoteBlob, RemoteError};
 use tokio::runtime::Runtime;
 
 use crate::action_cache::{self, EntryAction, Found};
@@ -97,8 +97,15 @@ impl ReapiRemote {
         })
     }
 
-    fn fail(&self, error: &ClusterError) -> String {
-        format!("{}: {error}", self.settings)
+    fn fail(&self, error: &ClusterError) -> RemoteError {
+        let text = format!("{}: {error}", self.settings);
+        match error {
+            ClusterError::ReadOnly | ClusterError::Refused(_) | ClusterError::Instance(_) => {
+                RemoteError::Denied(text)
+            }
+            ClusterError::Blob { .. } => RemoteError::Damaged(text),
+            _ => RemoteError::Unreachable(text),
+        }
     }
 }
 
@@ -128,16 +135,16 @@ impl Remote for ReapiRemote {
         self.settings.to_string()
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         self.find(name).map_err(|error| self.fail(&error))
     }
 
-    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
         let filed = self.file(name, entry, blobs);
         filed.map_err(|error| self.fail(&error))
     }
 
-    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String> {
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), RemoteError> {
         let read = self.connection().and_then(|connection| {
             let digest = of_blob(digest, size);
             let read = connection.storage.read(&digest, out);

@@ -13,8 +13,8 @@ mod solved;
 pub use engine::Engine;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::{
-    ChangedFiles, DefaultNetwork, EngineError, FilesError, Moment, NoSecrets, Pin, Pins,
-    SecretProvider, SecretValue, StepFailure, VolumeTransfer, keyed_volume,
+    ChangedFiles, DefaultNetwork, EngineError, FilesError, Moment, Needed, NoSecrets, Pin, Pins,
+    SecretProvider, SecretValue, StepFailure, VolumeTransfer, WrongChecksum, keyed_volume,
 };
 pub use kiln_export::{
     Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,
@@ -22,7 +22,10 @@ pub use kiln_export::{
     OutputEntry, PathRule, Rebase, Side, Unreproducible, left_out_warning, with_prefix,
     write_erofs, write_folder, write_root_tar,
 };
-pub use kiln_share::{CacheSource, InlineRemote, RegistryRemote, Volumes};
+pub use kiln_share::{
+    CacheSigner, CacheSource, CacheTrust, FolderRemote, InlineRemote, RegistryRemote, Remote,
+    RemoteBlob, RemoteError, Volumes,
+};
 pub use kiln_solve::{
     Cancel, EVENTS_VERSION, Edits, Event, EventSink, Fate, Forecast, Meter, Metered, Outcome,
     PlannedStep, StepRef, Stream,

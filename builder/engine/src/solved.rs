@@ -310,8 +310,5 @@ impl Solved {
 }
 
 fn no_folder() -> EngineError {
-    EngineError::Missing {
-        message: "the step's result is not one directory of the store".to_owned(),
-        location: None,
-    }
+    EngineError::Defect("the step's result is not one directory of the store".to_owned())
 }

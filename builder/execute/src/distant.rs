@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::{Blob, Tree};
 use kiln_graph::{BlobDigest, Entry, Manifest, StepKey, TreeId};
 use kiln_image::layer::Unpacked;
-use kiln_share::{CacheSource, RemoteManifest, RemoteTree};
+use kiln_share::{CacheSource, RemoteError, RemoteManifest, RemoteTree};
 use kiln_solve::EventSink;
 use kiln_tree::host;
 
@@ -52,10 +52,14 @@ impl Distant {
     }
 
     fn damaged(&self, reason: &str) -> EngineError {
+        self.failed(RemoteError::Damaged(reason.to_owned()))
+    }
+
+    fn failed(&self, source: RemoteError) -> EngineError {
         self.source.give_up();
         EngineError::RemoteCache {
             remote: self.source.remote().name(),
-            reason: reason.to_owned(),
+            source,
         }
     }
 }
@@ -163,7 +167,7 @@ impl Fetch<'_> {
         };
         let remote = self.distant.source.remote();
         let fetched = remote.blob(digest, size, &mut writer);
-        fetched.map_err(|reason| self.distant.damaged(&reason))?;
+        fetched.map_err(|error| self.distant.failed(error))?;
         let committed = writer.inner.commit(Some(*digest));
         committed.map_err(|error| match error {
             kiln_cache::StoreError::WrongDigest { .. } => self.distant.damaged(&error.to_string()),

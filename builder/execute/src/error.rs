@@ -1,9 +1,10 @@
 //! Why a build failed, and who can mend it.
 
 use kiln_cache::StoreError;
-use kiln_graph::{Fault, ImagePath, Location, Manifest};
+use kiln_graph::{BlobDigest, Fault, ImagePath, Location, Manifest};
 use kiln_image::ImageError;
 use kiln_sandbox::SandboxError;
+use kiln_share::RemoteError;
 use kiln_solve::{NotAllowed, StepError};
 
 use crate::files::FilesError;
@@ -51,6 +52,40 @@ impl ChangedFiles {
     }
 }
 
+/// A download that isn't what was demanded.
+#[derive(Clone, Debug)]
+pub struct WrongChecksum {
+    /// The file, without credentials.
+    pub address: String,
+    /// What came.
+    pub actual: BlobDigest,
+    /// What the build file or the lock demands.
+    pub expected: BlobDigest,
+    /// Where the build file asks for it.
+    pub location: Option<Location>,
+}
+
+/// Something that the user gives to steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// The directory of a context, by its name.
+    Context(String),
+    /// A secret, by its id.
+    Secret(String),
+    /// An SSH agent, by its id.
+    Agent(String),
+}
+
+impl std::fmt::Display for Needed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Context(name) => write!(f, "a directory for the context '{name}'"),
+            Self::Secret(id) => write!(f, "the secret '{id}'"),
+            Self::Agent(id) => write!(f, "the SSH agent '{id}'"),
+        }
+    }
+}
+
 /// A failed build.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,13 +112,53 @@ pub enum EngineError {
         source: FilesError,
     },
     /// Something that the step needs was not given.
+    #[error("the step needs {what}")]
+    NotGiven {
+        /// What.
+        what: Needed,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
+    /// Something that was given can't be read.
+    #[error("{what} can't be read: {reason}")]
+    Unreadable {
+        /// What.
+        what: Needed,
+        /// Why.
+        reason: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
+    /// A source can't be had.
+    #[error("{address}: {reason}")]
+    Source {
+        /// The source, without credentials.
+        address: String,
+        /// Why.
+        reason: String,
+        /// Where the build file asks for it.
+        location: Option<Location>,
+    },
+    /// A download isn't what was demanded.
+    #[error("{}: digest mismatch: {} came, {} was demanded", .0.address, .0.actual, .0.expected)]
+    Checksum(Box<WrongChecksum>),
+    /// A step asks for what can't be: a user that the image doesn't have, a mount of nothing.
     #[error("{message}")]
-    Missing {
+    Impossible {
         /// What, and what to do.
         message: String,
         /// Where the build file asks for it.
         location: Option<Location>,
     },
+    /// Something is no longer in the store.
+    #[error("{what} is gone from the store: something else removes files in it; build again")]
+    Gone {
+        /// What.
+        what: String,
+    },
+    /// What was asked for of stored images and volumes can't be done.
+    #[error("{0}")]
+    Refused(String),
     /// The build file asks for more than the user allows.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
@@ -130,12 +205,12 @@ pub enum EngineError {
     #[error("{} steps failed: {}", .0.len(), list(.0))]
     Several(Vec<EngineError>),
     /// A remote cache is damaged or can't be reached.
-    #[error("the cache {remote} can't be used: {reason}")]
+    #[error("the cache {remote} can't be used: {source}")]
     RemoteCache {
         /// Which.
         remote: String,
         /// Why.
-        reason: String,
+        source: RemoteError,
     },
     /// An executor or a source that an embedder brought failed.
     #[error("{name}: {source}")]
@@ -172,14 +247,20 @@ impl EngineError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Step(_)
-            | Self::Missing { .. }
+            | Self::NotGiven { .. }
+            | Self::Unreadable { .. }
+            | Self::Checksum(_)
+            | Self::Impossible { .. }
+            | Self::Refused(_)
             | Self::NotAllowed(_)
             | Self::Leak { .. }
             | Self::Cancelled => Fault::User,
             Self::Sandbox { .. }
             | Self::Output { .. }
             | Self::Search { .. }
-            | Self::RemoteCache { .. } => Fault::Environment,
+            | Self::Source { .. }
+            | Self::Gone { .. } => Fault::Environment,
+            Self::RemoteCache { source, .. } => source.fault(),
             Self::Files { source, .. } => source.fault(),
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),
@@ -212,11 +293,15 @@ impl EngineError {
     pub fn location(&self) -> Option<&Location> {
         match self {
             Self::Step(failure) => failure.location.as_ref(),
+            Self::Checksum(wrong) => wrong.location.as_ref(),
             Self::Sandbox { location, .. }
             | Self::Files { location, .. }
             | Self::Leak { location, .. }
             | Self::Custom { location, .. }
-            | Self::Missing { location, .. } => location.as_ref(),
+            | Self::NotGiven { location, .. }
+            | Self::Unreadable { location, .. }
+            | Self::Source { location, .. }
+            | Self::Impossible { location, .. } => location.as_ref(),
             Self::NotAllowed(refused) => refused.location.as_ref(),
             _ => None,
         }

@@ -37,7 +37,7 @@ mod volume;
 pub use clock::now;
 pub use contents::ContentReader;
 pub use distant::{Distant, DistantTrees};
-pub use error::{ChangedFiles, EngineError, StepFailure};
+pub use error::{ChangedFiles, EngineError, Needed, StepFailure, WrongChecksum};
 pub use files::{FileExecutor, FilesError};
 pub use meter::meter;
 pub use records::Records;

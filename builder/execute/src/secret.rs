@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_graph::Location;
 use zeroize::Zeroizing;
 
-use crate::EngineError;
+use crate::{EngineError, Needed};
 
 /// The bytes of a secret. Never printed, wiped when dropped.
 #[derive(Clone)]
@@ -66,8 +66,9 @@ pub trait SecretProvider: Send + Sync {
 
 /// The error of a secret that was given but can't be read.
 pub(crate) fn unreadable(id: &str, reason: &str, location: Option<Location>) -> EngineError {
-    EngineError::Missing {
-        message: format!("the secret '{id}' can't be read: {reason}"),
+    EngineError::Unreadable {
+        what: Needed::Secret(id.to_owned()),
+        reason: reason.to_owned(),
         location,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln_graph::{ContentDigest, Digest, StepKey};
-use kiln_share::CacheSource;
+use kiln_share::{CacheSource, RemoteError};
 use kiln_solve::{Event, EventSink, Filed, Usable};
 
 use crate::distant::DistantTrees;
@@ -90,7 +90,7 @@ impl SharedSources {
     }
 
     /// Asks a cache no more.
-    fn give_up(&self, source: &CacheSource, reason: &str) {
+    fn give_up(&self, source: &CacheSource, reason: &RemoteError) {
         source.give_up();
         let name = source.remote().name();
         let message = format!("the cache {name} is not used: {reason}");

@@ -49,7 +49,7 @@ pub fn interact(
     terminal: OwnedFd,
 ) -> Result<i32, EngineError> {
     let trees = trees.trees(root, job.events)?;
-    let shell = find_shell(&view_of(&trees)?).ok_or_else(|| EngineError::Missing {
+    let shell = find_shell(&view_of(&trees)?).ok_or_else(|| EngineError::Impossible {
         message: "there is no /bin/bash or /bin/sh in this state of the image".to_owned(),
         location: job.step.location.clone(),
     })?;

@@ -63,11 +63,8 @@ impl Snapshotter {
             LayerRef::Tree(id) => match (self.store.tree(id)?, self.distant.get(id)) {
                 (Some(tree), _) => Ok(tree),
                 (None, Some(distant)) => self.fetch(&distant, events).tree(),
-                (None, None) => Err(EngineError::Missing {
-                    message: format!(
-                        "tree {id} is gone from the store: something else removes files in it; build again"
-                    ),
-                    location: None,
+                (None, None) => Err(EngineError::Gone {
+                    what: format!("tree {id}"),
                 }),
             },
         }

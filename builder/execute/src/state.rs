@@ -63,7 +63,7 @@ pub fn state_at(
         return Ok(root);
     }
     let tree = failed_tree(&trees.store, graph, step)?;
-    let tree = tree.ok_or_else(|| EngineError::Missing {
+    let tree = tree.ok_or_else(|| EngineError::Impossible {
         message: "what the failed step left behind is no longer there: build again".to_owned(),
         location: graph.step(step).location.clone(),
     })?;

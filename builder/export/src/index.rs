@@ -229,13 +229,10 @@ fn refuse_twins(members: &[Member], new: &Member) -> Result<(), EngineError> {
     };
     match members.iter().find(is_twin) {
         None => Ok(()),
-        Some(other) => Err(EngineError::Missing {
-            message: format!(
-                "{} and {} are different images for {platform}: leave one out",
-                other.from, new.from
-            ),
-            location: None,
-        }),
+        Some(other) => Err(EngineError::Refused(format!(
+            "{} and {} are different images for {platform}: leave one out",
+            other.from, new.from
+        ))),
     }
 }
 

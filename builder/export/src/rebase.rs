@@ -123,8 +123,5 @@ fn check(
 }
 
 fn refused(message: String) -> EngineError {
-    EngineError::Missing {
-        message,
-        location: None,
-    }
+    EngineError::Refused(message)
 }

@@ -232,9 +232,9 @@ fn send(
     events: &dyn EventSink,
 ) -> Result<Option<u64>, EngineError> {
     let remote = &*target.remote;
-    let fail = |reason| EngineError::RemoteCache {
+    let fail = |source| EngineError::RemoteCache {
         remote: remote.name(),
-        reason,
+        source,
     };
     let name = RemoteRecord::entry_name(&job.filed.key);
     if remote.entry(&name).map_err(fail)?.is_some() {

@@ -9,9 +9,8 @@ use kiln_image::ImageError;
 
 /// A blob that must be in the store.
 pub(crate) fn kept(store: &Store, digest: &BlobDigest) -> Result<Blob, EngineError> {
-    store.blob(digest)?.ok_or_else(|| EngineError::Missing {
-        message: format!("blob {digest} is gone from the store; build again"),
-        location: None,
+    store.blob(digest)?.ok_or_else(|| EngineError::Gone {
+        what: format!("blob {digest}"),
     })
 }
 

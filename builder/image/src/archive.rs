@@ -99,7 +99,6 @@ pub fn write_oci_directory(
     directory: &Path,
     progress: Progress<'_>,
 ) -> io::Result<()> {
-    host::create_dir_all(directory.join("blobs/sha256"))?;
     let mut out = Directory {
         root: directory,
         index: Vec::new(),
@@ -112,6 +111,9 @@ pub fn write_oci_directory(
 
 /// Where the files of a layout go.
 trait Files {
+    /// Makes the directories of blobs: some readers of archives make none themselves.
+    fn directories(&mut self) -> io::Result<()>;
+
     fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
     /// Copies a blob, and checks that it still is what its name says.
@@ -120,6 +122,7 @@ trait Files {
 
 fn write_layout(image: &ArchiveImage, tar: &mut dyn Files) -> io::Result<()> {
     tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    tar.directories()?;
     let named = |name: Option<&String>| {
         let mut top = image.top.clone();
         if let Some(name) = name {
@@ -167,9 +170,14 @@ struct Tar<'a>(&'a mut dyn Write);
 
 impl Tar<'_> {
     fn header(&mut self, name: &str, size: u64) -> io::Result<()> {
+        self.entry(name, size, tar::EntryType::Regular, 0o644)
+    }
+
+    fn entry(&mut self, name: &str, size: u64, kind: tar::EntryType, mode: u32) -> io::Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_path(name)?;
-        header.set_mode(0o644);
+        header.set_entry_type(kind);
+        header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
@@ -190,6 +198,13 @@ impl Tar<'_> {
 }
 
 impl Files for Tar<'_> {
+    fn directories(&mut self) -> io::Result<()> {
+        for name in ["blobs/", "blobs/sha256/"] {
+            self.entry(name, 0, tar::EntryType::Directory, 0o755)?;
+        }
+        Ok(())
+    }
+
     fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.header(name, bytes.len() as u64)?;
         self.0.write_all(bytes)?;
@@ -212,6 +227,10 @@ struct Directory<'a> {
 }
 
 impl Files for Directory<'_> {
+    fn directories(&mut self) -> io::Result<()> {
+        host::create_dir_all(self.root.join("blobs/sha256"))
+    }
+
     fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         if name == "index.json" {
             self.index = bytes.to_vec();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kiln_graph::BlobDigest;
 
-use crate::{Remote, RemoteBlob};
+use crate::{Remote, RemoteBlob, RemoteError};
 
 /// A directory that stores share.
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ impl FolderRemote {
         self.folder.join("blobs/sha256").join(digest.hex())
     }
 
-    fn fail(&self, error: &dyn std::fmt::Display) -> String {
-        format!("{}: {error}", self.folder.display())
+    fn fail(&self, error: &std::io::Error) -> RemoteError {
+        RemoteError::of_directory(error).at(&self.folder.display().to_string())
     }
 
     /// Removes what killed writers left, once.
@@ -87,7 +87,7 @@ impl Remote for FolderRemote {
         self.folder.display().to_string()
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         match std::fs::read(self.folder.join("entries").join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -95,7 +95,7 @@ impl Remote for FolderRemote {
         }
     }
 
-    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
         self.sweep();
         let mut sent = 0;
         for blob in blobs {
@@ -113,7 +113,12 @@ impl Remote for FolderRemote {
         Ok(sent + entry.len() as u64)
     }
 
-    fn blob(&self, digest: &BlobDigest, _size: u64, out: &mut dyn Write) -> Result<(), String> {
+    fn blob(
+        &self,
+        digest: &BlobDigest,
+        _size: u64,
+        out: &mut dyn Write,
+    ) -> Result<(), RemoteError> {
         File::open(self.blob_path(digest))
             .and_then(|mut file| std::io::copy(&mut file, &mut { out }))
             .map(drop)

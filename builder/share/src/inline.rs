@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use kiln_graph::{BlobDigest, ImageConfig};
 use kiln_image::{Client, Descriptor, ImageError, Index, Manifest, Reference};
 
-use crate::{Remote, RemoteBlob};
+use crate::{Remote, RemoteBlob, RemoteError};
 
 /// No configuration is larger, in bytes: so much is read into memory.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -19,7 +19,7 @@ const MAX_CONFIG: u64 = 64 << 20;
 pub struct InlineRemote {
     client: Client,
     image: Reference,
-    entries: OnceLock<Result<BTreeMap<String, String>, String>>,
+    entries: OnceLock<Result<BTreeMap<String, String>, RemoteError>>,
 }
 
 impl InlineRemote {
@@ -34,11 +34,11 @@ impl InlineRemote {
     }
 
     /// The entries of all the images that the name stands for.
-    fn read(&self) -> Result<BTreeMap<String, String>, String> {
+    fn read(&self) -> Result<BTreeMap<String, String>, RemoteError> {
         let top = match self.client.manifest_bytes(&self.image) {
             Ok(top) => top,
             Err(ImageError::NotFound { .. }) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         let Ok(index) = serde_json::from_slice::<Index>(&top) else {
             return self.entries_of(&top);
@@ -52,17 +52,18 @@ impl InlineRemote {
             let mut reference = self.image.clone();
             reference.digest = Some(image.digest);
             let bytes = self.client.manifest_bytes(&reference);
-            entries.extend(self.entries_of(&bytes.map_err(|error| error.to_string())?)?);
+            entries.extend(self.entries_of(&bytes?)?);
         }
         Ok(entries)
     }
 
-    fn entries_of(&self, manifest: &[u8]) -> Result<BTreeMap<String, String>, String> {
-        let manifest: Manifest =
-            serde_json::from_slice(manifest).map_err(|error| format!("its manifest: {error}"))?;
+    fn entries_of(&self, manifest: &[u8]) -> Result<BTreeMap<String, String>, RemoteError> {
+        let manifest: Manifest = serde_json::from_slice(manifest)
+            .map_err(|error| RemoteError::Damaged(format!("its manifest: {error}")))?;
         let Descriptor { digest, size, .. } = manifest.config;
         if size > MAX_CONFIG {
-            return Err("its configuration is larger than any may be".to_owned());
+            let text = "its configuration is larger than any may be";
+            return Err(RemoteError::Damaged(text.to_owned()));
         }
         let mut bytes = Vec::new();
         self.blob(&digest, size, &mut bytes)?;
@@ -81,20 +82,20 @@ impl Remote for InlineRemote {
         Some(self.image.to_string())
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         let entries = self.entries.get_or_init(|| self.read()).as_ref();
         let found = entries.map_err(Clone::clone)?.get(name);
         Ok(found.map(|text| text.clone().into_bytes()))
     }
 
-    fn put(&self, _: &str, _: &[u8], _: &[RemoteBlob<'_>]) -> Result<u64, String> {
-        Err("an image's own cache is written with the image only".to_owned())
+    fn put(&self, _: &str, _: &[u8], _: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
+        let text = "an image's own cache is written with the image only";
+        Err(RemoteError::Unsupported(text.to_owned()))
     }
 
-    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String> {
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), RemoteError> {
         let name = self.image.to_string();
-        self.client
-            .fetch_blob(&name, digest, size, out, &|_| {})
-            .map_err(|error| error.to_string())
+        let fetched = self.client.fetch_blob(&name, digest, size, out, &|_| {});
+        fetched.map_err(RemoteError::from)
     }
 }

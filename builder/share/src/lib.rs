@@ -14,6 +14,7 @@
     reason = "a shared directory is named by the user, and no tree"
 )]
 
+mod error;
 mod folder;
 mod inline;
 mod registry;
@@ -27,6 +28,7 @@ use std::path::Path;
 use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
+pub use error::RemoteError;
 pub use folder::FolderRemote;
 pub use inline::InlineRemote;
 use kiln_cache::LayerBlob;
@@ -51,21 +53,21 @@ pub trait Remote: Send + Sync {
     /// An entry's bytes; `None` when there is none.
     ///
     /// # Errors
-    /// In plain words, when the place can't be reached or read.
-    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
+    /// When the place can't be reached or read.
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError>;
 
     /// Writes an entry and the blobs that it names, those that aren't there yet. Gives the number
     /// of bytes that were sent.
     ///
     /// # Errors
-    /// In plain words.
-    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String>;
+    /// When the place can't be reached or written.
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, RemoteError>;
 
     /// Writes a blob's bytes to `out`. The caller checks the digest.
     ///
     /// # Errors
-    /// In plain words.
-    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String>;
+    /// When the place can't be reached or read, or `out` can't be written.
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), RemoteError>;
 }
 
 /// A blob to be written.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::{Remote, RemoteBlob};
+use crate::{Remote, RemoteBlob, RemoteError};
 
 const ENTRY: &str = "dev.kiln.cache.entry";
 const CREATED: &str = "org.opencontainers.image.created";
@@ -63,23 +63,23 @@ impl Remote for RegistryRemote {
         Some(self.reference.to_string())
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         let bytes = match self.client.manifest_bytes(&self.tagged(name)) {
             Ok(bytes) => bytes,
             Err(ImageError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
+            serde_json::from_slice(&bytes).map_err(|error| damaged(name, &error))?;
         Ok(manifest
             .annotations
             .get(ENTRY)
             .map(|text| text.clone().into_bytes()))
     }
 
-    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
-        let empty = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-        host::write(empty.path(), EMPTY).map_err(|error| error.to_string())?;
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
+        let empty = tempfile::NamedTempFile::new().map_err(|error| RemoteError::local(&error))?;
+        host::write(empty.path(), EMPTY).map_err(|error| RemoteError::local(&error))?;
         let config = RemoteBlob {
             digest: BlobDigest::from_sha256(Sha256::digest(EMPTY).into()),
             size: EMPTY.len() as u64,
@@ -92,7 +92,7 @@ impl Remote for RegistryRemote {
             layers: blobs.iter().map(|blob| describe(BLOB_TYPE, blob)).collect(),
             annotations: annotations(entry),
         };
-        let bytes = serde_json::to_vec(&manifest).map_err(|error| error.to_string())?;
+        let bytes = serde_json::to_vec(&manifest).map_err(|error| RemoteError::local(&error))?;
         let sent = std::sync::atomic::AtomicU64::new(bytes.len() as u64);
         let image = PushImage {
             blobs: blobs.iter().chain([&config]).map(push_blob).collect(),
@@ -104,18 +104,19 @@ impl Remote for RegistryRemote {
                 _ = sent.fetch_add(blob.bytes, std::sync::atomic::Ordering::Relaxed);
             }
         };
-        self.client
-            .push(&self.tagged(name), &image, &count)
-            .map_err(|error| error.to_string())?;
+        self.client.push(&self.tagged(name), &image, &count)?;
         Ok(sent.into_inner())
     }
 
-    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String> {
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), RemoteError> {
         let name = self.reference.to_string();
-        self.client
-            .fetch_blob(&name, digest, size, out, &|_| {})
-            .map_err(|error| error.to_string())
+        let fetched = self.client.fetch_blob(&name, digest, size, out, &|_| {});
+        fetched.map_err(RemoteError::from)
     }
+}
+
+fn damaged(name: &str, error: &serde_json::Error) -> RemoteError {
+    RemoteError::Damaged(format!("{name}: {error}"))
 }
 
 /// The entry, and when it was written, for those who clean up.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_graph::{ContentDigest, Digest, StepKey};
 
-use crate::{CacheTrust, Remote, RemotePart, RemoteRecord};
+use crate::{CacheTrust, Remote, RemoteError, RemotePart, RemoteRecord};
 
 /// A remote that builds take results from.
 #[derive(Clone)]
@@ -83,26 +83,28 @@ impl CacheSource {
     ///
     /// # Errors
     /// In words, when the remote can't be read, or the signature isn't good.
-    pub fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    pub fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         let Some(text) = self.remote.entry(name)? else {
             return Ok(None);
         };
         let opened = self.trust.open(name, &text);
-        opened.map(Some).map_err(|error| error.to_string())
+        opened
+            .map(Some)
+            .map_err(|error| RemoteError::Damaged(error.to_string()))
     }
 
     /// The result that is filed under a key.
     ///
     /// # Errors
     /// In words, as [`CacheSource::entry`], and when the entry isn't what its name says.
-    pub fn record(&self, key: &StepKey) -> Result<Option<RemoteRecord>, String> {
+    pub fn record(&self, key: &StepKey) -> Result<Option<RemoteRecord>, RemoteError> {
         let name = RemoteRecord::entry_name(key);
         let Some(record) = self.document::<RemoteRecord>(&name)? else {
             return Ok(None);
         };
         match record.key == *key {
             true => Ok(Some(record)),
-            false => Err(format!("{name} holds the result of another step")),
+            false => Err(damaged(&name, "holds the result of another step")),
         }
     }
 
@@ -110,24 +112,31 @@ impl CacheSource {
     ///
     /// # Errors
     /// As [`CacheSource::record`].
-    pub fn part(&self, part: &Digest) -> Result<Option<ContentDigest>, String> {
+    pub fn part(&self, part: &Digest) -> Result<Option<ContentDigest>, RemoteError> {
         let name = RemotePart::entry_name(part);
         let Some(found) = self.document::<RemotePart>(&name)? else {
             return Ok(None);
         };
         match found.part == *part {
             true => Ok(Some(found.content)),
-            false => Err(format!("{name} holds another part")),
+            false => Err(damaged(&name, "holds another part")),
         }
     }
 
-    fn document<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
+    fn document<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, RemoteError> {
         let Some(text) = self.entry(name)? else {
             return Ok(None);
         };
         let document = serde_json::from_slice(&text);
         document
             .map(Some)
-            .map_err(|error| format!("{name} can't be understood: {error}"))
+            .map_err(|error| damaged(name, &format!("can't be understood: {error}")))
     }
+}
+
+fn damaged(name: &str, reason: &str) -> RemoteError {
+    RemoteError::Damaged(format!("{name} {reason}"))
 }

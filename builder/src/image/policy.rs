@@ -32,11 +32,11 @@ pub struct Policy {
     /// Whether it only warns.
     #[serde(default)]
     pub warn: bool,
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, deserialize_with = "size", alias = "max_size")]
     max_size: Option<u64>,
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, deserialize_with = "size", alias = "max_layer_size")]
     max_layer_size: Option<u64>,
-    #[serde(default, deserialize_with = "size")]
+    #[serde(default, deserialize_with = "size", alias = "max_duplicates")]
     max_duplicates: Option<u64>,
     #[serde(default)]
     forbid: Vec<String>,

@@ -7,7 +7,7 @@ use kiln_graph::{Empty, Healthcheck, ImageConfig};
 use super::command::in_order;
 use super::compiler::View;
 use crate::error::Wrong;
-use crate::model::{self, Image, Run};
+use crate::model::{self, Image, Port, Run};
 use crate::text::Text;
 use crate::time;
 
@@ -43,8 +43,9 @@ pub(super) fn configure(
             *field = text;
         }
     }
-    for text in &image.expose {
-        config.exposed_ports.insert(port(text, view)?, Empty {});
+    for own in &image.expose {
+        let text = Port::text(own);
+        config.exposed_ports.insert(port(&text, view)?, Empty {});
     }
     for volume in &image.volumes {
         config.volumes.insert(view.fill(volume)?, Empty {});

@@ -35,9 +35,9 @@ pub struct Image {
     pub user: Option<Text>,
     /// The working directory.
     pub workdir: Option<Text>,
-    /// Ports: `8080`, `53/udp`.
+    /// Ports: `8080`, `"53/udp"`.
     #[serde(default)]
-    pub expose: Vec<Text>,
+    pub expose: Vec<Placed<Port>>,
     /// Volumes of a container.
     #[serde(default)]
     pub volumes: Vec<Text>,
@@ -84,14 +84,43 @@ pub struct Policy {
     #[serde(default)]
     pub warn: bool,
     /// The most that all its layers may have, compressed: `300MB`.
+    #[serde(alias = "max-size")]
     pub max_size: Option<Text>,
     /// The most that a layer may have, compressed.
+    #[serde(alias = "max-layer-size")]
     pub max_layer_size: Option<Text>,
     /// The most that files may have which are there more than once.
+    #[serde(alias = "max-duplicates")]
     pub max_duplicates: Option<Text>,
     /// Patterns of paths that must not be there.
     #[serde(default)]
     pub forbid: Vec<Text>,
+}
+
+/// A port.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a number, or a string such as \"53/udp\""
+)]
+pub enum Port {
+    /// Of TCP.
+    Number(u16),
+    /// With its protocol.
+    Text(String),
+}
+
+impl Port {
+    /// As the configuration has it.
+    pub(crate) fn text(placed: &Placed<Self>) -> Text {
+        Text {
+            value: match &placed.value {
+                Self::Number(number) => number.to_string(),
+                Self::Text(text) => text.clone(),
+            },
+            span: placed.span.clone(),
+        }
+    }
 }
 
 /// How it is found out whether a container is well.

@@ -12,7 +12,7 @@ use crate::error::TomlError;
 use crate::files::Files;
 use crate::group;
 use crate::text::{Name, Placed, Text};
-pub(crate) use image::{Healthcheck, Image, Layer, Policy};
+pub(crate) use image::{Healthcheck, Image, Layer, Policy, Port};
 pub(crate) use step::{Cache, Copy, Limit, NetworkKind, Run, Secret, SharingKind, Step, Tmpfs};
 
 /// A whole file.

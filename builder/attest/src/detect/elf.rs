@@ -66,6 +66,9 @@ struct Crate {
     version: String,
     #[serde(default)]
     kind: String,
+    /// `crates.io`, `git`, `local`, `registry`.
+    #[serde(default)]
+    source: String,
 }
 
 /// `cargo auditable`'s list: compressed JSON. What only the build needed isn't in the program.
@@ -82,8 +85,11 @@ fn crates(bytes: &[u8]) -> Reading {
     };
     let used = list.packages.into_iter().filter(|one| one.kind != "build");
     Reading::packages(
-        used.map(|one| Package::new(Ecosystem::Cargo, one.name, one.version))
-            .collect(),
+        used.map(|one| Package {
+            supplier: Some(one.source).filter(|source| source == "crates.io"),
+            ..Package::new(Ecosystem::Cargo, one.name, one.version)
+        })
+        .collect(),
     )
 }
 

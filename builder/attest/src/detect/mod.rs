@@ -32,7 +32,7 @@ use crate::{Distribution, Package};
 pub(crate) use npm::is_module_root;
 
 /// Bumped whenever the same files give something else.
-pub const DETECT_VERSION: u32 = 1;
+pub const DETECT_VERSION: u32 = 2;
 
 /// Metadata in text is no longer, in bytes.
 const MAX_TEXT: u64 = 64 << 20;

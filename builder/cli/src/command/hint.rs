@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kiln::{Error, ImageError, Location, Prepared, StoreError, Texts};
-use kiln_engine::{EngineError, FilesError};
+use kiln_engine::{EngineError, FilesError, Needed};
 use kiln_frontend_dockerfile::ast::Kind;
 use kiln_graph::Op;
 use kiln_graph::pattern::Matcher;
@@ -28,6 +28,15 @@ pub(crate) fn of(error: &Error, texts: &Texts) -> Option<String> {
             let entitlement = refused.entitlement;
             Some(format!("give --allow {entitlement} if you trust this step"))
         }
+        Error::Engine(EngineError::NotGiven { what, .. }) => Some(match what {
+            Needed::Context(name) => format!("give --build-context {name}=DIRECTORY"),
+            Needed::Secret(id) => format!("give --secret id={id},src=FILE"),
+            Needed::Agent(id) => format!("give --ssh {id}"),
+        }),
+        Error::Engine(EngineError::Checksum(_)) => Some(
+            "if the file has changed rightly, change --checksum, or run 'kiln lock --update'"
+                .to_owned(),
+        ),
         Error::Engine(EngineError::Leak { .. }) => {
             Some("if it belongs there, give --allow-secret-in PATH".to_owned())
         }

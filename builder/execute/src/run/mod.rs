@@ -310,7 +310,7 @@ impl<'a> CommandExecutor<'a> {
     fn user(&self, step: &Step, exec: &Exec, base: &View) -> Result<User, EngineError> {
         let spec = exec.user.as_deref().unwrap_or("");
         let found = resolve_user(spec, &base.text("/etc/passwd"), &base.text("/etc/group"));
-        let mut user = found.map_err(|error| EngineError::Missing {
+        let mut user = found.map_err(|error| EngineError::Impossible {
             message: error.to_string(),
             location: step.location.clone(),
         })?;
@@ -423,8 +423,8 @@ pub(crate) fn unstarted(step: &Step, source: SandboxError) -> EngineError {
     }
 }
 
-fn missing(step: &Step, message: String) -> EngineError {
-    EngineError::Missing {
+fn impossible(step: &Step, message: String) -> EngineError {
+    EngineError::Impossible {
         message,
         location: step.location.clone(),
     }
@@ -469,7 +469,7 @@ fn foreign(step: &Step) -> Option<EngineError> {
     let message = format!(
         "this step runs programs for {wanted}, but this machine is {here} and has no emulator for them: install one (Debian: qemu-user-static and binfmt-support), or use COPY only"
     );
-    Some(missing(step, message))
+    Some(impossible(step, message))
 }
 
 /// Whether the kernel has an emulator for a processor: one that was opened when it was registered

@@ -11,14 +11,14 @@ use kiln_solve::{Event, Job, StepResult};
 use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
 use zeroize::Zeroizing;
 
+use super::impossible;
 use super::mask::{Hidden, SHORTEST};
-use super::missing;
-use crate::EngineError;
 use crate::import::import;
 use crate::secret::{SecretProvider, unreadable};
 use crate::snapshotter::{Snapshotter, view_of};
 use crate::view::{Found, View};
 use crate::volume::VolumeFinder;
+use crate::{EngineError, Needed};
 
 /// Mounts, and the variables that speak of them.
 pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
@@ -119,10 +119,7 @@ impl MountPlanner<'_> {
                     read_only: false,
                 }))
             }
-            None if ssh.required => Err(self.missing(format!(
-                "the step needs the SSH agent '{}': give --ssh {}",
-                ssh.id, ssh.id
-            ))),
+            None if ssh.required => Err(self.not_given(Needed::Agent(ssh.id.clone()))),
             None => Ok(None),
         }
     }
@@ -140,10 +137,7 @@ impl MountPlanner<'_> {
         })?;
         let Some(value) = given else {
             return match secret.required {
-                true => Err(self.missing(format!(
-                    "the step needs the secret '{}': give --secret id={},src=FILE",
-                    secret.id, secret.id
-                ))),
+                true => Err(self.not_given(Needed::Secret(secret.id.clone()))),
                 false => Ok(None),
             };
         };
@@ -178,8 +172,15 @@ impl MountPlanner<'_> {
         held.secrets.push(hidden);
     }
 
-    fn missing(&self, message: String) -> EngineError {
-        missing(self.job.step, message)
+    fn impossible(&self, message: String) -> EngineError {
+        impossible(self.job.step, message)
+    }
+
+    fn not_given(&self, what: Needed) -> EngineError {
+        EngineError::NotGiven {
+            what,
+            location: self.job.step.location.clone(),
+        }
     }
 
     fn bind(
@@ -195,13 +196,13 @@ impl MountPlanner<'_> {
         let is_link = |found: &Found<'_>| matches!(found.entry.node, Node::Symlink { .. });
         if found.as_ref().is_some_and(is_link) {
             let text = format!("bind mount: \"{source}\": too many levels of symbolic links");
-            return Err(self.missing(text));
+            return Err(self.impossible(text));
         }
         let lowers = view.stack_of(&path);
         let file = found.filter(|found| !found.entry.is_directory());
         if file.is_none() && (lowers.is_empty() || (found.is_none() && !path.is_root())) {
             let text = format!("bind mount: \"{source}\": not found in its source");
-            return Err(self.missing(text));
+            return Err(self.impossible(text));
         }
         if held.lends() {
             return self.bind_copy(&view, &path, writable, held);

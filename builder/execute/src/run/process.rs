@@ -15,7 +15,7 @@ use kiln_solve::{Event, Job, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mask::{Hidden, Mask};
-use super::{failure, missing, unstarted};
+use super::{failure, impossible, unstarted};
 use crate::EngineError;
 
 /// The most that a step may write whose output is used as a value, in bytes.
@@ -138,7 +138,7 @@ impl<'a> Heard<'a> {
 fn as_value(step: &Step, bytes: Vec<u8>) -> Result<String, EngineError> {
     let unfit = |what| {
         let message = format!("{}: its output is used as a value, but {what}", step.name);
-        missing(step, message)
+        impossible(step, message)
     };
     if bytes.len() > MAX_WRITTEN {
         return Err(unfit("is longer than 64 KiB: write less"));

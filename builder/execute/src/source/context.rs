@@ -13,7 +13,7 @@ use kiln_graph::{
 use kiln_solve::{Folder, Outcome, ResolvedSource, StepResult};
 use kiln_tree::TreeRoot;
 
-use crate::EngineError;
+use crate::{EngineError, Needed};
 
 /// The subtrees of each context that the graph's steps name.
 #[derive(Debug, Default)]
@@ -112,18 +112,17 @@ impl<'a> ContextResolver<'a> {
 
     /// What the graph's steps need of a context.
     pub(crate) fn resolve(&self, context: &ContextSource) -> Result<ResolvedSource, EngineError> {
-        let missing = |message: String| EngineError::Missing {
-            message,
+        let path = self
+            .folders
+            .get(&context.name)
+            .ok_or_else(|| EngineError::NotGiven {
+                what: Needed::Context(context.name.clone()),
+                location: None,
+            })?;
+        let matcher = Matcher::new(&context.ignore).map_err(|error| EngineError::Impossible {
+            message: format!(".dockerignore: {error}"),
             location: None,
-        };
-        let path = self.folders.get(&context.name).ok_or_else(|| {
-            missing(format!(
-                "no folder was given for the context '{}': give --build-context {}=FOLDER",
-                context.name, context.name
-            ))
         })?;
-        let matcher = Matcher::new(&context.ignore)
-            .map_err(|error| missing(format!(".dockerignore: {error}")))?;
         let roots = self.needs.roots(&context.name);
         let mut manifest = self.scan(path, &matcher, &roots)?;
         if roots.iter().any(|root| !root.is_root()) && leads_outside(&manifest, &roots) {

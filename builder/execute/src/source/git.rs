@@ -152,8 +152,9 @@ struct Git<'a> {
 
 impl Git<'_> {
     fn fail(&self, reason: impl std::fmt::Display) -> EngineError {
-        EngineError::Missing {
-            message: format!("{}: {reason}", redact(&self.source.remote)),
+        EngineError::Source {
+            address: redact(&self.source.remote).into_owned(),
+            reason: reason.to_string(),
             location: self.step.location.clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kiln_cache::{Staging, Store, StoreError, Tree, sha256_of};
+use kiln_graph::address::redact;
 use kiln_graph::{
     BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
 };
@@ -14,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use super::{memo_key, resolved};
-use crate::EngineError;
+use crate::{EngineError, WrongChecksum};
 
 /// What is remembered of a download.
 #[derive(Serialize, Deserialize)]
@@ -140,13 +141,12 @@ fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest
     let actual = sha256_of(file).map_err(fail)?;
     match source.checksum.filter(|expected| *expected != actual) {
         None => Ok(actual),
-        Some(expected) => Err(EngineError::Missing {
-            message: format!(
-                "{}: digest mismatch: {actual} came, {expected} was demanded by --checksum or kiln.lock",
-                source.url
-            ),
+        Some(expected) => Err(EngineError::Checksum(Box::new(WrongChecksum {
+            address: redact(&source.url).into_owned(),
+            actual,
+            expected,
             location: step.location.clone(),
-        }),
+        }))),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use fastcdc::v2020::StreamCDC;
 use kiln_cache::{Store, StoreError, manifest_file};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, TreeId};
-use kiln_share::{CacheSigner, CacheSource, Remote, RemoteBlob, entry_bytes};
+use kiln_share::{CacheSigner, CacheSource, Remote, RemoteBlob, RemoteError, entry_bytes};
 use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{TreePath, TreeRoot, host, set_file_attributes, timestamp};
 use serde::{Deserialize, Serialize};
@@ -67,18 +67,17 @@ pub fn export_volume(
     remote: &dyn Remote,
     signer: Option<&CacheSigner>,
 ) -> Result<VolumeTransfer, EngineError> {
-    let fail = |reason| failed(remote, reason);
+    let fail = |error| failed(remote, error);
     let volume = store.volume_alone(name, &|| false)?;
-    let volume = volume.ok_or_else(|| EngineError::Missing {
-        message: format!("there is no cache volume {name}"),
-        location: None,
-    })?;
+    let volume =
+        volume.ok_or_else(|| EngineError::Refused(format!("there is no cache volume {name}")))?;
     let manifest = scan(store, volume.root())?;
     let pieces = cut(store, volume.root(), &manifest)?;
     let stored = store.put_blob(&manifest_file::write(&manifest))?;
     let about = RemoteVolume {
         name: theirs.to_owned(),
-        root: own_entry(volume.root()).map_err(|error| fail(error.to_string()))?,
+        root: own_entry(volume.root())
+            .map_err(|error| fail(RemoteError::Local(error.to_string())))?,
         tree: manifest.id(),
         manifest: stored.digest,
         manifest_size: stored.size,
@@ -165,16 +164,17 @@ pub fn import_volume(
     source: &CacheSource,
 ) -> Result<Option<VolumeTransfer>, EngineError> {
     let (remote, store) = (source.remote(), &trees.store);
-    let fail = |reason: String| failed(remote, reason);
+    let fail = |error| failed(remote, error);
+    let damaged = |reason: String| fail(RemoteError::Damaged(reason));
     let entry = entry_name(theirs);
     let Some(text) = source.entry(&entry).map_err(fail)? else {
         return Ok(None);
     };
     let about: RemoteVolume = serde_json::from_slice(&text)
-        .map_err(|error| fail(format!("{entry} can't be understood: {error}")))?;
+        .map_err(|error| damaged(format!("{entry} can't be understood: {error}")))?;
     let manifest = piece(store, remote, &about.manifest, about.manifest_size)?;
     let manifest = manifest_file::read_of(&manifest, &about.tree)
-        .ok_or_else(|| fail("a volume's manifest is damaged".to_owned()))?;
+        .ok_or_else(|| damaged("a volume's manifest is damaged".to_owned()))?;
     let staging = store.staging()?;
     let mut pieces = Pieces {
         store,
@@ -188,7 +188,7 @@ pub fn import_volume(
     };
     restore(&manifest, staging.root(), &mut pieces, trees.gives_away)
         .and_then(|()| staging.root().set_attributes(&own, trees.gives_away))
-        .map_err(|error| fail(error.to_string()))?;
+        .map_err(|error| damaged(error.to_string()))?;
     store.replace_volume(name, staging, &|| false)?;
     let sent = about.chunks.iter().map(|chunk| chunk.size).sum::<u64>() + about.manifest_size;
     let plain = manifest.size();
@@ -208,13 +208,13 @@ fn piece(
             let mut writer = store.blob_writer()?;
             remote
                 .blob(digest, size, &mut writer)
-                .map_err(|reason| failed(remote, reason))?;
+                .map_err(|error| failed(remote, error))?;
             writer
                 .commit(Some(*digest))
-                .map_err(|error| failed(remote, error.to_string()))?
+                .map_err(|error| failed(remote, RemoteError::Damaged(error.to_string())))?
         }
     };
-    host::read(&blob.path).map_err(|error| failed(remote, error.to_string()))
+    host::read(&blob.path).map_err(|error| failed(remote, RemoteError::Local(error.to_string())))
 }
 
 /// The attributes of a volume's own folder, which its manifest has no entry for.
@@ -229,10 +229,10 @@ pub(crate) fn own_entry(root: &TreeRoot) -> io::Result<Entry> {
     })
 }
 
-fn failed(remote: &dyn Remote, reason: String) -> EngineError {
+fn failed(remote: &dyn Remote, source: RemoteError) -> EngineError {
     EngineError::RemoteCache {
         remote: remote.name(),
-        reason,
+        source,
     }
 }
 

@@ -187,8 +187,5 @@ fn unusable(archive: &str, reason: &dyn std::fmt::Display) -> EngineError {
 }
 
 fn missing(message: String) -> EngineError {
-    EngineError::Missing {
-        message,
-        location: None,
-    }
+    EngineError::Refused(message)
 }

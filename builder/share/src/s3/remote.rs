@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::S3Settings;
 use super::profile::Profile;
-use crate::{Remote, RemoteBlob};
+use crate::{Remote, RemoteBlob, RemoteError};
 
 /// Blobs from this length on are sent in parts, in bytes.
 const PART: usize = 16 << 20;
@@ -34,7 +34,7 @@ const TRY_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct S3Remote {
     settings: S3Settings,
-    open: OnceLock<Result<Bucket, String>>,
+    open: OnceLock<Result<Bucket, RemoteError>>,
 }
 
 #[derive(Debug)]
@@ -55,18 +55,18 @@ impl S3Remote {
         }
     }
 
-    fn bucket(&self) -> Result<&Bucket, String> {
-        let open = || Bucket::open(&self.settings).map_err(|reason| self.fail(&reason));
+    fn bucket(&self) -> Result<&Bucket, RemoteError> {
+        let open = || Bucket::open(&self.settings).map_err(|error| self.fail(error));
         self.open.get_or_init(open).as_ref().map_err(Clone::clone)
     }
 
-    fn fail(&self, reason: &str) -> String {
-        format!("{}: {reason}", self.name())
+    fn fail(&self, error: RemoteError) -> RemoteError {
+        error.at(&self.name())
     }
 }
 
 impl Bucket {
-    fn open(settings: &S3Settings) -> Result<Self, String> {
+    fn open(settings: &S3Settings) -> Result<Self, RemoteError> {
         // Another provider may be installed by the embedding program: then that one serves.
         _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -74,20 +74,23 @@ impl Bucket {
             .enable_all()
             .build();
         Ok(Self {
-            runtime: runtime.map_err(|error| error.to_string())?,
-            objects: builder(settings)?.build().map_err(|error| said(&error))?,
+            runtime: runtime.map_err(|error| RemoteError::local(&error))?,
+            objects: builder(settings)
+                .map_err(RemoteError::Unsupported)?
+                .build()
+                .map_err(|error| said(&error))?,
         })
     }
 
     /// Sends a blob unless it is there; gives the bytes sent.
-    async fn send(&self, path: &Path, blob: &RemoteBlob<'_>) -> Result<u64, String> {
+    async fn send(&self, path: &Path, blob: &RemoteBlob<'_>) -> Result<u64, RemoteError> {
         match self.objects.head(path).await {
             Ok(there) if there.size == blob.size => return Ok(0),
             Ok(_) | Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(said(&error)),
         }
         if blob.size < PART as u64 {
-            let bytes = std::fs::read(blob.path).map_err(|error| error.to_string())?;
+            let bytes = std::fs::read(blob.path).map_err(|error| RemoteError::local(&error))?;
             let put = self.objects.put(path, bytes.into()).await;
             put.map_err(|error| said(&error))?;
         } else {
@@ -96,8 +99,8 @@ impl Bucket {
         Ok(blob.size)
     }
 
-    async fn send_parts(&self, path: &Path, file: &File) -> Result<(), String> {
-        let mut file = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    async fn send_parts(&self, path: &Path, file: &File) -> Result<(), RemoteError> {
+        let mut file = std::fs::File::open(file).map_err(|error| RemoteError::local(&error))?;
         let upload = self.objects.put_multipart(path).await;
         let upload = upload.map_err(|error| said(&error))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
@@ -105,7 +108,10 @@ impl Bucket {
         loop {
             let ready = upload.wait_for_capacity(PARTS).await;
             ready.map_err(|error| said(&error))?;
-            match file.read(&mut buffer).map_err(|error| error.to_string())? {
+            match file
+                .read(&mut buffer)
+                .map_err(|error| RemoteError::local(&error))?
+            {
                 0 => break,
                 count => upload.write(&buffer[..count]),
             }
@@ -114,7 +120,7 @@ impl Bucket {
         finished.map(drop).map_err(|error| said(&error))
     }
 
-    async fn fetch(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), String> {
+    async fn fetch(&self, path: &Path, size: u64, out: &mut dyn Write) -> Result<(), RemoteError> {
         let answer = self.objects.get(path).await.map_err(|error| said(&error))?;
         let mut body = answer.into_stream();
         let mut done = 0;
@@ -124,11 +130,14 @@ impl Bucket {
             if done > size {
                 break;
             }
-            out.write_all(&bytes).map_err(|error| error.to_string())?;
+            out.write_all(&bytes)
+                .map_err(|error| RemoteError::local(&error))?;
         }
         match done == size {
             true => Ok(()),
-            false => Err(format!("{path} has {done} bytes or more instead of {size}")),
+            false => Err(RemoteError::Damaged(format!(
+                "{path} has {done} bytes or more instead of {size}"
+            ))),
         }
     }
 }
@@ -138,42 +147,53 @@ impl Remote for S3Remote {
         self.settings.to_string()
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         let bucket = self.bucket()?;
-        let path = self.settings.entry(name)?;
+        let path = self
+            .settings
+            .entry(name)
+            .map_err(RemoteError::Unsupported)?;
         let read = async { bucket.objects.get(&path).await?.bytes().await };
         match bucket.runtime.block_on(read) {
             Ok(bytes) => Ok(Some(bytes.to_vec())),
             Err(error @ Error::NotFound { .. }) if is_bucket_missing(&error) => {
-                Err(self.fail(&said(&error)))
+                Err(self.fail(said(&error)))
             }
             Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.fail(&said(&error))),
+            Err(error) => Err(self.fail(said(&error))),
         }
     }
 
-    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, String> {
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
         let bucket = self.bucket()?;
-        let path = self.settings.entry(name)?;
+        let path = self
+            .settings
+            .entry(name)
+            .map_err(RemoteError::Unsupported)?;
         let sent = bucket.runtime.block_on(async {
             let sends = stream::iter(blobs).map(|blob| async move {
-                bucket.send(&self.settings.blob(&blob.digest)?, blob).await
+                let path = self.settings.blob(&blob.digest);
+                let path = path.map_err(RemoteError::Unsupported)?;
+                bucket.send(&path, blob).await
             });
             let sent: Vec<u64> = sends.buffer_unordered(BLOBS).try_collect().await?;
             let put = bucket.objects.put(&path, entry.to_vec().into()).await;
             put.map_err(|error| said(&error))?;
-            Ok::<u64, String>(sent.iter().sum())
+            Ok::<u64, RemoteError>(sent.iter().sum())
         });
         sent.map(|bytes| bytes + entry.len() as u64)
-            .map_err(|reason| self.fail(&reason))
+            .map_err(|error| self.fail(error))
     }
 
-    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), String> {
+    fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), RemoteError> {
         let bucket = self.bucket()?;
-        let path = self.settings.blob(digest)?;
+        let path = self
+            .settings
+            .blob(digest)
+            .map_err(RemoteError::Unsupported)?;
         let fetch = bucket.fetch(&path, size, out);
         let fetched = bucket.runtime.block_on(fetch);
-        fetched.map_err(|reason| self.fail(&reason))
+        fetched.map_err(|error| self.fail(error))
     }
 }
 
@@ -236,7 +256,7 @@ fn is_bucket_missing(error: &Error) -> bool {
 }
 
 /// A failure in few words: the store's own, where it has any.
-fn said(error: &Error) -> String {
+fn said(error: &Error) -> RemoteError {
     let all = causes(error);
     let element = |name: &str| {
         let (_, rest) = all.split_once(&format!("<{name}>"))?;
@@ -255,17 +275,20 @@ fn said(error: &Error) -> String {
     );
     if is_refusal || refused.contains(&code.as_str()) {
         let code = if code.is_empty() { "403" } else { &code };
-        return format!("access is refused ({code}); check the credentials and their rights");
+        return RemoteError::Denied(format!(
+            "access is refused ({code}); check the credentials and their rights"
+        ));
     }
-    match (element("Message"), error) {
+    if all.contains("169.254.") {
+        let text =
+            "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE";
+        return RemoteError::Denied(text.to_owned());
+    }
+    RemoteError::Unreachable(match (element("Message"), error) {
         (Some(message), _) => format!("{code}: {message}"),
         (None, Error::NotFound { path, .. }) => format!("{path} is missing"),
-        (None, _) if all.contains("169.254.") => {
-            "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-                .to_owned()
-        }
         (None, _) => innermost(error),
-    }
+    })
 }
 
 /// All that an error and its causes say.
@@ -301,12 +324,17 @@ mod tests {
         };
         let bucket = missing("<Code>NoSuchBucket</Code><Message>There is none</Message>");
         assert!(is_bucket_missing(&bucket));
-        assert_eq!(said(&bucket), "NoSuchBucket: There is none");
-        assert_eq!(said(&missing("")), "entries/a is missing");
+        assert_eq!(said(&bucket).to_string(), "NoSuchBucket: There is none");
+        assert_eq!(said(&missing("")).to_string(), "entries/a is missing");
         let refused = Error::Generic {
             store: "S3",
             source: "<Code>InvalidAccessKeyId</Code><Key>AKID</Key>".into(),
         };
-        assert!(said(&refused).starts_with("access is refused (InvalidAccessKeyId);"));
+        let said = said(&refused);
+        assert!(matches!(said, RemoteError::Denied(_)), "{said:?}");
+        assert!(
+            said.to_string()
+                .starts_with("access is refused (InvalidAccessKeyId);")
+        );
     }
 }

@@ -25,6 +25,8 @@ const fn verb(words: &'static [&'static str], answer: Answer) -> Verb {
     Verb { words, answer }
 }
 
+const IMAGE_TOOLS: &str =
+    "'kiln image inspect NAME' shows an image, 'kiln image create -t NAME IMAGE…' merges images";
 const NO_BUILDERS: &str =
     "kiln has no builders to choose from or to start: 'kiln build' is the builder";
 const NO_CONTAINERS: &str = "kiln builds images and runs no containers: 'kiln build --load' gives the image to Docker; 'kiln shell' opens a shell in a step";
@@ -99,6 +101,7 @@ pub(crate) const VERBS: &[Verb] = &[
         &["buildx", "imagetools", "inspect"],
         Is(&["image", "inspect"]),
     ),
+    verb(&["buildx", "imagetools"], Says(IMAGE_TOOLS)),
     verb(&["buildx", "history", "ls"], Is(&["history"])),
     verb(&["buildx", "history", "logs"], Is(&["logs"])),
     verb(&["buildx", "history"], Is(&["history"])),
@@ -110,6 +113,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb(&["buildx"], Says(NO_BUILDERS)),
     verb(&["imagetools", "create"], Is(&["image", "create"])),
     verb(&["imagetools", "inspect"], Is(&["image", "inspect"])),
+    verb(&["imagetools"], Says(IMAGE_TOOLS)),
     // buildah
     verb(&["bud"], Is(&["build"])),
     verb(&["build-using-dockerfile"], Is(&["build"])),
@@ -181,6 +185,8 @@ mod tests {
         }
         for (line, says) in [
             ("login r.example", "docker login"),
+            ("imagetools", "kiln image create"),
+            ("buildx imagetools --help", "kiln image create"),
             ("run busybox", "runs no containers"),
             ("buildx create --use", "'kiln build' is the builder"),
         ] {
