@@ -33,10 +33,22 @@ impl Server {
     /// The same with another name, and a store of that name where there are several.
     #[must_use]
     pub fn named(space: &Space, name: &str, args: &[&str]) -> Self {
+        let args = [&["serve"], args].concat();
+        Self::of(space, &crate::kiln_binary(), name, &args)
+    }
+
+    /// Starts a server that is another program.
+    #[must_use]
+    pub fn of(space: &Space, program: &Path, name: &str, args: &[&str]) -> Self {
         let socket = space.path(format!("{name}.sock"));
         let log = space.path(format!("{name}.log"));
         let address = format!("unix://{}", socket.display());
-        let mut command = space.command(&[&["serve", "--addr", &address], args].concat());
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .args(["--addr", &address])
+            .env("KILN_ROOT", space.path("store"))
+            .current_dir(space.path(""));
         let process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

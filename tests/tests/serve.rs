@@ -501,3 +501,41 @@ fn registries_are_reached_with_the_clients_credentials() {
     std::fs::remove_file(server.client().join("config.json")).unwrap();
     server.build(&["--pull", "--no-cache"]).fails_with(&["401"]);
 }
+
+#[test]
+fn a_program_named_buildkitd_takes_its_flags() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let mirrored = registry.name("library/busybox:latest");
+    let (from, to) = (
+        format!("docker://{BUSYBOX}"),
+        format!("docker://{mirrored}"),
+    );
+    let copy = [
+        "copy",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        &from,
+        &to,
+    ];
+    _ = run("skopeo", &copy);
+    let host = mirrored.split_once('/').unwrap().0;
+    let config =
+        format!("[registry.\"docker.io\"]\nmirrors = [\"{host}\"]\n[otel]\nsocketPath = \"/x\"\n");
+    std::fs::write(space.path("buildkitd.toml"), config).unwrap();
+    let program = space.path("buildkitd");
+    std::os::unix::fs::symlink(kiln_tests::kiln_binary(), &program).unwrap();
+    let flags = [
+        "--oci-worker=true",
+        "--containerd-worker=false",
+        "--oci-worker-gc=false",
+        "--debug",
+    ];
+    let root = space.path("root").display().to_string();
+    let files = ["--config", "buildkitd.toml", "--root", &root];
+    let server = Server::of(&space, &program, "server", &[&flags[..], &files].concat());
+    space.write("Dockerfile", "FROM busybox\nRUN echo 1 > /one\n");
+    _ = server.build(&["-o", "out"]).ok();
+    assert_eq!(read(space.path("out/one")), "1\n");
+    assert!(space.path("root/trees").is_dir());
+}

@@ -6,6 +6,8 @@ mod attest_args;
 mod bake;
 mod build;
 mod build_args;
+#[cfg(feature = "serve")]
+mod buildkitd;
 mod cache;
 mod cache_spec;
 mod call;
@@ -218,6 +220,11 @@ pub(crate) fn run() -> ExitCode {
     kiln_sandbox::prepare_process();
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
+    #[cfg(feature = "serve")]
+    if Path::new(&name).ends_with(buildkitd::NAME) {
+        let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        return status(buildkitd::run(&args));
+    }
     if Path::new(&name).ends_with(kaniko::EXECUTOR) {
         let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
         return status(kaniko::run(&args));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kiln::{CredentialSource, Engine, Error, IsolationChoice, Kiln};
+use kiln::{CredentialSource, Engine, Error, IsolationChoice, Kiln, RegistrySettings};
 use kiln_graph::{Entitlement, Entitlements};
 use kiln_serve::{Address, Options, ServeError, serve};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,25 +16,33 @@ pub(crate) struct ServeArgs {
     /// Where to listen: unix://PATH, or tcp://IP:PORT of this machine's own (repeatable; default:
     /// unix:///run/kiln/kiln.sock for root, and below $XDG_RUNTIME_DIR for others)
     #[arg(long = "addr", value_name = "ADDRESS")]
-    addresses: Vec<Address>,
+    pub(super) addresses: Vec<Address>,
     /// The directory of the store (default: that of all commands)
     #[arg(long, value_name = "DIRECTORY")]
-    root: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
     /// Let clients allow their builds this: network.host or security.insecure (repeatable)
     #[arg(long = "allow-insecure-entitlement", value_name = "ENTITLEMENT")]
-    entitlements: Vec<String>,
+    pub(super) entitlements: Vec<String>,
     /// How steps are kept apart from the machine: auto, namespaces or chroot
     #[arg(long, value_name = "HOW", env = "KILN_ISOLATION")]
-    isolation: Option<IsolationChoice>,
+    pub(super) isolation: Option<IsolationChoice>,
 }
 
 /// Runs `kiln serve`.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
+    run_with(args, Vec::new())
+}
+
+/// The same with more settings of registries.
+pub(super) fn run_with(
+    args: &ServeArgs,
+    registries: Vec<(String, RegistrySettings)>,
+) -> Result<(), Failed> {
     let options = Options {
         addresses: args.addresses()?,
         granted: args.granted()?,
     };
-    let engine = args.open()?;
+    let engine = args.open(registries)?;
     let ready = |addresses: &[Address]| {
         for address in addresses {
             say(&format!("listening at {address}"));
@@ -83,12 +91,14 @@ impl ServeArgs {
     }
 
     /// Opens the store. Credentials are those of clients only.
-    fn open(&self) -> Result<Engine, Error> {
+    fn open(&self, registries: Vec<(String, RegistrySettings)>) -> Result<Engine, Error> {
         let isolation = self
             .isolation
             .map_or_else(kiln::isolation_of_environment, Ok)?;
+        let mut config = kiln::Config::load()?;
+        config.registries.extend(registries);
         let builder = Kiln::builder()
-            .config(kiln::Config::load()?)
+            .config(config)
             .credentials(CredentialSource::None)
             .isolation(isolation)
             .notice(say);
