@@ -63,7 +63,10 @@ impl Client {
         self.wait_for(async {
             match self.list(repository, subject, TRIES).await? {
                 Some(listed) => Ok(listed),
-                None => Ok(self.tagged_list(repository, subject).await?.manifests),
+                None => Ok(self
+                    .tagged_list(repository, subject, TRIES)
+                    .await?
+                    .manifests),
             }
         })
     }
@@ -84,7 +87,7 @@ impl Client {
         let listed = self.wait_for(async {
             match self.list(image, subject, 1).await? {
                 Some(listed) => Ok(listed),
-                None => Ok(self.tagged_list(image, subject).await?.manifests),
+                None => Ok(self.tagged_list(image, subject, 1).await?.manifests),
             }
         })?;
         let fits = |one: &Referrer| one.artifact_type.as_deref() == Some(artifact_type);
@@ -136,7 +139,7 @@ impl Client {
     ) -> Result<(), ImageError> {
         _ = self.delete_manifest(repository, referrer)?;
         self.wait_for(async {
-            let mut list = self.tagged_list(repository, subject).await?;
+            let mut list = self.tagged_list(repository, subject, TRIES).await?;
             let before = list.manifests.len();
             list.manifests.retain(|one| one.digest != *referrer);
             if list.manifests.len() == before {
@@ -216,8 +219,10 @@ impl Client {
         &self,
         repository: &Reference,
         subject: &BlobDigest,
+        tries: u32,
     ) -> Result<List, ImageError> {
-        let ask = self.ask(repository, &format!("manifests/{}", list_tag(subject)));
+        let mut ask = self.ask(repository, &format!("manifests/{}", list_tag(subject)));
+        ask.tries = tries;
         match self.send(repository, &ask).await {
             Ok(answer) => serde_json::from_slice(&read_document(repository, answer).await?)
                 .map_err(|_| broken(repository, "its list of referrers can't be understood")),
@@ -236,7 +241,7 @@ impl Client {
         subject: &BlobDigest,
         referrer: &Referrer,
     ) -> Result<(), ImageError> {
-        let mut list = self.tagged_list(repository, subject).await?;
+        let mut list = self.tagged_list(repository, subject, TRIES).await?;
         if list
             .manifests
             .iter()

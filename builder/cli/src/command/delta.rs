@@ -79,7 +79,7 @@ impl From<DeltaLevel> for Level {
 pub(crate) struct PushDeltaArgs {
     /// Push the difference from an earlier image as well: a tag or digest of the same repository,
     /// auto (what the tag names now), or auto:N (the last N that it named; repeatable)
-    #[arg(long, value_name = "IMAGE", requires = "push")]
+    #[arg(long, value_name = "IMAGE")]
     delta_from: Vec<String>,
     /// How much effort goes into differences
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
@@ -87,8 +87,12 @@ pub(crate) struct PushDeltaArgs {
 }
 
 impl PushDeltaArgs {
-    /// What the flags say.
-    pub(super) fn options(&self) -> Result<DeltaOptions, Error> {
+    /// What the flags say; they need an image that is pushed.
+    pub(super) fn options(&self, is_pushed: bool) -> Result<DeltaOptions, Error> {
+        if !self.delta_from.is_empty() && !is_pushed {
+            let text = "--delta-from pushes a difference after the image: give --push as well";
+            return Err(Error::Usage(text.to_owned()));
+        }
         let wrong =
             |error: kiln::output::BadDeltaFrom| Error::Usage(format!("--delta-from: {error}"));
         let from = self.delta_from.iter();

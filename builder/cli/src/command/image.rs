@@ -413,7 +413,10 @@ fn push(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
     let top = read(&image.digest)?;
     let mut blobs = Vec::new();
     let mut manifests = Vec::new();
-    for digest in image.blobs.iter().filter(|digest| **digest != image.digest) {
+    let is_part = |digest: &&kiln_graph::BlobDigest| {
+        **digest != image.digest && Some(**digest) != image.index
+    };
+    for digest in image.blobs.iter().filter(is_part) {
         let Some(blob) = store.blob(digest)? else {
             read(digest)?;
             continue;

@@ -47,7 +47,7 @@ impl Plan {
         let is_pushed = outputs.iter().any(Output::pushes);
         Ok(Self {
             attest: args.attest.options(is_pushed)?,
-            deltas: args.deltas.options()?,
+            deltas: args.deltas.options(is_pushed)?,
             outputs,
             tags: names,
             secrets: Arc::new(args.secrets()?),
