@@ -30,9 +30,9 @@ fn content(seed: usize) -> Vec<u8> {
     line.copied().cycle().take(SIZE).collect()
 }
 
-fn write_files(folder: &Path) {
+fn write_files(directory: &Path) {
     for number in 0..FILES {
-        let parent = folder.join(format!("d{}", number % 50));
+        let parent = directory.join(format!("d{}", number % 50));
         std::fs::create_dir_all(&parent).unwrap();
         std::fs::write(parent.join(format!("f{number}")), content(number)).unwrap();
     }
@@ -46,8 +46,8 @@ fn manifest() -> Manifest {
         },
         ..Entry::directory(ImagePath::new(format!("/d{}/f{number}", number % 50)))
     };
-    let folders = (0..50).map(|n| Entry::directory(ImagePath::new(format!("/d{n}"))));
-    folders.chain((0..FILES).map(entry)).collect()
+    let directories = (0..50).map(|n| Entry::directory(ImagePath::new(format!("/d{n}"))));
+    directories.chain((0..FILES).map(entry)).collect()
 }
 
 #[divan::bench]
@@ -83,8 +83,8 @@ fn tree_digest(bencher: Bencher<'_, '_>) {
 }
 
 fn scan_with(bencher: Bencher<'_, '_>, warm: bool) {
-    let folder = tempfile::tempdir().unwrap();
-    let context = folder.path().join("context");
+    let directory = tempfile::tempdir().unwrap();
+    let context = directory.path().join("context");
     std::fs::create_dir(&context).unwrap();
     write_files(&context);
     // Files written just now are not remembered.
@@ -94,7 +94,7 @@ fn scan_with(bencher: Bencher<'_, '_>, warm: bool) {
         roots: &roots,
         filter: &|_, _| Decision::Take,
     };
-    let open = |name: &str| Store::open(&folder.path().join(name), Options::default()).unwrap();
+    let open = |name: &str| Store::open(&directory.path().join(name), Options::default()).unwrap();
     let store = open("store");
     _ = scan(&store, &context, &wanted).unwrap();
     let number = std::cell::Cell::new(0);
@@ -119,8 +119,8 @@ fn scan_files_never_seen(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn look_a_step_up(bencher: Bencher<'_, '_>) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), Options::default()).unwrap();
     let tree = store.empty_tree().unwrap();
     let key = |n: u32| StepKey(Digest::of(&n.to_le_bytes()));
     for n in 0..1_000 {
@@ -144,10 +144,10 @@ fn look_a_step_up(bencher: Bencher<'_, '_>) {
 }
 
 fn encode_with(bencher: Bencher<'_, '_>, codec: Codec) {
-    let folder = tempfile::tempdir().unwrap();
-    write_files(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    write_files(directory.path());
     let manifest = manifest();
-    let source = |entry: &Entry| File::open(entry.path.under(folder.path()));
+    let source = |entry: &Entry| File::open(entry.path.under(directory.path()));
     bencher.counter(BytesCount::new(FILES * SIZE)).bench(|| {
         let out = tempfile::tempfile().unwrap();
         let options = EncodeOptions::default();
@@ -172,18 +172,18 @@ fn layer_as_tar(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(sample_count = 10)]
 fn unpack_a_layer(bencher: Bencher<'_, '_>) {
-    let folder = tempfile::tempdir().unwrap();
-    let files = folder.path().join("files");
+    let directory = tempfile::tempdir().unwrap();
+    let files = directory.path().join("files");
     write_files(&files);
     let manifest = manifest();
     let source = |entry: &Entry| File::open(entry.path.under(&files));
-    let layer = folder.path().join("layer");
+    let layer = directory.path().join("layer");
     let options = EncodeOptions::default();
     let out = File::create(&layer).unwrap();
     _ = encode(manifest.entries(), &source, Codec::Gzip(6), out, &options).unwrap();
     bencher
         .counter(BytesCount::new(FILES * SIZE))
-        .with_inputs(|| tempfile::tempdir_in(folder.path()).unwrap())
+        .with_inputs(|| tempfile::tempdir_in(directory.path()).unwrap())
         .bench_values(|target| {
             let options = UnpackOptions {
                 xattrs: OverlayXattrs::User,

@@ -104,8 +104,8 @@ impl Config {
             .map(PathBuf::from)
             .or(home);
         let mut config = Self::default();
-        for folder in [Some(PathBuf::from("/etc")), own].into_iter().flatten() {
-            let path = folder.join("kiln/kiln.conf");
+        for directory in [Some(PathBuf::from("/etc")), own].into_iter().flatten() {
+            let path = directory.join("kiln/kiln.conf");
             if path.exists() {
                 config.add(Self::read(&path)?);
             }

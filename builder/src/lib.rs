@@ -76,10 +76,10 @@ pub use kiln_attest::{
 };
 pub use kiln_cache::StoreError;
 pub use kiln_engine::{
-    CacheMode, CacheSigner, CacheSource, CacheTarget, CacheTrust, Cancel, DefaultNetwork, Engine,
-    EngineError, Event, EventSink, FolderRemote, Image, ImageOptions, LayerPlan, Moment, Needed,
-    NoSecrets, PathRule, RegistryRemote, Remote, RemoteBlob, RemoteError, Request, SecretProvider,
-    SecretValue, Solved,
+    CacheMode, CacheSigner, CacheSource, CacheTarget, CacheTrust, Cancel, DefaultNetwork,
+    DirectoryRemote, Engine, EngineError, Event, EventSink, Image, ImageOptions, LayerPlan, Moment,
+    Needed, NoSecrets, PathRule, RegistryRemote, Remote, RemoteBlob, RemoteError, Request,
+    SecretProvider, SecretValue, Solved,
 };
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_frontend_toml as toml_frontend;

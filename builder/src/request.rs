@@ -59,7 +59,7 @@ impl BuildRequest {
     #[must_use]
     pub fn dockerfile(context: impl Into<PathBuf>) -> Self {
         Self::of_file(DockerfileRequest {
-            context: ContextFrom::Folder(context.into()),
+            context: ContextFrom::Directory(context.into()),
             ..DockerfileRequest::default()
         })
     }
@@ -147,7 +147,7 @@ impl BuildRequest {
                 request.options.contexts.insert(name.clone(), local);
                 request
                     .contexts
-                    .insert(name, ContextFrom::Folder(directory));
+                    .insert(name, ContextFrom::Directory(directory));
             }
             What::Graph { contexts, .. } => _ = contexts.insert(name, directory),
         }

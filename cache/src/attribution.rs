@@ -80,7 +80,7 @@ impl Store {
             paths.extend(
                 trees
                     .iter()
-                    .map(|tree| self.tree_folder(tree))
+                    .map(|tree| self.tree_directory(tree))
                     .chain(record),
             );
         }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn shared_blocks_are_nobodys_alone() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let file = |name: &str, bytes: usize| {
             let path = store.path("logs").join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -145,8 +145,10 @@ mod tests {
         let (first, second) = (file("a/1", 40_960), file("b/1", 8192));
         std::fs::hard_link(&first, second.with_file_name("shared")).unwrap();
         let unclaimed = file("c/1", 4096);
-        let folder = |path: &PathBuf| HashSet::from([path.parent().unwrap().to_owned()]);
-        let found = store.attribute(&[folder(&first), folder(&second)]).unwrap();
+        let directory = |path: &PathBuf| HashSet::from([path.parent().unwrap().to_owned()]);
+        let found = store
+            .attribute(&[directory(&first), directory(&second)])
+            .unwrap();
         let blocks = |paths: &[&PathBuf]| -> u64 {
             let one = |path: &&PathBuf| {
                 let about = std::fs::metadata(path).unwrap();

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn only_the_expected_becomes_visible() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let write = |bytes: &[u8], expected| {
             let mut writer = store.blob_writer().unwrap();
             writer.write_all(bytes).unwrap();

@@ -167,9 +167,9 @@ impl Store {
     /// # Errors
     /// When its directory can't be made.
     pub fn step_log(&self, build: &str, step: usize) -> Result<PathBuf, StoreError> {
-        let folder = self.path("logs").join(build);
-        host::create_dir_all(&folder).context("create the directory", &folder)?;
-        Ok(folder.join(step.to_string()))
+        let directory = self.path("logs").join(build);
+        host::create_dir_all(&directory).context("create the directory", &directory)?;
+        Ok(directory.join(step.to_string()))
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_latest_builds_are_kept() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let build = |number: usize| BuildRecord {
             id: format!("{number:06}"),
             began: 0,

@@ -47,20 +47,20 @@ pub enum StoreError {
     /// The store, or a directory above it, is another user's.
     #[error(
         "the store {} can't be used: {} belongs to the user {owner}, who could exchange or execute \
-         what lies in it; choose another directory by setting KILN_ROOT", store.display(), folder.display()
+         what lies in it; choose another directory by setting KILN_ROOT", store.display(), directory.display()
     )]
     OfAnother {
         /// The store.
         store: PathBuf,
         /// The directory that is another user's.
-        folder: PathBuf,
+        directory: PathBuf,
         /// Whose it is.
         owner: u32,
     },
     /// The store's trees say what they hide in a way that this process can't see.
     #[error(
         "the store {} can't be used: it was made {}, and what its trees hide can't be seen {}; choose \
-         another folder by setting KILN_ROOT", store.display(), place(*by_root), place(!*by_root)
+         another directory by setting KILN_ROOT", store.display(), place(*by_root), place(!*by_root)
     )]
     OtherMarks {
         /// The store.

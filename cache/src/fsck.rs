@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_in_each_kind_of_file_is_found_and_removed() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let commit = |content: &[u8]| {
             let staging = store.staging().unwrap();
             std::fs::write(staging.fs().join("a"), content).unwrap();

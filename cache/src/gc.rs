@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_a_session_used_and_what_images_need_stays() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let all = PruneOptions {
             all: true,
             ..PruneOptions::default()
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn without_rules_only_garbage_goes() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let tree = store.empty_tree().unwrap();
         store
             .put_memo("layer-tree", &Digest::of(b"x"), &tree.id())
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_is_quick_to_make_again_goes_first() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let make = |name: &str, seconds: u64| {
             let staging = store.staging().unwrap();
             std::fs::write(staging.fs().join("file"), vec![b'x'; 200_000]).unwrap();

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn names_come_and_go() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let digest = BlobDigest::from_sha256([7; 32]);
         let image = |name: &str| ImageRecord {
             name: name.to_owned(),

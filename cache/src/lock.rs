@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn one_holder_at_a_time_even_when_files_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/lock");
         let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..16 {
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn waiting_can_be_given_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let held = Lock::acquire(&path, Mode::Exclusive).unwrap();
         let asked = AtomicU32::new(0);
         let thrice = || asked.fetch_add(1, Ordering::SeqCst) == 2;
@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_held_lock_is_not_given_twice() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let held = Lock::acquire(&path, Mode::Shared).unwrap();
         assert!(Lock::try_acquire(&path, Mode::Exclusive).unwrap().is_none());
         assert!(Lock::try_acquire(&path, Mode::Shared).unwrap().is_some());

@@ -58,11 +58,11 @@ pub fn read_of(bytes: &[u8], tree: &TreeId) -> Option<Manifest> {
 }
 
 fn can_be_files(manifest: &Manifest) -> bool {
-    let mut no_folder: Option<&Entry> = None;
+    let mut no_directory: Option<&Entry> = None;
     manifest.entries().iter().all(|entry| {
-        let below = no_folder.is_some_and(|above| entry.path.starts_with(&above.path));
+        let below = no_directory.is_some_and(|above| entry.path.starts_with(&above.path));
         if !entry.is_directory() {
-            no_folder = Some(entry);
+            no_directory = Some(entry);
         }
         let links_well = match &entry.node {
             Node::HardLink { to } => manifest
@@ -298,15 +298,15 @@ mod tests {
             digest: Digest::of(b""),
         };
         let hard = |to: &str| Node::HardLink { to: to.into() };
-        let folder = Node::Directory { opaque: false };
+        let directory = Node::Directory { opaque: false };
         let cases = [
             (
-                vec![entry("/a", folder.clone()), entry("/a/b", file())],
+                vec![entry("/a", directory.clone()), entry("/a/b", file())],
                 true,
             ),
             (vec![entry("/a", file()), entry("/b", hard("/a"))], true),
             (vec![entry("/a", link()), entry("/a/passwd", file())], false),
-            (vec![entry("/a", link()), entry("/a/b/c", folder)], false),
+            (vec![entry("/a", link()), entry("/a/b/c", directory)], false),
             (vec![entry("/a", file()), entry("/a/x", file())], false),
             (vec![entry("/a", link()), entry("/b", hard("/a"))], false),
             (

@@ -51,15 +51,15 @@ mod tests {
 
     #[test]
     fn a_store_is_of_one_kind() {
-        let folder = tempfile::tempdir().unwrap();
-        let refused = |xattrs| match check(folder.path(), xattrs) {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |xattrs| match check(directory.path(), xattrs) {
             Err(StoreError::OtherMarks { by_root, .. }) => Some(by_root),
             other => other.map(|()| None).unwrap(),
         };
         let (root, user) = (OverlayXattrs::Trusted, OverlayXattrs::User);
         assert_eq!(refused(root), None);
         assert_eq!((refused(user), refused(root)), (Some(true), None));
-        std::fs::write(folder.path().join(FILE), "").unwrap();
+        std::fs::write(directory.path().join(FILE), "").unwrap();
         assert_eq!(refused(user), None, "emptied by a power cut");
         assert_eq!((refused(root), refused(user)), (Some(false), None));
     }

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn damaged_facts_are_missing() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let key = Digest::of(b"key");
         assert_eq!(store.memo::<String>("test", &key).unwrap(), None);
         store.put_memo("test", &key, &"fact").unwrap();

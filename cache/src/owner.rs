@@ -17,17 +17,19 @@ pub(crate) fn check(root: &Path, xattrs: OverlayXattrs) -> Result<(), StoreError
     let own = geteuid().as_raw();
     let there = nearest(root);
     let there = host::canonicalize(there).context("look at", there)?;
-    for (above, folder) in there.ancestors().enumerate() {
+    for (above, directory) in there.ancestors().enumerate() {
         let is_store = above == 0 && host::exists(root);
         // In a user namespace the machine's root isn't seen as who it is.
         if !is_store && xattrs == OverlayXattrs::User {
             break;
         }
-        let owner = host::metadata(folder).context("look at", folder)?.uid();
+        let owner = host::metadata(directory)
+            .context("look at", directory)?
+            .uid();
         if owner != own && (is_store || owner != 0) {
             return Err(StoreError::OfAnother {
                 store: root.to_owned(),
-                folder: folder.to_owned(),
+                directory: directory.to_owned(),
                 owner,
             });
         }
@@ -38,7 +40,7 @@ pub(crate) fn check(root: &Path, xattrs: OverlayXattrs) -> Result<(), StoreError
 /// The store, or what is there of the path to it.
 fn nearest(root: &Path) -> &Path {
     let mut all = root.ancestors();
-    let found = all.find(|folder| host::symlink_metadata(folder).is_ok());
+    let found = all.find(|directory| host::symlink_metadata(directory).is_ok());
     found.unwrap_or(Path::new("."))
 }
 
@@ -53,9 +55,9 @@ mod tests {
 
     #[test]
     fn stores_of_others_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        assert!(!refused(&at("new/deep")) && !refused(folder.path()));
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        assert!(!refused(&at("new/deep")) && !refused(directory.path()));
         if !geteuid().is_root() {
             return;
         }

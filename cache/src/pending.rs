@@ -45,8 +45,8 @@ pub(crate) fn mark(store: &Store, path: &Path) -> Result<(), StoreError> {
     let mark = store.path("pending").join(store.boot()).join(name);
     match host::create(&mark) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let folder = mark.parent().unwrap_or(Path::new("/"));
-            host::create_dir_all(folder).context("create the directory", folder)?;
+            let directory = mark.parent().unwrap_or(Path::new("/"));
+            host::create_dir_all(directory).context("create the directory", directory)?;
             host::create(&mark).context("create", &mark)?;
         }
         other => _ = other.context("create", &mark)?,
@@ -71,7 +71,7 @@ pub(crate) fn check_unsettled(store: &Store) -> Result<(), StoreError> {
     let others = other_boots(store)?;
     let marked: Vec<PathBuf> = others
         .iter()
-        .flat_map(|folder| marked(store, folder))
+        .flat_map(|directory| marked(store, directory))
         .collect();
     let trees = marked.iter().filter(|path| kind(store, path) == Kind::Tree);
     match trees.count() {
@@ -84,15 +84,15 @@ pub(crate) fn check_unsettled(store: &Store) -> Result<(), StoreError> {
         .into_par_iter()
         .filter(|path| is_doubtful(kind(store, path), path));
     damaged.for_each(|path| remove_all(&path));
-    for folder in others {
-        remove_all(&folder);
+    for directory in others {
+        remove_all(&directory);
     }
     Ok(())
 }
 
 /// What the marks in a directory name, as far as it is there.
-fn marked(store: &Store, folder: &Path) -> Vec<PathBuf> {
-    let marks = host::read_dir(folder).into_iter().flatten().flatten();
+fn marked(store: &Store, directory: &Path) -> Vec<PathBuf> {
+    let marks = host::read_dir(directory).into_iter().flatten().flatten();
     let path = |mark: std::fs::DirEntry| {
         let name = mark.file_name().to_str()?.replace('~', "/");
         Some(store.root().join(name)).filter(|path| host::symlink_metadata(path).is_ok())
@@ -130,8 +130,8 @@ impl Store {
     /// # Errors
     /// When the disk doesn't take it.
     pub fn settle(&self) -> Result<(), StoreError> {
-        let folder = self.path("pending").join(self.boot());
-        let marks = || host::read_dir(&folder).into_iter().flatten().flatten();
+        let directory = self.path("pending").join(self.boot());
+        let marks = || host::read_dir(&directory).into_iter().flatten().flatten();
         if marks().next().is_none() || !self.is_time_to_settle()? {
             return Ok(());
         }
@@ -169,10 +169,10 @@ mod tests {
 
     #[test]
     fn marks_go_once_they_have_waited() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let marks = || {
-            let folder = store.path("pending").join(store.boot());
-            std::fs::read_dir(folder).unwrap().count()
+            let directory = store.path("pending").join(store.boot());
+            std::fs::read_dir(directory).unwrap().count()
         };
         store.put_memo("test", &Digest::of(b"kept"), &1).unwrap();
         store.settle().unwrap();
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_was_never_settled_is_checked_after_a_restart() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let [settled, whole, lost] =
             [b"settled", b"whole12", b"lost123"].map(|name| Digest::of(name));
         let pending = store.path("pending");

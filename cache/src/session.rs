@@ -95,10 +95,10 @@ impl Store {
 
     /// When the oldest running build began; now, if none runs. Removes what dead builds left.
     pub(crate) fn oldest_session(&self) -> Result<SystemTime, StoreError> {
-        let folder = self.path("sessions");
+        let directory = self.path("sessions");
         let mut oldest = SystemTime::now();
-        for entry in host::read_dir(&folder)
-            .context("read the directory", &folder)?
+        for entry in host::read_dir(&directory)
+            .context("read the directory", &directory)?
             .flatten()
         {
             let path = entry.path();
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn trees_are_known_as_long_as_their_session_lives() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let id = store.empty_tree().unwrap().id();
         assert!(!store.0.in_use.has(&id), "no session");
         let first = store.session().unwrap();

@@ -23,7 +23,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// A directory nobody else sees; removed with all it holds when dropped.
 #[derive(Debug)]
 pub struct Staging {
-    folder: PathBuf,
+    directory: PathBuf,
     root: TreeRoot,
     work: PathBuf,
 }
@@ -47,14 +47,14 @@ impl Staging {
         &self.work
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        remove_all(&self.folder);
+        remove_all(&self.directory);
     }
 }
 
@@ -73,16 +73,20 @@ impl Store {
     pub fn staging(&self) -> Result<Staging, StoreError> {
         use std::os::unix::fs::PermissionsExt as _;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = self.own_wide()?.join(number.to_string());
-        host::create_dir_all(&folder).context("create the directory", &folder)?;
-        let (fs, work) = (folder.join("fs"), folder.join("work"));
+        let directory = self.own_wide()?.join(number.to_string());
+        host::create_dir_all(&directory).context("create the directory", &directory)?;
+        let (fs, work) = (directory.join("fs"), directory.join("work"));
         for path in [&fs, &work] {
             host::create_dir(path).context("create the directory", path)?;
         }
         let open = std::fs::Permissions::from_mode(0o755);
         host::set_permissions(&fs, open).context("change the mode of", &fs)?;
         let root = TreeRoot::at(fs);
-        Ok(Staging { folder, root, work })
+        Ok(Staging {
+            directory,
+            root,
+            work,
+        })
     }
 
     /// The directory for this process's stagings.
@@ -113,10 +117,10 @@ impl Store {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn scratch_folder(&self) -> Result<PathBuf, StoreError> {
-        let folder = self.temp_path();
-        host::create_dir(&folder).context("create the directory", &folder)?;
-        Ok(folder)
+    pub fn scratch_directory(&self) -> Result<PathBuf, StoreError> {
+        let directory = self.temp_path();
+        host::create_dir(&directory).context("create the directory", &directory)?;
+        Ok(directory)
     }
 
     /// A path in `tmp/` that nobody else uses.
@@ -140,8 +144,8 @@ impl Store {
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     match host::rename(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let folder = to.parent().unwrap_or(Path::new("/"));
-            host::create_dir_all(folder).context("create the directory", folder)?;
+            let directory = to.parent().unwrap_or(Path::new("/"));
+            host::create_dir_all(directory).context("create the directory", directory)?;
             host::rename(from, to).context("move into place", to)
         }
         other => other.context("move into place", to),
@@ -225,8 +229,8 @@ fn is_dead(store: &Store, name: &str) -> bool {
 /// Removes what an earlier process of this number and start left behind: in a process namespace
 /// that shows the machine's `/proc`, every first process has those of the machine's.
 fn remove_namesakes(store: &Store, owner: &str) {
-    for folder in [store.path("tmp"), store.path(WIDE)] {
-        let entries = host::read_dir(&folder).into_iter().flatten().flatten();
+    for directory in [store.path("tmp"), store.path(WIDE)] {
+        let entries = host::read_dir(&directory).into_iter().flatten().flatten();
         let own = entries.filter(|entry| {
             let name = entry.file_name();
             let owned = name.to_str().and_then(owner_of);
@@ -236,9 +240,9 @@ fn remove_namesakes(store: &Store, owner: &str) {
     }
 }
 
-/// Has each directory made in `folder` put into another group of the disk.
-fn spread(folder: &Path) {
-    if let Ok(file) = host::open(folder)
+/// Has each directory made in `directory` put into another group of the disk.
+fn spread(directory: &Path) {
+    if let Ok(file) = host::open(directory)
         && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
     {
         _ = rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::TOPDIR);
@@ -264,9 +268,9 @@ pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
     }
 }
 
-fn remove_dead_in(store: &Store, folder: &Path) -> Result<(), StoreError> {
-    for entry in host::read_dir(folder).context("read the directory", folder)? {
-        let entry = entry.context("read the directory", folder)?;
+fn remove_dead_in(store: &Store, directory: &Path) -> Result<(), StoreError> {
+    for entry in host::read_dir(directory).context("read the directory", directory)? {
+        let entry = entry.context("read the directory", directory)?;
         let name = entry.file_name();
         if name.to_str().is_some_and(|name| is_dead(store, name)) {
             remove_all(&entry.path());
@@ -282,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_processes_of_other_containers_own_stays() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let lock = owner_lock(&store, "7-1");
         let held = Lock::try_acquire(&lock, Mode::Exclusive).unwrap().unwrap();
         let theirs = store.path("wide/7-1/0/fs");
@@ -296,20 +300,20 @@ mod tests {
 
     #[test]
     fn a_namesake_in_another_container_has_another_name() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let (pid, start) = own_process();
         let lock = owner_lock(&store, &format!("{pid}-{start}"));
         let _theirs = Lock::try_acquire(&lock, Mode::Exclusive).unwrap().unwrap();
         let mine = store.staging().unwrap();
         let theirs = store.path("wide").join(format!("{pid}-{start}"));
-        assert!(!mine.folder().starts_with(theirs));
+        assert!(!mine.directory().starts_with(theirs));
         remove_dead(&store).unwrap();
         assert!(mine.fs().exists());
     }
 
     #[test]
     fn what_an_earlier_namesake_left_is_not_in_the_way() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let (pid, start) = own_process();
         let next = NEXT.load(Ordering::Relaxed);
         for number in next..next + 100 {
@@ -325,7 +329,7 @@ mod tests {
 
     #[test]
     fn only_what_the_dead_left_is_removed() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let mine = store.staging().unwrap();
         let (pid, start) = own_process();
         let dead = store.path("tmp").join(format!("{pid}-{}-0", start + 1));
@@ -334,8 +338,8 @@ mod tests {
         remove_dead(&store).unwrap();
         assert!(!dead.exists());
         assert!(mine.fs().exists());
-        let folder = mine.folder().to_owned();
+        let directory = mine.directory().to_owned();
         drop(mine);
-        assert!(!folder.exists());
+        assert!(!directory.exists());
     }
 }

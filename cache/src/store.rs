@@ -171,9 +171,9 @@ impl Store {
         path
     }
 
-    pub(crate) fn stat_cache_path(&self, folder: &Path, roots: &[ImagePath]) -> PathBuf {
+    pub(crate) fn stat_cache_path(&self, directory: &Path, roots: &[ImagePath]) -> PathBuf {
         use std::os::unix::ffi::OsStrExt as _;
-        let mut name = folder.as_os_str().as_bytes().to_vec();
+        let mut name = directory.as_os_str().as_bytes().to_vec();
         for root in roots {
             name.push(0);
             name.extend_from_slice(root.relative_bytes());
@@ -311,8 +311,8 @@ fn create(root: &Path) -> Result<(), StoreError> {
     }
     make_private(root)?;
     for part in ["tmp", "locks", "sessions", "pending"] {
-        let folder = root.join(part);
-        host::create_dir_all(&folder).context("create the directory", &folder)?;
+        let directory = root.join(part);
+        host::create_dir_all(&directory).context("create the directory", &directory)?;
     }
     let aside = root.join("tmp").join(staging::temp_name());
     // Nothing marks the version as unsettled, and without it the directory is no store.
@@ -327,9 +327,9 @@ fn create(root: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 pub(crate) fn scratch_store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
-    (folder, store)
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store"), Options::default()).unwrap();
+    (directory, store)
 }
 
 #[cfg(test)]
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn nobody_else_looks_into_a_store() {
         use std::os::unix::fs::PermissionsExt as _;
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(store.root()), 0o700);
         std::fs::set_permissions(store.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn only_stores_of_known_formats_are_opened() {
-        let (folder, store) = scratch_store();
+        let (directory, store) = scratch_store();
         let root = store.root().to_owned();
         assert!(Store::open(&root, Options::default()).is_ok());
         std::fs::write(root.join("version"), "kiln-store 2\n").unwrap();
@@ -365,7 +365,7 @@ mod tests {
             ),
             "{error}"
         );
-        let other = folder.path().join("other");
+        let other = directory.path().join("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::write(other.join("file"), "mine").unwrap();
         let error = Store::open(&other, Options::default()).unwrap_err();
@@ -374,6 +374,6 @@ mod tests {
         std::fs::write(root.join("version"), "else").unwrap();
         let error = Store::open(&root, Options::default()).unwrap_err();
         assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
-        drop(folder);
+        drop(directory);
     }
 }

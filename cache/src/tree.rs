@@ -43,7 +43,7 @@ impl ManifestCache {
 #[derive(Clone, Debug)]
 pub struct Tree {
     id: TreeId,
-    folder: PathBuf,
+    directory: PathBuf,
     store: Store,
 }
 
@@ -57,7 +57,7 @@ impl Tree {
     /// Its files. Never to be written to.
     #[must_use]
     pub fn fs(&self) -> PathBuf {
-        self.folder.join("fs")
+        self.directory.join("fs")
     }
 
     /// Its files, to be read.
@@ -74,7 +74,7 @@ impl Tree {
         if let Some(manifest) = self.store.0.manifests.get(&self.id) {
             return Ok(manifest);
         }
-        let path = self.folder.join("manifest");
+        let path = self.directory.join("manifest");
         let bytes = host::read(&path).context("read", &path)?;
         let manifest = manifest_file::read(&bytes).ok_or(StoreError::Damaged(path))?;
         let manifest = Arc::new(manifest);
@@ -84,7 +84,7 @@ impl Tree {
 }
 
 impl Store {
-    pub(crate) fn tree_folder(&self, id: &TreeId) -> PathBuf {
+    pub(crate) fn tree_directory(&self, id: &TreeId) -> PathBuf {
         self.sharded("trees", &id.to_string())
     }
 
@@ -107,14 +107,14 @@ impl Store {
     fn tree_at(&self, id: TreeId) -> Tree {
         Tree {
             id,
-            folder: self.tree_folder(&id),
+            directory: self.tree_directory(&id),
             store: self.clone(),
         }
     }
 
     /// Touches a tree; whether it is there. The collection lock must be held.
     pub(crate) fn touch_tree(&self, id: &TreeId) -> bool {
-        session::touch(&self.tree_folder(id).join("manifest"))
+        session::touch(&self.tree_directory(id).join("manifest"))
     }
 
     /// Makes a staged directory a tree. When the same tree is there already, that one is kept.
@@ -127,14 +127,14 @@ impl Store {
     )]
     pub fn commit(&self, staging: Staging, manifest: Manifest) -> Result<Tree, StoreError> {
         let id = manifest.id();
-        let file = staging.folder().join("manifest");
+        let file = staging.directory().join("manifest");
         host::write(&file, manifest_file::write(&manifest)).context("write", &file)?;
         remove_all(staging.work());
-        let folder = self.tree_folder(&id);
+        let directory = self.tree_directory(&id);
         let _kept = self.gc_lock(Mode::Shared)?;
         if !self.touch_tree(&id) {
-            pending::mark(self, &folder)?;
-            self.move_tree(staging.folder(), &folder, &id)?;
+            pending::mark(self, &directory)?;
+            self.move_tree(staging.directory(), &directory, &id)?;
         }
         self.0.manifests.put(id, Arc::new(manifest));
         self.0.in_use.add(id);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_trees_is_kept() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let node = Node::File {
             size: 1,
             digest: Digest::of(b"1"),

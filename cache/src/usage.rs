@@ -94,7 +94,7 @@ pub struct UsageItem {
 pub struct Usage {
     /// The things.
     pub items: Vec<UsageItem>,
-    /// The disk space, in bytes, of all else in the store's folder: directories, locks, what is being
+    /// The disk space, in bytes, of all else in the store's directory: directories, locks, what is being
     /// made, the memory of scanned directories, the names of images.
     pub other: u64,
 }
@@ -131,9 +131,9 @@ impl Store {
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let mut places = Vec::new();
         for kind in Kind::ALL {
-            let (folder, depth) = kind.place();
+            let (directory, depth) = kind.place();
             let mut found = Vec::new();
-            list(&self.path(folder), depth, &mut found);
+            list(&self.path(directory), depth, &mut found);
             found.sort();
             places.extend(found.into_iter().map(|path| (kind, path)));
         }
@@ -185,8 +185,8 @@ pub(crate) fn last_used(kind: Kind, path: &Path) -> SystemTime {
     modified.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn list(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
-    for entry in host::read_dir(folder).into_iter().flatten().flatten() {
+fn list(directory: &Path, depth: u32, found: &mut Vec<PathBuf>) {
+    for entry in host::read_dir(directory).into_iter().flatten().flatten() {
         match depth {
             1 => found.push(entry.path()),
             _ => list(&entry.path(), depth - 1, found),
@@ -222,7 +222,7 @@ mod tests {
     /// `du` counts blocks that several names share once, as the disk does.
     #[test]
     fn all_that_the_disk_uses_and_nothing_twice() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let mut first: Option<PathBuf> = None;
         for number in 0..3 {
             let staging = store.staging().unwrap();

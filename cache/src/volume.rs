@@ -86,7 +86,7 @@ pub struct VolumeInfo {
 }
 
 impl Store {
-    fn volume_folder(&self, name: &str) -> PathBuf {
+    fn volume_directory(&self, name: &str) -> PathBuf {
         self.path("volumes")
             .join(Digest::of(name.as_bytes()).to_string())
     }
@@ -105,9 +105,9 @@ impl Store {
         stop: Stop<'_>,
         begin: impl FnOnce(&Staging) -> Result<(), E>,
     ) -> Result<Volume, E> {
-        let folder = self.volume_folder(name);
+        let directory = self.volume_directory(name);
         let (number, lock) = self.hold_volume(name, sharing, stop)?;
-        let copy = folder.join(number.to_string());
+        let copy = directory.join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
         if !host::exists(&copy) {
@@ -119,7 +119,7 @@ impl Store {
                 self.place_volume(&staging, &copy)?;
             }
         }
-        self.note_use(name, &folder)?;
+        self.note_use(name, &directory)?;
         Ok(Volume {
             root: TreeRoot::at(copy),
             store: self.clone(),
@@ -148,8 +148,8 @@ impl Store {
             };
             let lock = self.path("locks/volume").join(&name);
             if let Some(_lock) = Lock::try_acquire(&lock, Mode::Exclusive)? {
-                let folder = self.path("volumes").join(digest).join(number);
-                bring_back(self, &entry.path(), &folder);
+                let directory = self.path("volumes").join(digest).join(number);
+                bring_back(self, &entry.path(), &directory);
             }
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Store {
     /// When the store can't be written, or `stop` ends the waiting.
     pub fn volume_alone(&self, name: &str, stop: Stop<'_>) -> Result<Option<Volume>, StoreError> {
         let (number, lock) = self.hold_volume(name, VolumeSharing::Locked, stop)?;
-        let copy = self.volume_folder(name).join(number.to_string());
+        let copy = self.volume_directory(name).join(number.to_string());
         let away = self.away_path(name, number);
         bring_back(self, &away, &copy);
         Ok(host::exists(&copy).then(|| Volume {
@@ -178,8 +178,8 @@ impl Store {
         if is_filled.is_ok_and(|names| !names.is_empty()) {
             pending::mark(self, copy)?;
         }
-        let folder = copy.parent().unwrap_or(Path::new("/"));
-        host::create_dir_all(folder).context("create the volume", folder)?;
+        let directory = copy.parent().unwrap_or(Path::new("/"));
+        host::create_dir_all(directory).context("create the volume", directory)?;
         if host::exists(copy) {
             // What was there is removed with the rest of the staging.
             let exchange = rustix::fs::RenameFlags::EXCHANGE;
@@ -187,7 +187,7 @@ impl Store {
             let done = rustix::fs::renameat_with(cwd, staging.fs(), cwd, copy, exchange);
             match done {
                 Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                    rename(copy, &staging.folder().join("grave"))?;
+                    rename(copy, &staging.directory().join("grave"))?;
                 }
                 other => return other.context("move into place", copy),
             }
@@ -198,7 +198,7 @@ impl Store {
     /// Whether a step has used a volume of this name.
     #[must_use]
     pub fn has_volume(&self, name: &str) -> bool {
-        host::exists(self.volume_folder(name).join("0"))
+        host::exists(self.volume_directory(name).join("0"))
     }
 
     /// The volume of this name, or of this name with a key (`NAME@KEY`), that was used last.
@@ -241,9 +241,9 @@ impl Store {
         stop: Stop<'_>,
     ) -> Result<(), StoreError> {
         let (number, _alone) = self.hold_volume(name, VolumeSharing::Locked, stop)?;
-        let folder = self.volume_folder(name);
-        self.place_volume(&staging, &folder.join(number.to_string()))?;
-        self.note_use(name, &folder)
+        let directory = self.volume_directory(name);
+        self.place_volume(&staging, &directory.join(number.to_string()))?;
+        self.note_use(name, &directory)
     }
 
     fn lock_volume_making(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
@@ -300,8 +300,8 @@ impl Store {
         }
     }
 
-    fn note_use(&self, name: &str, folder: &Path) -> Result<(), StoreError> {
-        let about = folder.join("about");
+    fn note_use(&self, name: &str, directory: &Path) -> Result<(), StoreError> {
+        let about = directory.join("about");
         let uses = read_about(&about)?.map_or(0, |info| info.uses);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -340,12 +340,12 @@ impl Store {
     /// When the store can't be written.
     pub fn remove_volume(&self, name: &str) -> Result<bool, StoreError> {
         let digest = Digest::of(name.as_bytes()).to_string();
-        let folder = self.volume_folder(name);
+        let directory = self.volume_directory(name);
         let Some(_held) = self.hold_copies(&digest)? else {
             return Ok(false);
         };
         let aside = self.temp_path();
-        if host::rename(&folder, &aside).is_err() {
+        if host::rename(&directory, &aside).is_err() {
             return Ok(false);
         }
         remove_all(&aside);
@@ -366,15 +366,15 @@ struct Away {
 }
 
 /// Moves a volume's directory back that was moved away, and forgets that it was.
-fn bring_back(store: &Store, note: &Path, folder: &Path) {
+fn bring_back(store: &Store, note: &Path, directory: &Path) {
     let Ok(Some(text)) = read_checked(note) else {
         return;
     };
-    if !host::exists(folder)
+    if !host::exists(directory)
         && let Ok(away) = serde_json::from_str::<Away>(&text)
         && away.root.starts_with(store.root())
-        && let Some(parent) = folder.parent()
-        && let Some(name) = folder.file_name()
+        && let Some(parent) = directory.parent()
+        && let Some(name) = directory.file_name()
     {
         let root = TreeRoot::at(away.root);
         let home = TreeRoot::at(parent).join(ImagePath::new(name.as_encoded_bytes()));
@@ -387,12 +387,12 @@ fn bring_back(store: &Store, note: &Path, folder: &Path) {
 
 /// The directory below `root` that has this number, no link followed.
 fn find(root: &TreeRoot, inode: u64) -> Option<ImagePath> {
-    let folders = |_: &ImagePath, is_folder: bool| match is_folder {
+    let directories = |_: &ImagePath, is_directory: bool| match is_directory {
         true => Decision::Take,
         false => Decision::SkipAll,
     };
     let visit = |found: &Found<'_>| Ok((found.stat.st_ino == inode).then(|| found.path.clone()));
-    let found = walk(root, &ImagePath::root(), &folders, &visit);
+    let found = walk(root, &ImagePath::root(), &directories, &visit);
     found.ok()?.into_iter().next()
 }
 
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_was_moved_away_comes_back() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let staging = store.staging().unwrap();
         let mut volume = locked(&store);
         let home = volume.path().to_owned();
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn volumes_come_home_before_the_dead_are_removed() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let volume = locked(&store);
         let home = volume.path().to_owned();
         drop(volume);
@@ -455,7 +455,7 @@ mod tests {
 
     #[test]
     fn sharing_modes() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let made = Cell::new(0);
         let take = |sharing| {
             let count = |_: &Staging| {
@@ -486,7 +486,7 @@ mod tests {
     /// A volume whose filling fails, or ends with its process, isn't there: the next step fills it.
     #[test]
     fn no_half_volume_is_seen() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let half = |staging: &Staging| {
             std::fs::write(staging.fs().join("first"), "1").unwrap();
             Err(StoreError::NoHome)
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn what_a_step_uses_is_not_pruned() {
-        let (_folder, store) = scratch_store();
+        let (_directory, store) = scratch_store();
         let none = |_: &Staging| Ok::<(), StoreError>(());
         let first = store
             .volume("v", VolumeSharing::Private, &|| true, none)

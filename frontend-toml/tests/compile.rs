@@ -459,7 +459,7 @@ fn limits_hosts_and_memory() {
 fn named_contexts_stand_for_sources_and_images() {
     let text = "[sources.code]\ncontext = 'src'\n[steps.a]\nfrom = 'example.org/base:1'\ncopy = [{ from = 'code', to = '/' }]\n[steps.b]\nfrom = 'a'\nrun = 'x'\n[images.i]\nfrom = 'b'\n";
     let contexts = [
-        ("code", NamedContext::Folder(vec!["*.o".to_owned()])),
+        ("code", NamedContext::Directory(vec!["*.o".to_owned()])),
         (
             "example.org/base:1",
             NamedContext::Image("example.org/other:2".to_owned()),
@@ -479,7 +479,7 @@ fn named_contexts_stand_for_sources_and_images() {
         _ => None,
     });
     assert_eq!(context.unwrap().ignore, ["*.o"]);
-    assert!(compiled.folders.is_empty());
+    assert!(compiled.directories.is_empty());
     let root = compiled.build.targets[0].root;
     assert_eq!(
         compiled.build.graph.step(root).reuse,

@@ -98,8 +98,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     args = _arguments()
     equal = differ = 0
-    with tempfile.TemporaryDirectory(prefix="differential-") as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="differential-") as directory:
+        work = Path(directory)
         pair = [drivers.named(*_split(text), work) for text in (args.left, args.right)]
         harness = Harness(*pair, work)
         for name, case in _cases(args):

@@ -28,19 +28,19 @@ class Case:
     def dockerfile(self) -> str:
         return "\n".join(self.instructions) + "\n"
 
-    def write(self, folder: Path, salt: int) -> None:
+    def write(self, directory: Path, salt: int) -> None:
         """Makes the context. `salt` moves all times by nanoseconds: builders that compare size and time
         must not take one case's files for another's."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o755, parents=True)
-        folder.chmod(0o755)
-        (folder / "Dockerfile").write_text(self.dockerfile)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o755, parents=True)
+        directory.chmod(0o755)
+        (directory / "Dockerfile").write_text(self.dockerfile)
         if self.ignore:
-            (folder / ".dockerignore").write_text("\n".join(self.ignore) + "\n")
+            (directory / ".dockerignore").write_text("\n".join(self.ignore) + "\n")
         links_last = sorted(self.context.items(), key=lambda item: ("hardlink" in item[1], item[0]))
         for path, spec in links_last:
-            _make(folder, path, spec)
-        _date(folder, self.context, salt)
+            _make(directory, path, spec)
+        _date(directory, self.context, salt)
 
     def as_json(self) -> dict:
         context = dict(self.context)
@@ -92,14 +92,14 @@ def heredoc_names(line: str) -> list[str]:
     return [word.strip("\"'") for word in words]
 
 
-def _make(folder: Path, path: str, spec: dict) -> None:
-    at = folder / path
+def _make(directory: Path, path: str, spec: dict) -> None:
+    at = directory / path
     at.parent.mkdir(parents=True, exist_ok=True)
     kind = spec.get("type")
     if "symlink" in spec:
         at.symlink_to(spec["symlink"])
     elif "hardlink" in spec:
-        os.link(folder / spec["hardlink"], at, follow_symlinks=False)
+        os.link(directory / spec["hardlink"], at, follow_symlinks=False)
     elif kind == "dir":
         at.mkdir(exist_ok=True)
     elif kind == "fifo":
@@ -129,18 +129,18 @@ def _socket(at: Path) -> None:
         os.chdir(here)
 
 
-def _date(folder: Path, context: dict[str, dict], salt: int) -> None:
+def _date(directory: Path, context: dict[str, dict], salt: int) -> None:
     """Times are set last, and those of directories after those of what is in them."""
-    for top, directories, files in os.walk(folder, topdown=False):
+    for top, directories, files in os.walk(directory, topdown=False):
         for name in files + directories:
             at = Path(top) / name
-            path = at.relative_to(folder).as_posix()
+            path = at.relative_to(directory).as_posix()
             if path not in context and at.is_dir() and not at.is_symlink():
                 at.chmod(0o755)
             seconds = context.get(path, {}).get("mtime", MTIME)
             nanoseconds = seconds * 10**9 + salt
             os.utime(at, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
-    os.utime(folder, (MTIME, MTIME))
+    os.utime(directory, (MTIME, MTIME))
 
 
 def salt() -> int:

@@ -8,7 +8,7 @@ from case import Case
 
 # One set of names everywhere, so that sources, patterns and destinations meet.
 NAMES = ["a", "b", "f.txt", "g.md", "x y", "ü", "[z]", ".h", "d", "e", "sub", "lib"]
-FOLDERS = ["d", "e", "d/sub", "d/e", "lib", "e/.h"]
+DIRECTORIES = ["d", "e", "d/sub", "d/e", "lib", "e/.h"]
 PATTERNS = [
     "*", "*.txt", "*.md", "d/*", "?", "[a-e]", "[^a]*", "d*", "*/sub", "d/*/*", "f?txt", "*b", "[[]z]",
     r"\[z]", r"g\.md", "*/*.txt", "d/[es]*", ".*",
@@ -71,11 +71,11 @@ class Generator:
 
     def _context(self) -> None:
         context = self.case_.context
-        for folder in self.random.sample(FOLDERS, self.random.randint(1, 4)):
+        for directory in self.random.sample(DIRECTORIES, self.random.randint(1, 4)):
             if self._maybe(0.4):
-                context[folder] = {"type": "dir", "mode": self._pick(["0755", "0700", "1777", "2755", "0711"])}
+                context[directory] = {"type": "dir", "mode": self._pick(["0755", "0700", "1777", "2755", "0711"])}
             for name in self._names(self.random.randint(0, 3)):
-                self._put(f"{folder}/{name}")
+                self._put(f"{directory}/{name}")
         for name in self._names(self.random.randint(1, 4)):
             self._put(name)
 

@@ -70,11 +70,11 @@ def _apply(layer: bytes, tree: dict[str, dict]) -> list[str]:
             if path in ("", "."):
                 continue
             names.append(path)
-            folder, _, name = path.rpartition("/")
+            directory, _, name = path.rpartition("/")
             if name == ".wh..wh..opq":
-                _remove_below(tree, folder)
+                _remove_below(tree, directory)
             elif name.startswith(".wh."):
-                hidden = "/".join(filter(None, [folder, name[4:]]))
+                hidden = "/".join(filter(None, [directory, name[4:]]))
                 tree.pop(hidden, None)
                 _remove_below(tree, hidden)
             else:
@@ -85,8 +85,8 @@ def _apply(layer: bytes, tree: dict[str, dict]) -> list[str]:
     return sorted(names)
 
 
-def _remove_below(tree: dict[str, dict], folder: str) -> None:
-    start = folder + "/" if folder else ""
+def _remove_below(tree: dict[str, dict], directory: str) -> None:
+    start = directory + "/" if directory else ""
     for path in [path for path in tree if path.startswith(start)]:
         del tree[path]
 

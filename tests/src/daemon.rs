@@ -10,7 +10,7 @@ use crate::{Run, Space, run};
 #[derive(Debug)]
 pub struct Daemon {
     process: Child,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Daemon {
@@ -20,10 +20,10 @@ impl Daemon {
         if run("id", &["-u"]).ok().stdout.trim() != "0" {
             return None;
         }
-        let folder = space.path("docker");
-        std::fs::create_dir(&folder).unwrap();
-        let part = |name: &str| folder.join(name).display().to_string();
-        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let directory = space.path("docker");
+        std::fs::create_dir(&directory).unwrap();
+        let part = |name: &str| directory.join(name).display().to_string();
+        let log = std::fs::File::create(directory.join("log")).unwrap();
         let process = Command::new("dockerd")
             .args([
                 "--iptables=false",
@@ -37,10 +37,10 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .unwrap();
-        let daemon = Self { process, folder };
+        let daemon = Self { process, directory };
         let started = Instant::now();
         while daemon.docker(&["version"]).status != Some(0) {
-            let log = std::fs::read_to_string(daemon.folder.join("log")).unwrap();
+            let log = std::fs::read_to_string(daemon.directory.join("log")).unwrap();
             assert!(started.elapsed() < Duration::from_mins(1), "{log}");
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -50,7 +50,7 @@ impl Daemon {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("unix://{}", self.folder.join("socket").display())
+        format!("unix://{}", self.directory.join("socket").display())
     }
 
     /// Runs `docker`.
@@ -63,8 +63,8 @@ impl Daemon {
 
     /// A directory of its own.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 }
 
@@ -74,8 +74,8 @@ impl Drop for Daemon {
         _ = self.process.wait();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let folder = self.folder.display().to_string();
-        for mount in own.filter(|mount| mount.starts_with(&folder)) {
+        let directory = self.directory.display().to_string();
+        for mount in own.filter(|mount| mount.starts_with(&directory)) {
             _ = run("umount", &["-l", mount]);
         }
     }

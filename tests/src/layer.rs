@@ -43,10 +43,10 @@ impl Space {
     /// [`Self::command`] gives it to every build.
     #[must_use]
     pub fn image(&self, lines: &str) -> String {
-        let folder = self.path("evil").display().to_string();
-        _ = std::fs::remove_dir_all(&folder);
-        copy_to_layout(&format!("docker://{BUSYBOX}"), &folder);
-        _ = run("python3", &["-c", MAKE, &folder, lines]);
+        let directory = self.path("evil").display().to_string();
+        _ = std::fs::remove_dir_all(&directory);
+        copy_to_layout(&format!("docker://{BUSYBOX}"), &directory);
+        _ = run("python3", &["-c", MAKE, &directory, lines]);
         "evil".to_owned()
     }
 }

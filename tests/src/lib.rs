@@ -1,4 +1,4 @@
-//! A place for end-to-end tests: folders, a store, and the `kiln` command.
+//! A place for end-to-end tests: directories, a store, and the `kiln` command.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -46,11 +46,11 @@ pub fn kiln_binary() -> PathBuf {
         return path.into();
     }
     let test = std::env::current_exe().expect("the test knows its own path");
-    let folder = test
+    let directory = test
         .ancestors()
         .nth(2)
         .expect("tests lie in target/PROFILE/deps");
-    folder.join("kiln")
+    directory.join("kiln")
 }
 
 /// Where `scripts/setup-tests` puts programs that it fetches.
@@ -65,10 +65,10 @@ pub fn test_cache() -> PathBuf {
     own.unwrap_or_else(|| caches().join("kiln-tests"))
 }
 
-/// A folder with a context and a store of its own.
+/// A directory with a context and a store of its own.
 #[derive(Debug)]
 pub struct Space {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What a command did.
@@ -124,15 +124,15 @@ impl Space {
     /// An empty context and no store yet.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::create_dir(folder.path().join("context")).unwrap();
-        Self { folder }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir(directory.path().join("context")).unwrap();
+        Self { directory }
     }
 
-    /// A path in the folder.
+    /// A path in the directory.
     #[must_use]
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Writes a file of the context.
@@ -143,14 +143,14 @@ impl Space {
         self
     }
 
-    /// The `kiln` command with this folder's store.
+    /// The `kiln` command with this directory's store.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(kiln_binary());
         command
             .args(args)
             .env("KILN_ROOT", self.path("store"))
-            .current_dir(self.folder.path());
+            .current_dir(self.directory.path());
         // Images that [`Self::image`] made are the user's to give.
         if args.first() == Some(&"build") && self.path("evil").is_dir() {
             let image = format!("evil=oci:{}:latest", self.path("evil").display());
@@ -196,10 +196,10 @@ pub fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Run {
         .ok()
 }
 
-/// Runs lines of the shell in a folder, demands success, and gives what they printed.
-pub fn shell(folder: &Path, script: &str) -> String {
+/// Runs lines of the shell in a directory, demands success, and gives what they printed.
+pub fn shell(directory: &Path, script: &str) -> String {
     let mut command = Command::new("sh");
-    command.args(["-ec", script]).current_dir(folder);
+    command.args(["-ec", script]).current_dir(directory);
     Run::of(&command.output().unwrap()).ok().stdout
 }
 

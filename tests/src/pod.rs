@@ -116,10 +116,10 @@ impl Pod {
     };
 }
 
-/// A root filesystem for pods, with kiln in it, and folders that live as long.
+/// A root filesystem for pods, with kiln in it, and directories that live as long.
 #[derive(Debug)]
 pub struct Bundle {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -134,8 +134,8 @@ impl Bundle {
     /// A container of busybox and kiln.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let bundle = Self { folder };
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = Self { directory };
         _ = unpack(&format!("docker://{BUSYBOX}"), &bundle.path("b"));
         bundle.install(&kiln_binary());
         for volume in ["volume", "tmp", "workspace"] {
@@ -145,7 +145,7 @@ impl Bundle {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// The container's root.
@@ -154,7 +154,7 @@ impl Bundle {
         self.path("b/rootfs")
     }
 
-    /// The folder mounted on `/volume`, which is written to whatever else is not.
+    /// The directory mounted on `/volume`, which is written to whatever else is not.
     #[must_use]
     pub fn volume(&self) -> PathBuf {
         self.path("volume")
@@ -196,14 +196,18 @@ impl Bundle {
         std::fs::create_dir_all(self.volume()).unwrap();
         // A new tmpfs has the mode of what it is mounted on.
         let (tmp, under) = (self.root().join("tmp"), self.root().join("volume"));
-        for folder in [self.volume(), tmp, under] {
+        for directory in [self.volume(), tmp, under] {
             let open = std::fs::Permissions::from_mode(0o1777);
-            std::fs::set_permissions(folder, open).unwrap();
+            std::fs::set_permissions(directory, open).unwrap();
         }
-        // runc's user namespace has no rights on the folders above.
+        // runc's user namespace has no rights on the directories above.
         let open = std::fs::Permissions::from_mode(0o755);
-        for folder in [self.folder.path().to_owned(), self.path("b"), self.root()] {
-            std::fs::set_permissions(folder, open.clone()).unwrap();
+        for directory in [
+            self.directory.path().to_owned(),
+            self.path("b"),
+            self.root(),
+        ] {
+            std::fs::set_permissions(directory, open.clone()).unwrap();
         }
         if pod.user_namespace {
             let owner = format!("{FIRST_ID}:{FIRST_ID}");
@@ -290,14 +294,14 @@ impl Bundle {
             Cgroup::V1 => &["memory/memory.limit_in_bytes", "cpu/cpu.shares"],
             Cgroup::V2 => &["cgroup.controllers", "cgroup.procs"],
         };
-        let folder = self.path("cgroup");
+        let directory = self.path("cgroup");
         for file in files {
-            let path = folder.join(file);
+            let path = directory.join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
         let options = ["rbind", "ro"];
-        let source = folder.display().to_string();
+        let source = directory.display().to_string();
         Some(json!({
             "destination": "/sys/fs/cgroup", "type": "bind", "source": source, "options": options,
         }))

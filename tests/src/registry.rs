@@ -14,28 +14,28 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry with its files in a folder.
+    /// Starts a registry with its files in a directory.
     #[must_use]
-    pub fn start(folder: &Path, deletes: bool) -> Self {
+    pub fn start(directory: &Path, deletes: bool) -> Self {
         let storage = format!("storage:\n  delete: {{enabled: {deletes}}}\n");
-        Self::run(folder, "127.0.0.1", &storage, "")
+        Self::run(directory, "127.0.0.1", &storage, "")
     }
 
     /// Starts a registry at an address of this machine, with more lines of settings, the first of
     /// them below `http`.
     #[must_use]
-    pub fn start_at(folder: &Path, host: &str, settings: &str) -> Self {
-        Self::run(folder, host, "storage:\n", settings)
+    pub fn start_at(directory: &Path, host: &str, settings: &str) -> Self {
+        Self::run(directory, host, "storage:\n", settings)
     }
 
-    fn run(folder: &Path, host: &str, storage: &str, settings: &str) -> Self {
+    fn run(directory: &Path, host: &str, storage: &str, settings: &str) -> Self {
         let free = TcpListener::bind((host, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
         let address = format!("{host}:{port}");
-        std::fs::create_dir_all(folder).unwrap();
-        let config = folder.join("config.yml");
-        let root = folder.join("files");
+        std::fs::create_dir_all(directory).unwrap();
+        let config = directory.join("config.yml");
+        let root = directory.join("files");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\n{storage}  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: '{address}'\n{settings}",
             root.display()

@@ -1,4 +1,4 @@
-//! An S3 server that checks signatures (`s3s`), with its objects in a folder.
+//! An S3 server that checks signatures (`s3s`), with its objects in a directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 #[derive(Debug)]
 pub struct S3 {
     address: SocketAddr,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl S3 {
-    /// Starts a server with one bucket, `bucket`, whose objects lie in `folder/bucket`.
+    /// Starts a server with one bucket, `bucket`, whose objects lie in `directory/bucket`.
     #[must_use]
-    pub fn start(folder: &Path) -> Self {
-        std::fs::create_dir_all(folder.join("bucket")).unwrap();
-        let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
+    pub fn start(directory: &Path) -> Self {
+        std::fs::create_dir_all(directory.join("bucket")).unwrap();
+        let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory).unwrap());
         service.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let service = service.build();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -48,7 +48,7 @@ impl S3 {
         std::thread::spawn(move || runtime.unwrap().block_on(serve));
         Self {
             address,
-            folder: folder.join("bucket"),
+            directory: directory.join("bucket"),
         }
     }
 
@@ -61,7 +61,7 @@ impl S3 {
     /// What an object's name stands for on the disk.
     #[must_use]
     pub fn object(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.directory.join(name)
     }
 
     /// The variables that give a process access.

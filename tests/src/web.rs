@@ -60,18 +60,18 @@ impl Drop for Script {
     }
 }
 
-/// A web server that serves a folder.
+/// A web server that serves a directory.
 #[derive(Debug)]
 pub struct Web(Script);
 
 impl Web {
-    /// Serves a folder on a free port.
+    /// Serves a directory on a free port.
     #[must_use]
-    pub fn serve(folder: &Path) -> Self {
+    pub fn serve(directory: &Path) -> Self {
         let mut command = Command::new("python3");
         command
             .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
-            .current_dir(folder);
+            .current_dir(directory);
         Self(Script::start(&mut command))
     }
 

@@ -264,7 +264,7 @@ fn killed_builds_leave_a_store_that_works() {
     assert!(leftover.is_empty(), "{leftover:?}");
 }
 
-/// A build as an ordinary user, in a folder that the user owns.
+/// A build as an ordinary user, in a directory that the user owns.
 fn build_as(user: &str, space: &Space) -> Option<Run> {
     if !rustix_is_root()
         || std::process::Command::new("id")
@@ -277,14 +277,14 @@ fn build_as(user: &str, space: &Space) -> Option<Run> {
     {
         return None;
     }
-    let folder = space.path("");
-    let _done = run("chown", &["-R", user, folder.to_str().unwrap()]).ok();
-    let _done = run("chmod", &["755", folder.to_str().unwrap()]).ok();
+    let directory = space.path("");
+    let _done = run("chown", &["-R", user, directory.to_str().unwrap()]).ok();
+    let _done = run("chmod", &["755", directory.to_str().unwrap()]).ok();
     let binary = space.path("kiln");
     std::fs::copy(kiln_tests::kiln_binary(), &binary).unwrap();
     let script = format!(
         "cd {0} && KILN_ROOT={0}/store ./kiln build context --progress plain -t a --build-arg SOURCE_DATE_EPOCH=1 --metadata-file m.json -o type=tar,dest=out.tar",
-        folder.display()
+        directory.display()
     );
     let output = std::process::Command::new("su")
         .args([user, "-c", &script])

@@ -78,11 +78,11 @@ fn read_size(line: &str) -> f64 {
 }
 
 #[test]
-fn in_a_folder() {
+fn in_a_directory() {
     let space = space();
-    let folder = space.path("cache").display().to_string();
-    let to = format!("type=local,dest={folder},mode=max");
-    shared_between_stores(&space, &to, &format!("type=local,src={folder}"));
+    let directory = space.path("cache").display().to_string();
+    let to = format!("type=local,dest={directory},mode=max");
+    shared_between_stores(&space, &to, &format!("type=local,src={directory}"));
 }
 
 #[test]
@@ -180,9 +180,9 @@ fn a_bucket_that_fails_never_fails_a_build() {
 #[test]
 fn only_what_trusted_keys_signed() {
     let space = space();
-    let folder = space.path("cache").display().to_string();
-    let to = format!("type=local,dest={folder},mode=max");
-    let from = format!("type=local,src={folder}");
+    let directory = space.path("cache").display().to_string();
+    let to = format!("type=local,dest={directory},mode=max");
+    let from = format!("type=local,src={directory}");
     std::fs::write(space.path("key"), "11".repeat(32)).unwrap();
     let key = space.path("key").display().to_string();
     let (first, _) = build(
@@ -218,15 +218,15 @@ fn only_what_trusted_keys_signed() {
 #[test]
 fn a_damaged_or_missing_cache_never_fails_a_build() {
     let space = space();
-    let folder = space.path("cache");
-    let to = format!("type=local,dest={},mode=max", folder.display());
-    let from = format!("type=local,src={}", folder.display());
+    let directory = space.path("cache");
+    let to = format!("type=local,dest={},mode=max", directory.display());
+    let from = format!("type=local,src={}", directory.display());
     let (first, _) = build(&space, "store-a", &["--cache-to", &to]);
     let (fresh, run) = build(&space, "store-b", &["--cache-from", "127.0.0.1:1/none:x"]);
     assert_ne!(fresh, first);
     assert!(run.stderr.contains("is not used"), "{}", run.stderr);
     let damage = |part: &str, how: &dyn Fn(&Path)| {
-        for entry in std::fs::read_dir(folder.join(part)).unwrap() {
+        for entry in std::fs::read_dir(directory.join(part)).unwrap() {
             how(&entry.unwrap().path());
         }
     };
@@ -285,8 +285,8 @@ fn processes_that_share_at_once_lose_nothing() {
     let space = Space::new();
     let server = S3::start(&space.path("s3"));
     let registry = format!("127.0.0.1:5000/writers-{}:main", std::process::id());
-    let folder = format!("type=local,dest={}", space.path("cache").display());
-    for (place, to) in [folder, registry, bucket(&server, SECRET)]
+    let directory = format!("type=local,dest={}", space.path("cache").display());
+    for (place, to) in [directory, registry, bucket(&server, SECRET)]
         .iter()
         .enumerate()
     {
@@ -376,8 +376,9 @@ fn in_the_image_itself() {
 
 /// The kibibytes of a store's blobs.
 fn blobs(space: &Space, store: &str) -> u64 {
-    let folders = std::fs::read_dir(space.path(store).join("blobs/sha256")).unwrap();
-    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let directories = std::fs::read_dir(space.path(store).join("blobs/sha256")).unwrap();
+    let files =
+        directories.flat_map(|directory| std::fs::read_dir(directory.unwrap().path()).unwrap());
     let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
     sizes.sum::<u64>() / 1024
 }
@@ -387,9 +388,9 @@ fn a_pushed_image_is_put_together_in_the_registry() {
     let space = space();
     let steps = "RUN head -c 3000000 /dev/urandom > /big\nRUN cp /big /copy\n";
     space.write("Dockerfile", format!("FROM {BUSYBOX}\n{steps}"));
-    let (name, folder) = (pushed(&space, "there", &[]), space.path("cache"));
-    let to = format!("type=local,dest={}", folder.display());
-    let other = format!("type=local,src={}", folder.display());
+    let (name, directory) = (pushed(&space, "there", &[]), space.path("cache"));
+    let to = format!("type=local,dest={}", directory.display());
+    let other = format!("type=local,src={}", directory.display());
     _ = space
         .command(&["build", "context", "--cache-to", &to])
         .env("KILN_ROOT", space.path("there"))

@@ -12,13 +12,13 @@ const TEMPLATE: &str = "build --progress plain -f {dockerfile} {target_flags} {a
     --output type=tar,dest={out_tar} --output type=oci,dest={out_oci} {context}";
 
 fn every_case_passes(file: &str) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conformance");
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conformance");
     let space = Space::new();
     let driver = format!("cmd:{} {TEMPLATE}", kiln_binary().display());
     let output = Command::new("python3")
-        .arg(folder.join("run.py"))
+        .arg(directory.join("run.py"))
         .args(["--driver", &driver])
-        .arg(folder.join(file))
+        .arg(directory.join(file))
         .env("KILN_ROOT", space.path("store"))
         .output()
         .unwrap();

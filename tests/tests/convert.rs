@@ -20,7 +20,7 @@ fn converted(dockerfile: &str) -> (Space, String) {
 
 const SAME: &[(&str, &str)] = &[
     (
-        "stages, owners, folders",
+        "stages, owners, directories",
         "FROM BUSYBOX AS build\nWORKDIR /src\nCOPY --chown=3:4 --chmod=640 app.txt sub/\n\
          RUN cat sub/app.txt > /out\nFROM BUSYBOX\nCOPY --from=build /src /data\nRUN ls /data > /l\n",
     ),

@@ -27,10 +27,13 @@ fn owner(space: &Space, path: &str) -> (u32, u32) {
 }
 
 fn python(space: &Space, script: &str) {
-    let folder = space.path("context").display().to_string();
+    let directory = space.path("context").display().to_string();
     _ = run(
         "python3",
-        &["-c", &format!("import os; os.chdir({folder:?})\n{script}")],
+        &[
+            "-c",
+            &format!("import os; os.chdir({directory:?})\n{script}"),
+        ],
     );
 }
 
@@ -309,7 +312,7 @@ fn two_stars_beside_a_name() {
 }
 
 #[test]
-fn a_file_takes_no_folders_place() {
+fn a_file_takes_no_directories_place() {
     let space = Space::new();
     space.write("d/x/y", "1").write("x", "2");
     for source in ["x", "d/x/y"] {
@@ -325,7 +328,7 @@ fn a_file_takes_no_folders_place() {
 }
 
 #[test]
-fn a_folder_of_content_has_the_sources_time() {
+fn a_directory_of_content_has_the_sources_time() {
     let space = Space::new();
     space.write("d/x", "1").write(
         "Dockerfile",

@@ -34,9 +34,12 @@ impl Site {
              cd work; {GIT} init -q; git add .; {GIT} commit -qm a; cd ..; {GIT} clone -q --bare work srv/repo.git; git -C srv/repo.git update-server-info"
         );
         shell(&space.path(""), &script);
-        let (folder, posted) = (space.path("srv"), space.path("posted/body"));
-        let (folder, posted) = (folder.display().to_string(), posted.display().to_string());
-        let server = Script::python_with(SERVER, &[("DIR", &folder), ("POSTED", &posted)]);
+        let (directory, posted) = (space.path("srv"), space.path("posted/body"));
+        let (directory, posted) = (
+            directory.display().to_string(),
+            posted.display().to_string(),
+        );
+        let server = Script::python_with(SERVER, &[("DIR", &directory), ("POSTED", &posted)]);
         Self { space, server }
     }
 

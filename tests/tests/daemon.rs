@@ -7,7 +7,7 @@ use kiln_tests::{BUSYBOX, Daemon, Run, Space, run};
 fn files(daemon: &Daemon, image: &str) -> String {
     let made = daemon.docker(&["create", image, "/none"]).ok().stdout;
     let id = made.trim();
-    let tar = daemon.folder().join("export.tar").display().to_string();
+    let tar = daemon.directory().join("export.tar").display().to_string();
     _ = daemon.docker(&["export", "-o", &tar, id]).ok();
     _ = daemon.docker(&["rm", id]).ok();
     listed(&tar)

@@ -314,8 +314,8 @@ fn shells_complete_step_names() {
              _kiln_or_steps kiln\necho ${{COMPREPLY[*]}}"
         );
         let mut command = std::process::Command::new("bash");
-        let folder = kiln_tests::kiln_binary().parent().unwrap().to_owned();
-        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let directory = kiln_tests::kiln_binary().parent().unwrap().to_owned();
+        let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
         command.args(["-c", &ask]).env("PATH", path);
         command.current_dir(space.path("context"));
         Run::of(&command.output().unwrap()).ok().stdout

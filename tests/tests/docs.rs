@@ -40,9 +40,9 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-fn pages(folder: &Path) -> Vec<PathBuf> {
+fn pages(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => found.extend(pages(&path)),
@@ -54,13 +54,13 @@ fn pages(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A registry that has `busybox` where Docker Hub has it, and the settings that name it.
-fn hub(folder: &Path) -> (Registry, PathBuf) {
-    let registry = Registry::start(&folder.join("registry"), false);
+fn hub(directory: &Path) -> (Registry, PathBuf) {
+    let registry = Registry::start(&directory.join("registry"), false);
     let from = format!("docker://{}", kiln_tests::BUSYBOX);
     let to = format!("docker://{}", registry.name("library/busybox:latest"));
     let flags = ["--src-tls-verify=false", "--dest-tls-verify=false"];
     _ = run("skopeo", &["copy", flags[0], flags[1], &from, &to]);
-    let config = folder.join("kiln.conf");
+    let config = directory.join("kiln.conf");
     let host = registry.name("");
     let text = format!(
         "[registries.\"docker.io\"]\nmirrors = [\"http://{}\"]\n",
@@ -72,9 +72,9 @@ fn hub(folder: &Path) -> (Registry, PathBuf) {
 
 #[test]
 fn examples_work() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_registry, config) = hub(folder.path());
-    let bin = folder.path().join("bin");
+    let directory = tempfile::tempdir().unwrap();
+    let (_registry, config) = hub(directory.path());
+    let bin = directory.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(kiln_binary(), bin.join("kiln")).unwrap();
     let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src");
@@ -82,7 +82,7 @@ fn examples_work() {
     let mut scripts = 0;
     for (number, page) in pages(&book).iter().enumerate() {
         let text = std::fs::read_to_string(page).unwrap();
-        let place = folder.path().join(number.to_string());
+        let place = directory.path().join(number.to_string());
         std::fs::create_dir(&place).unwrap();
         for block in blocks(&text) {
             let file = block.tags.iter().find_map(|tag| tag.strip_prefix("file="));
@@ -98,7 +98,7 @@ fn examples_work() {
                 .current_dir(&place)
                 .env("PATH", &path)
                 .env("KILN_CONFIG", &config)
-                .env("KILN_ROOT", folder.path().join("store"))
+                .env("KILN_ROOT", directory.path().join("store"))
                 .output();
             let run = Run::of(&output.unwrap());
             let at = format!("{}:{}", page.display(), block.line);

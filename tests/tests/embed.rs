@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use kiln::{
     AttestOptions, BuildRequest, CacheMode, CacheSource, CacheTarget, CacheTrust, CredentialSource,
-    EngineError, Error, Event, Fault, FolderRemote, GraphBuilder, Kiln, Needed, Output, Platform,
-    ProvenanceOptions, Remote, SbomFormat,
+    DirectoryRemote, EngineError, Error, Event, Fault, GraphBuilder, Kiln, Needed, Output,
+    Platform, ProvenanceOptions, Remote, SbomFormat,
 };
 use kiln_tests::{BUSYBOX, Space, kiln_binary};
 
@@ -93,7 +93,7 @@ fn builds_are_attested() {
 #[test]
 fn results_are_shared() {
     let (space, other) = (Space::new(), Space::new());
-    let remote: Arc<dyn Remote> = Arc::new(FolderRemote::new(space.path("cache")));
+    let remote: Arc<dyn Remote> = Arc::new(DirectoryRemote::new(space.path("cache")));
     let text = format!("FROM {BUSYBOX}\nRUN cat /proc/sys/kernel/random/uuid > /id\n");
     let build = |space: &Space| {
         space.write("Dockerfile", &text);

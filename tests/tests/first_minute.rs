@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// A directory, and what was done in it.
 struct Walk {
-    folder: TempDir,
+    directory: TempDir,
     registry: Registry,
     /// The directory that commands are run in.
     at: PathBuf,
@@ -20,8 +20,8 @@ struct Walk {
 
 impl Walk {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let registry = Registry::start(&folder.path().join("registry"), false);
+        let directory = tempfile::tempdir().unwrap();
+        let registry = Registry::start(&directory.path().join("registry"), false);
         let hub = format!("docker://{}", registry.name("library/busybox:latest"));
         let from = format!("docker://{}", kiln_tests::BUSYBOX);
         let flags = ["--src-tls-verify=false", "--dest-tls-verify=false"];
@@ -29,14 +29,14 @@ impl Walk {
         let host = registry.name("");
         let host = host.trim_end_matches('/');
         let config = format!("[registries.\"docker.io\"]\nmirrors = [\"http://{host}\"]\n");
-        std::fs::write(folder.path().join("kiln.conf"), config).unwrap();
-        std::fs::create_dir(folder.path().join("bin")).unwrap();
-        let kiln = folder.path().join("bin/kiln");
+        std::fs::write(directory.path().join("kiln.conf"), config).unwrap();
+        std::fs::create_dir(directory.path().join("bin")).unwrap();
+        let kiln = directory.path().join("bin/kiln");
         std::os::unix::fs::symlink(kiln_binary(), kiln).unwrap();
-        let at = folder.path().join("app");
+        let at = directory.path().join("app");
         std::fs::create_dir(&at).unwrap();
         Self {
-            folder,
+            directory,
             registry,
             at,
             text: String::new(),
@@ -53,7 +53,7 @@ impl Walk {
     fn types(&mut self, line: &str) -> Run {
         let path = format!(
             "{}:{}",
-            self.folder.path().join("bin").display(),
+            self.directory.path().join("bin").display(),
             std::env::var("PATH").unwrap()
         );
         let shell = line.replace("REGISTRY", self.registry.name("").trim_end_matches('/'));
@@ -61,8 +61,8 @@ impl Walk {
             .args(["-c", &shell])
             .current_dir(&self.at)
             .env("PATH", path)
-            .env("KILN_CONFIG", self.folder.path().join("kiln.conf"))
-            .env("KILN_ROOT", self.folder.path().join("store"))
+            .env("KILN_CONFIG", self.directory.path().join("kiln.conf"))
+            .env("KILN_ROOT", self.directory.path().join("store"))
             .env("COLUMNS", "100")
             .env_remove("BUILDKIT_PROGRESS")
             .env_remove("GITHUB_ACTIONS")
@@ -88,8 +88,8 @@ impl Walk {
         let text = self
             .text
             .replace(registry.trim_end_matches('/'), "REGISTRY");
-        let folder = self.folder.path().display().to_string();
-        let mut text = text.replace(&folder, "HOME");
+        let directory = self.directory.path().display().to_string();
+        let mut text = text.replace(&directory, "HOME");
         for (pattern, with) in [
             (r"sha256:[0-9a-f]{64}", "sha256:…"),
             (r"\b[0-9a-f]{12,64}\b", "HEX"),

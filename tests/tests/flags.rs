@@ -63,10 +63,10 @@ fn memory_has_units() {
 #[test]
 fn mistakes_are_said_before_anything_runs() {
     let space = space("RUN echo the-step-ran");
-    let folder = space.path("").display().to_string();
+    let directory = space.path("").display().to_string();
     std::fs::write(space.path("file"), "").unwrap();
-    let in_file = format!("type=local,dest={folder}/file/below");
-    let at_folder = format!("type=tar,dest={folder}");
+    let in_file = format!("type=local,dest={directory}/file/below");
+    let at_directory = format!("type=tar,dest={directory}");
     let digest = format!("a@sha256:{}", "0".repeat(64));
     let wrong: &[&[&str]] = &[
         &["-t", "Upper/Case:1"],
@@ -78,7 +78,7 @@ fn mistakes_are_said_before_anything_runs() {
         &["-o", "type=oci,dest=/proc/nowhere/x.tar"],
         &["-o", "type=local,dest=/proc/nowhere/x"],
         &["-o", &in_file],
-        &["-o", &at_folder],
+        &["-o", &at_directory],
         &["-o", "dest=out"],
         &["-o", "type=oci,dest=o.tar,compression-level=high"],
         &["-o", "type=image,push=perhaps"],

@@ -9,7 +9,7 @@ use kiln_tests::{BUSYBOX, Space, Web, run};
 
 const SECRET: &str = "a-secret-of-the-host";
 
-/// A file and a folder outside of the context.
+/// A file and a directory outside of the context.
 fn with_secret() -> Space {
     let space = Space::new();
     std::fs::create_dir(space.path("outside")).unwrap();
@@ -142,7 +142,7 @@ fn what_is_no_file_does_not_stop_a_build() {
 }
 
 #[test]
-fn names_of_any_bytes_and_deep_folders() {
+fn names_of_any_bytes_and_deep_directories() {
     let space = Space::new();
     let context = space.path("context");
     let long = "n".repeat(255);
@@ -201,9 +201,16 @@ fn repositories_lead_nowhere_else() {
     let repository = space.path("evil.git");
     std::fs::create_dir(&repository).unwrap();
     let git = |args: &[&str]| {
-        let folder = repository.display().to_string();
+        let directory = repository.display().to_string();
         let all = [
-            &["-C", &folder, "-c", "user.name=a", "-c", "user.email=a@b"],
+            &[
+                "-C",
+                &directory,
+                "-c",
+                "user.name=a",
+                "-c",
+                "user.email=a@b",
+            ],
             args,
         ]
         .concat();

@@ -97,7 +97,7 @@ fn is_confined(space: &Space) -> bool {
 #[test]
 fn finished_steps_write_no_more() {
     let space = space();
-    // A's root, the folder of a bind mount that may be written, and A's mount of the volume.
+    // A's root, the directory of a bind mount that may be written, and A's mount of the volume.
     for (path, made, mount) in [
         ("/", "/", ""),
         (

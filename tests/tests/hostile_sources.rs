@@ -14,10 +14,10 @@ const SECRET: &str = "a-secret-of-the-host";
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn host(space: &Space) -> PathBuf {
-    let folder = space.path("host");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("secret"), format!("{SECRET}\n")).unwrap();
-    folder
+    let directory = space.path("host");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("secret"), format!("{SECRET}\n")).unwrap();
+    directory
 }
 
 fn unharmed(host: &Path) {
@@ -53,10 +53,10 @@ fn build(space: &Space, context: &str, input: Option<&Path>) -> Run {
 }
 
 /// Commits a directory and gives the address of the repository.
-fn commit(space: &Space, web: &Web, folder: &Path) -> String {
+fn commit(space: &Space, web: &Web, directory: &Path) -> String {
     let script = "git init -q -b main . && git -c user.name=a -c user.email=a@b add -A -f . && git -c user.name=a -c user.email=a@b commit -qm a --allow-empty && git update-server-info";
-    _ = shell(folder, script);
-    let inside = folder.strip_prefix(space.path("")).unwrap();
+    _ = shell(directory, script);
+    let inside = directory.strip_prefix(space.path("")).unwrap();
     web.url(&format!("{}/.git", inside.display()))
 }
 

@@ -13,11 +13,11 @@ const SECRET: &str = "a-secret-of-the-host";
 
 /// A directory of the host beside the context, with a file.
 fn host(space: &Space) -> PathBuf {
-    let folder = space.path("host");
-    std::fs::create_dir_all(folder.join("d")).unwrap();
-    std::fs::write(folder.join("secret"), format!("{SECRET}\n")).unwrap();
-    std::fs::write(folder.join("d/file"), format!("{SECRET}\n")).unwrap();
-    folder
+    let directory = space.path("host");
+    std::fs::create_dir_all(directory.join("d")).unwrap();
+    std::fs::write(directory.join("secret"), format!("{SECRET}\n")).unwrap();
+    std::fs::write(directory.join("d/file"), format!("{SECRET}\n")).unwrap();
+    directory
 }
 
 fn unharmed(host: &Path) {

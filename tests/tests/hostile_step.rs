@@ -112,8 +112,8 @@ fn descriptors_that_were_left_open_are_closed() {
 }
 
 #[test]
-fn a_working_folder_is_inside() {
-    for folder in [
+fn a_working_directory_is_inside() {
+    for directory in [
         "/proc/self/fd/7",
         "/proc/self/fd/4",
         "/proc/1/cwd/../..",
@@ -122,7 +122,7 @@ fn a_working_folder_is_inside() {
         let space = Space::new();
         space.write(
             "Dockerfile",
-            format!("FROM {BUSYBOX}\nWORKDIR {folder}\nRUN (ls; ls ../..; ls /) 2>/dev/null > /out; true\n"),
+            format!("FROM {BUSYBOX}\nWORKDIR {directory}\nRUN (ls; ls ../..; ls /) 2>/dev/null > /out; true\n"),
         );
         let tried = space.build(&[
             "-o",
@@ -130,10 +130,10 @@ fn a_working_folder_is_inside() {
         ]);
         if tried.status == Some(0) {
             let seen = std::fs::read_to_string(space.path("out/out")).unwrap();
-            assert!(!seen.contains("context"), "{folder}: {seen}");
+            assert!(!seen.contains("context"), "{directory}: {seen}");
             assert!(
                 !seen.contains("boot") && !seen.contains("lib64"),
-                "{folder}: {seen}"
+                "{directory}: {seen}"
             );
         }
     }
@@ -260,9 +260,9 @@ fn copies_follow_links_inside_only() {
     std::fs::write(&secret, "a secret of the host").unwrap();
     let out = secret.display();
     let image = space.image(&format!(
-        "add('abs', LINK, linkname='{out}')\nadd('up', LINK, linkname='../../../../../../../..{out}')\nadd('dir', LINK, linkname='/')\nadd('folder', DIR, mode=0o755)\nadd('folder/abs', LINK, linkname='{out}')"
+        "add('abs', LINK, linkname='{out}')\nadd('up', LINK, linkname='../../../../../../../..{out}')\nadd('dir', LINK, linkname='/')\nadd('directory', DIR, mode=0o755)\nadd('directory/abs', LINK, linkname='{out}')"
     ));
-    for source in ["abs", "up", &format!("dir{out}"), "folder/abs"] {
+    for source in ["abs", "up", &format!("dir{out}"), "directory/abs"] {
         space.write(
             "Dockerfile",
             format!("FROM {BUSYBOX}\nCOPY --from={image} /{source} /out\n"),
@@ -332,7 +332,7 @@ fn nobody_else_reaches_what_images_bring() {
         return;
     }
     let space = Space::new();
-    let folder = space.path("").parent().unwrap().to_owned();
+    let directory = space.path("").parent().unwrap().to_owned();
     let image = space.image(
         "put('evil', b'x', mode=0o6755)\nadd('disk', BLOCK, devmajor=7, devminor=0, mode=0o666)",
     );
@@ -345,7 +345,7 @@ fn nobody_else_reaches_what_images_bring() {
         .args(["kiln-single", "-c", &format!("ls {store}")])
         .output()
         .unwrap();
-    assert!(!looked.status.success(), "{folder:?}");
+    assert!(!looked.status.success(), "{directory:?}");
 }
 
 /// Each call in the 64-bit and in the 32-bit interface: what Docker's default profile refuses is
@@ -560,7 +560,7 @@ fn mounted_files_may_be_links() {
 
 /// What is looked through after a step, in its tree and in cache volumes, may be of any depth.
 #[test]
-fn deep_folders_do_not_end_the_builder() {
+fn deep_directories_do_not_end_the_builder() {
     let space = Space::new();
     std::fs::write(space.path("token"), "a-token-of-some-length").unwrap();
     let deep = "d=/v; for n in $(seq 1 40); do d=$d/a/a/a/a/a/a/a/a/a/a; done; mkdir -p $d; touch $d/file; cp -r /v/a /deep";

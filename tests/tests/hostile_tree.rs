@@ -12,16 +12,16 @@ use kiln_tests::{BUSYBOX, Run, Space, volume_of};
 
 /// A directory of the host with a number of files.
 fn canaries(space: &Space, count: usize) -> PathBuf {
-    let folder = space.path("canaries");
-    std::fs::create_dir(&folder).unwrap();
+    let directory = space.path("canaries");
+    std::fs::create_dir(&directory).unwrap();
     for number in 0..count {
-        std::fs::write(folder.join(format!("f{number}")), "").unwrap();
+        std::fs::write(directory.join(format!("f{number}")), "").unwrap();
     }
-    folder
+    directory
 }
 
-fn count(folder: impl AsRef<Path>) -> usize {
-    std::fs::read_dir(folder).unwrap().count()
+fn count(directory: impl AsRef<Path>) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
 }
 
 /// One step waits for the directory in which the builder, filling the volume for another step,
@@ -84,21 +84,24 @@ fn what_is_thrown_away_is_removed_alone() {
 }
 
 /// Links to the host, put into a tree by a descriptor that outlived its step.
-const EXCHANGE: &str = "cd /proc/self/fd/9 && rm x && ln -s $secret x && mv d e && ln -s $folder d && mv etc was && ln -s $folder etc";
+const EXCHANGE: &str = "cd /proc/self/fd/9 && rm x && ln -s $secret x && mv d e && ln -s $directory d && mv etc was && ln -s $directory etc";
 
 /// However what a step left behind is read, nothing of the host is: whatever it holds by then.
 #[test]
 fn changed_trees_show_nothing_of_the_host() {
     let space = Space::new();
     _ = space.attack();
-    let folder = space.path("host");
-    std::fs::create_dir_all(folder.join("dir")).unwrap();
+    let directory = space.path("host");
+    std::fs::create_dir_all(directory.join("dir")).unwrap();
     for name in ["dir/inside", "passwd", "archive.tar"] {
-        std::fs::write(folder.join(name), "CANARY:x:77:77::/:/bin/sh\n").unwrap();
+        std::fs::write(directory.join(name), "CANARY:x:77:77::/:/bin/sh\n").unwrap();
     }
     let exchange = EXCHANGE
-        .replace("$secret", &folder.join("dir/inside").display().to_string())
-        .replace("$folder", &folder.display().to_string());
+        .replace(
+            "$secret",
+            &directory.join("dir/inside").display().to_string(),
+        )
+        .replace("$directory", &directory.display().to_string());
     let uses = [
         "FROM base\nCOPY --from=b /done /done\nCOPY --from=a /x /out",
         "FROM base\nCOPY --from=b /done /done\nCOPY --from=a /d/dir/inside /out",

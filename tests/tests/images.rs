@@ -3,11 +3,11 @@
 
 use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, read, run};
 
-/// The base image as a folder that `skopeo` wrote.
+/// The base image as a directory that `skopeo` wrote.
 fn layout(space: &Space) -> String {
-    let folder = space.path("layout").display().to_string();
-    copy_to_layout(&format!("docker://{BUSYBOX}"), &folder);
-    folder
+    let directory = space.path("layout").display().to_string();
+    copy_to_layout(&format!("docker://{BUSYBOX}"), &directory);
+    directory
 }
 
 /// A registry that serves a layout, and does to it what `MODE` says.

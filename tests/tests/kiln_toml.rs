@@ -298,7 +298,11 @@ fn files_are_taken_out_of_steps_also_when_they_fail() {
     let forced = space.build(&["--no-cache", "--export", "forced"]);
     let runs = forced.stderr.matches("ran-unit\n").count();
     assert_eq!(runs, 1, "{}", forced.stderr);
-    let runs = |folder: &str| read(space.path(folder).join("unit/runs")).lines().count();
+    let runs = |directory: &str| {
+        read(space.path(directory).join("unit/runs"))
+            .lines()
+            .count()
+    };
     assert_eq!(runs("out"), 2, "one in each build, none for its export");
     assert_eq!(runs("forced"), 3, "nor with --no-cache");
     assert_eq!(read(space.path("out/unit/deep/unit.xml")), "unit\n");
@@ -338,19 +342,19 @@ fn the_examples_are_files_of_this_language() {
     ];
     let space = Space::new();
     for (name, args, part) in cases {
-        let folder = examples.join(name);
-        let folder = folder.to_str().unwrap();
+        let directory = examples.join(name);
+        let directory = directory.to_str().unwrap();
         let graph = space
-            .kiln(&[&["graph", "--offline", folder], args].concat())
+            .kiln(&[&["graph", "--offline", directory], args].concat())
             .ok();
         assert!(graph.stdout.contains(part), "{name}: {}", graph.stdout);
-        let file = format!("{folder}/kiln.toml");
+        let file = format!("{directory}/kiln.toml");
         _ = space.kiln(&["fmt", "--check", &file]).ok();
     }
 }
 
 #[test]
-fn exports_stay_in_their_folder() {
+fn exports_stay_in_their_directory() {
     let space = space(
         "version = 1\n[steps.a]\nfrom = 'BUSYBOX'\nrun = 'ln -s /etc /evil; mkdir /r /r/deep; ln -s ../victim /r/link; echo x > /r/file; echo x > /r/deep/file'\nexports = [{ name = 'r', path = '/r' }, { name = 'etc', path = '/evil/passwd' }]\n[images.i]\nfrom = 'a'\n",
     );

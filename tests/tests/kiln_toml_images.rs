@@ -195,8 +195,8 @@ fn outputs_need_the_users_word() {
 
 #[test]
 fn shared_caches_need_the_users_word() {
-    let folder = tempfile::tempdir().unwrap();
-    let registry = Registry::start(folder.path(), false);
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Registry::start(directory.path(), false);
     let text = r#"
 version = 1
 [steps.a]

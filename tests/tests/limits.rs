@@ -121,11 +121,11 @@ fn users_with_few_processes_are_told() {
     space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN true\n"));
     let binary = space.path("kiln");
     std::fs::copy(kiln_binary(), &binary).unwrap();
-    let folder = space.path("").display().to_string();
-    _ = kiln_tests::run("chown", &["-R", "kiln-test", &folder]);
+    let directory = space.path("").display().to_string();
+    _ = kiln_tests::run("chown", &["-R", "kiln-test", &directory]);
     for processes in [1, 2, 3, 4, 6, 8, 12, 16] {
         let script = format!(
-            "ulimit -u {processes}; KILN_ROOT='{folder}/store' exec '{}' build '{folder}/context'",
+            "ulimit -u {processes}; KILN_ROOT='{directory}/store' exec '{}' build '{directory}/context'",
             binary.display()
         );
         let done = Run::of(

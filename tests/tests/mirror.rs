@@ -43,8 +43,8 @@ impl Mirror {
             "curl -s {flags} -o body -w '%{{http_code}}' 'http://{}{path}'; echo; cat body; : > body",
             self.address
         );
-        let folder = tempfile::tempdir().unwrap();
-        let said = shell(folder.path(), &script);
+        let directory = tempfile::tempdir().unwrap();
+        let said = shell(directory.path(), &script);
         let (status, body) = said.split_once('\n').unwrap();
         (status.to_owned(), body.to_owned())
     }

@@ -87,14 +87,14 @@ fn stores_on_an_overlay() {
     for (name, pod) in RUNNING {
         let bundle = Bundle::new();
         bundle.write("/run/Dockerfile", dockerfile());
-        let folder = tempfile::tempdir().unwrap();
-        let option = |name: &str, folder_name: &str| {
-            let path = folder.path().join(folder_name);
+        let directory = tempfile::tempdir().unwrap();
+        let option = |name: &str, directory_name: &str| {
+            let path = directory.path().join(directory_name);
             std::fs::create_dir_all(&path).unwrap();
             open_to_all(&path);
             format!("{name}={}", path.display())
         };
-        open_to_all(folder.path());
+        open_to_all(directory.path());
         let options = [
             option("lowerdir", "lower"),
             option("upperdir", "upper"),
@@ -108,10 +108,10 @@ fn stores_on_an_overlay() {
     }
 }
 
-fn open_to_all(folder: &Path) {
+fn open_to_all(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let open = std::fs::Permissions::from_mode(0o1777);
-    std::fs::set_permissions(folder, open).unwrap();
+    std::fs::set_permissions(directory, open).unwrap();
 }
 
 /// `hostUsers: false` without a filter, with CAP_SYS_ADMIN, and with neither.

@@ -68,8 +68,8 @@ impl Site {
 
     /// Runs a program in the context, kiln in its path.
     fn run(&self, program: &str, args: &[&str], env: &[(&str, &str)]) -> Run {
-        let folder = kiln_binary().parent().unwrap().to_owned();
-        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let directory = kiln_binary().parent().unwrap().to_owned();
+        let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
         let output = Command::new(program)
             .args(args)
             .current_dir(self.space.path("context"))

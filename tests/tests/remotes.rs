@@ -1,4 +1,4 @@
-//! What every kind of remote must do: folders, registries and buckets alike.
+//! What every kind of remote must do: directories, registries and buckets alike.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use kiln_cluster::{ReapiRemote, ReapiSettings};
 use kiln_engine::RegistryRemote;
 use kiln_graph::BlobDigest;
 use kiln_image::Client;
-use kiln_share::{FolderRemote, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote, S3Settings};
+use kiln_share::{DirectoryRemote, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote, S3Settings};
 use kiln_tests::{Casd, KEY, S3, SECRET};
 use sha2::{Digest as _, Sha256};
 
@@ -113,12 +113,12 @@ fn writers_lose_nothing(open: &(dyn Fn() -> Box<dyn Remote> + Sync), seed: u64) 
 }
 
 #[test]
-fn a_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    conforms(&|| Box::new(FolderRemote::new(folder.path().join("cache"))));
+fn a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    conforms(&|| Box::new(DirectoryRemote::new(directory.path().join("cache"))));
     let left: Vec<_> = ["entries", "blobs/sha256"]
         .iter()
-        .flat_map(|part| std::fs::read_dir(folder.path().join("cache").join(part)).unwrap())
+        .flat_map(|part| std::fs::read_dir(directory.path().join("cache").join(part)).unwrap())
         .filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes()[0] == b'.')
         .collect();
     assert!(left.is_empty(), "{left:?}");
@@ -169,8 +169,8 @@ fn exists(path: impl AsRef<Path>) -> bool {
 
 #[test]
 fn a_bucket() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = S3::start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let server = S3::start(directory.path());
     conforms(&|| Box::new(S3Remote::new(settings(&server, "team/app/"))));
     assert!(exists(server.object("team/app/entries/step-1")));
     let named = S3Settings {
@@ -184,8 +184,8 @@ fn a_bucket() {
 
 #[test]
 fn a_bucket_says_what_is_wrong() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = S3::start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let server = S3::start(directory.path());
     let error = |change: &dyn Fn(&mut S3Settings)| {
         let mut settings = settings(&server, "");
         change(&mut settings);

@@ -13,12 +13,12 @@ fn build(lines: &str, args: &[&str]) -> Run {
 
 /// Whether this machine lets groups be made: asked of the kernel, not of kiln.
 fn groups_can_be_made() -> bool {
-    let probe = |folder: &str| {
-        let folder = Path::new(folder).join("kiln-test-probe");
-        let made = std::fs::create_dir(&folder).is_ok();
-        let has =
-            folder.join("memory.max").exists() || folder.join("memory.limit_in_bytes").exists();
-        _ = std::fs::remove_dir(&folder);
+    let probe = |directory: &str| {
+        let directory = Path::new(directory).join("kiln-test-probe");
+        let made = std::fs::create_dir(&directory).is_ok();
+        let has = directory.join("memory.max").exists()
+            || directory.join("memory.limit_in_bytes").exists();
+        _ = std::fs::remove_dir(&directory);
         made && has
     };
     probe("/sys/fs/cgroup") || probe("/sys/fs/cgroup/memory")
@@ -26,12 +26,12 @@ fn groups_can_be_made() -> bool {
 
 fn groups_left() -> usize {
     let mut left = 0;
-    for folder in [
+    for directory in [
         "/sys/fs/cgroup",
         "/sys/fs/cgroup/memory",
         "/sys/fs/cgroup/cpu",
     ] {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             // Other tests' groups are of running processes.
             let process = name

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use kiln_tests::{BUSYBOX, Run, Space};
 
-/// All files below a folder whose path ends as said.
-fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
+/// All files below a directory whose path ends as said.
+fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
+    let mut open = vec![directory.to_owned()];
     while let Some(at) = open.pop() {
         for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
             let kind = entry.file_type().unwrap();
@@ -124,7 +124,7 @@ fn a_build_makes_again_what_is_damaged() {
 
 /// What an output holds from before doesn't lead it elsewhere.
 #[test]
-fn local_outputs_stay_in_their_folder() {
+fn local_outputs_stay_in_their_directory() {
     let space = Space::new();
     let outside = space.path("outside");
     std::fs::create_dir(&outside).unwrap();

@@ -10,18 +10,18 @@ use crypto_box::aead::Aead as _;
 use crypto_box::{SalsaBox, SecretKey};
 use kiln_tests::{BUSYBOX, Run, Script, Space};
 
-/// Whether a file below `folder` holds a text.
-fn holds(folder: &Path, text: &str) -> Vec<String> {
+/// Whether a file below `directory` holds a text.
+fn holds(directory: &Path, text: &str) -> Vec<String> {
     let output = std::process::Command::new("grep")
         .args(["-rlaF", "--", text])
-        .arg(folder)
+        .arg(directory)
         .output()
         .unwrap();
     let found = String::from_utf8_lossy(&output.stdout).into_owned();
     found.lines().map(str::to_owned).collect()
 }
 
-/// An EJSON file with one value, and the folder with its key.
+/// An EJSON file with one value, and the directory with its key.
 fn ejson(space: &Space, value: &str) {
     let (own, other) = (SecretKey::from([5; 32]), SecretKey::from([6; 32]));
     let nonce = [1; 24];

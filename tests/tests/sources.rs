@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use kiln_tests::{GIT, Run, Space, Web, read, run, shell};
 
-/// A repository with a file, a folder, a submodule, a tag and a later commit, and its address.
+/// A repository with a file, a directory, a submodule, a tag and a later commit, and its address.
 fn repository(space: &Space, web: &Web) -> String {
     let script = format!(
         "mkdir srv/work srv/module; cd srv/module; {GIT} init -q; echo m > m; git add .; {GIT} commit -qm m; cd ..
@@ -117,7 +117,7 @@ fn add_from_a_git_repository() {
 }
 
 #[test]
-fn contexts_that_are_not_folders() {
+fn contexts_that_are_not_directories() {
     let (space, web) = space();
     let repo = repository(&space, &web);
     space
@@ -195,8 +195,11 @@ fn the_date_of_the_context() {
     let text = "ARG SOURCE_DATE_EPOCH=1600000000\nFROM scratch\nCOPY f /\n";
     space.write("Dockerfile", text).write("f", "f");
     assert_eq!(created(&space, &["context"]), "2020-09-13T12:26:40Z");
-    let folder = created_of("context");
-    assert!(folder.as_str() > "2026", "a folder has no date: {folder}");
+    let directory = created_of("context");
+    assert!(
+        directory.as_str() > "2026",
+        "a directory has no date: {directory}"
+    );
     let archive = std::fs::read(space.path("srv/c.tar")).unwrap();
     let output = format!("type=oci,dest={}", space.path("image.tar").display());
     let args = [&["build", "-", "-o", &output], &of_context[..]].concat();

@@ -142,9 +142,9 @@ fn images_of_the_host_are_the_users_to_give() {
             .build(&["--no-cache", "--build-context", &format!("base={name}")])
             .ok();
         assert!(given.stderr.contains("PRIVATE-FILE"), "{}", given.stderr);
-        let folder = format!("fs.read={}", space.path("").display());
+        let directory = format!("fs.read={}", space.path("").display());
         space.write("kiln.toml", &image);
-        _ = space.build(&["--allow", &folder]).ok();
+        _ = space.build(&["--allow", &directory]).ok();
         let refused = space.build(&["--allow", "fs.read=context"]);
         refused.fails_with(&["is an image of this machine", "--build-context"]);
         std::fs::remove_file(space.path("context/kiln.toml")).unwrap();
@@ -300,8 +300,8 @@ fn private_repository(space: &Space, wanted: &str) -> Script {
          cd ..; {GIT} clone -q --bare work srv/repo.git; git -C srv/repo.git update-server-info"
     );
     shell(&space.path(""), &script);
-    let folder = space.path("srv").display().to_string();
-    Script::python_with(PRIVATE, &[("WANTED", wanted), ("DIR", &folder)])
+    let directory = space.path("srv").display().to_string();
+    Script::python_with(PRIVATE, &[("WANTED", wanted), ("DIR", &directory)])
 }
 
 /// Which of the programs of [`home`]'s configuration were run.

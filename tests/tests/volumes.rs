@@ -44,10 +44,10 @@ fn a_volume_travels_and_a_second_time_only_its_change() {
         command.envs(server.variables());
         Run::of(&command.output().unwrap())
     };
-    let folder = space.path("remote").display().to_string();
+    let directory = space.path("remote").display().to_string();
     let name = format!("127.0.0.1:5000/volumes-{}:x", std::process::id());
     let bucket = "s3://bucket/volumes".to_owned();
-    for remote in [&folder, &name, &bucket] {
+    for remote in [&directory, &name, &bucket] {
         let sent = kiln("a", &["volume", "export", "v", remote]).ok().stdout;
         assert!(
             sent.contains("19.07 MiB,") && sent.contains(" MiB sent"),
@@ -59,7 +59,9 @@ fn a_volume_travels_and_a_second_time_only_its_change() {
         assert_eq!(after, before);
     }
     _ = step(&space, "a", "", "echo changed > /v/f; echo > /out", &[]);
-    let sent = kiln("a", &["volume", "export", "v", &folder]).ok().stdout;
+    let sent = kiln("a", &["volume", "export", "v", &directory])
+        .ok()
+        .stdout;
     let bytes = sent.split(", ").nth(1).unwrap();
     assert!(
         bytes.contains("KiB sent") || bytes.starts_with("1.") || bytes.starts_with("2."),
@@ -69,11 +71,11 @@ fn a_volume_travels_and_a_second_time_only_its_change() {
     assert!(listed.contains(" v\n"), "{listed}");
     _ = kiln("a", &["volume", "rm", "v"]).ok();
     assert_eq!(
-        kiln("a", &["volume", "export", "v", &folder]).status,
+        kiln("a", &["volume", "export", "v", &directory]).status,
         Some(2)
     );
     assert_eq!(
-        kiln("a", &["volume", "import", "none", &folder]).status,
+        kiln("a", &["volume", "import", "none", &directory]).status,
         Some(2)
     );
 }
@@ -81,9 +83,9 @@ fn a_volume_travels_and_a_second_time_only_its_change() {
 #[test]
 fn a_build_brings_the_volumes_it_mounts() {
     let space = Space::new();
-    let folder = space.path("remote");
-    let to = format!("type=local,dest={},volumes=all", folder.display());
-    let from = format!("type=local,src={},volumes=all", folder.display());
+    let directory = space.path("remote");
+    let to = format!("type=local,dest={},volumes=all", directory.display());
+    let from = format!("type=local,src={},volumes=all", directory.display());
     let count = "echo x >> /v/n; wc -l < /v/n > /out";
     let (first, run) = step(&space, "a", "", count, &["--cache-to", &to]);
     assert!(run.stderr.contains("volume v:"), "{}", run.stderr);
@@ -98,7 +100,7 @@ fn a_build_brings_the_volumes_it_mounts() {
         "once here, it stays"
     );
     assert_eq!(step(&space, "c", "", count, &[]).0, "1\n");
-    for entry in std::fs::read_dir(folder.join("blobs/sha256")).unwrap() {
+    for entry in std::fs::read_dir(directory.join("blobs/sha256")).unwrap() {
         std::fs::write(entry.unwrap().path(), "damaged").unwrap();
     }
     let (fresh, run) = step(&space, "d", "", count, &["--cache-from", &from]);

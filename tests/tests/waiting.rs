@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kiln_tests::{BUSYBOX, Space, run};
 
-fn start(space: &Space, folder: &str, args: &[&str]) -> Child {
-    let mut command = space.command(&[&["build", folder, "--progress", "plain"], args].concat());
+fn start(space: &Space, directory: &str, args: &[&str]) -> Child {
+    let mut command = space.command(&[&["build", directory, "--progress", "plain"], args].concat());
     command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -29,8 +29,8 @@ fn ends(child: &mut Child, seconds: u64) -> Option<i32> {
     None
 }
 
-fn write(space: &Space, folder: &str, lines: &str) {
-    let name = format!("../{folder}/Dockerfile");
+fn write(space: &Space, directory: &str, lines: &str) {
+    let name = format!("../{directory}/Dockerfile");
     space.write(&name, format!("FROM {BUSYBOX}\n{lines}\n"));
 }
 
@@ -47,8 +47,8 @@ fn volumes_in_another_order() {
     write(&space, "c1", &mounts(&["a", "b"], "true"));
     write(&space, "c2", &mounts(&["b", "a"], "true"));
     let mut builds = Vec::new();
-    for folder in ["c0", "c1", "c2"] {
-        builds.push(start(&space, folder, &["--no-cache"]));
+    for directory in ["c0", "c1", "c2"] {
+        builds.push(start(&space, directory, &["--no-cache"]));
         std::thread::sleep(Duration::from_millis(500));
     }
     for build in &mut builds {
@@ -86,14 +86,14 @@ fn whoever_waits_can_be_stopped() {
     write(&space, "equal", "RUN sleep 61");
     let mut holders = [start(&space, "holds", &[]), start(&space, "equal", &[])];
     std::thread::sleep(Duration::from_secs(3));
-    for folder in ["wants", "equal"] {
+    for directory in ["wants", "equal"] {
         for signal in ["INT", "TERM"] {
-            let mut build = start(&space, folder, &[]);
+            let mut build = start(&space, directory, &[]);
             std::thread::sleep(Duration::from_secs(1));
-            assert!(build.try_wait().unwrap().is_none(), "{folder} waits");
+            assert!(build.try_wait().unwrap().is_none(), "{directory} waits");
             _ = run("kill", &[format!("-{signal}"), build.id().to_string()]);
             let status = ends(&mut build, 10).expect("a signal ends it");
-            assert_ne!(status, 0, "{folder} {signal}");
+            assert_ne!(status, 0, "{directory} {signal}");
         }
     }
     for holder in &mut holders {

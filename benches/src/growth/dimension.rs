@@ -62,13 +62,13 @@ fn steps(context: &Path, count: usize, _: Build<'_>) -> Result<()> {
 }
 
 fn files(context: &Path, count: usize, _: Build<'_>) -> Result<()> {
-    for folder in 0..count.div_ceil(100) {
-        let path = context.join(format!("src/d{}/s{folder}", folder % 100));
+    for directory in 0..count.div_ceil(100) {
+        let path = context.join(format!("src/d{}/s{directory}", directory % 100));
         std::fs::create_dir_all(&path)?;
-        for number in 0..100.min(count - folder * 100) {
+        for number in 0..100.min(count - directory * 100) {
             std::fs::write(
                 path.join(format!("f{number}")),
-                format!("{folder} {number}\n"),
+                format!("{directory} {number}\n"),
             )?;
         }
     }

@@ -207,8 +207,8 @@ impl Builder for BuildKit {
         let mut command = Command::new("buildctl");
         command.args(["build", "--frontend", "dockerfile.v0"]);
         for name in ["context", "dockerfile"] {
-            let folder = format!("{name}={}", context.display());
-            command.arg("--local").arg(folder);
+            let directory = format!("{name}={}", context.display());
+            command.arg("--local").arg(directory);
         }
         if workload.start == Start::Steps {
             command.arg("--no-cache");

@@ -156,10 +156,10 @@ fn fan(context: &Path) -> Result<()> {
 
 fn files(context: &Path) -> Result<()> {
     for number in 0..10_000u32 {
-        let folder = context.join(format!("src/d{}/s{}", number % 100, number % 10));
-        std::fs::create_dir_all(&folder)?;
+        let directory = context.join(format!("src/d{}/s{}", number % 100, number % 10));
+        std::fs::create_dir_all(&directory)?;
         let content = number.to_string().repeat(400);
-        std::fs::write(folder.join(format!("f{number}")), content)?;
+        std::fs::write(directory.join(format!("f{number}")), content)?;
     }
     let text = format!("FROM {BASE}\nCOPY src /src\nRUN find /src -type f | wc -l > /count\n");
     Ok(std::fs::write(context.join("Dockerfile"), text)?)

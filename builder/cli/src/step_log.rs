@@ -74,8 +74,8 @@ mod tests {
     use super::*;
 
     fn logged(pieces: &[Vec<u8>]) -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let mut log = StepLog::open(&path).unwrap();
         for piece in pieces {
             log.write(piece).unwrap();

@@ -20,10 +20,10 @@ pub use kiln_export::{
     Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,
     Image, ImageOptions, ImageReport, InlineCache, LayerPlan, LayerReport, Level, MergedIndex,
     OutputEntry, PathRule, Rebase, Side, Unreproducible, left_out_warning, with_prefix,
-    write_erofs, write_folder, write_root_tar,
+    write_directory, write_erofs, write_root_tar,
 };
 pub use kiln_share::{
-    CacheSigner, CacheSource, CacheTrust, FolderRemote, InlineRemote, RegistryRemote, Remote,
+    CacheSigner, CacheSource, CacheTrust, DirectoryRemote, InlineRemote, RegistryRemote, Remote,
     RemoteBlob, RemoteError, Volumes,
 };
 pub use kiln_solve::{

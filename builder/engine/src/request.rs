@@ -16,7 +16,7 @@ use kiln_solve::{Cancel, EventSink, SolveOptions};
 pub struct Request {
     /// The graph and the images wanted.
     pub build: Build,
-    /// Local folders by the names that the graph has for them.
+    /// Local directories by the names that the graph has for them.
     pub contexts: BTreeMap<String, PathBuf>,
     /// Run every step, whatever is stored.
     pub no_cache: bool,

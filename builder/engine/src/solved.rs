@@ -70,15 +70,15 @@ impl Solved {
     ///
     /// # Errors
     /// When the step's result is more than one tree, or is gone.
-    pub fn folder(&self, step: StepId) -> Result<PathBuf, EngineError> {
+    pub fn directory(&self, step: StepId) -> Result<PathBuf, EngineError> {
         let snapshot = self.snapshot(step)?;
         match snapshot.layers() {
             [LayerRef::Tree(id)] => match self.trees.store.tree(id)? {
                 Some(tree) => Ok(tree.fs()),
-                None => Err(no_folder()),
+                None => Err(no_directory()),
             },
             [] => Ok(self.trees.store.empty_tree()?.fs()),
-            _ => Err(no_folder()),
+            _ => Err(no_directory()),
         }
     }
 
@@ -90,9 +90,9 @@ impl Solved {
     pub fn latest_time(&self, step: StepId) -> Result<Option<i64>, EngineError> {
         let snapshot = self.snapshot(step)?;
         let [LayerRef::Tree(id)] = snapshot.layers() else {
-            return Err(no_folder());
+            return Err(no_directory());
         };
-        let tree = self.trees.store.tree(id)?.ok_or_else(no_folder)?;
+        let tree = self.trees.store.tree(id)?.ok_or_else(no_directory)?;
         let manifest = tree.manifest()?;
         let times = manifest.entries().iter().map(|entry| entry.mtime.seconds);
         Ok(times.max().filter(|seconds| *seconds > 0))
@@ -102,8 +102,8 @@ impl Solved {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn scratch_folder(&self) -> Result<PathBuf, EngineError> {
-        Ok(self.trees.store.scratch_folder()?)
+    pub fn scratch_directory(&self) -> Result<PathBuf, EngineError> {
+        Ok(self.trees.store.scratch_directory()?)
     }
 
     /// Makes the image of one target.
@@ -309,6 +309,6 @@ impl Solved {
     }
 }
 
-fn no_folder() -> EngineError {
+fn no_directory() -> EngineError {
     EngineError::Defect("the step's result is not one directory of the store".to_owned())
 }

@@ -20,10 +20,10 @@ mod tests {
 
     #[test]
     fn files_written_now_are_not_older_than_now() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for name in 0..200 {
             let started = now();
-            let path = folder.path().join(name.to_string());
+            let path = directory.path().join(name.to_string());
             std::fs::write(&path, "").unwrap();
             let metadata = std::fs::metadata(&path).unwrap();
             let written = Timestamp {

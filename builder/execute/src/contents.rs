@@ -2,7 +2,7 @@
 
 use kiln_graph::encode::Encoder;
 use kiln_graph::{ContentDigest, CopyFiles, Digest, ImagePath, Input, Step, TreeId};
-use kiln_solve::{Contents, EventSink, Folder, Part, Snapshot, StepResult};
+use kiln_solve::{Contents, Directory, EventSink, Part, Snapshot, StepResult};
 
 use crate::EngineError;
 use crate::files::{self, select};
@@ -33,8 +33,8 @@ impl std::fmt::Debug for ContentReader<'_> {
 }
 
 impl Contents<EngineError> for ContentReader<'_> {
-    fn import(&self, folder: &Folder) -> Result<TreeId, EngineError> {
-        Ok(import(self.trees, folder, &ImagePath::root())?.id())
+    fn import(&self, directory: &Directory) -> Result<TreeId, EngineError> {
+        Ok(import(self.trees, directory, &ImagePath::root())?.id())
     }
 
     fn part(&self, snapshot: &Snapshot, path: &ImagePath) -> Result<Part, EngineError> {
@@ -66,7 +66,7 @@ impl Contents<EngineError> for ContentReader<'_> {
             Ok(files::digest(&view, copy, &selected))
         };
         match from {
-            StepResult::Folder(_) => Ok(Part {
+            StepResult::Directory(_) => Ok(Part {
                 content: find()?,
                 name: None,
             }),

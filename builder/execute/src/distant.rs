@@ -111,7 +111,7 @@ impl Fetch<'_> {
     }
 
     /// The manifest of an unpacked layer, when it is the tree's. A tar doesn't say which times
-    /// count, and has folders that nobody spoke of.
+    /// count, and has directories that nobody spoke of.
     fn unpacked_manifest(&self, unpacked: &Unpacked) -> Result<Manifest, EngineError> {
         let entries = unpacked.manifest.entries().iter();
         let (known, seen) = match &self.distant.tree.manifest {

@@ -2,7 +2,7 @@
 
 use kiln_cache::Tree;
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
-use kiln_solve::Folder;
+use kiln_solve::Directory;
 use kiln_tree::{TreeRoot, set_file_attributes};
 use rayon::prelude::*;
 
@@ -11,10 +11,10 @@ use crate::files::{FilesError, copy_file};
 use crate::snapshotter::Snapshotter;
 use crate::view::View;
 
-/// Copies a part of a user's folder into the store.
+/// Copies a part of a user's directory into the store.
 pub(crate) fn import(
     trees: &Snapshotter,
-    folder: &Folder,
+    directory: &Directory,
     part: &ImagePath,
 ) -> Result<Tree, EngineError> {
     let owned_by_root = |entry: &Entry| Entry {
@@ -22,7 +22,7 @@ pub(crate) fn import(
         gid: 0,
         ..entry.clone()
     };
-    let whole = View::of_folder(folder);
+    let whole = View::of_directory(directory);
     let wanted = whole.one_tree_below(part);
     let manifest: Manifest = wanted
         .iter()
@@ -32,7 +32,7 @@ pub(crate) fn import(
         return Ok(tree);
     }
     let staging = trees.store.staging()?;
-    let from = TreeRoot::at(&folder.root);
+    let from = TreeRoot::at(&directory.root);
     let imported = import_entries(&manifest, &from, staging.root(), part, trees.gives_away);
     imported.map_err(|source| EngineError::Files {
         location: None,
@@ -56,13 +56,13 @@ fn import_entries(
     for above in part.ancestors().filter(|above| !above.is_root()) {
         _ = to.create_directory(&above);
     }
-    let (folders, others): (Vec<&Entry>, Vec<&Entry>) = manifest
+    let (directories, others): (Vec<&Entry>, Vec<&Entry>) = manifest
         .entries()
         .iter()
         .partition(|entry| entry.is_directory());
-    for folder in &folders {
-        let made = to.create_directory(&folder.path);
-        made.map_err(|e| fail(folder, e))?;
+    for directory in &directories {
+        let made = to.create_directory(&directory.path);
+        made.map_err(|e| fail(directory, e))?;
     }
     others
         .par_iter()
@@ -74,9 +74,9 @@ fn import_entries(
             linked.map_err(|e| fail(entry, e))?;
         }
     }
-    for folder in folders.iter().rev() {
-        let set = to.set_attributes(folder, give_away);
-        set.map_err(|e| fail(folder, e))?;
+    for directory in directories.iter().rev() {
+        let set = to.set_attributes(directory, give_away);
+        set.map_err(|e| fail(directory, e))?;
     }
     Ok(())
 }

@@ -206,8 +206,8 @@ impl Snapshotter {
     pub fn snapshot(&self, result: &StepResult) -> Result<Snapshot, EngineError> {
         match result {
             StepResult::Snapshot(snapshot) => Ok(snapshot.clone()),
-            StepResult::Folder(folder) => {
-                let tree = import(self, folder, &ImagePath::root())?;
+            StepResult::Directory(directory) => {
+                let tree = import(self, directory, &ImagePath::root())?;
                 Ok(Snapshot::new(vec![LayerRef::Tree(tree.id())]))
             }
         }
@@ -293,7 +293,7 @@ impl Snapshotter {
         events: &dyn EventSink,
     ) -> Result<Arc<View>, EngineError> {
         Ok(Arc::new(match result {
-            StepResult::Folder(folder) => View::of_folder(folder),
+            StepResult::Directory(directory) => View::of_directory(directory),
             StepResult::Snapshot(snapshot) => view_of(&self.trees(snapshot, events)?)?,
         }))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
-use kiln_solve::Folder;
+use kiln_solve::Directory;
 use kiln_tree::{TreePath, TreeRoot, resolve};
 
 /// One tree of a stack.
@@ -42,10 +42,10 @@ impl View {
 
     /// The files of one directory of the user's.
     #[must_use]
-    pub fn of_folder(folder: &Folder) -> Self {
+    pub fn of_directory(directory: &Directory) -> Self {
         Self::new(vec![Layer {
-            manifest: folder.manifest.clone(),
-            root: TreeRoot::at(&folder.root),
+            manifest: directory.manifest.clone(),
+            root: TreeRoot::at(&directory.root),
         }])
     }
 
@@ -55,7 +55,7 @@ impl View {
         self.layers.is_empty()
     }
 
-    /// The entry at a path, links not followed. Folders of several layers show the topmost.
+    /// The entry at a path, links not followed. Directories of several layers show the topmost.
     #[must_use]
     pub fn get(&self, path: &ImagePath) -> Option<Found<'_>> {
         for (layer, tree) in self.layers.iter().enumerate().rev() {
@@ -72,7 +72,7 @@ impl View {
     /// Whether a layer hides what lower layers have at `path`.
     fn hides_below(&self, layer: usize, path: &ImagePath) -> bool {
         let manifest = &self.layers[layer].manifest;
-        // A tree has all folders above what it has: where one is missing, so are those below it.
+        // A tree has all directories above what it has: where one is missing, so are those below it.
         let above = path.ancestors().skip(1);
         let above = above.map_while(|above| manifest.get(&above));
         let root = manifest.get(&ImagePath::root());
@@ -120,20 +120,20 @@ impl View {
         resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
     }
 
-    /// All that is visible at and below a folder, in path order.
+    /// All that is visible at and below a directory, in path order.
     #[must_use]
-    pub fn below(&self, folder: &ImagePath) -> Vec<Found<'_>> {
+    pub fn below(&self, directory: &ImagePath) -> Vec<Found<'_>> {
         if let [only] = &self.layers[..] {
-            let visible = only.manifest.subtree(folder).iter();
+            let visible = only.manifest.subtree(directory).iter();
             let visible = visible.filter(|entry| entry.node != Node::Whiteout);
             return visible.map(|entry| Found { entry, layer: 0 }).collect();
         }
         let mut merged: BTreeMap<&ImagePath, Found<'_>> = BTreeMap::new();
         for (layer, tree) in self.layers.iter().enumerate() {
-            if self.hides_below(layer, folder) {
+            if self.hides_below(layer, directory) {
                 merged.clear();
             }
-            for entry in tree.manifest.subtree(folder) {
+            for entry in tree.manifest.subtree(directory) {
                 hide(&mut merged, entry);
                 if entry.node != Node::Whiteout {
                     merged.insert(&entry.path, Found { entry, layer });
@@ -143,12 +143,12 @@ impl View {
         merged.into_values().collect()
     }
 
-    /// The names directly in a folder.
+    /// The names directly in a directory.
     #[must_use]
-    pub fn names(&self, folder: &ImagePath) -> Vec<Vec<u8>> {
-        let below = self.below(folder);
+    pub fn names(&self, directory: &ImagePath) -> Vec<Vec<u8>> {
+        let below = self.below(directory);
         let direct = below.iter().filter_map(|found| {
-            let rest = found.entry.path.strip_prefix(folder)?;
+            let rest = found.entry.path.strip_prefix(directory)?;
             (!rest.is_empty() && !rest.contains(&b'/')).then(|| rest.to_vec())
         });
         direct.collect::<BTreeSet<_>>().into_iter().collect()
@@ -218,19 +218,19 @@ impl View {
         self.as_one_tree(&visible)
     }
 
-    /// The folders that overlayfs must stack to show one folder of this view, lowest first.
+    /// The directories that overlayfs must stack to show one directory of this view, lowest first.
     #[must_use]
-    pub fn stack_of(&self, folder: &ImagePath) -> Vec<TreePath> {
+    pub fn stack_of(&self, directory: &ImagePath) -> Vec<TreePath> {
         let mut stack = Vec::new();
         for (layer, tree) in self.layers.iter().enumerate().rev() {
-            let entry = tree.manifest.get(folder);
-            let is_directory = folder.is_root() || entry.is_some_and(Entry::is_directory);
+            let entry = tree.manifest.get(directory);
+            let is_directory = directory.is_root() || entry.is_some_and(Entry::is_directory);
             if is_directory {
-                stack.push(tree.root.join(folder.clone()));
+                stack.push(tree.root.join(directory.clone()));
             }
             let is_opaque =
                 entry.is_some_and(|entry| entry.node != Node::Directory { opaque: false });
-            if is_opaque || self.hides_below(layer, folder) {
+            if is_opaque || self.hides_below(layer, directory) {
                 break;
             }
         }

@@ -48,7 +48,7 @@ pub use inspect::{Difference, ImageReport, LayerReport, diff_images, find_image,
 pub use inventory::{image_packages, packages};
 pub use layering::{LayerPlan, PathRule};
 pub use load::{load, stored_image};
-pub use local::{left_out_warning, write_folder};
+pub use local::{left_out_warning, write_directory};
 pub use output::{OutputEntry, Shipper, files_of, with_prefix, write_root_tar};
 pub use rebase::{Rebase, rebase};
 pub use reproduce::{Unreproducible, compare};

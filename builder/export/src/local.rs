@@ -18,13 +18,13 @@ use crate::output::OutputEntry;
 ///
 /// # Errors
 /// When a file can't be read or written, and what `progress` says.
-pub fn write_folder(
+pub fn write_directory(
     files: &[OutputEntry],
-    folder: &Path,
+    directory: &Path,
     progress: Progress<'_>,
 ) -> io::Result<Vec<ImagePath>> {
-    host::create_dir_all(folder)?;
-    let root = TreeRoot::at(folder);
+    host::create_dir_all(directory)?;
+    let root = TreeRoot::at(directory);
     let mut left_out = Vec::new();
     for (entry, place) in files.iter().filter(|(entry, _)| !entry.path.is_root()) {
         if entry.is_directory() {
@@ -136,7 +136,7 @@ fn write_file(
 
 /// What was left out of an output, in words; nothing when nothing was.
 #[must_use]
-pub fn left_out_warning(left_out: &[ImagePath], folder: &Path) -> Option<String> {
+pub fn left_out_warning(left_out: &[ImagePath], directory: &Path) -> Option<String> {
     let first = left_out.first()?;
     let others = match left_out.len() {
         1 => String::new(),
@@ -144,6 +144,6 @@ pub fn left_out_warning(left_out: &[ImagePath], folder: &Path) -> Option<String>
     };
     Some(format!(
         "{}: {first}{others} left out: only root may make device nodes, and a socket is of no use without its program; 'type=tar' keeps device nodes",
-        folder.display()
+        directory.display()
     ))
 }

@@ -1,4 +1,4 @@
-//! What comes out: archives, folders, registries, names.
+//! What comes out: archives, directories, registries, names.
 
 use std::io::Write;
 
@@ -278,7 +278,7 @@ impl Shipper<'_> {
     }
 }
 
-/// The same files below a folder.
+/// The same files below a directory.
 #[must_use]
 pub fn with_prefix(files: &[OutputEntry], prefix: &str) -> Vec<OutputEntry> {
     let prefix = kiln_graph::ImagePath::new(prefix);

@@ -103,8 +103,8 @@ fn check(
     for tree in &trees[from.layers.len()..] {
         for entry in tree.manifest()?.entries() {
             let (before, now) = (old.get(&entry.path), new.get(&entry.path));
-            let is_folder = matches!(entry.node, Node::Directory { opaque: false });
-            if !is_folder && before.is_some() && Entry::change(before, now).is_some() {
+            let is_directory = matches!(entry.node, Node::Directory { opaque: false });
+            if !is_directory && before.is_some() && Entry::change(before, now).is_some() {
                 unsafe_paths.push(entry.path.to_string());
             }
         }

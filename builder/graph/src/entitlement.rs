@@ -35,8 +35,12 @@ impl FromStr for Entitlement {
             None if text == "network.host" => Ok(Self::NetworkHost),
             None if text == "security.insecure" => Ok(Self::SecurityInsecure),
             None if text == "cache" => Ok(Self::Cache),
-            Some(("fs.write", folder)) if !folder.is_empty() => Ok(Self::Write(folder.into())),
-            Some(("fs.read", folder)) if !folder.is_empty() => Ok(Self::Read(folder.into())),
+            Some(("fs.write", directory)) if !directory.is_empty() => {
+                Ok(Self::Write(directory.into()))
+            }
+            Some(("fs.read", directory)) if !directory.is_empty() => {
+                Ok(Self::Read(directory.into()))
+            }
             _ => Err(BadEntitlement(text.to_owned())),
         }
     }
@@ -63,8 +67,8 @@ impl Entitlements {
         match entitlement {
             Entitlement::NetworkHost => self.network_host = true,
             Entitlement::SecurityInsecure => self.security_insecure = true,
-            Entitlement::Read(folder) => self.read.push(folder),
-            Entitlement::Write(folder) => self.write.push(folder),
+            Entitlement::Read(directory) => self.read.push(directory),
+            Entitlement::Write(directory) => self.write.push(directory),
             Entitlement::Cache => self.cache = true,
         }
     }
@@ -73,13 +77,17 @@ impl Entitlements {
     /// are taken as they are.
     #[must_use]
     pub fn may_read(&self, path: &Path) -> bool {
-        self.read.iter().any(|folder| path.starts_with(folder))
+        self.read
+            .iter()
+            .any(|directory| path.starts_with(directory))
     }
 
     /// The same of a directory that may be written to.
     #[must_use]
     pub fn may_write(&self, path: &Path) -> bool {
-        self.write.iter().any(|folder| path.starts_with(folder))
+        self.write
+            .iter()
+            .any(|directory| path.starts_with(directory))
     }
 }
 

@@ -97,21 +97,21 @@ impl ImagePath {
         self.0.is_empty()
     }
 
-    /// Whether this path is `folder` or below it.
+    /// Whether this path is `directory` or below it.
     #[must_use]
-    pub fn starts_with(&self, folder: &Self) -> bool {
-        folder.is_root()
-            || (self.0.starts_with(&folder.0)
-                && matches!(self.0.get(folder.0.len()), None | Some(b'/')))
+    pub fn starts_with(&self, directory: &Self) -> bool {
+        directory.is_root()
+            || (self.0.starts_with(&directory.0)
+                && matches!(self.0.get(directory.0.len()), None | Some(b'/')))
     }
 
-    /// What is left of this path below `folder`, without a leading slash.
+    /// What is left of this path below `directory`, without a leading slash.
     #[must_use]
-    pub fn strip_prefix(&self, folder: &Self) -> Option<&[u8]> {
-        if !self.starts_with(folder) {
+    pub fn strip_prefix(&self, directory: &Self) -> Option<&[u8]> {
+        if !self.starts_with(directory) {
             return None;
         }
-        let rest = &self.0[folder.0.len()..];
+        let rest = &self.0[directory.0.len()..];
         Some(rest.strip_prefix(b"/").unwrap_or(rest))
     }
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_sorts_directly_before_what_it_holds() {
+    fn a_directory_sorts_directly_before_what_it_holds() {
         let mut paths = ["a.b", "a/z", "a", "a-b", "a/b/c", "b"].map(ImagePath::new);
         paths.sort();
         assert_eq!(

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subtree_is_a_folder_with_all_below() {
+    fn a_subtree_is_a_directory_with_all_below() {
         let paths = ["/a", "/a/x", "/a/x/y", "/a-b", "/c"];
         let tree: Manifest = paths.map(|p| file(p, b"")).into_iter().collect();
         let below: Vec<_> = tree

@@ -452,7 +452,7 @@ impl Client {
                 let fetch = self.fetch_remote(&reference, digest, size, out, progress, TRIES);
                 self.wait_for(fetch)
             }
-            ImageName::Layout { folder, .. } => Layout::open(&folder)?.copy_blob(digest, out),
+            ImageName::Layout { directory, .. } => Layout::open(&directory)?.copy_blob(digest, out),
             ImageName::Archive { file, .. } => Layout::open_tar(&file)?.copy_blob(digest, out),
             ImageName::Daemon(name) => {
                 Layout::open_tar(self.saved(&name)?.path())?.copy_blob(digest, out)

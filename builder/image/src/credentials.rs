@@ -172,11 +172,12 @@ pub(crate) fn find(
 }
 
 fn config_path() -> Option<PathBuf> {
-    let folder = match std::env::var_os("DOCKER_CONFIG").filter(|folder| !folder.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(std::env::var_os("HOME")?).join(".docker"),
-    };
-    Some(folder.join("config.json"))
+    let directory =
+        match std::env::var_os("DOCKER_CONFIG").filter(|directory| !directory.is_empty()) {
+            Some(directory) => PathBuf::from(directory),
+            None => PathBuf::from(std::env::var_os("HOME")?).join(".docker"),
+        };
+    Some(directory.join("config.json"))
 }
 
 /// Which helpers the file names.

@@ -13,7 +13,7 @@ pub enum ImageName {
     /// In an OCI layout directory.
     Layout {
         /// The directory.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The name in its index.
         tag: Option<String>,
     },
@@ -34,8 +34,8 @@ impl FromStr for ImageName {
     fn from_str(text: &str) -> Result<Self, BadReference> {
         for prefix in ["oci-layout://", "oci:"] {
             if let Some(rest) = text.strip_prefix(prefix) {
-                let (folder, tag) = path_and_tag(rest);
-                return Ok(Self::Layout { folder, tag });
+                let (directory, tag) = path_and_tag(rest);
+                return Ok(Self::Layout { directory, tag });
             }
         }
         for prefix in ["oci-archive:", "docker-archive:"] {
@@ -73,7 +73,7 @@ mod tests {
             (
                 "oci:a/b:v1",
                 ImageName::Layout {
-                    folder: "a/b".into(),
+                    directory: "a/b".into(),
                     tag: tag("v1"),
                 },
             ),

@@ -22,7 +22,7 @@ const PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Where the files are.
 enum Place {
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// A tar, and where in it each file's bytes begin, and how many they are.
     Tar(PathBuf, BTreeMap<String, (u64, u64)>),
 }
@@ -59,8 +59,8 @@ const MAX_ATTESTATIONS: usize = 100;
 
 impl Layout {
     /// Opens a directory.
-    pub(crate) fn open(folder: &Path) -> Result<Self, ImageError> {
-        Self::read_index(Place::Folder(folder.to_owned()))
+    pub(crate) fn open(directory: &Path) -> Result<Self, ImageError> {
+        Self::read_index(Place::Directory(directory.to_owned()))
     }
 
     /// Opens a tar.
@@ -184,7 +184,7 @@ impl Layout {
 
     fn name(&self) -> String {
         match &self.place {
-            Place::Folder(folder) => format!("oci:{}", folder.display()),
+            Place::Directory(directory) => format!("oci:{}", directory.display()),
             Place::Tar(file, _) => file.display().to_string(),
         }
     }
@@ -316,13 +316,13 @@ impl Layout {
                 .get(path)
                 .map(|(_, size)| *size)
                 .ok_or_else(|| self.fail(format!("it has no {path}"))),
-            Place::Folder(_) => Ok(self.read_file(path)?.len() as u64),
+            Place::Directory(_) => Ok(self.read_file(path)?.len() as u64),
         }
     }
 
     fn reader(&self, path: &str) -> io::Result<Box<dyn Read>> {
         match &self.place {
-            Place::Folder(folder) => Ok(Box::new(host::open(folder.join(path))?)),
+            Place::Directory(directory) => Ok(Box::new(host::open(directory.join(path))?)),
             Place::Tar(file, places) => {
                 let (start, size) = places.get(path).ok_or(io::ErrorKind::NotFound)?;
                 let mut file = host::open(file)?;
@@ -367,8 +367,8 @@ fn index_tar(file: &Path) -> io::Result<BTreeMap<String, (u64, u64)>> {
         }
     }
     for (path, target) in links {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let beside = kiln_graph::ImagePath::new(folder)
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let beside = kiln_graph::ImagePath::new(directory)
             .resolve(&target)
             .to_string();
         let found = places

@@ -32,8 +32,8 @@ impl Client {
             ImageName::Registry(reference) => {
                 self.wait_for(self.resolve_remote(&reference, platform))
             }
-            ImageName::Layout { folder, tag } => {
-                Ok(self.kept_of(Layout::open(&folder)?.resolve(tag.as_deref(), platform)?))
+            ImageName::Layout { directory, tag } => {
+                Ok(self.kept_of(Layout::open(&directory)?.resolve(tag.as_deref(), platform)?))
             }
             ImageName::Archive { file, tag } => {
                 Ok(self.kept_of(Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)?))
@@ -56,7 +56,7 @@ impl Client {
         image: &BlobDigest,
     ) -> Result<Vec<(BlobDigest, Vec<u8>)>, ImageError> {
         Ok(match name {
-            ImageName::Layout { folder, .. } => Layout::open(folder)?.attestations(image),
+            ImageName::Layout { directory, .. } => Layout::open(directory)?.attestations(image),
             ImageName::Archive { file, .. } => Layout::open_tar(file)?.attestations(image),
             ImageName::Registry(_) | ImageName::Daemon(_) => Vec::new(),
         })

@@ -212,9 +212,9 @@ fn options() -> UnpackOptions {
 fn try_out(bytes: &[u8]) -> Option<(tempfile::TempDir, Unpacked)> {
     let outer = tempfile::tempdir().unwrap();
     std::fs::write(outer.path().join("canary"), "alive").unwrap();
-    let folder = outer.path().join("folder");
-    std::fs::create_dir(&folder).unwrap();
-    let done = unpack(bytes, &TreeRoot::at(&folder), &options());
+    let directory = outer.path().join("directory");
+    std::fs::create_dir(&directory).unwrap();
+    let done = unpack(bytes, &TreeRoot::at(&directory), &options());
     assert_eq!(
         std::fs::read(outer.path().join("canary")).unwrap(),
         b"alive"
@@ -222,15 +222,15 @@ fn try_out(bytes: &[u8]) -> Option<(tempfile::TempDir, Unpacked)> {
     let outside = std::fs::read_dir(outer.path()).unwrap();
     let outside: BTreeSet<_> = outside.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(outside.len(), 2, "{outside:?}");
-    assert!(std::fs::symlink_metadata(&folder).unwrap().is_dir());
+    assert!(std::fs::symlink_metadata(&directory).unwrap().is_dir());
     done.ok().map(|unpacked| (outer, unpacked))
 }
 
 /// The directory holds what the manifest says, and nothing else.
 fn agrees(outer: &Path, unpacked: &Unpacked) {
-    let folder = outer.join("folder");
+    let directory = outer.join("directory");
     for entry in unpacked.manifest.entries() {
-        let about = std::fs::symlink_metadata(entry.path.under(&folder));
+        let about = std::fs::symlink_metadata(entry.path.under(&directory));
         let about = about.unwrap_or_else(|error| panic!("{}: {error}", entry.path));
         let kind = about.file_type();
         let same = match &entry.node {
@@ -246,7 +246,7 @@ fn agrees(outer: &Path, unpacked: &Unpacked) {
         };
         assert!(same, "{entry:?} is {kind:?}");
     }
-    let mut open = vec![folder.clone()];
+    let mut open = vec![directory.clone()];
     let mut count = 0;
     while let Some(at) = open.pop() {
         for entry in std::fs::read_dir(at).unwrap() {
@@ -322,7 +322,7 @@ fn zeros_take_no_disk() {
     };
     let (outer, unpacked) = try_out(&archive(&[entry])).unwrap();
     agrees(outer.path(), &unpacked);
-    let about = std::fs::metadata(outer.path().join("folder/zeros")).unwrap();
+    let about = std::fs::metadata(outer.path().join("directory/zeros")).unwrap();
     assert_eq!((about.len(), about.blocks()), (64 << 20, 0));
 }
 
@@ -331,13 +331,13 @@ fn overlayfs_is_told_nothing_by_a_layer() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let folder = |name: &str, xattr: &str| Made {
+    let directory = |name: &str, xattr: &str| Made {
         pax: vec![(format!("SCHILY.xattr.{xattr}"), b"y".to_vec())],
         ..Made::new(name, b'5')
     };
     let entries = [
-        folder("a", "trusted.overlay.opaque"),
-        folder("b", "user.overlay.redirect"),
+        directory("a", "trusted.overlay.opaque"),
+        directory("b", "user.overlay.redirect"),
         Made::new("gone", b'3'),
     ];
     let (outer, unpacked) = try_out(&archive(&entries)).unwrap();
@@ -349,7 +349,7 @@ fn overlayfs_is_told_nothing_by_a_layer() {
     assert!(entries.iter().all(|entry| entry.xattrs.is_empty()));
     let mut names = [0u8; 4096];
     for name in ["a", "b"] {
-        let path = outer.path().join("folder").join(name);
+        let path = outer.path().join("directory").join(name);
         let count = rustix::fs::llistxattr(&path, &mut names).unwrap();
         let names = String::from_utf8_lossy(&names[..count]);
         assert!(!names.contains("overlay"), "{names}");

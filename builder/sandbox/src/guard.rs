@@ -53,8 +53,8 @@ pub(crate) fn guarded(helper: &Path, command: &Command) -> io::Result<(Command, 
             None => guard.env_remove(name),
         };
     }
-    if let Some(folder) = command.get_current_dir() {
-        guard.current_dir(folder);
+    if let Some(directory) = command.get_current_dir() {
+        guard.current_dir(directory);
     }
     Ok((guard, Lifeline(ours)))
 }

@@ -49,7 +49,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Tries the whole preparation on empty folders: the command isn't there and so not executed.
+    /// Tries the whole preparation on empty directories: the command isn't there and so not executed.
     #[must_use]
     pub fn probe(lower: &Path, upper: &Path, work: &Path, identity: Identity) -> Self {
         let lowers = vec![lower.to_owned().into()];
@@ -93,36 +93,36 @@ pub enum Root {
         work: PathBuf,
     },
     /// A directory as it is.
-    Folder(PathBuf),
+    Directory(PathBuf),
 }
 
 /// A file or directory of the host.
 ///
-/// `inside` is looked up below `folder` without following a link or leaving it: whoever can change
+/// `inside` is looked up below `directory` without following a link or leaving it: whoever can change
 /// what lies below can't lead a mount elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// A directory, or the file itself, whose path only the caller can change.
-    pub folder: PathBuf,
-    /// What is meant below it; empty: `folder` itself.
+    pub directory: PathBuf,
+    /// What is meant below it; empty: `directory` itself.
     pub inside: PathBuf,
 }
 
 impl From<PathBuf> for Place {
-    fn from(folder: PathBuf) -> Self {
+    fn from(directory: PathBuf) -> Self {
         Self {
-            folder,
+            directory,
             inside: PathBuf::new(),
         }
     }
 }
 
 impl Place {
-    /// What lies at `inside` below `folder`; a leading slash of `inside` doesn't count.
+    /// What lies at `inside` below `directory`; a leading slash of `inside` doesn't count.
     #[must_use]
-    pub fn below(folder: &Path, inside: &Path) -> Self {
+    pub fn below(directory: &Path, inside: &Path) -> Self {
         Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             inside: inside.strip_prefix("/").unwrap_or(inside).to_owned(),
         }
     }
@@ -131,8 +131,8 @@ impl Place {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self.inside.as_os_str().is_empty() {
-            true => self.folder.clone(),
-            false => self.folder.join(&self.inside),
+            true => self.directory.clone(),
+            false => self.directory.join(&self.inside),
         }
     }
 }

@@ -12,7 +12,7 @@ use kiln_graph::UnixId;
 use kiln_sandbox::{Exit, Finished, Mount, MountKind, Network, Output, Root, Sandbox, Spec, Ways};
 
 struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Place {
@@ -23,8 +23,8 @@ impl Place {
             eprintln!("SKIPPED: needs root and Debian's busybox-static");
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let place = Self { folder };
+        let directory = tempfile::tempdir().unwrap();
+        let place = Self { directory };
         std::fs::create_dir_all(place.at("lower/bin")).unwrap();
         std::fs::copy(busybox, place.at("lower/bin/busybox")).unwrap();
         for name in [
@@ -36,7 +36,7 @@ impl Place {
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn spec(&self, script: &str) -> Spec {
@@ -78,8 +78,8 @@ impl Place {
     }
 }
 
-fn list(folder: &Path, prefix: &str, all: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+fn list(directory: &Path, prefix: &str, all: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let name = format!("{prefix}/{}", entry.file_name().to_string_lossy());
         if entry.path().is_dir() {
             list(&entry.path(), &name, all);
@@ -158,7 +158,7 @@ fn a_step_that_does_nothing_changes_nothing() {
 }
 
 #[test]
-fn changes_land_in_the_upper_folder() {
+fn changes_land_in_the_upper_directory() {
     let Some(place) = Place::new() else { return };
     output(
         &place,
@@ -257,5 +257,5 @@ fn killing_ends_everything() {
         0
     );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(place.folder.path().to_str().unwrap()));
+    assert!(!mounts.contains(place.directory.path().to_str().unwrap()));
 }

@@ -14,8 +14,8 @@
     reason = "a shared directory is named by the user, and no tree"
 )]
 
+mod directory;
 mod error;
-mod folder;
 mod inline;
 mod registry;
 mod s3;
@@ -28,8 +28,8 @@ use std::path::Path;
 use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
+pub use directory::DirectoryRemote;
 pub use error::RemoteError;
-pub use folder::FolderRemote;
 pub use inline::InlineRemote;
 use kiln_cache::LayerBlob;
 pub use registry::RegistryRemote;

@@ -11,7 +11,7 @@ use kiln_graph::{
 
 use crate::cancel::Cancel;
 use crate::event::{EventSink, Outcome};
-use crate::snapshot::{Folder, Snapshot, StepResult};
+use crate::snapshot::{Directory, Snapshot, StepResult};
 use crate::usable::Usable;
 
 /// What the solver must be able to make and tell of errors.
@@ -182,7 +182,7 @@ pub trait Contents<E>: Sync {
     ///
     /// # Errors
     /// When it can't be read.
-    fn import(&self, folder: &Folder) -> Result<TreeId, E>;
+    fn import(&self, directory: &Directory) -> Result<TreeId, E>;
 
     /// What a root filesystem contains below a path, links on the way followed.
     ///

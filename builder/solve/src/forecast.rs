@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::backend::StepError;
 use crate::schedule::Schedule;
-use crate::snapshot::{Folder, StepResult};
+use crate::snapshot::{Directory, StepResult};
 use crate::solver::Solver;
 
 /// What would become of a step.
@@ -135,8 +135,8 @@ impl<E: StepError> Solver<'_, E> {
     fn with_edits(&self, id: StepId, context: &ContextSource, edits: &Edits) -> Result<Guess, E> {
         let plain = self.run(id, &[], &mut Instant::now())?.result;
         let edited = match (&plain, edits.get(&context.name)) {
-            (StepResult::Folder(folder), Some(paths)) => {
-                StepResult::Folder(Arc::new(edited(folder, context, paths)))
+            (StepResult::Directory(directory), Some(paths)) => {
+                StepResult::Directory(Arc::new(edited(directory, context, paths)))
             }
             _ => plain.clone(),
         };
@@ -156,10 +156,14 @@ fn new(step: StepId) -> Forecast {
     }
 }
 
-/// A folder in which files have other content; a path that isn't there is a new file.
-fn edited(folder: &Folder, context: &ContextSource, paths: &BTreeSet<ImagePath>) -> Folder {
+/// A directory in which files have other content; a path that isn't there is a new file.
+fn edited(
+    directory: &Directory,
+    context: &ContextSource,
+    paths: &BTreeSet<ImagePath>,
+) -> Directory {
     let matcher = Matcher::new(&context.ignore).unwrap_or_default();
-    let mut entries = folder.manifest.entries().to_vec();
+    let mut entries = directory.manifest.entries().to_vec();
     for path in paths {
         let below = entries
             .iter_mut()
@@ -175,8 +179,8 @@ fn edited(folder: &Folder, context: &ContextSource, paths: &BTreeSet<ImagePath>)
             entries.push(new_file(path));
         }
     }
-    Folder {
-        root: folder.root.clone(),
+    Directory {
+        root: directory.root.clone(),
         manifest: Arc::new(Manifest::new(entries)),
     }
 }

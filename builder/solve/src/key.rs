@@ -54,8 +54,8 @@ pub(crate) fn snapshot_of<E>(
 ) -> Result<Snapshot, E> {
     match result {
         StepResult::Snapshot(snapshot) => Ok(snapshot.clone()),
-        StepResult::Folder(folder) => {
-            let tree = contents.import(folder)?;
+        StepResult::Directory(directory) => {
+            let tree = contents.import(directory)?;
             Ok(Snapshot::new(vec![LayerRef::Tree(tree)]))
         }
     }
@@ -139,7 +139,7 @@ impl<E> Maker<'_, E> {
     /// The content of a result below a path.
     fn part(&mut self, result: &StepResult, path: &ImagePath) -> Result<ContentDigest, E> {
         match result {
-            StepResult::Folder(folder) => Ok(folder.content(path)),
+            StepResult::Directory(directory) => Ok(directory.content(path)),
             StepResult::Snapshot(snapshot) if path.is_root() => Ok(snapshot.content()),
             StepResult::Snapshot(snapshot) => {
                 let part = self.contents.part(snapshot, path)?;

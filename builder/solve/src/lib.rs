@@ -31,6 +31,6 @@ pub use entitlement::{NotAllowed, check_entitlements};
 pub use event::{EVENTS_VERSION, Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 pub use forecast::{Edits, Fate, Forecast};
 pub use meter::{Meter, Metered};
-pub use snapshot::{Folder, LayerRef, Snapshot, StepResult, empty_tree};
+pub use snapshot::{Directory, LayerRef, Snapshot, StepResult, empty_tree};
 pub use solver::{Solution, Solver};
 pub use usable::{SolveOptions, Usable};

@@ -1,4 +1,4 @@
-//! The result of a step: a root filesystem as a stack of layers, or a folder of the user's.
+//! The result of a step: a root filesystem as a stack of layers, or a directory of the user's.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -101,16 +101,16 @@ fn stack(below: ContentDigest, layer: &LayerRef) -> ContentDigest {
     ContentDigest(out.finish())
 }
 
-/// A folder of the user's, as it was scanned.
+/// A directory of the user's, as it was scanned.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub struct Directory {
     /// Where it is.
     pub root: PathBuf,
     /// What was scanned of it.
     pub manifest: Arc<Manifest>,
 }
 
-impl Folder {
+impl Directory {
     /// The identity of the part below `path`, times left out.
     #[must_use]
     pub fn content(&self, path: &ImagePath) -> ContentDigest {
@@ -128,8 +128,8 @@ impl Folder {
 pub enum StepResult {
     /// A root filesystem.
     Snapshot(Snapshot),
-    /// A folder of the user's.
-    Folder(Arc<Folder>),
+    /// A directory of the user's.
+    Directory(Arc<Directory>),
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ fn args(prepared: &Prepared) -> BTreeMap<String, String> {
 
 fn vcs_of(request: &DockerfileRequest) -> BTreeMap<String, String> {
     match &request.context {
-        ContextFrom::Folder(directory) => vcs::of(directory),
+        ContextFrom::Directory(directory) => vcs::of(directory),
         _ => BTreeMap::new(),
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn of(directory: &Path) -> BTreeMap<String, String> {
         .unwrap_or_else(|_| directory.to_owned());
     let git = directory
         .ancestors()
-        .find_map(|directory| git_folder(&directory.join(".git")));
+        .find_map(|directory| git_directory(&directory.join(".git")));
     let Some(git) = git else { return facts };
     let shared = std::fs::read_to_string(git.join("commondir"));
     let shared = shared.map_or_else(|_| git.clone(), |path| git.join(path.trim()));
@@ -26,7 +26,7 @@ pub(super) fn of(directory: &Path) -> BTreeMap<String, String> {
 }
 
 /// The directory itself, or what a worktree's file names.
-fn git_folder(path: &Path) -> Option<PathBuf> {
+fn git_directory(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
     }

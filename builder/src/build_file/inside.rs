@@ -10,13 +10,13 @@ use rustix::io::Errno;
 /// No build file or ignore list is larger, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// The bytes of a file in `folder`; `path` is relative to it.
+/// The bytes of a file in `directory`; `path` is relative to it.
 ///
 /// # Errors
 /// When there is none, or a link leads out of the directory, or it is no file, or too large.
-pub fn read(folder: &Path, path: &Path) -> io::Result<Vec<u8>> {
+pub fn read(directory: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(folder, flags, Mode::empty())?;
+    let root = rustix::fs::open(directory, flags, Mode::empty())?;
     // A pipe would wait for its other end.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn only_files_inside() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         std::fs::create_dir(at("d")).unwrap();
         std::fs::write(at("d/file"), "x").unwrap();
         symlink("d/file", at("in")).unwrap();
@@ -64,7 +64,7 @@ mod tests {
             .unwrap()
             .set_len(100 << 30)
             .unwrap();
-        let read = |name: &str| read(folder.path(), Path::new(name));
+        let read = |name: &str| read(directory.path(), Path::new(name));
         assert_eq!(read("d/file").unwrap(), b"x");
         assert_eq!(read("in").unwrap(), b"x");
         for name in ["out", "up/x", "../x", "loop", "pipe", "d", "huge", "none"] {

@@ -29,7 +29,7 @@ pub(crate) struct Read {
     /// What it is built for.
     pub(crate) platforms: Vec<Platform>,
     /// The directories that the graph names.
-    pub(crate) folders: BTreeMap<String, PathBuf>,
+    pub(crate) directories: BTreeMap<String, PathBuf>,
     /// What was run to read it, for as long as the build needs it.
     pub(crate) kept: Vec<Arc<Solved>>,
 }
@@ -165,9 +165,9 @@ impl<'a> Includes<'a> {
                 let allowed = self.guard.commit(remote, commit);
                 allowed.map_err(|error| error.to_string())?;
                 let fetched = self.fetcher.commit(remote, commit);
-                let (solved, folder) = fetched.map_err(|error| error.to_string())?;
+                let (solved, directory) = fetched.map_err(|error| error.to_string())?;
                 self.kept.borrow_mut().push(Arc::new(solved));
-                super::inside::read(&folder, Path::new(path))
+                super::inside::read(&directory, Path::new(path))
             }
         };
         let bytes = bytes.map_err(|error| error.to_string())?;
@@ -178,7 +178,7 @@ impl<'a> Includes<'a> {
 fn named((name, kind): (&String, &ContextKind), options: &Options) -> (String, NamedContext) {
     let context = match kind {
         ContextKind::Local => {
-            NamedContext::Folder(options.ignore.get(name).cloned().unwrap_or_default())
+            NamedContext::Directory(options.ignore.get(name).cloned().unwrap_or_default())
         }
         ContextKind::Image(image) => NamedContext::Image(image.clone()),
         ContextKind::Target(step) => NamedContext::Step(step.clone()),
@@ -196,7 +196,7 @@ fn values(
 ) -> Result<Solved, Error> {
     let mut build = Request::new(steps.build);
     build.allowed = request.allowed.clone();
-    build.contexts = folders(steps.folders, context)?;
+    build.contexts = directories(steps.directories, context)?;
     build
         .contexts
         .insert("context".to_owned(), context.to_owned());
@@ -245,25 +245,25 @@ fn signature_rule(signers: &toml_frontend::Signers) -> SignatureRule {
 }
 
 /// The directories of the context that sources name.
-fn folders(
+fn directories(
     named: BTreeMap<String, String>,
     context: &Path,
 ) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let mut folders = BTreeMap::new();
-    for (name, folder) in named {
-        let path = context.join(&folder);
+    let mut directories = BTreeMap::new();
+    for (name, directory) in named {
+        let path = context.join(&directory);
         let is_inside = |path: &PathBuf| {
             let (path, context) = (path.canonicalize().ok()?, context.canonicalize().ok()?);
             Some(path.is_dir() && path.starts_with(context))
         };
         if is_inside(&path) != Some(true) {
             let text =
-                format!("the source '{name}': there is no directory {folder} in the context");
+                format!("the source '{name}': there is no directory {directory} in the context");
             return Err(toml_frontend::TomlError::whole(text).into());
         }
-        folders.insert(name, path);
+        directories.insert(name, path);
     }
-    Ok(folders)
+    Ok(directories)
 }
 
 fn finish(
@@ -272,7 +272,7 @@ fn finish(
     context: &Path,
     kept: Vec<Arc<Solved>>,
 ) -> Result<Read, Error> {
-    let folders = folders(compiled.folders, context)?;
+    let directories = directories(compiled.directories, context)?;
     let rule = |rule: toml_frontend::LayerRule| PathRule {
         name: rule.name,
         paths: rule.paths,
@@ -292,7 +292,7 @@ fn finish(
         policy,
         settings: compiled.settings,
         platforms,
-        folders,
+        directories,
         kept,
     })
 }

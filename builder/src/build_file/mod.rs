@@ -33,7 +33,7 @@ pub(crate) fn read(
     context: &Path,
     path: &Path,
 ) -> Result<String, Error> {
-    let is_here = matches!(request.context, ContextFrom::Folder(_));
+    let is_here = matches!(request.context, ContextFrom::Directory(_));
     match path.strip_prefix(context) {
         Ok(inside) if request.file.is_none() || !is_here => {
             text_of(path, inside::read(context, inside))
@@ -44,7 +44,7 @@ pub(crate) fn read(
 
 pub(crate) fn find(request: &DockerfileRequest, context: &Path) -> Result<PathBuf, Error> {
     if let Some(file) = &request.file {
-        let is_here = matches!(request.context, ContextFrom::Folder(_));
+        let is_here = matches!(request.context, ContextFrom::Directory(_));
         if !is_here && file != Path::new("-") {
             return Ok(context.join(file));
         }

@@ -37,9 +37,12 @@ impl Given {
             Ok(ImageName::Registry(_)) | Err(_) => return true,
             _ if self.images.contains(name) => return true,
             Ok(ImageName::Daemon(_)) => return false,
-            Ok(ImageName::Layout { folder: path, .. } | ImageName::Archive { file: path, .. }) => {
-                path
-            }
+            Ok(
+                ImageName::Layout {
+                    directory: path, ..
+                }
+                | ImageName::Archive { file: path, .. },
+            ) => path,
         };
         self.may_read(&path)
     }
@@ -56,8 +59,8 @@ mod tests {
 
     #[test]
     fn images_of_this_machine_are_given_by_the_user() {
-        let folder = tempfile::tempdir().unwrap();
-        let inside = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().canonicalize().unwrap();
         let mut request = DockerfileRequest::default();
         let image = ContextKind::Image("oci-archive:/srv/base.tar".to_owned());
         request.options.contexts.insert("base".to_owned(), image);

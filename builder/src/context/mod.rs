@@ -25,7 +25,7 @@ use crate::{DockerfileRequest, Error};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextFrom {
     /// A directory of this machine.
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// Standard input: a tar archive, or a Dockerfile that needs no files.
     Stdin,
     /// A file of this machine with what else standard input would give. It is needed until the
@@ -37,7 +37,7 @@ pub enum ContextFrom {
 
 impl Default for ContextFrom {
     fn default() -> Self {
-        Self::Folder(".".into())
+        Self::Directory(".".into())
     }
 }
 
@@ -47,7 +47,7 @@ impl From<&str> for ContextFrom {
             "-" => Self::Stdin,
             text if is_remote(text) => Self::Remote(text.to_owned()),
             text if text.starts_with("github.com/") => Self::Remote(github(text)),
-            text => Self::Folder(text.into()),
+            text => Self::Directory(text.into()),
         }
     }
 }
@@ -68,7 +68,7 @@ fn github(text: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     /// The directory with its files.
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The build file's text, when the context is nothing else.
     pub(crate) text: Option<String>,
     /// When it was made, for contexts that say so, in seconds since 1970.
@@ -99,7 +99,7 @@ struct Small<'s> {
     name: &'s str,
     source: Op,
     /// The directory of the source, when it is a local one.
-    folder: Option<&'s Path>,
+    directory: Option<&'s Path>,
     unpack: bool,
     named: Named,
 }
@@ -118,8 +118,8 @@ impl<'a> Fetcher<'a> {
     /// Brings a context here. `keep_git_dir` is for repositories that don't say it themselves.
     pub(crate) fn fetch(&self, from: &ContextFrom, keep_git_dir: bool) -> Result<Fetched, Error> {
         match from {
-            ContextFrom::Folder(folder) => Ok(Fetched {
-                folder: folder.clone(),
+            ContextFrom::Directory(directory) => Ok(Fetched {
+                directory: directory.clone(),
                 text: None,
                 time: None,
                 kept: None,
@@ -137,7 +137,7 @@ impl<'a> Fetcher<'a> {
     }
 
     fn copied(&self, from: &mut dyn std::io::Read, name: &str) -> Result<Fetched, Error> {
-        let scratch = self.engine.store().scratch_folder()?;
+        let scratch = self.engine.store().scratch_directory()?;
         let file = scratch.join("context");
         let fail = |source| Error::File {
             what: format!("cannot read the build context from {name}"),
@@ -162,23 +162,23 @@ impl<'a> Fetcher<'a> {
         let (solved, root) = self.solve(Small {
             name: address,
             source: source.clone(),
-            folder: None,
+            directory: None,
             unpack: false,
             named: Named::ByUser,
         })?;
-        let (folder, time) = (solved.folder(root)?, solved.latest_time(root)?);
+        let (directory, time) = (solved.directory(root)?, solved.latest_time(root)?);
         if is_git {
             return Ok(Fetched {
-                folder,
+                directory,
                 text: None,
                 time,
                 kept: Some(solved),
             });
         }
-        let only = std::fs::read_dir(&folder)
+        let only = std::fs::read_dir(&directory)
             .ok()
             .and_then(|mut names| names.next()?.ok());
-        let file = only.map_or_else(|| folder.clone(), |entry| entry.path());
+        let file = only.map_or_else(|| directory.clone(), |entry| entry.path());
         self.as_context(&file, source, None, time)
     }
 
@@ -196,12 +196,12 @@ impl<'a> Fetcher<'a> {
         let (solved, root) = self.solve(Small {
             name: remote,
             source,
-            folder: None,
+            directory: None,
             unpack: false,
             named: Named::ByBuildFile,
         })?;
-        let folder = solved.folder(root)?;
-        Ok((solved, folder))
+        let directory = solved.directory(root)?;
+        Ok((solved, directory))
     }
 
     /// An archive is unpacked; anything else is a Dockerfile that needs no files. `time` is when the
@@ -214,7 +214,7 @@ impl<'a> Fetcher<'a> {
         time: Option<i64>,
     ) -> Result<Fetched, Error> {
         let is_archive = std::fs::File::open(file).is_ok_and(is_tar);
-        let (name, source, folder) = match is_archive {
+        let (name, source, directory) = match is_archive {
             true => ("build context", source, scratch),
             false => ("no files", Op::Scratch, None),
         };
@@ -225,7 +225,7 @@ impl<'a> Fetcher<'a> {
         let (solved, root) = self.solve(Small {
             name,
             source,
-            folder,
+            directory,
             unpack: is_archive,
             named: Named::ByUser,
         })?;
@@ -234,7 +234,7 @@ impl<'a> Fetcher<'a> {
             false => None,
         };
         Ok(Fetched {
-            folder: solved.folder(root)?,
+            directory: solved.directory(root)?,
             text,
             time: time.or(latest),
             kept: Some(solved),
@@ -261,9 +261,9 @@ impl<'a> Fetcher<'a> {
         if let Some(secrets) = &self.secrets {
             request.secrets = secrets.clone();
         }
-        if let Some(folder) = small.folder {
+        if let Some(directory) = small.directory {
             let name = "stdin".to_owned();
-            request.contexts.insert(name, folder.to_owned());
+            request.contexts.insert(name, directory.to_owned());
         }
         Ok((self.engine.solve(request)?, root))
     }
@@ -336,7 +336,7 @@ mod tests {
     fn what_a_context_may_be() {
         let cases = [
             ("-", ContextFrom::Stdin),
-            ("a/b", ContextFrom::Folder("a/b".into())),
+            ("a/b", ContextFrom::Directory("a/b".into())),
             (
                 "https://x.example/a.git#main:sub",
                 ContextFrom::Remote("https://x.example/a.git#main:sub".into()),

@@ -114,7 +114,7 @@ impl Place<'_> {
         files: &mut Vec<OutputEntry>,
         attested: &Attested,
     ) -> Result<PathBuf, Error> {
-        let directory = solved.scratch_folder()?;
+        let directory = solved.scratch_directory()?;
         let root = TreeRoot::at(&directory);
         for (name, bytes) in attested.files() {
             let name = format!("{}{name}", self.prefix);

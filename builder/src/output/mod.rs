@@ -9,7 +9,7 @@ use std::path::Path;
 
 use kiln_engine::{
     Cancel, Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
-    write_erofs, write_folder, write_root_tar,
+    write_directory, write_erofs, write_root_tar,
 };
 use kiln_graph::{Node, Platform, Target, Timestamp};
 use kiln_image::{Client, Reference, load_into_daemon, write_docker_archive, write_oci_archive};
@@ -289,8 +289,8 @@ impl Job<'_> {
 
     fn load(&self, images: &[Image]) -> Result<(), Error> {
         let archive = self.solved.archive(images, &self.texts(), self.events)?;
-        let folder = self.solved.scratch_folder()?;
-        let path = folder.join("image.tar");
+        let directory = self.solved.scratch_directory()?;
+        let path = directory.join("image.tar");
         let meter = Meter::new(self.events, "load into Docker", Some(archive.size()));
         let quiet = Meter::new(&|_| {}, "", None).until(|| self.cancel.is_cancelled());
         let loaded =
@@ -298,7 +298,7 @@ impl Job<'_> {
                 let sent = |bytes| meter.set(bytes);
                 Ok(load_into_daemon(self.solved.client(), &path, &sent)?)
             });
-        _ = std::fs::remove_dir_all(folder);
+        _ = std::fs::remove_dir_all(directory);
         loaded
     }
 
@@ -408,7 +408,7 @@ pub fn to_directory(
     events: &dyn EventSink,
 ) -> Result<(), Error> {
     let left_out =
-        write_folder(files, directory, progress).map_err(|source| fail(directory, source))?;
+        write_directory(files, directory, progress).map_err(|source| fail(directory, source))?;
     if let Some(message) = left_out_warning(&left_out, directory) {
         events.event(Event::Warning { message });
     }

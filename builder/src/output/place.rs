@@ -120,18 +120,18 @@ mod tests {
 
     #[test]
     fn places_are_tried_without_leaving_anything() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         std::fs::write(at("file"), "old").unwrap();
         assert!(check_file("-o", &at("new.tar")).is_ok());
         assert!(check_file("-o", &at("file")).is_ok());
         assert!(check_file("-o", &at("none/new.tar")).is_err());
-        assert!(check_file("-o", folder.path()).is_err());
+        assert!(check_file("-o", directory.path()).is_err());
         assert!(check_file("-o", Path::new("/dev/null")).is_ok());
         assert!(check_directory("-o", &at("a/b/c")).is_ok());
         assert!(check_directory("-o", &at("file/b")).is_err());
         assert!(check_directory("-o", Path::new("/proc/nowhere/x")).is_err());
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(std::fs::read(at("file")).unwrap(), b"old");
     }

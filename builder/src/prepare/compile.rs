@@ -74,11 +74,11 @@ impl Opened {
         let mut options = self.options_for(request);
         fix_epoch(&mut options, None, self.contexts.time);
         let mut texts = Texts::of(self.text.as_str());
-        let main = &self.contexts.folders["context"];
+        let main = &self.contexts.directories["context"];
         let read = kiln_toml::read(images, request, &options, main, &mut texts);
         let read = read.map_err(|error| Box::new((error, texts.clone())))?;
         options.platforms = read.platforms;
-        let folders = self.contexts.folders.clone();
+        let directories = self.contexts.directories.clone();
         Ok(Prepared {
             allowed: request.allowed.clone(),
             texts,
@@ -88,7 +88,7 @@ impl Opened {
             layers: read.layers,
             policy: read.policy,
             settings: read.settings,
-            folders: folders.into_iter().chain(read.folders).collect(),
+            directories: directories.into_iter().chain(read.directories).collect(),
             pins: Pins::default(),
             kept: self
                 .contexts
@@ -127,7 +127,7 @@ impl Opened {
             layers: Vec::new(),
             policy: None,
             settings: Settings::default(),
-            folders: self.contexts.folders.clone(),
+            directories: self.contexts.directories.clone(),
             pins: Pins::default(),
             kept: self.contexts.kept.clone(),
         })

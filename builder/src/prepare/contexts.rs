@@ -12,7 +12,7 @@ use crate::{DockerfileRequest, Error};
 /// The contexts of a request, on this machine.
 #[derive(Debug)]
 pub(super) struct Contexts {
-    pub(super) folders: BTreeMap<String, PathBuf>,
+    pub(super) directories: BTreeMap<String, PathBuf>,
     /// The build file's text, when the main context is nothing else.
     pub(super) text: Option<String>,
     /// When the main context was made, if that is known.
@@ -23,7 +23,7 @@ pub(super) struct Contexts {
 pub(super) fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<Contexts, Error> {
     let fetcher = Fetcher::new(engine, request);
     let mut all = Contexts {
-        folders: BTreeMap::new(),
+        directories: BTreeMap::new(),
         text: None,
         time: None,
         kept: Vec::new(),
@@ -39,7 +39,7 @@ pub(super) fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<
         if name == "context" {
             (all.text, all.time) = (fetched.text, fetched.time);
         }
-        all.folders.insert(name, fetched.folder);
+        all.directories.insert(name, fetched.directory);
         all.kept.extend(fetched.kept.map(Arc::new));
     }
     Ok(all)

@@ -30,7 +30,7 @@ pub struct Opened {
 /// When a context can't be fetched or the file can't be read.
 pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<Opened, Error> {
     let contexts = fetch_all(engine, request)?;
-    let main = &contexts.folders["context"];
+    let main = &contexts.directories["context"];
     let (path, text) = match (&request.text, &contexts.text) {
         (Some(given), _) => (main.join(&given.name), given.text.clone()),
         (None, Some(text)) => (main.join("Dockerfile"), text.clone()),
@@ -94,7 +94,7 @@ impl Opened {
     pub fn lock(&self) -> Result<Lock, Error> {
         let path = crate::lock::beside(&self.path);
         let shown = path.file_name().unwrap_or_default().display().to_string();
-        let main = &self.contexts.folders["context"];
+        let main = &self.contexts.directories["context"];
         let read = match path.strip_prefix(main) {
             Ok(inside) => build_file::read_inside(main, inside),
             Err(_) => std::fs::read(&path),
@@ -162,7 +162,7 @@ impl Opened {
         engine: &Engine,
         request: &DockerfileRequest,
     ) -> Result<BuildFile, Located> {
-        let main = &self.contexts.folders["context"];
+        let main = &self.contexts.directories["context"];
         let mut texts = Texts::of(self.text.as_str());
         let file = kiln_toml::file(engine, request, &self.options, main, &mut texts);
         file.map_err(|error| Box::new((error, texts)))
@@ -203,15 +203,15 @@ fn fill_options(
     }
     let shown = file.strip_prefix(main).unwrap_or(file);
     options.file_name = shown.display().to_string();
-    for (name, folder) in &contexts.folders {
+    for (name, directory) in &contexts.directories {
         let own = if name == "context" {
             file.to_owned()
         } else {
-            folder.join("Dockerfile")
+            directory.join("Dockerfile")
         };
         options
             .ignore
-            .insert(name.clone(), build_file::ignore_list(folder, &own)?);
+            .insert(name.clone(), build_file::ignore_list(directory, &own)?);
     }
     Ok(options)
 }

@@ -31,7 +31,7 @@ pub struct Prepared {
     /// Where the image goes, when the file says.
     pub settings: Settings,
     /// All directories by name.
-    pub folders: BTreeMap<String, PathBuf>,
+    pub directories: BTreeMap<String, PathBuf>,
     /// Contexts that were fetched, for as long as the build needs them.
     pub(super) kept: Vec<Arc<Solved>>,
     /// What the lock says of sources.
@@ -65,7 +65,7 @@ impl Prepared {
     #[must_use]
     pub fn request(&self) -> Request {
         let mut request = Request::new(self.compiled.build.clone());
-        request.contexts.clone_from(&self.folders);
+        request.contexts.clone_from(&self.directories);
         request.pins = self.pins.clone();
         request.allowed = self.allowed.clone();
         request

@@ -46,13 +46,13 @@ impl Agent {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_nanos();
         let name = format!("kiln-agent-{}-{now}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let directory = std::env::temp_dir().join(name);
         // One that is there already is somebody else's.
         let private =
             std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-                .create(&folder);
-        private.map_err(|error| format!("{}: {error}", folder.display()))?;
-        let socket = folder.join("socket");
+                .create(&directory);
+        private.map_err(|error| format!("{}: {error}", directory.display()))?;
+        let socket = directory.join("socket");
         let child = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(&socket)
@@ -61,7 +61,7 @@ impl Agent {
             .map_err(|error| format!("ssh-agent can't be run: {error} (Debian: openssh-client)"))?;
         let agent = Self {
             socket,
-            own: Some((child, folder)),
+            own: Some((child, directory)),
         };
         agent.wait()?;
         let added = Command::new("ssh-add")
@@ -97,10 +97,10 @@ fn is_socket(path: &Path) -> bool {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Some((child, folder)) = &mut self.own {
+        if let Some((child, directory)) = &mut self.own {
             _ = child.kill();
             _ = child.wait();
-            _ = std::fs::remove_dir_all(folder);
+            _ = std::fs::remove_dir_all(directory);
         }
     }
 }

@@ -47,9 +47,9 @@ fn private_key(public: &str) -> Result<SecretKey, String> {
     let text = match std::env::var("EJSON_PRIVATE_KEY") {
         Ok(text) => text,
         Err(_) => {
-            let folder =
+            let directory =
                 std::env::var("EJSON_KEYDIR").unwrap_or_else(|_| "/opt/ejson/keys".to_owned());
-            let path = format!("{folder}/{public}");
+            let path = format!("{directory}/{public}");
             std::fs::read_to_string(&path).map_err(|error| {
                 format!("{path}: {error}; set EJSON_KEYDIR or EJSON_PRIVATE_KEY")
             })?

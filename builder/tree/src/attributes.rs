@@ -127,11 +127,11 @@ mod tests {
     /// A link gets its own attributes, and what it points to keeps its own.
     #[test]
     fn links_are_changed_themselves() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = folder.path().join("outside");
+        let directory = tempfile::tempdir().unwrap();
+        let outside = directory.path().join("outside");
         std::fs::write(&outside, "").unwrap();
         let before = std::fs::metadata(&outside).unwrap();
-        let tree = folder.path().join("tree");
+        let tree = directory.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
         symlink(&outside, tree.join("link")).unwrap();
         let root = TreeRoot::at(&tree);
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn special_files_get_mode_and_time_unopened() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = TreeRoot::at(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let root = TreeRoot::at(directory.path());
         root.create_node(&"/pipe".into(), &Node::Fifo).unwrap();
         let entry = Entry {
             mode: 0o640,
@@ -173,7 +173,7 @@ mod tests {
         };
         // Opening it would wait for a writer for ever.
         root.set_attributes(&entry, false).unwrap();
-        let pipe = std::fs::symlink_metadata(folder.path().join("pipe")).unwrap();
+        let pipe = std::fs::symlink_metadata(directory.path().join("pipe")).unwrap();
         assert_eq!((pipe.mode() & 0o7777, pipe.mtime()), (0o640, 7));
     }
 }

@@ -45,9 +45,9 @@ mod tests {
 
     #[test]
     fn each_kind_of_change_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = TreeRoot::at(folder.path());
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let root = TreeRoot::at(directory.path());
+        let at = |name: &str| directory.path().join(name);
         std::fs::create_dir(at("d")).unwrap();
         std::fs::write(at("f"), "1").unwrap();
         symlink("f", at("l")).unwrap();

@@ -198,9 +198,9 @@ mod tests {
 
     #[test]
     fn holes_stay_holes_and_all_bytes_come() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = TreeRoot::at(folder.path());
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let root = TreeRoot::at(directory.path());
+        let at = |name: &str| directory.path().join(name);
         let source = File::create(at("from")).unwrap();
         source.set_len(40 << 20).unwrap();
         for (place, bytes) in [(0, "first"), (20 << 20, "middle"), ((40 << 20) - 4, "last")] {
@@ -232,13 +232,13 @@ mod tests {
     /// Everything a tree can hold comes over: owners, modes, times, attributes, links, pipes.
     #[test]
     fn a_copied_tree_is_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join("from").join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join("from").join(name);
         std::fs::create_dir_all(at("d/e")).unwrap();
         std::fs::write(at("d/e/file"), "content").unwrap();
         std::fs::hard_link(at("d/e/file"), at("d/zweiter")).unwrap();
         symlink("/etc/passwd", at("link")).unwrap();
-        let from = TreeRoot::at(folder.path().join("from"));
+        let from = TreeRoot::at(directory.path().join("from"));
         from.create_node(&"/pipe".into(), &Node::Fifo).unwrap();
         let file = "d/e/file";
         std::fs::set_permissions(at(file), std::fs::Permissions::from_mode(0o6751)).unwrap();
@@ -278,8 +278,8 @@ mod tests {
             .map(|entry| (entry.clone(), from.join(entry.path.clone())))
             .collect();
         for (name, sharing) in [("a", Sharing::ContentOnly), ("b", Sharing::HardLink)] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
-            let to = TreeRoot::at(folder.path().join(name));
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+            let to = TreeRoot::at(directory.path().join(name));
             copy_tree(&files, &to, is_root, sharing).unwrap();
             let after = manifest_of(&to);
             assert_eq!(before.entries(), after.entries(), "{name}");

@@ -92,9 +92,9 @@ mod tests {
 
     #[test]
     fn another_file_in_its_place_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = TreeRoot::at(folder.path());
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let root = TreeRoot::at(directory.path());
+        let at = |name: &str| directory.path().join(name);
         std::fs::write(at("a"), "1").unwrap();
         let stat = root.stat(&"a".into()).unwrap();
         assert_eq!(root.digest(&"a".into()).unwrap(), Digest::of(b"1"));

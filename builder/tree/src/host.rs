@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn replaced_files_are_whole_and_go_through_no_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         std::fs::write(at("other"), "kept").unwrap();
         std::fs::write(at("file"), "old").unwrap();
         let aside = at(&format!("file.kiln-{}", std::process::id()));
@@ -167,6 +167,6 @@ mod tests {
         replace(&at("file"), |file| file.write_all(b"new")).unwrap();
         assert_eq!(read_to_string(at("file")).unwrap(), "new");
         assert_eq!(read_to_string(at("other")).unwrap(), "kept");
-        assert_eq!(read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(read_dir(directory.path()).unwrap().count(), 2);
     }
 }

@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn only_regular_files_are_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = TreeRoot::at(folder.path());
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let root = TreeRoot::at(directory.path());
+        let at = |name: &str| directory.path().join(name);
         std::fs::write(at("file"), "12345").unwrap();
         symlink("file", at("link")).unwrap();
         root.create_node(&"/pipe".into(), &kiln_graph::Node::Fifo)

@@ -145,20 +145,20 @@ mod tests {
 
     #[test]
     fn directories_deeper_than_paths_can_be_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for depth in [1, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 2, 3000] {
-            let top = folder.path().join("top");
+            let top = directory.path().join("top");
             std::fs::create_dir(&top).unwrap();
             deep(&top, depth);
             remove_all(&top);
-            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         }
     }
 
     #[test]
     fn links_go_and_what_they_point_to_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         std::fs::create_dir_all(at("kept/deep")).unwrap();
         std::fs::write(at("kept/deep/file"), "").unwrap();
         std::fs::create_dir_all(at("top/closed/more")).unwrap();
@@ -173,7 +173,7 @@ mod tests {
         remove_all(&at("top"));
         assert!(std::fs::symlink_metadata(at("top")).is_err());
         assert!(at("kept/deep/file").exists());
-        let root = TreeRoot::at(folder.path());
+        let root = TreeRoot::at(directory.path());
         assert!(root.remove_directory(&"/kept".into()).is_err());
         root.remove(&"/kept/deep".into()).unwrap();
         root.remove_directory(&"/kept".into()).unwrap();
@@ -185,8 +185,8 @@ mod tests {
     fn exchanged_names_lead_nowhere() {
         use rustix::fs::{RenameFlags, renameat_with};
         use std::sync::atomic::{AtomicBool, Ordering};
-        let folder = tempfile::tempdir().unwrap();
-        let kept = folder.path().join("kept");
+        let directory = tempfile::tempdir().unwrap();
+        let kept = directory.path().join("kept");
         let make = |at: &Path| {
             std::fs::create_dir(at).unwrap();
             for number in 0..400 {
@@ -195,7 +195,7 @@ mod tests {
         };
         make(&kept);
         for _ in 0..20 {
-            let top = folder.path().join("top");
+            let top = directory.path().join("top");
             std::fs::create_dir(&top).unwrap();
             make(&top.join("d"));
             symlink(&kept, top.join("l")).unwrap();

@@ -140,25 +140,25 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    fn scan_all(folder: &Path, started: Timestamp) -> Manifest {
+    fn scan_all(directory: &Path, started: Timestamp) -> Manifest {
         let owner = |_: &ImagePath, uid, gid| (uid, gid);
         let options = UpperOptions {
             xattrs: OverlayXattrs::Trusted,
             started,
             owner: &owner,
         };
-        scan(&TreeRoot::at(folder), &options).unwrap()
+        scan(&TreeRoot::at(directory), &options).unwrap()
     }
 
     #[test]
     fn files_links_and_times() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         std::fs::create_dir(at("d")).unwrap();
         std::fs::write(at("d/one"), b"1").unwrap();
         std::fs::hard_link(at("d/one"), at("a-link")).unwrap();
         symlink("d/one", at("soft")).unwrap();
-        let tree = scan_all(folder.path(), Timestamp::default());
+        let tree = scan_all(directory.path(), Timestamp::default());
         let node = |path: &str| tree.get(&path.into()).unwrap().node.clone();
         assert_eq!(
             node("/a-link"),
@@ -185,7 +185,7 @@ mod tests {
             nanos: 0,
         };
         assert!(
-            scan_all(folder.path(), later)
+            scan_all(directory.path(), later)
                 .entries()
                 .iter()
                 .all(|entry| entry.mtime_counts)
@@ -197,17 +197,17 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let gone = folder.path().join("gone");
+        let directory = tempfile::tempdir().unwrap();
+        let gone = directory.path().join("gone");
         let device = rustix::fs::makedev(0, 0);
         let kind = FileType::CharacterDevice;
         rustix::fs::mknodat(rustix::fs::CWD, &gone, kind, 0.into(), device).unwrap();
-        let fresh = folder.path().join("fresh");
+        let fresh = directory.path().join("fresh");
         std::fs::create_dir(&fresh).unwrap();
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(&fresh, "trusted.overlay.opaque", b"y", flags).unwrap();
         rustix::fs::setxattr(&fresh, "trusted.mine", b"1", flags).unwrap();
-        let tree = scan_all(folder.path(), Timestamp::default());
+        let tree = scan_all(directory.path(), Timestamp::default());
         assert_eq!(tree.get(&"/gone".into()).unwrap().node, Node::Whiteout);
         let fresh = tree.get(&"/fresh".into()).unwrap();
         assert_eq!(fresh.node, Node::Directory { opaque: true });

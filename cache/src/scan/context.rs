@@ -37,8 +37,12 @@ impl std::fmt::Debug for Selection<'_> {
 ///
 /// # Errors
 /// When something can't be read, or changes meanwhile.
-pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Manifest, StoreError> {
-    let canonical = host::canonicalize(folder).context("open the directory", folder)?;
+pub fn scan(
+    store: &Store,
+    directory: &Path,
+    wanted: &Selection<'_>,
+) -> Result<Manifest, StoreError> {
+    let canonical = host::canonicalize(directory).context("open the directory", directory)?;
     let cache = StatCache::load(store.stat_cache_path(&canonical, wanted.roots));
     let tree = TreeRoot::at(canonical);
     let visit = |found: &Found<'_>| read(&tree, found, &cache);
@@ -53,7 +57,7 @@ pub fn scan(store: &Store, folder: &Path, wanted: &Selection<'_>) -> Result<Mani
 }
 
 fn scan_root(
-    folder: &TreeRoot,
+    directory: &TreeRoot,
     root: &ImagePath,
     wanted: &Selection<'_>,
     visit: Visit<'_, Inode>,
@@ -75,7 +79,7 @@ fn scan_root(
             };
             Ok((is_directory, entry))
         };
-        let Some((is_directory, entry)) = folder.visit(&path, look)? else {
+        let Some((is_directory, entry)) = directory.visit(&path, look)? else {
             return Ok(());
         };
         entries.extend(entry);
@@ -83,7 +87,7 @@ fn scan_root(
             return Ok(());
         }
     }
-    entries.extend(walk(folder, root, wanted.filter, visit)?);
+    entries.extend(walk(directory, root, wanted.filter, visit)?);
     Ok(())
 }
 

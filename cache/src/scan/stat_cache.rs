@@ -1,6 +1,6 @@
 //! Remembers the digests of files that haven't changed, format 2.
 //!
-//! One file for each scanned folder: 8 bytes `kilnstat`, `u32` version, `u32` zero, then records
+//! One file for each scanned directory: 8 bytes `kilnstat`, `u32` version, `u32` zero, then records
 //! of 88 bytes sorted by device and inode, then 32 bytes blake3 of all before. A record: `u64`
 //! device, `u64` inode, `u64` size, `i64` and `u32` modification time, `u32` zero, `i64` and
 //! `u32` change time, `u32` flags, 32 bytes blake3 of the content. Flag 1: the file has extended
@@ -163,9 +163,9 @@ impl StatCache {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    host::create_dir_all(folder)?;
-    let file = tempfile::NamedTempFile::new_in(folder)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    host::create_dir_all(directory)?;
+    let file = tempfile::NamedTempFile::new_in(directory)?;
     host::write(file.path(), bytes)?;
     file.persist(path)?;
     Ok(())
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn unchanged_files_are_hashed_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, memory) = (folder.path().join("f"), folder.path().join("memory"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, memory) = (directory.path().join("f"), directory.path().join("memory"));
         std::fs::write(&file, b"1").unwrap();
         let hashed = Cell::new(0);
         let look = |stat: &Stat| {
@@ -263,8 +263,8 @@ mod tests {
 
     #[test]
     fn files_written_just_now_are_not_trusted() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, memory) = (folder.path().join("f"), folder.path().join("memory"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, memory) = (directory.path().join("f"), directory.path().join("memory"));
         std::fs::write(&file, b"1").unwrap();
         let cache = StatCache::load(memory.clone());
         cache.look_up(&stat_of(&file), || Ok(known(b"1"))).unwrap();

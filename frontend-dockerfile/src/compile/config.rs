@@ -263,14 +263,14 @@ impl Compiler<'_> {
         };
         state.config.config.working_dir.clone_from(&full);
         let text = format!("WORKDIR {full}");
-        let folder = ImagePath::new(&full);
-        if folder.is_root() {
+        let directory = ImagePath::new(&full);
+        if directory.is_root() {
             return self.record(state, text, LayerOrigin::None);
         }
         let user = &state.config.config.user;
         let owner = (!user.is_empty()).then(|| parse_owner(user));
         let actions = vec![FileAction::Directory {
-            path: folder,
+            path: directory,
             owner,
             mode: 0o755,
         }];

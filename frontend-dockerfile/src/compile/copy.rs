@@ -139,11 +139,11 @@ impl Compiler<'_> {
             text => Some(Chmod::parse(text).map_err(|error| fault(at, &error.to_string()))?),
         };
         check_checksum(&checksum, &sources).map_err(|message| fault(at, message))?;
-        let folder = ImagePath::new(&state.config.config.working_dir);
+        let directory = ImagePath::new(&state.config.config.working_dir);
         Ok(Plan {
             text: history(copy, is_add, [&chown, &chmod], &sources, &dest),
             keyword: if is_add { "ADD" } else { "COPY" },
-            dest: folder.resolve(&dest),
+            dest: directory.resolve(&dest),
             to_directory,
             owner: (!chown.is_empty()).then(|| parse_owner(&chown)),
             // A mode is given to what is there too, which a copy by itself knows nothing of.

@@ -19,16 +19,16 @@ pub(super) const SCRIPT: &str = "/dev/kiln-script";
 impl<'a> Compiler<'a> {
     pub(super) fn command(&mut self, work: &mut Work<'a, '_>) -> Result<(), Wrong> {
         let (args, shown, place) = words(work)?;
-        let folder = work.folder()?;
+        let directory = work.directory()?;
         // The base's user and directory, before the working directory is a step of its own.
         let mut others = Vec::new();
-        let mounts = self.mounts(work, &folder, &mut others)?;
+        let mounts = self.mounts(work, &directory, &mut others)?;
         let exec = Exec {
             root: Input(0),
             args,
             env: env(work)?,
             proxy: self.proxies(),
-            cwd: folder.clone(),
+            cwd: directory.clone(),
             user: work.user()?,
             mounts,
             network: match work.step.network {
@@ -47,7 +47,7 @@ impl<'a> Compiler<'a> {
             accept_status: Vec::new(),
         };
         if let Some(text) = &work.step.workdir {
-            self.make_folder(work, &folder, text)?;
+            self.make_directory(work, &directory, text)?;
         }
         let mut inputs = vec![work.made.step];
         inputs.extend(others);
@@ -56,12 +56,12 @@ impl<'a> Compiler<'a> {
     }
 
     /// Whether a step before has made a directory.
-    fn is_made(&self, mut step: StepId, folder: &ImagePath) -> bool {
+    fn is_made(&self, mut step: StepId, directory: &ImagePath) -> bool {
         loop {
             let below = match &self.graph.step(step).op {
                 Op::Exec(exec) => Some(exec.root),
                 Op::Files(files) => {
-                    let is_it = |action: &FileAction| matches!(action, FileAction::Directory { path, .. } if path == folder);
+                    let is_it = |action: &FileAction| matches!(action, FileAction::Directory { path, .. } if path == directory);
                     if files.actions.iter().any(is_it) {
                         return true;
                     }
@@ -77,7 +77,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The working directory exists before the command runs.
-    pub(super) fn make_folder(
+    pub(super) fn make_directory(
         &mut self,
         work: &mut Work<'a, '_>,
         path: &ImagePath,

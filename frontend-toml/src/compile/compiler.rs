@@ -105,7 +105,7 @@ pub(super) struct Compiler<'a> {
     pub(super) graph: Graph,
     pub(super) needs: BTreeMap<ImageRequest, Option<Location>>,
     pub(super) stages: Vec<Stage>,
-    pub(super) folders: BTreeMap<String, String>,
+    pub(super) directories: BTreeMap<String, String>,
     /// The files that volumes are tied to, by the volumes' names.
     pub(super) volume_files: BTreeMap<String, String>,
     pub(super) exports: Vec<Export>,
@@ -140,7 +140,7 @@ impl<'a> Compiler<'a> {
             graph: Graph::new(),
             needs: BTreeMap::new(),
             stages: Vec::new(),
-            folders: BTreeMap::new(),
+            directories: BTreeMap::new(),
             volume_files: BTreeMap::new(),
             exports: Vec::new(),
             layers: Vec::new(),

@@ -59,7 +59,7 @@ impl<'a> Compiler<'a> {
             } else {
                 paths
             },
-            dest: work.folder()?.resolve(dest),
+            dest: work.directory()?.resolve(dest),
             owner: owner(work, copy)?,
             chmod: chmod(work, copy)?,
             parents: false,
@@ -81,7 +81,7 @@ fn written(work: &Work<'_, '_>, copy: &Copy, text: &Text) -> Result<FileAction, 
     }
     let mode = chmod(work, copy)?;
     Ok(FileAction::Write {
-        dest: work.folder()?.resolve(dest),
+        dest: work.directory()?.resolve(dest),
         to_directory: false,
         name: String::new(),
         content: work.view.fill(text)?.into_bytes(),

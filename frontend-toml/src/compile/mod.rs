@@ -82,7 +82,7 @@ impl Default for Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedContext {
     /// A directory, and its ignore patterns.
-    Folder(Vec<String>),
+    Directory(Vec<String>),
     /// An image's name.
     Image(String),
     /// Another step.
@@ -112,7 +112,7 @@ pub struct Compiled {
     /// Where the image goes, if the file says.
     pub settings: Settings,
     /// The directories of the context that the graph names, from the context on.
-    pub folders: BTreeMap<String, String>,
+    pub directories: BTreeMap<String, String>,
     /// The signatures that its images must have.
     pub signatures: Vec<RequiredSignature>,
 }
@@ -173,7 +173,7 @@ fn outcome(file: &BuildFile, options: &Options, images: &ImageTable) -> Result<O
         layers: compiler.layers,
         policy: compiler.policy,
         settings: compiler.settings.unwrap_or_default(),
-        folders: compiler.folders,
+        directories: compiler.directories,
         signatures,
     })))
 }

@@ -20,7 +20,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn mounts(
         &mut self,
         work: &Work<'a, '_>,
-        folder: &ImagePath,
+        directory: &ImagePath,
         others: &mut Vec<StepId>,
     ) -> Result<Vec<Mount>, Wrong> {
         let step = work.step;
@@ -33,7 +33,7 @@ impl<'a> Compiler<'a> {
             mounts.push(mount(&ImagePath::new(SCRIPT), kind));
         }
         for cache in &step.caches {
-            let made = volume(work, folder, cache)?;
+            let made = volume(work, directory, cache)?;
             if let (Some(key), MountKind::Cache(volume)) = (&cache.key, &made.kind) {
                 let file = work.view.fill(key)?;
                 self.volume_files.insert(volume.id.clone(), file);
@@ -48,13 +48,16 @@ impl<'a> Compiler<'a> {
                 source: ImagePath::new(path.unwrap_or_default()),
                 writable: false,
             };
-            mounts.push(mount(&folder.resolve(work.view.fill(&bind.target)?), kind));
+            mounts.push(mount(
+                &directory.resolve(work.view.fill(&bind.target)?),
+                kind,
+            ));
         }
         for secret in &step.secrets {
-            mounts.push(secret_mount(work, folder, secret)?);
+            mounts.push(secret_mount(work, directory, secret)?);
         }
-        for folder_in_memory in &step.tmpfs {
-            mounts.push(tmpfs(work, folder, folder_in_memory)?);
+        for directory_in_memory in &step.tmpfs {
+            mounts.push(tmpfs(work, directory, directory_in_memory)?);
         }
         for (number, id) in step.ssh.iter().enumerate() {
             mounts.push(agent(work, number, id)?);
@@ -63,8 +66,8 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn volume(work: &Work<'_, '_>, folder: &ImagePath, cache: &Cache) -> Result<Mount, Wrong> {
-    let target = folder.resolve(work.view.fill(&cache.target)?);
+fn volume(work: &Work<'_, '_>, directory: &ImagePath, cache: &Cache) -> Result<Mount, Wrong> {
+    let target = directory.resolve(work.view.fill(&cache.target)?);
     let id = work.view.fill_some(cache.id.as_ref())?;
     let (uid, gid) = owner(work, cache.owner.as_ref())?;
     let kind = MountKind::Cache(CacheMount {
@@ -84,11 +87,15 @@ fn volume(work: &Work<'_, '_>, folder: &ImagePath, cache: &Cache) -> Result<Moun
     Ok(mount(&target, kind))
 }
 
-fn secret_mount(work: &Work<'_, '_>, folder: &ImagePath, secret: &Secret) -> Result<Mount, Wrong> {
+fn secret_mount(
+    work: &Work<'_, '_>,
+    directory: &ImagePath,
+    secret: &Secret,
+) -> Result<Mount, Wrong> {
     let id = work.view.fill(&secret.id)?;
     let env = work.view.fill_some(secret.env.as_ref())?;
     let target = match &secret.target {
-        Some(target) => folder.resolve(work.view.fill(target)?),
+        Some(target) => directory.resolve(work.view.fill(target)?),
         None => ImagePath::new(format!("/run/secrets/{id}")),
     };
     let (uid, gid) = owner(work, secret.owner.as_ref())?;
@@ -104,10 +111,10 @@ fn secret_mount(work: &Work<'_, '_>, folder: &ImagePath, secret: &Secret) -> Res
     Ok(mount(&target, kind))
 }
 
-fn tmpfs(work: &Work<'_, '_>, folder: &ImagePath, tmpfs: &Tmpfs) -> Result<Mount, Wrong> {
+fn tmpfs(work: &Work<'_, '_>, directory: &ImagePath, tmpfs: &Tmpfs) -> Result<Mount, Wrong> {
     let size = tmpfs.size.as_ref();
     let size = size.map(|text| limits::size(text, work.view)).transpose()?;
-    let target = folder.resolve(work.view.fill(&tmpfs.target)?);
+    let target = directory.resolve(work.view.fill(&tmpfs.target)?);
     Ok(mount(&target, MountKind::Tmpfs { size }))
 }
 

@@ -138,7 +138,7 @@ impl Compiler<'_> {
     ) -> Result<Made, Wrong> {
         self.used_contexts.insert(name.to_owned());
         match context {
-            NamedContext::Folder(ignore) => {
+            NamedContext::Directory(ignore) => {
                 let op = Op::Context(ContextSource {
                     name: name.to_owned(),
                     ignore: ignore.clone(),
@@ -182,7 +182,7 @@ impl Compiler<'_> {
         platform: &Platform,
     ) -> Result<Made, Wrong> {
         let (at, op) = match Kind::of(name, source)? {
-            Kind::Context(folder) => (folder, self.context(name, folder, source, view)?),
+            Kind::Context(directory) => (directory, self.context(name, directory, source, view)?),
             Kind::Image(image) => {
                 let wanted = view.fill(image)?;
                 self.name_image(image, &wanted, platform, source.verify.as_ref(), view)?;
@@ -199,22 +199,22 @@ impl Compiler<'_> {
     fn context(
         &mut self,
         name: &Name,
-        folder: &Text,
+        directory: &Text,
         source: &Source,
         view: &View<'_>,
     ) -> Result<Op, Wrong> {
-        let path = view.fill(folder)?;
+        let path = view.fill(directory)?;
         if !check::is_inside(&path) {
             let message =
                 format!("'{path}' is outside of the build context: name a directory in it");
-            return Err(Wrong::at(&folder.span, message));
+            return Err(Wrong::at(&directory.span, message));
         }
         let mut ignore = pattern::only(&patterns(&source.include, view)?);
         if ImagePath::new(&path).is_root() {
             ignore.extend(self.options.ignore.iter().cloned());
         }
         ignore.extend(patterns(&source.exclude, view)?);
-        self.folders.insert(name.to_string(), path);
+        self.directories.insert(name.to_string(), path);
         Ok(Op::Context(ContextSource {
             name: name.to_string(),
             ignore,

@@ -26,8 +26,8 @@ pub(super) struct Work<'a, 'v> {
 }
 
 impl Work<'_, '_> {
-    /// The working folder: of the copies' destinations, and of the command.
-    pub(super) fn folder(&self) -> Result<ImagePath, Wrong> {
+    /// The working directory: of the copies' destinations, and of the command.
+    pub(super) fn directory(&self) -> Result<ImagePath, Wrong> {
         let base = ImagePath::new(&self.made.config.config.working_dir);
         match &self.step.workdir {
             Some(text) => Ok(base.resolve(self.view.fill(text)?)),
@@ -119,8 +119,8 @@ impl<'a> Compiler<'a> {
         if step.has_command() {
             self.command(&mut work)?;
         } else if let (Some(text), true) = (&step.workdir, step.copy.is_empty()) {
-            let folder = work.folder()?;
-            self.make_folder(&mut work, &folder, text)?;
+            let directory = work.directory()?;
+            self.make_directory(&mut work, &directory, text)?;
         }
         self.exports(&work)?;
         Ok(work.made)
@@ -134,7 +134,7 @@ impl<'a> Compiler<'a> {
             self.exports.push(Export {
                 name: variant.map_or_else(|| name.clone(), |values| format!("{name}@{values}")),
                 step: work.made.step,
-                path: work.folder()?.resolve(work.view.fill(&export.path)?),
+                path: work.directory()?.resolve(work.view.fill(&export.path)?),
             });
         }
         Ok(())

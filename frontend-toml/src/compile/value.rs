@@ -18,7 +18,7 @@ pub struct ValueSteps {
     /// Which step gives which value.
     pub wanted: Vec<(ValueRequest, StepId)>,
     /// The directories of the context that the graph names, from the context on.
-    pub folders: BTreeMap<String, String>,
+    pub directories: BTreeMap<String, String>,
     /// The signatures that their images must have.
     pub signatures: Vec<RequiredSignature>,
 }
@@ -103,7 +103,7 @@ impl Compiler<'_> {
                 exports: Vec::new(),
             },
             wanted,
-            folders: self.folders,
+            directories: self.directories,
             signatures,
         }
     }

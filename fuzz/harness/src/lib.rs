@@ -45,11 +45,11 @@ pub const HARNESSES: &[(&str, Harness)] = &[
 /// # Panics
 /// When something does.
 pub fn context_stream(data: &[u8]) {
-    let Ok(folder) = tempfile::tempdir() else {
+    let Ok(directory) = tempfile::tempdir() else {
         return;
     };
-    kiln_serve::fuzz::receive_directory(folder.path(), data);
-    let names = TreeRoot::at(folder.path()).names(&kiln_graph::ImagePath::root());
+    kiln_serve::fuzz::receive_directory(directory.path(), data);
+    let names = TreeRoot::at(directory.path()).names(&kiln_graph::ImagePath::root());
     let names = names.unwrap_or_default();
     assert!(names.iter().all(|name| name == b"contexts"), "{names:?}");
 }
@@ -159,7 +159,7 @@ pub fn ignore_file(data: &[u8]) {
 
 /// A layer, as a registry sends it.
 pub fn layer_tar(data: &[u8]) {
-    let Ok(folder) = tempfile::tempdir() else {
+    let Ok(directory) = tempfile::tempdir() else {
         return;
     };
     let options = UnpackOptions {
@@ -167,7 +167,7 @@ pub fn layer_tar(data: &[u8]) {
         give_away: false,
         whiteouts: true,
     };
-    _ = unpack(data, &TreeRoot::at(folder.path()), &options);
+    _ = unpack(data, &TreeRoot::at(directory.path()), &options);
 }
 
 /// The documents of an image, and the stored list of a tree's files.

@@ -101,15 +101,15 @@ impl Random {
 }
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../seeds")
         .join(name);
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     paths.sort();
-    assert!(!paths.is_empty(), "{} has no seeds", folder.display());
+    assert!(!paths.is_empty(), "{} has no seeds", directory.display());
     paths
         .iter()
         .map(|path| std::fs::read(path).unwrap())

@@ -85,8 +85,8 @@ pub(super) fn link(path: &ImagePath, target: &[u8]) -> Option<Claim> {
         return None;
     }
     let target = path.parent()?.resolve(target);
-    let is_folder = !rest.contains('/');
-    Some(Claim::Link(if is_folder {
+    let is_directory = !rest.contains('/');
+    Some(Claim::Link(if is_directory {
         target.join("copyright")
     } else {
         target

@@ -20,7 +20,7 @@ const ENTRY: usize = 16;
 /// A package.
 pub(super) struct Package {
     pub(super) name: String,
-    /// The paths of its files and folders.
+    /// The paths of its files and directories.
     pub(super) files: Vec<Vec<u8>>,
 }
 
@@ -95,11 +95,11 @@ impl<'a> Header<'a> {
     }
 
     fn files(&self) -> Option<Vec<Vec<u8>>> {
-        let (names, folders) = (self.texts(BASE_NAMES)?, self.texts(DIRECTORIES)?);
+        let (names, directories) = (self.texts(BASE_NAMES)?, self.texts(DIRECTORIES)?);
         let (places, count) = self.find(DIRECTORY_OF)?;
         let path = |(at, name): (usize, &&[u8])| {
-            let folder = number(places, at * 4).filter(|_| at < count)?;
-            Some([*folders.get(usize::try_from(folder).ok()?)?, *name].concat())
+            let directory = number(places, at * 4).filter(|_| at < count)?;
+            Some([*directories.get(usize::try_from(directory).ok()?)?, *name].concat())
         };
         names.iter().enumerate().map(path).collect()
     }

@@ -69,10 +69,10 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    fn run(folder: &Path, program: &str, args: &[&str]) {
+    fn run(directory: &Path, program: &str, args: &[&str]) {
         let output = Command::new(program)
             .args(args)
-            .current_dir(folder)
+            .current_dir(directory)
             .output();
         let output =
             output.unwrap_or_else(|error| panic!("{program}: {error}; run scripts/setup-tests"));
@@ -84,27 +84,31 @@ mod tests {
     }
 
     /// A package with so many files that its header needs several pages.
-    fn package(folder: &Path, name: &str, files: usize) {
+    fn package(directory: &Path, name: &str, files: usize) {
         let spec = format!(
             "Name: {name}\nEpoch: 3\nVersion: 1\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n%description\nx\n\
              %install\nmkdir -p %{{buildroot}}/usr/share/{name}/deep\nfor n in $(seq {files}); do echo $n > %{{buildroot}}/usr/share/{name}/deep/file-number-$n; done\n\
              %files\n/usr/share/{name}\n"
         );
-        std::fs::write(folder.join(format!("{name}.spec")), spec).unwrap();
-        let top = format!("_topdir {}", folder.display());
+        std::fs::write(directory.join(format!("{name}.spec")), spec).unwrap();
+        let top = format!("_topdir {}", directory.display());
         let spec = format!("{name}.spec");
-        run(folder, "rpmbuild", &["--quiet", "-bb", "-D", &top, &spec]);
+        run(
+            directory,
+            "rpmbuild",
+            &["--quiet", "-bb", "-D", &top, &spec],
+        );
     }
 
     #[test]
     fn what_rpm_has_installed() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
         let names: Vec<String> = (0..12).map(|n| format!("pkg{n}")).collect();
         for (number, name) in names.iter().enumerate() {
-            package(folder, name, 1 + number * 60);
+            package(directory, name, 1 + number * 60);
         }
-        let root = folder.join("root").display().to_string();
+        let root = directory.join("root").display().to_string();
         let mut args = vec![
             "--root",
             &root,
@@ -118,8 +122,8 @@ mod tests {
             .map(|name| format!("RPMS/noarch/{name}-1-1.noarch.rpm"))
             .collect();
         args.extend(files.iter().map(String::as_str));
-        run(folder, "rpm", &args);
-        let bytes = std::fs::read(folder.join("root/var/lib/rpm/rpmdb.sqlite")).unwrap();
+        run(directory, "rpm", &args);
+        let bytes = std::fs::read(directory.join("root/var/lib/rpm/rpmdb.sqlite")).unwrap();
         let (installed, broken) = installed(&bytes).unwrap();
         assert_eq!((installed.len(), broken), (names.len(), 0));
         let first = installed
@@ -137,7 +141,7 @@ mod tests {
             let own = owners
                 .iter()
                 .filter(|(_, owner)| *owner == format!("rpm {name}"));
-            // The two folders are listed as well.
+            // The two directories are listed as well.
             assert_eq!(own.count(), 1 + number * 60 + 2, "{name}");
         }
         let file = (

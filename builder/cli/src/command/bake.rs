@@ -172,7 +172,7 @@ struct Run<'a> {
     args: &'a BakeArgs,
     bake: &'a Bake,
     /// What the builds read and write besides their results.
-    folder: TempDir,
+    directory: TempDir,
     /// The repository of the names of targets that are others' contexts.
     repository: String,
 }
@@ -181,11 +181,11 @@ impl<'a> Run<'a> {
     fn new(args: &'a BakeArgs, bake: &'a Bake) -> Result<Self, Error> {
         let here = std::env::current_dir().map_err(cannot("find", Path::new(".")))?;
         let place = Digest::of(here.as_os_str().as_encoded_bytes()).short();
-        let folder = tempfile::tempdir().map_err(cannot("make", &std::env::temp_dir()))?;
+        let directory = tempfile::tempdir().map_err(cannot("make", &std::env::temp_dir()))?;
         Ok(Self {
             args,
             bake,
-            folder,
+            directory,
             repository: format!("bake.invalid/{place}"),
         })
     }
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             say(&format!("==> {name}"));
-            let file = self.folder.path().join(format!("{name}.json"));
+            let file = self.directory.path().join(format!("{name}.json"));
             self.build(&name, &self.words(&name, target, &file)?)?;
             let result = std::fs::read_to_string(&file).unwrap_or_default();
             let result: serde_json::Value = serde_json::from_str(&result).unwrap_or_default();
@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
     /// The flag for the build file: one in the context, or the text that the target has itself.
     fn file(&self, name: &str, target: &Target) -> Result<Option<String>, Error> {
         if let Some(text) = target.text("dockerfile-inline") {
-            let path = self.folder.path().join(format!("{name}.Dockerfile"));
+            let path = self.directory.path().join(format!("{name}.Dockerfile"));
             std::fs::write(&path, text).map_err(cannot("write", &path))?;
             return Ok(Some(format!("--file={}", path.display())));
         }

@@ -10,7 +10,7 @@ use kiln_engine::{
     Solved, Volumes,
 };
 use kiln_graph::{CacheMount, MountKind, Op};
-use kiln_share::{CacheSigner, CacheTrust, FolderRemote, Remote, S3Settings};
+use kiln_share::{CacheSigner, CacheTrust, DirectoryRemote, Remote, S3Settings};
 
 use super::cache_spec::{Place, Spec, Wanted, read};
 use super::say;
@@ -34,7 +34,7 @@ pub(crate) struct Targets {
 fn open(place: &Place, engine: &Engine) -> Result<Arc<dyn Remote>, Error> {
     let client = || engine.client().clone();
     Ok(match place {
-        Place::Folder(folder) => Arc::new(FolderRemote::new(folder.clone())),
+        Place::Directory(directory) => Arc::new(DirectoryRemote::new(directory.clone())),
         Place::Registry(name) => Arc::new(RegistryRemote::new(client(), name.clone())),
         Place::S3(settings) => open_s3(settings)?,
         #[cfg(feature = "reapi")]
@@ -113,8 +113,8 @@ fn signer(path: &Path) -> Result<CacheSigner, Error> {
 
 /// A place as people write it: a spec, a directory, or an image's name.
 pub(crate) fn spec(text: &str) -> String {
-    let is_folder = text.starts_with(['/', '.']) || Path::new(text).is_dir();
-    match is_folder {
+    let is_directory = text.starts_with(['/', '.']) || Path::new(text).is_dir();
+    match is_directory {
         true => format!("type=local,src={text}"),
         false => text.to_owned(),
     }

@@ -13,7 +13,7 @@ use kiln::{Error, Fields};
 /// Where a remote is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Folder(PathBuf),
+    Directory(PathBuf),
     Registry(Reference),
     S3(S3Settings),
     #[cfg(feature = "reapi")]
@@ -142,9 +142,9 @@ fn reference(text: &str) -> Result<Reference, String> {
 fn place_of(kind: &str, fields: &mut Fields) -> Result<Place, String> {
     match kind {
         "local" => {
-            let folder = fields.take("src").or(fields.take("dest"));
-            let folder = folder.ok_or("src=DIRECTORY or dest=DIRECTORY is missing")?;
-            Ok(Place::Folder(folder.into()))
+            let directory = fields.take("src").or(fields.take("dest"));
+            let directory = directory.ok_or("src=DIRECTORY or dest=DIRECTORY is missing")?;
+            Ok(Place::Directory(directory.into()))
         }
         "registry" => reference(&fields.needed("ref", "ref=NAME")?).map(Place::Registry),
         "inline" => reference(&fields.needed("ref", "ref=NAME")?).map(Place::Inline),
@@ -238,7 +238,7 @@ mod tests {
             Ok(Wanted::Inline) => Err("inline".to_owned()),
             Err(reason) => Err(reason),
         };
-        assert_eq!(place("type=local,dest=a"), Ok(Place::Folder("a".into())));
+        assert_eq!(place("type=local,dest=a"), Ok(Place::Directory("a".into())));
         let registry = place("type=registry,ref=r.example/a:b");
         assert!(matches!(registry, Ok(Place::Registry(_))));
         assert_eq!(place("r.example/a:b"), registry);

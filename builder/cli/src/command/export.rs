@@ -24,15 +24,15 @@ impl Exports {
         let mut rest = None;
         for text in texts {
             match text.split_once('=') {
-                Some((name, folder)) => _ = named.insert(name, folder),
+                Some((name, directory)) => _ = named.insert(name, directory),
                 None => rest = Some(Path::new(text)),
             }
         }
         let mut chosen = Vec::new();
         for export in &build.exports {
             let own = named.get(export.name.as_str()).map(PathBuf::from);
-            let folder = own.or_else(|| Some(rest?.join(&export.name)));
-            chosen.extend(folder.map(|folder| (export.clone(), folder)));
+            let directory = own.or_else(|| Some(rest?.join(&export.name)));
+            chosen.extend(directory.map(|directory| (export.clone(), directory)));
         }
         let known: Vec<&str> = build.exports.iter().map(|e| e.name.as_str()).collect();
         match named.keys().find(|name| !known.contains(name)) {
@@ -43,9 +43,9 @@ impl Exports {
 
     /// Writes what a build gave.
     pub(crate) fn write(&self, solved: &Solved, events: &dyn EventSink) -> Result<(), Error> {
-        for (export, folder) in &self.0 {
+        for (export, directory) in &self.0 {
             let files = solved.files_at(export.step, &export.path, events)?;
-            put(export, folder, files, events)?;
+            put(export, directory, files, events)?;
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Exports {
         let ended = self
             .0
             .iter()
-            .filter_map(|(export, folder)| Some((export, folder, moment(export.step)?)));
+            .filter_map(|(export, directory)| Some((export, directory, moment(export.step)?)));
         let ended: Vec<_> = ended.collect();
         if ended.is_empty() {
             return Ok(());
@@ -79,8 +79,8 @@ impl Exports {
             .map(|(export, _, moment)| (export.step, *moment, export.path.clone()))
             .collect();
         let found = engine.extract(&request, &wanted)?;
-        for ((export, folder, _), files) in ended.into_iter().zip(found) {
-            put(export, folder, files, events)?;
+        for ((export, directory, _), files) in ended.into_iter().zip(found) {
+            put(export, directory, files, events)?;
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ fn unknown(name: &str, known: &[&str]) -> String {
 
 fn put(
     export: &Export,
-    folder: &Path,
+    directory: &Path,
     files: Option<Vec<OutputEntry>>,
     events: &dyn EventSink,
 ) -> Result<(), Error> {
@@ -113,7 +113,11 @@ fn put(
         None => Ok(()),
         Some(_) => Err(std::io::Error::other("cancelled")),
     };
-    to_directory(&files, folder, &unless_cancelled, events)?;
-    say(&format!("exported {} to {}", export.name, folder.display()));
+    to_directory(&files, directory, &unless_cancelled, events)?;
+    say(&format!(
+        "exported {} to {}",
+        export.name,
+        directory.display()
+    ));
     Ok(())
 }

@@ -149,14 +149,14 @@ impl<'a> FileSettings<'a> {
             let Wanted::Place(spec) = cache_spec::read(&self.what(key), text)? else {
                 continue;
             };
-            let Place::Folder(folder) = &spec.place else {
+            let Place::Directory(directory) = &spec.place else {
                 continue;
             };
-            if !real(folder).is_some_and(|real| may(&real)) {
+            if !real(directory).is_some_and(|real| may(&real)) {
                 return Err(Error::Usage(format!(
                     "{} {text}: allow it with --allow {entitlement}={}",
                     self.what(key),
-                    folder.display()
+                    directory.display()
                 )));
             }
         }

@@ -48,11 +48,11 @@ pub(crate) fn run(args: &FmtArgs) -> Result<(), Failed> {
 
 /// A stranger's file may be a link to one of the user's, whose lines an error would show.
 fn read(file: &Path) -> std::io::Result<String> {
-    let folder = match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
+    let directory = match file.parent() {
+        Some(directory) if directory != Path::new("") => directory,
         _ => Path::new("."),
     };
     let name = Path::new(file.file_name().unwrap_or_default());
-    let bytes = kiln::read_inside(folder, name)?;
+    let bytes = kiln::read_inside(directory, name)?;
     String::from_utf8(bytes).map_err(std::io::Error::other)
 }

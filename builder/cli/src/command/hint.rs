@@ -128,7 +128,7 @@ pub(super) fn place(error: &Error, prepared: &Prepared) -> Option<Location> {
 
 /// Why a file of the build context isn't there.
 fn missing_file(path: &str, prepared: &Prepared) -> Option<String> {
-    let context = prepared.folders.get("context")?;
+    let context = prepared.directories.get("context")?;
     let inside = path.trim_start_matches('/');
     if context.join(inside).symlink_metadata().is_ok() {
         let patterns = prepared.options.ignore.get("context")?;

@@ -14,7 +14,7 @@ use kiln::Error;
 pub(crate) struct InitArgs {
     /// The directory
     #[arg(default_value = ".")]
-    folder: PathBuf,
+    directory: PathBuf,
     /// Replace a kiln.toml that is there
     #[arg(long)]
     force: bool,
@@ -55,7 +55,7 @@ const KINDS: &[Kind] = &[
 
 /// Runs `kiln init`.
 pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
-    let path = args.folder.join("kiln.toml");
+    let path = args.directory.join("kiln.toml");
     // A link that leads nowhere is there, too.
     if path.symlink_metadata().is_ok() && !args.force {
         let text = format!(
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
         );
         return Err(Error::Usage(text).into());
     }
-    let own = kiln::build_file_in(&args.folder).filter(|own| *own != path);
+    let own = kiln::build_file_in(&args.directory).filter(|own| *own != path);
     if let (Some(own), false) = (own, args.force) {
         let text = format!(
             "{} is there, and 'kiln build' would no longer use it beside a kiln.toml: 'kiln convert {} -o {}' writes it as one; --force starts afresh",
@@ -76,16 +76,18 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
     }
     let kind = KINDS
         .iter()
-        .find(|kind| args.folder.join(kind.file).exists());
+        .find(|kind| args.directory.join(kind.file).exists());
     let kind = kind.ok_or_else(|| {
         let files: Vec<&str> = KINDS.iter().map(|kind| kind.file).collect();
         Error::Usage(format!(
             "{} has none of {}, by which an application is known: write a Dockerfile or a kiln.toml yourself ('kiln schema' describes its keys)",
-            args.folder.display(),
+            args.directory.display(),
             files.join(", ")
         ))
     })?;
-    let text = kind.template.replace("APPLICATION", &name_of(&args.folder));
+    let text = kind
+        .template
+        .replace("APPLICATION", &name_of(&args.directory));
     host::replace(&path, |file| file.write_all(text.as_bytes())).map_err(|source| Error::File {
         what: format!("cannot write {}", path.display()),
         source,
@@ -99,16 +101,16 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
 }
 
 /// The application's name: what its own file says, else the directory's.
-fn name_of(folder: &Path) -> String {
+fn name_of(directory: &Path) -> String {
     let read = |file: &str| {
-        let bytes = kiln::read_inside(folder, Path::new(file)).ok()?;
+        let bytes = kiln::read_inside(directory, Path::new(file)).ok()?;
         String::from_utf8(bytes).ok()
     };
     let cargo = read("Cargo.toml").and_then(|text| {
         let table: toml::Table = toml::from_str(&text).ok()?;
         Some(table.get("package")?.get("name")?.as_str()?.to_owned())
     });
-    let whole = folder.canonicalize().ok();
+    let whole = directory.canonicalize().ok();
     let own = whole.as_deref().and_then(Path::file_name);
     cargo
         .or_else(|| own.map(|name| name.to_string_lossy().into_owned()))

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<(), Failed> {
 
 fn request(args: &LockArgs) -> Result<DockerfileRequest, Error> {
     let mut request = args.source.request()?;
-    if !args.check && !matches!(request.context, ContextFrom::Folder(_)) {
+    if !args.check && !matches!(request.context, ContextFrom::Directory(_)) {
         let text = "the lock is written beside the build file: give a directory of this machine";
         return Err(Error::Usage(text.to_owned()));
     }

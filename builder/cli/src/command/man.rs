@@ -8,11 +8,11 @@ use super::Cli;
 use kiln::Error;
 
 /// Writes `kiln.1` and a page for each command into a directory.
-pub(super) fn run(folder: &Path) -> Result<(), Error> {
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+pub(super) fn run(directory: &Path) -> Result<(), Error> {
+    let written = std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
     written.map_err(|source| Error::File {
-        what: format!("cannot write the manual to {}", folder.display()),
+        what: format!("cannot write the manual to {}", directory.display()),
         source,
     })
 }

@@ -154,7 +154,7 @@ enum Command {
     /// Write the manual pages to a directory
     Man {
         /// The directory
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// Print a shell completion script
     Completions {
@@ -270,7 +270,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&args),
         Command::Kaniko { args } => kaniko::run(&args),
-        Command::Man { folder } => man::run(&folder).map_err(Failed::from),
+        Command::Man { directory } => man::run(&directory).map_err(Failed::from),
         Command::Completions { shell } => {
             completions::run(shell);
             Ok(())

@@ -259,8 +259,8 @@ impl SourceArgs {
                 Error::Usage(format!("--allow {word}: {error}"))
             })?;
             allowed.allow(match read {
-                Entitlement::Read(folder) => Entitlement::Read(real("fs.read", &folder)?),
-                Entitlement::Write(folder) => Entitlement::Write(real("fs.write", &folder)?),
+                Entitlement::Read(directory) => Entitlement::Read(real("fs.read", &directory)?),
+                Entitlement::Write(directory) => Entitlement::Write(real("fs.write", &directory)?),
                 other => other,
             });
         }
@@ -371,9 +371,9 @@ fn name_of(text: &str) -> &str {
 }
 
 /// A directory's path without links.
-fn real(what: &str, folder: &Path) -> Result<PathBuf, Error> {
-    std::fs::canonicalize(folder).map_err(|source| Error::File {
-        what: format!("--allow {what}={}", folder.display()),
+fn real(what: &str, directory: &Path) -> Result<PathBuf, Error> {
+    std::fs::canonicalize(directory).map_err(|source| Error::File {
+        what: format!("--allow {what}={}", directory.display()),
         source,
     })
 }
@@ -446,8 +446,8 @@ fn context_kind(
         return Ok(ContextKind::Target(stage.to_owned()));
     }
     let from = ContextFrom::from(source);
-    if let ContextFrom::Folder(folder) = &from
-        && !folder.is_dir()
+    if let ContextFrom::Directory(directory) = &from
+        && !directory.is_dir()
     {
         return Err(Error::Usage(format!(
             "--build-context {name}={source}: there is no such directory"

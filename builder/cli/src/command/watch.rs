@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// Builds until the user stops it.
 pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
-    let ContextFrom::Folder(folder) = ContextFrom::from(args.source.context.as_str()) else {
+    let ContextFrom::Directory(directory) = ContextFrom::from(args.source.context.as_str()) else {
         return Err(Error::Usage("--watch needs a context that is a directory".to_owned()).into());
     };
     let (send, changes) = channel::<()>();
@@ -32,12 +32,12 @@ pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
     let config = notify::Config::default().with_follow_symlinks(false);
     let mut watcher = notify::RecommendedWatcher::new(changed, config).map_err(fail)?;
     watcher
-        .watch(&folder, RecursiveMode::Recursive)
+        .watch(&directory, RecursiveMode::Recursive)
         .map_err(fail)?;
     let stop = cancel_on_signals(engine);
     while !stop.is_cancelled() {
         build_until_changed(engine, args, &changes, &stop);
-        say(&format!("watching {}", shown(&folder)));
+        say(&format!("watching {}", shown(&directory)));
         if !wait_for_change(&changes, &stop) {
             break;
         }
@@ -45,10 +45,10 @@ pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-fn shown(folder: &Path) -> String {
-    folder
+fn shown(directory: &Path) -> String {
+    directory
         .canonicalize()
-        .unwrap_or_else(|_| folder.to_owned())
+        .unwrap_or_else(|_| directory.to_owned())
         .display()
         .to_string()
 }

@@ -18,7 +18,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failed> {
     let build = asked(engine.store(), args.build.as_deref())?;
     let request = build.source.request()?;
     let prepared = prepare(&engine, &request).map_err(|at| Failed::of(&at.0, &at.1))?;
-    let edits = edits(&files, &prepared.folders)?;
+    let edits = edits(&files, &prepared.directories)?;
     let request = build.engine_request(&prepared)?;
     let forecast = engine.forecast(&request, &edits)?;
     let graph = &request.build.graph;

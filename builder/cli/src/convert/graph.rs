@@ -77,7 +77,7 @@ impl<'a> Converter<'a> {
                             },
                         ] = &files.actions[..]
                         {
-                            self.folder(id, base, path);
+                            self.directory(id, base, path);
                             continue;
                         }
                         self.files(id, graph.input(id, base), files, id);
@@ -91,7 +91,7 @@ impl<'a> Converter<'a> {
     }
 
     /// WORKDIR.
-    fn folder(&mut self, id: StepId, base: Input, path: &ImagePath) {
+    fn directory(&mut self, id: StepId, base: Input, path: &ImagePath) {
         let mut step = self.start(id, self.graph.input(id, base));
         step.add("workdir", quote(&path.to_string()));
         self.finish(id, step);
@@ -115,7 +115,7 @@ impl<'a> Converter<'a> {
             let own = graph.input(id, *layer);
             if let Op::Files(files) = &graph.step(own).op {
                 self.files(id, root, files, own);
-                if let Some(step) = self.steps.last_mut().filter(|_| makes_folders(files)) {
+                if let Some(step) = self.steps.last_mut().filter(|_| makes_directories(files)) {
                     step.mark("--link: directories on the way that are there stay as they are");
                 }
                 root = id;
@@ -306,7 +306,7 @@ impl<'a> Converter<'a> {
 }
 
 /// Whether directories are made for what is copied.
-fn makes_folders(files: &Files) -> bool {
+fn makes_directories(files: &Files) -> bool {
     files.actions.iter().any(|action| match action {
         FileAction::Copy(copy) => {
             copy.to_directory && !copy.dest.is_root() || copy.dest.components().count() > 1

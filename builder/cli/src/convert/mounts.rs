@@ -13,7 +13,7 @@ type Pairs = Vec<(String, String)>;
 /// Writes what is there for the time of a command.
 pub(super) fn write(all: &mut Converter<'_>, id: StepId, exec: &Exec, step: &mut Written) {
     let (mut caches, mut secrets, mut binds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut folders, mut agents) = (Vec::new(), Vec::new());
+    let (mut directories, mut agents) = (Vec::new(), Vec::new());
     let ids = user_ids(exec.user.as_deref());
     for mount in &exec.mounts {
         match &mount.kind {
@@ -43,7 +43,7 @@ pub(super) fn write(all: &mut Converter<'_>, id: StepId, exec: &Exec, step: &mut
                 }
                 agents.push(agent.id.clone());
             }
-            MountKind::Tmpfs { size } => folders.push(tmpfs(mount, *size)),
+            MountKind::Tmpfs { size } => directories.push(tmpfs(mount, *size)),
             MountKind::Inline { .. } => {}
         }
     }
@@ -51,7 +51,7 @@ pub(super) fn write(all: &mut Converter<'_>, id: StepId, exec: &Exec, step: &mut
         ("caches", caches),
         ("binds", binds),
         ("secrets", secrets),
-        ("tmpfs", folders),
+        ("tmpfs", directories),
     ];
     for (key, tables) in all {
         if !tables.is_empty() {

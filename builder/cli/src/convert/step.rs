@@ -50,12 +50,12 @@ impl Converter<'_> {
         let base = self.base_config(root);
         let mut step = self.start(id, root);
         let target = exec.cwd.to_string();
-        let own_folder = if base.working_dir.is_empty() {
+        let own_directory = if base.working_dir.is_empty() {
             "/"
         } else {
             &base.working_dir
         };
-        if target != own_folder || self.merged.contains(&id) {
+        if target != own_directory || self.merged.contains(&id) {
             step.add("workdir", quote(&target));
         }
         self.command(&mut step, exec);

@@ -43,19 +43,22 @@ impl WhatIf {
 /// When a file is in none of them.
 pub(crate) fn edits(
     files: &[PathBuf],
-    folders: &BTreeMap<String, PathBuf>,
+    directories: &BTreeMap<String, PathBuf>,
 ) -> Result<Edits, Error> {
     let mut edits = Edits::new();
     for file in files {
         let mut met = false;
-        for (name, folder) in folders {
-            if let Some(path) = inside(file, folder) {
+        for (name, directory) in directories {
+            if let Some(path) = inside(file, directory) {
                 met = true;
                 edits.entry(name.clone()).or_default().insert(path);
             }
         }
         if !met {
-            let all: Vec<String> = folders.values().map(|f| f.display().to_string()).collect();
+            let all: Vec<String> = directories
+                .values()
+                .map(|f| f.display().to_string())
+                .collect();
             return Err(Error::Usage(format!(
                 "--what-if {}: it is in none of the build's contexts ({})",
                 file.display(),
@@ -67,10 +70,10 @@ pub(crate) fn edits(
 }
 
 /// A file's path in a context.
-fn inside(file: &Path, folder: &Path) -> Option<ImagePath> {
+fn inside(file: &Path, directory: &Path) -> Option<ImagePath> {
     use std::os::unix::ffi::OsStrExt as _;
-    let folder = std::fs::canonicalize(folder).ok()?;
-    let path = file.strip_prefix(&folder).ok()?;
+    let directory = std::fs::canonicalize(directory).ok()?;
+    let path = file.strip_prefix(&directory).ok()?;
     Some(ImagePath::new(path.as_os_str().as_bytes()))
 }
 

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use super::owner::owner_ids;
-use super::place::{NewFolder, Place};
+use super::place::{NewDirectory, Place};
 use super::{FilesError, Selected, select};
 use crate::view::{Found, Layer, View};
 
@@ -25,9 +25,9 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) base: &'a View,
     /// The step's inputs by position.
     pub(crate) inputs: &'a [Arc<View>],
-    /// The empty folder that becomes the change.
-    pub(crate) folder: &'a TreeRoot,
-    /// Where opaque folders are marked.
+    /// The empty directory that becomes the change.
+    pub(crate) directory: &'a TreeRoot,
+    /// Where opaque directories are marked.
     pub(crate) xattrs: OverlayXattrs,
     /// Whether files can be given to their owners.
     pub(crate) give_away: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) previous: Option<Layer>,
     /// The time that new things get.
     pub(crate) now: Timestamp,
-    /// The store's folder: what lies in it doesn't change.
+    /// The store's directory: what lies in it doesn't change.
     pub(crate) store: &'a Path,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Manifest, FilesError> {
     let mut place = Place::new(
         around.base,
-        around.folder,
+        around.directory,
         around.xattrs,
         around.give_away,
         around.now,
@@ -65,7 +65,7 @@ fn one(
             let (uid, gid) = owner_or_root(owner.as_ref(), around)?;
             let path = place.resolve(path, true);
             let mode = *mode;
-            place.make_folders(&path, NewFolder { mode, uid, gid })
+            place.make_directories(&path, NewDirectory { mode, uid, gid })
         }
         FileAction::Write {
             dest,
@@ -76,10 +76,10 @@ fn one(
             owner,
         } => {
             let owner = owner_or_root(owner.as_ref(), around)?;
-            let new = NewFolder {
+            let new = NewDirectory {
                 uid: owner.0,
                 gid: owner.1,
-                ..NewFolder::default()
+                ..NewDirectory::default()
             };
             let path = destination(place, dest, *to_directory, name.as_bytes(), new)?;
             let node = Node::File {
@@ -94,7 +94,7 @@ fn one(
             owner,
         } => {
             let owner = owner_or_root(owner.as_ref(), around)?;
-            let path = destination(place, path, false, b"", NewFolder::default())?;
+            let path = destination(place, path, false, b"", NewDirectory::default())?;
             let node = Node::Symlink {
                 target: target.clone().into_bytes(),
             };
@@ -144,23 +144,23 @@ const ROOT: Owner = Owner::Ids {
     gid: UnixId::ROOT,
 };
 
-/// Where a single file lands: in the folder that the destination is or must be, else at it.
+/// Where a single file lands: in the directory that the destination is or must be, else at it.
 fn destination(
     place: &mut Place<'_>,
     dest: &ImagePath,
     to_directory: bool,
     name: &[u8],
-    new: NewFolder,
+    new: NewDirectory,
 ) -> Result<ImagePath, FilesError> {
     let dest = place.resolve(dest, true);
-    let is_folder = dest.is_root() || place.get(&dest).is_some_and(Entry::is_directory);
-    let path = if to_directory || is_folder {
+    let is_directory = dest.is_root() || place.get(&dest).is_some_and(Entry::is_directory);
+    let path = if to_directory || is_directory {
         place.resolve(&dest.join(name), true)
     } else {
         dest
     };
     if let Some(parent) = path.parent() {
-        place.make_folders(&parent, new)?;
+        place.make_directories(&parent, new)?;
     }
     Ok(path)
 }
@@ -172,13 +172,13 @@ struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    fn new_folder(&self) -> NewFolder {
+    fn new_directory(&self) -> NewDirectory {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
-        // As in BuildKit: folders that nothing was copied from have permissions only, and clauses
+        // As in BuildKit: directories that nothing was copied from have permissions only, and clauses
         // change what is copied.
         let mode = self.chmod.and_then(Chmod::as_octal);
         let mode = mode.map_or(0o755, |mode| mode & 0o777);
-        NewFolder { mode, uid, gid }
+        NewDirectory { mode, uid, gid }
     }
 
     fn apply(&self, entry: &mut Entry) {
@@ -207,7 +207,7 @@ fn copy_files(
     };
     if copy.parents {
         let dest = place.resolve(&copy.dest, true);
-        place.make_folders(&dest, changes.new_folder())?;
+        place.make_directories(&dest, changes.new_directory())?;
     }
     for selected in select(source, copy)? {
         if copy.unpack
@@ -221,7 +221,7 @@ fn copy_files(
     Ok(())
 }
 
-/// A file to be brought once its folder is there.
+/// A file to be brought once its directory is there.
 struct Job {
     entry: Entry,
     from: TreePath,
@@ -260,13 +260,13 @@ fn copy_one(
             Node::Directory { .. } if selected.parents.binary_search(relative).is_ok() => {
                 put_parent(entry, found.entry.mode, place)?;
             }
-            Node::Directory { .. } => put_folder(entry, place)?,
+            Node::Directory { .. } => put_directory(entry, place)?,
             Node::File { .. } | Node::HardLink { .. } => {
                 jobs.push(job(entry, source.place(&found), place)?);
             }
             _ => {
                 parent_of(&entry.path, changes, place)?;
-                refuse_folder(&entry.path, place)?;
+                refuse_directory(&entry.path, place)?;
                 place.put_special(entry)?;
             }
         }
@@ -315,18 +315,18 @@ impl Links {
     }
 }
 
-/// A folder of the source over whatever is there.
-fn put_folder(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
+/// A directory of the source over whatever is there.
+fn put_directory(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
     if place
         .get(&entry.path)
         .is_some_and(|there| !there.is_directory())
     {
-        return Err(FilesError::FolderOverFile { path: entry.path });
+        return Err(FilesError::DirectoryOverFile { path: entry.path });
     }
     if let Some(parent) = entry.path.parent() {
-        place.make_folders(&parent, NewFolder::default())?;
+        place.make_directories(&parent, NewDirectory::default())?;
     }
-    place.put_folder(entry)
+    place.put_directory(entry)
 }
 
 /// A directory that is taken for what is below it: one that is there gets the source's mode and
@@ -334,8 +334,8 @@ fn put_folder(entry: Entry, place: &mut Place<'_>) -> Result<(), FilesError> {
 fn put_parent(entry: Entry, mode: u32, place: &mut Place<'_>) -> Result<(), FilesError> {
     let there = place.get(&entry.path).filter(|there| there.is_directory());
     match there.cloned() {
-        Some(there) => put_folder(Entry { mode, ..there }, place),
-        None => put_folder(entry, place),
+        Some(there) => put_directory(Entry { mode, ..there }, place),
+        None => put_directory(entry, place),
     }
 }
 
@@ -345,46 +345,46 @@ fn parent_of(
     place: &mut Place<'_>,
 ) -> Result<(), FilesError> {
     path.parent().map_or(Ok(()), |parent| {
-        place.make_folders(&parent, changes.new_folder())
+        place.make_directories(&parent, changes.new_directory())
     })
 }
 
-/// A file doesn't take the place of a folder with all that is in it.
-fn refuse_folder(path: &ImagePath, place: &Place<'_>) -> Result<(), FilesError> {
+/// A file doesn't take the place of a directory with all that is in it.
+fn refuse_directory(path: &ImagePath, place: &Place<'_>) -> Result<(), FilesError> {
     if path.is_root() || place.get(path).is_some_and(Entry::is_directory) {
-        return Err(FilesError::FileOverFolder { path: path.clone() });
+        return Err(FilesError::FileOverDirectory { path: path.clone() });
     }
     Ok(())
 }
 
 fn job(entry: Entry, from: TreePath, place: &mut Place<'_>) -> Result<Job, FilesError> {
-    refuse_folder(&entry.path, place)?;
+    refuse_directory(&entry.path, place)?;
     if let Some(parent) = entry.path.parent() {
-        place.make_folders(&parent, NewFolder::default())?;
+        place.make_directories(&parent, NewDirectory::default())?;
     }
     place.clear(&entry.path)?;
     Ok(Job { entry, from })
 }
 
-/// Where the source itself lands, with the folders above it made.
+/// Where the source itself lands, with the directories above it made.
 fn top_path(
     selected: &Selected,
     copy: &CopyFiles,
     changes: &Changes<'_>,
     place: &mut Place<'_>,
 ) -> Result<ImagePath, FilesError> {
-    let new = changes.new_folder();
+    let new = changes.new_directory();
     if !selected.is_directory {
         return destination(place, &copy.dest, copy.to_directory, &selected.name, new);
     }
     let dest = place.resolve(&copy.dest, true);
     if place.get(&dest).is_some_and(|there| !there.is_directory()) {
-        return Err(FilesError::FolderOverFile { path: dest });
+        return Err(FilesError::DirectoryOverFile { path: dest });
     }
     if place.get(&dest).is_none() && !dest.is_root() {
         parent_of(&dest, changes, place)?;
     }
-    place.make_folders(&dest, new)?;
+    place.make_directories(&dest, new)?;
     Ok(dest)
 }
 
@@ -402,8 +402,8 @@ fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
         })?;
     for job in jobs {
         if let Node::HardLink { to } = &job.entry.node {
-            let first = around.folder.join(to.clone());
-            let linked = around.folder.link(&job.entry.path, &first);
+            let first = around.directory.join(to.clone());
+            let linked = around.directory.link(&job.entry.path, &first);
             linked.map_err(|source| fail(job, source))?;
         }
     }
@@ -416,13 +416,13 @@ fn bring_one(job: &Job, around: &Surroundings<'_>, linker: &mut Linker) -> std::
     }
     if let Some(same) = earlier_copy(&job.entry, around)
         && linker
-            .link(&around.folder.join(job.entry.path.clone()), &same)
+            .link(&around.directory.join(job.entry.path.clone()), &same)
             .is_ok()
     {
         return Ok(());
     }
     let is_users = !job.from.root.path().starts_with(around.store);
-    let copy = copy_file(&job.entry, &job.from, around.folder, is_users)?;
+    let copy = copy_file(&job.entry, &job.from, around.directory, is_users)?;
     set_file_attributes(&copy, &job.entry, around.give_away)
 }
 
@@ -497,22 +497,22 @@ fn unpack(
     if !kiln_image::layer::is_tar(open()?) {
         return Ok(false);
     }
-    let beside = place.folder().path().parent().unwrap_or(Path::new("/"));
+    let beside = place.directory().path().parent().unwrap_or(Path::new("/"));
     let scratch = tempfile::tempdir_in(beside).map_err(fail)?;
-    let folder = TreeRoot::at(scratch.path());
+    let directory = TreeRoot::at(scratch.path());
     let options = kiln_image::layer::UnpackOptions {
         xattrs: OverlayXattrs::User,
         give_away: place.gives_away(),
         whiteouts: false,
     };
-    let unpacked = unpack_layer(open()?, &folder, &options).map_err(fail)?;
+    let unpacked = unpack_layer(open()?, &directory, &options).map_err(fail)?;
     let dest = place.resolve(&copy.dest, true);
-    place.make_folders(&dest, changes.new_folder())?;
+    place.make_directories(&dest, changes.new_directory())?;
     for entry in unpacked.manifest.entries() {
         if unpacked.implied.contains(&entry.path) {
             continue;
         }
-        let from = folder.join(entry.path.clone());
+        let from = directory.join(entry.path.clone());
         let mut entry = entry.clone();
         if let Node::HardLink { to } = &entry.node {
             entry.node = Node::HardLink {
@@ -530,10 +530,10 @@ fn unpack(
 
 fn put_unpacked(entry: Entry, from: &TreePath, place: &mut Place<'_>) -> Result<(), FilesError> {
     if let Some(parent) = entry.path.parent() {
-        place.make_folders(&parent, NewFolder::default())?;
+        place.make_directories(&parent, NewDirectory::default())?;
     }
     match &entry.node {
-        Node::Directory { .. } => place.put_folder(entry),
+        Node::Directory { .. } => place.put_directory(entry),
         Node::File { .. } => place.put_moved(entry, from),
         Node::HardLink { to } => {
             let first = to.clone();

@@ -31,15 +31,15 @@ pub enum FilesError {
     /// A pattern can't be read.
     #[error("{0}")]
     Pattern(#[from] kiln_graph::pattern::BadPattern),
-    /// A folder can't replace a file.
+    /// A directory can't replace a file.
     #[error("cannot copy to {path}: it is a file, and the source is a directory")]
-    FolderOverFile {
+    DirectoryOverFile {
         /// The destination.
         path: ImagePath,
     },
-    /// A file can't replace a folder.
+    /// A file can't replace a directory.
     #[error("cannot replace {path}: it is a directory, and the source is a file")]
-    FileOverFolder {
+    FileOverDirectory {
         /// The destination.
         path: ImagePath,
     },

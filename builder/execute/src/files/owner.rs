@@ -52,12 +52,12 @@ mod tests {
     use crate::view::Layer;
 
     /// A tree with the two files.
-    fn tree(folder: &std::path::Path, passwd: &str, group: &str) -> View {
+    fn tree(directory: &std::path::Path, passwd: &str, group: &str) -> View {
         let mut entries = vec![Entry::directory(ImagePath::new("/etc"))];
-        std::fs::create_dir(folder.join("etc")).unwrap();
+        std::fs::create_dir(directory.join("etc")).unwrap();
         for (name, text) in [("/etc/passwd", passwd), ("/etc/group", group)] {
             let path = ImagePath::new(name);
-            std::fs::write(path.under(folder), text).unwrap();
+            std::fs::write(path.under(directory), text).unwrap();
             let (size, digest) = (text.len() as u64, Digest::of(text.as_bytes()));
             let node = Node::File { size, digest };
             entries.push(Entry {
@@ -68,15 +68,15 @@ mod tests {
         let manifest: Arc<Manifest> = Arc::new(entries.into_iter().collect());
         View::new(vec![Layer {
             manifest,
-            root: kiln_tree::TreeRoot::at(folder),
+            root: kiln_tree::TreeRoot::at(directory),
         }])
     }
 
     #[test]
     fn names_and_numbers() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let passwd = "root:x:0:0::/:\napp:x:1000:1001::/:\n77:x:8:8::/:\n";
-        let full = tree(folder.path(), passwd, "staff:x:50:\n");
+        let full = tree(directory.path(), passwd, "staff:x:50:\n");
         let empty = View::default();
         let cases = [
             (&full, "app", None, Some((1000, 1001))),

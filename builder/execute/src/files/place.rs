@@ -9,15 +9,15 @@ use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, resolve, set_file_attributes}
 use super::FilesError;
 use crate::view::View;
 
-/// The mode and owner of folders that have to be made.
+/// The mode and owner of directories that have to be made.
 #[derive(Clone, Copy)]
-pub(crate) struct NewFolder {
+pub(crate) struct NewDirectory {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
-impl Default for NewFolder {
+impl Default for NewDirectory {
     fn default() -> Self {
         Self {
             mode: 0o755,
@@ -30,7 +30,7 @@ impl Default for NewFolder {
 /// A tree being made over a base.
 pub(crate) struct Place<'a> {
     base: &'a View,
-    folder: &'a TreeRoot,
+    directory: &'a TreeRoot,
     entries: BTreeMap<ImagePath, Entry>,
     /// The other names of files that have several, by their first ones.
     links: BTreeMap<ImagePath, BTreeSet<ImagePath>>,
@@ -42,7 +42,7 @@ pub(crate) struct Place<'a> {
 impl<'a> Place<'a> {
     pub(crate) fn new(
         base: &'a View,
-        folder: &'a TreeRoot,
+        directory: &'a TreeRoot,
         xattrs: OverlayXattrs,
         give_away: bool,
         now: Timestamp,
@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
         let entries = BTreeMap::new();
         Self {
             base,
-            folder,
+            directory,
             entries,
             links: BTreeMap::new(),
             xattrs,
@@ -70,7 +70,7 @@ impl<'a> Place<'a> {
     }
 
     fn hides(&self, path: &ImagePath) -> bool {
-        // All folders above what was put were put as well.
+        // All directories above what was put were put as well.
         let above = path.ancestors().skip(1);
         above
             .map_while(|above| self.entries.get(&above))
@@ -86,46 +86,46 @@ impl<'a> Place<'a> {
         resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
     }
 
-    /// Makes a folder and those above it; folders that are there stay as they are.
-    pub(crate) fn make_folders(
+    /// Makes a directory and those above it; directories that are there stay as they are.
+    pub(crate) fn make_directories(
         &mut self,
         path: &ImagePath,
-        new: NewFolder,
+        new: NewDirectory,
     ) -> Result<(), FilesError> {
         let mut hidden = false;
         let own = (!path.is_root()).then(|| path.clone());
-        for folder in path.ancestors().skip(1).chain(own) {
-            let there = match self.entries.get(&folder) {
+        for directory in path.ancestors().skip(1).chain(own) {
+            let there = match self.entries.get(&directory) {
                 Some(entry) => Some(entry).filter(|entry| entry.node != Node::Whiteout),
                 None if hidden => None,
-                None => self.base.get(&folder).map(|found| found.entry),
+                None => self.base.get(&directory).map(|found| found.entry),
             };
             match there.cloned() {
-                Some(entry) if entry.is_directory() => self.bring(&folder, &entry)?,
+                Some(entry) if entry.is_directory() => self.bring(&directory, &entry)?,
                 Some(_) => {
                     return Err(FilesError::NotADirectory {
                         path: path.clone(),
-                        file: folder,
+                        file: directory,
                     });
                 }
                 None => {
-                    let NewFolder { mode, uid, gid } = new;
+                    let NewDirectory { mode, uid, gid } = new;
                     let entry = Entry {
                         mode,
                         uid,
                         gid,
                         mtime: self.now,
-                        ..Entry::directory(folder.clone())
+                        ..Entry::directory(directory.clone())
                     };
-                    self.put_folder_over(entry, None)?;
+                    self.put_directory_over(entry, None)?;
                 }
             }
-            hidden |= self.entries.get(&folder).is_some_and(Entry::hides_below);
+            hidden |= self.entries.get(&directory).is_some_and(Entry::hides_below);
         }
         Ok(())
     }
 
-    /// A folder of the base must be in the tree, as it is, before anything in it can be.
+    /// A directory of the base must be in the tree, as it is, before anything in it can be.
     fn bring(&mut self, path: &ImagePath, entry: &Entry) -> Result<(), FilesError> {
         if self.entries.contains_key(path) {
             return Ok(());
@@ -133,17 +133,17 @@ impl<'a> Place<'a> {
         let mut entry = entry.clone();
         entry.node = Node::Directory { opaque: false };
         let there = entry.node.clone();
-        self.put_folder_over(entry, Some(&there))
+        self.put_directory_over(entry, Some(&there))
     }
 
-    /// Puts a folder: a new one, or new attributes of one that is there.
-    pub(crate) fn put_folder(&mut self, entry: Entry) -> Result<(), FilesError> {
+    /// Puts a directory: a new one, or new attributes of one that is there.
+    pub(crate) fn put_directory(&mut self, entry: Entry) -> Result<(), FilesError> {
         let there = self.get(&entry.path).map(|there| there.node.clone());
-        self.put_folder_over(entry, there.as_ref())
+        self.put_directory_over(entry, there.as_ref())
     }
 
-    /// Puts a folder where `there` is shown now.
-    fn put_folder_over(
+    /// Puts a directory where `there` is shown now.
+    fn put_directory_over(
         &mut self,
         mut entry: Entry,
         there: Option<&Node>,
@@ -159,12 +159,12 @@ impl<'a> Place<'a> {
                 entry.node = Node::Directory {
                     opaque: self.base_has(&path),
                 };
-                let removed = remove(self.folder, &path);
-                removed.and_then(|()| self.folder.create_directory(&path))
+                let removed = remove(self.directory, &path);
+                removed.and_then(|()| self.directory.create_directory(&path))
             }
             None => {
                 entry.node = Node::Directory { opaque: replaces };
-                self.folder.create_directory(&path)
+                self.directory.create_directory(&path)
             }
         };
         made.map_err(|source| FilesError::Io {
@@ -173,7 +173,7 @@ impl<'a> Place<'a> {
             source,
         })?;
         if entry.node == (Node::Directory { opaque: true }) {
-            let done = self.folder.mark_opaque(&path, self.xattrs);
+            let done = self.directory.mark_opaque(&path, self.xattrs);
             done.map_err(|source| FilesError::Io {
                 action: "mark the directory",
                 path: path.clone(),
@@ -187,7 +187,7 @@ impl<'a> Place<'a> {
         self.base.get(path).is_some()
     }
 
-    /// Makes room at a path for something that is no folder.
+    /// Makes room at a path for something that is no directory.
     pub(crate) fn clear(&mut self, path: &ImagePath) -> Result<(), FilesError> {
         let own: Vec<ImagePath> = self
             .entries
@@ -198,7 +198,7 @@ impl<'a> Place<'a> {
         if own.is_empty() {
             return Ok(());
         }
-        remove(self.folder, path).map_err(|source| FilesError::Io {
+        remove(self.directory, path).map_err(|source| FilesError::Io {
             action: "replace",
             path: path.clone(),
             source,
@@ -236,35 +236,38 @@ impl<'a> Place<'a> {
     /// Puts a file with some content.
     pub(crate) fn put_file(&mut self, entry: Entry, content: &[u8]) -> Result<(), FilesError> {
         self.clear(&entry.path)?;
-        let written = self.folder.create_file(&entry.path).and_then(|mut file| {
-            file.write_all(content)?;
-            set_file_attributes(&file, &entry, self.give_away)
-        });
+        let written = self
+            .directory
+            .create_file(&entry.path)
+            .and_then(|mut file| {
+                file.write_all(content)?;
+                set_file_attributes(&file, &entry, self.give_away)
+            });
         self.made(entry, "write", written)
     }
 
     /// Puts a special file or a symbolic link.
     pub(crate) fn put_special(&mut self, entry: Entry) -> Result<(), FilesError> {
         self.clear(&entry.path)?;
-        let made = self.folder.create_special(&entry.path, &entry.node);
-        let made = made.and_then(|()| self.folder.set_attributes(&entry, self.give_away));
+        let made = self.directory.create_special(&entry.path, &entry.node);
+        let made = made.and_then(|()| self.directory.set_attributes(&entry, self.give_away));
         self.made(entry, "write", made)
     }
 
     /// Puts a file that lies in another tree of this step's: it is moved.
     pub(crate) fn put_moved(&mut self, entry: Entry, from: &TreePath) -> Result<(), FilesError> {
         self.clear(&entry.path)?;
-        let target = self.folder.join(entry.path.clone());
+        let target = self.directory.join(entry.path.clone());
         let moved = from.root.rename(&from.path, &target);
-        let moved = moved.and_then(|()| self.folder.set_attributes(&entry, self.give_away));
+        let moved = moved.and_then(|()| self.directory.set_attributes(&entry, self.give_away));
         self.made(entry, "write", moved)
     }
 
     /// Makes a path another name of a file that was put before.
     pub(crate) fn put_link(&mut self, entry: Entry, first: &ImagePath) -> Result<(), FilesError> {
         self.clear(&entry.path)?;
-        let first = self.folder.join(first.clone());
-        let linked = self.folder.link(&entry.path, &first);
+        let first = self.directory.join(first.clone());
+        let linked = self.directory.link(&entry.path, &first);
         self.made(entry, "link", linked)
     }
 
@@ -283,7 +286,7 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Gives a folder that was made here another time.
+    /// Gives a directory that was made here another time.
     pub(crate) fn set_time(&mut self, path: &ImagePath, time: Timestamp) {
         if let Some(entry) = self.entries.get_mut(path) {
             entry.mtime = time;
@@ -306,9 +309,9 @@ impl<'a> Place<'a> {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
-            self.make_folders(&parent, NewFolder::default())?;
+            self.make_directories(&parent, NewDirectory::default())?;
         }
-        let made = self.folder.create_special(path, &Node::Whiteout);
+        let made = self.directory.create_special(path, &Node::Whiteout);
         made.map_err(|source| FilesError::Io {
             action: "remove",
             path: path.clone(),
@@ -324,8 +327,8 @@ impl<'a> Place<'a> {
     }
 
     /// The tree being made.
-    pub(crate) fn folder(&self) -> &'a TreeRoot {
-        self.folder
+    pub(crate) fn directory(&self) -> &'a TreeRoot {
+        self.directory
     }
 
     pub(crate) fn gives_away(&self) -> bool {
@@ -333,11 +336,11 @@ impl<'a> Place<'a> {
     }
 
     fn finish(&mut self, entry: Entry) -> Result<(), FilesError> {
-        let set = self.folder.set_attributes(&entry, self.give_away);
+        let set = self.directory.set_attributes(&entry, self.give_away);
         self.made(entry, "set the attributes of", set)
     }
 
-    /// The finished tree's entries. Folders get their times, which their content has changed.
+    /// The finished tree's entries. Directories get their times, which their content has changed.
     pub(crate) fn into_manifest(self) -> Result<Manifest, FilesError> {
         for entry in self
             .entries
@@ -345,7 +348,7 @@ impl<'a> Place<'a> {
             .rev()
             .filter(|entry| entry.is_directory())
         {
-            let set = self.folder.set_time(&entry.path, entry.mtime);
+            let set = self.directory.set_time(&entry.path, entry.mtime);
             set.map_err(|source| FilesError::Io {
                 action: "set the time of",
                 path: entry.path.clone(),
@@ -357,8 +360,8 @@ impl<'a> Place<'a> {
 }
 
 /// Removes what was made before. A whiteout may be in the manifest alone.
-fn remove(folder: &TreeRoot, path: &ImagePath) -> io::Result<()> {
-    match folder.remove(path) {
+fn remove(directory: &TreeRoot, path: &ImagePath) -> io::Result<()> {
+    match directory.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

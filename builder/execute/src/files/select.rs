@@ -17,18 +17,18 @@ const SELECTION_VERSION: u32 = 1;
 /// could follow.
 const ANOTHER_NAME: u64 = u64::MAX;
 
-/// A file or folder that a source stands for, and what is taken of it.
+/// A file or directory that a source stands for, and what is taken of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selected {
-    /// The file or folder, links followed.
+    /// The file or directory, links followed.
     pub(crate) root: ImagePath,
-    /// Its name in a destination folder; empty: its content goes there directly.
+    /// Its name in a destination directory; empty: its content goes there directly.
     pub(crate) name: Vec<u8>,
     /// Which of the entries are directories that are taken only for what is below them (`--parents`).
     pub(crate) parents: Vec<ImagePath>,
-    /// What is taken, with paths relative to `root`; a folder before what it holds.
+    /// What is taken, with paths relative to `root`; a directory before what it holds.
     pub(crate) entries: Vec<ImagePath>,
-    /// Whether `root` is a folder.
+    /// Whether `root` is a directory.
     pub(crate) is_directory: bool,
 }
 
@@ -114,16 +114,16 @@ pub(super) fn expand(view: &View, pattern: &str) -> Result<Vec<ImagePath>, Files
     for part in pattern.split('/') {
         is_fixed &= !has_wildcard(part);
         let mut next = Vec::new();
-        for folder in &at {
+        for directory in &at {
             if has_wildcard(part) {
-                let real = view.resolve(folder, true);
+                let real = view.resolve(directory, true);
                 for name in view.names(&real) {
                     if matches(part, &name)? {
-                        next.push(folder.join(&name));
+                        next.push(directory.join(&name));
                     }
                 }
             } else {
-                let path = folder.join(part.replace('\\', ""));
+                let path = directory.join(part.replace('\\', ""));
                 let real = view.resolve(&path, true);
                 let is_there = real.is_root() || view.get(&real).is_some();
                 next.extend(is_there.then_some(path));

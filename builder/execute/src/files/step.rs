@@ -46,7 +46,7 @@ impl FileExecutor<'_> {
         let around = Surroundings {
             base: &base,
             inputs: &views,
-            folder: staging.root(),
+            directory: staging.root(),
             xattrs: store.xattrs(),
             give_away: self.0.gives_away,
             previous: previous_copy(store, job.step)?,

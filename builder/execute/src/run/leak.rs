@@ -151,7 +151,7 @@ impl Finder {
                 return Ok(None);
             }
             let content = TreePath {
-                root: changed.folder.clone(),
+                root: changed.directory.clone(),
                 path: entry.path.clone(),
             };
             self.unless_known(self.entry(entry, &content)?, &changed.base)
@@ -160,7 +160,7 @@ impl Finder {
         let mut leak = entries.find_map_any(|entry| leaked(entry).transpose());
         if leak.is_none() {
             let mut volumes = changed.volumes.iter();
-            leak = volumes.find_map(|folder| self.volume(folder, changed).transpose());
+            leak = volumes.find_map(|directory| self.volume(directory, changed).transpose());
         }
         match leak.transpose()? {
             None => Ok(()),
@@ -183,7 +183,7 @@ impl Finder {
     /// Searches the files of a volume that changed since the step started.
     fn volume(
         &self,
-        folder: &TreeRoot,
+        directory: &TreeRoot,
         changed: &Changed<'_>,
     ) -> Result<Option<(String, &Hit)>, EngineError> {
         let fail = |reason: &dyn std::fmt::Display| unsearched("a cache volume", reason);
@@ -195,7 +195,7 @@ impl Finder {
             Ok(found.transpose())
         };
         for _ in 0..MAX_WALKS {
-            let hits = match walk(folder, &ImagePath::root(), &take_all, &visit) {
+            let hits = match walk(directory, &ImagePath::root(), &take_all, &visit) {
                 Ok(hits) => hits,
                 // Other steps may remove directories at the same time.
                 Err(TreeError::Io { source, .. }) if is_gone(&source) => continue,
@@ -296,7 +296,7 @@ fn unsearched(place: &str, reason: &dyn std::fmt::Display) -> EngineError {
 pub(crate) struct Changed<'a> {
     pub(crate) step: &'a Step,
     pub(crate) manifest: &'a Manifest,
-    pub(crate) folder: &'a TreeRoot,
+    pub(crate) directory: &'a TreeRoot,
     pub(crate) base: Base<'a>,
     pub(crate) volumes: &'a [TreeRoot],
     pub(crate) started: Timestamp,
@@ -456,8 +456,8 @@ mod tests {
 
     #[test]
     fn files_are_searched_across_chunks() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("f");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
         let finder = finder("hunter2");
         let (piece, length) = (8 << 20, (8 << 20) + 3 * CHUNK);
         for at in [
@@ -478,7 +478,7 @@ mod tests {
         std::fs::write(&path, vec![b'.'; length]).unwrap();
         let found = finder.file(&File::open(&path).unwrap()).unwrap();
         assert!(found.is_none());
-        let directory = File::open(folder.path()).unwrap();
+        let directory = File::open(directory.path()).unwrap();
         assert!(finder.file(&directory).is_err());
     }
 

@@ -206,7 +206,7 @@ impl<'a> CommandExecutor<'a> {
             secrets: &prepared.held.secrets,
         }
         .run()?;
-        let copied = matches!(prepared.spec.root, Root::Folder(_));
+        let copied = matches!(prepared.spec.root, Root::Directory(_));
         let Prepared {
             base,
             staging,
@@ -292,7 +292,7 @@ impl<'a> CommandExecutor<'a> {
         finder.check(&Changed {
             step,
             manifest,
-            folder: staging.root(),
+            directory: staging.root(),
             base: Base::new(base),
             volumes: &volumes,
             started,
@@ -390,7 +390,7 @@ impl<'a> CommandExecutor<'a> {
     ) -> Result<Root, EngineError> {
         if self.copies_root(ways) {
             copy_out(self.trees, &base.flatten(), staging)?;
-            return Ok(Root::Folder(staging.fs().to_owned()));
+            return Ok(Root::Directory(staging.fs().to_owned()));
         }
         let mut lowers = lowers::of(self.trees, trees)?;
         if lowers.is_empty() {

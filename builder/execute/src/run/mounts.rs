@@ -225,8 +225,8 @@ impl MountPlanner<'_> {
     /// The files that a bind mount takes from.
     fn bound(&self, from: &StepResult, source: &ImagePath) -> Result<Arc<View>, EngineError> {
         match from {
-            StepResult::Folder(folder) => {
-                let tree = import(self.trees, folder, source)?;
+            StepResult::Directory(directory) => {
+                let tree = import(self.trees, directory, source)?;
                 Ok(Arc::new(view_of(&[tree])?))
             }
             StepResult::Snapshot(_) => self.trees.view(from, self.job.events),
@@ -253,7 +253,7 @@ impl MountPlanner<'_> {
         Ok(kiln_sandbox::MountKind::Overlay { lowers, upper })
     }
 
-    /// A copy of a file or folder that is thrown away afterwards.
+    /// A copy of a file or directory that is thrown away afterwards.
     fn bind_copy(
         &self,
         view: &View,
@@ -277,7 +277,7 @@ impl MountPlanner<'_> {
         })
     }
 
-    /// The folders of a step's volumes, in the order of its mounts.
+    /// The directories of a step's volumes, in the order of its mounts.
     ///
     /// All are found before one is held: to find one may mean to copy another, and so to wait until no
     /// step uses that. They are taken in the order of their names: steps that want the same ones, in
@@ -298,13 +298,15 @@ impl MountPlanner<'_> {
             }
             names.push(name);
         }
-        let mut folders = BTreeMap::new();
+        let mut directories = BTreeMap::new();
         for (name, (sharing, cache)) in wanted {
-            let folder = self.take_volume(&name, sharing, cache, held)?;
-            folders.insert(name, folder);
+            let directory = self.take_volume(&name, sharing, cache, held)?;
+            directories.insert(name, directory);
         }
-        let folders = names.iter().filter_map(|name| folders.get(name).cloned());
-        Ok(folders.collect())
+        let directories = names
+            .iter()
+            .filter_map(|name| directories.get(name).cloned());
+        Ok(directories.collect())
     }
 
     fn take_volume(
@@ -327,9 +329,9 @@ impl MountPlanner<'_> {
         if let Some(into) = held.root.clone() {
             volume.lend(&into)?;
         }
-        let folder = volume.path().to_owned();
+        let directory = volume.path().to_owned();
         held.volumes.push(volume);
-        Ok(folder)
+        Ok(directory)
     }
 
     /// Makes an empty directory what a new cache volume begins with.
@@ -377,12 +379,12 @@ fn strictness(sharing: Sharing) -> u8 {
     }
 }
 
-/// What a folder of an image holds, as a tree of its own.
-fn files_below(view: &View, folder: &ImagePath) -> Vec<(Entry, TreePath)> {
-    let files = view.one_tree_below(folder).into_iter();
-    let files = files.filter(|(entry, _)| entry.path != *folder);
+/// What a directory of an image holds, as a tree of its own.
+fn files_below(view: &View, directory: &ImagePath) -> Vec<(Entry, TreePath)> {
+    let files = view.one_tree_below(directory).into_iter();
+    let files = files.filter(|(entry, _)| entry.path != *directory);
     files
-        .map(|(entry, place)| (entry.seen_from(folder), place))
+        .map(|(entry, place)| (entry.seen_from(directory), place))
         .collect()
 }
 

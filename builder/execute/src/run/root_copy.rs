@@ -51,8 +51,8 @@ fn move_changes(
             _ => from.rename(path, &to.join(path.clone()))?,
         }
     }
-    let folders = changes.entries().iter().rev();
-    for entry in folders.filter(|entry| entry.is_directory()) {
+    let directories = changes.entries().iter().rev();
+    for entry in directories.filter(|entry| entry.is_directory()) {
         to.set_attributes(entry, trees.gives_away)?;
     }
     Ok(())
@@ -90,18 +90,18 @@ fn difference(before: &Manifest, after: &Manifest) -> Manifest {
                 ..Entry::directory(was.path.clone())
             }),
     );
-    with_first_names(with_folders(changed, after), after)
+    with_first_names(with_directories(changed, after), after)
 }
 
-/// Whether a path is gone while its folder is still there.
+/// Whether a path is gone while its directory is still there.
 fn is_removed(was: &Entry, before: &Manifest, after: &Manifest) -> bool {
     let parent = was.path.parent().filter(|parent| !parent.is_root());
-    let folder_stays = parent.is_none_or(|parent| {
-        let is_folder =
+    let directory_stays = parent.is_none_or(|parent| {
+        let is_directory =
             |manifest: &Manifest| manifest.get(&parent).is_some_and(Entry::is_directory);
-        is_folder(before) && is_folder(after)
+        is_directory(before) && is_directory(after)
     });
-    folder_stays && after.get(&was.path).is_none()
+    directory_stays && after.get(&was.path).is_none()
 }
 
 /// A hard link needs its first name in the same tree.
@@ -117,24 +117,24 @@ fn with_first_names(changed: Manifest, after: &Manifest) -> Manifest {
     if missing.is_empty() {
         return changed;
     }
-    with_folders(
+    with_directories(
         changed.into_entries().into_iter().chain(missing).collect(),
         after,
     )
 }
 
-fn with_folders(changed: Vec<Entry>, after: &Manifest) -> Manifest {
-    let mut folders: BTreeSet<ImagePath> = BTreeSet::new();
+fn with_directories(changed: Vec<Entry>, after: &Manifest) -> Manifest {
+    let mut directories: BTreeSet<ImagePath> = BTreeSet::new();
     for entry in &changed {
-        folders.extend(entry.path.ancestors().filter(|above| !above.is_root()));
+        directories.extend(entry.path.ancestors().filter(|above| !above.is_root()));
     }
     for entry in &changed {
-        folders.remove(&entry.path);
+        directories.remove(&entry.path);
     }
-    let folders = folders
+    let directories = directories
         .iter()
-        .filter_map(|folder| after.get(folder).cloned());
-    folders.chain(changed).collect()
+        .filter_map(|directory| after.get(directory).cloned());
+    directories.chain(changed).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use kiln_graph::pattern::{Matcher, has_wildcard};
 use kiln_graph::{
     ContextSource, CopyFiles, Entry, FileAction, Graph, ImagePath, Manifest, MountKind, Node, Op,
 };
-use kiln_solve::{Folder, Outcome, ResolvedSource, StepResult};
+use kiln_solve::{Directory, Outcome, ResolvedSource, StepResult};
 use kiln_tree::TreeRoot;
 
 use crate::{EngineError, Needed};
@@ -95,17 +95,21 @@ fn fixed_part(copy: &CopyFiles, source: &str) -> ImagePath {
 #[derive(Debug)]
 pub struct ContextResolver<'a> {
     store: &'a Store,
-    folders: &'a BTreeMap<String, PathBuf>,
+    directories: &'a BTreeMap<String, PathBuf>,
     needs: ContextNeeds,
 }
 
 impl<'a> ContextResolver<'a> {
     /// A resolver for the contexts of a graph.
     #[must_use]
-    pub fn new(store: &'a Store, graph: &Graph, folders: &'a BTreeMap<String, PathBuf>) -> Self {
+    pub fn new(
+        store: &'a Store,
+        graph: &Graph,
+        directories: &'a BTreeMap<String, PathBuf>,
+    ) -> Self {
         Self {
             store,
-            folders,
+            directories,
             needs: ContextNeeds::of(graph),
         }
     }
@@ -113,7 +117,7 @@ impl<'a> ContextResolver<'a> {
     /// What the graph's steps need of a context.
     pub(crate) fn resolve(&self, context: &ContextSource) -> Result<ResolvedSource, EngineError> {
         let path = self
-            .folders
+            .directories
             .get(&context.name)
             .ok_or_else(|| EngineError::NotGiven {
                 what: Needed::Context(context.name.clone()),
@@ -128,12 +132,12 @@ impl<'a> ContextResolver<'a> {
         if roots.iter().any(|root| !root.is_root()) && leads_outside(&manifest, &roots) {
             manifest = self.scan(path, &matcher, &[ImagePath::root()])?;
         }
-        let folder = Folder {
+        let directory = Directory {
             root: path.clone(),
             manifest: Arc::new(manifest),
         };
         Ok(ResolvedSource {
-            result: StepResult::Folder(Arc::new(folder)),
+            result: StepResult::Directory(Arc::new(directory)),
             outcome: Outcome::Ran,
             revision: None,
         })
@@ -167,13 +171,13 @@ impl<'a> ContextResolver<'a> {
     }
 }
 
-/// A folder that is left out but holds something that isn't must still be there.
+/// A directory that is left out but holds something that isn't must still be there.
 fn with_parents(manifest: Manifest, root: &TreeRoot) -> Manifest {
     let mut missing = BTreeSet::new();
     let mut last = None;
     for entry in manifest.entries() {
         let parent = entry.path.parent();
-        // What lies beside each other has the same folder, and a folder that is there sees to those
+        // What lies beside each other has the same directory, and a directory that is there sees to those
         // above it.
         if parent != last {
             let above = std::iter::successors(parent.clone(), ImagePath::parent);
@@ -185,12 +189,12 @@ fn with_parents(manifest: Manifest, root: &TreeRoot) -> Manifest {
     if missing.is_empty() {
         return manifest;
     }
-    let made = missing.into_iter().map(|folder| {
-        let stat = root.stat(&folder);
+    let made = missing.into_iter().map(|directory| {
+        let stat = root.stat(&directory);
         let mode = stat.map_or(0o755, |stat| stat.st_mode & 0o7777);
         Entry {
             mode,
-            ..Entry::directory(folder)
+            ..Entry::directory(directory)
         }
     });
     let made: Vec<Entry> = made.collect();
@@ -201,8 +205,8 @@ fn with_parents(manifest: Manifest, root: &TreeRoot) -> Manifest {
 fn leads_outside(manifest: &Manifest, roots: &[ImagePath]) -> bool {
     manifest.entries().iter().any(|entry| match &entry.node {
         Node::Symlink { target } => {
-            let folder = entry.path.parent().unwrap_or_default();
-            let target = folder.resolve(target);
+            let directory = entry.path.parent().unwrap_or_default();
+            let target = directory.resolve(target);
             !roots
                 .iter()
                 .any(|root| target.starts_with(root) && *root != entry.path)

@@ -108,7 +108,7 @@ impl GitResolver<'_> {
         let checkout = self.store.staging()?;
         let time = git.check_out(checkout.fs(), commit, tag)?;
         let subdir = &git.source.subdir;
-        let Some(wanted) = folder_in(checkout.root(), subdir) else {
+        let Some(wanted) = directory_in(checkout.root(), subdir) else {
             return Err(git.fail(format!("commit {commit} has no directory {subdir}")));
         };
         match wanted.is_root() {
@@ -118,12 +118,12 @@ impl GitResolver<'_> {
     }
 
     /// A staging directory with the names that a directory of a checkout has.
-    fn moved(&self, folder: &TreePath) -> Result<Staging, EngineError> {
+    fn moved(&self, directory: &TreePath) -> Result<Staging, EngineError> {
         let staging = self.store.staging()?;
         let move_all = || -> std::io::Result<()> {
-            for name in folder.root.names(&folder.path)? {
+            for name in directory.root.names(&directory.path)? {
                 let to = staging.root().join(ImagePath::new(&name));
-                folder.root.rename(&folder.path.join(&name), &to)?;
+                directory.root.rename(&directory.path.join(&name), &to)?;
             }
             Ok(())
         };
@@ -135,8 +135,8 @@ impl GitResolver<'_> {
     }
 }
 
-/// A folder of a checkout. A repository's links may lead anywhere, and are followed inside it.
-fn folder_in(checkout: &TreeRoot, subdir: &ImagePath) -> Option<ImagePath> {
+/// A directory of a checkout. A repository's links may lead anywhere, and are followed inside it.
+fn directory_in(checkout: &TreeRoot, subdir: &ImagePath) -> Option<ImagePath> {
     let wanted = resolve(subdir, true, |path| checkout.read_link(path).ok()).ok()?;
     checkout.is_directory(&wanted).then_some(wanted)
 }
@@ -164,8 +164,10 @@ impl Git<'_> {
     }
 
     /// Runs git without a server.
-    fn run(&self, folder: &Path, args: &[&str]) -> Result<String, EngineError> {
-        self.output(Access::local(), folder, args, |said| said.trim().to_owned())
+    fn run(&self, directory: &Path, args: &[&str]) -> Result<String, EngineError> {
+        self.output(Access::local(), directory, args, |said| {
+            said.trim().to_owned()
+        })
     }
 
     /// Runs git where it speaks to servers.
@@ -173,21 +175,21 @@ impl Git<'_> {
         &self,
         access: &Access,
         command: Command,
-        folder: &Path,
+        directory: &Path,
         args: &[&str],
     ) -> Result<String, EngineError> {
-        self.output(command, folder, args, |said| access.explain(said))
+        self.output(command, directory, args, |said| access.explain(said))
     }
 
     /// Runs git; `explain` makes of what it said on failure what the user is told.
     fn output(
         &self,
         mut command: Command,
-        folder: &Path,
+        directory: &Path,
         args: &[&str],
         explain: impl Fn(&str) -> String,
     ) -> Result<String, EngineError> {
-        command.current_dir(folder).args(args);
+        command.current_dir(directory).args(args);
         let cannot = |error: std::io::Error| self.fail(format!("git can't be run: {error}"));
         let guarded = self.sandbox.guarded(&command);
         let (mut command, lifeline) = guarded.map_err(cannot)?;
@@ -255,10 +257,10 @@ impl Git<'_> {
     }
 
     /// Servers that only serve files can't make shallow clones.
-    fn submodules(&self, access: &Access, folder: &Path) -> Result<(), EngineError> {
+    fn submodules(&self, access: &Access, directory: &Path) -> Result<(), EngineError> {
         let update = ["submodule", "update", "-q", "--init", "--recursive"];
         let shallow = [&update[..], &["--depth", "1"]].concat();
-        let run = |args: &[&str]| self.reach(access, access.fetching_more(), folder, args);
+        let run = |args: &[&str]| self.reach(access, access.fetching_more(), directory, args);
         if run(&shallow).is_err() {
             run(&update)?;
         }
@@ -268,7 +270,7 @@ impl Git<'_> {
     fn fetch(
         &self,
         access: &Access,
-        folder: &Path,
+        directory: &Path,
         commit: &str,
         tag: &str,
     ) -> Result<(), EngineError> {
@@ -276,7 +278,7 @@ impl Git<'_> {
         let fetch = ["fetch", "-q", "--no-recurse-submodules"];
         let run = |args: &[&str]| {
             let args = [&fetch[..], args].concat();
-            self.reach(access, access.fetching(), folder, &args)
+            self.reach(access, access.fetching(), directory, &args)
         };
         if run(&["--depth", "1", "--", address, commit]).is_err() {
             let all = "+refs/heads/*:refs/remotes/origin/*";
@@ -291,23 +293,23 @@ impl Git<'_> {
     }
 
     /// Brings a commit's files here, and the tag, unless it is empty; when it was made, in seconds since 1970.
-    fn check_out(&self, folder: &Path, commit: &str, tag: &str) -> Result<i64, EngineError> {
+    fn check_out(&self, directory: &Path, commit: &str, tag: &str) -> Result<i64, EngineError> {
         let access = self.access()?;
-        self.run(folder, &["init", "-q", "--template="])?;
+        self.run(directory, &["init", "-q", "--template="])?;
         // Relative addresses of submodules are relative to it.
         self.run(
-            folder,
+            directory,
             &["remote", "add", "--", "origin", &access.remote.address],
         )?;
-        self.fetch(&access, folder, commit, tag)?;
+        self.fetch(&access, directory, commit, tag)?;
         let git = access.checking_out(self.options);
-        self.reach(&access, git, folder, &["checkout", "-q", commit])?;
-        let time = self.run(folder, &["log", "-1", "--format=%ct"])?;
-        if self.source.submodules && has_submodules(folder) {
-            self.submodules(&access, folder)?;
+        self.reach(&access, git, directory, &["checkout", "-q", commit])?;
+        let time = self.run(directory, &["log", "-1", "--format=%ct"])?;
+        if self.source.submodules && has_submodules(directory) {
+            self.submodules(&access, directory)?;
         }
         if !self.source.keep_git_dir {
-            remove_git_dirs(&TreeRoot::at(folder)).map_err(|error| self.fail(error))?;
+            remove_git_dirs(&TreeRoot::at(directory)).map_err(|error| self.fail(error))?;
         }
         let bad = |error| self.fail(format!("git gives no time for {commit}: {error}"));
         time.trim().parse().map_err(bad)
@@ -328,7 +330,7 @@ fn date_all(checkout: &TreeRoot, seconds: i64) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Everything in a checkout, what a folder holds before the folder.
+/// Everything in a checkout, what a directory holds before the directory.
 fn all_paths(checkout: &TreeRoot) -> std::io::Result<Vec<ImagePath>> {
     let take_all = |_: &ImagePath, _: bool| Decision::Take;
     let visit = |found: &Found<'_>| Ok(Some(found.path.clone()));

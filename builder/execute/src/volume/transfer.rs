@@ -28,7 +28,7 @@ const LEVEL: i32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RemoteVolume {
     name: String,
-    /// The volume's own folder.
+    /// The volume's own directory.
     root: Entry,
     tree: TreeId,
     manifest: BlobDigest,
@@ -217,7 +217,7 @@ fn piece(
     host::read(&blob.path).map_err(|error| failed(remote, RemoteError::Local(error.to_string())))
 }
 
-/// The attributes of a volume's own folder, which its manifest has no entry for.
+/// The attributes of a volume's own directory, which its manifest has no entry for.
 pub(crate) fn own_entry(root: &TreeRoot) -> io::Result<Entry> {
     let about = root.stat(&ImagePath::root())?;
     Ok(Entry {
@@ -296,7 +296,7 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// Makes a manifest's entries in an empty folder, with their names, modes, times and links.
+/// Makes a manifest's entries in an empty directory, with their names, modes, times and links.
 fn restore(
     manifest: &Manifest,
     to: &TreeRoot,
@@ -320,9 +320,9 @@ fn restore(
             }
         }
     }
-    // Folders last: what is made in them changes their times.
-    let folders = manifest.entries().iter().rev();
-    for entry in folders.filter(|entry| entry.is_directory()) {
+    // Directories last: what is made in them changes their times.
+    let directories = manifest.entries().iter().rev();
+    for entry in directories.filter(|entry| entry.is_directory()) {
         to.set_attributes(entry, give_away)?;
     }
     Ok(())

@@ -35,7 +35,7 @@ pub enum LayerPlan {
     /// The base image's layers, then one for each rule with the paths it names, lowest first, and
     /// one with the rest.
     Paths(Vec<PathRule>),
-    /// The base image's layers, then up to so many of packages and folders that change together.
+    /// The base image's layers, then up to so many of packages and directories that change together.
     Auto(usize),
 }
 
@@ -177,7 +177,7 @@ impl<'a> LayerPlanner<'a> {
         };
         let count = |step: StepId| match self.results.get(&step) {
             Some(StepResult::Snapshot(snapshot)) => snapshot.layers().len(),
-            Some(StepResult::Folder(_)) => 1,
+            Some(StepResult::Directory(_)) => 1,
             None => 0,
         };
         let below = base.map_or(0, |base| count(graph.input(step, base)));

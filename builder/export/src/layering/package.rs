@@ -1,4 +1,4 @@
-//! What the files of a tree belong to, as far as package databases and well-known folders tell.
+//! What the files of a tree belong to, as far as package databases and well-known directories tell.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -8,12 +8,12 @@ use kiln_graph::{Entry, ImagePath, Node};
 
 use super::LayerContent;
 
-/// Folders in which each entry is a package of its own.
-const PACKAGE_FOLDERS: &[&str] = &["site-packages", "dist-packages", "node_modules", "gems"];
+/// Directories in which each entry is a package of its own.
+const PACKAGE_DIRECTORIES: &[&str] = &["site-packages", "dist-packages", "node_modules", "gems"];
 /// Where apk keeps what it has installed.
 const APK_DATABASES: &[&str] = &["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
-/// The folders that distributions fill (Filesystem Hierarchy Standard).
-const SYSTEM_FOLDERS: &[&str] = &[
+/// The directories that distributions fill (Filesystem Hierarchy Standard).
+const SYSTEM_DIRECTORIES: &[&str] = &[
     "bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var",
 ];
 
@@ -66,7 +66,7 @@ impl Packages {
         if let Some(name) = self.owners.get(path).or_else(listed) {
             return Unit::System(name.clone());
         }
-        match folder_package(&text) {
+        match directory_package(&text) {
             Some(name) => Unit::Language(name),
             None if is_system(&text) => Unit::SystemFile,
             None => Unit::Application,
@@ -78,7 +78,7 @@ impl Packages {
 fn is_system(path: &str) -> bool {
     let top = path.split('/').nth(1).unwrap_or_default();
     let is_local = path.starts_with("/usr/local/") || path.starts_with("/usr/src/");
-    SYSTEM_FOLDERS.contains(&top) && !is_local
+    SYSTEM_DIRECTORIES.contains(&top) && !is_local
 }
 
 fn text(content: &LayerContent, entry: &Entry) -> String {
@@ -108,16 +108,19 @@ fn dpkg_info(path: &str) -> Option<&str> {
     Some(name.split(':').next().unwrap_or(name))
 }
 
-/// apk's database: `P:` names a package, `F:` a folder, `R:` a file in it.
+/// apk's database: `P:` names a package, `F:` a directory, `R:` a file in it.
 fn apk_owners(text: &str) -> Vec<(ImagePath, String)> {
-    let (mut package, mut folder) = (String::new(), String::new());
+    let (mut package, mut directory) = (String::new(), String::new());
     let mut owners = Vec::new();
     for line in text.lines() {
         match line.split_once(':') {
             Some(("P", name)) => package = format!("apk {name}"),
-            Some(("F", path)) => folder = format!("/{path}"),
+            Some(("F", path)) => directory = format!("/{path}"),
             Some(("R", file)) => {
-                owners.push((ImagePath::new(format!("{folder}/{file}")), package.clone()));
+                owners.push((
+                    ImagePath::new(format!("{directory}/{file}")),
+                    package.clone(),
+                ));
             }
             _ => {}
         }
@@ -126,7 +129,7 @@ fn apk_owners(text: &str) -> Vec<(ImagePath, String)> {
 }
 
 /// `site-packages/NAME`, `node_modules/@SCOPE/NAME`, `registry/src/INDEX/CRATE`.
-fn folder_package(path: &str) -> Option<String> {
+fn directory_package(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if let Some(at) = parts
         .windows(2)
@@ -138,19 +141,19 @@ fn folder_package(path: &str) -> Option<String> {
     }
     let at = parts
         .iter()
-        .position(|part| PACKAGE_FOLDERS.contains(part))?;
-    let (folder, name) = (parts[at], parts.get(at + 1)?);
+        .position(|part| PACKAGE_DIRECTORIES.contains(part))?;
+    let (directory, name) = (parts[at], parts.get(at + 1)?);
     if name.starts_with('@') {
         return parts
             .get(at + 2)
-            .map(|own| format!("{folder} {name}/{own}"));
+            .map(|own| format!("{directory} {name}/{own}"));
     }
     // `NAME-1.0.dist-info` changes with `NAME`.
     let name = match name.strip_suffix(".dist-info") {
         Some(name) => name.split('-').next().unwrap_or(name),
         None => name.trim_end_matches(".py"),
     };
-    Some(format!("{folder} {}", name.to_lowercase()))
+    Some(format!("{directory} {}", name.to_lowercase()))
 }
 
 /// `serde` of `serde-1.0.2` and of `serde-1.0.2.crate`: a new version takes the old one's place.
@@ -186,9 +189,9 @@ mod tests {
             ),
         ];
         for (path, want) in cases {
-            assert_eq!(folder_package(path).as_deref(), Some(want));
+            assert_eq!(directory_package(path).as_deref(), Some(want));
         }
-        assert_eq!(folder_package("/app/src/main.py"), None);
+        assert_eq!(directory_package("/app/src/main.py"), None);
         assert_eq!(
             dpkg_info("/var/lib/dpkg/info/libc6:amd64.md5sums"),
             Some("libc6")

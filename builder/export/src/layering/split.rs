@@ -1,7 +1,7 @@
 //! Splits a tree into several that show the same when stacked.
 //!
-//! What hides things of the base (whiteouts, opaque folders, a file where a folder was) goes into
-//! the lowest part; every part has the folders above its own files; hard links go where the
+//! What hides things of the base (whiteouts, opaque directories, a file where a directory was) goes into
+//! the lowest part; every part has the directories above its own files; hard links go where the
 //! file they name is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +52,7 @@ pub(super) fn by(
     let places: BTreeMap<&ImagePath, usize> = files
         .map(|entry| (&entry.path, place_of(entry, &part_of).unwrap_or(lowest)))
         .collect();
-    let empty_folders = lonely_folders(entries);
+    let empty_directories = lonely_directories(entries);
     let mut parts = Vec::new();
     for (number, name) in names.iter().enumerate() {
         let own = |entry: &&Entry| match places.get(&entry.path) {
@@ -60,7 +60,7 @@ pub(super) fn by(
             None if entry.node == (Node::Directory { opaque: true }) => number == lowest,
             None => {
                 let part = part_of(&entry.path).max(lowest);
-                empty_folders.contains(&entry.path) && part == number
+                empty_directories.contains(&entry.path) && part == number
             }
         };
         let chosen: BTreeSet<&ImagePath> = entries
@@ -71,7 +71,7 @@ pub(super) fn by(
         if chosen.is_empty() {
             continue;
         }
-        let files = with_folders(content, &chosen, parts.is_empty());
+        let files = with_directories(content, &chosen, parts.is_empty());
         parts.push(PlannedLayer::Part {
             name: name.clone(),
             content: LayerContent::of(files),
@@ -89,8 +89,8 @@ fn place_of(entry: &Entry, part_of: &impl Fn(&ImagePath) -> usize) -> Option<usi
     }
 }
 
-/// Folders with nothing below them.
-fn lonely_folders(entries: &[Entry]) -> BTreeSet<ImagePath> {
+/// Directories with nothing below them.
+fn lonely_directories(entries: &[Entry]) -> BTreeSet<ImagePath> {
     let mut lonely = BTreeSet::new();
     for (at, entry) in entries.iter().enumerate() {
         let next = entries.get(at + 1);
@@ -102,9 +102,9 @@ fn lonely_folders(entries: &[Entry]) -> BTreeSet<ImagePath> {
     lonely
 }
 
-/// The chosen entries and the folders above them. Only in the lowest part do folders hide what
+/// The chosen entries and the directories above them. Only in the lowest part do directories hide what
 /// the base has: above it that would hide the other parts, too.
-fn with_folders(
+fn with_directories(
     content: &LayerContent,
     chosen: &BTreeSet<&ImagePath>,
     is_lowest: bool,
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// A tree whose parents are all folders, as a scan of an upper folder gives.
+    /// A tree whose parents are all directories, as a scan of an upper directory gives.
     fn tree(paths: &[(String, u8)]) -> Vec<(Entry, TreePath)> {
         let mut all: BTreeMap<ImagePath, Entry> = BTreeMap::new();
         for (path, kind) in paths {

@@ -80,9 +80,9 @@ impl Matcher {
 
     /// Whether something below an excluded directory may be brought back by a `!` pattern.
     #[must_use]
-    pub fn may_include_below(&self, folder: &[u8]) -> bool {
+    pub fn may_include_below(&self, directory: &[u8]) -> bool {
         let mut negated = self.patterns.iter().filter(|pattern| pattern.negated);
-        negated.any(|pattern| pattern.form.may_match_below(folder))
+        negated.any(|pattern| pattern.form.may_match_below(directory))
     }
 }
 
@@ -149,8 +149,8 @@ impl Form {
     }
 
     /// Whether there may be a path below a directory that matches.
-    fn may_match_below(&self, folder: &[u8]) -> bool {
-        let below = [folder, b"/"].concat();
+    fn may_match_below(&self, directory: &[u8]) -> bool {
+        let below = [directory, b"/"].concat();
         match self {
             Self::Exact(text) => text.starts_with(&below),
             Self::Prefix(text) => text.starts_with(&below) || below.starts_with(text),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_may_hold_exceptions() {
+    fn directories_that_may_hold_exceptions() {
         let cases: &[(&[&str], &str, bool)] = &[
             (&["*", "!d/k"], "d", true),
             (&["*", "!d/k"], "e", false),
@@ -339,10 +339,10 @@ mod tests {
             (&["*", "!d?/*.md"], "ex", false),
             (&["*", "!d?/*.md"], "dx/e", false),
         ];
-        for (patterns, folder, want) in cases {
+        for (patterns, directory, want) in cases {
             let matcher = Matcher::new(patterns).unwrap();
-            let found = matcher.may_include_below(folder.as_bytes());
-            assert_eq!(found, *want, "{patterns:?} {folder}");
+            let found = matcher.may_include_below(directory.as_bytes());
+            assert_eq!(found, *want, "{patterns:?} {directory}");
         }
     }
 
@@ -379,7 +379,7 @@ mod tests {
         }
 
         #[test]
-        fn folders_are_looked_into_when_something_in_them_matches(pattern in "(a|b|[*]|[*][*])(/?(a|b|[*]|[*][*])){0,5}", text in "[ab](/?[ab]){0,6}") {
+        fn directories_are_looked_into_when_something_in_them_matches(pattern in "(a|b|[*]|[*][*])(/?(a|b|[*]|[*][*])){0,5}", text in "[ab](/?[ab]){0,6}") {
             prop_assume!(matches_deep(&pattern, text.as_bytes()));
             let matcher = Matcher::new(&[format!("!{pattern}")]).unwrap();
             for (at, _) in text.match_indices('/') {

@@ -250,8 +250,8 @@ fn write_entry(
 }
 
 /// The mark stands directly behind its directory, before everything in it.
-fn write_opaque(folder: &Entry, mtime: Timestamp, out: &mut dyn Parts) -> io::Result<()> {
-    let path = folder.path.join(".wh..wh..opq");
+fn write_opaque(directory: &Entry, mtime: Timestamp, out: &mut dyn Parts) -> io::Result<()> {
+    let path = directory.path.join(".wh..wh..opq");
     let mark = Entry {
         mode: 0,
         ..Entry::directory(path.clone())

@@ -222,7 +222,7 @@ mod tests {
     use std::path::Path;
 
     /// A tree with an empty file, small ones, one of several pieces, a directory and a link.
-    fn tree(folder: &Path) -> Manifest {
+    fn tree(directory: &Path) -> Manifest {
         let mut entries = vec![
             Entry::directory(ImagePath::new("d")),
             Entry {
@@ -242,8 +242,8 @@ mod tests {
             ("z", &[7; 512]),
         ];
         for (name, content) in files {
-            std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
-            std::fs::write(folder.join(name), content).unwrap();
+            std::fs::create_dir_all(directory.join(name).parent().unwrap()).unwrap();
+            std::fs::write(directory.join(name), content).unwrap();
             let node = Node::File {
                 size: content.len() as u64,
                 digest: kiln_graph::Digest::of(content),
@@ -256,9 +256,9 @@ mod tests {
     }
 
     fn encoded(codec: Codec) -> (Vec<u8>, Encoded) {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = tree(folder.path());
-        let open = |entry: &Entry| File::open(entry.path.under(folder.path()));
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree(directory.path());
+        let open = |entry: &Entry| File::open(entry.path.under(directory.path()));
         let mut out = Vec::new();
         let encoded = encode_layer(
             tree.entries(),

@@ -47,7 +47,7 @@ pub struct Unpacked {
 /// can't be written.
 pub fn unpack(
     reader: impl Read + Send,
-    folder: &TreeRoot,
+    directory: &TreeRoot,
     options: &UnpackOptions,
 ) -> io::Result<Unpacked> {
     std::thread::scope(|scope| {
@@ -62,7 +62,7 @@ pub fn unpack(
             hash: Sha256::new(),
             headers: &headers,
         };
-        let mut unpacker = Unpacker::new(folder, options);
+        let mut unpacker = Unpacker::new(directory, options);
         unpacker.read_all(&mut stream, &headers)?;
         io::copy(&mut stream, &mut io::sink())?;
         let diff_id = BlobDigest::from_sha256(stream.hash.finalize().into());
@@ -100,7 +100,7 @@ impl<R: Read> Read for HashingReader<'_, R> {
 }
 
 struct Unpacker<'a> {
-    folder: &'a TreeRoot,
+    directory: &'a TreeRoot,
     options: &'a UnpackOptions,
     entries: BTreeMap<ImagePath, Entry>,
     implied: BTreeSet<ImagePath>,
@@ -109,9 +109,9 @@ struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    fn new(folder: &'a TreeRoot, options: &'a UnpackOptions) -> Self {
+    fn new(directory: &'a TreeRoot, options: &'a UnpackOptions) -> Self {
         Self {
-            folder,
+            directory,
             options,
             entries: BTreeMap::new(),
             implied: BTreeSet::new(),
@@ -144,7 +144,7 @@ impl<'a> Unpacker<'a> {
         if kind.is_pax_global_extensions() || path.is_root() {
             return Ok(());
         }
-        let parent = self.folder_for(&path.parent().unwrap_or_default())?;
+        let parent = self.directory_for(&path.parent().unwrap_or_default())?;
         let file_name = path.file_name().unwrap_or_default();
         let mark = file_name.strip_prefix(b".wh.");
         if let Some(hidden) = mark.filter(|_| self.options.whiteouts) {
@@ -170,7 +170,7 @@ impl<'a> Unpacker<'a> {
     ) -> io::Result<()> {
         if kind == EntryType::Directory {
             self.implied.remove(&meta.path);
-            return self.place_folder(meta);
+            return self.place_directory(meta);
         }
         self.clear(&meta.path)?;
         let device = || -> io::Result<(u32, u32)> {
@@ -194,48 +194,50 @@ impl<'a> Unpacker<'a> {
             }
             _ => return self.place_file(entry, meta),
         };
-        self.folder.create_special(&meta.path, &meta.node)?;
-        self.folder.set_attributes(&meta, self.options.give_away)?;
+        self.directory.create_special(&meta.path, &meta.node)?;
+        self.directory
+            .set_attributes(&meta, self.options.give_away)?;
         self.entries.insert(meta.path.clone(), meta);
         Ok(())
     }
 
     fn place_file(&mut self, reader: &mut impl Read, mut meta: Entry) -> io::Result<()> {
-        let mut file = self.folder.create_file(&meta.path)?;
+        let mut file = self.directory.create_file(&meta.path)?;
         meta.node = write_content(reader, &mut file)?;
         set_file_attributes(&file, &meta, self.options.give_away)?;
         self.entries.insert(meta.path.clone(), meta);
         Ok(())
     }
 
-    fn place_folder(&mut self, mut meta: Entry) -> io::Result<()> {
+    fn place_directory(&mut self, mut meta: Entry) -> io::Result<()> {
         match self.entries.get(&meta.path).map(|entry| entry.node.clone()) {
             Some(there @ Node::Directory { .. }) => meta.node = there,
             _ => {
                 self.clear(&meta.path)?;
-                self.folder.create_directory(&meta.path)?;
+                self.directory.create_directory(&meta.path)?;
             }
         }
-        self.folder.set_attributes(&meta, self.options.give_away)?;
+        self.directory
+            .set_attributes(&meta, self.options.give_away)?;
         self.entries.insert(meta.path.clone(), meta);
         Ok(())
     }
 
     /// The directory that `path` stands for, made when missing, links followed inside the layer.
-    fn folder_for(&mut self, path: &ImagePath) -> io::Result<ImagePath> {
+    fn directory_for(&mut self, path: &ImagePath) -> io::Result<ImagePath> {
         let link = |path: &ImagePath| match self.entries.get(path).map(|entry| &entry.node) {
             Some(Node::Symlink { target }) => Some(target.clone()),
             _ => None,
         };
         let found = resolve(path, true, link).map_err(io::Error::other)?;
-        let is_folder = |entry: &&Entry| entry.is_directory();
-        if self.entries.get(&found).filter(is_folder).is_some() {
+        let is_directory = |entry: &&Entry| entry.is_directory();
+        if self.entries.get(&found).filter(is_directory).is_some() {
             return Ok(found);
         }
-        for folder in found.ancestors().skip(1).chain([found.clone()]) {
-            if !folder.is_root() && self.entries.get(&folder).filter(is_folder).is_none() {
-                self.place_folder(Entry::directory(folder.clone()))?;
-                self.implied.insert(folder);
+        for directory in found.ancestors().skip(1).chain([found.clone()]) {
+            if !directory.is_root() && self.entries.get(&directory).filter(is_directory).is_none() {
+                self.place_directory(Entry::directory(directory.clone()))?;
+                self.implied.insert(directory);
             }
         }
         Ok(found)
@@ -253,7 +255,7 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         }
         // A whiteout may be in the manifest alone.
-        match self.folder.remove(path) {
+        match self.directory.remove(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
         }
@@ -265,7 +267,7 @@ impl<'a> Unpacker<'a> {
 
     fn hard_link(&mut self, target: &[u8], path: ImagePath) -> io::Result<()> {
         let target = ImagePath::new(target);
-        let parent = self.folder_for(&target.parent().unwrap_or_default())?;
+        let parent = self.directory_for(&target.parent().unwrap_or_default())?;
         let target = parent.join(target.file_name().unwrap_or_default());
         let Some(linked) = self.entries.get(&target) else {
             let text = format!("is a hard link to {target}, which this layer does not have");
@@ -278,15 +280,15 @@ impl<'a> Unpacker<'a> {
             ));
         }
         let linked = linked.clone();
-        self.folder.link(&path, &self.folder.join(target))?;
+        self.directory.link(&path, &self.directory.join(target))?;
         self.has_links = true;
         self.entries.insert(path.clone(), Entry { path, ..linked });
         Ok(())
     }
 
-    fn make_opaque(&mut self, folder: &ImagePath) -> io::Result<()> {
-        self.folder.mark_opaque(folder, self.options.xattrs)?;
-        if let Some(entry) = self.entries.get_mut(folder) {
+    fn make_opaque(&mut self, directory: &ImagePath) -> io::Result<()> {
+        self.directory.mark_opaque(directory, self.options.xattrs)?;
+        if let Some(entry) = self.entries.get_mut(directory) {
             entry.node = Node::Directory { opaque: true };
         }
         Ok(())
@@ -294,7 +296,7 @@ impl<'a> Unpacker<'a> {
 
     fn whiteout(&mut self, path: ImagePath) -> io::Result<()> {
         self.clear(&path)?;
-        self.folder.create_special(&path, &Node::Whiteout)?;
+        self.directory.create_special(&path, &Node::Whiteout)?;
         let entry = Entry {
             mode: 0,
             node: Node::Whiteout,
@@ -310,8 +312,10 @@ impl<'a> Unpacker<'a> {
         let mut entries: Vec<Entry> = self.entries.into_values().collect();
         for entry in &mut entries {
             match entry.node {
-                Node::Directory { .. } => self.folder.set_time(&entry.path, entry.mtime)?,
-                Node::File { .. } if self.has_links => join_link(entry, self.folder, &mut first)?,
+                Node::Directory { .. } => self.directory.set_time(&entry.path, entry.mtime)?,
+                Node::File { .. } if self.has_links => {
+                    join_link(entry, self.directory, &mut first)?;
+                }
                 _ => {}
             }
         }
@@ -321,10 +325,10 @@ impl<'a> Unpacker<'a> {
 
 fn join_link(
     entry: &mut Entry,
-    folder: &TreeRoot,
+    directory: &TreeRoot,
     first: &mut BTreeMap<(u64, u64), ImagePath>,
 ) -> io::Result<()> {
-    let stat = folder.stat(&entry.path)?;
+    let stat = directory.stat(&entry.path)?;
     if stat.st_nlink > 1 {
         match first.get(&(stat.st_dev, stat.st_ino)) {
             Some(to) => entry.node = Node::HardLink { to: to.clone() },

@@ -95,11 +95,11 @@ impl Cgroups {
         let name = format!("kiln-{}-{number}", std::process::id());
         let mut group = Group::default();
         for (_, parent) in &self.parents {
-            let folder = parent.join(&name);
-            match fs::create_dir(&folder) {
-                Ok(()) => group.folders.push(folder),
+            let directory = parent.join(&name);
+            match fs::create_dir(&directory) {
+                Ok(()) => group.directories.push(directory),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed("make the group", &folder, &error)),
+                Err(error) => return Err(failed("make the group", &directory, &error)),
             }
         }
         for (controller, parent) in &self.parents {
@@ -128,7 +128,7 @@ impl Cgroups {
 /// A step's group. Dropped, it is removed.
 #[derive(Debug, Default)]
 pub struct Group {
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Group {
@@ -137,17 +137,19 @@ impl Group {
     /// # Errors
     /// When the kernel refuses it.
     pub fn add(&self, process: u32) -> io::Result<()> {
-        let mut folders = self.folders.iter();
-        folders.try_for_each(|folder| fs::write(folder.join("cgroup.procs"), process.to_string()))
+        let mut directories = self.directories.iter();
+        directories.try_for_each(|directory| {
+            fs::write(directory.join("cgroup.procs"), process.to_string())
+        })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for folder in &self.folders {
+        for directory in &self.directories {
             // The last process may still be on its way out.
             for _ in 0..50 {
-                match fs::remove_dir(folder) {
+                match fs::remove_dir(directory) {
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                         std::thread::sleep(Duration::from_millis(10));
                     }
@@ -305,14 +307,14 @@ mod tests {
 
     #[test]
     fn version_2_has_what_its_root_says() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
-        let mount = folder.path().display();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
+        let mount = directory.path().display();
         let mounts = format!("30 29 0:26 / {mount} rw - cgroup2 cgroup rw\n");
         let found = hierarchy(&mounts, "0::/user.slice/s\n", Controller::Memory);
         let expected = (
             Version::V2,
-            folder.path().to_owned(),
+            directory.path().to_owned(),
             "/user.slice/s".to_owned(),
         );
         assert_eq!(found, Some(expected));

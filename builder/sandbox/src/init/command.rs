@@ -174,12 +174,12 @@ fn prepare(
         .map_or(Ok(()), inherited::reset_descriptors);
     step("set resource limits", descriptors)?;
     step("set resource limits", each_limit(&spec.limits, raise))?;
-    let folder = std::env::set_current_dir(&spec.cwd);
+    let directory = std::env::set_current_dir(&spec.cwd);
     // A directory outside of the root (by a descriptor in /proc/self/fd) has no path.
-    let folder = folder.and_then(|()| std::env::current_dir().map(drop));
+    let directory = directory.and_then(|()| std::env::current_dir().map(drop));
     step(
         &format!("change to the working directory {}", spec.cwd.display()),
-        folder,
+        directory,
     )?;
     root.confine(spec).map_err(Failure::into_words)?;
     give_output(spec.uid.get(), spec.terminal);
@@ -321,9 +321,9 @@ fn find_program(name: &str, env: &[(String, String)]) -> Option<PathBuf> {
         .rev()
         .find(|(key, _)| key == "PATH")
         .map_or("", |(_, value)| value);
-    let candidates = path.split(':').map(|folder| match folder {
+    let candidates = path.split(':').map(|directory| match directory {
         "" => Path::new(".").join(name),
-        folder => Path::new(folder).join(name),
+        directory => Path::new(directory).join(name),
     });
     candidates
         .into_iter()

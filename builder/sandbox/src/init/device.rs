@@ -71,13 +71,17 @@ pub(crate) fn mount(target: &OwnedFd, nodes: &OwnedFd, spec: &Spec) -> Result<Ow
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    folder(&dev, "shm", new_file_system("tmpfs", &shm, quiet)).context(what)?;
-    folder(&dev, "pts", new_file_system("devpts", &pts, no_exec)).context(what)?;
-    folder(&dev, "mqueue", new_file_system("mqueue", &[], quiet)).context(what)?;
+    directory(&dev, "shm", new_file_system("tmpfs", &shm, quiet)).context(what)?;
+    directory(&dev, "pts", new_file_system("devpts", &pts, no_exec)).context(what)?;
+    directory(&dev, "mqueue", new_file_system("mqueue", &[], quiet)).context(what)?;
     Ok(dev)
 }
 
-fn folder(dev: &OwnedFd, name: &str, mount: rustix::io::Result<OwnedFd>) -> rustix::io::Result<()> {
+fn directory(
+    dev: &OwnedFd,
+    name: &str,
+    mount: rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<()> {
     mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
     let place = openat(dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     attach(mount?, place)

@@ -30,9 +30,9 @@ const EMPTY_PATH: OpenTreeFlags = OpenTreeFlags::AT_EMPTY_PATH;
 
 /// Masks paths of the mounted `/proc` and `/sys`; files by `null`, an open `/dev/null`.
 pub(crate) fn mask(proc: &OwnedFd, sys: &OwnedFd, null: &OwnedFd) -> Result<(), Failure> {
-    for (folder, name, paths) in [(proc, "proc", HIDDEN_IN_PROC), (sys, "sys", HIDDEN_IN_SYS)] {
+    for (directory, name, paths) in [(proc, "proc", HIDDEN_IN_PROC), (sys, "sys", HIDDEN_IN_SYS)] {
         for path in paths {
-            hide(folder, path, null).with_context(|| format!("mask /{name}/{path}"))?;
+            hide(directory, path, null).with_context(|| format!("mask /{name}/{path}"))?;
         }
     }
     for path in READ_ONLY_IN_PROC {
@@ -41,9 +41,9 @@ pub(crate) fn mask(proc: &OwnedFd, sys: &OwnedFd, null: &OwnedFd) -> Result<(), 
     Ok(())
 }
 
-fn find(folder: &OwnedFd, path: &str) -> Option<OwnedFd> {
+fn find(directory: &OwnedFd, path: &str) -> Option<OwnedFd> {
     openat(
-        folder,
+        directory,
         Path::new(path),
         OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
@@ -51,8 +51,8 @@ fn find(folder: &OwnedFd, path: &str) -> Option<OwnedFd> {
     .ok()
 }
 
-fn hide(folder: &OwnedFd, path: &str, null: &OwnedFd) -> std::io::Result<()> {
-    let Some(place) = find(folder, path) else {
+fn hide(directory: &OwnedFd, path: &str, null: &OwnedFd) -> std::io::Result<()> {
+    let Some(place) = find(directory, path) else {
         return Ok(());
     };
     let stat = rustix::fs::fstat(&place)?;
@@ -64,15 +64,15 @@ fn hide(folder: &OwnedFd, path: &str, null: &OwnedFd) -> std::io::Result<()> {
     Ok(attach(cover, place)?)
 }
 
-fn freeze(folder: &OwnedFd, path: &str) -> std::io::Result<()> {
-    let Some(place) = find(folder, path) else {
+fn freeze(directory: &OwnedFd, path: &str) -> std::io::Result<()> {
+    let Some(place) = find(directory, path) else {
         return Ok(());
     };
-    let cover = copy_of(folder, path)?;
+    let cover = copy_of(directory, path)?;
     make_read_only(&cover)?;
     Ok(attach(cover, place)?)
 }
 
-fn copy_of(folder: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
-    open_tree(folder, path, COPY)
+fn copy_of(directory: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    open_tree(directory, path, COPY)
 }

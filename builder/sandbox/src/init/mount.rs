@@ -124,14 +124,14 @@ fn detached(mount: &Mount, spec: &Spec) -> Result<(OwnedFd, Shape), Failure> {
             if upper.is_none() {
                 make_read_only(&overlay).with_context(what)?;
             }
-            (overlay, Shape::Folder)
+            (overlay, Shape::Directory)
         }
         MountKind::Tmpfs { size, mode } => {
             let mut options = vec![("mode", format!("{mode:o}"))];
             options.extend(size.map(|size| ("size", size.to_string())));
             let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
             let memory = new_file_system("tmpfs", &options, attributes).with_context(what)?;
-            (memory, Shape::Folder)
+            (memory, Shape::Directory)
         }
         MountKind::File {
             content,
@@ -152,7 +152,7 @@ fn bind(source: &Place, read_only: bool) -> Result<(OwnedFd, Shape), Failure> {
     let shape = match FileType::from_raw_mode(about.st_mode) {
         // The caller has followed the links of an image inside of it.
         FileType::Symlink => return Err(Failure::new(what(), "it is a symbolic link")),
-        FileType::Directory => Shape::Folder,
+        FileType::Directory => Shape::Directory,
         _ => Shape::File,
     };
     let detached = clone_of(&opened).with_context(what)?;

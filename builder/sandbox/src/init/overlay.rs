@@ -38,7 +38,7 @@ impl Layer {
     fn open(place: &Place) -> rustix::io::Result<Self> {
         if place.inside.as_os_str().is_empty() {
             return Ok(Self {
-                path: place.folder.clone(),
+                path: place.directory.clone(),
                 _held: None,
             });
         }

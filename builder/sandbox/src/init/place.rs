@@ -10,10 +10,10 @@ use crate::Place;
 /// A descriptor that only names the file or directory at `place`.
 pub(crate) fn open(place: &Place) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = openat(CWD, &place.folder, flags, Mode::empty())?;
+    let directory = openat(CWD, &place.directory, flags, Mode::empty())?;
     if place.inside.as_os_str().is_empty() {
-        return Ok(folder);
+        return Ok(directory);
     }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(&folder, &place.inside, flags, Mode::empty(), resolve)
+    openat2(&directory, &place.inside, flags, Mode::empty(), resolve)
 }

@@ -145,9 +145,9 @@ fn mount_root(spec: &Spec) -> Result<OwnedFd, Failure> {
                 upper,
             )
         }
-        Root::Folder(folder) => {
-            let opened = place::open(&folder.clone().into()).context("open the root")?;
-            (clone_of(&opened).context("open the root")?, folder)
+        Root::Directory(directory) => {
+            let opened = place::open(&directory.clone().into()).context("open the root")?;
+            (clone_of(&opened).context("open the root")?, directory)
         }
     };
     if !spec.insecure {

@@ -17,7 +17,7 @@ use super::fail::{Context as _, Failure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     File,
-    Folder,
+    Directory,
 }
 
 /// The root directory, and what was made in it.
@@ -78,7 +78,7 @@ impl Targets {
                 let reason = "in the image it is a link or a file, and must be a directory";
                 Err(Failure::new(what, reason))
             }
-            _ => self.open(path, Shape::Folder),
+            _ => self.open(path, Shape::Directory),
         }
     }
 
@@ -118,7 +118,7 @@ impl Targets {
             .filter(|c| matches!(c, Component::Normal(_)))
             .collect();
         for (at, name) in names.iter().enumerate() {
-            let folder = so_far.clone();
+            let directory = so_far.clone();
             so_far.push(name);
             parent = match self.lookup(&so_far) {
                 Ok(there) => there,
@@ -126,10 +126,10 @@ impl Targets {
                     if let Ok(target) = readlinkat(&parent, name.as_os_str(), Vec::new()) {
                         let rest: PathBuf = names[at + 1..].iter().collect();
                         let target = OsStr::from_bytes(target.as_bytes());
-                        return Ok(Made::Elsewhere(plain(&folder.join(target).join(rest))));
+                        return Ok(Made::Elsewhere(plain(&directory.join(target).join(rest))));
                     }
                     let last = at + 1 == names.len();
-                    let shape = if last { shape } else { Shape::Folder };
+                    let shape = if last { shape } else { Shape::Directory };
                     self.make_one(parent, name.as_os_str().as_ref(), shape, &so_far)?
                 }
                 Err(error) => return Err(error),
@@ -146,7 +146,7 @@ impl Targets {
         path: &Path,
     ) -> rustix::io::Result<OwnedFd> {
         match shape {
-            Shape::Folder => mkdirat(&parent, name, Mode::from_raw_mode(0o755))?,
+            Shape::Directory => mkdirat(&parent, name, Mode::from_raw_mode(0o755))?,
             Shape::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 drop(openat(&parent, name, flags, Mode::from_raw_mode(0o644))?);
@@ -164,7 +164,7 @@ impl Targets {
     pub(crate) fn clean_up(&mut self) {
         for (parent, name, shape) in self.made.iter().rev() {
             match shape {
-                Shape::Folder => _ = unlinkat(parent.as_fd(), name, AtFlags::REMOVEDIR),
+                Shape::Directory => _ = unlinkat(parent.as_fd(), name, AtFlags::REMOVEDIR),
                 Shape::File if is_empty(parent, name) => {
                     _ = unlinkat(parent.as_fd(), name, AtFlags::empty());
                 }

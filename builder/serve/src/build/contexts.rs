@@ -42,7 +42,7 @@ pub(super) struct Local {
 
 impl Local {
     /// Where its files will be.
-    pub(super) fn folder(&self) -> PathBuf {
+    pub(super) fn directory(&self) -> PathBuf {
         self.mirror.files()
     }
 }

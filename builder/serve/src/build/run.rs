@@ -138,7 +138,7 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
     let closing = registries.clone();
     let _close = job.cancel.on_cancel(move || closing.close());
     let engine = server.engine.clone().with_client(registries);
-    let scratch = engine.store().scratch_folder().map_err(Error::from)?;
+    let scratch = engine.store().scratch_directory().map_err(Error::from)?;
     let scratch = Scratch(scratch);
     let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
@@ -220,7 +220,7 @@ impl Run<'_> {
                 let (file, own) = self.client.build_file()?;
                 let directory = attributes.text("contextkey").unwrap_or("context");
                 let local = self.client.local("context", directory, own)?;
-                request.context = ContextFrom::Folder(local.folder());
+                request.context = ContextFrom::Directory(local.directory());
                 request.text = Some(file);
                 locals.insert("context".to_owned(), local);
             }
@@ -230,8 +230,8 @@ impl Run<'_> {
             let kind = match source {
                 Source::Client(directory) => {
                     let local = self.client.local(&name, &directory, None)?;
-                    let folder = ContextFrom::Folder(local.folder());
-                    request.contexts.insert(name.clone(), folder);
+                    let directory = ContextFrom::Directory(local.directory());
+                    request.contexts.insert(name.clone(), directory);
                     locals.insert(name.clone(), local);
                     ContextKind::Local
                 }

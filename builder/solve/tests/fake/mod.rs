@@ -12,7 +12,7 @@ use kiln_graph::{
     Manifest, Node, Op, Platform, Reuse, Step, StepId, StepKey, StepName, TreeId,
 };
 use kiln_solve::{
-    Backend, Cancel, Contents, Event, Executed, Executor, Filed, Folder, Job, Origin, Outcome,
+    Backend, Cancel, Contents, Directory, Event, Executed, Executor, Filed, Job, Origin, Outcome,
     Part, ResolvedSource, ResultStore, SharedCaches, Snapshot, Solution, SolveOptions, Solver,
     SourceResolver, StepError, StepResult, Usable,
 };
@@ -195,12 +195,12 @@ impl SourceResolver<FakeError> for Fake {
             },
             ..Entry::directory(ImagePath::new(path))
         };
-        let folder = Folder {
+        let directory = Directory {
             root: PathBuf::from("/nowhere"),
             manifest: Arc::new(self.files.iter().map(entry).collect::<Manifest>()),
         };
         Ok(ResolvedSource {
-            result: StepResult::Folder(Arc::new(folder)),
+            result: StepResult::Directory(Arc::new(directory)),
             outcome: Outcome::Ran,
             revision: None,
         })
@@ -231,8 +231,8 @@ impl ResultStore<FakeError> for Fake {
 }
 
 impl Contents<FakeError> for Fake {
-    fn import(&self, folder: &Folder) -> Result<TreeId, FakeError> {
-        Ok(folder.manifest.id())
+    fn import(&self, directory: &Directory) -> Result<TreeId, FakeError> {
+        Ok(directory.manifest.id())
     }
 
     fn part(&self, snapshot: &Snapshot, path: &ImagePath) -> Result<Part, FakeError> {
@@ -245,7 +245,9 @@ impl Contents<FakeError> for Fake {
 
     fn selection(&self, _: &Step, copy: &CopyFiles, from: &StepResult) -> Result<Part, FakeError> {
         let content = match from {
-            StepResult::Folder(folder) => folder.content(&ImagePath::new(&copy.sources[0])),
+            StepResult::Directory(directory) => {
+                directory.content(&ImagePath::new(&copy.sources[0]))
+            }
             StepResult::Snapshot(snapshot) => snapshot.content(),
         };
         Ok(Part {

@@ -40,11 +40,11 @@ pub(super) fn run(args: &[String]) -> Result<(), Failed> {
     }
     let given = flag::parse(args).map_err(Error::Usage)?;
     let mut build = translate(&given, &|path| path.exists()).map_err(Error::Usage)?;
-    let folder = tempfile::tempdir().map_err(|source| Error::File {
+    let directory = tempfile::tempdir().map_err(|source| Error::File {
         what: "cannot make a temporary directory".to_owned(),
         source,
     })?;
-    let metadata = folder.path().join("metadata.json");
+    let metadata = directory.path().join("metadata.json");
     build.args.push("--metadata-file".to_owned());
     build.args.push(metadata.display().to_string());
     let wanted = DIGEST_FILES.iter().filter_map(|(name, form)| {

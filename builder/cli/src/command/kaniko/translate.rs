@@ -76,7 +76,7 @@ fn context(
         }
         Some(("git", address)) => git(address, below),
         Some(("https" | "http", _)) => context.to_owned(),
-        Some(("dir", folder)) => joined(folder, below),
+        Some(("dir", directory)) => joined(directory, below),
         None => joined(context, below),
         Some((scheme, _)) => {
             return Err(format!(
@@ -85,8 +85,8 @@ fn context(
         }
     };
     // As kaniko has it: a path of its own, else one in the context.
-    let is_folder = context != "-" && !context.contains("://");
-    let file = match is_folder && !exists(Path::new(file)) {
+    let is_directory = context != "-" && !context.contains("://");
+    let file = match is_directory && !exists(Path::new(file)) {
         true => joined(&context, file),
         false => file.to_owned(),
     };
@@ -95,10 +95,10 @@ fn context(
     Ok(())
 }
 
-fn joined(folder: &str, below: &str) -> String {
+fn joined(directory: &str, below: &str) -> String {
     match below {
-        "" => folder.to_owned(),
-        below => format!("{}/{below}", folder.trim_end_matches('/')),
+        "" => directory.to_owned(),
+        below => format!("{}/{below}", directory.trim_end_matches('/')),
     }
 }
 
@@ -159,10 +159,13 @@ fn cache(given: &Given, build: &mut Translated) -> Result<(), String> {
     }
     let place = match (given.last("cache-repo"), build.names.first()) {
         (Some(repository), _) => match repository.strip_prefix("oci:") {
-            Some(folder) => {
-                build.add("--cache-from", &format!("type=local,src={folder}"));
+            Some(directory) => {
+                build.add("--cache-from", &format!("type=local,src={directory}"));
                 if !given.is_set("no-push-cache") {
-                    build.add("--cache-to", &format!("type=local,dest={folder},mode=max"));
+                    build.add(
+                        "--cache-to",
+                        &format!("type=local,dest={directory},mode=max"),
+                    );
                 }
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use super::guest::Guests;
 
 /// Brings `/dev` into the root.
 pub(super) fn bring(guests: &mut Guests) -> Result<(), Failure> {
-    let dev = guests.folder(Path::new("/dev"), 0o755)?;
+    let dev = guests.directory(Path::new("/dev"), 0o755)?;
     for (name, major, minor) in NODES {
         let device = rustix::fs::makedev(*major, *minor);
         let mode = Mode::from_raw_mode(0o666);

@@ -76,14 +76,15 @@ impl Guests {
     }
 
     /// A new directory.
-    pub(crate) fn folder(&mut self, target: &Path, mode: u32) -> Result<OwnedFd, Failure> {
+    pub(crate) fn directory(&mut self, target: &Path, mode: u32) -> Result<OwnedFd, Failure> {
         let what = || format!("make {}", target.display());
-        let (spot, replaced) = self.free(target, Shape::Folder)?;
+        let (spot, replaced) = self.free(target, Shape::Directory)?;
         mkdirat(&spot.parent, &spot.name, Mode::from_raw_mode(mode)).with_context(what)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = openat(&spot.parent, &spot.name, flags, Mode::empty()).with_context(what)?;
+        let directory =
+            openat(&spot.parent, &spot.name, flags, Mode::empty()).with_context(what)?;
         self.keep(spot, replaced, Kind::Made);
-        Ok(folder)
+        Ok(directory)
     }
 
     /// A new file.
@@ -110,8 +111,8 @@ impl Guests {
     /// A place for a socket, as a path that is short enough for one.
     pub(crate) fn socket(&mut self, target: &Path) -> Result<PathBuf, Failure> {
         let (spot, replaced) = self.free(target, Shape::File)?;
-        let folder = format!("/proc/self/fd/{}", spot.parent.as_raw_fd());
-        let path = Path::new(&folder).join(&spot.name);
+        let directory = format!("/proc/self/fd/{}", spot.parent.as_raw_fd());
+        let path = Path::new(&directory).join(&spot.name);
         self.keep(spot, replaced, Kind::Made);
         Ok(path)
     }
@@ -121,9 +122,9 @@ impl Guests {
         let what = || format!("move {} to {}", from.display(), target.display());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(CWD, &from, flags, Mode::empty()).with_context(what)?;
-        let is_folder = is_directory(&opened).with_context(what)?;
-        let shape = if is_folder {
-            Shape::Folder
+        let is_directory = is_directory(&opened).with_context(what)?;
+        let shape = if is_directory {
+            Shape::Directory
         } else {
             Shape::File
         };
@@ -209,7 +210,7 @@ impl Guests {
             RenameFlags::NOREPLACE,
         );
         match back {
-            // The command has removed the folder: what was in it is gone with it.
+            // The command has removed the directory: what was in it is gone with it.
             Ok(()) | Err(Errno::NOENT) => given_back,
             Err(error) => Err(error).with_context(what),
         }
@@ -222,9 +223,9 @@ impl Lent {
     fn give_back(self) -> Result<(), Failure> {
         let what = || format!("move back {}", self.from.display());
         let about = rustix::fs::fstat(&self.opened).with_context(what)?;
-        let is_folder = is_directory(&self.opened).with_context(what)?;
+        let is_directory = is_directory(&self.opened).with_context(what)?;
         let moved = move_to(&self.opened, &self.from).with_context(what)?;
-        match (moved, is_folder) {
+        match (moved, is_directory) {
             (true, _) => Ok(()),
             (false, false) => Ok(()),
             (false, true) => {
@@ -271,9 +272,9 @@ fn move_to(held: &OwnedFd, to: &Path) -> io::Result<bool> {
 }
 
 /// Whether what is held has this name.
-fn is_at(held: &OwnedFd, folder: impl AsFd, name: &Path) -> io::Result<bool> {
+fn is_at(held: &OwnedFd, directory: impl AsFd, name: &Path) -> io::Result<bool> {
     let about = rustix::fs::fstat(held)?;
-    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok((found.st_dev, found.st_ino) == (about.st_dev, about.st_ino)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
         Err(error) => Err(error.into()),
@@ -288,16 +289,16 @@ fn path_of(opened: &OwnedFd) -> io::Result<PathBuf> {
 }
 
 /// Makes a file below a directory that nobody else sees yet, with the directories above it.
-pub(crate) fn write_below(folder: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<()> {
-    let (parent, name) = below(folder, path)?;
+pub(crate) fn write_below(directory: &OwnedFd, path: &Path, content: &[u8]) -> io::Result<()> {
+    let (parent, name) = below(directory, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = openat(&parent, name, flags, Mode::from_raw_mode(0o444))?;
     File::from(file).write_all(content)
 }
 
 /// The directory that a path below another names, made where it is missing, and the path's last name.
-pub(crate) fn below<'a>(folder: &OwnedFd, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
-    let mut parent = folder.try_clone()?;
+pub(crate) fn below<'a>(directory: &OwnedFd, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    let mut parent = directory.try_clone()?;
     for part in path.parent().into_iter().flat_map(Path::components) {
         match mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}

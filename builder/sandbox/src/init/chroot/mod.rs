@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 
 /// Brings into the root what the command is to see.
 pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
-    let (folder, aside) = places(&spec.root)?;
+    let (directory, aside) = places(&spec.root)?;
     if spec.network != Network::Host {
         let reason = "without namespaces there is only the container's own; leave --network out, or see 'kiln doctor' for what gives steps namespaces";
         return Err(Failure::new("give the step a network of its own", reason));
@@ -49,7 +49,7 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
     )
     .context("open /dev/null")?;
     let before = umask(Mode::empty());
-    let mut guests = Guests::new(open(folder)?, open(&aside)?);
+    let mut guests = Guests::new(open(directory)?, open(&aside)?);
     let mut relays = Relays::default();
     let brought = bring(spec, &mut guests, &mut relays);
     umask(before);
@@ -70,7 +70,7 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Prepared, Failure> {
 fn bring(spec: &Spec, guests: &mut Guests, relays: &mut Relays) -> Result<(), Failure> {
     device::bring(guests)?;
     proc::bring(guests, relays, spec.terminal)?;
-    drop(guests.folder(Path::new("/sys"), 0o555)?);
+    drop(guests.directory(Path::new("/sys"), 0o555)?);
     for mount in &spec.mounts {
         bring_one(mount, guests, relays)?;
     }
@@ -85,7 +85,7 @@ fn bring_one(mount: &Mount, guests: &mut Guests, relays: &mut Relays) -> Result<
             Ok(())
         }
         MountKind::Bind { source, .. } => guests.lend(target, source.path()),
-        MountKind::Tmpfs { mode, .. } => guests.folder(target, *mode).map(drop),
+        MountKind::Tmpfs { mode, .. } => guests.directory(target, *mode).map(drop),
         MountKind::File {
             content,
             mode,
@@ -104,14 +104,14 @@ fn stacked(target: &Path) -> Failure {
 /// The directory that is the root, and an empty one beside it.
 fn places(root: &Root) -> Result<(&Path, PathBuf), Failure> {
     match root {
-        Root::Folder(folder) => Ok((folder, folder.with_file_name("work"))),
+        Root::Directory(directory) => Ok((directory, directory.with_file_name("work"))),
         Root::Overlay { upper, .. } => Err(stacked(upper)),
     }
 }
 
-fn open(folder: &Path) -> Result<OwnedFd, Failure> {
+fn open(directory: &Path) -> Result<OwnedFd, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, folder, flags, Mode::empty()).context("open the root")
+    openat(CWD, directory, flags, Mode::empty()).context("open the root")
 }
 
 impl Inside for Prepared {

@@ -69,7 +69,7 @@ pub(super) fn bring(
     terminal: bool,
 ) -> Result<(), Failure> {
     let what = "make /proc";
-    let proc = guests.folder(Path::new("/proc"), 0o755)?;
+    let proc = guests.directory(Path::new("/proc"), 0o755)?;
     for path in COPIED {
         if let Ok(text) = std::fs::read(Path::new("/proc").join(path)) {
             write_below(&proc, Path::new(path), &text).context(what)?;
@@ -94,7 +94,18 @@ pub(super) fn bring(
 }
 
 /// A named pipe, opened for both so that neither side waits for the other.
-fn pipe(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    mknodat(folder, name, FileType::Fifo, Mode::from_raw_mode(0o622), 0)?;
-    openat(folder, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+fn pipe(directory: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    mknodat(
+        directory,
+        name,
+        FileType::Fifo,
+        Mode::from_raw_mode(0o622),
+        0,
+    )?;
+    openat(
+        directory,
+        name,
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }

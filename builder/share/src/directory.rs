@@ -1,4 +1,4 @@
-//! A remote in a folder: `entries/<name>` and `blobs/sha256/<hex>`, each written aside and
+//! A remote in a directory: `entries/<name>` and `blobs/sha256/<hex>`, each written aside and
 //! renamed, so that any number of builds may write at once.
 
 use std::fs::{DirEntry, File};
@@ -14,8 +14,8 @@ use crate::{Remote, RemoteBlob, RemoteError};
 
 /// A directory that stores share.
 #[derive(Clone, Debug)]
-pub struct FolderRemote {
-    folder: PathBuf,
+pub struct DirectoryRemote {
+    directory: PathBuf,
     swept: Arc<Once>,
 }
 
@@ -24,29 +24,29 @@ const ASIDE: &str = ".kiln-";
 /// After this time nobody writes it any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl FolderRemote {
+impl DirectoryRemote {
     /// The remote in a directory, which is made when something is written.
     #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
+    pub fn new(directory: PathBuf) -> Self {
         Self {
-            folder,
+            directory,
             swept: Arc::new(Once::new()),
         }
     }
 
     fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
-        self.folder.join("blobs/sha256").join(digest.hex())
+        self.directory.join("blobs/sha256").join(digest.hex())
     }
 
     fn fail(&self, error: &std::io::Error) -> RemoteError {
-        RemoteError::of_directory(error).at(&self.folder.display().to_string())
+        RemoteError::of_directory(error).at(&self.directory.display().to_string())
     }
 
     /// Removes what killed writers left, once.
     fn sweep(&self) {
         self.swept.call_once(|| {
             for part in ["entries", "blobs/sha256"] {
-                let entries = std::fs::read_dir(self.folder.join(part));
+                let entries = std::fs::read_dir(self.directory.join(part));
                 for entry in entries.into_iter().flatten().flatten() {
                     if is_abandoned(&entry) {
                         _ = std::fs::remove_file(entry.path());
@@ -82,13 +82,13 @@ fn is_abandoned(entry: &DirEntry) -> bool {
     is_aside && written().is_some_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))
 }
 
-impl Remote for FolderRemote {
+impl Remote for DirectoryRemote {
     fn name(&self) -> String {
-        self.folder.display().to_string()
+        self.directory.display().to_string()
     }
 
     fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
-        match std::fs::read(self.folder.join("entries").join(name)) {
+        match std::fs::read(self.directory.join("entries").join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.fail(&error)),
@@ -108,7 +108,7 @@ impl Remote for FolderRemote {
                 sent += blob.size;
             }
         }
-        let path = self.folder.join("entries").join(name);
+        let path = self.directory.join("entries").join(name);
         Self::place(&path, |aside| aside.write_all(entry)).map_err(|error| self.fail(&error))?;
         Ok(sent + entry.len() as u64)
     }
@@ -133,10 +133,10 @@ mod tests {
 
     #[test]
     fn what_is_put_comes_back_and_is_sent_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let remote = FolderRemote::new(folder.path().join("cache"));
+        let directory = tempfile::tempdir().unwrap();
+        let remote = DirectoryRemote::new(directory.path().join("cache"));
         assert_eq!(remote.entry("a"), Ok(None));
-        let file = folder.path().join("f");
+        let file = directory.path().join("f");
         std::fs::write(&file, b"content").unwrap();
         let digest = BlobDigest::from_sha256(sha2::Sha256::digest(b"content").into());
         let blob = RemoteBlob {
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn what_killed_writers_left_goes_after_a_day() {
-        let folder = tempfile::tempdir().unwrap();
-        let entries = folder.path().join("entries");
+        let directory = tempfile::tempdir().unwrap();
+        let entries = directory.path().join("entries");
         std::fs::create_dir(&entries).unwrap();
         for (name, age) in [(".kiln-old", 2), (".kiln-new", 0), ("old", 2)] {
             let file = File::create(entries.join(name)).unwrap();
@@ -163,7 +163,7 @@ mod tests {
             file.set_modified(std::time::SystemTime::now() - age)
                 .unwrap();
         }
-        let remote = FolderRemote::new(folder.path().to_owned());
+        let remote = DirectoryRemote::new(directory.path().to_owned());
         assert_eq!(remote.put("a", b"1", &[]), Ok(1));
         let names = std::fs::read_dir(&entries).unwrap();
         let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
