@@ -125,7 +125,7 @@ fn has_checksum(block: &[u8; BLOCK]) -> bool {
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] == 0x80 {
         let (high, low) = field.split_at(field.len() - 8);
-        let is_small = high[1..].iter().all(|byte| *byte == 0);
+        let is_small = high.iter().skip(1).all(|byte| *byte == 0);
         return is_small.then(|| low.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
     }
     let text = std::str::from_utf8(field).ok()?;
@@ -199,6 +199,23 @@ mod tests {
 
     fn long_name() -> String {
         format!("{}/file", "directory".repeat(30))
+    }
+
+    #[test]
+    fn numbers() {
+        let mut binary = [0; 12];
+        (binary[0], binary[11]) = (0x80, 9);
+        let cases: [(&[u8], Option<u64>); 6] = [
+            (b"00000000017\0", Some(15)),
+            (b"17 \0\0\0\0\0", Some(15)),
+            (b"8\0\0\0\0\0\0\0", None),
+            (&binary, Some(9)),
+            (&[0x80; 12], None),
+            (&[0x80, 0, 0, 0, 0, 0, 0, 1], Some(0x80 << 56 | 1)),
+        ];
+        for (field, want) in cases {
+            assert_eq!(number(field), want, "{field:?}");
+        }
     }
 
     #[test]

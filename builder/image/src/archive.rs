@@ -121,8 +121,8 @@ trait Files {
 }
 
 fn write_layout(image: &ArchiveImage, tar: &mut dyn Files) -> io::Result<()> {
-    tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     tar.directories()?;
+    tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let named = |name: Option<&String>| {
         let mut top = image.top.clone();
         if let Some(name) = name {
