@@ -1,6 +1,6 @@
 //! Differences between images.
 //!
-//! A layer's difference is a tar-diff stream ([`format`]): the tar of the new layer, in which file
+//! A layer's difference is a tar-diff stream ([`mod@format`]): the tar of the new layer, in which file
 //! contents are taken from the old image or encoded relative to its files. [`diff`] writes one,
 //! [`apply`] rebuilds the tar. An [`artifact`] carries the differences of all layers of one image
 //! in a registry or an archive.
