@@ -6,7 +6,7 @@
 
 use std::io::Read as _;
 
-use kiln_graph::Digest;
+use kiln_graph::{BlobDigest, Digest};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
@@ -22,11 +22,7 @@ pub(super) fn new_id() -> std::io::Result<String> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{hex}")
+    BlobDigest::from_sha256(Sha256::digest(bytes).into()).to_string()
 }
 
 /// The definition that names a result.

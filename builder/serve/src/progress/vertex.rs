@@ -1,5 +1,6 @@
 //! A vertex: one line of a display, by its digest.
 
+use kiln_graph::BlobDigest;
 use sha2::{Digest as _, Sha256};
 
 use crate::proto::Timestamp;
@@ -22,12 +23,7 @@ pub(crate) fn digest_of<'a>(parts: impl IntoIterator<Item = &'a str>) -> String 
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
-    let hex: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{hex}")
+    BlobDigest::from_sha256(hash.finalize().into()).to_string()
 }
 
 /// What is known of a vertex.
