@@ -21,7 +21,7 @@ use kiln_cache::PruneOptions;
 use kiln_image::Registries;
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, file_text};
 
 /// What the user set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -114,10 +114,7 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            what: format!("cannot read {}", path.display()),
-            source,
-        })?;
+        let text = file_text(path)?;
         toml::from_str(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
     }
 

@@ -52,6 +52,7 @@ pub mod question;
 mod request;
 mod secret;
 mod select;
+mod text;
 
 pub use attest::{
     AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions, Signer,
@@ -101,3 +102,4 @@ pub use prepare::{
 pub use request::{BuildRequest, suit_options};
 pub use secret::{SecretError, SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};
+pub use text::file_text;

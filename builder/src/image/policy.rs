@@ -23,7 +23,7 @@ use kiln_graph::{Node, Target};
 use serde::Deserialize;
 
 use super::source_rule::{Decision, SourceName, SourceRule, SourceRules};
-use crate::{Error, Isolation, IsolationChoice};
+use crate::{Error, Isolation, IsolationChoice, file_text};
 
 /// What images must keep to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -87,10 +87,7 @@ impl Policy {
     /// # Errors
     /// When it can't be read or understood.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            what: format!("cannot read {}", path.display()),
-            source,
-        })?;
+        let text = file_text(path)?;
         let wrong = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
         let mut policy: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let directory = path.parent().unwrap_or(Path::new(""));

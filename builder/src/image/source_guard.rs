@@ -1,7 +1,5 @@
 //! Holds what a build takes from elsewhere to the rules of a policy, before it is fetched.
 
-use std::path::Path;
-
 use kiln_engine::{Engine, Event, EventSink, Pins};
 use kiln_graph::encode::Encoder;
 use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId};
@@ -9,9 +7,9 @@ use kiln_image::{ImageName, Reference};
 
 use super::signature::{RequiredSignature, SignatureRule};
 use super::source_rule::{SourceName, SourceRules};
-use crate::Error;
 use crate::attest::{missing_signature, verify_image};
 use crate::lock::is_commit;
+use crate::{Error, file_text};
 
 /// Bumped when signatures are checked in another way: what was found before counts no more.
 const VERIFY_VERSION: u32 = 2;
@@ -37,13 +35,7 @@ impl<'a> SourceGuard<'a> {
         location: Option<&Location>,
     ) -> Result<Option<RequiredSignature>, Error> {
         let rule = self.check(&SourceName::image(name, is_locked), location)?;
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|source| Error::File {
-                what: format!("cannot read {}", path.display()),
-                source,
-            })
-        };
-        rule.map(|rule| rule.resolve(read)).transpose()
+        rule.map(|rule| rule.resolve(file_text)).transpose()
     }
 
     /// Why an image hasn't the signatures that it must have, if it hasn't.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use kiln::{Error, RegistrySettings};
+use kiln::{Error, RegistrySettings, file_text};
 use kiln_serve::Address;
 use serde::Deserialize;
 
@@ -79,10 +79,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failed> {
 }
 
 fn read(path: &Path) -> Result<File, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-        what: format!("cannot read {}", path.display()),
-        source,
-    })?;
+    let text = file_text(path)?;
     toml::from_str(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
 }
 

@@ -14,7 +14,7 @@ use kiln_share::{CacheSigner, CacheTrust, DirectoryRemote, Remote, S3Settings};
 
 use super::cache_spec::{Place, Spec, Wanted, read};
 use super::say;
-use kiln::Error;
+use kiln::{Error, file_text};
 
 /// One `--cache-to`.
 #[derive(Clone, Debug)]
@@ -104,10 +104,7 @@ pub(crate) fn targets(specs: &[String], key: Option<&Path>) -> Result<Targets, E
 }
 
 fn signer(path: &Path) -> Result<CacheSigner, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-        what: format!("cannot read {}", path.display()),
-        source,
-    })?;
+    let text = file_text(path)?;
     CacheSigner::new(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
 }
 

@@ -1,13 +1,13 @@
 //! `kiln convert`: a Dockerfile as a kiln.toml.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use kiln_frontend_dockerfile::Options;
 
 use super::{Failed, print_exact, say};
 use crate::convert::convert;
-use kiln::{Error, Texts};
+use kiln::{Error, Texts, file_text};
 
 /// The flags of `kiln convert`.
 #[derive(Args, Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct ConvertArgs {
 
 /// Runs `kiln convert`.
 pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
-    let text = read(&args.file)?;
+    let text = file_text(&args.file)?;
     if let Some(output) = &args.output
         // A link that leads nowhere is there, too.
         && output.symlink_metadata().is_ok()
@@ -57,13 +57,6 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
     }
     say(&summary(converted.marks));
     Ok(())
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::File {
-        what: format!("cannot read {}", path.display()),
-        source,
-    })
 }
 
 fn summary(marks: usize) -> String {
