@@ -58,6 +58,14 @@ pub struct Compiled {
     pub outline: Outline,
 }
 
+impl Compiled {
+    /// The error that its warnings are, when the file wants them to be.
+    #[must_use]
+    pub fn violations(&self) -> Option<String> {
+        violations(self.warnings_are_errors, &self.warnings)
+    }
+}
+
 /// What is wrong with a Dockerfile.
 #[derive(Clone, Debug)]
 pub struct Checked {
@@ -111,19 +119,21 @@ pub fn check(
     }
     match compiler.compile_all(options.target.is_none()) {
         Ok(None) => Outcome::Needs(compiler.needs.into_iter().collect()),
-        Ok(Some(_)) => done(compiler.lint.found(), violations(&compiler.lint)),
+        Ok(Some(_)) => {
+            let text = violations(compiler.lint.is_strict(), compiler.lint.found());
+            done(compiler.lint.found(), text.map(DockerfileError::whole))
+        }
         Err(error) => done(compiler.lint.found(), Some(error)),
     }
 }
 
 /// The error that warnings are, when the file wants them to be.
-fn violations(lint: &Linter) -> Option<DockerfileError> {
-    let names = lint.found().iter().map(|found| found.rule.name());
-    let names: BTreeSet<&str> = names.collect();
+fn violations(is_strict: bool, found: &[Diagnostic]) -> Option<String> {
+    let names: BTreeSet<&str> = found.iter().map(|found| found.rule.name()).collect();
     let names: Vec<&str> = names.into_iter().collect();
-    (lint.is_strict() && !names.is_empty()).then(|| {
+    (is_strict && !names.is_empty()).then(|| {
         let names = names.join(", ");
-        DockerfileError::whole(format!("lint violation found for rules: {names}"))
+        format!("lint violation found for rules: {names}")
     })
 }
 

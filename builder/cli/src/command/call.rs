@@ -1,6 +1,5 @@
 //! `kiln build --call`: questions about a build file, answered in the shapes that BuildKit uses.
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use kiln_engine::Engine;
@@ -121,15 +120,11 @@ fn answer_check(json: bool, file: &CheckedFile) -> Result<(), Failed> {
 
 /// A build file may want warnings to be errors.
 pub(crate) fn refuse_warnings(prepared: &Prepared) -> Result<(), Failed> {
-    let warnings = &prepared.compiled.warnings;
-    if !prepared.compiled.warnings_are_errors || warnings.is_empty() {
-        return Ok(());
+    match prepared.compiled.violations() {
+        Some(text) => Err(Failed {
+            text: format!("ERROR: {text}"),
+            status: 1,
+        }),
+        None => Ok(()),
     }
-    let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
-    let rules: Vec<&str> = rules.into_iter().collect();
-    let text = format!(
-        "ERROR: lint violation found for rules: {}",
-        rules.join(", ")
-    );
-    Err(Failed { text, status: 1 })
 }

@@ -319,16 +319,13 @@ impl Run<'_> {
             }
             located(at)
         })?;
-        let warnings = &prepared.compiled.warnings;
-        self.progress.warn(warnings, file, prepared.texts.main());
-        if prepared.compiled.warnings_are_errors && !warnings.is_empty() {
-            let rules: std::collections::BTreeSet<_> =
-                warnings.iter().map(|warning| warning.rule.name()).collect();
-            let rules: Vec<_> = rules.into_iter().collect();
-            let text = format!("lint violation found for rules: {}", rules.join(", "));
-            return Err(with_details(text, Vec::new()).into());
+        let compiled = &prepared.compiled;
+        self.progress
+            .warn(&compiled.warnings, file, prepared.texts.main());
+        match compiled.violations() {
+            Some(text) => Err(with_details(text, Vec::new()).into()),
+            None => Ok(prepared),
         }
-        Ok(prepared)
     }
 
     /// Solves what was compiled.
