@@ -14,7 +14,7 @@ pub(crate) use definition::ref_of;
 use crate::build::{Answer, Asked, build};
 use crate::control::workers::worker;
 use crate::grpc::{self, unary};
-use crate::job::Job;
+use crate::job::{Job, StopOnDrop};
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{
@@ -98,7 +98,8 @@ async fn solve(
         inputs: request.frontend_inputs,
         imports: imports.collect(),
     };
-    let stop = StopOnDrop(Some(job.clone()));
+    // The client may take back what it asked for.
+    let stop = StopOnDrop::new(job.clone());
     let answer = build(server.clone(), job.clone(), asked).await;
     stop.disarm();
     let answer = answer.map_err(|error| error.status())?;
@@ -125,23 +126,6 @@ fn solved(server: &Server, definition: &pb::Definition) -> Result<SolveResponse,
             ..frontend::Result::default()
         }),
     })
-}
-
-/// Stops the build when the client takes back what it asked for.
-struct StopOnDrop(Option<Arc<Job>>);
-
-impl StopOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        if let Some(job) = self.0.take() {
-            job.stop();
-        }
-    }
 }
 
 /// The result as the client gets it: names for what stays here.

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::check::{check, exporters};
 use crate::build::{Asked, Built, Export, build, export};
 use crate::error::{BuildError, rpc_status};
-use crate::job::{Job, Open};
+use crate::job::{Job, Open, StopOnDrop};
 use crate::progress::Progress;
 use crate::proto::SolveRequest;
 use crate::proto::control::SolveResponse;
@@ -25,31 +25,13 @@ pub(super) async fn solve(
 ) -> Result<SolveResponse, Status> {
     check(&request, &server.granted)?;
     let (open, returned) = server.jobs.begin(request)?;
-    let gone = StopOnDrop(open.job.clone());
+    let gone = StopOnDrop::new(open.job.clone());
     let done = tokio::spawn(run(server, open, returned)).await;
     let answer = done.unwrap_or_else(|_| Err(Status::internal("the build ended early")));
     gone.disarm();
     Ok(SolveResponse {
         exporter_response: answer?,
     })
-}
-
-/// Stops a build whose client no longer waits for it.
-struct StopOnDrop(Arc<Job>);
-
-impl StopOnDrop {
-    fn disarm(self) {
-        // What has ended can't be stopped.
-        self.0.cancelled.cancel();
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        if !self.0.cancelled.is_cancelled() {
-            self.0.stop();
-        }
-    }
 }
 
 async fn run(
