@@ -27,7 +27,8 @@ fn metadata(exporter: usize) -> MetadataMap {
     metadata
 }
 
-fn messages<T: Send + 'static>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+/// What a channel brings, as a stream.
+pub(super) fn messages<T: Send + 'static>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
     futures_util::stream::unfold(from, |mut from| async {
         let next = from.recv().await?;
         Some((next, from))

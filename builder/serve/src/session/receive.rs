@@ -204,7 +204,8 @@ impl<T: Target> Receiver<'_, T> {
     }
 }
 
-fn of_type(kind: PacketType) -> Packet {
+/// An empty packet of a kind.
+pub(super) fn of_type(kind: PacketType) -> Packet {
     Packet {
         r#type: kind.into(),
         ..Packet::default()

@@ -6,6 +6,7 @@ use kiln_engine::OutputEntry;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::receive::of_type;
 use super::stat::stat_of;
 use crate::proto::fsutil::packet::PacketType;
 use crate::proto::fsutil::{Packet, Stat};
@@ -92,12 +93,5 @@ impl Sender {
                 return Ok(());
             }
         }
-    }
-}
-
-fn of_type(kind: PacketType) -> Packet {
-    Packet {
-        r#type: kind.into(),
-        ..Packet::default()
     }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
@@ -11,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::file_send::messages;
 use super::{Channel, Introduction, Session, Sessions};
 use crate::grpc::Messages;
 use crate::proto::control::BytesMessage;
@@ -60,18 +60,7 @@ pub(crate) async fn open(
             () = ended.cancelled() => {}
         }
     });
-    Ok(Box::pin(received(outgoing).map(|data| {
-        Ok(BytesMessage {
-            data: Vec::from(data),
-        })
-    })))
-}
-
-fn received(outgoing: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item = Bytes> {
-    futures_util::stream::unfold(outgoing, |mut outgoing| async {
-        let bytes = outgoing.recv().await?;
-        Some((bytes, outgoing))
-    })
+    Ok(Box::pin(messages(outgoing).map(Ok)))
 }
 
 /// Brings the client's bytes to the connection, until the client ends.
@@ -95,16 +84,17 @@ async fn bring(
 }
 
 /// Takes the connection's bytes to the client, until the session ends.
-async fn take(mut from: ReadHalf<DuplexStream>, to: mpsc::Sender<Bytes>, ended: CancellationToken) {
+async fn take(
+    mut from: ReadHalf<DuplexStream>,
+    to: mpsc::Sender<BytesMessage>,
+    ended: CancellationToken,
+) {
     let _end = ended.clone().drop_guard();
     let work = async {
         let mut piece = vec![0; PIECE];
         while let Ok(count @ 1..) = from.read(&mut piece).await {
-            if to
-                .send(Bytes::copy_from_slice(&piece[..count]))
-                .await
-                .is_err()
-            {
+            let data = piece[..count].to_vec();
+            if to.send(BytesMessage { data }).await.is_err() {
                 return;
             }
         }
