@@ -1,6 +1,8 @@
 //! The messages: the crate `bollard-buildkit-proto`'s under shorter names, and fields that are newer
 //! than it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 pub(crate) use bollard_buildkit_proto::fsutil::types as fsutil;
 pub(crate) use bollard_buildkit_proto::google::protobuf::{Any, Timestamp};
 pub(crate) use bollard_buildkit_proto::google::rpc::Status as RpcStatus;
@@ -10,6 +12,15 @@ pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::{apicaps, frontend, t
 pub(crate) use bollard_buildkit_proto::moby::filesync::v1 as filesync;
 pub(crate) use bollard_buildkit_proto::moby::sshforward::v1 as sshforward;
 pub(crate) use bollard_buildkit_proto::pb;
+
+/// A time as messages have it; 1970 for what is before.
+pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
+    }
+}
 
 /// Fields of `SolveRequest` that restrict a build, and that the crate's message would drop unseen.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,14 +1,14 @@
 //! What the store holds, and what of it goes.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Kind, PruneOptions, UsageItem};
 use tonic::Status;
 
 use crate::grpc::Messages;
-use crate::proto::Timestamp;
 use crate::proto::control::{DiskUsageRequest, DiskUsageResponse, PruneRequest, UsageRecord};
+use crate::proto::timestamp;
 use crate::server::Server;
 
 /// One condition: `type==regular`, `id~=abc`, `inuse`.
@@ -109,14 +109,6 @@ impl Condition {
             Some((Relation::IsNot, wanted)) => value != *wanted,
             Some((Relation::Contains, wanted)) => value.contains(wanted.as_str()),
         }
-    }
-}
-
-fn timestamp(time: SystemTime) -> Timestamp {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp {
-        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
     }
 }
 

@@ -1,19 +1,16 @@
 //! A vertex: one line of a display, by its digest.
 
+use std::time::SystemTime;
+
 use kiln_graph::BlobDigest;
 use sha2::{Digest as _, Sha256};
 
-use crate::proto::Timestamp;
 use crate::proto::control::Vertex as Message;
+use crate::proto::{Timestamp, timestamp};
 
 /// Now.
 pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    Timestamp {
-        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
-    }
+    timestamp(SystemTime::now())
 }
 
 /// A digest of what a vertex is, in the form that clients parse.
