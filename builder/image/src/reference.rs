@@ -100,6 +100,16 @@ fn is_tag(tag: &str) -> bool {
 }
 
 impl Reference {
+    /// What has this digest in the same repository.
+    #[must_use]
+    pub fn pinned(&self, digest: BlobDigest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     /// What the registry calls the manifest: its digest where one is given, else its tag.
     #[must_use]
     pub fn manifest_name(&self) -> String {

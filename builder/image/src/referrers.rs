@@ -114,12 +114,7 @@ impl Client {
         if listed.is_none() && !with_tag {
             return Ok(false);
         }
-        let place = Reference {
-            tag: None,
-            digest: Some(referrer.digest),
-            ..repository.clone()
-        };
-        self.push(&place, image, progress)?;
+        self.push(&repository.pinned(referrer.digest), image, progress)?;
         if listed.is_none() {
             self.wait_for(self.add_to_tagged_list(repository, subject, referrer))?;
         }

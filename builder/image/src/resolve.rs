@@ -103,12 +103,7 @@ impl Client {
                 }
             }
         };
-        let pinned = Reference {
-            tag: None,
-            digest: Some(digest),
-            ..reference.clone()
-        };
-        self.note_layers(&pinned, &manifest.layers);
+        self.note_layers(&reference.pinned(digest), &manifest.layers);
         let config = self.small_blob(reference, &manifest.config.digest).await?;
         Ok(Resolved {
             named: Some(named),

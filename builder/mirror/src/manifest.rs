@@ -47,12 +47,7 @@ impl Mirror {
             .map_err(|error| self.refused(image, error, client))?;
         let blob = self.store.put_blob(&bytes)?;
         if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
-            let pinned = Reference {
-                tag: None,
-                digest: Some(blob.digest),
-                ..image.clone()
-            };
-            client.note_layers(&pinned, &manifest.layers);
+            client.note_layers(&image.pinned(blob.digest), &manifest.layers);
         }
         Ok(served(blob.digest, bytes))
     }

@@ -30,11 +30,7 @@ pub fn stale_deltas(
     let kept = kept(all, expired);
     let mut stale = Vec::new();
     for target in kept.iter().chain(&expired.manifests).copied() {
-        let image = Reference {
-            tag: None,
-            digest: Some(target),
-            ..repository.clone()
-        };
+        let image = repository.pinned(target);
         for listed in client
             .artifacts_of(&image, DELTA_ARTIFACT)
             .unwrap_or_default()

@@ -160,11 +160,7 @@ impl DeltaSources {
         else {
             return Ok(());
         };
-        let new = Reference {
-            tag: None,
-            digest: Some(image.descriptor.digest),
-            ..name.clone()
-        };
+        let new = name.pinned(image.descriptor.digest);
         let new_name = new.to_string();
         let resolved = solved.client().resolve(&new_name, &source.platform)?;
         let old = Side {
