@@ -107,11 +107,10 @@ impl IndexMerger<'_> {
         to: &Reference,
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
-        let is_there = |from: &Reference| from.host == to.host && from.repository == to.repository;
         let moved = index
             .members
             .iter()
-            .filter(|member| !is_there(&member.from));
+            .filter(|member| !member.from.is_beside(to));
         let (mut blobs, mut manifests) = (BTreeMap::new(), Vec::new());
         for member in moved {
             let own = member

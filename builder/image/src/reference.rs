@@ -100,6 +100,12 @@ fn is_tag(tag: &str) -> bool {
 }
 
 impl Reference {
+    /// Whether both are in one repository.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.host == other.host && self.repository == other.repository
+    }
+
     /// What has this digest in the same repository.
     #[must_use]
     pub fn pinned(&self, digest: BlobDigest) -> Self {

@@ -88,7 +88,7 @@ impl Mirror {
     pub(crate) fn is_named(&self, image: &Reference, digest: &BlobDigest) -> Result<bool, Refusal> {
         let is_of = |name: &str| {
             let name = name.parse::<Reference>();
-            name.is_ok_and(|own| own.host == image.host && own.repository == image.repository)
+            name.is_ok_and(|own| own.is_beside(image))
         };
         let records = self.store.images()?;
         let mut own = records.iter().filter(|record| is_of(&record.name));

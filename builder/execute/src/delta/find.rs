@@ -52,7 +52,7 @@ impl Snapshotter {
     fn has_earlier(&self, image: &Reference) -> bool {
         let same = |name: &str| {
             let name = name.parse::<Reference>();
-            name.is_ok_and(|own| own.host == image.host && own.repository == image.repository)
+            name.is_ok_and(|own| own.is_beside(image))
         };
         let images = self.store.images().unwrap_or_default();
         images.iter().any(|record| same(&record.name))
