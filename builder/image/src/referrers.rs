@@ -60,15 +60,7 @@ impl Client {
         repository: &Reference,
         subject: &BlobDigest,
     ) -> Result<Vec<Referrer>, ImageError> {
-        self.wait_for(async {
-            match self.list(repository, subject, TRIES).await? {
-                Some(listed) => Ok(listed),
-                None => Ok(self
-                    .tagged_list(repository, subject, TRIES)
-                    .await?
-                    .manifests),
-            }
-        })
+        self.wait_for(self.listed(repository, subject, TRIES))
     }
 
     /// The artifacts of one type that refer to an image, which is named by its digest. The registry
@@ -84,12 +76,7 @@ impl Client {
         let Some(subject) = &image.digest else {
             return Ok(Vec::new());
         };
-        let listed = self.wait_for(async {
-            match self.list(image, subject, 1).await? {
-                Some(listed) => Ok(listed),
-                None => Ok(self.tagged_list(image, subject, 1).await?.manifests),
-            }
-        })?;
+        let listed = self.wait_for(self.listed(image, subject, 1))?;
         let fits = |one: &Referrer| one.artifact_type.as_deref() == Some(artifact_type);
         Ok(listed.into_iter().filter(fits).collect())
     }
@@ -168,6 +155,22 @@ impl Client {
         let mut ask = Ask::new(Method::GET, format!("{}/{path}", self.home(repository)));
         ask.headers.push(accept());
         ask
+    }
+
+    /// What refers to a manifest: as the registry lists it, else as the list under a tag does.
+    async fn listed(
+        &self,
+        repository: &Reference,
+        subject: &BlobDigest,
+        tries: u32,
+    ) -> Result<Vec<Referrer>, ImageError> {
+        match self.list(repository, subject, tries).await? {
+            Some(listed) => Ok(listed),
+            None => Ok(self
+                .tagged_list(repository, subject, tries)
+                .await?
+                .manifests),
+        }
     }
 
     /// What refers to a manifest, as the registry lists it; nothing when it lists no referrers.
