@@ -231,12 +231,7 @@ impl DeltaManifest {
     #[must_use]
     pub fn layer(&self, to: &BlobDigest) -> Option<&Blob> {
         let to = to.to_string();
-        let of_layers = self
-            .layers
-            .iter()
-            .filter(|layer| layer.content() == "image-layer");
-        of_layers
-            .into_iter()
+        self.layer_blobs()
             .find(|layer| layer.annotations.get(TO) == Some(&to))
     }
 

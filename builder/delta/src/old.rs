@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use crate::parts::fill;
+
 /// What can be read from any position.
 pub trait ReadSeek: Read + Seek {}
 
@@ -38,14 +40,7 @@ impl OldFile {
     /// Fills a buffer from a position; how many bytes there were.
     pub(crate) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.content.seek(SeekFrom::Start(position))?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.content.read(&mut buffer[filled..])? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        Ok(filled)
+        fill(&mut self.content, buffer)
     }
 }
 
