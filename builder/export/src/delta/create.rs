@@ -68,9 +68,8 @@ impl DeltaMaker<'_> {
         missing: &[&ImageLayer],
         made: &[MadeLayer],
     ) -> Result<Delta, EngineError> {
-        let (manifest, config) = self.documents(new)?;
-        let (_, old_config) = self.documents(old)?;
-        let kind = manifest_type(&manifest);
+        let (manifest, config, kind) = self.documents(new)?;
+        let (_, old_config, _) = self.documents(old)?;
         let images = Images {
             source: old.manifest,
             source_config: old_config.digest,
@@ -105,8 +104,9 @@ impl DeltaMaker<'_> {
         })
     }
 
-    /// An image's manifest and configuration, as they are in the registry.
-    fn documents(&self, image: &Resolved) -> Result<(Blob, Blob), EngineError> {
+    /// An image's manifest and configuration, as they are in the registry, and the manifest's media
+    /// type.
+    fn documents(&self, image: &Resolved) -> Result<(Blob, Blob, String), EngineError> {
         let kept = |digest: &BlobDigest| crate::stored_blob::kept(&self.0.store, digest);
         let manifest = kept(&image.manifest)?;
         let bytes = host::read(&manifest.path).unwrap_or_default();
@@ -115,7 +115,8 @@ impl DeltaMaker<'_> {
             what: format!("the difference: manifest {} is damaged", image.manifest),
             source: error.into(),
         })?;
-        Ok((manifest, kept(&document.config.digest)?))
+        let config = kept(&document.config.digest)?;
+        Ok((manifest, config, manifest_type(document)))
     }
 }
 
@@ -145,11 +146,9 @@ fn described(media_type: &str, blob: &Blob) -> DeltaBlob {
 }
 
 /// A manifest's media type, as it says itself.
-fn manifest_type(manifest: &Blob) -> String {
-    let bytes = host::read(&manifest.path).unwrap_or_default();
-    let own = serde_json::from_slice::<Manifest>(&bytes).map(|manifest| manifest.media_type);
-    match own {
-        Ok(own) if !own.is_empty() => own,
-        _ => MANIFEST.to_owned(),
+fn manifest_type(manifest: Manifest) -> String {
+    match manifest.media_type.is_empty() {
+        true => MANIFEST.to_owned(),
+        false => manifest.media_type,
     }
 }
