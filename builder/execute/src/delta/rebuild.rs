@@ -87,6 +87,12 @@ fn max_tar(layer: &ImageLayer) -> u64 {
 }
 
 impl Rebuild<'_> {
+    /// How the layer's tar is compressed, where the difference says it.
+    #[must_use]
+    pub fn recipe(&self) -> Option<Recipe> {
+        recipe_of(self.from)
+    }
+
     /// The layer's very blob, compressed as the recipe says.
     ///
     /// # Errors
@@ -181,6 +187,11 @@ impl Rebuild<'_> {
     }
 }
 
+/// How the tar that a difference gives is compressed, where it says that and this version can do it.
+fn recipe_of(from: &DeltaBlob) -> Option<Recipe> {
+    from.encoder()?.parse().ok()
+}
+
 fn same(what: &'static str, expected: BlobDigest, actual: BlobDigest) -> Result<(), RebuildError> {
     match expected == actual {
         true => Ok(()),
@@ -241,7 +252,7 @@ impl Snapshotter {
         events: &dyn EventSink,
     ) -> Option<Blob> {
         self.try_delta(layer, events, |rebuild| {
-            let recipe = rebuild.from.encoder()?.parse::<Recipe>().ok()?;
+            let recipe = rebuild.recipe()?;
             Some(rebuild.blob(&recipe))
         })
     }
@@ -274,21 +285,27 @@ impl Snapshotter {
     }
 
     fn gives_tar_only(&self, layer: &ImageLayer, events: &dyn EventSink) -> bool {
-        let delta = self.usable_delta(layer, events);
-        let from = delta
-            .as_ref()
-            .and_then(|delta| delta.manifest.layer(&layer.blob));
-        from.is_some_and(DeltaBlob::is_tar_diff) && !self.gives_blob(layer, events)
+        self.has_delta_that(layer, events, |from| {
+            from.is_tar_diff() && recipe_of(from).is_none()
+        })
     }
 
     /// Whether a difference says how a layer's blob is compressed.
     pub(crate) fn gives_blob(&self, layer: &ImageLayer, events: &dyn EventSink) -> bool {
+        self.has_delta_that(layer, events, |from| recipe_of(from).is_some())
+    }
+
+    fn has_delta_that(
+        &self,
+        layer: &ImageLayer,
+        events: &dyn EventSink,
+        fits: impl FnOnce(&DeltaBlob) -> bool,
+    ) -> bool {
         let delta = self.usable_delta(layer, events);
         let from = delta
             .as_ref()
             .and_then(|delta| delta.manifest.layer(&layer.blob));
-        let encoder = from.and_then(|from| from.encoder());
-        encoder.is_some_and(|encoder| encoder.parse::<Recipe>().is_ok())
+        from.is_some_and(fits)
     }
 
     fn try_delta<T>(

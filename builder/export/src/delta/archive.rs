@@ -8,8 +8,7 @@ use kiln_delta::artifact::{Blob as DeltaBlob, DeltaManifest, Images, MANIFEST};
 use kiln_execute::delta::{OldImage, Rebuild, layers_here, source_trees};
 use kiln_execute::{EngineError, now};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer};
-use kiln_image::layer::Recipe;
-use kiln_image::{ArchiveBlob, ArchiveImage, Descriptor, Manifest, Reference};
+use kiln_image::{ArchiveBlob, ArchiveImage, Descriptor, ImageError, Manifest, Reference};
 use kiln_solve::EventSink;
 use kiln_tree::host;
 
@@ -139,9 +138,9 @@ impl Loading<'_> {
         Ok(writer.commit(Some(blob.digest))?)
     }
 
-    fn fetch(&self, blob: &DeltaBlob, out: &mut dyn io::Write) -> Result<(), EngineError> {
+    fn fetch(&self, blob: &DeltaBlob, out: &mut dyn io::Write) -> Result<(), ImageError> {
         let client = &self.maker.0.client;
-        Ok(client.fetch_blob(self.archive, &blob.digest, blob.size, out, &|_| {})?)
+        client.fetch_blob(self.archive, &blob.digest, blob.size, out, &|_| {})
     }
 
     /// Brings one layer into the store: rebuilt, or taken from the archive as it is.
@@ -162,18 +161,14 @@ impl Loading<'_> {
         if !from.is_tar_diff() {
             return self.copied(from).map(drop);
         }
-        let client = &trees.client;
         let rebuild = Rebuild {
             trees,
             old: &self.old,
             layer,
             from,
-            fetch: &|blob, out| {
-                client.fetch_blob(self.archive, &blob.digest, blob.size, out, &|_| {})
-            },
+            fetch: &|blob, out| self.fetch(blob, out),
         };
-        let recipe = from.encoder().and_then(|text| text.parse::<Recipe>().ok());
-        match recipe {
+        match rebuild.recipe() {
             Some(recipe) => _ = rebuild.blob(&recipe)?,
             // Nobody knows how its blob was compressed: its files are what is had.
             None => trees.unpack_rebuilt(&rebuild, events)?,
