@@ -32,12 +32,7 @@ pub fn stored_image(
     let Some(config) = read::<ImageConfig>(store, &manifest.config.digest)? else {
         return Ok(None);
     };
-    let layer = |(layer, diff_id): (&Descriptor, &BlobDigest)| ImageLayer {
-        blob: layer.digest,
-        size: layer.size,
-        media_type: layer.media_type.clone(),
-        diff_id: *diff_id,
-    };
+    let layer = |(layer, diff_id): (&Descriptor, &BlobDigest)| layer.image_layer(*diff_id);
     let diff_ids = &config.rootfs.diff_ids;
     let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
     for layer in &layers {

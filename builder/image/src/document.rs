@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_graph::{BlobDigest, Platform};
+use kiln_graph::{BlobDigest, ImageLayer, Platform};
 use serde::{Deserialize, Serialize};
 
 /// Media types.
@@ -77,6 +77,17 @@ impl Descriptor {
             size,
             platform: None,
             annotations: BTreeMap::new(),
+        }
+    }
+
+    /// The layer of an image that it names, whose tar has this digest.
+    #[must_use]
+    pub fn image_layer(&self, diff_id: BlobDigest) -> ImageLayer {
+        ImageLayer {
+            blob: self.digest,
+            size: self.size,
+            media_type: self.media_type.clone(),
+            diff_id,
         }
     }
 

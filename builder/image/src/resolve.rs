@@ -175,13 +175,10 @@ pub(crate) fn build_resolved(
             manifest.layers.len()
         )));
     }
-    let layer = |(layer, diff_id): (&crate::Descriptor, &BlobDigest)| ImageLayer {
-        blob: layer.digest,
-        size: layer.size,
-        media_type: layer.media_type.clone(),
-        diff_id: *diff_id,
-    };
-    let layers = manifest.layers.iter().zip(ids).map(layer).collect();
+    let layers = manifest.layers.iter().zip(ids);
+    let layers = layers
+        .map(|(layer, diff_id)| layer.image_layer(*diff_id))
+        .collect();
     Ok(Resolved {
         named: None,
         manifest: digest,

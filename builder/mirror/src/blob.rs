@@ -90,13 +90,7 @@ impl Mirror {
             .layers
             .iter()
             .position(|layer| layer.digest == *blob)?;
-        let layer = &manifest.layers[at];
-        Some(ImageLayer {
-            blob: *blob,
-            size: layer.size,
-            media_type: layer.media_type.clone(),
-            diff_id: *config.rootfs.diff_ids.get(at)?,
-        })
+        Some(manifest.layers[at].image_layer(*config.rootfs.diff_ids.get(at)?))
     }
 
     fn document<T: serde::de::DeserializeOwned>(&self, digest: &BlobDigest) -> Option<T> {

@@ -84,13 +84,7 @@ impl Loading<'_> {
     fn run(&self, name: &Reference, events: &dyn EventSink) -> Result<(), EngineError> {
         let (manifest, config) = self.documents()?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            let layer = ImageLayer {
-                blob: layer.digest,
-                size: layer.size,
-                media_type: layer.media_type.clone(),
-                diff_id: *diff_id,
-            };
-            self.layer(&layer, events)?;
+            self.layer(&layer.image_layer(*diff_id), events)?;
         }
         let layers = manifest.layers.iter();
         let sizes: u64 = layers.clone().map(|layer| layer.size).sum();
