@@ -71,7 +71,7 @@ fn the_kernel_shows_the_tree() {
     assert_eq!(shown.lines().count(), want.lines().count());
     drop(mounted);
 
-    // The same bytes again, from another store.
+    // The same tree gives the same bytes.
     let first = std::fs::read(&image).unwrap();
     _ = std::fs::remove_file(&image);
     let _again = space.build(&["-o", output]).ok();

@@ -36,8 +36,8 @@ const CHUNK: usize = 256 << 10;
 /// Writes the image of a tree, in which no time is later than `latest`.
 ///
 /// # Errors
-/// When a file can't be read or isn't what its entry says, the tree is larger than the format allows, or
-/// `out` can't be written.
+/// When a file can't be read or is shorter than its entry says, the tree is larger than the format
+/// allows, or `out` can't be written.
 pub fn write_erofs(
     files: &[OutputEntry],
     latest: Option<Timestamp>,
@@ -89,7 +89,7 @@ fn blocks(bytes: &[u8], full: u64, out: &mut dyn Write) -> io::Result<()> {
     pad(end as u64, out)
 }
 
-/// Copies the first bytes of a file, which must be what its entry says, and fills the last block.
+/// Copies the first bytes of a file, which must have as many, and fills the last block.
 fn copy(entry: &Entry, place: &TreePath, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
     let changed = || io::Error::from(ContentChanged(entry.path.to_string()));
     let mut file = place.open_file()?;
