@@ -201,7 +201,6 @@ def human(bytes):
 
 
 def table(rows, args):
-    plan, codec = args.plans[0], args.codecs[0]
     head = ["pair", "files", "changed files", "patch-from -3"]
     columns = []
     for plan in args.plans:
