@@ -34,21 +34,22 @@ impl Caller {
 /// The callers of the last minutes.
 pub(crate) struct Callers {
     trees: Snapshotter,
-    options: ClientOptions,
+    /// Nobody's: callers share its connections and settings.
+    client: Client,
     known: Mutex<HashMap<Option<String>, (Instant, Caller)>>,
 }
 
 impl Callers {
     pub(crate) fn new(trees: Snapshotter, options: ClientOptions) -> Self {
-        let options = ClientOptions {
+        let client = Client::new(ClientOptions {
             credentials: CredentialSource::None,
             logins: Logins::default(),
             documents: None,
             ..options
-        };
+        });
         Self {
             trees,
-            options,
+            client,
             known: Mutex::default(),
         }
     }
@@ -62,7 +63,7 @@ impl Callers {
         }
         let caller = Caller {
             trees: Snapshotter {
-                client: Client::new(self.options.clone()),
+                client: self.client.on_behalf(CredentialSource::None),
                 deltas: Arc::default(),
                 distant: Arc::default(),
                 ..self.trees.clone()
