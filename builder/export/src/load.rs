@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::{ImageRecord, Store};
-use kiln_execute::{EngineError, Snapshotter, now};
+use kiln_execute::{EngineError, Snapshotter, document, now};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
 use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
 use kiln_solve::EventSink;
-use kiln_tree::host;
 
 use crate::new_tag::NewTag;
 
@@ -29,7 +28,7 @@ pub fn stored_image(
     let Some((digest, manifest)) = manifest_for(store, &record, platform)? else {
         return Ok(None);
     };
-    let Some(config) = read::<ImageConfig>(store, &manifest.config.digest)? else {
+    let Some(config) = document::<ImageConfig>(store, &manifest.config.digest)? else {
         return Ok(None);
     };
     let layer = |(layer, diff_id): (&Descriptor, &BlobDigest)| layer.image_layer(*diff_id);
@@ -56,7 +55,7 @@ fn manifest_for(
 ) -> Result<Option<(BlobDigest, Manifest)>, EngineError> {
     let digest = match record.media_type.as_str() {
         media_type::INDEX | media_type::DOCKER_LIST => {
-            let Some(index) = read::<Index>(store, &record.digest)? else {
+            let Some(index) = document::<Index>(store, &record.digest)? else {
                 return Ok(None);
             };
             let fits = |image: &&Descriptor| {
@@ -71,7 +70,7 @@ fn manifest_for(
         }
         _ => record.digest,
     };
-    let manifest = read::<Manifest>(store, &digest)?;
+    let manifest = document::<Manifest>(store, &digest)?;
     Ok(manifest.map(|manifest| (digest, manifest)))
 }
 
@@ -105,7 +104,7 @@ pub fn load(
 /// Gives an image its name with the very documents that it came with, when they are kept: its digest
 /// stays what it is. Whether they were.
 fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<bool, EngineError> {
-    let Some(manifest) = read::<Manifest>(store, &image.manifest)? else {
+    let Some(manifest) = document::<Manifest>(store, &image.manifest)? else {
         return Ok(false);
     };
     if store.blob(&manifest.config.digest)?.is_none() {
@@ -139,16 +138,4 @@ fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<boo
         index,
     })?;
     Ok(true)
-}
-
-/// A document of the store.
-fn read<T: serde::de::DeserializeOwned>(
-    store: &Store,
-    digest: &BlobDigest,
-) -> Result<Option<T>, EngineError> {
-    let Some(blob) = store.blob(digest)? else {
-        return Ok(None);
-    };
-    let bytes = host::read(&blob.path).unwrap_or_default();
-    Ok(serde_json::from_slice(&bytes).ok())
 }

@@ -5,7 +5,6 @@ use hyper::StatusCode;
 use kiln_cache::Blob;
 use kiln_graph::{BlobDigest, Digest, ImageConfig, ImageLayer, StepKey};
 use kiln_image::{Client, Manifest, Reference};
-use kiln_tree::host;
 
 use crate::answer::Refusal;
 use crate::caller::Caller;
@@ -94,7 +93,6 @@ impl Mirror {
     }
 
     fn document<T: serde::de::DeserializeOwned>(&self, digest: &BlobDigest) -> Option<T> {
-        let blob = self.store.blob(digest).ok()??;
-        serde_json::from_slice(&host::read(&blob.path).ok()?).ok()
+        kiln_execute::document(&self.store, digest).ok().flatten()
     }
 }

@@ -6,11 +6,11 @@ use kiln_delta::artifact::{ARTIFACT_TYPE, DeltaManifest, Images, SOURCE_CONFIG};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer};
 use kiln_image::{Manifest, Reference, Referrer};
 use kiln_solve::{Event, EventSink};
-use kiln_tree::host;
 
 use super::source_tree::{files_here, source_trees};
 use super::{OldImage, UsableDelta};
 use crate::EngineError;
+use crate::document::document;
 use crate::snapshotter::Snapshotter;
 
 /// Smaller layers are fetched without looking, in bytes.
@@ -142,10 +142,10 @@ pub fn layers_here(
     trees: &Snapshotter,
     images: &Images,
 ) -> Result<Option<Vec<ImageLayer>>, EngineError> {
-    let Some(config) = read::<ImageConfig>(trees, &images.source_config)? else {
+    let Some(config) = document::<ImageConfig>(&trees.store, &images.source_config)? else {
         return Ok(None);
     };
-    let manifest = read::<Manifest>(trees, &images.source)?;
+    let manifest = document::<Manifest>(&trees.store, &images.source)?;
     let diff_ids = &config.rootfs.diff_ids;
     let described = manifest.filter(|manifest| {
         manifest.config.digest == images.source_config && manifest.layers.len() == diff_ids.len()
@@ -170,16 +170,4 @@ pub fn layers_here(
         });
     }
     Ok(Some(layers))
-}
-
-/// A document of the store.
-fn read<T: serde::de::DeserializeOwned>(
-    trees: &Snapshotter,
-    digest: &BlobDigest,
-) -> Result<Option<T>, EngineError> {
-    let Some(blob) = trees.store.blob(digest)? else {
-        return Ok(None);
-    };
-    let bytes = host::read(&blob.path).unwrap_or_default();
-    Ok(serde_json::from_slice(&bytes).ok())
 }
