@@ -23,7 +23,7 @@ fn noise(seed: u64) -> Vec<u8> {
 /// A registry with an image, `v1`, and a second version of it, `v2`, with its difference.
 struct Site {
     space: Space,
-    registry: Registry,
+    _registry: Registry,
     image: String,
 }
 
@@ -37,7 +37,7 @@ impl Site {
         space.write("lib.so.1", noise(1));
         let site = Self {
             space,
-            registry,
+            _registry: registry,
             image,
         };
         let _v1 = site.push("v1", &[]);
@@ -227,8 +227,7 @@ fn a_difference_to_something_else_is_noticed() {
     let _v3 = site.push("v3", &["--delta-from", "v1"]);
     let wrong = site.tar_diff("v3");
     let size = std::fs::metadata(site.blob(&wrong)).unwrap().len();
-    let (mut artifact, _) = site.artifact("v2");
-    let (_, listed) = site.artifact("v2");
+    let (mut artifact, listed) = site.artifact("v2");
     let right = site.tar_diff("v2");
     for layer in artifact["layers"].as_array_mut().unwrap() {
         if layer["digest"] == right.as_str() {
@@ -366,7 +365,6 @@ fn what_is_mistyped_is_said() {
     assert!(said.contains("no difference from"), "{said}");
     let run = site.space.kiln(&["delta", "create", &name, &name]);
     assert_eq!(run.status, Some(2), "{}", run.stderr);
-    _ = &site.registry;
 }
 
 /// Differences go with the images that they lead to, and when no tag names the one they begin at.

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use kiln_tests::{BUSYBOX, Daemon, Registry, Space, digest, run, shell};
+use kiln_tests::{BUSYBOX, Daemon, Registry, Space, copy_to_layout, digest, run, shell};
 
 /// `docker-registry`'s form of the user `user` with the password `hunter2` (bcrypt).
 const USER: &str = "user:$2b$04$zIl6gY4skHneMRndUS3dj.oQId0OiA3/nuvcwaIUlilsvIYuV1Ryi";
@@ -91,12 +91,8 @@ fn daemons_pull_the_pushed_images() {
         let image = format!("team/app:{tag}");
         let (own, theirs) = (mirror.name(&image), digest(&registry.name(&image)));
         assert_eq!(digest(&own), theirs);
-        let layout = format!("oci:{}", node.path(tag).display());
-        let from = format!("docker://{own}");
-        _ = run(
-            "skopeo",
-            &["copy", "-q", "--src-tls-verify=false", &from, &layout],
-        );
+        let layout = node.path(tag).display().to_string();
+        copy_to_layout(&format!("docker://{own}"), &layout);
         if let Some(docker) = &docker {
             let said = docker.docker(&["pull", &own]).ok().stdout;
             assert!(said.contains(&format!("Digest: {theirs}")), "{said}");
@@ -227,17 +223,8 @@ fn without_a_network_the_named_images_are_served() {
     let mirror = Mirror::start(&node, &["--offline", "--upstream", &above]);
     let own = mirror.name("team/app:v2");
     assert_eq!(digest(&own), want);
-    let layout = format!("oci:{}", node.path("layout").display());
-    _ = run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            "--src-tls-verify=false",
-            &format!("docker://{own}"),
-            &layout,
-        ],
-    );
+    let layout = node.path("layout").display().to_string();
+    copy_to_layout(&format!("docker://{own}"), &layout);
     // What no named image of the repository needs isn't served.
     let other = want.replace("sha256:", "");
     let path = format!("/v2/another/app/blobs/sha256:{other}");
