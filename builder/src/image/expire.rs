@@ -91,6 +91,11 @@ pub(super) fn subject(tag: &TaggedManifest) -> Option<BlobDigest> {
     format!("sha256:{hex}").parse().ok()
 }
 
+/// What a tag names: a manifest, or an index and its parts.
+pub(super) fn manifests(tag: &TaggedManifest) -> impl Iterator<Item = BlobDigest> {
+    tag.parts.iter().copied().chain([tag.digest])
+}
+
 /// Takes back what kept tags need, and gives all that they need.
 fn spare_needed(
     all: &[TaggedManifest],
@@ -100,9 +105,7 @@ fn spare_needed(
     loop {
         let kept = all.iter().filter(|tag| !going.contains(tag.tag.as_str()));
         let kept = kept.filter(|tag| subject(tag).is_none());
-        let needed: BTreeSet<BlobDigest> = kept
-            .flat_map(|tag| tag.parts.iter().copied().chain([tag.digest]))
-            .collect();
+        let needed: BTreeSet<BlobDigest> = kept.flat_map(manifests).collect();
         let found = all
             .iter()
             .find(|tag| going.contains(tag.tag.as_str()) && needed.contains(&tag.digest));
@@ -114,13 +117,10 @@ fn spare_needed(
 
 /// Lets what belongs to manifests that go, go with them.
 fn follow<'a>(all: &'a [TaggedManifest], going: &mut BTreeSet<&'a str>) {
-    let named = |tag: &TaggedManifest| -> Vec<BlobDigest> {
-        tag.parts.iter().copied().chain([tag.digest]).collect()
-    };
     let gone = all.iter().filter(|tag| going.contains(tag.tag.as_str()));
-    let gone: BTreeSet<BlobDigest> = gone.flat_map(named).collect();
+    let gone: BTreeSet<BlobDigest> = gone.flat_map(manifests).collect();
     let stays = all.iter().filter(|tag| !going.contains(tag.tag.as_str()));
-    let needed: BTreeSet<BlobDigest> = stays.flat_map(named).collect();
+    let needed: BTreeSet<BlobDigest> = stays.flat_map(manifests).collect();
     let belongs = |tag: &&TaggedManifest| {
         subject(tag).is_some_and(|subject| gone.contains(&subject) && !needed.contains(&subject))
     };

@@ -7,7 +7,7 @@ use kiln_engine::{DELTA_ARTIFACT, DELTA_SOURCE};
 use kiln_graph::BlobDigest;
 use kiln_image::{Client, Reference, TaggedManifest};
 
-use super::expire::{Expired, subject};
+use super::expire::{Expired, manifests, subject};
 
 /// A difference to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,5 @@ pub fn stale_deltas(
 /// The images that kept tags name, and the parts of their indexes.
 fn kept(all: &[TaggedManifest], expired: &Expired) -> BTreeSet<BlobDigest> {
     let stays = |tag: &&TaggedManifest| !expired.tags.contains(tag) && subject(tag).is_none();
-    let tags = all.iter().filter(stays);
-    tags.flat_map(|tag| tag.parts.iter().copied().chain([tag.digest]))
-        .collect()
+    all.iter().filter(stays).flat_map(manifests).collect()
 }
