@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use kiln_attest::artifact::digest_of;
 use kiln_engine::{DeltaReport, Engine, EngineError, Event, EventSink, Level, Side, Solved};
 use kiln_graph::{BlobDigest, Digest, Platform};
 use kiln_image::{Reference, Resolved};
@@ -224,10 +225,6 @@ fn old_names(engine: &Engine, from: &[DeltaFrom], name: &Reference) -> BTreeSet<
         }
     }
     names
-}
-
-fn digest_of(bytes: &[u8]) -> BlobDigest {
-    kiln_attest::artifact::digest_of(bytes)
 }
 
 /// The images that a tag has named, the last one first.
