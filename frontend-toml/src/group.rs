@@ -33,18 +33,26 @@ pub(crate) fn members(file: &BuildFile, target: Option<&str>) -> Result<Vec<Stri
 
 /// Whether every group can be expanded.
 pub(crate) fn check(file: &BuildFile) -> Result<(), Wrong> {
-    for (group, members) in &file.groups {
-        if members.is_empty() {
+    for (group, listed) in &file.groups {
+        if listed.is_empty() {
             let message = format!("the group '{group}' is empty: name what is built");
             return Err(Wrong::at(group.span(), message));
         }
-        members_of(file, group)?;
+        members(file, Some(group.as_str()))?;
     }
     Ok(())
 }
 
-fn members_of(file: &BuildFile, group: &Name) -> Result<Vec<String>, Wrong> {
-    members(file, Some(group.as_str()))
+/// The names that a target can have.
+pub(crate) fn target_names(file: &BuildFile) -> Vec<&str> {
+    let steps = file.steps.keys().chain(file.tests.keys());
+    let known = file.images.keys().chain(file.groups.keys()).chain(steps);
+    known.map(Name::as_str).collect()
+}
+
+/// Why a template is no target.
+pub(crate) fn template_message(name: &str) -> String {
+    format!("'{name}' is a template, of which nothing is built")
 }
 
 struct Expansion<'a> {
@@ -82,15 +90,12 @@ impl Expansion<'_> {
 
     fn check_member(&self, name: &Text) -> Result<(), Wrong> {
         let base = name.value.split('@').next().unwrap_or_default();
-        let file = self.file;
-        let steps = file.steps.keys().chain(file.tests.keys());
-        let known = file.images.keys().chain(file.groups.keys()).chain(steps);
-        let known: Vec<&str> = known.map(Name::as_str).collect();
+        let known = target_names(self.file);
         if known.contains(&base) {
             return Ok(());
         }
-        let what = match file.templates.contains_key(base) {
-            true => format!("'{base}' is a template, of which nothing is built"),
+        let what = match self.file.templates.contains_key(base) {
+            true => template_message(base),
             false => {
                 let hint = did_you_mean(base, known);
                 format!("there is no image, step or group '{base}'{hint}")

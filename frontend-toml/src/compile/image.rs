@@ -156,12 +156,9 @@ fn known_target(file: &BuildFile, name: String) -> Result<String, Wrong> {
         return Ok(name);
     }
     if file.templates.contains_key(base) {
-        let message = format!("'{base}' is a template, of which nothing is built");
-        return Err(Wrong::whole(message));
+        return Err(Wrong::whole(group::template_message(base)));
     }
-    let steps = file.steps.keys().chain(file.tests.keys());
-    let known = file.images.keys().chain(file.groups.keys()).chain(steps);
-    let known: Vec<&str> = known.map(Name::as_str).collect();
+    let known = group::target_names(file);
     let hint = did_you_mean(base, known.iter().copied());
     let known = known.join(", ");
     let message = format!("there is no image or step '{name}'{hint}; there are {known}");
