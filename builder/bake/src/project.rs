@@ -140,15 +140,11 @@ impl Project {
         above: &mut Vec<String>,
         bake: &mut Bake,
     ) -> Result<(), BakeError> {
-        if above.iter().any(|own| own == name) {
-            return Err(BakeError(format!("the group {name} holds itself")));
-        }
         if bake.groups.contains_key(name) {
             return Ok(());
         }
         if let Some(members) = self.groups.get(name) {
-            check_depth(name, above)?;
-            above.push(name.to_owned());
+            enter(name, above, || format!("the group {name} holds itself"))?;
             let mut targets: Vec<String> = Vec::new();
             for member in members {
                 self.expand(member, above, bake)?;
@@ -189,19 +185,17 @@ impl Inheritance<'_> {
         below: &mut Vec<String>,
         bake: &mut Bake,
     ) -> Result<(), BakeError> {
-        if below.iter().any(|own| own == name) {
-            return Err(BakeError(format!("target {name} needs its own result")));
-        }
         if bake.targets.contains_key(name) {
             return Ok(());
         }
-        check_depth(name, below)?;
+        enter(name, below, || {
+            format!("target {name} needs its own result")
+        })?;
         let mut target = self.target(name)?;
         // What is only another target's context goes nowhere else.
         if !bake.wanted.iter().any(|own| own == name) {
             target.remove("output");
         }
-        below.push(name.to_owned());
         for link in target.links() {
             self.add_linked(&link, below, bake)?;
         }
@@ -227,11 +221,9 @@ impl Inheritance<'_> {
         }
         let own = self.project.targets.get(name);
         let own = own.ok_or_else(|| BakeError(format!("there is no target {name}")))?;
-        if below.iter().any(|other| other == name) {
-            return Err(BakeError(format!("target {name} inherits from itself")));
-        }
-        check_depth(name, below)?;
-        below.push(name.to_owned());
+        enter(name, below, || {
+            format!("target {name} inherits from itself")
+        })?;
         let mut target = Target::default();
         for parent in &own.inherits {
             target.merge(&self.inherited(parent, below)?);
@@ -247,14 +239,23 @@ impl Inheritance<'_> {
     }
 }
 
-/// A chain is followed call by call, and files may be a stranger's.
-fn check_depth(name: &str, below: &[String]) -> Result<(), BakeError> {
-    match below.len() < MAX_DEPTH {
-        true => Ok(()),
-        false => Err(BakeError(format!(
-            "{name} is more than {MAX_DEPTH} targets or groups deep"
-        ))),
+/// Adds a name to those that are being followed, unless it is one of them: `cycle` is what is wrong
+/// then. A chain is followed call by call, and files may be a stranger's.
+fn enter(
+    name: &str,
+    followed: &mut Vec<String>,
+    cycle: impl FnOnce() -> String,
+) -> Result<(), BakeError> {
+    if followed.iter().any(|own| own == name) {
+        return Err(BakeError(cycle()));
     }
+    if followed.len() >= MAX_DEPTH {
+        return Err(BakeError(format!(
+            "{name} is more than {MAX_DEPTH} targets or groups deep"
+        )));
+    }
+    followed.push(name.to_owned());
+    Ok(())
 }
 
 #[cfg(test)]
