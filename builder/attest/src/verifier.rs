@@ -20,14 +20,17 @@ impl Verifier {
     /// # Errors
     /// When the bundle can't be read, the signature is another's, or it is about something else.
     pub fn verify(&self, bundle: &[u8], subject: &BlobDigest) -> Result<Statement, AttestError> {
-        let bundle = Bundle::read(bundle)?;
+        self.check(&Bundle::read(bundle)?, subject)
+    }
+
+    fn check(&self, bundle: &Bundle, subject: &BlobDigest) -> Result<Statement, AttestError> {
         match self {
             Self::Key(key) => {
                 let holds = |message: &[u8], signature: &[u8]| key.verify(message, signature);
                 let signature = bundle.envelope.signature_of(holds);
                 signature.ok_or(AttestError::Signature)?;
             }
-            Self::Identity(identity) => identity.check(&bundle)?,
+            Self::Identity(identity) => identity.check(bundle)?,
         }
         let statement = Statement::read(&bundle.envelope.payload)?;
         match statement.is_about(subject) {
@@ -79,10 +82,11 @@ impl Verifiers {
     /// # Errors
     /// When none has: why the last one says so.
     pub fn verify(&self, bundle: &[u8], subject: &BlobDigest) -> Result<Signed, AttestError> {
+        let bundle = Bundle::read(bundle)?;
         let mut by = Vec::new();
         let mut found = Err(AttestError::Signature);
         for (place, verifier) in self.all.iter().enumerate() {
-            match verifier.verify(bundle, subject) {
+            match verifier.check(&bundle, subject) {
                 Ok(statement) => {
                     by.push(place);
                     found = Ok(statement);
