@@ -159,7 +159,8 @@ mod tests {
     use super::*;
     use kiln_graph::BlobDigest;
 
-    use crate::{Artifact, PublicKey, SigningKey, Statement, Verifier};
+    use crate::key::tests::new_key;
+    use crate::{Artifact, PublicKey, Statement, Verifier};
 
     fn verify(
         bundle: &[u8],
@@ -167,18 +168,6 @@ mod tests {
         subject: &BlobDigest,
     ) -> Result<Statement, AttestError> {
         Verifier::Key(key.clone()).verify(bundle, subject)
-    }
-
-    fn key(directory: &std::path::Path) -> SigningKey {
-        crate::key::tests::openssl(
-            directory,
-            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
-        );
-        SigningKey::read(
-            &std::fs::read_to_string(directory.join("key.pem")).unwrap(),
-            None,
-        )
-        .unwrap()
     }
 
     #[test]
@@ -193,7 +182,7 @@ mod tests {
     #[test]
     fn only_the_key_and_the_subject_that_were_signed() {
         let directory = tempfile::tempdir().unwrap();
-        let (mine, other) = (key(directory.path()), key(directory.path()));
+        let (mine, other) = (new_key(directory.path()), new_key(directory.path()));
         let (image, another) = (
             BlobDigest::from_sha256([1; 32]),
             BlobDigest::from_sha256([2; 32]),

@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::{SIGN_PREDICATE, to_be_signed};
-    use crate::key::tests::openssl;
+    use crate::key::tests::{new_key, openssl};
     use crate::{Artifact, SigningKey, Statement, Verifier};
 
     const WORKFLOW: &str = "https://github.com/o/r/.github/workflows/ci.yml@refs/heads/main";
@@ -235,12 +235,7 @@ mod tests {
                 at,
                 &format!("req -x509 -config ca.cnf {key}2 -out other.pem -days 30 -subj /CN=root"),
             );
-            openssl(
-                at,
-                "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out log.key",
-            );
-            let text = std::fs::read_to_string(at.join("log.key")).unwrap();
-            let log = SigningKey::read(&text, None).unwrap();
+            let log = new_key(at);
             Self { directory, log }
         }
 

@@ -165,17 +165,23 @@ pub(crate) mod tests {
         );
     }
 
-    #[test]
-    fn openssl_makes_keys_and_agrees_with_signatures() {
-        let directory = tempfile::tempdir().unwrap();
-        let directory = directory.path();
+    /// A new key, made in a directory.
+    pub(crate) fn new_key(directory: &std::path::Path) -> SigningKey {
         openssl(
             directory,
             "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
         );
+        let text = std::fs::read_to_string(directory.join("key.pem")).unwrap();
+        SigningKey::read(&text, None).unwrap()
+    }
+
+    #[test]
+    fn openssl_makes_keys_and_agrees_with_signatures() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let key = new_key(directory);
         openssl(directory, "pkey -in key.pem -pubout -out pub.pem");
         let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
-        let key = SigningKey::read(&text("key.pem"), None).unwrap();
         let public = PublicKey::read(&text("pub.pem")).unwrap();
         assert_eq!(public, key.public());
         assert_eq!(public.to_pem(), text("pub.pem"));

@@ -115,19 +115,12 @@ mod tests {
 
     use super::*;
     use crate::bundle::{SIGN_PREDICATE, bundle, to_be_signed};
+    use crate::key::tests::new_key;
     use crate::{Artifact, SigningKey};
 
     fn keys() -> Vec<SigningKey> {
         let directory = tempfile::tempdir().unwrap();
-        let one = |_| {
-            crate::key::tests::openssl(
-                directory.path(),
-                "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
-            );
-            let text = std::fs::read_to_string(directory.path().join("key.pem")).unwrap();
-            SigningKey::read(&text, None).unwrap()
-        };
-        (0..3).map(one).collect()
+        (0..3).map(|_| new_key(directory.path())).collect()
     }
 
     #[test]
