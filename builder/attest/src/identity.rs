@@ -266,6 +266,20 @@ mod tests {
             let identity = SignerIdentity::new(subject, ISSUER, &self.read(roots), &log);
             Verifier::Identity(Box::new(identity.unwrap()))
         }
+
+        /// What is said of a bundle.
+        fn check(&self, bundle: &Value, subject: &str, roots: &str, image: &BlobDigest) -> String {
+            let identity = self.identity(subject, roots);
+            match identity.verify(bundle.to_string().as_bytes(), image) {
+                Ok(_) => "fine".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        }
+
+        /// What is said of one that should be by the workflow, about [`image`].
+        fn fits(&self, bundle: &Value) -> String {
+            self.check(bundle, "https://github.com/o/r/*", "ca.pem", &image())
+        }
     }
 
     fn extensions(issuer: &str) -> String {
@@ -330,38 +344,22 @@ mod tests {
         let sigstore = Sigstore::new();
         let issued = sigstore.issue(&extensions(ISSUER));
         let good = bundle(&sigstore, &issued, now());
-        let check = |bundle: &Value, subject: &str, roots: &str, image: &BlobDigest| {
-            let bytes = bundle.to_string();
-            match sigstore
-                .identity(subject, roots)
-                .verify(bytes.as_bytes(), image)
-            {
-                Ok(_) => "fine".to_owned(),
-                Err(error) => error.to_string(),
-            }
+        let check = |subject: &str, roots: &str, image: &BlobDigest| {
+            sigstore.check(&good, subject, roots, image)
         };
-        let fits = |bundle: &Value| check(bundle, "https://github.com/o/r/*", "ca.pem", &image());
-        assert_eq!(fits(&good), "fine");
-        assert_eq!(check(&good, WORKFLOW, "ca.pem", &image()), "fine");
+        let at = |time: u64| sigstore.fits(&bundle(&sigstore, &issued, time));
+        assert_eq!(sigstore.fits(&good), "fine");
+        assert_eq!(check(WORKFLOW, "ca.pem", &image()), "fine");
         let another = BlobDigest::from_sha256([2; 32]);
         let cases = [
             (
-                check(&good, "https://github.com/o/x/*", "ca.pem", &image()),
+                check("https://github.com/o/x/*", "ca.pem", &image()),
                 "not by",
             ),
-            (
-                check(&good, WORKFLOW, "other.pem", &image()),
-                "doesn't hold",
-            ),
-            (check(&good, WORKFLOW, "ca.pem", &another), "another image"),
-            (
-                fits(&bundle(&sigstore, &issued, now() + 3 * 86400)),
-                "had expired",
-            ),
-            (
-                fits(&bundle(&sigstore, &issued, now() - 86400)),
-                "did not hold yet",
-            ),
+            (check(WORKFLOW, "other.pem", &image()), "doesn't hold"),
+            (check(WORKFLOW, "ca.pem", &another), "another image"),
+            (at(now() + 3 * 86400), "had expired"),
+            (at(now() - 86400), "did not hold yet"),
         ];
         for (said, want) in cases {
             assert!(said.contains(want), "{want}: {said}");
@@ -369,30 +367,29 @@ mod tests {
     }
 
     #[test]
-    fn other_certificates_and_logs_are_refused() {
+    fn other_certificates_are_refused() {
         let sigstore = Sigstore::new();
-        let fits = |bundle: &Value| {
-            let bytes = bundle.to_string();
-            let identity = sigstore.identity("https://github.com/o/r/*", "ca.pem");
-            match identity.verify(bytes.as_bytes(), &image()) {
-                Ok(_) => "fine".to_owned(),
-                Err(error) => error.to_string(),
-            }
+        let fits = |extensions: &str| {
+            let issued = sigstore.issue(extensions);
+            sigstore.fits(&bundle(&sigstore, &issued, now()))
         };
-        let issued = |extensions: &str| bundle(&sigstore, &sigstore.issue(extensions), now());
-        let of_issuer = issued(&extensions("https://evil.example"));
+        let of_issuer = extensions("https://evil.example");
         assert!(fits(&of_issuer).contains("(https://evil.example), not by"));
         let for_servers = extensions(ISSUER).replace("codeSigning", "serverAuth");
-        assert!(fits(&issued(&for_servers)).contains("doesn't hold"));
+        assert!(fits(&for_servers).contains("doesn't hold"));
         let nobody = extensions(ISSUER).replace(&format!("URI:{WORKFLOW}"), "DNS:github.com");
-        assert!(fits(&issued(&nobody)).contains("not by"));
+        assert!(fits(&nobody).contains("not by"));
+    }
 
+    #[test]
+    fn other_entries_of_the_log_are_refused() {
+        let sigstore = Sigstore::new();
         let own = sigstore.issue(&extensions(ISSUER));
         let good = bundle(&sigstore, &own, now());
         let changed = |change: &dyn Fn(&mut Value)| {
             let mut other = good.clone();
             change(&mut other);
-            fits(&other)
+            sigstore.fits(&other)
         };
         let entry = |bundle: &mut Value, key: &str, value: Value| {
             bundle["verificationMaterial"]["tlogEntries"][0][key] = value;
@@ -431,15 +428,12 @@ mod tests {
         let mut other = bundle(&sigstore, &own, now());
         let entries = good["verificationMaterial"]["tlogEntries"].clone();
         other["verificationMaterial"]["tlogEntries"] = entries;
-        assert!(
-            fits(&other).contains("of another signature"),
-            "{}",
-            fits(&other)
-        );
+        let said = sigstore.fits(&other);
+        assert!(said.contains("of another signature"), "{said}");
         // A key's bundle has no certificate at all.
         let mut plain = good.clone();
         plain["verificationMaterial"] = json!({"publicKey": {"hint": ""}});
-        assert!(fits(&plain).contains("there is none"));
+        assert!(sigstore.fits(&plain).contains("there is none"));
     }
 
     #[test]
