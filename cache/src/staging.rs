@@ -229,15 +229,10 @@ fn is_dead(store: &Store, name: &str) -> bool {
 /// Removes what an earlier process of this number and start left behind: in a process namespace
 /// that shows the machine's `/proc`, every first process has those of the machine's.
 fn remove_namesakes(store: &Store, owner: &str) {
-    for directory in [store.path("tmp"), store.path(WIDE)] {
-        let entries = host::read_dir(&directory).into_iter().flatten().flatten();
-        let own = entries.filter(|entry| {
-            let name = entry.file_name();
-            let owned = name.to_str().and_then(owner_of);
-            owned.is_some_and(|(pid, start)| format!("{pid}-{start}") == owner)
-        });
-        own.for_each(|entry| remove_all(&entry.path()));
-    }
+    let is_own =
+        |name: &str| owner_of(name).is_some_and(|(pid, start)| format!("{pid}-{start}") == owner);
+    // What can't be removed is told of by whoever comes upon it.
+    _ = remove_all_that(store, is_own);
 }
 
 /// Has each directory made in `directory` put into another group of the disk.
@@ -261,19 +256,20 @@ fn numbered(owner: &str) -> String {
 
 /// Removes what dead processes left in `tmp/` and `wide/`.
 pub(crate) fn remove_dead(store: &Store) -> Result<(), StoreError> {
-    remove_dead_in(store, &store.path("tmp"))?;
-    match store.path(WIDE) {
-        wide if host::exists(&wide) => remove_dead_in(store, &wide),
-        _ => Ok(()),
-    }
+    remove_all_that(store, |name| is_dead(store, name))
 }
 
-fn remove_dead_in(store: &Store, directory: &Path) -> Result<(), StoreError> {
-    for entry in host::read_dir(directory).context("read the directory", directory)? {
-        let entry = entry.context("read the directory", directory)?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| is_dead(store, name)) {
-            remove_all(&entry.path());
+/// Removes what has names of a kind from `tmp/` and `wide/`.
+fn remove_all_that(store: &Store, is_meant: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    let wide = store.path(WIDE);
+    // Only what makes trees makes this one.
+    let wide = host::exists(&wide).then_some(wide);
+    for directory in [Some(store.path("tmp")), wide].into_iter().flatten() {
+        for entry in host::read_dir(&directory).context("read the directory", &directory)? {
+            let entry = entry.context("read the directory", &directory)?;
+            if entry.file_name().to_str().is_some_and(&is_meant) {
+                remove_all(&entry.path());
+            }
         }
     }
     Ok(())
