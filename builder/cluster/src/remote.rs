@@ -58,7 +58,7 @@ impl ReapiRemote {
                 None => Ok(None),
                 Some(Found::Bytes(bytes)) => Ok(Some(bytes)),
                 // The result may outlive its files: then there is no entry.
-                Some(Found::Blob(digest)) => match connection.storage.read_small(&digest).await {
+                Some(Found::Blob(digest)) => match connection.storage.read_whole(&digest).await {
                     Ok(bytes) => Ok(Some(bytes)),
                     Err(ClusterError::Blob { .. }) => Ok(None),
                     Err(error) => Err(error),

@@ -1,8 +1,7 @@
 //! The content-addressable storage: what is missing, sent and read.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,8 +185,8 @@ impl Storage {
         .await
     }
 
-    /// Reads a blob of at most [`SMALL`] bytes.
-    pub(crate) async fn read_small(&self, digest: &Digest) -> Result<Vec<u8>, ClusterError> {
+    /// The bytes of a blob that is known to be small enough for memory.
+    pub(crate) async fn read_whole(&self, digest: &Digest) -> Result<Vec<u8>, ClusterError> {
         let mut bytes = Vec::new();
         self.read(digest, &mut bytes).await?;
         Ok(bytes)
@@ -284,22 +283,17 @@ impl Upload<'_> {
 struct Chunks {
     /// In the first message only.
     name: String,
-    source: Source,
+    source: Box<dyn Read + Send>,
     at: i64,
     size: i64,
 }
 
-enum Source {
-    Bytes(std::io::Cursor<Vec<u8>>),
-    File(File),
-}
-
 impl Chunks {
     fn open(name: String, upload: &Upload<'_>) -> Result<Self, ClusterError> {
-        let source = match upload.content {
-            Content::Bytes(bytes) => Source::Bytes(std::io::Cursor::new(bytes.to_vec())),
+        let source: Box<dyn Read + Send> = match upload.content {
+            Content::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes.to_vec())),
             Content::File(path) => {
-                Source::File(host::open(path).map_err(|error| file_error(path, &error))?)
+                Box::new(host::open(path).map_err(|error| file_error(path, &error))?)
             }
         };
         Ok(Self {
@@ -314,11 +308,7 @@ impl Chunks {
     fn next(&mut self) -> Option<WriteRequest> {
         let left = usize::try_from(self.size - self.at).unwrap_or(usize::MAX);
         let mut data = vec![0; left.min(CHUNK)];
-        let read = match &mut self.source {
-            Source::Bytes(bytes) => bytes.read_exact(&mut data),
-            Source::File(file) => file.read_exact(&mut data),
-        };
-        if data.is_empty() || read.is_err() {
+        if data.is_empty() || self.source.read_exact(&mut data).is_err() {
             return None;
         }
         let write_offset = self.at;
