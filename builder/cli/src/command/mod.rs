@@ -220,23 +220,34 @@ pub(crate) fn run() -> ExitCode {
     kiln_sandbox::prepare_process();
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
-    #[cfg(feature = "serve")]
-    if Path::new(&name).ends_with(buildkitd::NAME) {
-        let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-        return status(buildkitd::run(&args));
+    if let Some(run) = other_program(Path::new(&name)) {
+        let words: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        return status(run(&words));
     }
-    if Path::new(&name).ends_with(kaniko::EXECUTOR) {
-        let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-        return status(kaniko::run(&args));
-    }
-    let cli = match parse(args.collect()) {
+    match parse(args.collect()) {
         Ok((cli, notes)) => {
             notes.iter().for_each(|note| say(note));
-            cli
+            status(run_command(cli.command))
         }
-        Err(unusable) => return unusable.show(),
-    };
-    let result = match cli.command {
+        Err(unusable) => unusable.show(),
+    }
+}
+
+/// What runs the words after a program's name.
+type Program = fn(&[String]) -> Result<(), Failed>;
+
+/// What the binary does when it goes by another name.
+fn other_program(name: &Path) -> Option<Program> {
+    #[cfg(feature = "serve")]
+    if name.ends_with(buildkitd::NAME) {
+        return Some(buildkitd::run);
+    }
+    name.ends_with(kaniko::EXECUTOR)
+        .then_some(kaniko::run as Program)
+}
+
+fn run_command(command: Command) -> Result<(), Failed> {
+    match command {
         Command::Build(args) => build::run(&args),
         Command::Bake(args) => bake::run(&args),
         Command::Graph(args) => graph::run(&args),
@@ -275,8 +286,7 @@ pub(crate) fn run() -> ExitCode {
             completions::run(shell);
             Ok(())
         }
-    };
-    status(result)
+    }
 }
 
 /// Says why a command failed.
