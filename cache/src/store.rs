@@ -206,18 +206,15 @@ impl Store {
     }
 
     fn make_private_key(&self, path: &Path) -> Result<(), StoreError> {
-        use std::io::{Read as _, Write as _};
+        use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
-        let mut key = [0; 32];
         let aside = self.temp_path();
-        host::open("/dev/urandom")
-            .and_then(|mut random| random.read_exact(&mut key))
-            .and_then(|()| {
+        host::random::<32>()
+            .and_then(|key| {
                 let mut options = std::fs::File::options();
                 options.write(true).create_new(true).mode(0o600);
-                host::open_with(&options, &aside)
+                host::open_with(&options, &aside)?.write_all(&key)
             })
-            .and_then(|mut file| file.write_all(&key))
             .context("write", &aside)?;
         // Whoever is first wins: a key never changes.
         _ = host::hard_link(&aside, path);

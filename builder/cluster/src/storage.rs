@@ -360,10 +360,8 @@ fn file_error(path: &Path, error: &std::io::Error) -> ClusterError {
 
 /// A random UUID, version 4 (RFC 9562), which names one attempt to send a blob.
 fn random_uuid() -> Result<String, ClusterError> {
-    let mut bytes = [0u8; 16];
-    host::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|error| file_error(Path::new("/dev/urandom"), &error))?;
+    let mut bytes =
+        host::random::<16>().map_err(|error| file_error(Path::new("/dev/urandom"), &error))?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

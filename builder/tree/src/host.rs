@@ -17,7 +17,7 @@
 )]
 
 use std::fs::{File, Metadata, OpenOptions, Permissions, ReadDir};
-use std::io::Result;
+use std::io::{Read as _, Result};
 use std::path::{Path, PathBuf};
 
 /// As [`File::open`].
@@ -33,6 +33,13 @@ pub fn open_with(options: &OpenOptions, path: impl AsRef<Path>) -> Result<File> 
 /// As [`File::create`].
 pub fn create(path: impl AsRef<Path>) -> Result<File> {
     File::create(path)
+}
+
+/// Random bytes of the kernel's.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// As [`std::fs::read`].

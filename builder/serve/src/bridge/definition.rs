@@ -4,8 +4,6 @@
 //! It has one source, `kiln-ref://ID`, and the operation that points at it. The identifier is
 //! random: who doesn't know it can't name the result.
 
-use std::io::Read as _;
-
 use kiln_graph::{BlobDigest, Digest};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -16,8 +14,7 @@ const SCHEME: &str = "kiln-ref://";
 
 /// A name that nobody can guess.
 pub(super) fn new_id() -> std::io::Result<String> {
-    let mut random = [0; 32];
-    kiln_tree::host::open("/dev/urandom")?.read_exact(&mut random)?;
+    let random = kiln_tree::host::random::<32>()?;
     Ok(Digest::of(&random).to_string())
 }
 
