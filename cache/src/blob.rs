@@ -136,7 +136,7 @@ impl Store {
     /// # Errors
     /// When the store can't be written.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
-        let digest = BlobDigest::from_sha256(Sha256::digest(bytes).into());
+        let digest = BlobDigest::of(bytes);
         if let Some(blob) = self.blob(&digest)? {
             return Ok(blob);
         }

@@ -9,11 +9,6 @@ use kiln_graph::BlobDigest;
 use kiln_image::Client;
 use kiln_share::{DirectoryRemote, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote, S3Settings};
 use kiln_tests::{Casd, KEY, S3, SECRET};
-use sha2::{Digest as _, Sha256};
-
-fn digest_of(content: &[u8]) -> BlobDigest {
-    BlobDigest::from_sha256(Sha256::digest(content).into())
-}
 
 /// A file with some content, as a blob.
 struct File(tempfile::NamedTempFile, Vec<u8>);
@@ -27,7 +22,7 @@ impl File {
 
     fn blob(&self) -> RemoteBlob<'_> {
         RemoteBlob {
-            digest: digest_of(&self.1),
+            digest: BlobDigest::of(&self.1),
             size: self.1.len() as u64,
             path: self.0.path(),
         }
@@ -49,7 +44,7 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
 fn fetched(remote: &dyn Remote, content: &[u8]) -> Result<Vec<u8>, RemoteError> {
     let mut out = Vec::new();
     let size = content.len() as u64;
-    remote.blob(&digest_of(content), size, &mut out)?;
+    remote.blob(&BlobDigest::of(content), size, &mut out)?;
     Ok(out)
 }
 
@@ -243,7 +238,7 @@ fn a_cluster_forgets() {
     let remote = cluster(&server.url());
     remote.put("step-1", b"{}", &[file.blob()]).unwrap();
     assert_eq!(remote.entry("step-1"), Ok(Some(b"{}".to_vec())));
-    std::fs::remove_file(server.blob(&digest_of(&file.1).hex())).unwrap();
+    std::fs::remove_file(server.blob(&BlobDigest::of(&file.1).hex())).unwrap();
     let lost = fetched(&remote, &file.1).unwrap_err();
     assert!(lost.to_string().contains("missing"), "{lost}");
     assert_eq!(remote.entry("step-1"), Ok(None));

@@ -49,7 +49,7 @@ impl ArtifactDescriptor {
     /// Names some bytes.
     #[must_use]
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self::new(media_type, digest_of(bytes), bytes.len() as u64)
+        Self::new(media_type, BlobDigest::of(bytes), bytes.len() as u64)
     }
 
     /// Names a blob by what it is, its digest and its length.
@@ -240,15 +240,6 @@ pub fn index_annotations(image: &BlobDigest) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-/// SHA-256 of bytes.
-#[must_use]
-pub fn digest_of(bytes: &[u8]) -> BlobDigest {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let mut raw = [0; 32];
-    raw.copy_from_slice(digest.as_ref());
-    BlobDigest::from_sha256(raw)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,9 +259,9 @@ mod tests {
             assert!(
                 made.blobs
                     .iter()
-                    .any(|blob| *named == digest_of(blob).to_string())
+                    .any(|blob| *named == BlobDigest::of(blob).to_string())
             );
-            assert_eq!(made.descriptor.digest, digest_of(&made.manifest));
+            assert_eq!(made.descriptor.digest, BlobDigest::of(&made.manifest));
         }
         let signed = signature(
             &subject,

@@ -7,10 +7,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kiln_graph::BlobDigest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::artifact::digest_of;
 use crate::bundle::{Bundle, Envelope, Material};
 use crate::certificate::{Certificate, Roots};
 use crate::{AttestError, PublicKey, matches_wildcard, pem};
@@ -174,7 +174,7 @@ impl SignerIdentity {
         }
         let spec = &body["spec"];
         let is_payload = spec["payloadHash"]["algorithm"] == "sha256"
-            && spec["payloadHash"]["value"] == digest_of(&envelope.payload).hex();
+            && spec["payloadHash"]["value"] == BlobDigest::of(&envelope.payload).hex();
         let signature = STANDARD.encode(signature);
         let is_it = |one: &Value| {
             one["signature"] == signature
@@ -200,7 +200,6 @@ mod tests {
     use std::path::Path;
     use std::time::{SystemTime, UNIX_EPOCH};
 
-    use kiln_graph::BlobDigest;
     use serde_json::json;
 
     use super::*;
@@ -307,7 +306,7 @@ mod tests {
             "apiVersion": "0.0.1",
             "kind": "dsse",
             "spec": {
-                "payloadHash": {"algorithm": "sha256", "value": digest_of(&statement).hex()},
+                "payloadHash": {"algorithm": "sha256", "value": BlobDigest::of(&statement).hex()},
                 "signatures": [{"signature": signature, "verifier": STANDARD.encode(text)}],
             },
         });

@@ -3,7 +3,6 @@
 use bazel_remote_apis::build::bazel::remote::execution::v2::Digest;
 use kiln_graph::BlobDigest;
 use prost::Message;
-use sha2::{Digest as _, Sha256};
 
 /// Bytes to be stored, by their digest.
 #[derive(Clone, Debug)]
@@ -24,7 +23,7 @@ impl Stored {
 }
 
 pub(crate) fn of_bytes(bytes: &[u8]) -> Digest {
-    let digest = BlobDigest::from_sha256(Sha256::digest(bytes).into());
+    let digest = BlobDigest::of(bytes);
     of_blob(&digest, bytes.len() as u64)
 }
 

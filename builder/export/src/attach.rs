@@ -53,7 +53,7 @@ impl Image {
     pub(crate) fn attestation_blobs(&self) -> Vec<BlobDigest> {
         let of = |attestation: &Artifact| {
             let blobs = attestation.blobs.iter();
-            let blobs = blobs.map(|bytes| kiln_attest::artifact::digest_of(bytes));
+            let blobs = blobs.map(|bytes| BlobDigest::of(bytes));
             std::iter::once(attestation.descriptor.digest)
                 .chain(blobs)
                 .collect()
@@ -113,7 +113,7 @@ fn keep(store: &Store, artifact: &Artifact) -> Result<(), EngineError> {
 /// An artifact's blobs, which are in the store.
 pub(crate) fn push_documents<'a>(store: &'a Store, artifact: &Artifact) -> Vec<PushBlob<'a>> {
     let blob = |bytes: &Vec<u8>| {
-        let digest = kiln_attest::artifact::digest_of(bytes);
+        let digest = BlobDigest::of(bytes);
         PushBlob {
             digest,
             size: bytes.len() as u64,

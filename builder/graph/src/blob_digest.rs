@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 /// A `sha256:` digest of a blob, manifest or layer (OCI image specification, descriptor.md,
 /// "Digests").
@@ -11,6 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct BlobDigest([u8; 32]);
 
 impl BlobDigest {
+    /// The digest of bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// A digest from its 32 raw SHA-256 bytes.
     #[must_use]
     pub const fn from_sha256(bytes: [u8; 32]) -> Self {

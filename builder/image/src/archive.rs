@@ -58,11 +58,6 @@ impl ArchiveImage {
     }
 }
 
-/// The SHA-256 of bytes.
-pub(crate) fn digest_of(bytes: &[u8]) -> BlobDigest {
-    BlobDigest::from_sha256(Sha256::digest(bytes).into())
-}
-
 /// Writes an OCI layout as a tar.
 ///
 /// # Errors
@@ -151,7 +146,7 @@ fn write_layout(image: &ArchiveImage, tar: &mut dyn Files) -> io::Result<()> {
     for blob in &image.blobs {
         match blob {
             ArchiveBlob::Bytes(bytes) => {
-                let digest = digest_of(bytes);
+                let digest = BlobDigest::of(bytes);
                 if written.insert(digest) {
                     tar.file(&format!("blobs/sha256/{}", digest.hex()), bytes)?;
                 }

@@ -13,7 +13,6 @@ use kiln_graph::BlobDigest;
 use kiln_tree::host;
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_RANGE};
 use reqwest::{Method, Response, StatusCode, redirect};
-use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
@@ -378,7 +377,7 @@ impl Client {
         let bytes = self
             .document(reference, &format!("manifests/{name}"), &accept)
             .await?;
-        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
+        let actual = BlobDigest::of(&bytes);
         if let Ok(expected) = name.parse::<BlobDigest>()
             && expected != actual
         {

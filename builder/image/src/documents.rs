@@ -4,7 +4,6 @@
 use std::fmt;
 
 use kiln_graph::BlobDigest;
-use sha2::{Digest as _, Sha256};
 
 use crate::Client;
 
@@ -21,7 +20,7 @@ impl Client {
     /// A document that was fetched before, and is what its digest says.
     pub(crate) fn kept(&self, digest: &BlobDigest) -> Option<Vec<u8>> {
         let bytes = self.documents()?.get(digest)?;
-        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
+        let actual = BlobDigest::of(&bytes);
         (actual == *digest).then_some(bytes)
     }
 

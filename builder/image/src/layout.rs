@@ -141,7 +141,7 @@ impl Layout {
             self.elsewhere.insert(*diff_id, path.clone());
             layers.push(Descriptor::new(PLAIN_LAYER, *diff_id, size));
         }
-        let digest = crate::archive::digest_of(&config);
+        let digest = BlobDigest::of(&config);
         self.elsewhere.insert(digest, image.config.clone());
         let manifest = Manifest {
             schema_version: 2,
@@ -153,7 +153,7 @@ impl Layout {
         let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
         let mut top = Descriptor::new(
             media_type::MANIFEST,
-            crate::archive::digest_of(&bytes),
+            BlobDigest::of(&bytes),
             bytes.len() as u64,
         );
         top.platform = Some((&about.platform()).into());
@@ -279,7 +279,7 @@ impl Layout {
             return Ok(bytes.clone());
         }
         let bytes = self.read_file(&self.path_of(digest))?;
-        let actual = crate::archive::digest_of(&bytes);
+        let actual = BlobDigest::of(&bytes);
         if actual != *digest {
             return Err(ImageError::WrongDigest {
                 image: self.name(),

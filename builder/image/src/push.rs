@@ -149,14 +149,14 @@ impl Client {
             .try_collect::<()>()
             .await?;
         for (bytes, media_type) in &image.manifests {
-            let digest = crate::archive::digest_of(bytes).to_string();
+            let digest = BlobDigest::of(bytes).to_string();
             self.push_manifest(reference, &digest, bytes, media_type)
                 .await?;
         }
         let (bytes, media_type) = &image.top;
         let name = match &reference.tag {
             Some(tag) => tag.clone(),
-            None => crate::archive::digest_of(bytes).to_string(),
+            None => BlobDigest::of(bytes).to_string(),
         };
         self.push_manifest(reference, &name, bytes, media_type)
             .await

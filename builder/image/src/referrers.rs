@@ -9,7 +9,6 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::digest_of;
 use crate::client::{Client, TRIES, read_document, wrong_digest};
 use crate::document::media_type;
 use crate::push::Progress;
@@ -144,7 +143,7 @@ impl Client {
         let kind = if is_manifest { "manifests" } else { "blobs" };
         let path = format!("{kind}/{digest}");
         let bytes = self.wait_for(self.document(repository, &path, &[accept()]))?;
-        let actual = digest_of(&bytes);
+        let actual = BlobDigest::of(&bytes);
         if actual != *digest {
             return Err(wrong_digest(repository, "a document", *digest, actual));
         }

@@ -7,7 +7,6 @@ use reqwest::header::{ACCEPT, LINK};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 
-use crate::archive::digest_of;
 use crate::client::Client;
 use crate::document::{Document, Manifest, media_type};
 use crate::request::{Ask, Rights, unreachable};
@@ -167,7 +166,7 @@ impl Client {
             image: format!("{repository} {name}"),
             reason,
         })?;
-        Ok((digest_of(&bytes), document))
+        Ok((BlobDigest::of(&bytes), document))
     }
 
     /// When an image was made: what its annotation says, else its configuration.

@@ -1,7 +1,6 @@
 //! What names of images stand for.
 
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
-use sha2::{Digest as _, Sha256};
 
 use crate::client::wrong_digest;
 use crate::document::{Document, Manifest, choose, unread};
@@ -137,7 +136,7 @@ impl Client {
         let bytes = self
             .document(reference, &format!("blobs/{digest}"), &[])
             .await?;
-        let actual = BlobDigest::from_sha256(Sha256::digest(&bytes).into());
+        let actual = BlobDigest::of(&bytes);
         if actual != *digest {
             return Err(wrong_digest(
                 reference,

@@ -129,7 +129,6 @@ impl Remote for DirectoryRemote {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::Digest as _;
 
     #[test]
     fn what_is_put_comes_back_and_is_sent_once() {
@@ -138,7 +137,7 @@ mod tests {
         assert_eq!(remote.entry("a"), Ok(None));
         let file = directory.path().join("f");
         std::fs::write(&file, b"content").unwrap();
-        let digest = BlobDigest::from_sha256(sha2::Sha256::digest(b"content").into());
+        let digest = BlobDigest::of(b"content");
         let blob = RemoteBlob {
             digest,
             size: 7,

@@ -9,7 +9,6 @@ use kiln_image::{
     Client, Descriptor, ImageError, Manifest, PushBlob, PushImage, Reference, media_type,
 };
 use kiln_tree::host;
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -81,7 +80,7 @@ impl Remote for RegistryRemote {
         let empty = tempfile::NamedTempFile::new().map_err(|error| RemoteError::local(&error))?;
         host::write(empty.path(), EMPTY).map_err(|error| RemoteError::local(&error))?;
         let config = RemoteBlob {
-            digest: BlobDigest::from_sha256(Sha256::digest(EMPTY).into()),
+            digest: BlobDigest::of(EMPTY),
             size: EMPTY.len() as u64,
             path: empty.path(),
         };

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use kiln_attest::artifact::digest_of;
 use kiln_engine::{DeltaReport, Engine, EngineError, Event, EventSink, Level, Side, Solved};
 use kiln_graph::{BlobDigest, Digest, Platform};
 use kiln_image::{Reference, Resolved};
@@ -214,7 +213,7 @@ fn old_names(engine: &Engine, from: &[DeltaFrom], name: &Reference) -> BTreeSet<
             DeltaFrom::Named(text) => _ = names.insert(DeltaFrom::name(&repository, text)),
             DeltaFrom::Auto(count) => {
                 let now = engine.client().manifest_bytes(name).ok();
-                let now = now.map(|bytes| digest_of(&bytes));
+                let now = now.map(|bytes| BlobDigest::of(&bytes));
                 let mut seen = Vec::from_iter(now);
                 seen.extend(remembered(engine, name));
                 let mut known = BTreeSet::new();

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use kiln_graph::{BlobDigest, Entry, ImagePath, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use super::compress::{Span, gzip_member};
 use super::encode::{Counting, Encoded, Parts, TAR_END};
@@ -79,7 +78,7 @@ pub(crate) fn finish(
     blob.write_all(&gzip_member(&last, LEVEL))?;
     blob.write_all(&footer(offset))?;
     blob.flush()?;
-    let digest = BlobDigest::from_sha256(Sha256::digest(&table).into());
+    let digest = BlobDigest::of(&table);
     let (diff_id, length) = plain.finish();
     let (blob, size) = blob.finish();
     let annotations = [

@@ -225,7 +225,7 @@ mod tests {
         gzip.write_all(&tar).unwrap();
         let zstd = zstd::stream::encode_all(&tar[..], 3).unwrap();
         for bytes in [gzip.finish().unwrap(), zstd] {
-            let digest = crate::archive::digest_of(&bytes);
+            let digest = BlobDigest::of(&bytes);
             assert_eq!(Recipe::of_blob(&digest, &|| Ok(&bytes[..])).unwrap(), None);
         }
     }

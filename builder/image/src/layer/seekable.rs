@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn digest(bytes: &[u8]) -> String {
-        BlobDigest::from_sha256(Sha256::digest(bytes).into()).to_string()
+        BlobDigest::of(bytes).to_string()
     }
 
     #[test]

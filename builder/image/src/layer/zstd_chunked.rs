@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use kiln_graph::BlobDigest;
-use sha2::{Digest as _, Sha256};
 
 use super::compress::Span;
 use super::encode::{Counting, Encoded};
@@ -44,7 +43,7 @@ impl Placed {
     }
 
     fn digest(&self) -> String {
-        BlobDigest::from_sha256(Sha256::digest(&self.packed).into()).to_string()
+        BlobDigest::of(&self.packed).to_string()
     }
 
     fn numbers(&self) -> [u64; 3] {

@@ -6,7 +6,6 @@
 
 use kiln_graph::{BlobDigest, Digest};
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 
 use crate::proto::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
 
@@ -19,7 +18,7 @@ pub(super) fn new_id() -> std::io::Result<String> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    BlobDigest::from_sha256(Sha256::digest(bytes).into()).to_string()
+    BlobDigest::of(bytes).to_string()
 }
 
 /// The definition that names a result.
