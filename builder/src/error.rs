@@ -1,5 +1,7 @@
 //! Everything that can stop a command.
 
+use std::path::Path;
+
 use kiln_cache::StoreError;
 use kiln_engine::EngineError;
 use kiln_frontend_dockerfile::DockerfileError;
@@ -138,6 +140,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// What makes of a system's error that a file can't be read, written or whatever else is being
+    /// done to it.
+    pub fn file(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::File {
+            what: format!("cannot {doing} {}", path.display()),
+            source,
+        }
+    }
+
     /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {

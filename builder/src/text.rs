@@ -10,8 +10,5 @@ use crate::Error;
 /// # Errors
 /// When it can't be read.
 pub fn file_text(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::File {
-        what: format!("cannot read {}", path.display()),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(Error::file("read", path))
 }

@@ -82,12 +82,7 @@ pub(crate) fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Er
             Ok(bytes) => return Ok(read_ignore_file(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
-            Err(source) => {
-                return Err(Error::File {
-                    what: format!("cannot read {}", path.display()),
-                    source,
-                });
-            }
+            Err(error) => return Err(Error::file("read", &path)(error)),
         }
     }
     Ok(Vec::new())

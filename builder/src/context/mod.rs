@@ -126,10 +126,7 @@ impl<'a> Fetcher<'a> {
             }),
             ContextFrom::Stdin => self.copied(&mut std::io::stdin().lock(), "standard input"),
             ContextFrom::File(path) => {
-                let file = std::fs::File::open(path).map_err(|source| Error::File {
-                    what: format!("cannot read {}", path.display()),
-                    source,
-                })?;
+                let file = std::fs::File::open(path).map_err(Error::file("read", path))?;
                 self.copied(&mut &file, "a file")
             }
             ContextFrom::Remote(address) => self.remote(address, keep_git_dir),
@@ -281,12 +278,11 @@ pub(crate) fn read_text(file: &Path) -> Result<String, Error> {
 
 /// A build file's text from its bytes.
 pub(crate) fn text_of(file: &Path, read: std::io::Result<Vec<u8>>) -> Result<String, Error> {
-    let fail = |source| Error::File {
-        what: format!("cannot read {}", file.display()),
-        source,
-    };
-    String::from_utf8(read.map_err(fail)?)
-        .map_err(|error| fail(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
+    let text = read.and_then(|bytes| {
+        let invalid = |error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+        String::from_utf8(bytes).map_err(invalid)
+    });
+    text.map_err(Error::file("read", file))
 }
 
 fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<StepId, Error> {

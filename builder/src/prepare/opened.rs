@@ -102,10 +102,7 @@ impl Opened {
         match read {
             Ok(bytes) => Lock::parse(&shown, &text_of(&path, Ok(bytes))?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
-            Err(error) => Err(Error::File {
-                what: format!("cannot read {}", path.display()),
-                source: error,
-            }),
+            Err(error) => Err(Error::file("read", &path)(error)),
         }
     }
 

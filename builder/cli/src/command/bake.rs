@@ -107,11 +107,6 @@ fn wrong_text(error: &dyn std::fmt::Display) -> Error {
     Error::Usage(error.to_string())
 }
 
-fn cannot(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let what = format!("cannot {what} {}", path.display());
-    move |source| Error::File { what, source }
-}
-
 fn overrides(args: &BakeArgs) -> Result<Vec<Override>, Error> {
     let sets = args.sets.iter().map(|set| set.parse());
     let mut all: Vec<Override> = sets.collect::<Result<_, _>>().map_err(wrong)?;
@@ -156,12 +151,12 @@ fn project(named: &[PathBuf]) -> Result<Project, Error> {
         };
         let name = file.display().to_string();
         text.map(|text| Source { name, text })
-            .map_err(cannot("read", file))
+            .map_err(Error::file("read", file))
     };
     let sources: Vec<Source> = files.iter().map(read).collect::<Result<_, Error>>()?;
     let dotenv = Path::new(".env");
     let dotenv = match dotenv.is_file() {
-        true => Some(std::fs::read_to_string(dotenv).map_err(cannot("read", dotenv))?),
+        true => Some(std::fs::read_to_string(dotenv).map_err(Error::file("read", dotenv))?),
         false => None,
     };
     kiln_bake::read(&sources, dotenv.as_deref(), &variable).map_err(wrong)
@@ -179,9 +174,9 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(args: &'a BakeArgs, bake: &'a Bake) -> Result<Self, Error> {
-        let here = std::env::current_dir().map_err(cannot("find", Path::new(".")))?;
+        let here = std::env::current_dir().map_err(Error::file("find", Path::new(".")))?;
         let place = Digest::of(here.as_os_str().as_encoded_bytes()).short();
-        let directory = tempfile::tempdir().map_err(cannot("make", &std::env::temp_dir()))?;
+        let directory = tempfile::tempdir().map_err(Error::file("make", &std::env::temp_dir()))?;
         Ok(Self {
             args,
             bake,
@@ -211,7 +206,7 @@ impl<'a> Run<'a> {
         if let Some(path) = &self.args.metadata_file {
             let text =
                 serde_json::to_string_pretty(&results).map_err(|error| wrong_text(&error))?;
-            std::fs::write(path, text).map_err(cannot("write", path))?;
+            std::fs::write(path, text).map_err(Error::file("write", path))?;
         }
         Ok(())
     }
@@ -258,7 +253,7 @@ impl<'a> Run<'a> {
 
     /// Builds in a process of its own, as each build changes what its process may do.
     fn build(&self, name: &str, words: &[String]) -> Result<(), Failed> {
-        let status = child::run(words).map_err(cannot("start", Path::new("kiln build")))?;
+        let status = child::run(words).map_err(Error::file("start", Path::new("kiln build")))?;
         match status {
             0 => Ok(()),
             status => Err(Failed {
@@ -328,7 +323,7 @@ impl<'a> Run<'a> {
     fn file(&self, name: &str, target: &Target) -> Result<Option<String>, Error> {
         if let Some(text) = target.text("dockerfile-inline") {
             let path = self.directory.path().join(format!("{name}.Dockerfile"));
-            std::fs::write(&path, text).map_err(cannot("write", &path))?;
+            std::fs::write(&path, text).map_err(Error::file("write", &path))?;
             return Ok(Some(format!("--file={}", path.display())));
         }
         let context = Path::new(target.text("context").unwrap_or("."));

@@ -49,10 +49,9 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failed> {
     let converted = convert(&engine, &options, &text)
         .map_err(|error| Failed::of(&error, &Texts::of(text.as_str())))?;
     match &args.output {
-        Some(output) => std::fs::write(output, &converted.text).map_err(|source| Error::File {
-            what: format!("cannot write {}", output.display()),
-            source,
-        })?,
+        Some(output) => {
+            std::fs::write(output, &converted.text).map_err(Error::file("write", output))?;
+        }
         None => print_exact(&converted.text),
     }
     say(&summary(converted.marks));

@@ -134,12 +134,8 @@ fn wants_digests(args: &BuildArgs) -> bool {
 }
 
 fn write_ids(args: &BuildArgs, result: &BuildOutcome) -> Result<(), Error> {
-    let write = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|source| Error::File {
-            what: format!("cannot write {}", path.display()),
-            source,
-        })
-    };
+    let write =
+        |path: &Path, text: String| std::fs::write(path, text).map_err(Error::file("write", path));
     if let (Some(path), Some(id)) = (&args.iidfile, result.id) {
         write(path, id.to_string())?;
     }

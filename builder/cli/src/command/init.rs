@@ -88,10 +88,8 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
     let text = kind
         .template
         .replace("APPLICATION", &name_of(&args.directory));
-    host::replace(&path, |file| file.write_all(text.as_bytes())).map_err(|source| Error::File {
-        what: format!("cannot write {}", path.display()),
-        source,
-    })?;
+    host::replace(&path, |file| file.write_all(text.as_bytes()))
+        .map_err(Error::file("write", &path))?;
     say(&format!(
         "wrote {} from {}: look it over, then run 'kiln build'",
         path.display(),

@@ -109,11 +109,8 @@ fn write(path: &Path, before: &Lock, after: &Lock) -> Result<(), Error> {
         say(&format!("{} stays as it is", path.display()));
         return Ok(());
     }
-    let fail = |source| Error::File {
-        what: format!("cannot write {}", path.display()),
-        source,
-    };
-    host::replace(path, |file| file.write_all(after.text().as_bytes())).map_err(fail)?;
+    host::replace(path, |file| file.write_all(after.text().as_bytes()))
+        .map_err(Error::file("write", path))?;
     for change in &changes {
         print(&format!("{change}\n"));
     }

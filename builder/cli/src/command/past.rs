@@ -149,10 +149,7 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
             step.name.lines().next().unwrap_or_default()
         ));
         let path = engine.store().step_log(&build.id, number)?;
-        let file = std::fs::File::open(&path).map_err(|source| Error::File {
-            what: format!("cannot read {}", path.display()),
-            source,
-        })?;
+        let file = std::fs::File::open(&path).map_err(Error::file("read", &path))?;
         _ = print_log(file);
     }
     let ran = |step: &kiln_cache::BuiltStep| step.outcome == StepOutcome::Ran;

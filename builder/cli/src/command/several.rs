@@ -34,10 +34,7 @@ pub(super) fn build(
     }
     if let Some(path) = &args.metadata_file {
         let text = format!("{:#}\n", serde_json::json!(results));
-        std::fs::write(path, text).map_err(|source| Error::File {
-            what: format!("cannot write {}", path.display()),
-            source,
-        })?;
+        std::fs::write(path, text).map_err(Error::file("write", path))?;
     }
     Ok(())
 }

@@ -31,10 +31,7 @@ pub(crate) fn run(args: &TimelineArgs) -> Result<(), Failed> {
     // What `<` begins can end the script, or hide its end.
     let data = data.to_string().replace('<', "\\u003c");
     let page = PAGE.replace("\"BUILD\"", &data);
-    std::fs::write(&args.output, page).map_err(|source| Error::File {
-        what: format!("cannot write {}", args.output.display()),
-        source,
-    })?;
+    std::fs::write(&args.output, page).map_err(Error::file("write", &args.output))?;
     say(&format!("wrote {}", args.output.display()));
     Ok(())
 }

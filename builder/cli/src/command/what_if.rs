@@ -51,10 +51,7 @@ fn asked(store: &Store, id: Option<&str>) -> Result<BuildArgs, Failed> {
 /// Files by their whole path; they need not be there.
 fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let whole = |file: &PathBuf| {
-        let path = std::path::absolute(file).map_err(|source| Error::File {
-            what: format!("cannot find {}", file.display()),
-            source,
-        })?;
+        let path = std::path::absolute(file).map_err(Error::file("find", file))?;
         Ok(std::fs::canonicalize(&path).unwrap_or(path))
     };
     files.iter().map(whole).collect()

@@ -56,10 +56,7 @@ pub(super) fn run(args: &[String]) -> Result<(), Failed> {
     run_build(build)?;
     for (path, form) in wanted {
         let text = in_form(form, &names, &digest_in(&metadata)?);
-        std::fs::write(&path, text).map_err(|source| Error::File {
-            what: format!("cannot write {}", path.display()),
-            source,
-        })?;
+        std::fs::write(&path, text).map_err(Error::file("write", &path))?;
     }
     Ok(())
 }
@@ -67,10 +64,7 @@ pub(super) fn run(args: &[String]) -> Result<(), Failed> {
 fn run_build(translated: Translated) -> Result<(), Failed> {
     Config::add_registries(translated.registries);
     if let Some(archive) = &translated.archive {
-        read_from(archive).map_err(|source| Error::File {
-            what: format!("cannot read {}", archive.display()),
-            source,
-        })?;
+        read_from(archive).map_err(Error::file("read", archive))?;
     }
     let line = ["kiln", "build", "--progress", "plain"].map(str::to_owned);
     let cli = Cli::try_parse_from(line.into_iter().chain(translated.args));
