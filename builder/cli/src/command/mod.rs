@@ -137,7 +137,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Pin the images, branches and files that a build file names, in kiln.lock
     Lock(Box<lock::LockArgs>),
-    /// Serve BuildKit's API: docker buildx, docker compose and buildctl build with kiln
+    /// Serve BuildKit's API: docker buildx and buildctl build with kiln
     #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
     /// Build with the command line of kaniko's executor
