@@ -66,8 +66,8 @@ pub use error::Error;
 pub use excerpt::excerpt;
 pub use fields::{FieldError, Fields};
 pub use image::{
-    ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceName,
-    SourceRules, StaleDelta, expire, stale_deltas,
+    ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceCheck,
+    SourceName, SourceRules, StaleDelta, expire, stale_deltas,
 };
 pub use kiln_attest::artifact::Form as IndexForm;
 pub use kiln_attest::provenance::Mode as ProvenanceMode;

@@ -528,6 +528,8 @@ fn a_program_named_buildkitd_takes_its_flags() {
     let flags = [
         "--oci-worker=true",
         "--containerd-worker=false",
+        "--oci-worker-snapshotter",
+        "overlayfs",
         "--oci-worker-gc=false",
         "--debug",
     ];
@@ -538,4 +540,176 @@ fn a_program_named_buildkitd_takes_its_flags() {
     _ = server.build(&["-o", "out"]).ok();
     assert_eq!(read(space.path("out/one")), "1\n");
     assert!(space.path("root/trees").is_dir());
+}
+
+/// Checks that a command line was wrong, and that this is said.
+fn refused(run: &Run, says: &str) {
+    assert_eq!(run.status, Some(2), "{}", run.stderr);
+    assert!(run.stderr.contains(says), "{}", run.stderr);
+}
+
+#[test]
+fn a_configuration_that_can_not_be_kept_to_starts_no_server() {
+    let space = Space::new();
+    let program = space.path("buildkitd");
+    std::os::unix::fs::symlink(kiln_tests::kiln_binary(), &program).unwrap();
+    let socket = space.path("refused.sock");
+    let start = |config: &str, more: &[&str]| {
+        std::fs::write(space.path("buildkitd.toml"), config).unwrap();
+        let file = space.path("buildkitd.toml").display().to_string();
+        let address = format!("unix://{}", socket.display());
+        let mut command = Command::new(&program);
+        let words = ["--config", &file, "--addr", &address];
+        command
+            .args(words)
+            .args(more)
+            .env("KILN_ROOT", space.path("store"));
+        Run::of(&command.output().unwrap())
+    };
+    refused(
+        &start("[worker.oci]\napparmor-profile = \"x\"\n", &[]),
+        "apparmor-profile",
+    );
+    refused(&start("[regisrty]\n", &[]), "regisrty");
+    refused(&start("", &["--proxy-network"]), "proxyNetwork");
+    refused(&start("[grpc.tls]\nca = \"ca.pem\"\n", &[]), "--tlscert");
+    // An address that fails takes those before it along.
+    let open = ["--addr", "tcp://0.0.0.0:0"];
+    refused(&start("", &open), "show a certificate");
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_frontend_that_is_disabled_does_not_run() {
+    let space = Space::new();
+    let config = "[frontend.\"dockerfile.v0\"]\nenabled = false\n";
+    std::fs::write(space.path("conf.toml"), config).unwrap();
+    let server = Server::start(&space, &["--config", "conf.toml"]);
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let disabled = "dockerfile.v0 is disabled by the server's configuration";
+    server.build(&[]).fails_with(&[disabled]);
+}
+
+/// Makes an authority, and certificates for `server` and `client`, in a directory.
+fn certificates(directory: &std::path::Path) {
+    let script = "
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
+            -days 2 -subj /CN=authority 2>/dev/null
+        for name in server client; do
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.csr \
+                -subj /CN=$name 2>/dev/null
+            printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' > ext
+            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+                -extfile ext -out $name.pem 2>/dev/null
+        done
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out other.pem \
+            -days 2 -subj /CN=other 2>/dev/null";
+    _ = shell(directory, script);
+}
+
+#[test]
+fn clients_on_other_machines_show_a_certificate() {
+    let space = Space::new();
+    certificates(&space.path(""));
+    let tls = [
+        "--tlscacert",
+        "ca.pem",
+        "--tlscert",
+        "server.pem",
+        "--tlskey",
+        "server.key",
+    ];
+    // All addresses of the machine: refused without the authority of clients.
+    let open = ["--addr", "tcp://0.0.0.0:0"];
+    let without = [&["serve"], &open[..], &tls[2..]].concat();
+    refused(&space.kiln(&without), "show a certificate");
+    let server = Server::start(&space, &[&open[..], &tls[..]].concat());
+    let log = server.log();
+    let port = log.split("tcp://0.0.0.0:").nth(1).unwrap();
+    let port = port.split_whitespace().next().unwrap();
+    let address = format!("tcp://127.0.0.1:{port}");
+    let place = |file: &str| space.path(file).display().to_string();
+    let (authority, own, key) = (place("ca.pem"), place("client.pem"), place("client.key"));
+    let options = format!("cacert={authority},cert={own},key={key}");
+    let create = ["create", "--name", "tls", "--driver", "remote"];
+    let create = [&create[..], &["--driver-opt", &options, &address]].concat();
+    _ = Run::of(&server.buildx(&create).output().unwrap()).ok();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let build = ["build", "--builder", "tls", "-o", "out", "context"];
+    _ = Run::of(&server.buildx(&build).output().unwrap()).ok();
+    assert!(space.path("out/Dockerfile").exists());
+    // How many bytes the server answers to the preface of HTTP/2.
+    let answer = |shown: &str| {
+        let script = format!(
+            "{{ printf 'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0'; sleep 1; }} | \
+             timeout 3 openssl s_client -quiet -alpn h2 -CAfile ca.pem {shown} -connect 127.0.0.1:{port} 2>/dev/null | wc -c"
+        );
+        shell(&space.path(""), &script)
+            .trim()
+            .parse::<usize>()
+            .unwrap()
+    };
+    assert!(answer("-cert client.pem -key client.key") >= 9);
+    assert_eq!(answer("-cert other.pem -key other.key"), 0);
+    assert_eq!(answer(""), 0);
+}
+
+#[test]
+fn sockets_are_taken_from_who_starts_the_server() {
+    let space = Space::new();
+    let socket = space.path("given.sock");
+    let log = std::fs::File::create(space.path("log")).unwrap();
+    // As systemd does: a socket at 3, and the number of the process that it is for.
+    let program = "import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+os.dup2(s.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')
+os.execv(sys.argv[2], ['kiln', 'serve'])";
+    let mut server = Command::new("python3")
+        .args(["-c", program])
+        .stdin(Stdio::null())
+        .args([&socket, &kiln_tests::kiln_binary()])
+        .env("KILN_ROOT", space.path("store"))
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let address = format!("unix://{}", socket.display());
+    let buildctl = space.path("buildctl");
+    std::os::unix::fs::symlink(kiln_tests::kiln_binary(), &buildctl).unwrap();
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(&buildctl);
+        command.args(["--addr", &address]).args(words);
+        Run::of(&command.output().unwrap())
+    };
+    let started = Instant::now();
+    while UnixStream::connect(&socket).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let workers = ask(&["debug", "workers"]).ok().stdout;
+    assert!(workers.contains("linux/"), "{workers}");
+    // The preface of HTTP/2, without and with something before it.
+    let dial = |bytes: &[u8]| {
+        let mut command = Command::new(&buildctl);
+        command.args(["dial-stdio"]).env("BUILDKIT_HOST", &address);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        child.wait_with_output().unwrap().stdout
+    };
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answer = dial(preface);
+    assert!(
+        answer.len() >= 9 && answer[3] == 4,
+        "no SETTINGS: {answer:?}"
+    );
+    _ = run("kill", &[&server.id().to_string()]);
+    wait(&mut server);
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    // It isn't this server's to remove.
+    assert!(socket.exists());
+    ask(&["debug", "workers"]).fails_with(&["cannot connect"]);
 }

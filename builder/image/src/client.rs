@@ -580,12 +580,14 @@ impl Drop for Shared {
     }
 }
 
-/// The certificates of a registry's own authority. A file that can't be read is told of when the
+/// The certificates of a registry's own authorities. A file that can't be read is told of when the
 /// connection fails.
 fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
-    let read = |path: &PathBuf| host::read(path).ok();
-    let pem = settings.ca.as_ref().and_then(read).unwrap_or_default();
-    reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
+    let read = |path: &PathBuf| {
+        let pem = host::read(path).unwrap_or_default();
+        reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
+    };
+    settings.ca.iter().flat_map(read).collect()
 }
 
 /// How a server encoded what was asked for as it is; some do so all the same.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::Reference;
 
@@ -21,9 +21,23 @@ pub struct RegistrySettings {
     /// Whether its certificate isn't checked; without TLS it is spoken to in plain HTTP.
     #[serde(default)]
     pub insecure: bool,
-    /// A file with certificates to trust besides the usual ones (PEM).
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
+    /// Files with certificates to trust besides the usual ones (PEM); in a file of settings, one path or a
+    /// list of them.
+    #[serde(default, deserialize_with = "one_or_several")]
+    pub ca: Vec<PathBuf>,
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Paths {
+        One(PathBuf),
+        Several(Vec<PathBuf>),
+    }
+    Ok(match Paths::deserialize(deserializer)? {
+        Paths::One(path) => vec![path],
+        Paths::Several(paths) => paths,
+    })
 }
 
 /// All registries' settings, by host.

@@ -2,15 +2,20 @@
 //! BuildKit's client speak builds with kiln's engine, store and cache.
 //!
 //! ```text
-//! listen     addresses, connections, shutdown
+//! address    where a server listens
+//! socket     sockets, bound or inherited
+//! tls        TLS for connections over TCP
+//! listen     connections, shutdown
 //! service    from a request's path to what answers it
 //! grpc       calls as functions; limits of messages
 //! control    moby.buildkit.v1.Control: builds, their status, workers, disk usage
 //! bridge     moby.buildkit.v1.frontend.LLBBridge: a client that runs the frontend itself
 //! session    what is called in the client: files, secrets, SSH agents, credentials
 //! build      from a frontend's attributes to a solved build, and to what the exporters want
+//! client     the other side, for connections through containers and over SSH
 //! progress   the engine's events as vertexes, statuses and logs
 //! job        one build by its reference; what its calls share
+//! collect    what goes from the store after builds
 //! error      failures as gRPC statuses with BuildKit's details
 //! ```
 //!
@@ -18,8 +23,11 @@
 //! its attributes name no file of this machine, and what it may ask for beyond every build's due is
 //! what [`Options`] grant.
 
+mod address;
 mod bridge;
 mod build;
+mod client;
+mod collect;
 mod control;
 mod error;
 mod grpc;
@@ -30,7 +38,13 @@ mod proto;
 mod server;
 mod service;
 mod session;
+mod socket;
+mod tls;
 
-pub use listen::{Address, BadAddress, ServeError, serve};
-pub use server::Options;
+pub use address::{Address, BadAddress};
+pub use client::{ClientError, Worker, dial_stdio, workers};
+pub use listen::{ServeError, serve};
+pub use server::{Frontends, Options};
 pub use session::fuzz;
+pub use socket::SocketOwner;
+pub use tls::{BadTls, Tls};

@@ -1,26 +1,23 @@
-//! Addresses, connections, and how the server ends.
+//! Connections, and how the server ends.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kiln_engine::Engine;
-use kiln_tree::host;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::address::Address;
 use crate::server::{Options, Server};
 use crate::service;
+use crate::socket::{Binder, Listener, Sockets};
+use crate::tls::BadTls;
 
 /// How long builds may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(10);
@@ -32,49 +29,6 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 1000;
-
-/// Where a server listens: `unix://PATH` or `tcp://HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A socket in the file system.
-    Unix(PathBuf),
-    /// A port of this machine.
-    Tcp(SocketAddr),
-}
-
-/// A text that is no address to listen at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no address to listen at: write unix://PATH or tcp://IP:PORT")]
-pub struct BadAddress(String);
-
-impl FromStr for Address {
-    type Err = BadAddress;
-
-    fn from_str(text: &str) -> Result<Self, BadAddress> {
-        let wrong = || BadAddress(text.to_owned());
-        match text.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(("tcp", place)) => {
-                let place = place.replacen("localhost", "127.0.0.1", 1);
-                let place = match place.strip_prefix(':') {
-                    Some(port) => format!("0.0.0.0:{port}"),
-                    None => place,
-                };
-                place.parse().map(Self::Tcp).map_err(|_| wrong())
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(place) => write!(f, "tcp://{place}"),
-        }
-    }
-}
 
 /// Why a server can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -93,28 +47,29 @@ pub enum ServeError {
     InUse(Address),
     /// Anybody who reaches the port could build.
     #[error(
-        "cannot listen at {0}: without TLS whoever reaches it may run commands here as the server's user; listen at 127.0.0.1 or at a socket (unix://PATH)"
+        "cannot listen at {0}: whoever reaches it may run commands here as the server's user; have clients show a certificate (TLS: --tlscacert, --tlscert and --tlskey), or listen at 127.0.0.1 or at a socket (unix://PATH)"
     )]
     Open(Address),
+    /// Nobody gave sockets.
+    #[error("cannot listen at fd://: this process was started without sockets (LISTEN_FDS)")]
+    NotGiven,
+    /// TLS can't be spoken.
+    #[error(transparent)]
+    Tls(BadTls),
     /// There is no runtime.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
 }
 
-/// A socket that is listened at.
-enum Listener {
-    Unix(UnixListener, PathBuf),
-    Tcp(TcpListener),
-}
-
 /// Serves until `stop` is done: then builds are cancelled, and their clients told. `ready` is called
-/// when clients can connect. Blocks.
+/// when clients can connect, with where. `inherited` are the sockets of [`Address::Inherited`]. Blocks.
 ///
 /// # Errors
 /// When it can't be started.
 pub fn serve(
     engine: Engine,
     options: &Options,
+    inherited: Vec<OwnedFd>,
     ready: impl FnOnce(&[Address]),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -126,26 +81,22 @@ pub fn serve(
     let done = runtime.block_on(async {
         let server = Arc::new(Server::new(engine, handle, options));
         server.mirrors.expire();
-        let mut listeners = Vec::new();
-        for address in &options.addresses {
-            listeners.push(listen(address).await?);
-        }
+        let binder = Binder {
+            tls: options.tls.as_ref(),
+            owner: options.socket_owner,
+            inherited,
+        };
+        let mut sockets = Sockets::bind(&options.addresses, binder).await?;
         let stopping = CancellationToken::new();
         // Each connection holds the sender: when all are gone, there is nothing to receive.
         let (connections, mut all_gone) = mpsc::channel(1);
-        let mut sockets = Vec::new();
-        for listener in listeners {
-            if let Listener::Unix(_, path) = &listener {
-                sockets.push(path.clone());
-            }
+        for listener in std::mem::take(&mut sockets.listeners) {
             let (server, stopping) = (server.clone(), stopping.clone());
             tokio::spawn(accept(listener, server, stopping, connections.clone()));
         }
-        ready(&options.addresses);
+        ready(&sockets.addresses);
         stop.await;
-        for socket in sockets {
-            _ = host::remove_file(socket);
-        }
+        sockets.unlink();
         server.jobs.stop();
         server.jobs.ended(GRACE).await;
         stopping.cancel();
@@ -156,45 +107,6 @@ pub fn serve(
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
-}
-
-async fn listen(address: &Address) -> Result<Listener, ServeError> {
-    let failed = |source| ServeError::Listen {
-        address: address.clone(),
-        source,
-    };
-    match address {
-        Address::Unix(path) => {
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(ServeError::InUse(address.clone()));
-            }
-            bind_unix(path).map_err(failed)
-        }
-        Address::Tcp(place) if !place.ip().is_loopback() => Err(ServeError::Open(address.clone())),
-        Address::Tcp(place) => {
-            let listener = TcpListener::bind(place).await.map_err(failed)?;
-            Ok(Listener::Tcp(listener))
-        }
-    }
-}
-
-/// Listens at a socket that only its owner, and root, may use. What a server that died left there is
-/// removed.
-fn bind_unix(path: &Path) -> std::io::Result<Listener> {
-    use std::os::unix::fs::FileTypeExt as _;
-    if let Some(parent) = path.parent() {
-        host::create_dir_all(parent)?;
-    }
-    if host::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket()) {
-        host::remove_file(path)?;
-    }
-    // Nobody gets in between: it is made beside, and takes its name when its mode is set.
-    let aside = host::aside(path);
-    _ = host::remove_file(&aside);
-    let listener = UnixListener::bind(&aside)?;
-    host::set_permissions(&aside, std::fs::Permissions::from_mode(0o600))?;
-    host::rename(&aside, path)?;
-    Ok(Listener::Unix(listener, path.to_owned()))
 }
 
 async fn accept(
@@ -222,14 +134,22 @@ async fn next(
     (server, stopping, alive): (Arc<Server>, CancellationToken, mpsc::Sender<()>),
 ) -> std::io::Result<()> {
     match listener {
-        Listener::Unix(listener, _) => {
+        Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(connection(stream, server, stopping, alive));
         }
-        Listener::Tcp(listener) => {
+        Listener::Tcp(listener, acceptor) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(connection(stream, server, stopping, alive));
+            let Some(acceptor) = acceptor.clone() else {
+                tokio::spawn(connection(stream, server, stopping, alive));
+                return Ok(());
+            };
+            tokio::spawn(async move {
+                if let Some(stream) = acceptor.accept(stream).await {
+                    connection(stream, server, stopping, alive).await;
+                }
+            });
         }
     }
     Ok(())
@@ -263,29 +183,4 @@ async fn connection(
         () = stopping.cancelled() => serving.as_mut().graceful_shutdown(),
     }
     _ = serving.await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        for text in ["unix:///run/kiln/kiln.sock", "tcp://127.0.0.1:1234"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
-        }
-        let all: Address = "tcp://:1234".parse().unwrap();
-        assert_eq!(all.to_string(), "tcp://0.0.0.0:1234");
-        for text in [
-            "",
-            "unix://",
-            "unix://run",
-            "tcp://",
-            "tcp://x:y",
-            "fd://",
-            "/run/x",
-        ] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
-        }
-    }
 }

@@ -39,3 +39,60 @@ pub(crate) struct SolveRequest {
     pub(crate) known: control::SolveRequest,
     pub(crate) newer: Restrictions,
 }
+
+/// `moby.buildkit.v1.sourcepolicy.policysession`, which the crate lacks.
+pub(crate) mod policy {
+    use super::frontend::{ResolveSourceMetaRequest, ResolveSourceMetaResponse};
+    use super::pb::{Platform, SourceOp};
+
+    /// Asks whether a source may be used.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct CheckPolicyRequest {
+        #[prost(message, optional, tag = "1")]
+        pub(crate) platform: Option<Platform>,
+        #[prost(message, optional, tag = "2")]
+        pub(crate) source: Option<ResolveSourceMetaResponse>,
+    }
+
+    /// The answer.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct CheckPolicyResponse {
+        #[prost(oneof = "PolicyResult", tags = "1, 2")]
+        pub(crate) result: Option<PolicyResult>,
+    }
+
+    /// What an answer is.
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub(crate) enum PolicyResult {
+        #[prost(message, tag = "1")]
+        Decision(Decision),
+        /// More must be known of the source first.
+        #[prost(message, tag = "2")]
+        Request(Box<ResolveSourceMetaRequest>),
+    }
+
+    /// A decision.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Decision {
+        #[prost(int32, tag = "1")]
+        pub(crate) action: i32,
+        #[prost(message, repeated, tag = "2")]
+        pub(crate) deny_messages: Vec<DenyMessage>,
+        /// What takes the source's place.
+        #[prost(message, optional, tag = "3")]
+        pub(crate) update: Option<SourceOp>,
+    }
+
+    impl Decision {
+        pub(crate) const ALLOW: i32 = 0;
+        pub(crate) const DENY: i32 = 1;
+        pub(crate) const CONVERT: i32 = 2;
+    }
+
+    /// Why a source may not be used.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct DenyMessage {
+        #[prost(string, tag = "1")]
+        pub(crate) message: String,
+    }
+}

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use kiln_engine::Engine;
+use kiln_cache::PruneOptions;
+use kiln_engine::{DefaultNetwork, Engine};
 use kiln_graph::Entitlements;
 use tokio::runtime::Handle;
 
+use crate::Address;
+use crate::collect::Collector;
 use crate::job::Jobs;
-use crate::listen::Address;
 use crate::session::{Mirrors, Sessions};
+use crate::socket::SocketOwner;
+use crate::tls::Tls;
 
 /// What a server is told.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +22,39 @@ pub struct Options {
     /// What clients may allow their builds beyond what every build may. Directories are not among
     /// it: clients name no files of this machine.
     pub granted: Entitlements,
+    /// TLS for connections over TCP.
+    pub tls: Option<Tls>,
+    /// Who may use the sockets in the file system; `None`: the server's user only.
+    pub socket_owner: Option<SocketOwner>,
+    /// What reads build files.
+    pub frontends: Frontends,
+    /// The network of steps, unless a client asks for another one that it may have.
+    pub network: DefaultNetwork,
+    /// How many steps of a build run at once; `None`: as many as there are processors.
+    pub jobs: Option<usize>,
+    /// What goes from the store after a build, one after the other.
+    pub prune: Vec<PruneOptions>,
+}
+
+/// Which frontends clients may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontends {
+    /// Whether there is `dockerfile.v0`.
+    pub dockerfile: bool,
+    /// Whether there is `gateway.v0`, which takes an image's name.
+    pub gateway: bool,
+    /// The repositories that these images may be from; all, when none are named.
+    pub repositories: Vec<String>,
+}
+
+impl Default for Frontends {
+    fn default() -> Self {
+        Self {
+            dockerfile: true,
+            gateway: true,
+            repositories: Vec::new(),
+        }
+    }
 }
 
 /// The server.
@@ -29,6 +66,10 @@ pub(crate) struct Server {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) mirrors: Mirrors,
     pub(crate) granted: Entitlements,
+    pub(crate) frontends: Frontends,
+    pub(crate) network: DefaultNetwork,
+    pub(crate) jobs_at_once: Option<usize>,
+    pub(crate) collector: Collector,
     /// This worker's name.
     pub(crate) worker: String,
 }
@@ -45,6 +86,10 @@ impl Server {
             sessions: Arc::default(),
             jobs: Arc::default(),
             granted: options.granted.clone(),
+            frontends: options.frontends.clone(),
+            network: options.network,
+            jobs_at_once: options.jobs,
+            collector: Collector::new(options.prune.clone()),
             worker: worker.to_string().chars().take(25).collect(),
         }
     }

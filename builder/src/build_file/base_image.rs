@@ -16,7 +16,7 @@ use kiln_image::{ImageError, Resolved};
 use crate::context::{Given, text_of};
 use crate::image::source_guard::SourceGuard;
 use crate::lock::{Locker, is_mutable};
-use crate::{Assume, DockerfileRequest, Error, Pull, SignatureRule, SourceRules};
+use crate::{Assume, DockerfileRequest, Error, Pull, SignatureRule, SourceCheck, SourceRules};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
@@ -28,6 +28,8 @@ pub(crate) struct BaseImages<'a> {
     pub(crate) given: &'a Given,
     /// What may be used.
     pub(crate) rules: &'a SourceRules,
+    /// What whoever asks for the build says of sources.
+    pub(crate) source_check: Option<&'a dyn SourceCheck>,
     /// Is told of what is odd in them.
     pub(crate) events: Arc<dyn EventSink>,
     /// The directory of the build file's own files, such as keys.
@@ -54,6 +56,7 @@ impl<'a> BaseImages<'a> {
             locker,
             given,
             rules: &request.source_rules,
+            source_check: request.source_check.as_deref(),
             events: request.events(),
             directory,
             digests: Mutex::default(),
@@ -184,7 +187,8 @@ impl BaseImages<'_> {
         }
         let locked = self.locker.image(&request.name);
         let guard = self.guard();
-        let wanted = guard.image(&request.name, locked.is_some(), location.as_ref())?;
+        let (name, platform) = (&request.name, &request.platform);
+        let wanted = guard.image(name, platform, locked.is_some(), location.as_ref())?;
         if locked.is_none() && self.locker.is_required() && is_mutable(&request.name) {
             let what = format!("the image {}", request.name);
             return Err(Error::NotLocked { what, location });
@@ -201,11 +205,10 @@ impl BaseImages<'_> {
         if let Some(rule) = self.locker.signature(&request.name) {
             self.verify(request, rule, self.directory, location.as_ref())?;
         }
-        if let Some(wanted) = wanted {
-            let (name, platform) = (&request.name, &request.platform);
-            if let Some(rule) = guard.unsigned(name, &digest, platform, &wanted)? {
-                guard.refuse(name, rule, location.as_ref())?;
-            }
+        if let Some(wanted) = wanted
+            && let Some(rule) = guard.unsigned(name, &digest, platform, &wanted)?
+        {
+            guard.refuse(name, rule, location.as_ref())?;
         }
         if let (None, Some(named)) = (locked, found.named) {
             self.locker.note_image(&request.name, named);
@@ -230,6 +233,7 @@ impl BaseImages<'_> {
         SourceGuard {
             engine: self.engine,
             rules: self.rules,
+            check: self.source_check,
             events: &*self.events,
         }
     }
@@ -313,6 +317,7 @@ pub fn compile_dockerfile(
         locker: &Locker::default(),
         given: &Given::default(),
         rules: &SourceRules::default(),
+        source_check: None,
         events: Arc::new(|_| {}),
         directory: Path::new(""),
         digests: Mutex::default(),

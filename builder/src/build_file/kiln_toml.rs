@@ -146,6 +146,7 @@ impl<'a> Includes<'a> {
             guard: SourceGuard {
                 engine,
                 rules: &request.source_rules,
+                check: request.source_check.as_deref(),
                 events: request.events.as_deref().unwrap_or(&NO_EVENTS),
             },
             fetcher: Fetcher::new(engine, request),

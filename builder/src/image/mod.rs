@@ -3,6 +3,7 @@
 mod expire;
 mod policy;
 mod signature;
+mod source_check;
 pub(crate) mod source_guard;
 mod source_rule;
 mod stale_delta;
@@ -10,5 +11,6 @@ mod stale_delta;
 pub use expire::{ExpireRules, Expired, expire};
 pub use policy::{Policy, PolicyTest};
 pub use signature::{RequiredSignature, SignatureRule};
+pub use source_check::SourceCheck;
 pub use source_rule::{SourceName, SourceRules};
 pub use stale_delta::{StaleDelta, stale_deltas};

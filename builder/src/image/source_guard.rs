@@ -6,6 +6,7 @@ use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId};
 use kiln_image::{ImageName, Reference};
 
 use super::signature::{RequiredSignature, SignatureRule};
+use super::source_check::SourceCheck;
 use super::source_rule::{SourceName, SourceRules};
 use crate::attest::{missing_signature, verify_image};
 use crate::lock::is_commit;
@@ -19,6 +20,8 @@ const VERIFY_VERSION: u32 = 2;
 pub(crate) struct SourceGuard<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) rules: &'a SourceRules,
+    /// What whoever asks for the build says of sources.
+    pub(crate) check: Option<&'a dyn SourceCheck>,
     /// Is told what a policy that only warns would deny.
     pub(crate) events: &'a dyn EventSink,
 }
@@ -31,10 +34,12 @@ impl<'a> SourceGuard<'a> {
     pub(crate) fn image(
         &self,
         name: &str,
+        platform: &Platform,
         is_locked: bool,
         location: Option<&Location>,
     ) -> Result<Option<RequiredSignature>, Error> {
-        let rule = self.check(&SourceName::image(name, is_locked), location)?;
+        let name = SourceName::image(name, is_locked);
+        let rule = self.check(&name, Some(platform), location)?;
         rule.map(|rule| rule.resolve(file_text)).transpose()
     }
 
@@ -99,7 +104,7 @@ impl<'a> SourceGuard<'a> {
     /// # Errors
     /// When something may not.
     pub(crate) fn build(&self, build: &Build, pins: &Pins) -> Result<(), Error> {
-        if self.rules.is_empty() {
+        if self.rules.is_empty() && self.check.is_none() {
             return Ok(());
         }
         let roots: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
@@ -119,7 +124,7 @@ impl<'a> SourceGuard<'a> {
                 }
                 _ => continue,
             };
-            let _none = self.check(&source, step.location.as_ref())?;
+            let _none = self.check(&source, None, step.location.as_ref())?;
         }
         Ok(())
     }
@@ -129,15 +134,25 @@ impl<'a> SourceGuard<'a> {
     /// # Errors
     /// When it may not.
     pub(crate) fn commit(&self, remote: &str, commit: &str) -> Result<(), Error> {
-        self.check(&SourceName::git(remote, commit, true), None)
+        self.check(&SourceName::git(remote, commit, true), None, None)
             .map(|_| ())
     }
 
     fn check(
         &self,
         source: &SourceName,
+        platform: Option<&Platform>,
         location: Option<&Location>,
     ) -> Result<Option<&'a SignatureRule>, Error> {
+        if let Some(check) = self.check
+            && let Err(rule) = check.check(source.identifier(), platform)
+        {
+            return Err(Error::SourceDenied {
+                source_name: source.to_string(),
+                rule,
+                location: location.cloned(),
+            });
+        }
         match self.rules.check(source) {
             Ok(wanted) => Ok(wanted),
             Err(rule) => self.denied(source, rule, location).map(|()| None),

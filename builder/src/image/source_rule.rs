@@ -142,6 +142,12 @@ impl SourceName {
         }
     }
 
+    /// The name as BuildKit's policies have it, with all that is in it.
+    #[must_use]
+    pub fn identifier(&self) -> &str {
+        &self.identifier
+    }
+
     fn is_image(&self) -> bool {
         self.identifier.starts_with("docker-image://")
     }

@@ -8,7 +8,7 @@ use kiln_engine::{EventSink, Request, SecretProvider};
 use kiln_frontend_dockerfile::Options;
 use kiln_graph::Entitlements;
 
-use crate::{ContextFrom, Error, SourceRules};
+use crate::{ContextFrom, Error, SourceCheck, SourceRules};
 
 /// A Dockerfile to be built.
 #[derive(Clone, Default)]
@@ -43,6 +43,8 @@ pub struct DockerfileRequest {
     pub locking: Locking,
     /// What the build file may take from elsewhere.
     pub source_rules: Arc<SourceRules>,
+    /// Decides on that as well. Contexts are fetched before it is asked: whoever names them decides.
+    pub source_check: Option<Arc<dyn SourceCheck>>,
     /// Prepares the builds of steps that run while the file is read, for what they write: gives
     /// them secrets, say.
     pub configure: Option<Arc<Configure>>,

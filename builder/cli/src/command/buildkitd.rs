@@ -1,155 +1,168 @@
-//! The program name `buildkitd`: `kiln serve` with BuildKit's flags and its configuration file.
-//!
-//! Of `buildkitd.toml`, `root`, `grpc.address`, `insecure-entitlements` and `registry.NAME` with
-//! `mirrors`, `http`, `insecure` and `ca` are read; what is about other workers changes nothing.
+//! The program name `buildkitd`: `kiln serve` with BuildKit's flags.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
-use kiln::{Error, RegistrySettings, file_text};
+use kiln::Error;
 use kiln_serve::Address;
-use serde::Deserialize;
 
 use super::Failed;
+use super::buildkitd_file::{Amount, File};
 use super::serve::ServeArgs;
 
 /// The name that the program is called by.
 pub(crate) const NAME: &str = "buildkitd";
+/// Where BuildKit looks for its file.
+const FILE: &str = "/etc/buildkit/buildkitd.toml";
 
-/// Flags about what kiln doesn't have, with `=VALUE` or without.
-const WITHOUT_EFFECT: [&str; 4] = ["--oci-", "--containerd-", "--debug", "--otel-"];
+/// Flags about what kiln doesn't have, which take no value but one behind `=`.
+const SWITCHES: [&str; 7] = [
+    "--debug",
+    "--trace",
+    "--cdi-disabled",
+    "--save-cache-debug",
+    "--rootless",
+    "--oci-worker-rootless",
+    "--oci-worker-no-process-sandbox",
+];
+
+/// Flags about what kiln doesn't have, which take a value.
+const VALUES: [&str; 14] = [
+    "--log-format",
+    "--log-level",
+    "--debugaddr",
+    "--otel-socket-path",
+    "--cdi-spec-dir",
+    "--oci-worker",
+    "--oci-worker-labels",
+    "--oci-worker-snapshotter",
+    "--oci-worker-proxy-snapshotter-path",
+    "--oci-worker-platform",
+    "--oci-worker-binary",
+    "--oci-cni-config-path",
+    "--oci-cni-binary-dir",
+    "--oci-cni-pool-size",
+];
+
+/// The flags of the containerd worker that take no value.
+const CONTAINERD_SWITCHES: [&str; 3] = [
+    "--containerd-worker-selinux",
+    "--containerd-worker-rootless",
+    "--containerd-worker-gc",
+];
 
 /// BuildKit's daemon, as kiln is it
 #[derive(Parser, Debug)]
 #[command(name = "buildkitd", version)]
 struct Flags {
-    /// Where to listen: unix://PATH or tcp://IP:PORT (repeatable)
-    #[arg(long = "addr", value_name = "ADDRESS")]
-    addresses: Vec<Address>,
-    /// The directory of the store
-    #[arg(long, value_name = "DIRECTORY")]
-    root: Option<PathBuf>,
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Let clients allow their builds this: network.host or security.insecure (repeatable)
-    #[arg(long = "allow-insecure-entitlement", value_name = "ENTITLEMENT")]
-    entitlements: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case", default)]
-struct File {
-    root: Option<PathBuf>,
-    insecure_entitlements: Vec<String>,
-    grpc: Grpc,
-    registry: BTreeMap<String, Registry>,
-}
-
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-struct Grpc {
-    address: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-struct Registry {
-    mirrors: Vec<String>,
-    http: bool,
-    insecure: bool,
-    ca: Vec<PathBuf>,
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[arg(long = "oci-worker-net", hide = true)]
+    network: Option<String>,
+    #[arg(long = "oci-max-parallelism", hide = true)]
+    parallelism: Option<usize>,
+    #[arg(long = "oci-worker-apparmor-profile", hide = true)]
+    apparmor: Option<String>,
+    #[arg(long = "oci-worker-selinux", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    selinux: Option<bool>,
+    #[arg(long = "proxy-network", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    proxy: Option<bool>,
+    #[arg(long = "oci-worker-gc", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    gc: Option<bool>,
+    #[arg(long = "oci-worker-gc-keepstorage", hide = true)]
+    keep_storage: Option<String>,
 }
 
 /// Runs the program with the words after its name.
 pub(crate) fn run(words: &[String]) -> Result<(), Failed> {
-    let has_effect = |word: &&String| !WITHOUT_EFFECT.iter().any(|start| word.starts_with(start));
-    let words = words.iter().filter(has_effect).map(String::as_str);
+    let words = with_effect(words);
     let flags = Flags::try_parse_from([NAME].into_iter().chain(words));
-    let flags = match flags {
+    let mut flags = match flags {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    let file = match &flags.config {
-        Some(path) => read(path)?,
-        None => File::default(),
+    let file = match &flags.serve.config {
+        Some(path) => File::read(path)?,
+        None => match File::read(FILE.as_ref()) {
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                File::default()
+            }
+            read => read?,
+        },
     };
-    super::serve::run_with(&arguments(flags, &file)?, file.registries())
+    let file = flags.over(file);
+    flags.serve.default_address = Some(Address::Unix("/run/buildkit/buildkitd.sock".into()));
+    super::serve::run_with(&flags.serve, &file)
 }
 
-fn read(path: &Path) -> Result<File, Error> {
-    let text = file_text(path)?;
-    toml::from_str(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
-}
-
-fn arguments(flags: Flags, file: &File) -> Result<ServeArgs, Error> {
-    let mut addresses = flags.addresses;
-    if addresses.is_empty() {
-        for text in &file.grpc.address {
-            let address: Result<Address, _> = text.parse();
-            addresses.push(address.map_err(|error| Error::Usage(error.to_string()))?);
+/// The words that mean something here.
+fn with_effect(words: &[String]) -> Vec<&str> {
+    let mut kept = Vec::new();
+    let mut words = words.iter().map(String::as_str).peekable();
+    while let Some(word) = words.next() {
+        let (name, has_value) = match word.split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (word, false),
+        };
+        let is_other = name.starts_with("--containerd-") && !CONTAINERD_SWITCHES.contains(&name);
+        if VALUES.contains(&name) || is_other {
+            if !has_value {
+                _ = words.next();
+            }
+        } else if !SWITCHES.contains(&name) && !CONTAINERD_SWITCHES.contains(&name) {
+            kept.push(word);
         }
     }
-    if addresses.is_empty() {
-        addresses.push(Address::Unix("/run/buildkit/buildkitd.sock".into()));
-    }
-    let mut entitlements = flags.entitlements;
-    entitlements.extend(file.insecure_entitlements.iter().cloned());
-    Ok(ServeArgs {
-        addresses,
-        root: flags.root.or(file.root.clone()),
-        entitlements,
-        isolation: None,
-    })
+    kept
 }
 
-impl File {
-    fn registries(&self) -> Vec<(String, RegistrySettings)> {
-        let one = |(name, own): (&String, &Registry)| {
-            let settings = RegistrySettings {
-                mirrors: own.mirrors.clone(),
-                http: own.http,
-                insecure: own.insecure,
-                ca: own.ca.first().cloned(),
-            };
-            (name.clone(), settings)
-        };
-        self.registry.iter().map(one).collect()
+impl Flags {
+    /// Puts the flags over what the file says.
+    fn over(&mut self, mut file: File) -> File {
+        let worker = &mut file.worker.oci;
+        worker.network_mode = self.network.take().or(worker.network_mode.take());
+        worker.max_parallelism = self.parallelism.unwrap_or(worker.max_parallelism);
+        worker.apparmor_profile = self.apparmor.take().or(worker.apparmor_profile.take());
+        worker.selinux = self.selinux.unwrap_or(worker.selinux);
+        worker.gc = self.gc.or(worker.gc);
+        let keep = self.keep_storage.as_deref().map(Amount::text);
+        worker.gc_keep_storage = keep.or(worker.gc_keep_storage.take());
+        file.proxy_network = self.proxy.unwrap_or(file.proxy_network);
+        file
     }
+}
+
+/// The directory of the store that a file names, for flags that name none.
+pub(super) fn root(args: &ServeArgs, file: &File) -> Option<PathBuf> {
+    args.root.clone().or_else(|| file.root.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
     #[test]
-    fn the_file_of_buildkit_is_read() {
-        let text = r#"
-            debug = true
-            root = "/var/lib/x"
-            insecure-entitlements = ["network.host"]
-            [grpc]
-            address = ["unix:///run/x.sock"]
-            [otel]
-            socketPath = "/x"
-            [worker.oci]
-            gc = true
-            [registry."docker.io"]
-            mirrors = ["127.0.0.1:5001"]
-            http = true
-        "#;
-        let file: File = toml::from_str(text).unwrap();
-        let flags = Flags::try_parse_from(["buildkitd"]).unwrap();
-        let args = arguments(flags, &file).unwrap();
-        assert_eq!(args.addresses[0].to_string(), "unix:///run/x.sock");
-        assert_eq!(
-            (args.root, args.entitlements.len()),
-            (Some("/var/lib/x".into()), 1)
+    fn flags_about_what_is_not_there_are_left_out_with_their_values() {
+        let all = words(
+            "--oci-worker-snapshotter overlayfs --debug --oci-worker=true --addr unix:///x --containerd-worker false --containerd-worker-gc --oci-worker-labels=a=b --root /r",
         );
-        let registries = file.registries();
-        assert_eq!(registries[0].1.mirrors, ["127.0.0.1:5001"]);
-        assert!(registries[0].1.http && !registries[0].1.insecure);
-        assert!(toml::from_str::<File>("registry = 1").is_err());
+        assert_eq!(with_effect(&all), ["--addr", "unix:///x", "--root", "/r"]);
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let all = words(
+            "buildkitd --oci-worker-net none --oci-max-parallelism=3 --oci-worker-gc=false --proxy-network",
+        );
+        let mut flags = Flags::try_parse_from(all).unwrap();
+        let file = flags.over(File::default());
+        let worker = &file.worker.oci;
+        assert_eq!(worker.network_mode.as_deref(), Some("none"));
+        assert_eq!((worker.max_parallelism, worker.gc), (3, Some(false)));
+        assert!(file.settings(0).is_err());
     }
 }

@@ -7,7 +7,11 @@ mod bake;
 mod build;
 mod build_args;
 #[cfg(feature = "serve")]
+mod buildctl;
+#[cfg(feature = "serve")]
 mod buildkitd;
+#[cfg(feature = "serve")]
+mod buildkitd_file;
 mod cache;
 mod cache_spec;
 mod call;
@@ -239,8 +243,13 @@ type Program = fn(&[String]) -> Result<(), Failed>;
 /// What the binary does when it goes by another name.
 fn other_program(name: &Path) -> Option<Program> {
     #[cfg(feature = "serve")]
-    if name.ends_with(buildkitd::NAME) {
-        return Some(buildkitd::run);
+    for (own, run) in [
+        (buildkitd::NAME, buildkitd::run as Program),
+        (buildctl::NAME, buildctl::run),
+    ] {
+        if name.ends_with(own) {
+            return Some(run);
+        }
     }
     name.ends_with(kaniko::EXECUTOR)
         .then_some(kaniko::run as Program)

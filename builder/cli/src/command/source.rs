@@ -243,6 +243,7 @@ impl SourceArgs {
             events: None,
             configure: None,
             source_rules: std::sync::Arc::default(),
+            source_check: None,
             locking: match (self.locked, self.no_lock) {
                 (true, _) => Locking::Required,
                 (_, true) => Locking::Off,

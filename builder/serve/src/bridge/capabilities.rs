@@ -17,7 +17,7 @@ const FRONTEND: [&str; 9] = [
 ];
 
 /// What builds can (`solver/pb/caps.go`).
-const LLB: [&str; 8] = [
+const LLB: [&str; 9] = [
     // What a definition has that names a result.
     "constraints",
     "platform",
@@ -27,6 +27,7 @@ const LLB: [&str; 8] = [
     "exporter.sourcedateepoch",
     "cache.s3",
     "gc.freespacefilter",
+    "source.policy.session",
 ];
 
 fn list(names: &[&str]) -> Vec<ApiCap> {

@@ -110,12 +110,13 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// The network of steps that don't say which.
-    pub(super) fn network(self) -> Result<DefaultNetwork, Status> {
+    /// The network of steps that don't say which, if the client wants one.
+    pub(super) fn network(self) -> Result<Option<DefaultNetwork>, Status> {
         match self.text("force-network-mode") {
-            None | Some("host") => Ok(DefaultNetwork::Host),
-            Some("none") => Ok(DefaultNetwork::None),
-            Some("sandbox") => Ok(DefaultNetwork::Sandbox),
+            None => Ok(None),
+            Some("host") => Ok(Some(DefaultNetwork::Host)),
+            Some("none") => Ok(Some(DefaultNetwork::None)),
+            Some("sandbox") => Ok(Some(DefaultNetwork::Sandbox)),
             Some(other) => {
                 let text = "use host, none or sandbox";
                 Err(wrong("force-network-mode", other, text))

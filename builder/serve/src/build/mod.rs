@@ -4,6 +4,7 @@ mod attributes;
 mod cache;
 mod contexts;
 mod exporter;
+mod frontend;
 mod question;
 mod run;
 

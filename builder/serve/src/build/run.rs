@@ -7,23 +7,26 @@ use std::sync::Arc;
 use kiln::{
     Assume, ContextFrom, DockerfileRequest, Error, Locking, Opened, Prepared, open_build_file,
 };
-use kiln_engine::{Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider};
+use kiln_engine::{
+    DefaultNetwork, Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider,
+};
 use kiln_frontend_dockerfile::{ContextKind, is_remote};
+use kiln_graph::Entitlements;
 use kiln_image::{CredentialSource, Provider};
 use kiln_sandbox::{Cgroups, SandboxError};
 use tonic::Status;
 
 use super::attributes::{Attributes, Source};
 use super::contexts::{Client, Local};
-use super::{Answer, Asked, Built, cache, question};
+use super::{Answer, Asked, Built, cache, frontend, question};
 use crate::bridge::ref_of;
 use crate::control::entitlements;
-use crate::error::{BuildError, detail, with_details};
+use crate::error::{BuildError, with_details};
 use crate::job::Job;
 use crate::progress::{Contexts, Progress};
 use crate::proto::control::CacheOptionsEntry;
 use crate::server::Server;
-use crate::session::{SessionCredentials, SessionSecrets, pull, upload_of};
+use crate::session::{SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of};
 
 /// Runs a frontend.
 pub(crate) async fn build(
@@ -31,7 +34,7 @@ pub(crate) async fn build(
     job: Arc<Job>,
     asked: Asked,
 ) -> Result<Answer, BuildError> {
-    supported(&asked)?;
+    frontend::check(&asked, &server.frontends)?;
     let (sender, answer) = tokio::sync::oneshot::channel();
     let work = move || {
         let answer = run(&server, &job, &asked);
@@ -44,55 +47,6 @@ pub(crate) async fn build(
     })?;
     let early = || BuildError::from(Status::internal("the build ended early"));
     answer.await.map_err(|_| early())?
-}
-
-/// The frontends that are built in, as images that contain them.
-const IMAGES: [&str; 4] = [
-    "docker/dockerfile",
-    "docker.io/docker/dockerfile",
-    "docker/dockerfile-upstream",
-    "docker.io/docker/dockerfile-upstream",
-];
-
-/// What frontends may be asked to know.
-const CAPABILITIES: [&str; 4] = ["inputs", "subrequests", "contexts", "gitquerystring"];
-
-fn supported(asked: &Asked) -> Result<(), Status> {
-    let source = asked.attributes.get("source").map_or("", String::as_str);
-    let is_own = |image: &&str| {
-        let rest = source.strip_prefix(*image);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
-    };
-    let is_builtin = match asked.frontend.as_str() {
-        "dockerfile.v0" => true,
-        "gateway.v0" => source == "dockerfile.v0" || IMAGES.iter().any(is_own),
-        _ => false,
-    };
-    if !is_builtin {
-        let text = format!(
-            "the frontend {} {source} can't be run: kiln has dockerfile.v0, and takes docker/dockerfile for it",
-            asked.frontend
-        );
-        return Err(Status::unimplemented(text));
-    }
-    let wanted = asked.attributes.get("frontend.caps");
-    let wanted = wanted.into_iter().flat_map(|all| all.split(','));
-    for capability in wanted.filter(|text| !text.is_empty()) {
-        let plain = capability.trim_end_matches("+forward");
-        let name = plain.strip_prefix("moby.buildkit.frontend.");
-        if !name.is_some_and(|name| CAPABILITIES.contains(&name)) {
-            let text = format!("unsupported frontend capability {plain}");
-            let about = detail("errdefs.FrontendCap", &serde_json::json!({ "name": plain }));
-            let mut status = with_details(text, vec![about]);
-            status = Status::with_details(
-                tonic::Code::Unimplemented,
-                status.message().to_owned(),
-                status.details().to_vec().into(),
-            );
-            return Err(status);
-        }
-    }
-    Ok(())
 }
 
 /// A directory that goes with the build.
@@ -127,6 +81,8 @@ struct Run<'a> {
     scratch: Scratch,
     progress: Arc<Progress>,
     secrets: Arc<dyn SecretProvider>,
+    /// What the client's policy says of sources, when it has one.
+    policy: Option<Arc<SessionPolicy>>,
 }
 
 fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildError> {
@@ -142,6 +98,7 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
     let scratch = Scratch(scratch);
     let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
+    let policy = policy(server, job)?;
     Run {
         client: Client {
             server,
@@ -155,8 +112,19 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
         scratch,
         progress: progress.clone(),
         secrets: Arc::new(secrets),
+        policy: policy.map(Arc::new),
     }
     .answer()
+}
+
+/// The policy that the client wants the build's sources to be held to.
+fn policy(server: &Server, job: &Job) -> Result<Option<SessionPolicy>, Status> {
+    let id = &job.request.known.source_policy_session;
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let session = server.runtime.block_on(server.sessions.get(id))?;
+    SessionPolicy::new(server.runtime.clone(), session).map(Some)
 }
 
 impl Run<'_> {
@@ -190,8 +158,7 @@ impl Run<'_> {
     /// What the frontend is asked for, but for the contexts.
     fn request(&self) -> Result<DockerfileRequest, Status> {
         let attributes = self.client.attributes;
-        let asked = &self.job.request.known.entitlements;
-        let allowed = entitlements(asked, &self.client.server.granted)?;
+        let allowed = self.allowed()?;
         let mut options = attributes.options()?;
         options.allow_insecure = allowed.security_insecure;
         Ok(DockerfileRequest {
@@ -203,8 +170,36 @@ impl Run<'_> {
             events: Some(self.progress.clone()),
             is_foreign: true,
             locking: Locking::Off,
+            source_check: self.policy.clone().map(|policy| policy as _),
             ..DockerfileRequest::default()
         })
+    }
+
+    /// What the client allows and the server grants.
+    fn allowed(&self) -> Result<Entitlements, Status> {
+        let asked = &self.job.request.known.entitlements;
+        entitlements(asked, &self.client.server.granted)
+    }
+
+    /// Has the client's policy decide on a context.
+    fn check_context(&self, source: &str) -> Result<(), Status> {
+        let policy = self.policy.as_ref();
+        policy.map_or(Ok(()), |policy| policy.context(source))
+    }
+
+    /// The network of steps that don't say which they want.
+    fn network(&self) -> Result<DefaultNetwork, Status> {
+        let own = self.client.server.network;
+        match self.client.attributes.network()? {
+            None => Ok(own),
+            Some(DefaultNetwork::Host)
+                if own != DefaultNetwork::Host && !self.allowed()?.network_host =>
+            {
+                let text = "the network of the host needs the entitlement network.host here";
+                Err(Status::unknown(text))
+            }
+            Some(network) => Ok(network),
+        }
     }
 
     /// Reads the build file, and prepares the contexts. Gives those that are the client's directories.
@@ -219,6 +214,7 @@ impl Run<'_> {
             None => {
                 let (file, own) = self.client.build_file()?;
                 let directory = attributes.text("contextkey").unwrap_or("context");
+                self.check_context(directory)?;
                 let local = self.client.local("context", directory, own)?;
                 request.context = ContextFrom::Directory(local.directory());
                 request.text = Some(file);
@@ -229,6 +225,7 @@ impl Run<'_> {
         for (name, source) in attributes.contexts()? {
             let kind = match source {
                 Source::Client(directory) => {
+                    self.check_context(&directory)?;
                     let local = self.client.local(&name, &directory, None)?;
                     let directory = ContextFrom::Directory(local.directory());
                     request.contexts.insert(name.clone(), directory);
@@ -236,6 +233,7 @@ impl Run<'_> {
                     ContextKind::Local
                 }
                 Source::Remote(address) => {
+                    self.check_context(&address)?;
                     let remote = ContextFrom::Remote(address);
                     request.contexts.insert(name.clone(), remote);
                     ContextKind::Local
@@ -256,6 +254,7 @@ impl Run<'_> {
 
     /// A main context that is no directory of the client's.
     fn remote(&self, address: &str, request: &mut DockerfileRequest) -> Result<(), BuildError> {
+        self.check_context(address)?;
         let attributes = self.client.attributes;
         if attributes.text("dockerfilekey").is_some() {
             request.text = Some(self.client.build_file()?.0);
@@ -350,7 +349,8 @@ impl Run<'_> {
         kiln::suit_options(&mut options, prepared);
         let mut request: Request = prepared.request();
         request.no_cache = attributes.no_cache();
-        request.network = attributes.network()?;
+        request.network = self.network()?;
+        request.jobs = self.client.server.jobs_at_once.unwrap_or(request.jobs);
         request.secrets = self.secrets.clone();
         request.events = self.progress.clone();
         request.cancel = self.job.cancel.clone();

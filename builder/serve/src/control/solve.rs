@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::check::{check, exporters};
 use crate::build::{Asked, Built, Export, build, export};
+use crate::collect::collect;
 use crate::error::{BuildError, rpc_status};
 use crate::job::{Job, Open, StopOnDrop};
 use crate::progress::Progress;
@@ -26,7 +27,8 @@ pub(super) async fn solve(
     check(&request, &server.granted)?;
     let (open, returned) = server.jobs.begin(request)?;
     let gone = StopOnDrop::new(open.job.clone());
-    let done = tokio::spawn(run(server, open, returned)).await;
+    let done = tokio::spawn(run(server.clone(), open, returned)).await;
+    collect(&server);
     let answer = done.unwrap_or_else(|_| Err(Status::internal("the build ended early")));
     gone.disarm();
     Ok(SolveResponse {

@@ -25,7 +25,7 @@ const MAX_MESSAGE: usize = 4 << 20;
 pub(crate) struct Channel(SendRequest<Body>);
 
 impl Channel {
-    pub(super) fn new(sender: SendRequest<Body>) -> Self {
+    pub(crate) fn new(sender: SendRequest<Body>) -> Self {
         Self(sender)
     }
 }

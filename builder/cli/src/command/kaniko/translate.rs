@@ -212,7 +212,11 @@ fn registries(given: &Given, build: &mut Translated) -> Result<(), String> {
     }
     for pair in given.all("registry-certificate") {
         let (host, path) = split(pair, "registry-certificate")?;
-        registries.entry(host.to_owned()).or_default().ca = Some(path.into());
+        registries
+            .entry(host.to_owned())
+            .or_default()
+            .ca
+            .push(path.into());
     }
     for mirror in given.all("registry-mirror") {
         let hub = registries.entry("docker.io".to_owned()).or_default();
@@ -339,7 +343,7 @@ mod tests {
         let found = found.unwrap().registries;
         assert!(found["a:5000"].http && found["b:80"].http);
         assert!(found["a:5000"].insecure && found["e:1"].insecure && !found["b:80"].insecure);
-        assert_eq!(found["c"].ca, Some("/ca.pem".into()));
+        assert_eq!(found["c"].ca, [PathBuf::from("/ca.pem")]);
         assert_eq!(found["docker.io"].mirrors, ["m.example", "n.example"]);
         assert_eq!(found["d"].mirrors, ["e"]);
         assert!(build("--no-push --registry-map x").is_err());
