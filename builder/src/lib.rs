@@ -43,6 +43,7 @@ mod error;
 mod excerpt;
 mod fields;
 mod image;
+mod journal;
 pub mod lock;
 mod open;
 mod outcome;
@@ -55,8 +56,9 @@ mod select;
 mod text;
 
 pub use attest::{
-    AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions, Signer,
-    StepResult, Storage, Verified, list_attestations, missing_signature, verify_image,
+    AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions,
+    ProvenanceVersion, Signer, StepResult, Storage, Verified, list_attestations, missing_signature,
+    verify_image,
 };
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
 pub use config::{Config, GcPolicy};
@@ -69,8 +71,9 @@ pub use image::{
     ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceCheck,
     SourceName, SourceRules, StaleDelta, expire, stale_deltas,
 };
+pub use journal::{About, Journal, redacted};
 pub use kiln_attest::artifact::Form as IndexForm;
-pub use kiln_attest::provenance::Mode as ProvenanceMode;
+pub use kiln_attest::provenance::{Mode as ProvenanceMode, Provenance};
 pub use kiln_attest::sbom::Format as SbomFormat;
 pub use kiln_attest::{
     AttestError, PublicKey, Signed, SignerIdentity, Statement, Verifier, Verifiers,

@@ -79,7 +79,13 @@ fn an_image_is_pushed_and_its_digests_are_told() {
         "Dockerfile",
         format!("FROM {BUSYBOX}\nRUN echo 1 > /one\nCMD [\"x\"]\n"),
     );
-    let files = ["--iidfile", "id", "--metadata-file", "about.json"];
+    let files = [
+        "--iidfile",
+        "id",
+        "--metadata-file",
+        "about.json",
+        "--provenance=false",
+    ];
     _ = server
         .build(&[&["-t", &name, "--push"], &files[..]].concat())
         .ok();
@@ -100,6 +106,7 @@ fn an_image_is_pushed_and_its_digests_are_told() {
         "-t",
         &name,
         "--push",
+        "--provenance=false",
     ];
     space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     _ = server.build(&several).ok();
@@ -110,6 +117,127 @@ fn an_image_is_pushed_and_its_digests_are_told() {
     .stdout;
     let index: serde_json::Value = serde_json::from_str(&index).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+}
+
+/// A document of a repository in a registry.
+fn document(name: &str) -> serde_json::Value {
+    let address = format!("docker://{name}");
+    let raw = ["inspect", "--raw", "--tls-verify=false", &address];
+    serde_json::from_str(&run("skopeo", &raw).stdout).unwrap()
+}
+
+#[test]
+fn attestations_lie_beside_the_image_and_in_the_metadata() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let registry = Registry::start(&space.path("registry"), false);
+    let name = registry.name("app:1");
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nARG TOKEN\nCOPY Dockerfile /\n"),
+    );
+    let files = ["--iidfile", "id", "--metadata-file", "about.json"];
+    let push = ["-t", &name, "--push", "--build-arg", "TOKEN=hunter2"];
+    // What buildx asks for by itself.
+    _ = server.build(&[&push[..], &files[..]].concat()).ok();
+    let index = document(&name);
+    let manifests = index["manifests"].as_array().unwrap();
+    assert_eq!(manifests.len(), 2, "{index}");
+    let (image, beside) = (&manifests[0], &manifests[1]);
+    assert_eq!(beside["platform"]["os"], "unknown");
+    let annotations = &beside["annotations"];
+    assert_eq!(
+        annotations["vnd.docker.reference.type"],
+        "attestation-manifest"
+    );
+    assert_eq!(annotations["vnd.docker.reference.digest"], image["digest"]);
+    let about: serde_json::Value = serde_json::from_str(&read(space.path("about.json"))).unwrap();
+    assert!(about.get("containerimage.config.digest").is_none());
+    assert_eq!(
+        about["containerimage.digest"].as_str(),
+        Some(read(space.path("id")).as_str())
+    );
+    let shown = server.buildx(&[
+        "imagetools",
+        "inspect",
+        &name,
+        "--format",
+        "{{json .Provenance}}",
+    ]);
+    let shown = { shown }.output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let definition = &shown["SLSA"]["buildDefinition"];
+    let dependencies = definition["resolvedDependencies"].to_string();
+    assert!(dependencies.contains("busybox"), "{shown}");
+    assert!(!shown.to_string().contains("hunter2"));
+    // What the user asks for.
+    let asked = ["--provenance=mode=max,version=v0.2", "--sbom=true"];
+    _ = server.build(&[&push[..], &asked].concat()).ok();
+    let repository = name.rsplit_once(':').unwrap().0;
+    let index = document(&name);
+    let digest = index["manifests"][1]["digest"].as_str().unwrap();
+    let manifest = document(&format!("{repository}@{digest}"));
+    let layers = manifest["layers"].as_array().unwrap();
+    let kinds: Vec<&str> = layers
+        .iter()
+        .map(|layer| {
+            layer["annotations"]["in-toto.io/predicate-type"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "https://slsa.dev/provenance/v0.2",
+            "https://spdx.dev/Document"
+        ]
+    );
+    // Files get them when that is asked for.
+    _ = server.build(&["-o", "plain"]).ok();
+    assert!(!space.path("plain/provenance.json").exists());
+    _ = server
+        .build(&["-o", "told", "--provenance=true", "--sbom=true"])
+        .ok();
+    assert!(space.path("told/provenance.json").exists() && space.path("told/Dockerfile").exists());
+    assert!(space.path("told/sbom.spdx.json").exists());
+    server
+        .build(&["--sbom=generator=x.example/y"])
+        .fails_with(&["generators are not supported"]);
+}
+
+#[test]
+fn the_command_knows_the_builds_of_clients() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo said\n"));
+    _ = server.build(&[]).ok();
+    _ = server.build(&["--target", "none"]);
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo said\nRUN exit 3\n"),
+    );
+    server.build(&[]).fails_with(&["exit code: 3"]);
+    let history = space.kiln(&["history", "--json"]).ok().stdout;
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    let builds = history.as_array().unwrap();
+    assert_eq!(builds.len(), 2, "{history}");
+    assert!(
+        builds[0]["title"]
+            .as_str()
+            .unwrap()
+            .contains("Dockerfile of context"),
+        "{history}"
+    );
+    let explained = space.kiln(&["explain"]).ok().stdout;
+    assert!(explained.contains("RUN exit 3"), "{explained}");
+    let logs = space.kiln(&["logs", "--build", builds[1]["id"].as_str().unwrap(), "said"]);
+    assert!(logs.ok().stdout.contains("said"));
+    // A server that is started again has them too.
+    let kept = std::fs::read_dir(space.path("store/history"))
+        .unwrap()
+        .count();
+    assert_eq!(kept, 3);
 }
 
 #[test]

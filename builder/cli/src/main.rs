@@ -11,10 +11,7 @@
 mod command;
 mod convert;
 mod display;
-mod journal;
-mod redacted;
 mod report;
-mod step_log;
 mod terminal;
 mod untag;
 

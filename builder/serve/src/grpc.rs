@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use hyper::body::Incoming;
 use prost::Message;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::server::Grpc;
@@ -84,6 +86,20 @@ where
     let codec = ProstCodec::<T, M>::default();
     let call = Call(Some(function));
     grpc(codec).server_streaming(call, request).await
+}
+
+/// A response that says when it was made: clients tell how long builds took by the server's clock.
+pub(crate) async fn dated(
+    response: impl Future<Output = http::Response<Body>>,
+) -> http::Response<Body> {
+    let mut response = response.await;
+    let now = OffsetDateTime::now_utc().format(&Rfc3339);
+    if let Some(now) = now.ok().and_then(|now| now.parse().ok()) {
+        response
+            .headers_mut()
+            .insert("buildkit-current-timestamp", now);
+    }
+    response
 }
 
 /// Messages both ways.

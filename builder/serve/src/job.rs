@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use kiln::Journal;
 use kiln_engine::Cancel;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::proto::frontend::ReturnRequest;
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(3);
 const STATUS_PATIENCE: Duration = Duration::from_secs(6);
 /// Status messages of this many finished builds are kept.
-const MAX_FINISHED: usize = 64;
+const MAX_FINISHED: usize = 16;
 /// How long a result is kept for builds that are made from it, when its own has ended.
 const RESULT_AGE: Duration = Duration::from_secs(120);
 
@@ -29,15 +30,33 @@ pub(crate) struct Job {
     pub(crate) reference: String,
     /// What was asked for.
     pub(crate) request: SolveRequest,
+    /// When it began.
+    pub(crate) begun: SystemTime,
     pub(crate) log: Arc<StatusLog>,
     /// Stops its steps.
     pub(crate) cancel: Cancel,
     /// Is cancelled with it.
     pub(crate) cancelled: CancellationToken,
     returned: Mutex<Option<oneshot::Sender<ReturnRequest>>>,
+    /// What is remembered of what was solved for it.
+    journals: Mutex<Vec<Arc<Journal>>>,
 }
 
 impl Job {
+    /// Takes a journal, to be filed when the build ends.
+    pub(crate) fn remember(&self, journal: Arc<Journal>) {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        journals.push(journal);
+    }
+
+    /// Files the journals: the build has ended, with this error.
+    pub(crate) fn file_journals(&self, error: Option<&str>) {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        for journal in std::mem::take(&mut *journals) {
+            journal.finish(error.map(str::to_owned));
+        }
+    }
+
     /// Hands the client's result over; once.
     pub(crate) fn give_back(&self, result: ReturnRequest) -> Result<(), Status> {
         let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +118,15 @@ struct State {
 }
 
 impl State {
+    fn status(&self, reference: &str) -> Option<Arc<StatusLog>> {
+        let open = self.open.get(reference).map(|job| job.log.clone());
+        let mut finished = self.finished.iter();
+        open.or_else(|| {
+            let found = finished.find(|(name, _)| name == reference);
+            found.map(|(_, log)| log.clone())
+        })
+    }
+
     /// Forgets results that nobody will ask for any more.
     fn expire(&mut self) {
         while self
@@ -131,10 +159,12 @@ impl Jobs {
         let job = Arc::new(Job {
             reference: reference.clone(),
             request,
+            begun: SystemTime::now(),
             log: Arc::default(),
             cancel: Cancel::new(),
             cancelled: CancellationToken::new(),
             returned: Mutex::new(Some(sender)),
+            journals: Mutex::default(),
         });
         let mut state = self.lock();
         state.expire();
@@ -170,19 +200,22 @@ impl Jobs {
         found.ok_or_else(|| Status::unknown(format!("no such job {reference}")))
     }
 
-    /// The status messages of a build, which may come a little later, or have ended.
+    /// The builds that are running.
+    pub(crate) fn running(&self) -> Vec<Arc<Job>> {
+        self.lock().open.values().cloned().collect()
+    }
+
+    /// The status messages of a build that is running, or ended a short while ago.
+    pub(crate) fn known_status(&self, reference: &str) -> Option<Arc<StatusLog>> {
+        self.lock().status(reference)
+    }
+
+    /// The status messages of a build, which may come a little later.
     pub(crate) async fn status(
         self: Arc<Self>,
         reference: String,
     ) -> Result<Arc<StatusLog>, Status> {
-        let find = |state: &State| {
-            let open = state.open.get(&reference).map(|job| job.log.clone());
-            let mut finished = state.finished.iter();
-            open.or_else(|| {
-                let found = finished.find(|(name, _)| *name == reference);
-                found.map(|(_, log)| log.clone())
-            })
-        };
+        let find = |state: &State| state.status(&reference);
         let found = self.wait(STATUS_PATIENCE, find).await;
         found.ok_or_else(|| Status::unknown(format!("no such job {reference}")))
     }

@@ -13,6 +13,7 @@
 //! session    what is called in the client: files, secrets, SSH agents, credentials
 //! build      from a frontend's attributes to a solved build, and to what the exporters want
 //! client     the other side, for connections through containers and over SSH
+//! history    builds that have ended, and their blobs
 //! progress   the engine's events as vertexes, statuses and logs
 //! job        one build by its reference; what its calls share
 //! collect    what goes from the store after builds
@@ -31,6 +32,7 @@ mod collect;
 mod control;
 mod error;
 mod grpc;
+mod history;
 mod job;
 mod listen;
 mod progress;
@@ -43,6 +45,7 @@ mod tls;
 
 pub use address::{Address, BadAddress};
 pub use client::{ClientError, Worker, dial_stdio, workers};
+pub use history::HistoryLimits;
 pub use listen::{ServeError, serve};
 pub use server::{Frontends, Options};
 pub use session::fuzz;

@@ -96,3 +96,52 @@ pub(crate) mod policy {
         pub(crate) message: String,
     }
 }
+
+/// `containerd.services.content.v1`, which the crate lacks.
+pub(crate) mod content {
+    use super::Timestamp;
+
+    /// What is known of a blob.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Info {
+        #[prost(string, tag = "1")]
+        pub(crate) digest: String,
+        #[prost(int64, tag = "2")]
+        pub(crate) size: i64,
+        #[prost(message, optional, tag = "3")]
+        pub(crate) created_at: Option<Timestamp>,
+        #[prost(message, optional, tag = "4")]
+        pub(crate) updated_at: Option<Timestamp>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct InfoRequest {
+        #[prost(string, tag = "1")]
+        pub(crate) digest: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct InfoResponse {
+        #[prost(message, optional, tag = "1")]
+        pub(crate) info: Option<Info>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct ReadContentRequest {
+        #[prost(string, tag = "1")]
+        pub(crate) digest: String,
+        #[prost(int64, tag = "2")]
+        pub(crate) offset: i64,
+        /// 0: to the end.
+        #[prost(int64, tag = "3")]
+        pub(crate) size: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct ReadContentResponse {
+        #[prost(int64, tag = "1")]
+        pub(crate) offset: i64,
+        #[prost(bytes = "vec", tag = "2")]
+        pub(crate) data: Vec<u8>,
+    }
+}

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::Address;
 use crate::collect::Collector;
+use crate::history::{History, HistoryLimits};
 use crate::job::Jobs;
 use crate::session::{Mirrors, Sessions};
 use crate::socket::SocketOwner;
@@ -34,6 +35,8 @@ pub struct Options {
     pub jobs: Option<usize>,
     /// What goes from the store after a build, one after the other.
     pub prune: Vec<PruneOptions>,
+    /// How many builds of clients are remembered.
+    pub history: HistoryLimits,
 }
 
 /// Which frontends clients may name.
@@ -70,6 +73,7 @@ pub(crate) struct Server {
     pub(crate) network: DefaultNetwork,
     pub(crate) jobs_at_once: Option<usize>,
     pub(crate) collector: Collector,
+    pub(crate) history: History,
     /// This worker's name.
     pub(crate) worker: String,
 }
@@ -81,6 +85,7 @@ impl Server {
         let worker = kiln_graph::Digest::of(root.as_os_str().as_encoded_bytes());
         Self {
             mirrors: Mirrors::of(&root),
+            history: History::of(&root, options.history),
             engine,
             runtime,
             sessions: Arc::default(),

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tonic::body::Body;
 
 use crate::server::Server;
-use crate::{bridge, control, grpc};
+use crate::{bridge, control, grpc, history};
 
 /// An answer on its way.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
@@ -20,6 +20,9 @@ pub(crate) fn answer(server: Arc<Server>, request: http::Request<Incoming>) -> A
     match parts.unwrap_or_default() {
         ("moby.buildkit.v1.Control", method) => control::answer(server, method, request),
         ("moby.buildkit.v1.frontend.LLBBridge", method) => bridge::answer(server, method, request),
+        ("containerd.services.content.v1.Content", method) => {
+            history::answer(server, method, request)
+        }
         _ => Box::pin(std::future::ready(grpc::unimplemented(&path))),
     }
 }

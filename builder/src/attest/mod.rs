@@ -11,7 +11,7 @@ mod verify;
 
 use kiln_attest::artifact::{self, Artifact, ArtifactDescriptor, Form};
 use kiln_attest::bundle::{SIGN_PREDICATE, bundle, to_be_signed};
-use kiln_attest::provenance::{PROVENANCE_PREDICATE, Provenance};
+use kiln_attest::provenance::Provenance;
 use kiln_attest::sbom::{self, Format};
 use kiln_attest::{Artifact as About, Statement, image_purl};
 use kiln_engine::{Event, EventSink, Image, ImageOptions, Solved};
@@ -24,11 +24,14 @@ use crate::Error;
 
 pub use facts::{BuildFacts, StepResult};
 pub use list::{ListedAttestation, list_attestations};
-pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, Storage};
+pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, ProvenanceVersion, Storage};
 pub(crate) use publish::{publish, push_image};
 pub(crate) use recorder::Recorder;
 pub use signer::Signer;
 pub use verify::{Verified, missing_signature, verify_image};
+
+/// The name of provenance as a file.
+const PROVENANCE_FILE: &str = "provenance.json";
 
 /// What the attestations of an image may be about: what its name stands for, and its manifest.
 fn subjects(resolved: &Resolved) -> Vec<BlobDigest> {
@@ -80,7 +83,7 @@ impl Attested {
     /// The provenance, if it is attested.
     pub(crate) fn provenance(&self) -> Option<&serde_json::Value> {
         let mut all = self.statements.iter();
-        let found = all.find(|one| one.statement.predicate_type == PROVENANCE_PREDICATE)?;
+        let found = all.find(|one| one.file == PROVENANCE_FILE)?;
         Some(&found.statement.predicate)
     }
 }
@@ -113,13 +116,10 @@ impl AttestOptions {
     ) -> Result<Attested, Error> {
         let mut statements = Vec::new();
         if let Some(wanted) = &self.provenance {
+            let (kind, predicate) = wanted.predicate(facts);
             statements.push(StatementFile {
-                file: "provenance.json",
-                statement: Statement::new(
-                    finished.about(),
-                    PROVENANCE_PREDICATE,
-                    wanted.apply(facts).predicate(),
-                ),
+                file: PROVENANCE_FILE,
+                statement: Statement::new(finished.about(), kind, predicate),
             });
         }
         if let Some(format) = self.sbom {

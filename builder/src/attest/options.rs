@@ -3,8 +3,9 @@
 use std::str::FromStr;
 
 use kiln_attest::artifact::Form;
-use kiln_attest::provenance::{Mode, Provenance};
+use kiln_attest::provenance::{Mode, PROVENANCE_PREDICATE, Provenance};
 use kiln_attest::sbom::Format;
+use kiln_attest::{PROVENANCE_02_PREDICATE, provenance_02};
 
 use super::Signer;
 use crate::Error;
@@ -61,15 +62,33 @@ pub struct ProvenanceOptions {
     pub builder: Option<String>,
     /// Whether the user says that building again gives the same.
     pub reproducible: bool,
+    /// In which form.
+    pub version: ProvenanceVersion,
+}
+
+/// The version of SLSA that provenance is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProvenanceVersion {
+    /// Version 1.
+    #[default]
+    V1,
+    /// Version 0.2.
+    V02,
 }
 
 impl ProvenanceOptions {
-    pub(super) fn apply(&self, facts: &Provenance) -> Provenance {
-        Provenance {
+    /// What is said of a build: the type of predicate, and the predicate.
+    #[must_use]
+    pub fn predicate(&self, facts: &Provenance) -> (&'static str, serde_json::Value) {
+        let told = Provenance {
             mode: self.mode,
             builder: self.builder.clone(),
             reproducible: self.reproducible || facts.reproducible,
             ..facts.clone()
+        };
+        match self.version {
+            ProvenanceVersion::V1 => (PROVENANCE_PREDICATE, told.predicate()),
+            ProvenanceVersion::V02 => (PROVENANCE_02_PREDICATE, provenance_02(&told.predicate())),
         }
     }
 }
@@ -200,8 +219,7 @@ impl Spec {
             ("reproducible", value) if !is_sbom => {
                 self.provenance.reproducible = truth(key, value)?;
             }
-            ("version", "v1" | "1") if !is_sbom => {}
-            ("version", _) if !is_sbom => return Err("only version=v1 is written".to_owned()),
+            ("version", value) if !is_sbom => self.provenance.version = version(value)?,
             _ => return Err(format!("unknown key '{key}': use {}", self.keys())),
         }
         Ok(())
@@ -211,7 +229,7 @@ impl Spec {
         match self.kind {
             Kind::Sbom => "format=spdx|cyclonedx, storage, inline-only or disabled",
             Kind::Provenance => {
-                "mode=min|max, builder-id, reproducible, version=v1, storage, inline-only or disabled"
+                "mode=min|max, builder-id, reproducible, version=v1|v0.2, storage, inline-only or disabled"
             }
         }
     }
@@ -222,6 +240,14 @@ fn mode(text: &str) -> Result<Mode, String> {
         "min" => Ok(Mode::Min),
         "max" => Ok(Mode::Max),
         other => Err(format!("unknown mode '{other}': use min or max")),
+    }
+}
+
+fn version(text: &str) -> Result<ProvenanceVersion, String> {
+    match text {
+        "v1" | "1" => Ok(ProvenanceVersion::V1),
+        "v0.2" | "0.2" => Ok(ProvenanceVersion::V02),
+        other => Err(format!("unknown version '{other}': use v1 or v0.2")),
     }
 }
 

@@ -161,6 +161,33 @@ pub fn write(
     Ok(written)
 }
 
+/// Gives the files of each target to `deliver`, as an output of directories has them: with those of the
+/// attestations that it takes, and those of several platforms below a directory's name each.
+///
+/// # Errors
+/// When they can't be had, and what `deliver` says.
+pub fn deliver_files(
+    solved: &Solved,
+    output: &Output,
+    attester: Attester<'_>,
+    options: &ImageOptions,
+    events: &dyn EventSink,
+    deliver: impl FnOnce(&Files) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let job = Job {
+        solved,
+        output,
+        tags: &[],
+        options,
+        attester,
+        events,
+        cancel: &Cancel::new(),
+    };
+    let mut written = Written::default();
+    job.attest(&mut written)?;
+    job.with_files(&written, deliver)
+}
+
 fn make(
     solved: &Solved,
     options: &ImageOptions,
@@ -425,7 +452,8 @@ fn size_of(files: &Files) -> u64 {
     sizes.sum()
 }
 
-type Files = Vec<(Option<String>, Vec<OutputEntry>)>;
+/// The files of each target, and the directory that they are below, where there are several.
+pub type Files = Vec<(Option<String>, Vec<OutputEntry>)>;
 
 fn write_tars(
     files: &Files,

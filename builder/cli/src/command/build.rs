@@ -14,11 +14,10 @@ use super::result;
 use super::signals::cancel_on_signals;
 use super::{Failed, print, say, service_command};
 use crate::display::{self, Style, annotation};
-use crate::journal::{About, Journal};
 use crate::report;
 use kiln::output::{self, Output};
 use kiln::selector;
-use kiln::{BuildOutcome, Config, Error, Prepared, Secrets};
+use kiln::{About, BuildOutcome, Config, Error, Journal, Prepared, Secrets};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kiln::{DefaultNetwork, Error, RegistrySettings, file_text};
 use kiln_cache::PruneOptions;
 use kiln_graph::{parse_duration, parse_size};
-use kiln_serve::{Address, Frontends, SocketOwner, Tls};
+use kiln_serve::{Address, Frontends, HistoryLimits, SocketOwner, Tls};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -28,7 +28,7 @@ pub(super) struct File {
     registry: BTreeMap<String, Registry>,
     frontend: FrontendTable,
     dns: Option<IgnoredAny>,
-    history: Option<IgnoredAny>,
+    history: HistoryTable,
     system: Option<IgnoredAny>,
     debug: Option<IgnoredAny>,
     trace: Option<IgnoredAny>,
@@ -161,6 +161,14 @@ struct Gateway {
     allowed_repositories: Vec<String>,
 }
 
+/// How many builds are remembered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+struct HistoryTable {
+    max_age: Option<Amount>,
+    max_entries: Option<usize>,
+}
+
 /// What a file comes to.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
@@ -172,6 +180,7 @@ pub(super) struct Settings {
     pub(super) network: DefaultNetwork,
     pub(super) jobs: Option<usize>,
     pub(super) prune: Vec<PruneOptions>,
+    pub(super) history: HistoryLimits,
     /// What has no effect and might be expected to have one.
     pub(super) notes: Vec<&'static str>,
 }
@@ -202,6 +211,7 @@ impl File {
             network: network(worker.network_mode.as_deref())?,
             jobs: Some(worker.max_parallelism).filter(|jobs| *jobs > 0),
             prune: worker.prune(disk)?,
+            history: self.history.read()?,
             notes: Vec::new(),
         };
         let filtered = worker
@@ -216,10 +226,6 @@ impl File {
             (
                 self.dns.is_some(),
                 "dns has no effect: steps use the machine's name servers",
-            ),
-            (
-                self.history.is_some(),
-                "history has no effect: kiln remembers the last 200 builds",
             ),
         ] {
             settings.notes.extend(is_there.then_some(note));
@@ -295,6 +301,17 @@ impl TlsFiles {
                     .to_owned(),
             ),
         }
+    }
+}
+
+impl HistoryTable {
+    fn read(&self) -> Result<HistoryLimits, String> {
+        let usual = HistoryLimits::default();
+        let age = self.max_age.as_ref().map(Amount::duration).transpose()?;
+        Ok(HistoryLimits {
+            entries: self.max_entries.unwrap_or(usual.entries),
+            age: age.unwrap_or(usual.age),
+        })
     }
 }
 
@@ -423,6 +440,9 @@ mod tests {
             cert = "c.pem"
             key = "k.pem"
             ca = "ca.pem"
+            [history]
+            maxAge = 3600
+            maxEntries = 7
             [otel]
             socketPath = "/x"
             [cdi]
@@ -458,6 +478,8 @@ mod tests {
         assert_eq!((owner.user, owner.group), (Some(0), Some(7)));
         assert_eq!(settings.network, DefaultNetwork::Sandbox);
         assert_eq!(settings.jobs, Some(4));
+        let history = settings.history;
+        assert_eq!((history.entries, history.age.as_secs()), (7, 3600));
         let prune = &settings.prune[0];
         assert_eq!((prune.keep_storage, prune.min_free), (Some(500), Some(10)));
         assert!(!settings.frontends.dockerfile && settings.frontends.gateway);

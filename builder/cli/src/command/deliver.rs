@@ -10,9 +10,8 @@ use kiln_graph::Platform;
 use super::build::BuildArgs;
 use super::ready::Plan;
 use super::{result, say};
-use crate::journal::Journal;
 use kiln::output::{self, Attester, DeltaSources, Wanted};
-use kiln::{BuildFacts, BuildOutcome, DockerfileRequest, Error, Prepared};
+use kiln::{BuildFacts, BuildOutcome, DockerfileRequest, Error, Journal, Prepared};
 
 /// A build that is ready to be solved.
 #[derive(Clone, Copy)]

@@ -100,6 +100,7 @@ impl ServeArgs {
             network: settings.network,
             jobs: settings.jobs,
             prune: settings.prune,
+            history: settings.history,
         })
     }
 

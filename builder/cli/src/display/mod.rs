@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_engine::{EVENTS_VERSION, Event, EventSink};
 
 use crate::command::json_for_logs;
-use crate::redacted::redacted;
+use kiln::redacted;
 
 pub(crate) use ci::annotation;
 use ci::{Ci, Service};

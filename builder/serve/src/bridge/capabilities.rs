@@ -17,13 +17,14 @@ const FRONTEND: [&str; 9] = [
 ];
 
 /// What builds can (`solver/pb/caps.go`).
-const LLB: [&str; 9] = [
+const LLB: [&str; 10] = [
     // What a definition has that names a result.
     "constraints",
     "platform",
     "meta.description",
     "exporter.multiple",
     "exporter.image.annotations",
+    "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "cache.s3",
     "gc.freespacefilter",

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use kiln::output::{self, Attester, Form, Output, Wanted};
-use kiln::{AttestOptions, BuildOutcome, Error};
-use kiln_engine::{Cancel, with_prefix};
+use kiln::{BuildOutcome, Error};
+use kiln_engine::{Cancel, OutputEntry, with_prefix};
 use tokio::runtime::Handle;
 use tonic::Status;
 
-use super::Built;
+use super::{Built, attest};
 use crate::error::BuildError;
 use crate::progress::Progress;
 use crate::proto::control::Exporter;
@@ -56,7 +56,7 @@ impl Export<'_> {
             "local" => self.local(index, exporter).map(|()| Response::new()),
             "image" => {
                 let output = self.output(exporter, None)?;
-                let outcome = self.write(output)?;
+                let outcome = self.write(output, exporter)?;
                 Ok(told(&outcome, exporter))
             }
             _ => self.archive(index, exporter),
@@ -76,25 +76,26 @@ impl Export<'_> {
     }
 
     /// Writes one output.
-    fn write(&self, output: Output) -> Result<BuildOutcome, BuildError> {
+    fn write(&self, output: Output, exporter: &Exporter) -> Result<BuildOutcome, BuildError> {
         if output.pushes() && output.names().is_empty() {
             return Err(Status::unknown("a push needs a name: give -t NAME").into());
         }
         let wants_digests = !matches!(output.form(), Form::Tar | Form::Local);
         let outputs = [output];
+        let attest = attest::of_exporter(&self.built.attest, exporter);
         let wanted = Wanted {
             outputs: &outputs,
             tags: &[],
             options: &self.built.options,
             attester: Attester {
-                options: &AttestOptions::default(),
-                facts: &Default::default(),
+                options: &attest,
+                facts: &self.built.facts,
             },
             digests: wants_digests,
             cancel: self.cancel,
         };
         let solved = &self.built.solved;
-        let written = output::write(solved, &wanted, &**self.progress);
+        let written = output::write(solved, &wanted, &*self.built.journal);
         let written = written.map_err(|error| self.failed(error))?;
         BuildOutcome::of(solved, &written).map_err(|error| self.failed(error))
     }
@@ -124,7 +125,7 @@ impl Export<'_> {
             .spawn(async move { send_tar(&session, index, reader).await });
         let stopper = sending.abort_handle();
         let _stop = self.cancel.on_cancel(move || stopper.abort());
-        let written = self.write(output);
+        let written = self.write(output, exporter);
         if let Err(error) = written {
             // The client must not take what was sent for all of it. When it is the client that
             // failed, its own words are the better ones.
@@ -155,28 +156,41 @@ impl Export<'_> {
             let text = "the local exporter's mode=delete is not supported by kiln";
             return Err(Status::unimplemented(text).into());
         }
-        let targets = &self.built.solved.build().targets;
-        let split = exporter.attrs.get("platform-split");
-        let split = split.map_or(targets.len() > 1, |split| split != "false");
-        for target in targets {
-            let files = self.built.solved.root_files(target, &**self.progress);
-            let mut files = files.map_err(|error| self.failed(error))?;
-            if split {
-                let directory = target.platform.to_string().replace('/', "_");
-                files = with_prefix(&files, &directory);
-            }
-            let session = self.session.clone();
-            let sending = self
-                .runtime
-                .spawn(async move { send_files(&session, index, files).await });
-            let stopper = sending.abort_handle();
-            let _stop = self.cancel.on_cancel(move || stopper.abort());
-            match self.runtime.block_on(sending) {
-                Ok(sent) => sent?,
-                Err(_) => return Err(Status::cancelled("context canceled").into()),
-            }
+        let output = self.output(exporter, Some(".".into()))?;
+        let attest = attest::of_exporter(&self.built.attest, exporter);
+        let attester = Attester {
+            options: &attest,
+            facts: &self.built.facts,
+        };
+        let mut sent = Ok(());
+        let (solved, events) = (&self.built.solved, &*self.built.journal);
+        let options = &self.built.options;
+        // The files of attestations are there until this returns.
+        let delivered = output::deliver_files(solved, &output, attester, options, events, |all| {
+            sent = all.iter().try_for_each(|(directory, files)| {
+                let files = match directory {
+                    Some(directory) => with_prefix(files, directory),
+                    None => files.clone(),
+                };
+                self.send(index, files)
+            });
+            Ok(())
+        });
+        delivered.map_err(|error| self.failed(error))?;
+        sent
+    }
+
+    fn send(&self, index: usize, files: Vec<OutputEntry>) -> Result<(), BuildError> {
+        let session = self.session.clone();
+        let sending = self
+            .runtime
+            .spawn(async move { send_files(&session, index, files).await });
+        let stopper = sending.abort_handle();
+        let _stop = self.cancel.on_cancel(move || stopper.abort());
+        match self.runtime.block_on(sending) {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(Status::cancelled("context canceled").into()),
         }
-        Ok(())
     }
 }
 
@@ -188,7 +202,11 @@ fn told(outcome: &BuildOutcome, exporter: &Exporter) -> Response {
         tell("containerimage.digest", digest.to_string());
     }
     // Of an index there is none.
-    if let Some(id) = outcome.id.filter(|_| outcome.platforms.len() < 2) {
+    let descriptor = outcome.descriptor.as_ref();
+    let is_index = descriptor.is_some_and(|top| {
+        top.media_type.contains("index") || top.media_type.contains("manifest.list")
+    });
+    if let Some(id) = outcome.id.filter(|_| !is_index) {
         tell("containerimage.config.digest", id.to_string());
     }
     if let Some(descriptor) = &outcome.descriptor

@@ -1,5 +1,6 @@
 //! From a frontend's attributes to a solved build, and to what the exporters want.
 
+mod attest;
 mod attributes;
 mod cache;
 mod contexts;
@@ -11,9 +12,9 @@ mod run;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kiln::Texts;
+use kiln::{AttestOptions, Journal, Provenance, Texts};
 use kiln_engine::{ImageOptions, Solved};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) use exporter::{Export, export};
 pub(crate) use run::build;
@@ -43,6 +44,31 @@ pub(crate) struct Built {
     pub(crate) file: String,
     /// Whether results are named by their platforms, were it only one.
     is_map: bool,
+    /// The attestations that are asked for.
+    attest: AttestOptions,
+    /// What is known of where the result comes from.
+    facts: Provenance,
+    /// Notes what happens, and shows it to the client.
+    journal: Arc<Journal>,
+}
+
+impl Built {
+    /// Whether results are named by their platforms.
+    pub(crate) fn is_map(&self) -> bool {
+        self.is_map
+    }
+
+    /// The names of the platforms.
+    pub(crate) fn platforms(&self) -> Vec<String> {
+        let targets = &self.solved.build().targets;
+        let names = targets.iter().map(|target| target.platform.to_string());
+        names.collect()
+    }
+
+    /// Where the result comes from: the type of predicate, and the predicate.
+    pub(crate) fn provenance(&self) -> (&'static str, Value) {
+        attest::of_history(&self.attest).predicate(&self.facts)
+    }
 }
 
 /// What a frontend answers.
@@ -57,9 +83,8 @@ pub(crate) struct Answer {
 impl Answer {
     /// The names of the platforms.
     pub(crate) fn platforms(&self) -> Vec<String> {
-        let builds = self.result.iter().map(|built| built.solved.build());
-        let targets = builds.flat_map(|build| &build.targets);
-        targets.map(|target| target.platform.to_string()).collect()
+        let result = self.result.iter();
+        result.flat_map(|built| built.platforms()).collect()
     }
 
     /// Whether results are named by their platforms.

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use kiln::{
-    Assume, ContextFrom, DockerfileRequest, Error, Locking, Opened, Prepared, open_build_file,
+    About, Assume, AttestOptions, BuildFacts, ContextFrom, DockerfileRequest, Error, Journal,
+    Locking, Opened, Prepared, Provenance, open_build_file,
 };
 use kiln_engine::{
-    DefaultNetwork, Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider,
+    DefaultNetwork, Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider, Solved,
 };
 use kiln_frontend_dockerfile::{ContextKind, is_remote};
 use kiln_graph::Entitlements;
+use kiln_graph::address::redact;
 use kiln_image::{CredentialSource, Provider};
 use kiln_sandbox::{Cgroups, SandboxError};
 use tonic::Status;
@@ -148,11 +151,12 @@ impl Run<'_> {
                 lines.insert(name.clone(), self.client.transfer(local, Vec::new())?);
             }
         }
+        let attest = attributes.attestations()?;
         let prepared = self.prepare(&opened, &request)?;
         if !opened.is_toml() {
             lines = self.client.bring(&prepared.compiled.build.graph, &locals)?;
         }
-        self.solve(&prepared, &lines)
+        self.solve(&request, &prepared, &lines, attest)
     }
 
     /// What the frontend is asked for, but for the contexts.
@@ -328,7 +332,13 @@ impl Run<'_> {
     }
 
     /// Solves what was compiled.
-    fn solve(&self, prepared: &Prepared, lines: &Contexts) -> Result<Answer, BuildError> {
+    fn solve(
+        &self,
+        asked: &DockerfileRequest,
+        prepared: &Prepared,
+        lines: &Contexts,
+        attest: AttestOptions,
+    ) -> Result<Answer, BuildError> {
         let attributes = self.client.attributes;
         let file = attributes.file_name();
         let exports = self
@@ -352,7 +362,8 @@ impl Run<'_> {
         request.network = self.network()?;
         request.jobs = self.client.server.jobs_at_once.unwrap_or(request.jobs);
         request.secrets = self.secrets.clone();
-        request.events = self.progress.clone();
+        let journal = self.journal();
+        request.events = journal.clone();
         request.cancel = self.job.cancel.clone();
         request.cache_from = cache::imports(&self.engine, &self.imports()?)?;
         request.cache_to = targets.remotes;
@@ -375,16 +386,83 @@ impl Run<'_> {
             vertex,
         })?;
         self.share(&mut solved, &targets.tolerant)?;
+        let facts = self.facts(asked, prepared, &solved, &journal)?;
         let built = Built {
             solved,
             options,
             texts,
             file: file.to_owned(),
             is_map: several || attributes.is_map(),
+            attest,
+            facts,
+            journal,
         };
         Ok(Answer {
             result: Some(Arc::new(built)),
             ..Answer::default()
+        })
+    }
+
+    /// Begins to note what happens, for `kiln history` and `explain`.
+    fn journal(&self) -> Arc<Journal> {
+        let attributes = self.client.attributes;
+        let file = attributes.file_name();
+        let context = attributes.text("context");
+        // Clients give the name of their directory before a colon.
+        let shared = self.client.session.shared_key.split(':').next();
+        let context = context.or(shared).filter(|name| !name.is_empty());
+        let target = attributes.text("target").unwrap_or_default();
+        let mut title = match context {
+            Some(context) => format!("{file} of {context}"),
+            None => format!("{file} of a client"),
+        };
+        if !target.is_empty() {
+            title.push_str(&format!(" ({target})"));
+        }
+        let subject = format!("client\n{}\n{file}\n{target}", context.unwrap_or_default());
+        let about = About {
+            subject: redact(&subject).into_owned(),
+            title: redact(&title).into_owned(),
+            // It can't be asked for without the client.
+            plan: serde_json::Value::Null,
+        };
+        let store = self.engine.store().clone();
+        let journal = Arc::new(Journal::new(store, self.progress.clone(), about));
+        self.job.remember(journal.clone());
+        journal
+    }
+
+    /// What provenance tells.
+    fn facts(
+        &self,
+        asked: &DockerfileRequest,
+        prepared: &Prepared,
+        solved: &Solved,
+        journal: &Journal,
+    ) -> Result<Provenance, BuildError> {
+        let began = self
+            .job
+            .begun
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let facts = BuildFacts {
+            source: Some((asked, prepared)),
+            solved,
+            network: self.network()?,
+            invocation: self.job.reference.clone(),
+            started: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
+            steps: &journal.results(),
+            reproducible: false,
+        };
+        let attributes = self.client.attributes;
+        let vcs = ["source", "revision"].into_iter().filter_map(|name| {
+            let value = attributes.text(&format!("vcs:{name}"))?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Ok(Provenance {
+            // The directory is a copy in this server's store: of its repository the client knows.
+            vcs: vcs.collect(),
+            ..facts.provenance()?
         })
     }
 
@@ -402,11 +480,7 @@ impl Run<'_> {
     }
 
     /// Waits until shared caches have what they lacked.
-    fn share(
-        &self,
-        solved: &mut kiln_engine::Solved,
-        tolerant: &[(String, bool)],
-    ) -> Result<(), BuildError> {
+    fn share(&self, solved: &mut Solved, tolerant: &[(String, bool)]) -> Result<(), BuildError> {
         for ((name, is_tolerant), sent) in tolerant.iter().zip(solved.exported()) {
             let line = format!("exporting cache to {name}");
             let done = self.progress.during(&line, |_| sent.map(drop));

@@ -11,10 +11,12 @@ use hyper::body::Incoming;
 
 pub(crate) use check::entitlements;
 
-use crate::grpc::{self, server_streaming, streaming, unary};
-use crate::progress::follow;
+use crate::grpc::{self, Messages, dated, server_streaming, streaming, unary};
+use crate::history::{listen, update};
+use crate::progress::{decode, follow};
 use crate::proto::control::{
-    BytesMessage, DiskUsageRequest, InfoRequest, ListWorkersRequest, PruneRequest, StatusRequest,
+    BuildHistoryRequest, BytesMessage, DiskUsageRequest, InfoRequest, ListWorkersRequest,
+    PruneRequest, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
 };
 use crate::server::Server;
 use crate::service;
@@ -32,10 +34,9 @@ pub(crate) fn answer(
         })),
         "Status" => {
             let status = move |request: tonic::Request<StatusRequest>| {
-                let log = server.jobs.clone().status(request.into_inner().r#ref);
-                async move { Ok(follow(log.await?)) }
+                status(server, request.into_inner().r#ref)
             };
-            Box::pin(server_streaming(request, status))
+            Box::pin(dated(server_streaming(request, status)))
         }
         "Session" => {
             let session = move |request: tonic::Request<tonic::Streaming<BytesMessage>>| {
@@ -60,6 +61,18 @@ pub(crate) fn answer(
             };
             Box::pin(unary(request, usage))
         }
+        "ListenBuildHistory" => {
+            let listen = move |request: tonic::Request<BuildHistoryRequest>| {
+                listen(server, request.into_inner())
+            };
+            Box::pin(dated(server_streaming(request, listen)))
+        }
+        "UpdateBuildHistory" => {
+            let update = move |request: tonic::Request<UpdateBuildHistoryRequest>| {
+                update(server, request.into_inner())
+            };
+            Box::pin(unary(request, update))
+        }
         "Prune" => {
             let prune = move |request: tonic::Request<PruneRequest>| {
                 disk_usage::prune(server, request.into_inner())
@@ -70,4 +83,25 @@ pub(crate) fn answer(
             request.uri().path(),
         ))),
     }
+}
+
+/// The messages of a build: one that is running, that the history has, or that is about to begin.
+async fn status(
+    server: Arc<Server>,
+    reference: String,
+) -> Result<Messages<StatusResponse>, tonic::Status> {
+    if let Some(log) = server.jobs.known_status(&reference) {
+        return Ok(follow(log));
+    }
+    let (reading, name) = (server.clone(), reference.clone());
+    let kept = tokio::task::spawn_blocking(move || {
+        let history = &reading.history;
+        let record = history.record(&name)?;
+        history.blob_of(&name, &record.logs?)
+    });
+    if let Some(bytes) = kept.await.ok().flatten() {
+        let messages = decode(&bytes).into_iter().map(Ok);
+        return Ok(Box::pin(futures_util::stream::iter(messages)));
+    }
+    Ok(follow(server.jobs.clone().status(reference).await?))
 }

@@ -11,10 +11,11 @@ use super::check::{check, exporters};
 use crate::build::{Asked, Built, Export, build, export};
 use crate::collect::collect;
 use crate::error::{BuildError, rpc_status};
+use crate::history::{begun, ended};
 use crate::job::{Job, Open, StopOnDrop};
 use crate::progress::Progress;
 use crate::proto::SolveRequest;
-use crate::proto::control::SolveResponse;
+use crate::proto::control::{BuildHistoryEventType, SolveResponse};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{self, ReturnRequest};
 use crate::server::Server;
@@ -27,7 +28,7 @@ pub(super) async fn solve(
     check(&request, &server.granted)?;
     let (open, returned) = server.jobs.begin(request)?;
     let gone = StopOnDrop::new(open.job.clone());
-    let done = tokio::spawn(run(server.clone(), open, returned)).await;
+    let done = tokio::spawn(remembered(server.clone(), open, returned)).await;
     collect(&server);
     let answer = done.unwrap_or_else(|_| Err(Status::internal("the build ended early")));
     gone.disarm();
@@ -36,12 +37,41 @@ pub(super) async fn solve(
     })
 }
 
-async fn run(
+/// Runs a build, and remembers it.
+async fn remembered(
     server: Arc<Server>,
     open: Open,
     returned: oneshot::Receiver<ReturnRequest>,
 ) -> Result<HashMap<String, String>, Status> {
     let job = open.job.clone();
+    let is_shown = !job.request.known.internal;
+    if is_shown {
+        let started = BuildHistoryEventType::Started;
+        server.history.tell(started, &begun(&job));
+    }
+    let mut built = None;
+    let done = run(&server, &job, returned, &mut built).await;
+    let outcome = done.clone();
+    let filed = tokio::task::spawn_blocking(move || {
+        job.file_journals(outcome.as_ref().err().map(Status::message));
+        if is_shown {
+            let (record, blobs) = ended(&job, built.as_deref(), outcome.as_ref());
+            // A build is never lost for a history that can't be written.
+            _ = server.history.put(&record, &blobs);
+        }
+    });
+    _ = filed.await;
+    drop(open);
+    done
+}
+
+/// Runs a build; `built` is told its result.
+async fn run(
+    server: &Arc<Server>,
+    job: &Arc<Job>,
+    returned: oneshot::Receiver<ReturnRequest>,
+    built: &mut Option<Arc<Built>>,
+) -> Result<HashMap<String, String>, Status> {
     let cancelled = job.cancelled.clone();
     let known = &job.request.known;
     let result = match known.frontend.as_str() {
@@ -53,7 +83,7 @@ async fn run(
             tokio::select! {
                 returned = returned => {
                     let returned = returned.map_err(|_| Status::internal("no result"))?;
-                    result_of(&server, returned)?
+                    result_of(server, returned)?
                 }
                 () = cancelled.cancelled() => return Err(Status::cancelled("context canceled")),
             }
@@ -70,15 +100,16 @@ async fn run(
                 inputs: known.frontend_inputs.clone(),
                 imports: known.cache.clone().unwrap_or_default().imports,
             };
-            let built = build(server.clone(), job.clone(), asked).await;
-            let built = built.map_err(|error| error.status())?;
+            let answer = build(server.clone(), job.clone(), asked).await;
+            let answer = answer.map_err(|error| error.status())?;
             Returned {
-                metadata: built.metadata(),
-                first: built.result,
+                metadata: answer.metadata(),
+                first: answer.result,
             }
         }
     };
-    exported(server, job, result).await
+    built.clone_from(&result.first);
+    exported(server.clone(), job.clone(), result).await
 }
 
 /// What a client, or its frontend, hands back as a build's result.

@@ -1,7 +1,9 @@
 //! The status messages of one build, kept for whoever asks for them, now or later.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prost::Message as _;
 use tokio::sync::watch;
 
 use crate::grpc::Messages;
@@ -72,6 +74,45 @@ impl StatusLog {
         self.version.send_modify(|version| *version += 1);
     }
 
+    /// All messages, each behind its length (32 bits, little endian): how BuildKit keeps them.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let state = self.lock();
+        let mut bytes = Vec::new();
+        for message in &state.messages {
+            let length = u32::try_from(message.encoded_len()).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&message.encode_to_vec());
+        }
+        bytes
+    }
+
+    /// How many steps there are.
+    pub(crate) fn counts(&self) -> Counts {
+        let state = self.lock();
+        let (mut all, mut cached, mut completed) =
+            <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
+        let mut warnings = 0;
+        for message in &state.messages {
+            warnings += message.warnings.len();
+            for vertex in &message.vertexes {
+                all.insert(&vertex.digest);
+                if vertex.cached {
+                    cached.insert(&vertex.digest);
+                }
+                if vertex.completed.is_some() {
+                    completed.insert(&vertex.digest);
+                }
+            }
+        }
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        Counts {
+            total: number(all.len()),
+            cached: number(cached.len()),
+            completed: number(completed.len()),
+            warnings: number(warnings),
+        }
+    }
+
     /// The messages from a position on, as one; with the position after them. Nothing when there
     /// are none; whether there will be more.
     fn after(&self, position: usize) -> (Option<(StatusResponse, usize)>, bool) {
@@ -96,6 +137,33 @@ impl StatusLog {
         let found = (end > position).then_some((all, end));
         (found, !state.is_closed)
     }
+}
+
+/// How many steps a build has, and how many of them are cached and done; its warnings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) total: i32,
+    pub(crate) cached: i32,
+    pub(crate) completed: i32,
+    pub(crate) warnings: i32,
+}
+
+/// Messages that [`StatusLog::encode`] wrote, until one can't be read.
+pub(crate) fn decode(bytes: &[u8]) -> Vec<StatusResponse> {
+    let mut rest = bytes;
+    let mut messages = Vec::new();
+    while let Some((length, more)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some((message, more)) = more.split_at_checked(length) else {
+            break;
+        };
+        let Ok(message) = StatusResponse::decode(message) else {
+            break;
+        };
+        messages.push(message);
+        rest = more;
+    }
+    messages
 }
 
 /// All messages of a log, as they come, until it is closed.
@@ -153,6 +221,23 @@ mod tests {
         };
         assert_eq!(text(reading.await.unwrap()), "ab");
         assert_eq!(text(follow(log).collect().await), "ab");
+    }
+
+    #[test]
+    fn messages_come_back_from_the_history() {
+        let log = StatusLog::default();
+        log.add(line("a"));
+        log.add(StatusResponse::default());
+        log.add(line("b"));
+        let bytes = log.encode();
+        assert_eq!(
+            decode(&bytes),
+            [line("a"), StatusResponse::default(), line("b")]
+        );
+        for end in 0..bytes.len() {
+            assert!(decode(&bytes[..end]).len() < 3);
+        }
+        assert!(decode(&[0xff; 64]).is_empty());
     }
 
     #[test]

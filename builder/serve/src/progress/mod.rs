@@ -4,6 +4,6 @@ mod log;
 mod sink;
 mod vertex;
 
-pub(crate) use log::{StatusLog, follow};
+pub(crate) use log::{StatusLog, decode, follow};
 pub(crate) use sink::{Contexts, Progress};
 pub(crate) use vertex::{Vertex, digest_of, now};

@@ -1,34 +1,56 @@
-//! Remembers what happens in a build: an event sink in front of the display.
+//! Remembers what happens in a build: an event sink in front of others.
+
+mod redacted;
+mod step_log;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kiln::StepResult;
 use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 use kiln_graph::address::redact;
 
-use crate::redacted::redacted;
+use crate::StepResult;
+use step_log::StepLog;
+
+pub use redacted::redacted;
 
 /// What is remembered of how a build was asked for, without credentials.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct About {
+pub struct About {
     /// What identifies builds of the same file, context and target.
-    pub(crate) subject: String,
+    pub subject: String,
     /// The same for people.
-    pub(crate) title: String,
-    pub(crate) plan: serde_json::Value,
+    pub title: String,
+    /// What was asked for, in the words of whoever asked: to ask for the same again.
+    pub plan: serde_json::Value,
 }
 
-use crate::step_log::StepLog;
+/// Names a build that began then, in milliseconds since 1970: names sort by time. A process that runs several
+/// builds numbers those after its first.
+fn build_id(began: u64) -> String {
+    static BUILDS: AtomicU64 = AtomicU64::new(0);
+    let process = std::process::id();
+    match BUILDS.fetch_add(1, Ordering::Relaxed) {
+        0 => format!("{began:013}-{process}"),
+        number => format!("{began:013}-{process}.{number}"),
+    }
+}
 
 /// Notes events, and passes them on.
-pub(crate) struct Journal {
+pub struct Journal {
     store: Store,
     next: Arc<dyn EventSink>,
     began: Instant,
     state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").finish_non_exhaustive()
+    }
 }
 
 struct State {
@@ -41,11 +63,13 @@ struct State {
 }
 
 impl Journal {
-    pub(crate) fn new(store: Store, next: Arc<dyn EventSink>, about: About) -> Self {
+    /// A journal of a build that begins now, which is kept in a store. Events are passed on to `next`.
+    #[must_use]
+    pub fn new(store: Store, next: Arc<dyn EventSink>, about: About) -> Self {
         let began = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = millis(began.unwrap_or_default());
         let record = BuildRecord {
-            id: format!("{began:013}-{}", std::process::id()),
+            id: build_id(began),
             began,
             took: 0,
             ok: false,
@@ -71,7 +95,7 @@ impl Journal {
     }
 
     /// Files the build. A build is never lost for a journal that can't be written.
-    pub(crate) fn finish(&self, error: Option<String>) {
+    pub fn finish(&self, error: Option<String>) {
         let mut state = self.lock();
         state.record.took = millis(self.began.elapsed());
         state.record.ok = error.is_none();
@@ -83,7 +107,8 @@ impl Journal {
     }
 
     /// What is known so far.
-    pub(crate) fn record(&self) -> BuildRecord {
+    #[must_use]
+    pub fn record(&self) -> BuildRecord {
         self.lock().record.clone()
     }
 
@@ -207,7 +232,8 @@ impl State {
 
 impl Journal {
     /// What has become of each step so far, for provenance.
-    pub(crate) fn results(&self) -> BTreeMap<StepRef, StepResult> {
+    #[must_use]
+    pub fn results(&self) -> BTreeMap<StepRef, StepResult> {
         let state = self.lock();
         let steps = &state.record.steps;
         let one = |(step, place): (&StepRef, &usize)| {
@@ -228,7 +254,8 @@ impl Journal {
     }
 
     /// What has become of the steps so far.
-    pub(crate) fn outcomes(&self) -> BTreeMap<StepRef, StepOutcome> {
+    #[must_use]
+    pub fn outcomes(&self) -> BTreeMap<StepRef, StepOutcome> {
         let state = self.lock();
         let steps = &state.record.steps;
         let outcome = |(step, place): (&StepRef, &usize)| Some((*step, steps.get(*place)?.outcome));

@@ -8,7 +8,7 @@ use std::path::Path;
 const KEPT: usize = 2 << 20;
 
 /// A step's log while the step runs. What is kept of the end is written when it is dropped.
-pub(crate) struct StepLog {
+pub(super) struct StepLog {
     file: File,
     /// How much of the beginning is still wanted.
     wanted: usize,
@@ -18,7 +18,7 @@ pub(crate) struct StepLog {
 
 impl StepLog {
     /// A log in a new file, or after what is in an old one.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
         let there = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
         Ok(Self {
@@ -29,7 +29,7 @@ impl StepLog {
         })
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (first, rest) = bytes.split_at(self.wanted.min(bytes.len()));
         self.wanted -= first.len();
         self.file.write_all(first)?;

@@ -5,7 +5,8 @@ use kiln_engine::Event;
 use kiln_graph::address::redact;
 
 /// An event whose names and messages have no credentials in addresses.
-pub(crate) fn redacted(mut event: Event) -> Event {
+#[must_use]
+pub fn redacted(mut event: Event) -> Event {
     match &mut event {
         Event::Planned { steps } => {
             for step in steps {
@@ -20,7 +21,7 @@ pub(crate) fn redacted(mut event: Event) -> Event {
 }
 
 /// Redacts a text in place.
-pub(crate) fn clean(text: &mut String) {
+fn clean(text: &mut String) {
     if let std::borrow::Cow::Owned(redacted) = redact(text) {
         *text = redacted;
     }

@@ -1,0 +1,95 @@
+//! `containerd.services.content.v1.Content`, to be read: blobs that records name.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_graph::BlobDigest;
+use kiln_tree::host;
+use tonic::{Request, Status};
+
+use crate::grpc::{self, Messages, server_streaming, unary};
+use crate::proto::content::{
+    Info, InfoRequest, InfoResponse, ReadContentRequest, ReadContentResponse,
+};
+use crate::proto::timestamp;
+use crate::server::Server;
+use crate::service::Answer;
+
+/// Bytes in one message.
+const PIECE: u64 = 1 << 20;
+
+/// Answers a call.
+pub(crate) fn answer(
+    server: Arc<Server>,
+    method: &str,
+    request: http::Request<hyper::body::Incoming>,
+) -> Answer {
+    match method {
+        "Info" => Box::pin(unary(request, move |request: Request<InfoRequest>| {
+            info(server, request.into_inner())
+        })),
+        "Read" => Box::pin(server_streaming(
+            request,
+            move |request: Request<ReadContentRequest>| read(server, request.into_inner()),
+        )),
+        _ => Box::pin(std::future::ready(grpc::unimplemented(
+            request.uri().path(),
+        ))),
+    }
+}
+
+async fn find(server: Arc<Server>, digest: &str) -> Result<PathBuf, Status> {
+    let wanted: Result<BlobDigest, _> = digest.parse();
+    let wanted = wanted.map_err(|error| Status::invalid_argument(format!("{digest}: {error}")))?;
+    let found = tokio::task::spawn_blocking(move || server.history.blob(&wanted)).await;
+    let found = found.ok().flatten();
+    found.ok_or_else(|| Status::not_found(format!("content {digest}: not found")))
+}
+
+fn broken(error: &std::io::Error) -> Status {
+    Status::unknown(format!("the history: {error}"))
+}
+
+async fn info(server: Arc<Server>, request: InfoRequest) -> Result<InfoResponse, Status> {
+    let file = find(server, &request.digest).await?;
+    let about = host::metadata(file).map_err(|error| broken(&error))?;
+    let time = about.modified().ok().map(timestamp);
+    let info = Info {
+        digest: request.digest,
+        size: i64::try_from(about.len()).unwrap_or(i64::MAX),
+        created_at: time,
+        updated_at: time,
+    };
+    Ok(InfoResponse { info: Some(info) })
+}
+
+async fn read(
+    server: Arc<Server>,
+    request: ReadContentRequest,
+) -> Result<Messages<ReadContentResponse>, Status> {
+    let file = find(server, &request.digest).await?;
+    let mut file = host::open(file).map_err(|error| broken(&error))?;
+    let start = u64::try_from(request.offset)
+        .map_err(|_| Status::out_of_range("an offset before the beginning"))?;
+    // Without a size it is all that follows.
+    let size = u64::try_from(request.size).unwrap_or(0);
+    let rest = if size == 0 { u64::MAX } else { size };
+    file.seek(SeekFrom::Start(start))
+        .map_err(|error| broken(&error))?;
+    let pieces = futures_util::stream::try_unfold(
+        (file, start, rest),
+        |(mut file, offset, rest)| async move {
+            let mut data = Vec::new();
+            let wanted = rest.min(PIECE);
+            let count = file.by_ref().take(wanted).read_to_end(&mut data);
+            let count = count.map_err(|error| broken(&error))? as u64;
+            let piece = ReadContentResponse {
+                offset: i64::try_from(offset).unwrap_or(i64::MAX),
+                data,
+            };
+            Ok((count > 0).then_some((piece, (file, offset + count, rest - count))))
+        },
+    );
+    Ok(Box::pin(pieces))
+}
