@@ -164,6 +164,35 @@ fn a_lock_says_who_must_have_signed() {
 }
 
 #[test]
+fn a_lock_holds_an_image_to_it_however_it_is_named() {
+    let world = World::new();
+    let lock = || world.space.path("context/kiln.lock");
+    let file = |base: &str| {
+        let text = format!("FROM {base}\nRUN cat /base\n");
+        world.space.write("Dockerfile", text);
+    };
+    file(&world.base);
+    _ = world.space.kiln(&["lock", "context"]).ok();
+    let locked = std::fs::read_to_string(lock()).unwrap();
+    let held = format!("{locked}verify = {{ key = 'c.pub' }}\n");
+    std::fs::write(lock(), &held).unwrap();
+    file(&format!(
+        "{}@{}",
+        world.base,
+        kiln_tests::digest(&world.base)
+    ));
+    world.check(&[], Some("it must be signed by c.pub"));
+
+    // What isn't named for a while is held to it when it is named again.
+    file(BUSYBOX);
+    for flags in [&["lock", "context"][..], &["lock", "context", "--update"]] {
+        _ = world.space.kiln(flags).ok();
+    }
+    file(&world.base);
+    world.check(&[], Some("it must be signed by c.pub"));
+}
+
+#[test]
 fn several_keys_on_the_command_line() {
     let world = World::new();
     let key = |name: &str| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Lock;
+use super::{Lock, find};
 
 /// One entry that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,29 +58,41 @@ impl Lock {
             };
             return Ok(());
         }
-        if !entries(self).contains_key(name) {
+        if find(&self.images, name).is_none() && !entries(self).contains_key(name) {
             let known: Vec<String> = entries(self).into_keys().collect();
             let known = known.join(", ");
             return Err(format!(
                 "--update {name}: there is no such entry in the lock, but {known}"
             ));
         }
-        self.images.remove(name);
+        if let Some(own) = find(&self.images, name).map(|(own, _)| own.clone()) {
+            self.images.remove(&own);
+        }
         self.sources.http.remove(name);
         let git = &mut self.sources.git;
         git.retain(|(remote, reference), _| shown(remote, reference) != name);
         Ok(())
     }
 
-    /// Takes over which signatures images must have.
+    /// Takes over which signatures images must have. An image that the build file doesn't name any
+    /// more keeps its entry, for what somebody wrote there is to count again when it is named again.
     pub fn keep_signatures(&mut self, before: &Self) {
-        self.signatures.clone_from(&before.signatures);
+        for (name, rule) in &before.signatures {
+            let own = find(&self.images, name).map(|(own, _)| own.clone());
+            let own = own.unwrap_or_else(|| name.clone());
+            if let Some(digest) = before.images.get(name) {
+                self.images.entry(own.clone()).or_insert(*digest);
+            }
+            self.signatures.insert(own, rule.clone());
+        }
     }
 
     /// Adds entries that aren't there.
     pub fn add(&mut self, other: Self) {
         for (name, digest) in other.images {
-            self.images.entry(name).or_insert(digest);
+            if find(&self.images, &name).is_none() {
+                self.images.insert(name, digest);
+            }
         }
         for (name, commit) in other.sources.git {
             self.sources.git.entry(name).or_insert(commit);

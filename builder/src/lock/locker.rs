@@ -45,14 +45,18 @@ impl Locker {
 
     /// What an image's name is locked to.
     pub(crate) fn image(&self, name: &str) -> Option<BlobDigest> {
-        let digest = self.lock.images.get(name).copied()?;
+        if !super::is_mutable(name) {
+            return None;
+        }
+        let (_, digest) = super::find(&self.lock.images, name)?;
+        let digest = *digest;
         self.note_image(name, digest);
         Some(digest)
     }
 
-    /// The signatures that an image must have.
+    /// The signatures that an image must have, however its name is spelled.
     pub(crate) fn signature(&self, name: &str) -> Option<&SignatureRule> {
-        self.lock.signatures.get(name)
+        super::find(&self.lock.signatures, name).map(|(_, rule)| rule)
     }
 
     /// Notes what an image's name stands for.

@@ -9,7 +9,8 @@
 //! [[image]]                  # the digest of the manifest or index that the name stands for
 //! name = "debian:bookworm"
 //! digest = "sha256:…"
-//! verify = { key = "k.pub" } # signatures it must have, written by hand and kept (`SignatureRule`)
+//! verify = { key = "k.pub" } # signatures it must have, written by hand and kept (`SignatureRule`),
+//!                            # also while the build file doesn't name the image
 //!
 //! [[git]]
 //! remote = "https://git.example/code"
@@ -24,7 +25,7 @@
 mod change;
 mod locker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -110,7 +111,14 @@ impl Lock {
         }
         let document: Document = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let mut signatures = BTreeMap::new();
+        let mut names = BTreeSet::new();
         for image in &document.image {
+            if !names.insert(full_name(&image.name)) {
+                let name = &image.name;
+                return Err(wrong(format!(
+                    "the image {name} is there twice: keep one entry"
+                )));
+            }
             if let Some(rule) = &image.verify {
                 rule.check()
                     .map_err(|reason| wrong(format!("verify of {}: {reason}", image.name)))?;
@@ -180,6 +188,29 @@ pub fn beside(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
+/// The one full spelling of an image's name: `debian:12` and `docker.io/library/debian:12` are the
+/// same image. A tag says which image is meant, whatever digest is beside it.
+fn full_name(name: &str) -> String {
+    match name.parse() {
+        Ok(ImageName::Registry(mut reference)) => {
+            if reference.tag.is_some() {
+                reference.digest = None;
+            }
+            reference.to_string()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// The entry of an image, whichever of its spellings the entry has.
+fn find<'a, T>(all: &'a BTreeMap<String, T>, name: &str) -> Option<(&'a String, &'a T)> {
+    let exact = all.get_key_value(name);
+    exact.or_else(|| {
+        let name = full_name(name);
+        all.iter().find(|(own, _)| full_name(own) == name)
+    })
+}
+
 /// Whether what an image's name stands for can change.
 pub(crate) fn is_mutable(name: &str) -> bool {
     match name.parse() {
@@ -243,6 +274,12 @@ mod tests {
 
     #[test]
     fn what_is_no_lock_is_refused() {
+        let entry = |name: &str| format!("[[image]]\nname = '{name}'\ndigest = '{}'\n", sum(1));
+        let twice = format!(
+            "version = 1\n{}{}",
+            entry("a"),
+            entry("docker.io/library/a:latest")
+        );
         let cases = [
             ("", "missing field `version`"),
             ("version = 2\nnew = 1\n", "written by a newer kiln"),
@@ -256,6 +293,10 @@ mod tests {
                 "verify of a: name who must have signed",
             ),
             (
+                &twice,
+                "the image docker.io/library/a:latest is there twice",
+            ),
+            (
                 "version = 1\n[[git]]\nremote = 'a'\ncommit = 'main'\n",
                 "'main' is no commit",
             ),
@@ -267,6 +308,54 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_image_has_one_entry_however_it_is_spelled() {
+        let digest = format!("debian:12@{}", sum(3));
+        let all = [("debian:12".to_owned(), 1), ("oci:dir".to_owned(), 2)].into();
+        for (name, want) in [
+            ("debian:12", Some(1)),
+            ("docker.io/library/debian:12", Some(1)),
+            (&digest, Some(1)),
+            ("oci:dir", Some(2)),
+            ("debian", None),
+            ("docker.io/debian:13", None),
+        ] {
+            assert_eq!(find(&all, name).map(|(_, found)| *found), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn signatures_outlive_names() {
+        let rule = SignatureRule {
+            key: Some("a.pub".into()),
+            ..SignatureRule::default()
+        };
+        let lock = |name: &str, byte: u8| Lock {
+            images: [(name.to_owned(), sum(byte))].into(),
+            ..Lock::default()
+        };
+        let mut before = lock("debian:12", 1);
+        before
+            .signatures
+            .insert("debian:12".to_owned(), rule.clone());
+        // Spelled otherwise now: one entry, with the new digest.
+        let mut after = lock("docker.io/library/debian:12", 2);
+        after.keep_signatures(&before);
+        after.add(before.clone());
+        assert_eq!(after.images, lock("docker.io/library/debian:12", 2).images);
+        assert_eq!(
+            after.signatures.keys().collect::<Vec<_>>(),
+            ["docker.io/library/debian:12"]
+        );
+        // Not named any more.
+        let mut after = lock("alpine", 3);
+        after.keep_signatures(&before);
+        assert_eq!(after.images["debian:12"], sum(1));
+        assert!(after.text().contains("a.pub"));
+        before.forget("docker.io/library/debian:12").unwrap();
+        assert!(before.images.is_empty() && before.signatures.len() == 1);
     }
 
     #[test]
