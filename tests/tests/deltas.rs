@@ -302,6 +302,34 @@ fn differences_travel_as_files() {
     assert_eq!(cut.status, Some(1), "{}", cut.stderr);
 }
 
+/// Documents are named as they are: Docker's by Docker's media types.
+#[test]
+fn documents_keep_their_media_types() {
+    let site = Site::new();
+    let push = |tag: &str| {
+        let name = site.name(tag);
+        let output = format!("type=image,name={name},push=true,oci-mediatypes=false");
+        let _pushed = site.space.build(&["-o", &output]).ok();
+        name
+    };
+    let old = push("docker1");
+    let mut changed = noise(1);
+    changed[9] ^= 1;
+    site.space.write("lib.so.1", changed);
+    let new = push("docker2");
+    let _made = site
+        .space
+        .kiln(&["delta", "create", &old, &new, "--push"])
+        .ok();
+    let (artifact, _) = site.artifact("docker2");
+    let kinds = [0, 1].map(|at| artifact["layers"][at]["mediaType"].as_str().unwrap());
+    let docker = ["distribution.manifest.v2", "container.image.v1"];
+    assert_eq!(
+        kinds,
+        docker.map(|kind| format!("application/vnd.docker.{kind}+json"))
+    );
+}
+
 #[test]
 fn a_difference_that_spares_little_is_not_kept() {
     let site = Site::new();

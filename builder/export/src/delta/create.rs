@@ -8,6 +8,7 @@ use kiln_delta::{Catalog, Level};
 use kiln_execute::delta::{OldImage, source_trees};
 use kiln_execute::{EngineError, parallel};
 use kiln_graph::{BlobDigest, ImageLayer};
+use kiln_image::media_type::CONFIG;
 use kiln_image::{Manifest, Resolved};
 use kiln_solve::EventSink;
 use kiln_tree::host;
@@ -68,13 +69,17 @@ impl DeltaMaker<'_> {
         missing: &[&ImageLayer],
         made: &[MadeLayer],
     ) -> Result<Delta, EngineError> {
-        let (manifest, config, kind) = self.documents(new)?;
-        let (_, old_config, _) = self.documents(old)?;
+        let Documents {
+            manifest,
+            config,
+            kinds: [manifest_kind, config_kind],
+        } = self.documents(new)?;
+        let old_config = self.documents(old)?.config;
         let images = Images {
             source: old.manifest,
             source_config: old_config.digest,
-            manifest: described(&kind, &manifest),
-            config: described(kiln_image::media_type::CONFIG, &config),
+            manifest: described(&manifest_kind, &manifest),
+            config: described(&config_kind, &config),
         };
         let empty = self.0.store.put_blob(EMPTY_CONFIG)?;
         let layers = layers(new, missing, made);
@@ -104,9 +109,8 @@ impl DeltaMaker<'_> {
         })
     }
 
-    /// An image's manifest and configuration, as they are in the registry, and the manifest's media
-    /// type.
-    fn documents(&self, image: &Resolved) -> Result<(Blob, Blob, String), EngineError> {
+    /// An image's manifest and configuration, as they are in the registry.
+    fn documents(&self, image: &Resolved) -> Result<Documents, EngineError> {
         let kept = |digest: &BlobDigest| crate::stored_blob::kept(&self.0.store, digest);
         let manifest = kept(&image.manifest)?;
         let bytes = host::read(&manifest.path).unwrap_or_default();
@@ -116,8 +120,24 @@ impl DeltaMaker<'_> {
             source: error.into(),
         })?;
         let config = kept(&document.config.digest)?;
-        Ok((manifest, config, manifest_type(document)))
+        let kinds = [
+            named(document.media_type, MANIFEST),
+            named(document.config.media_type, CONFIG),
+        ];
+        Ok(Documents {
+            manifest,
+            config,
+            kinds,
+        })
     }
+}
+
+/// What says what an image is.
+struct Documents {
+    manifest: Blob,
+    config: Blob,
+    /// The media types of both, as the manifest says them.
+    kinds: [String; 2],
 }
 
 /// What becomes of the layers of the new image.
@@ -145,10 +165,10 @@ fn described(media_type: &str, blob: &Blob) -> DeltaBlob {
     DeltaBlob::new(media_type, blob.digest, blob.size)
 }
 
-/// A manifest's media type, as it says itself.
-fn manifest_type(manifest: Manifest) -> String {
-    match manifest.media_type.is_empty() {
-        true => MANIFEST.to_owned(),
-        false => manifest.media_type,
+/// A media type, or the usual one where none is said.
+fn named(media_type: String, usual: &str) -> String {
+    match media_type.is_empty() {
+        true => usual.to_owned(),
+        false => media_type,
     }
 }
