@@ -122,6 +122,34 @@ fn a_build_makes_again_what_is_damaged() {
     }
 }
 
+/// Files that fit beside their inodes, ends of larger ones, and what is in blocks.
+#[test]
+fn an_erofs_image_of_damaged_files_is_made_again() {
+    let image = |space: &Space| {
+        let flags = ["--build-arg", "SOURCE_DATE_EPOCH=1", "-o"];
+        let output = ["type=erofs,dest=root.img"];
+        _ = space.build(&[&flags[..], &output].concat()).ok();
+        std::fs::read(space.path("root.img")).unwrap()
+    };
+    let made = || {
+        let space = Space::new();
+        let text = "RUN echo small > /small; head -c 9000 /bin/busybox > /large";
+        space.write("Dockerfile", format!("FROM {BUSYBOX}\n{text}\n"));
+        (image(&space), space)
+    };
+    let (whole, _) = made();
+    for (end, from_end) in [("/fs/small", 2), ("/fs/large", 5000), ("/fs/large", 1)] {
+        let (_, space) = made();
+        for file in files(&space.path("store/trees"), end) {
+            let mut bytes = std::fs::read(&file).unwrap();
+            let at = bytes.len() - from_end;
+            bytes[at] ^= 4;
+            std::fs::write(file, bytes).unwrap();
+        }
+        assert!(image(&space) == whole, "{end} {from_end}");
+    }
+}
+
 /// What an output holds from before doesn't lead it elsewhere.
 #[test]
 fn local_outputs_stay_in_their_directory() {

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use super::layout::{Layout, Place};
 use super::nodes::{Content, INode, Nodes};
 use super::{directory, xattr};
+use kiln_graph::Digest;
 use kiln_image::layer::ContentChanged;
 
 /// The length of an inode in bytes.
@@ -74,7 +75,23 @@ fn tail(node: &INode<'_>, place: &Place, layout: &Layout) -> io::Result<Vec<u8>>
             let size = usize::try_from(entry.size() - place.full).map_err(io::Error::other)?;
             let mut bytes = vec![0; size];
             file.read_exact(&mut bytes).map_err(|_| changed())?;
+            if place.full == 0 {
+                super::check(entry, Digest::of(&bytes))?;
+            }
             Ok(bytes)
         }
     }
+}
+
+/// The end of an inode's content, as [`metadata`] has it.
+pub(super) fn written_tail<'a>(metadata: &'a [u8], node: &INode<'_>, place: &Place) -> &'a [u8] {
+    if !place.is_inline {
+        return &[];
+    }
+    let start = place.inode + SIZE + node.xattrs.len() as u64;
+    let end = start + node.size() - place.full;
+    let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+    range
+        .and_then(|(start, end)| metadata.get(start..end))
+        .unwrap_or_default()
 }

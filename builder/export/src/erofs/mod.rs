@@ -36,7 +36,7 @@ const CHUNK: usize = 256 << 10;
 /// Writes the image of a tree, in which no time is later than `latest`.
 ///
 /// # Errors
-/// When a file can't be read or is shorter than its entry says, the tree is larger than the format
+/// When a file can't be read or isn't what its entry says, the tree is larger than the format
 /// allows, or `out` can't be written.
 pub fn write_erofs(
     files: &[OutputEntry],
@@ -54,10 +54,13 @@ pub fn write_erofs(
     };
     superblock.put(&mut metadata);
     out.write_all(&metadata)?;
-    for (at, node) in nodes.iter().enumerate() {
-        let full = layout.places[at].full;
+    for (node, at) in nodes.iter().zip(&layout.places) {
+        let full = at.full;
         match &node.content {
-            Content::File { entry, place } if full > 0 => copy(entry, place, full, out)?,
+            Content::File { entry, place } if full > 0 => {
+                let tail = inode::written_tail(&metadata, node, at);
+                copy(entry, place, (full, tail), out)?;
+            }
             Content::Bytes(bytes) if full > 0 => blocks(bytes, full, out)?,
             Content::Directory(names) if full > 0 => {
                 blocks(&directory::encode(names, &layout), full, out)?;
@@ -89,22 +92,41 @@ fn blocks(bytes: &[u8], full: u64, out: &mut dyn Write) -> io::Result<()> {
     pad(end as u64, out)
 }
 
-/// Copies the first bytes of a file, which must have as many, and fills the last block.
-fn copy(entry: &Entry, place: &TreePath, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
-    let changed = || io::Error::from(ContentChanged(entry.path.to_string()));
+/// Copies the first `full` bytes of a file, and fills the last block. With `tail`, which has been written
+/// already, they must be what the entry's digest says.
+fn copy(
+    entry: &Entry,
+    place: &TreePath,
+    (full, tail): (u64, &[u8]),
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut file = place.open_file()?;
     let mut buffer = vec![0; CHUNK];
-    let mut left = bytes;
+    let mut hash = blake3::Hasher::new();
+    let mut left = full;
     while left > 0 {
         let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
         let count = file.read(&mut buffer[..want])?;
         if count == 0 {
-            return Err(changed());
+            return Err(ContentChanged(entry.path.to_string()).into());
         }
+        hash.update(&buffer[..count]);
         out.write_all(&buffer[..count])?;
         left -= count as u64;
     }
-    pad(bytes, out)
+    hash.update(tail);
+    check(entry, hash.finalize().into())?;
+    pad(full, out)
+}
+
+/// Refuses a file whose content isn't what the digest of its entry says.
+fn check(entry: &Entry, found: Digest) -> io::Result<()> {
+    match entry.node {
+        Node::File { digest, .. } if digest != found => {
+            Err(ContentChanged(entry.path.to_string()).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn pad(size: u64, out: &mut dyn Write) -> io::Result<()> {
