@@ -19,8 +19,9 @@ pub use kiln_execute::{
 pub use kiln_export::{
     Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,
     Image, ImageOptions, ImageReport, InlineCache, LayerPlan, LayerReport, Level, MergedIndex,
-    OutputEntry, PathRule, Rebase, Side, Unreproducible, left_out_warning, with_prefix,
-    write_directory, write_erofs, write_root_tar,
+    OutputEntry, PathRule, Rebase, Side, SquashfsCodec, Unreproducible, left_out_warning,
+    missing_program, with_prefix, write_cpio, write_directory, write_erofs, write_ext4,
+    write_root_tar, write_squashfs,
 };
 pub use kiln_share::{
     CacheSigner, CacheSource, CacheTrust, DirectoryRemote, InlineRemote, RegistryRemote, Remote,

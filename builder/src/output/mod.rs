@@ -2,6 +2,7 @@
 
 mod attestation;
 mod delta;
+mod filesystem;
 mod place;
 mod spec;
 
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use kiln_engine::{
     Cancel, Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
-    write_directory, write_erofs, write_root_tar,
+    missing_program, write_directory, write_root_tar,
 };
 use kiln_graph::{Node, Platform, Target, Timestamp};
 use kiln_image::{Client, Reference, load_into_daemon, write_docker_archive, write_oci_archive};
@@ -95,10 +96,12 @@ pub fn check(outputs: &[Output]) -> Result<(), Error> {
         match (&output.dest, output.form) {
             (Some(dest), Form::Local) => check_directory("-o", dest)?,
             (Some(dest), Form::Oci) if output.as_directory => check_directory("-o", dest)?,
-            (Some(dest), Form::Oci | Form::Docker | Form::Tar | Form::Erofs | Form::Sbom) => {
-                check_file("-o", dest)?;
-            }
+            (Some(dest), form) if form.is_file() => check_file("-o", dest)?,
             _ => {}
+        }
+        if let Some(missing) = missing_program(output.form.programs()) {
+            let name = output.form.name();
+            return Err(Error::Usage(format!("-o type={name}: {missing}")));
         }
     }
     Ok(())
@@ -266,7 +269,7 @@ impl Job<'_> {
                 let latest = self.options.latest();
                 write_file(dest, &meter, |out| write_tars(files, latest, out))
             })?,
-            Form::Erofs => self.erofs(dest)?,
+            Form::Erofs | Form::Squashfs | Form::Ext4 | Form::Cpio => self.file_system(dest)?,
             Form::Local => self.with_files(written, |files| {
                 let meter = self.meter("write", dest, size_of(files));
                 write_directories(files, dest, &|bytes| meter.advance(bytes), self.events)
@@ -354,20 +357,6 @@ impl Job<'_> {
         let bytes = sbom(&self.outgoing(names), format)?;
         let meter = self.meter("write", dest, bytes.len() as u64);
         write_file(dest, &meter, |out| out.write_all(&bytes))
-    }
-
-    /// Writes the only target's root as an EROFS image.
-    fn erofs(&self, dest: &Path) -> Result<(), Error> {
-        let [target] = &self.solved.build().targets[..] else {
-            return Err(Error::Usage(
-                "-o type=erofs writes the files of one image: give one --platform".to_owned(),
-            ));
-        };
-        let files = self.solved.root_files(target, self.events)?;
-        let size = files.iter().map(|(entry, _)| entry.size()).sum();
-        let meter = self.meter("write", dest, size);
-        let latest = self.options.latest();
-        write_file(dest, &meter, |out| write_erofs(&files, latest, out))
     }
 
     /// Gives the files of each target, with those of its attestations, to `write`.

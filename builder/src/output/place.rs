@@ -74,7 +74,7 @@ fn cannot_write(what: &str, path: &Path, source: std::io::Error) -> Error {
 
 /// Whether it is a device, a pipe or a link to one (`/dev/null`, `/dev/fd/3`): nothing can be put
 /// in its place.
-fn is_special(path: &Path) -> bool {
+pub(super) fn is_special(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir())
 }
 

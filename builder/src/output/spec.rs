@@ -29,6 +29,12 @@ pub enum Form {
     Image,
     /// The root file system as an EROFS image.
     Erofs,
+    /// The root file system as a squashfs.
+    Squashfs,
+    /// The root file system as an ext4 file system.
+    Ext4,
+    /// The root file system as a cpio archive, for an initramfs.
+    Cpio,
     /// The list of packages.
     Sbom,
     /// Nowhere: the results of the steps stay in the cache.
@@ -36,17 +42,48 @@ pub enum Form {
 }
 
 /// The names of forms.
-const FORMS: [(&str, Form); 9] = [
+const FORMS: [(&str, Form); 12] = [
     ("oci", Form::Oci),
     ("docker", Form::Docker),
     ("tar", Form::Tar),
     ("local", Form::Local),
     ("erofs", Form::Erofs),
+    ("squashfs", Form::Squashfs),
+    ("ext4", Form::Ext4),
+    ("cpio", Form::Cpio),
     ("registry", Form::Registry),
     ("image", Form::Image),
     ("sbom", Form::Sbom),
     ("cacheonly", Form::CacheOnly),
 ];
+
+impl Form {
+    /// What `type=` calls it; the daemon is `docker` without a destination.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let own = FORMS.iter().find(|(_, form)| *form == self);
+        own.map_or("docker", |(name, _)| name)
+    }
+
+    /// Whether it is made of the root's files, in one file system.
+    fn is_file_system(self) -> bool {
+        matches!(self, Self::Erofs | Self::Squashfs | Self::Ext4 | Self::Cpio)
+    }
+
+    /// Whether one file is written.
+    pub(super) fn is_file(self) -> bool {
+        self.is_file_system() || matches!(self, Self::Oci | Self::Docker | Self::Tar | Self::Sbom)
+    }
+
+    /// The programs of the machine that write it, with the packages they come with.
+    pub(super) fn programs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Squashfs => &[("mksquashfs", "squashfs-tools")],
+            Self::Ext4 => &[("mke2fs", "e2fsprogs"), ("debugfs", "e2fsprogs")],
+            _ => &[],
+        }
+    }
+}
 
 /// Keys of buildx's exporters that change nothing here: kiln has no containerd to unpack into.
 const WITHOUT_EFFECT: [&str; 8] = [
@@ -61,7 +98,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
 ];
 
 /// The keys that mean something.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "type",
     "dest",
     "name",
@@ -78,6 +115,7 @@ const KEYS: [&str; 16] = [
     "annotation.NAME",
     "attestation-prefix",
     "format",
+    "size",
 ];
 
 /// Somewhere for a result to go.
@@ -87,7 +125,9 @@ pub struct Output {
     /// `-`: standard output.
     pub(super) dest: Option<PathBuf>,
     pub(super) names: Vec<Reference>,
-    codec: Option<Codec>,
+    pub(super) codec: Option<Codec>,
+    /// The length of a file system, in bytes.
+    pub(super) size: Option<u64>,
     force_compression: bool,
     /// Whether files get no time later than `SOURCE_DATE_EPOCH`; unless it is said, as the build.
     rewrite_times: Option<bool>,
@@ -122,6 +162,7 @@ impl Output {
             dest: None,
             names: Vec::new(),
             codec: None,
+            size: None,
             force_compression: false,
             rewrite_times: None,
             push: form == Form::Registry,
@@ -242,10 +283,11 @@ impl Output {
 
     /// Whether it is made of an image, not of files.
     pub(super) fn wants_image(&self) -> bool {
-        !matches!(
+        let of_files = matches!(
             self.form,
-            Form::Tar | Form::Local | Form::Erofs | Form::Sbom | Form::CacheOnly
-        )
+            Form::Tar | Form::Local | Form::Sbom | Form::CacheOnly
+        );
+        !of_files && !self.form.is_file_system()
     }
 
     /// Whether it takes attestations.
@@ -254,7 +296,8 @@ impl Output {
             Form::Registry | Form::Image => self.push && !attest.is_empty(),
             Form::Oci => attest.is_asked,
             Form::Tar | Form::Local => attest.is_asked && !attest.inline_only,
-            Form::Docker | Form::Daemon | Form::Erofs | Form::Sbom | Form::CacheOnly => false,
+            Form::Docker | Form::Daemon | Form::Sbom | Form::CacheOnly => false,
+            Form::Erofs | Form::Squashfs | Form::Ext4 | Form::Cpio => false,
         }
     }
 
@@ -303,6 +346,12 @@ impl Output {
             fields.take("compression"),
             fields.number("compression-level")?,
         );
+        if self.form == Form::Squashfs && level.is_some() {
+            return Err("compression-level isn't for type=squashfs".to_owned());
+        }
+        let size = fields.take("size");
+        let size = size.map(|size| kiln_graph::parse_size(&size));
+        self.size = size.transpose().map_err(|error| format!("size: {error}"))?;
         if compression.is_some() || level.is_some() {
             let codec = Codec::new(compression.as_deref().unwrap_or("gzip"), level);
             self.codec = Some(codec.map_err(|error| error.to_string())?);
@@ -320,18 +369,32 @@ impl Output {
         Ok(())
     }
 
+    fn check_file_system(&self) -> Result<(), String> {
+        if self.size.is_some() && self.form != Form::Ext4 {
+            return Err("size is for type=ext4".to_owned());
+        }
+        match (self.form, self.codec) {
+            (Form::Squashfs, Some(codec)) if codec.is_seekable() => {
+                Err("compression of type=squashfs is gzip, zstd or uncompressed".to_owned())
+            }
+            (Form::Squashfs, _) | (_, None) => Ok(()),
+            (form, Some(_)) if form.is_file_system() => {
+                Err(format!("type={} isn't compressed", form.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What can't be before all keys are known.
     fn check(mut self) -> Result<Self, String> {
         if self.form == Form::Docker && self.dest.is_none() {
             self.form = Form::Daemon;
         }
-        let needs_dest = matches!(
-            self.form,
-            Form::Oci | Form::Tar | Form::Local | Form::Erofs | Form::Sbom
-        );
+        let needs_dest = self.form.is_file() || self.form == Form::Local;
         if needs_dest && self.dest.is_none() {
             return Err("dest=PATH is missing".to_owned());
         }
+        self.check_file_system()?;
         if self.format.is_some() && self.form != Form::Sbom {
             return Err("format is for type=sbom".to_owned());
         }
@@ -415,6 +478,12 @@ mod tests {
             ("type=image,push=true", Form::Image),
             ("type=registry", Form::Registry),
             ("type=erofs,dest=root.img", Form::Erofs),
+            (
+                "type=squashfs,dest=root.img,compression=zstd",
+                Form::Squashfs,
+            ),
+            ("type=ext4,dest=root.img,size=1GiB", Form::Ext4),
+            ("type=cpio,dest=-", Form::Cpio),
             ("type=cacheonly", Form::CacheOnly),
         ] {
             assert_eq!(form(text), Ok(want), "{text}");
@@ -437,6 +506,21 @@ mod tests {
             ("dest=out", "type= is missing"),
             ("type=oci", "dest=PATH is missing"),
             ("type=erofs", "dest=PATH is missing"),
+            ("type=cpio", "dest=PATH is missing"),
+            ("type=ext4,dest=a,size=lots", "size: "),
+            ("type=erofs,dest=a,size=1g", "size is for type=ext4"),
+            (
+                "type=cpio,dest=a,compression=gzip",
+                "type=cpio isn't compressed",
+            ),
+            (
+                "type=squashfs,dest=a,compression=estargz",
+                "gzip, zstd or uncompressed",
+            ),
+            (
+                "type=squashfs,dest=a,compression-level=3",
+                "isn't for type=squashfs",
+            ),
             ("type=ozi,dest=a", "unknown type 'ozi'"),
             ("type=image,nme=a", "unknown key 'nme'"),
             ("type=image,name=Upper/Case", "Upper/Case"),
