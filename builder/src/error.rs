@@ -125,6 +125,23 @@ pub enum Error {
         /// The stages there are.
         stages: Vec<String>,
     },
+    /// No image is mounted where one is to be unmounted.
+    #[error("no image is mounted on {}", .directory.display())]
+    NotMounted {
+        /// The directory.
+        directory: std::path::PathBuf,
+    },
+    /// An image is mounted there, and this process doesn't see it.
+    #[error(
+        "{image} is mounted on {} in another mount namespace: unmount it inside of that",
+        .directory.display()
+    )]
+    MountedElsewhere {
+        /// The image.
+        image: String,
+        /// The directory.
+        directory: std::path::PathBuf,
+    },
     /// No store was named.
     #[error("no store was named")]
     NoStore,
@@ -172,6 +189,8 @@ impl Error {
             | Self::NotReproducible(_)
             | Self::NoBuildFile { .. }
             | Self::NoSuchStep { .. }
+            | Self::NotMounted { .. }
+            | Self::MountedElsewhere { .. }
             | Self::NoStore
             | Self::NoName
             | Self::Usage(_) => Fault::User,

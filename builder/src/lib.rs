@@ -36,6 +36,7 @@
 
 mod attest;
 mod build_file;
+mod build_id;
 mod config;
 mod context;
 mod embed;
@@ -45,6 +46,7 @@ mod fields;
 mod image;
 mod journal;
 pub mod lock;
+mod mounted;
 mod open;
 mod outcome;
 pub mod output;
@@ -61,6 +63,7 @@ pub use attest::{
     verify_image,
 };
 pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
+pub use build_id::build_id;
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
 pub use embed::{Kiln, KilnBuilder};
@@ -95,6 +98,7 @@ pub use kiln_image::{
 };
 pub use kiln_sandbox::SandboxError;
 pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_helper};
+pub use mounted::{MountOptions, mount_image, mounted_images, unmount_image};
 pub use open::{enter, isolation_of_environment, open, open_isolated};
 pub use outcome::BuildOutcome;
 pub use output::Output;

@@ -86,7 +86,9 @@ impl Store {
         let total = usage.total();
         let mut items = usage.items;
         self.add_costs(&mut items);
-        let (in_use, needed) = (self.oldest_session()?, self.image_blobs()?);
+        let in_use = self.oldest_session()?;
+        let mut needed = self.image_blobs()?;
+        needed.extend(self.mounted_trees()?);
         items.retain(|item| item.last_used < in_use && !needed.contains(&item.name));
         items.sort_by_cached_key(goes_at);
         if options.all {
@@ -160,7 +162,8 @@ impl Store {
         let mut aside = Vec::new();
         let alone = self.gc_lock(Mode::Exclusive)?;
         let in_use = self.oldest_session()?;
-        for item in batch {
+        let mounted = self.mounted_trees()?;
+        for item in batch.iter().filter(|item| !mounted.contains(&item.name)) {
             let grave = self.temp_path();
             let unused = last_used(item.kind, &item.path) < in_use;
             let Some(_held) = self.hold_unused(item)? else {

@@ -8,6 +8,7 @@
 //! records/<2 hex>/<step key>  what a step's result was (see `record`)
 //! memo/<kind>/<2 hex>/<digest> small facts that are costly to find again (see `memo`)
 //! images/<escaped name>       tagged images (see `image_record`)
+//! mounts/<id>/                images that are mounted (see `mount_record`)
 //! volumes/<digest of name>/   cache volumes (see `volume`)
 //! away/<digest>-<number>      where a volume is that is moved into a step's root (see `volume`)
 //! stat/<digest>               digests of unchanged source files (see `scan::stat_cache`)

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use kiln_attest::Inventory;
 use kiln_attest::sbom::Subject;
-use kiln_cache::{Session, Store};
+use kiln_cache::{Session, Store, Tree};
 use kiln_execute::{
     EngineError, GitResolver, Moment, Pin, Snapshotter, VolumeTransfer, check_configurations,
-    export_volume, failed_tree, import_volume, interact, known_checksum, now, state_at,
+    export_volume, failed_tree, import_volume, interact, joined, known_checksum, now, state_at,
     surroundings,
 };
 use kiln_export::{
@@ -24,6 +24,7 @@ use kiln_solve::{
     Edits, Event, EventSink, Executor, Forecast, Job, Snapshot, Solution, SourceResolver,
     StepResult, check_entitlements,
 };
+use kiln_tree::TreeRoot;
 
 use crate::machine::{Custom, Machine};
 use crate::request::Request;
@@ -400,6 +401,38 @@ impl Engine {
         let snapshot = Snapshot::of_image(&image.layers, name);
         let result = StepResult::Snapshot(snapshot);
         files_of(&self.trees, Some(&result), events)
+    }
+
+    /// The files that an image shows, in one tree of the store, which shares them with those of its
+    /// layers. A session must keep it.
+    ///
+    /// # Errors
+    /// When the image can't be had or unpacked.
+    pub fn image_tree(
+        &self,
+        name: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
+        let image = self.find_image(name, platform)?;
+        let snapshot = Snapshot::of_image(&image.layers, name);
+        joined(&self.trees, &self.trees.trees(&snapshot, events)?)
+    }
+
+    /// Gives a directory the attributes of a tree's root.
+    ///
+    /// # Errors
+    /// When the tree can't be read, or the system refuses.
+    pub fn dress_root(&self, tree: &Tree, directory: &TreeRoot) -> Result<(), EngineError> {
+        let manifest = tree.manifest()?;
+        let Some(root) = manifest.get(&ImagePath::root()) else {
+            return Ok(());
+        };
+        let set = directory.set_attributes(root, self.trees.gives_away);
+        set.map_err(|source| EngineError::Output {
+            what: "the root of an image".to_owned(),
+            source,
+        })
     }
 
     /// What each layer of an image holds.

@@ -54,6 +54,9 @@ pub enum SandboxError {
          in Kubernetes set runAsUser: 0, and add SYS_CHROOT where capabilities are dropped"
     )]
     NoChroot,
+    /// An image can't be mounted, for nobody would see it.
+    #[error("an image can't be mounted here: {0}")]
+    NoMounts(&'static str),
     /// A step can't be limited as the user wants.
     #[error(transparent)]
     Cgroup(#[from] NoCgroups),

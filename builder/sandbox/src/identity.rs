@@ -62,6 +62,7 @@ pub fn enter_user_namespace(choice: IsolationChoice) -> Result<Privileges, Sandb
         choice,
         refusal,
         can_chroot: can_chroot && permitted.has(Capability::SysChroot),
+        in_own_namespaces: false,
     };
     if root && permitted.has(Capability::SysAdmin) {
         return Ok(privileges(identity_of_root(), None, true));
@@ -77,7 +78,10 @@ pub fn enter_user_namespace(choice: IsolationChoice) -> Result<Privileges, Sandb
         return Err(SandboxError::HasThreads);
     }
     match make_user_namespace() {
-        Ok(identity) => Ok(privileges(identity, None, false)),
+        Ok(identity) => Ok(Privileges {
+            in_own_namespaces: true,
+            ..privileges(identity, None, false)
+        }),
         Err(Refused::Before(error)) => Ok(privileges(outside(), Some(Refusal::of(&error)), root)),
         Err(Refused::After(error)) => Err(SandboxError::NoNamespaces(Refusal::of(&error))),
     }

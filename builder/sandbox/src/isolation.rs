@@ -99,6 +99,19 @@ pub struct Privileges {
     pub(crate) refusal: Option<Refusal>,
     /// Whether this is a root that may change its root.
     pub(crate) can_chroot: bool,
+    /// Whether this process is in namespaces that it made for itself.
+    pub(crate) in_own_namespaces: bool,
+}
+
+/// Who sees what this process mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountReach {
+    /// Everybody in the mount namespace that it was started in, also when it has ended.
+    Others,
+    /// It and its children, as long as they run.
+    Children,
+    /// Nobody: it may not mount.
+    Nobody,
 }
 
 impl Privileges {
@@ -113,6 +126,16 @@ impl Privileges {
             (Only(Isolation::Chroot), _) | (Auto, Some(_)) if self.can_chroot => Ok(Ways::CHROOT),
             (Only(Isolation::Chroot), _) => Err(SandboxError::NoChroot),
             (_, Some(refusal)) => Err(SandboxError::NoNamespaces(refusal.clone())),
+        }
+    }
+
+    /// Who sees what this process mounts.
+    #[must_use]
+    pub fn mount_reach(&self) -> MountReach {
+        match self.identity {
+            Identity::Confined | Identity::Plain => MountReach::Nobody,
+            _ if self.in_own_namespaces => MountReach::Children,
+            _ => MountReach::Others,
         }
     }
 
@@ -141,6 +164,7 @@ mod tests {
                 choice: choice.parse().unwrap(),
                 refusal: refusal.clone(),
                 can_chroot,
+                in_own_namespaces: false,
             }
             .ways()
             .map_err(|error| error.to_string())

@@ -135,6 +135,7 @@ mod tests {
             choice: IsolationChoice::Auto,
             refusal: None,
             can_chroot,
+            in_own_namespaces: false,
         })
     }
 

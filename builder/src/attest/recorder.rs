@@ -26,7 +26,7 @@ impl Recorder {
 
     /// What identifies the build.
     pub(crate) fn invocation(&self) -> String {
-        format!("{:013}-{}", self.started, std::process::id())
+        crate::build_id(self.started)
     }
 
     /// What is known so far.

@@ -4,7 +4,6 @@ mod redacted;
 mod step_log;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,17 +25,6 @@ pub struct About {
     pub title: String,
     /// What was asked for, in the words of whoever asked: to ask for the same again.
     pub plan: serde_json::Value,
-}
-
-/// Names a build that began then, in milliseconds since 1970: names sort by time. A process that runs several
-/// builds numbers those after its first.
-fn build_id(began: u64) -> String {
-    static BUILDS: AtomicU64 = AtomicU64::new(0);
-    let process = std::process::id();
-    match BUILDS.fetch_add(1, Ordering::Relaxed) {
-        0 => format!("{began:013}-{process}"),
-        number => format!("{began:013}-{process}.{number}"),
-    }
 }
 
 /// Notes events, and passes them on.
@@ -69,7 +57,7 @@ impl Journal {
         let began = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = millis(began.unwrap_or_default());
         let record = BuildRecord {
-            id: build_id(began),
+            id: crate::build_id(began),
             began,
             took: 0,
             ok: false,

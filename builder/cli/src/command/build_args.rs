@@ -30,7 +30,7 @@ pub(crate) struct BuildArgs {
     /// Name the image (repeatable)
     #[arg(short, long = "tag", alias = "manifest", value_name = "NAME")]
     pub(super) tags: Vec<String>,
-    /// Output: type=oci|docker|tar|local|erofs|registry,dest=PATH,… (repeatable)
+    /// Output: type=oci|docker|tar|local|erofs|squashfs|ext4|cpio|registry,dest=PATH,… (repeatable)
     #[arg(short, long = "output", value_name = "SPEC")]
     pub(super) outputs: Vec<String>,
     /// Push the image to the registries of its names

@@ -7,6 +7,7 @@ use kiln_engine::{EngineError, FilesError, Needed};
 use kiln_frontend_dockerfile::ast::Kind;
 use kiln_graph::Op;
 use kiln_graph::pattern::Matcher;
+use kiln_sandbox::SandboxError;
 
 /// A sentence to go with any error; `texts` are the build files that were read.
 pub(crate) fn of(error: &Error, texts: &Texts) -> Option<String> {
@@ -20,6 +21,13 @@ pub(crate) fn of(error: &Error, texts: &Texts) -> Option<String> {
         )),
         Error::NotLocked { .. } => Some("run 'kiln lock', or build without --locked".to_owned()),
         Error::NoName => Some("give -t NAME".to_owned()),
+        Error::Sandbox(SandboxError::NoMounts(_)) => Some(
+            "run it as root, or inside of 'unshare --user --map-root-user --mount', or give the command that needs the files ('-- COMMAND'); 'kiln image unpack' writes the files instead".to_owned(),
+        ),
+        Error::NotMounted { .. } => Some("'kiln image mount' lists what is mounted".to_owned()),
+        Error::MountedElsewhere { .. } => Some(
+            "if that namespace has ended, --forget drops what was changed in the image".to_owned(),
+        ),
         Error::NoSuchStep { .. } => Some("'kiln steps' lists them".to_owned()),
         Error::NoBuildFile { .. } => {
             Some("give another file with -f, or let 'kiln init' write one".to_owned())

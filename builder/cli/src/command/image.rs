@@ -66,6 +66,11 @@ pub(crate) enum ImageCommand {
         /// The directory
         directory: std::path::PathBuf,
     },
+    /// Mount the files of an image on a directory, or list the mounted images
+    Mount(super::mount::MountArgs),
+    /// Unmount images, and drop what was changed in them
+    #[command(alias = "unmount")]
+    Umount(super::mount::UmountArgs),
     /// Show what each layer of an image holds and wastes
     Layers {
         /// The image, in the store, a registry or an archive
@@ -115,7 +120,8 @@ impl ImageCommand {
     /// The images that it names.
     fn names(&self) -> Vec<&String> {
         match self {
-            Self::Ls | Self::Rm { .. } => Vec::new(),
+            Self::Ls | Self::Rm { .. } | Self::Umount(_) => Vec::new(),
+            Self::Mount(args) => args.name.iter().collect(),
             Self::Inspect(args) => vec![&args.name],
             Self::Sbom(args) => vec![&args.name],
             Self::Create(args) => args.images.iter().chain(&args.tags).collect(),
@@ -181,6 +187,8 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
         ImageCommand::Pull { name } => pull(&engine, name)?,
         ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
         ImageCommand::Unpack { name, directory } => unpack(&engine, name, directory)?,
+        ImageCommand::Mount(args) => super::mount::mount(&engine, args)?,
+        ImageCommand::Umount(args) => super::mount::umount(&engine, args)?,
         ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
         ImageCommand::Sbom(args) => super::sbom::run(&engine, args)?,
         ImageCommand::Diff {

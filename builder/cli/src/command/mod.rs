@@ -36,6 +36,7 @@ mod layers;
 mod lock;
 mod man;
 mod mirror;
+mod mount;
 mod panic;
 mod past;
 mod plan;

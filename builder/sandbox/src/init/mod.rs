@@ -34,9 +34,10 @@ use crate::process::{Exit, Finished, Order, Report};
 use crate::spec::Network;
 use command::Started;
 use fail::{Context as _, Failure};
-pub(crate) use mount::make_read_only;
+pub(crate) use mount::{attach, make_read_only, restrict};
 pub use network::NAME_SERVER;
 use outcome::MemoryKills;
+pub(crate) use overlay::open_in_place as open_overlay;
 pub(crate) use root::make_private;
 use sweep::Sweeper;
 

@@ -64,7 +64,8 @@ pub(crate) fn without_devices(mount: &OwnedFd) -> std::io::Result<()> {
     restrict(mount, libc::MOUNT_ATTR_NODEV)
 }
 
-fn restrict(mount: &OwnedFd, set: u64) -> std::io::Result<()> {
+/// Sets attributes of a detached mount and of all below it (`MOUNT_ATTR_*`).
+pub(crate) fn restrict(mount: &OwnedFd, set: u64) -> std::io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let attributes = MountAttr {
         set,

@@ -71,6 +71,40 @@ pub(crate) fn open(
     }
 }
 
+/// An overlay of a few `lowers` (lowest first), mounted nowhere yet, where this process shares its
+/// mount namespace with others: nothing is mounted on the way.
+pub(crate) fn open_in_place(
+    lowers: &[&Path],
+    upper: Upper<'_>,
+    in_user_namespace: bool,
+) -> rustix::io::Result<OwnedFd> {
+    match open_new(lowers, upper, in_user_namespace) {
+        Err(rustix::io::Errno::INVAL) => {
+            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_set_string(&context, "lowerdir", joined(lowers))?;
+            finish(&context, upper, in_user_namespace)
+        }
+        other => other,
+    }
+}
+
+/// The lower directories as one option, the uppermost first; its separators are escaped in names.
+fn joined(lowers: &[&Path]) -> Vec<u8> {
+    let mut option = Vec::new();
+    for lower in lowers.iter().rev() {
+        if !option.is_empty() {
+            option.push(b':');
+        }
+        for byte in lower.as_os_str().as_bytes() {
+            if matches!(byte, b':' | b'\\') {
+                option.push(b'\\');
+            }
+            option.push(*byte);
+        }
+    }
+    option
+}
+
 fn open_new(
     lowers: &[&Path],
     upper: Upper<'_>,
@@ -80,25 +114,34 @@ fn open_new(
     for lower in lowers.iter().rev() {
         fsconfig_set_string(&context, "lowerdir+", *lower)?;
     }
+    finish(&context, upper, in_user_namespace)
+}
+
+/// Sets all other options, and makes the mount.
+fn finish(
+    context: &OwnedFd,
+    upper: Upper<'_>,
+    in_user_namespace: bool,
+) -> rustix::io::Result<OwnedFd> {
     if let Some((upper, work)) = upper {
-        fsconfig_set_string(&context, "upperdir", upper)?;
-        fsconfig_set_string(&context, "workdir", work)?;
-        fsconfig_set_flag(&context, "volatile")?;
+        fsconfig_set_string(context, "upperdir", upper)?;
+        fsconfig_set_string(context, "workdir", work)?;
+        fsconfig_set_flag(context, "volatile")?;
     }
     if in_user_namespace {
-        fsconfig_set_flag(&context, "userxattr")?;
+        fsconfig_set_flag(context, "userxattr")?;
     } else {
         for (name, value) in [
             ("redirect_dir", "off"),
             ("metacopy", "off"),
             ("index", "off"),
         ] {
-            fsconfig_set_string(&context, name, value)?;
+            fsconfig_set_string(context, name, value)?;
         }
     }
-    fsconfig_create(&context)?;
+    fsconfig_create(context)?;
     fsmount(
-        &context,
+        context,
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::empty(),
     )
