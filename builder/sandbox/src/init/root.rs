@@ -195,7 +195,13 @@ fn system(writable: bool) -> std::io::Result<OwnedFd> {
     if let Ok(mount) = new_file_system("sysfs", &[], attributes) {
         return Ok(mount);
     }
-    let mount = clone_of(&open_path(Path::new("/sys"))?)?;
+    let host = match open_path(Path::new("/sys")) {
+        Ok(host) => host,
+        // A worker's own sandbox may show none.
+        Err(rustix::io::Errno::NOENT) => return Ok(new_file_system("tmpfs", &[], attributes)?),
+        Err(error) => return Err(error.into()),
+    };
+    let mount = clone_of(&host)?;
     if !writable {
         make_read_only(&mount)?;
     }
