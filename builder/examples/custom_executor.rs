@@ -18,6 +18,7 @@ impl Executor<EngineError> for SaysOnly {
         Ok(Executed {
             tree: empty_tree(),
             stdout: None,
+            took: None,
         })
     }
 }

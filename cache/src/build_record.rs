@@ -55,6 +55,15 @@ pub struct BuiltStep {
     pub began: u64,
     /// How long it took, in milliseconds.
     pub took: u64,
+    /// Where it ran, if it could run elsewhere; nothing for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Why it ran here, if it could not run elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_here: Option<String>,
+    /// How long it waited for a worker there, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u64>,
     /// How many bytes it wrote to its log.
     pub log: u64,
     /// Processor time of its commands, in milliseconds.

@@ -286,6 +286,7 @@ impl Engine {
             step: graph.step(step),
             inputs: &inputs,
             keep_output: false,
+            ahead: None,
             events: &*request.events,
             cancel: &request.cancel,
         };

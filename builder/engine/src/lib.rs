@@ -13,8 +13,9 @@ mod solved;
 pub use engine::Engine;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::{
-    ChangedFiles, DefaultNetwork, EngineError, FilesError, Moment, Needed, NoSecrets, Pin, Pins,
-    SecretProvider, SecretValue, StepFailure, VolumeTransfer, WrongChecksum, keyed_volume,
+    Around, ChangedFiles, DefaultNetwork, Elsewhere, EngineError, FilesError, Moment, Needed,
+    NoSecrets, Pin, Pins, SecretProvider, SecretValue, StepFailure, There, VolumeTransfer,
+    WrongChecksum, keyed_volume,
 };
 pub use kiln_export::{
     Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,

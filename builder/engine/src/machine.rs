@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kiln_execute::{
-    CommandExecutor, CommandOptions, ContentReader, ContextResolver, EngineError, FileExecutor,
-    GitOptions, GitResolver, HttpResolver, LocalSources, Records, SharedSources, Snapshotter,
-    VolumeFinder,
+    Around, CommandExecutor, CommandOptions, ContentReader, ContextResolver, EarlyFiles,
+    ElsewhereExecutor, EngineError, FileExecutor, GitOptions, GitResolver, HttpResolver,
+    LocalSources, Records, SharedSources, Snapshotter, VolumeFinder,
 };
 use kiln_export::Exports;
 use kiln_graph::{Step, StepId, StepKey};
@@ -77,6 +77,13 @@ impl<'a> Machine<'a> {
     ) -> Result<R, EngineError> {
         let events = &*self.request.events;
         let (own_commands, own_sources) = (self.command_executor(), self.sources());
+        let own_files = FileExecutor(&self.trees);
+        let elsewhere = self.elsewhere(&own_commands, &own_files);
+        let (commands, files): (&dyn Executor<EngineError>, &dyn Executor<EngineError>) =
+            match &elsewhere {
+                Some((commands, files)) => (commands, files),
+                None => (&own_commands, &own_files),
+            };
         let backend = Backend {
             store: &Records(&self.trees.store),
             contents: &ContentReader {
@@ -85,8 +92,8 @@ impl<'a> Machine<'a> {
                 secrets: &*self.request.secrets,
                 events,
             },
-            commands: self.custom.commands.as_deref().unwrap_or(&own_commands),
-            files: &FileExecutor(&self.trees),
+            commands: self.custom.commands.as_deref().unwrap_or(commands),
+            files,
             sources: self.custom.sources.as_deref().unwrap_or(&own_sources),
             shared: &Sharing {
                 sources: &self.shared,
@@ -120,6 +127,23 @@ impl<'a> Machine<'a> {
             volumes,
             events,
         )
+    }
+
+    /// What has commands run on other machines, where the user wants that.
+    fn elsewhere<'b>(
+        &'b self,
+        commands: &'b dyn Executor<EngineError>,
+        files: &'b dyn Executor<EngineError>,
+    ) -> Option<(ElsewhereExecutor<'b>, EarlyFiles<'b>)> {
+        let there = self.request.elsewhere.as_deref()?;
+        let around = Around {
+            trees: &self.trees,
+            network: self.request.network,
+        };
+        Some((
+            ElsewhereExecutor::new(there, commands, around),
+            EarlyFiles::new(there, files, around),
+        ))
     }
 
     fn sources(&self) -> LocalSources<'_> {

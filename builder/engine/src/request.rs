@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_execute::{CommandOptions, DefaultNetwork, GitOptions, NoSecrets, Pins, SecretProvider};
+use kiln_execute::{
+    CommandOptions, DefaultNetwork, Elsewhere, GitOptions, NoSecrets, Pins, SecretProvider,
+};
 use kiln_export::CacheTarget;
 use kiln_graph::{Build, Entitlements, StepId};
 use kiln_sandbox::Cgroups;
@@ -33,6 +35,8 @@ pub struct Request {
     /// What cache volumes are tied to, by the volumes' names: a volume with another key is another
     /// one, which begins as a copy of the newest of the name.
     pub volume_keys: BTreeMap<String, String>,
+    /// Runs commands on other machines.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
     /// Steps whose standard output somebody wants to know: see [`crate::Solved::written`].
     pub outputs: BTreeSet<StepId>,
     /// What branches, tags and addresses are taken to stand for.
@@ -76,6 +80,7 @@ impl Request {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             volume_keys: BTreeMap::new(),
+            elsewhere: None,
             outputs: BTreeSet::new(),
             pins: Pins::default(),
             jobs: DEFAULT_JOBS,

@@ -22,18 +22,25 @@ pub struct Distant {
     pub(crate) source: CacheSource,
 }
 
+impl Distant {
+    /// A tree of a source.
+    #[must_use]
+    pub fn new(tree: RemoteTree, source: &CacheSource) -> Self {
+        let source = source.clone();
+        Self { tree, source }
+    }
+}
+
 /// The trees that one build found in shared caches.
 #[derive(Debug, Default)]
 pub struct DistantTrees(Mutex<BTreeMap<TreeId, Arc<Distant>>>);
 
 impl DistantTrees {
     /// Notes where a tree can be had; the first place stays.
-    pub(crate) fn add(&self, tree: RemoteTree, source: &CacheSource) {
+    pub fn add(&self, tree: RemoteTree, source: &CacheSource) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(tree.tree).or_insert_with(|| {
-            let source = source.clone();
-            Arc::new(Distant { tree, source })
-        });
+        let distant = known.entry(tree.tree);
+        _ = distant.or_insert_with(|| Arc::new(Distant::new(tree, source)));
     }
 
     /// A tree that was found.

@@ -15,6 +15,7 @@ mod contents;
 pub mod delta;
 mod distant;
 mod document;
+mod elsewhere;
 mod error;
 mod files;
 mod import;
@@ -40,6 +41,7 @@ pub use clock::now;
 pub use contents::ContentReader;
 pub use distant::{Distant, DistantTrees};
 pub use document::document;
+pub use elsewhere::{Around, EarlyFiles, Elsewhere, ElsewhereExecutor, There};
 pub use error::{ChangedFiles, EngineError, Needed, StepFailure, WrongChecksum};
 pub use files::{FileExecutor, FilesError};
 pub use joined::joined;
@@ -53,6 +55,6 @@ pub use snapshotter::{Snapshotter, view_of};
 pub use source::{
     ContextResolver, GitOptions, GitResolver, HttpResolver, LocalSources, Pin, Pins, known_checksum,
 };
-pub use state::{Moment, failed_tree, state_at};
+pub use state::{Moment, failed_tree, keep_failed, state_at};
 pub use view::{Found, Layer, View};
 pub use volume::{VolumeFinder, VolumeTransfer, export_volume, import_volume, keyed_volume};

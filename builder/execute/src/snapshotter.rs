@@ -236,6 +236,19 @@ impl Snapshotter {
         self.fetch(distant, events).layer()
     }
 
+    /// Brings a tree of a shared cache or a cluster here. Nothing is kept that isn't as its digests
+    /// say.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn fetch_tree(
+        &self,
+        distant: &Distant,
+        events: &dyn EventSink,
+    ) -> Result<Tree, EngineError> {
+        self.fetch(distant, events).tree()
+    }
+
     /// Fetches what belongs to a tree of a shared cache.
     fn fetch<'a>(&'a self, distant: &'a Distant, events: &'a dyn EventSink) -> Fetch<'a> {
         Fetch {

@@ -21,11 +21,10 @@ pub enum Moment {
 }
 
 /// What a failed command left behind can be looked at until the next build or prune.
-pub(crate) fn keep_failed(
-    store: &Store,
-    definition: &Digest,
-    tree: &Tree,
-) -> Result<(), StoreError> {
+///
+/// # Errors
+/// When the store can't be written.
+pub fn keep_failed(store: &Store, definition: &Digest, tree: &Tree) -> Result<(), StoreError> {
     store.put_memo("failed", definition, &tree.id())
 }
 

@@ -54,4 +54,4 @@ pub use local::{left_out_warning, write_directory};
 pub use output::{OutputEntry, Shipper, files_of, with_prefix, write_root_tar};
 pub use rebase::{Rebase, rebase};
 pub use reproduce::{Unreproducible, compare};
-pub use shared_cache::{CacheMode, CacheTarget, Exported, Exports};
+pub use shared_cache::{BlobFile, CacheMode, CacheTarget, Exported, Exports, remote_tree};

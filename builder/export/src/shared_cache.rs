@@ -25,8 +25,8 @@ use crate::stored_blob::kept;
 /// How many results go to one remote at once.
 const AT_ONCE: usize = 4;
 
-/// A blob, and the file that holds it.
-type BlobFile = (kiln_graph::BlobDigest, u64, PathBuf);
+/// A blob, its length in bytes, and the file that holds it.
+pub type BlobFile = (kiln_graph::BlobDigest, u64, PathBuf);
 
 /// Which results are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -272,7 +272,12 @@ fn send(
     Ok(Some(sent))
 }
 
-fn remote_tree(
+/// A tree as shared caches and clusters have it, and the files of its blobs: the manifest, then the
+/// layer. Its files that were written since `since` are known to be whole.
+///
+/// # Errors
+/// When the tree can't be read, or its layer not be written.
+pub fn remote_tree(
     trees: &Snapshotter,
     tree: &TreeId,
     since: Timestamp,

@@ -39,6 +39,8 @@ pub struct Job<'a> {
     pub inputs: &'a [StepResult],
     /// Whether somebody wants to know what it writes to its standard output.
     pub keep_output: bool,
+    /// What comes after it, where that is known.
+    pub ahead: Option<&'a dyn Ahead>,
     /// Is told what happens.
     pub events: &'a dyn EventSink,
     /// Stops it.
@@ -62,6 +64,35 @@ impl std::fmt::Debug for Job<'_> {
     }
 }
 
+/// What a build needs after a step: for executors that run several steps at once.
+pub trait Ahead: Sync {
+    /// The steps that follow one: each is built on the one before it, from which nothing else is made
+    /// that the build needs, and has whatever else it is made from.
+    fn chain(&self, id: StepId) -> Vec<Following<'_>>;
+}
+
+/// A step that follows another.
+#[derive(Clone, Debug)]
+pub struct Following<'a> {
+    /// Its definition with everything below it.
+    pub definition: DefinitionDigest,
+    /// What it does.
+    pub step: &'a Step,
+    /// What it is made from, in the order of its inputs.
+    pub inputs: Vec<FollowingInput>,
+    /// See [`Job::keep_output`].
+    pub keep_output: bool,
+}
+
+/// What a step is made from that follows another.
+#[derive(Clone, Debug)]
+pub enum FollowingInput {
+    /// The step before it.
+    Before,
+    /// A result that is there.
+    Result(StepResult),
+}
+
 /// What came of a step that ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
@@ -69,6 +100,8 @@ pub struct Executed {
     pub tree: TreeId,
     /// What it wrote to its standard output, when [`Job::keep_output`] says so.
     pub stdout: Option<String>,
+    /// How long it ran, where that isn't how long its execution took here.
+    pub took: Option<Duration>,
 }
 
 /// Runs steps of one kind: commands, or file operations. Called from many threads at once.

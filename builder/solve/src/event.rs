@@ -64,6 +64,17 @@ pub enum Event {
         /// The most memory that one of its processes had at once, in bytes.
         memory: u64,
     },
+    /// Where a step runs that could run elsewhere.
+    Placed {
+        /// Which.
+        step: StepRef,
+        /// The cluster and, once it is known, the worker; nothing: this machine.
+        place: Option<String>,
+        /// Why it runs here.
+        reason: Option<String>,
+        /// How long it waited for a worker, once that is known.
+        queued: Option<Duration>,
+    },
     /// Something is being transferred, compressed or written.
     Transfer {
         /// What, the same text for the whole transfer.

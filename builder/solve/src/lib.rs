@@ -7,6 +7,7 @@
 //! have one error, which is a [`StepError`]. A [`Solver`] that is given a [`Backend`] of these makes
 //! a [`Solution`].
 
+mod ahead;
 mod backend;
 mod cancel;
 mod ended;
@@ -23,8 +24,9 @@ mod step;
 mod usable;
 
 pub use backend::{
-    Backend, Contents, Executed, Executor, Filed, GivenContent, Job, NoSharedCaches, Origin, Part,
-    ResolvedSource, ResultStore, SharedCaches, SourceResolver, StepError,
+    Ahead, Backend, Contents, Executed, Executor, Filed, Following, FollowingInput, GivenContent,
+    Job, NoSharedCaches, Origin, Part, ResolvedSource, ResultStore, SharedCaches, SourceResolver,
+    StepError,
 };
 pub use cancel::{Cancel, CancelHook};
 pub use entitlement::{NotAllowed, check_entitlements};

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kiln_graph::{Graph, StepId, StepKey};
 
+use crate::ahead::Known;
 use crate::backend::{Backend, Part, StepError};
 use crate::cancel::{Cancel, CancelHook};
 use crate::ended::{Ended, tell};
@@ -27,6 +28,7 @@ pub struct Solver<'a, E> {
     pub(crate) cancel: Cancel,
     _following: CancelHook,
     pub(crate) slots: Slots,
+    pub(crate) known: Known,
 }
 
 /// The results of the steps that were needed.
@@ -72,6 +74,7 @@ impl<'a, E: StepError> Solver<'a, E> {
             _following: cancel.on_cancel(move || inner.cancel()),
             cancel: own,
             slots: Slots::new(options.jobs),
+            known: Known::default(),
         }
     }
 
@@ -82,6 +85,7 @@ impl<'a, E: StepError> Solver<'a, E> {
     /// failures, all of them.
     pub fn solve(&self, targets: &[StepId]) -> Result<Solution, E> {
         let mut schedule = Schedule::new(self.graph, targets);
+        self.known.begin(schedule.steps());
         self.events.event(Event::Planned {
             steps: schedule.steps().map(|id| planned(self.graph, id)).collect(),
         });
@@ -203,6 +207,7 @@ impl<'a, E: StepError> Progress<'a, E> {
         }
         let revision = done.revision.map(|revision| (id, revision));
         solution.revisions.extend(revision);
+        self.solver.known.note(id, &done.result);
         solution.results.insert(id, done.result);
     }
 

@@ -76,6 +76,7 @@ impl<E: StepError> Solver<'_, E> {
             step,
             inputs,
             keep_output: self.options.outputs.contains(&id),
+            ahead: Some(self),
             events: self.events,
             cancel: &self.cancel,
         }
@@ -141,7 +142,7 @@ impl<E: StepError> Solver<'_, E> {
         let filed = Filed {
             key: key.key,
             added: vec![executed.tree],
-            took: started.elapsed(),
+            took: executed.took.unwrap_or_else(|| started.elapsed()),
             created: now(),
             stdout: executed.stdout,
         };

@@ -30,6 +30,7 @@ impl Executor<EngineError> for FileExecutor<'_> {
         Ok(Executed {
             tree: tree.id(),
             stdout: None,
+            took: None,
         })
     }
 }

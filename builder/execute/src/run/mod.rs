@@ -232,6 +232,7 @@ impl<'a> CommandExecutor<'a> {
             Ok(()) => Ok(Executed {
                 tree: tree.id(),
                 stdout: written.stdout,
+                took: None,
             }),
             Err(mut error) => {
                 self.keep_failed(job, &tree);

@@ -171,7 +171,11 @@ impl Fake {
             }
         };
         let stdout = job.keep_output.then(|| format!("{name} says"));
-        Ok(Executed { tree, stdout })
+        Ok(Executed {
+            tree,
+            stdout,
+            took: None,
+        })
     }
 }
 

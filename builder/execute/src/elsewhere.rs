@@ -1,0 +1,162 @@
+//! Commands that run on other machines, and here where those can't run them.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use kiln_solve::{Event, Executed, Executor, Job};
+
+use crate::run::DefaultNetwork;
+use crate::{EngineError, Snapshotter};
+
+/// Runs commands on other machines. Called from many threads at once.
+pub trait Elsewhere: Send + Sync {
+    /// Why a step runs here in any case, in words; nothing when it can be sent.
+    fn stays(&self, job: &Job<'_>, around: &Around<'_>) -> Option<String>;
+
+    /// What a step gave that ran there along with one before it, as long as it is made from what it
+    /// was made from then; nothing when it is to be run.
+    ///
+    /// # Errors
+    /// When the step ran and failed.
+    fn early(&self, job: &Job<'_>, around: &Around<'_>) -> Result<Option<Executed>, EngineError>;
+
+    /// Runs a step there, and puts what it changed into this machine's store.
+    ///
+    /// # Errors
+    /// When the step ran and failed, was cancelled, or can't be run there and must not be run here.
+    fn execute(&self, job: &Job<'_>, around: &Around<'_>) -> Result<There, EngineError>;
+}
+
+/// What this machine has for steps that run elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// The trees of this machine.
+    pub trees: &'a Snapshotter,
+    /// The network of steps that don't say which they want.
+    pub network: DefaultNetwork,
+}
+
+/// What came of a step that was to run elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum There {
+    /// It ran there.
+    Ran(Executed),
+    /// It couldn't be run there, for this reason: it is to be run here.
+    Not(String),
+}
+
+/// Runs commands elsewhere, and here what can't run there.
+pub struct ElsewhereExecutor<'a> {
+    there: &'a dyn Elsewhere,
+    here: &'a dyn Executor<EngineError>,
+    around: Around<'a>,
+    /// Reasons that the user was told.
+    said: Mutex<BTreeSet<String>>,
+}
+
+impl std::fmt::Debug for ElsewhereExecutor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ElsewhereExecutor").finish_non_exhaustive()
+    }
+}
+
+impl<'a> ElsewhereExecutor<'a> {
+    /// Runs commands `there`, else `here`.
+    #[must_use]
+    pub fn new(
+        there: &'a dyn Elsewhere,
+        here: &'a dyn Executor<EngineError>,
+        around: Around<'a>,
+    ) -> Self {
+        Self {
+            there,
+            here,
+            around,
+            said: Mutex::default(),
+        }
+    }
+
+    /// Runs a step on this machine, and says why.
+    fn run_here(&self, job: &Job<'_>, reason: String) -> Result<Executed, EngineError> {
+        job.events.event(Event::Placed {
+            step: job.id.into(),
+            place: None,
+            reason: Some(reason),
+            queued: None,
+        });
+        self.here.execute(job)
+    }
+
+    fn warn_once(&self, job: &Job<'_>, message: String) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.insert(message.clone()) {
+            job.events.event(Event::Warning { message });
+        }
+    }
+}
+
+impl Executor<EngineError> for ElsewhereExecutor<'_> {
+    /// What runs elsewhere needs no files here.
+    fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
+        match self.there.stays(job, &self.around) {
+            Some(_) => self.here.prepare(job),
+            None => Ok(()),
+        }
+    }
+
+    fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
+        if let Some(executed) = self.there.early(job, &self.around)? {
+            return Ok(executed);
+        }
+        if let Some(reason) = self.there.stays(job, &self.around) {
+            self.warn_once(job, format!("steps run on this machine: {reason}"));
+            return self.run_here(job, reason);
+        }
+        match self.there.execute(job, &self.around)? {
+            There::Ran(executed) => Ok(executed),
+            There::Not(reason) => {
+                self.warn_once(job, format!("{reason}; the step runs on this machine"));
+                self.here.prepare(job)?;
+                self.run_here(job, reason)
+            }
+        }
+    }
+}
+
+/// Carries file operations out here, unless they ran elsewhere along with a command.
+pub struct EarlyFiles<'a> {
+    there: &'a dyn Elsewhere,
+    here: &'a dyn Executor<EngineError>,
+    around: Around<'a>,
+}
+
+impl std::fmt::Debug for EarlyFiles<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EarlyFiles").finish_non_exhaustive()
+    }
+}
+
+impl<'a> EarlyFiles<'a> {
+    /// Takes what ran `there`, and carries out the rest `here`.
+    #[must_use]
+    pub fn new(
+        there: &'a dyn Elsewhere,
+        here: &'a dyn Executor<EngineError>,
+        around: Around<'a>,
+    ) -> Self {
+        Self {
+            there,
+            here,
+            around,
+        }
+    }
+}
+
+impl Executor<EngineError> for EarlyFiles<'_> {
+    fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
+        match self.there.early(job, &self.around)? {
+            Some(executed) => Ok(executed),
+            None => self.here.execute(job),
+        }
+    }
+}
