@@ -2,6 +2,8 @@
 //! `$XDG_CONFIG_HOME/kiln/kiln.conf` (`~/.config/kiln/kiln.conf`), the later one winning.
 //!
 //! ```toml
+//! executor = "grpcs://cluster.example,instance=main"   # where steps run, as --executor has it
+//! executor-required = false           # whether steps fail that it can't run
 //! [registries."docker.io"]
 //! mirrors = ["mirror.example/hub"]    # asked first
 //! [registries."registry.example:5000"]
@@ -30,6 +32,12 @@ pub struct Config {
     /// How registries are spoken to.
     #[serde(default)]
     pub registries: Registries,
+    /// A cluster that runs steps, as `--executor` names it.
+    #[serde(default)]
+    pub executor: Option<String>,
+    /// Whether steps fail that it can't run.
+    #[serde(default)]
+    pub executor_required: bool,
     /// What goes from the store by itself.
     #[serde(default)]
     pub gc: GcPolicy,
@@ -125,6 +133,8 @@ impl Config {
                 *own = other;
             }
         };
+        take(&mut self.executor, other.executor);
+        self.executor_required |= other.executor_required;
         take(&mut self.gc.max_storage, other.gc.max_storage);
         take(&mut self.gc.min_free, other.gc.min_free);
         take(&mut self.gc.keep, other.gc.keep);

@@ -23,5 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     kiln::run_if_helper();
+    #[cfg(feature = "reapi")]
+    kiln_cluster::run_if_worker();
     command::run()
 }

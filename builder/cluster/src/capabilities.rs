@@ -12,7 +12,7 @@ use crate::{ClusterError, ReapiSettings};
 /// In bytes, where the server names none: gRPC's limit for a message, less its framing.
 const USUAL_BATCH: u64 = (4 << 20) - (64 << 10);
 
-/// What matters of it to a cache.
+/// What matters of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capabilities {
     /// How many bytes of blobs go into one message.
@@ -21,6 +21,8 @@ pub(crate) struct Capabilities {
     pub(crate) max_blob: Option<u64>,
     /// Whether clients may write to the action cache.
     pub(crate) takes_results: bool,
+    /// Whether it executes actions.
+    pub(crate) executes: bool,
 }
 
 pub(crate) async fn ask(
@@ -35,7 +37,13 @@ pub(crate) async fn ask(
         Ok(client.get_capabilities(request.clone()).await?)
     });
     match answer.await {
-        Ok(answer) => understand(answer.into_inner().cache_capabilities),
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            let executes = answer.execution_capabilities;
+            let executes = executes.is_some_and(|execution| execution.exec_enabled);
+            let cache = understand(answer.cache_capabilities)?;
+            Ok(Capabilities { executes, ..cache })
+        }
         Err(ClusterError::Call {
             code: Code::NotFound | Code::InvalidArgument,
             ..
@@ -48,6 +56,7 @@ pub(crate) async fn ask(
             max_batch: USUAL_BATCH,
             max_blob: None,
             takes_results: true,
+            executes: true,
         }),
         Err(error) => Err(error),
     }
@@ -67,6 +76,7 @@ fn understand(cache: Option<reapi::CacheCapabilities>) -> Result<Capabilities, C
             .min(USUAL_BATCH),
         max_blob: size(cache.max_cas_blob_size_bytes),
         takes_results: updates.is_some_and(|updates| updates.update_enabled),
+        executes: false,
     })
 }
 
@@ -90,6 +100,7 @@ mod tests {
             max_batch: 1000,
             max_blob: Some(5),
             takes_results: true,
+            executes: false,
         };
         assert_eq!(known, want);
         let silent = understand(Some(cache(vec![], 0, 0, false))).unwrap();

@@ -54,6 +54,52 @@ pub enum ClusterError {
         /// The server's words.
         message: String,
     },
+    /// An action ended without a result.
+    #[error("the action failed there ({code:?}: {message})")]
+    Action {
+        /// The status.
+        code: Code,
+        /// The server's words.
+        message: String,
+    },
+    /// It executes nothing.
+    #[error("it has storage, but executes nothing for this instance")]
+    NoExecution,
+    /// No worker took an action.
+    #[error(
+        "no worker took the step within {0} s: either all are busy, or none has the platform properties that were asked for"
+    )]
+    Queue(u64),
+    /// The stream of an action's progress ended before the action.
+    #[error("the connection ended before the action did")]
+    BrokenStream,
+    /// A worker ended without a report of what it did.
+    #[error("its worker{worker} gave no result{reason}")]
+    NoReport {
+        /// The worker's name with a space before it, if it is known.
+        worker: String,
+        /// What is known of the reason, with what stands before it.
+        reason: String,
+    },
+    /// A worker can't run steps.
+    #[error("its worker{worker} can't run steps: {reason}")]
+    Worker {
+        /// The worker's name with a space before it, if it is known.
+        worker: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// What a worker gave back is wrong.
+    #[error("its worker{worker} gave a wrong result: {reason}")]
+    Result {
+        /// The worker's name with a space before it, if it is known.
+        worker: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The build was stopped.
+    #[error("cancelled")]
+    Cancelled,
     /// A file of the user's or of the store can't be read.
     #[error("cannot read {path}: {reason}")]
     File {
@@ -88,10 +134,47 @@ impl ClusterError {
         }
     }
 
+    /// The status of a call, or of an action.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Call { code, .. } | Self::Action { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether asking again makes no sense: the next step would be told the same.
+    pub(crate) fn is_lasting(&self) -> bool {
+        !matches!(
+            self,
+            Self::Action { .. } | Self::NoReport { .. } | Self::Worker { .. }
+        )
+    }
+
+    /// Whether it is what became of an action, not of the call that asks for it.
+    pub(crate) fn is_of_the_action(&self) -> bool {
+        matches!(self, Self::Action { .. })
+    }
+
+    /// Whether a stream broke whose action may still run.
+    pub(crate) fn is_broken_stream(&self) -> bool {
+        matches!(self, Self::BrokenStream)
+            || matches!(self, Self::Call { code, message }
+                if matches!(code, Code::Cancelled | Code::Internal) && is_of_transport(message))
+    }
+
+    /// Whether inputs of an action may be gone that were there a moment ago. Servers have several
+    /// ways to say so.
+    pub(crate) fn may_be_missing_input(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(Code::FailedPrecondition | Code::NotFound | Code::Internal)
+        )
+    }
+
     /// Whether the same call may succeed a moment later.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Call { code, .. } => matches!(
+            Self::Call { code, .. } | Self::Action { code, .. } => matches!(
                 code,
                 Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Unknown
             ),
@@ -120,6 +203,19 @@ impl From<tonic::transport::Error> for ClusterError {
     fn from(error: tonic::transport::Error) -> Self {
         Self::Connect(innermost(&error))
     }
+}
+
+/// Whether a status was made here, for a connection that broke.
+fn is_of_transport(message: &str) -> bool {
+    [
+        "h2 protocol error",
+        "stream closed",
+        "connection",
+        "RST_STREAM",
+        "broken pipe",
+    ]
+    .iter()
+    .any(|text| message.contains(text))
 }
 
 /// The cause of causes: the others say "transport error".

@@ -13,6 +13,10 @@
 //! entry names. So a server that checks results for completeness answers "not found" for an entry
 //! whose blobs it no longer has, and renews their age when the entry is read. Digests are SHA-256.
 //!
+//! Steps run on their workers ([`ClusterExecutor`]): each is an action whose inputs are kiln itself, the
+//! layers that its root is made of, and a description ([`order`]); its outputs are the changes of the
+//! step as a tree, and a report ([`report`]). The worker's side is [`run_if_worker`].
+//!
 //! The API: <https://github.com/bazelbuild/remote-apis>, `remote_execution.proto`, and
 //! `google/bytestream/bytestream.proto`.
 
@@ -24,17 +28,33 @@
     )
 )]
 
+mod action;
 mod action_cache;
 mod capabilities;
+mod chain;
 mod channel;
+mod connection;
 mod credentials;
 mod digest;
+mod early;
 mod error;
+mod execution;
+mod executor;
+mod helper;
+mod inputs;
+mod order;
+mod outputs;
+mod placement;
 mod remote;
+mod report;
 mod retry;
 mod settings;
 mod storage;
+mod worker;
 
 pub use error::ClusterError;
+pub use executor::{ClusterExecutor, ExecutorSettings};
+pub use placement::NetworkChoice;
 pub use remote::ReapiRemote;
 pub use settings::{BadSettings, ReapiSettings};
+pub use worker::run_if_worker;

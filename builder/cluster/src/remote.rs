@@ -6,26 +6,17 @@ use std::sync::OnceLock;
 
 use kiln_graph::BlobDigest;
 use kiln_share::{Remote, RemoteBlob, RemoteError};
-use tokio::runtime::Runtime;
 
 use crate::action_cache::{self, EntryAction, Found};
-use crate::capabilities::{self, Capabilities};
-use crate::channel::{self, Service};
+use crate::connection::Connection;
 use crate::digest::{Stored, of_blob};
-use crate::storage::{Content, Storage, Upload};
+use crate::storage::{Content, Upload};
 use crate::{ClusterError, ReapiSettings};
 
 /// A server that stores share. Nothing is connected to before its first use.
 pub struct ReapiRemote {
     settings: ReapiSettings,
     open: OnceLock<Result<Connection, ClusterError>>,
-}
-
-struct Connection {
-    runtime: Runtime,
-    service: Service,
-    storage: Storage,
-    capabilities: Capabilities,
 }
 
 impl fmt::Debug for ReapiRemote {
@@ -44,7 +35,7 @@ impl ReapiRemote {
         }
     }
 
-    fn connection(&self) -> Result<&Connection, ClusterError> {
+    pub(crate) fn connection(&self) -> Result<&Connection, ClusterError> {
         let open = || Connection::open(&self.settings);
         self.open.get_or_init(open).as_ref().map_err(Clone::clone)
     }
@@ -106,27 +97,6 @@ impl ReapiRemote {
             ClusterError::Blob { .. } => RemoteError::Damaged(text),
             _ => RemoteError::Unreachable(text),
         }
-    }
-}
-
-impl Connection {
-    fn open(settings: &ReapiSettings) -> Result<Self, ClusterError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|error| ClusterError::Runtime(error.to_string()))?;
-        let (service, capabilities) = runtime.block_on(async {
-            let service = channel::open(settings)?;
-            let capabilities = capabilities::ask(&service, settings).await?;
-            Ok::<_, ClusterError>((service, capabilities))
-        })?;
-        Ok(Self {
-            storage: Storage::new(service.clone(), settings, capabilities),
-            runtime,
-            service,
-            capabilities,
-        })
     }
 }
 

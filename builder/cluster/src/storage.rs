@@ -70,7 +70,8 @@ impl Storage {
 
     /// Sends what isn't there, and gives its bytes.
     pub(crate) async fn send(&self, uploads: Vec<Upload<'_>>) -> Result<u64, ClusterError> {
-        let missing = self.missing(&uploads).await?;
+        let digests = uploads.iter().map(|upload| upload.digest.clone());
+        let missing = self.missing(digests).await?;
         let mut taken = HashSet::new();
         let (small, large): (Vec<_>, Vec<_>) = uploads
             .into_iter()
@@ -103,13 +104,12 @@ impl Storage {
     }
 
     /// The hashes of those that aren't there. The empty blob always is.
-    async fn missing(&self, uploads: &[Upload<'_>]) -> Result<HashSet<String>, ClusterError> {
+    pub(crate) async fn missing(
+        &self,
+        digests: impl Iterator<Item = Digest>,
+    ) -> Result<HashSet<String>, ClusterError> {
         let mut missing = HashSet::new();
-        let all: Vec<Digest> = uploads
-            .iter()
-            .map(|upload| upload.digest.clone())
-            .filter(|digest| digest.size_bytes > 0)
-            .collect();
+        let all: Vec<Digest> = digests.filter(|digest| digest.size_bytes > 0).collect();
         for blob_digests in all.chunks(DIGESTS) {
             let request = FindMissingBlobsRequest {
                 instance_name: self.instance.clone(),

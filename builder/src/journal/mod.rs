@@ -139,6 +139,18 @@ impl Journal {
                     step.memory = step.memory.max(*memory);
                 }
             }
+            Event::Placed {
+                step,
+                place,
+                reason,
+                queued,
+            } => {
+                if let Some(step) = state.step(*step) {
+                    step.place.clone_from(place);
+                    step.kept_here.clone_from(reason);
+                    step.queued = queued.map(millis);
+                }
+            }
             Event::Transfer {
                 name,
                 done,
@@ -172,6 +184,9 @@ impl State {
             layers: Vec::new(),
             began: 0,
             took: 0,
+            place: None,
+            kept_here: None,
+            queued: None,
             log: 0,
             cpu: 0,
             memory: 0,

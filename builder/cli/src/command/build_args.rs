@@ -100,6 +100,8 @@ pub(crate) struct BuildArgs {
     pub(super) annotations: Vec<String>,
     #[command(flatten)]
     pub(super) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(super) executor: super::executor::ExecutorArgs,
     /// The number of steps that run in parallel
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<usize>,
@@ -202,8 +204,10 @@ impl BuildArgs {
         let (args, secrets, cancel) = (self.clone(), secrets.clone(), cancel.clone());
         let cgroups = self.resources.cgroups()?.map(Arc::new);
         let sources = super::cache::sources(engine, &self.cache_from, &self.cache_trust)?;
+        let elsewhere = self.executor.open()?;
         Ok(Arc::new(move |build| {
             args.settle(build)?;
+            build.elsewhere.clone_from(&elsewhere);
             build.secrets = secrets.clone();
             build.cancel = cancel.clone();
             build.cgroups.clone_from(&cgroups);

@@ -158,13 +158,24 @@ fn place_of(kind: &str, fields: &mut Fields) -> Result<Place, String> {
 
 #[cfg(feature = "reapi")]
 fn reapi(fields: &mut Fields) -> Result<Place, String> {
-    let reason = |error: kiln_cluster::BadSettings| error.to_string();
     let url = fields.needed("url", "url=grpcs://HOST:PORT")?;
-    let mut settings = ReapiSettings::from_url(&url).map_err(reason)?;
+    reapi_server(&url, fields).map(Place::Reapi)
+}
+
+/// The server at an address, spoken to as the fields say.
+#[cfg(feature = "reapi")]
+pub(super) fn reapi_server(url: &str, fields: &mut Fields) -> Result<ReapiSettings, String> {
+    let reason = |error: kiln_cluster::BadSettings| error.to_string();
+    let mut settings = ReapiSettings::from_url(url).map_err(reason)?;
     if let Some(instance) = fields.take("instance") {
         settings = settings.with_instance(&instance).map_err(reason)?;
     }
     for header in fields.take_all("header") {
+        settings = settings.with_header(&header).map_err(reason)?;
+    }
+    for (name, value) in fields.take_prefixed("header.") {
+        let name = name.trim_start_matches("header.");
+        let header = format!("{name}:{value}");
         settings = settings.with_header(&header).map_err(reason)?;
     }
     settings.ca = fields.take("ca").map(PathBuf::from);
@@ -174,7 +185,7 @@ fn reapi(fields: &mut Fields) -> Result<Place, String> {
         _ => return Err(kiln_cluster::BadSettings::HalfIdentity.to_string()),
     };
     settings.credential_helper = fields.take("credential_helper").map(PathBuf::from);
-    Ok(Place::Reapi(settings))
+    Ok(settings)
 }
 
 #[cfg(not(feature = "reapi"))]

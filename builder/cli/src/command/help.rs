@@ -72,6 +72,8 @@ pub(super) const FLAGS: &[(&str, &[&str])] = &[
             "until",
             "keep_going",
             "jobs",
+            "executor",
+            "executor_required",
             "watch",
         ],
     ),

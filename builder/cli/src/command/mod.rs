@@ -22,6 +22,7 @@ mod convert;
 mod deliver;
 mod delta;
 mod doctor;
+mod executor;
 mod export;
 mod file_settings;
 mod fmt;

@@ -34,6 +34,26 @@ struct Row {
     last: Option<StepOutcome>,
     milliseconds: Option<u64>,
     bytes: Option<u64>,
+    /// The cluster and the worker that ran it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
+    /// Why it ran here, where steps run on a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_here: Option<String>,
+    /// How long it waited for a worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued_milliseconds: Option<u64>,
+}
+
+impl Row {
+    /// Where it ran in the last build, in brackets, if that was a question.
+    fn placed(&self) -> String {
+        match (&self.place, &self.kept_here) {
+            (Some(place), _) => format!("  [on {place}]"),
+            (None, Some(reason)) => format!("  [on this machine: {reason}]"),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 /// Runs `kiln steps`.
@@ -93,6 +113,9 @@ fn rows(
                 last: about.map(|step| step.outcome),
                 milliseconds: about.map(|step| step.took),
                 bytes: about.map_or(Ok(None), |step| size(engine, step))?,
+                place: about.and_then(|step| step.place.clone()),
+                kept_here: about.and_then(|step| step.kept_here.clone()),
+                queued_milliseconds: about.and_then(|step| step.queued),
             });
         }
     }
@@ -157,8 +180,9 @@ fn table(rows: &[Row]) -> String {
         let line = row.line;
         let shown: String = row.text.chars().take(80).collect();
         text += &format!(
-            "{:<width$}  {line:>4}  {last:<12}  {size:>10}  {shown}\n",
-            row.selector
+            "{:<width$}  {line:>4}  {last:<12}  {size:>10}  {shown}{}\n",
+            row.selector,
+            row.placed()
         );
     }
     text

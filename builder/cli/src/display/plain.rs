@@ -9,6 +9,7 @@ use std::time::Instant;
 use kiln_engine::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 
 use super::heartbeat::{self, Alive};
+use super::placed;
 use super::transfer::Transfer;
 use crate::terminal::{last_of_line, shown, told};
 
@@ -138,6 +139,12 @@ impl State {
                 duration,
                 ..
             } => self.finish(step, outcome, duration.as_secs_f64()),
+            Event::Placed {
+                step,
+                place,
+                reason,
+                queued,
+            } => self.remark(step, &placed(place.as_deref(), reason.as_deref(), queued)),
             Event::Transfer {
                 name,
                 done,
@@ -180,6 +187,14 @@ impl State {
         shown.started = Instant::now();
         let name = shown.plan.name.replace('\r', " ").replace('\n', "\n    ");
         format!("#{next} {}\n", told(&name)).into_bytes()
+    }
+
+    /// A line about a step that it didn't write.
+    fn remark(&self, step: StepRef, text: &str) -> Vec<u8> {
+        let number = self.steps.get(&step).and_then(|shown| shown.number);
+        number.map_or_else(Vec::new, |number| {
+            format!("#{number} [{}]\n", told(text)).into_bytes()
+        })
     }
 
     fn output(&mut self, step: StepRef, stream: Stream, bytes: &[u8]) -> Vec<u8> {

@@ -11,6 +11,7 @@ use console::{Alignment, Term, pad_str, style, truncate_str};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 
 use super::last_lines::{LastLines, readable};
+use super::placed;
 use super::screen::Screen;
 use super::transfer::Transfer;
 use crate::terminal::told;
@@ -69,6 +70,8 @@ struct Running {
     step: StepRef,
     began: Instant,
     lines: LastLines,
+    /// Where it runs, if it could run elsewhere.
+    place: Option<String>,
 }
 
 /// How running steps are laid out.
@@ -184,7 +187,11 @@ impl State {
             .collect();
         for running in self.running.iter().take(layout.steps) {
             let name = self.steps.get(&running.step).map(Named::line);
-            lines.extend(running.drawn(layout, spinner, &name.unwrap_or_default()));
+            let mut name = name.unwrap_or_default();
+            if let Some(place) = &running.place {
+                name.push_str(&format!(" [{}]", told(place)));
+            }
+            lines.extend(running.drawn(layout, spinner, &name));
         }
         lines.push(
             style(fitted(&self.sum(), columns))
@@ -256,7 +263,20 @@ impl State {
                 step,
                 began: Instant::now(),
                 lines: LastLines::new(MAX_LINES),
+                place: None,
             }),
+            Event::Placed {
+                step,
+                place,
+                reason,
+                queued,
+            } => {
+                let text = placed(place.as_deref(), reason.as_deref(), queued);
+                let mut running = self.running.iter_mut();
+                if let Some(running) = running.find(|running| running.step == step) {
+                    running.place = Some(text);
+                }
+            }
             Event::Output { step, bytes, .. } => self.output(step, &bytes),
             Event::Finished {
                 step,

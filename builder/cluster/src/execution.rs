@@ -1,0 +1,210 @@
+//! Execution: an action is sent, watched and cancelled.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::google::longrunning::operations_client::OperationsClient;
+use bazel_remote_apis::google::longrunning::{CancelOperationRequest, Operation, operation};
+use bazel_remote_apis::google::rpc;
+use prost::Message as _;
+use reapi::execution_client::ExecutionClient;
+use reapi::execution_stage::Value as Stage;
+use reapi::{Digest, ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse};
+use tokio::sync::Notify;
+use tonic::{Code, Streaming};
+
+use crate::ClusterError;
+use crate::channel::Service;
+
+/// How often an action is sent, or its stream taken up again, after the server failed.
+const TRIES: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// How long a server may take to confirm that it cancels.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One action to be run.
+pub(crate) struct Execution<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) instance: &'a str,
+    pub(crate) action: &'a Digest,
+    /// How long it may wait for a worker, where the server tells.
+    pub(crate) queue_limit: Duration,
+    /// Stops it.
+    pub(crate) stop: Arc<Notify>,
+}
+
+/// An action that a worker has run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Completed {
+    pub(crate) result: reapi::ActionResult,
+}
+
+/// What is known of an action on its way.
+#[derive(Default)]
+struct Progress {
+    /// The operation's name, once the server has said it.
+    name: String,
+    executing: bool,
+}
+
+impl Execution<'_> {
+    /// Runs the action to its end.
+    pub(crate) async fn run(&self) -> Result<Completed, ClusterError> {
+        let mut progress = Progress::default();
+        let done = {
+            let work = self.persist(&mut progress);
+            tokio::select! {
+                done = work => Some(done),
+                () = self.stop.notified() => None,
+            }
+        };
+        match done {
+            Some(Err(error @ ClusterError::Queue(_))) => {
+                self.cancel(&progress.name).await;
+                Err(error)
+            }
+            Some(done) => done,
+            None => {
+                self.cancel(&progress.name).await;
+                Err(ClusterError::Cancelled)
+            }
+        }
+    }
+
+    /// Sends the action, and takes its stream up again where it breaks: the worker goes on meanwhile.
+    async fn persist(&self, progress: &mut Progress) -> Result<Completed, ClusterError> {
+        let (mut wait, mut tries) = (FIRST_WAIT, 0);
+        loop {
+            let before = progress.name.clone();
+            let error = match self.follow(progress).await {
+                Ok(completed) => return Ok(completed),
+                Err(error) => error,
+            };
+            // The server has forgotten the operation: the action begins anew.
+            let forgotten = !before.is_empty() && error.code() == Some(Code::NotFound);
+            if forgotten {
+                *progress = Progress::default();
+            }
+            tries += 1;
+            if tries >= TRIES || !(forgotten || error.is_passing() || error.is_broken_stream()) {
+                return Err(error);
+            }
+            if error.is_of_the_action() {
+                *progress = Progress::default();
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    async fn follow(&self, progress: &mut Progress) -> Result<Completed, ClusterError> {
+        let end = Instant::now() + self.queue_limit;
+        let opened = self.open(&progress.name);
+        let mut stream = self.in_time(progress.executing, end, opened).await?;
+        loop {
+            let next = async { Ok(stream.message().await?) };
+            let next = self.in_time(progress.executing, end, next).await?;
+            let operation = next.ok_or(ClusterError::BrokenStream)?;
+            if let Some(completed) = progress.understand(operation)? {
+                return Ok(completed);
+            }
+        }
+    }
+
+    /// Waits as long as it takes for what a worker does, but not for a worker.
+    async fn in_time<T>(
+        &self,
+        executing: bool,
+        end: Instant,
+        next: impl Future<Output = Result<T, ClusterError>>,
+    ) -> Result<T, ClusterError> {
+        if executing {
+            return next.await;
+        }
+        let waited = tokio::time::timeout_at(end.into(), next).await;
+        waited.map_err(|_| ClusterError::Queue(self.queue_limit.as_secs()))?
+    }
+
+    async fn open(&self, name: &str) -> Result<Streaming<Operation>, ClusterError> {
+        let mut client = ExecutionClient::new(self.service.clone());
+        let answer = match name {
+            "" => client.execute(self.request()).await?,
+            name => {
+                let name = name.to_owned();
+                let request = reapi::WaitExecutionRequest { name };
+                client.wait_execution(request).await?
+            }
+        };
+        Ok(answer.into_inner())
+    }
+
+    fn request(&self) -> ExecuteRequest {
+        ExecuteRequest {
+            instance_name: self.instance.to_owned(),
+            skip_cache_lookup: true,
+            action_digest: Some(self.action.clone()),
+            ..ExecuteRequest::default()
+        }
+    }
+
+    /// Asks the server to stop the action. Not all servers can.
+    async fn cancel(&self, name: &str) {
+        if name.is_empty() {
+            return;
+        }
+        let mut client = OperationsClient::new(self.service.clone());
+        let request = CancelOperationRequest {
+            name: name.to_owned(),
+        };
+        _ = tokio::time::timeout(CANCEL_PATIENCE, client.cancel_operation(request)).await;
+    }
+}
+
+impl Progress {
+    /// Takes note of what a server says of the action; its result once it is done.
+    fn understand(&mut self, operation: Operation) -> Result<Option<Completed>, ClusterError> {
+        if !operation.name.is_empty() {
+            self.name = operation.name;
+        }
+        let metadata = operation.metadata.as_ref();
+        let metadata = metadata.map(|any| ExecuteOperationMetadata::decode(&any.value[..]));
+        if let Some(Ok(metadata)) = metadata {
+            // Servers that tell no stages run what they are sent.
+            let waits = matches!(metadata.stage(), Stage::Queued | Stage::CacheCheck);
+            self.executing |= !waits;
+        }
+        if !operation.done {
+            return Ok(None);
+        }
+        match operation.result {
+            Some(operation::Result::Error(status)) => Err(action_error(&status)),
+            Some(operation::Result::Response(any)) => completed(&any.value).map(Some),
+            None => Err(ClusterError::Protocol(
+                "an operation that ended without a result",
+            )),
+        }
+    }
+}
+
+/// The result of an action that was run; a failure of the cluster is an error, one of the command is
+/// not.
+fn completed(response: &[u8]) -> Result<Completed, ClusterError> {
+    let bad = |_| ClusterError::Protocol("an answer to Execute that can't be decoded");
+    let response = ExecuteResponse::decode(response).map_err(bad)?;
+    if let Some(status) = response.status.filter(|status| status.code != 0) {
+        return Err(action_error(&status));
+    }
+    let result = response.result;
+    let result = result.ok_or(ClusterError::Protocol("an execution without a result"))?;
+    Ok(Completed { result })
+}
+
+fn action_error(status: &rpc::Status) -> ClusterError {
+    let message = status.message.clone();
+    match Code::from(status.code) {
+        Code::Cancelled => ClusterError::Cancelled,
+        Code::Unauthenticated | Code::PermissionDenied => ClusterError::Refused(message),
+        code => ClusterError::Action { code, message },
+    }
+}

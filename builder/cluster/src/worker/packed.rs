@@ -1,0 +1,58 @@
+//! Blobs that came with an action, as what trees are fetched from.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use kiln_cache::Store;
+use kiln_graph::{BlobDigest, ImageLayer};
+use kiln_share::{Remote, RemoteBlob, RemoteError};
+use kiln_tree::host;
+
+use crate::order::BLOBS;
+
+/// The blobs among an action's inputs. Nothing is written to them: a worker may link them from its
+/// cache.
+#[derive(Debug)]
+pub(super) struct PackedBlobs;
+
+fn path_of(digest: &BlobDigest) -> PathBuf {
+    Path::new(BLOBS).join(digest.hex())
+}
+
+impl PackedBlobs {
+    /// Copies an image's layer into the store, from where it is unpacked like a fetched one.
+    pub(super) fn bring(store: &Store, layer: &ImageLayer) -> Result<(), String> {
+        let fail = |error: &dyn std::fmt::Display| format!("layer {}: {error}", layer.blob);
+        if store.blob(&layer.blob).is_ok_and(|blob| blob.is_some()) {
+            return Ok(());
+        }
+        let mut writer = store.blob_writer().map_err(|error| fail(&error))?;
+        let mut file = host::open(path_of(&layer.blob)).map_err(|error| fail(&error))?;
+        _ = std::io::copy(&mut file, &mut writer).map_err(|error| fail(&error))?;
+        let committed = writer.commit(Some(layer.blob));
+        committed.map(drop).map_err(|error| fail(&error))
+    }
+}
+
+impl Remote for PackedBlobs {
+    fn name(&self) -> String {
+        "the action's inputs".to_owned()
+    }
+
+    fn entry(&self, _: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        Ok(None)
+    }
+
+    fn put(&self, _: &str, _: &[u8], _: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
+        Err(RemoteError::Denied("inputs can't be written".to_owned()))
+    }
+
+    fn blob(&self, digest: &BlobDigest, _: u64, out: &mut dyn Write) -> Result<(), RemoteError> {
+        let fail = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => RemoteError::Damaged(format!("{digest} is missing")),
+            _ => RemoteError::Unreachable(error.to_string()),
+        };
+        let mut file = host::open(path_of(digest)).map_err(fail)?;
+        std::io::copy(&mut file, out).map(drop).map_err(fail)
+    }
+}
