@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::test_cache;
 
 fn program() -> PathBuf {
@@ -74,6 +76,96 @@ impl Casd {
 }
 
 impl Drop for Casd {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A server that runs actions as well, in sandboxes of bubblewrap: as an ordinary user with one id,
+/// where the tests are root. Real, but with files of its own only.
+#[derive(Debug)]
+pub struct CasdWorker {
+    child: Child,
+    address: String,
+    _directory: TempDir,
+}
+
+impl CasdWorker {
+    /// Starts a server; `None` where `scripts/setup-tests` could not fetch it.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let programs = ["buildbox-casd", "buildbox-run"];
+        if programs
+            .iter()
+            .any(|name| !test_cache().join(name).exists())
+        {
+            eprintln!("skipped: scripts/setup-tests could not fetch buildbox-casd");
+            return None;
+        }
+        let directory = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in programs {
+            // Where the server's user may read them.
+            _ = std::fs::copy(test_cache().join(name), at(name)).unwrap();
+        }
+        std::fs::create_dir(at("store")).unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let child = as_ordinary_user(&at("store"))
+            .arg(at("buildbox-casd"))
+            .arg(format!("--bind={address}"))
+            .arg(format!("--buildbox-run={}", at("buildbox-run").display()))
+            // Without this it wants FUSE.
+            .arg("--runner-arg=--staging-mode=copy-or-link")
+            .args(["--jobs=2", "--quota-high=2G", "--log-level=error"])
+            .arg(at("store"))
+            .env_clear()
+            // The runner looks for bwrap, and ends at the first directory that it may not read.
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", "/")
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("buildbox-casd can be started");
+        while TcpStream::connect(&address).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(Self {
+            child,
+            address,
+            _directory: directory,
+        })
+    }
+
+    /// It with what its workers need, as `--executor` takes it.
+    #[must_use]
+    pub fn executor(&self) -> String {
+        let properties = "property.unixUID=1000,property.unixGID=1000";
+        format!("grpc://{},{properties}", self.address)
+    }
+}
+
+/// What runs a program as somebody who isn't root, and owns a directory.
+fn as_ordinary_user(directory: &Path) -> Command {
+    let user = "kiln-single";
+    let is_root = std::fs::metadata("/root").is_ok_and(|_| std::fs::read_dir("/root").is_ok());
+    if !is_root {
+        return Command::new("env");
+    }
+    _ = crate::run("chown", &[user, directory.to_str().unwrap()]).ok();
+    let mut command = Command::new("setpriv");
+    let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+    _ = command.args(ids).arg("--clear-groups");
+    command
+}
+
+impl Drop for CasdWorker {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();

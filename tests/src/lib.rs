@@ -9,6 +9,7 @@
 
 mod casd;
 mod client;
+mod cluster;
 mod daemon;
 mod image;
 mod layer;
@@ -23,8 +24,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
-pub use casd::Casd;
+pub use casd::{Casd, CasdWorker};
 pub use client::{Server, buildx};
+pub use cluster::{Cluster, Fault};
 pub use daemon::Daemon;
 pub use image::{copy_to_layout, digest, unpack};
 pub use pod::{Bundle, Cgroup, Pod};

@@ -1,0 +1,203 @@
+//! A small server of the Remote Execution API with one worker, for what real servers don't do on
+//! demand: it breaks, lies and loses things as it is told. Its worker runs actions in directories of
+//! their own, without a sandbox, as the tests' user or as another.
+
+mod execution;
+mod storage;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
+use bazel_remote_apis::google::longrunning::operations_server::OperationsServer;
+use reapi::capabilities_server::{Capabilities, CapabilitiesServer};
+use reapi::content_addressable_storage_server::ContentAddressableStorageServer;
+use reapi::execution_server::ExecutionServer;
+use tonic::{Request, Response, Status};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// The first action finds that an input is gone.
+    LosesAnInput,
+    /// Streams of progress end before their actions do.
+    BreaksStreams,
+    /// It fails the first action, as a server that restarts.
+    IsAwayOnce,
+    /// It fails every action.
+    Fails,
+    /// Workers end without having done anything.
+    DoesNothing,
+    /// Bytes of outputs are flipped when they are read.
+    Lies,
+    /// Outputs can't be read.
+    LosesOutputs,
+    /// No worker ever takes an action.
+    OnlyQueues,
+    /// It takes no actions with the property `pool`.
+    KnowsNoPool,
+    /// It asks for a header.
+    Refuses,
+    /// It executes nothing.
+    OnlyStores,
+}
+
+/// What the server's parts share.
+#[derive(Debug)]
+struct State {
+    fault: Fault,
+    /// Whom actions run as; nobody: the tests' user.
+    user: Option<String>,
+    blobs: Mutex<HashMap<String, Vec<u8>>>,
+    /// Digests of outputs, which faults are about.
+    outputs: Mutex<Vec<String>>,
+    actions: AtomicUsize,
+    cancelled: AtomicUsize,
+    uploaded: AtomicUsize,
+    /// Processes of actions.
+    running: Mutex<Vec<u32>>,
+}
+
+/// A running server, for as long as it is held.
+#[derive(Debug)]
+pub struct Cluster {
+    runtime: Option<tokio::runtime::Runtime>,
+    address: String,
+    state: Arc<State>,
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// A server whose worker runs actions as `user`, where something goes wrong.
+    #[must_use]
+    pub fn start(user: Option<&str>, fault: Fault) -> Self {
+        let state = Arc::new(State {
+            fault,
+            user: user.map(str::to_owned),
+            blobs: Mutex::default(),
+            outputs: Mutex::default(),
+            actions: AtomicUsize::new(0),
+            cancelled: AtomicUsize::new(0),
+            uploaded: AtomicUsize::new(0),
+            running: Mutex::default(),
+        });
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let shared = Shared(state.clone());
+        let router = tonic::transport::Server::builder()
+            .add_service(CapabilitiesServer::new(shared.clone()))
+            .add_service(
+                ContentAddressableStorageServer::new(shared.clone())
+                    .max_decoding_message_size(16 << 20),
+            )
+            .add_service(ByteStreamServer::new(shared.clone()))
+            .add_service(OperationsServer::new(shared.clone()))
+            .add_service(ExecutionServer::new(shared));
+        _ = runtime.spawn(router.serve(address));
+        while std::net::TcpStream::connect(address).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self {
+            runtime: Some(runtime),
+            address: address.to_string(),
+            state,
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Its address as kiln takes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("grpc://{}", self.address)
+    }
+
+    /// The same with a small kiln for its worker: the debugger's part of the tests' own is most of it.
+    #[must_use]
+    pub fn executor(&self) -> String {
+        let helper = self.directory.path().join("kiln");
+        let kiln = crate::kiln_binary();
+        if !helper.exists() {
+            _ = crate::run(
+                "strip",
+                &["-o".as_ref(), helper.as_os_str(), kiln.as_os_str()],
+            )
+            .ok();
+        }
+        format!("{},helper={}", self.url(), helper.display())
+    }
+
+    /// How many actions it was sent.
+    #[must_use]
+    pub fn actions(&self) -> usize {
+        self.state.actions.load(Ordering::SeqCst)
+    }
+
+    /// How many actions it was asked to cancel.
+    #[must_use]
+    pub fn cancelled(&self) -> usize {
+        self.state.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes it was sent.
+    #[must_use]
+    pub fn uploaded(&self) -> usize {
+        self.state.uploaded.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Cluster {
+    /// As a machine that dies: what runs on it dies with it.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        self.state.kill_all();
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared(Arc<State>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl State {
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        match self.fault == Fault::Refuses && request.metadata().get("x-key").is_none() {
+            true => Err(Status::permission_denied("who are you?")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Capabilities for Shared {
+    async fn get_capabilities(
+        &self,
+        request: Request<reapi::GetCapabilitiesRequest>,
+    ) -> Answer<reapi::ServerCapabilities> {
+        self.0.check(&request)?;
+        Ok(Response::new(reapi::ServerCapabilities {
+            cache_capabilities: Some(reapi::CacheCapabilities {
+                digest_functions: vec![1],
+                ..reapi::CacheCapabilities::default()
+            }),
+            execution_capabilities: Some(reapi::ExecutionCapabilities {
+                exec_enabled: self.0.fault != Fault::OnlyStores,
+                ..reapi::ExecutionCapabilities::default()
+            }),
+            ..reapi::ServerCapabilities::default()
+        }))
+    }
+}

@@ -1,0 +1,347 @@
+//! Steps that run on workers of a cluster (`--executor`).
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::time::{Duration, Instant};
+
+use kiln_tests::{BUSYBOX, CasdWorker, Cluster, Fault, Run, Space};
+
+/// Builds with a store of its own; times don't count.
+fn build(space: &Space, store: &str, more: &[&str]) -> Run {
+    let args = [&["build", "context", "--progress", "plain"], more].concat();
+    let mut command = space.command(&args);
+    _ = command
+        .env("KILN_ROOT", space.path(store))
+        .env("SOURCE_DATE_EPOCH", "1000000000");
+    Run::of(&command.output().unwrap())
+}
+
+/// The image as it is built here.
+fn here(space: &Space) -> Vec<u8> {
+    _ = build(space, "here", &["-o", "type=oci,dest=here.tar"]).ok();
+    std::fs::read(space.path("here.tar")).unwrap()
+}
+
+/// The image as it is built on a cluster, which must be able to run every step.
+fn there(space: &Space, executor: &str) -> (Run, Vec<u8>) {
+    let output = "type=oci,dest=there.tar";
+    let args = ["--executor", executor, "--executor-required", "-o", output];
+    let run = build(space, "there", &args).ok();
+    (run, std::fs::read(space.path("there.tar")).unwrap())
+}
+
+fn dockerfile(space: &Space, text: &str) {
+    space.write("f", "one\n").write("d/g", "two\n");
+    space.write("Dockerfile", text.replace("BUSYBOX", BUSYBOX));
+}
+
+/// All that a change set has to carry, but owners.
+const CHANGES: &str = "\
+FROM BUSYBOX AS one
+ENV A=1
+WORKDIR /w
+RUN echo x > /x; rm /etc/group; mkdir -p /d/e; ln -s /x /d/l; ln /x /d/h; mkfifo /p; chmod 4755 /x
+RUN rm -r /root; mkdir /root; touch -d @1000 /d/old; : > /empty
+COPY f d /c/
+RUN cat /c/f /c/g > /g; echo $A > a; pwd > b
+RUN <<EOF
+set -e
+echo here > /here
+EOF
+FROM BUSYBOX
+COPY --from=one /d /d2
+COPY --from=one /g /here /
+RUN --mount=type=bind,from=one,target=/mnt ls /mnt > /list; echo 1 > /one
+RUN --network=none rm /one; mv /list /list2
+";
+
+#[test]
+fn a_real_worker_gives_the_same_image() {
+    let Some(worker) = CasdWorker::start() else {
+        return;
+    };
+    let space = Space::new();
+    dockerfile(&space, CHANGES);
+    let executor = format!("{},ids=one", worker.executor());
+    let (run, image) = there(&space, &executor);
+    assert!(run.stderr.contains("on grpc://127.0.0.1"), "{}", run.stderr);
+    assert!(image == here(&space), "another image");
+    let again = build(&space, "there", &["--executor", &executor]).ok();
+    assert!(
+        again.stderr.contains("10 of 10 steps were cached"),
+        "{}",
+        again.stderr
+    );
+}
+
+/// Workers with all ids: the machine's root, and an ordinary user with subordinate ids.
+#[test]
+fn owners_attributes_and_devices_come_back() {
+    let space = Space::new();
+    let steps = "\
+FROM BUSYBOX
+RUN echo bob:x:7:8:bob:/home/bob:/bin/sh >> /etc/passwd; mkdir -p /home/bob; chown 7:8 /home/bob
+RUN chown 1:2 /bin/busybox; echo a > /a; chown 3:4 /a; chmod 2750 /a
+USER bob
+WORKDIR /home/bob
+RUN id > id; echo $HOME > home; touch file
+COPY --chown=5:6 f /f
+";
+    dockerfile(&space, steps);
+    let want = here(&space);
+    for user in [None, Some("kiln-test")] {
+        let cluster = Cluster::start(user, Fault::None);
+        _ = std::fs::remove_dir_all(space.path("there"));
+        let (run, image) = there(&space, &cluster.executor());
+        assert!(image == want, "{user:?}: another image\n{}", run.stderr);
+    }
+}
+
+#[test]
+fn steps_that_follow_each_other_are_one_action() {
+    let space = Space::new();
+    dockerfile(&space, CHANGES);
+    let cluster = Cluster::start(None, Fault::None);
+    let (run, _) = there(&space, &cluster.executor());
+    assert_eq!(cluster.actions(), 2, "{}", run.stderr);
+    let sent = cluster.uploaded();
+    _ = std::fs::remove_dir_all(space.path("there"));
+    _ = there(&space, &cluster.executor());
+    assert!(
+        cluster.uploaded() - sent < 1 << 20,
+        "layers were sent again"
+    );
+}
+
+#[test]
+fn a_command_that_fails_there_fails_with_its_log_and_leaves_its_files() {
+    let space = Space::new();
+    let text = "FROM BUSYBOX\nRUN echo 1 > /one\nRUN echo to stdout; echo to stderr >&2; echo 2 > /two; exit 3\n";
+    dockerfile(&space, text);
+    let cluster = Cluster::start(None, Fault::None);
+    let failed = build(&space, "there", &["--executor", &cluster.executor()]);
+    failed.fails_with(&[
+        "exit code: 3",
+        "to stdout",
+        "to stderr",
+        "It had changed /two",
+    ]);
+    assert_eq!(cluster.actions(), 1, "it ran once, with the step before it");
+    // What ran before it is stored.
+    dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+    let again = build(&space, "there", &[]).ok();
+    assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
+}
+
+#[test]
+fn what_is_on_this_machine_runs_here_and_is_shown() {
+    let space = Space::new();
+    let text = "\
+FROM BUSYBOX
+RUN --mount=type=secret,id=s,env=S echo ${#S} > /length
+RUN --mount=type=cache,target=/cache echo 1 > /cache/x
+RUN echo 2 > /two
+";
+    dockerfile(&space, text);
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let secret = "id=s,env=SECRET";
+    let args = [
+        "build",
+        "context",
+        "--progress",
+        "plain",
+        "--executor",
+        &executor,
+        "--secret",
+        secret,
+    ];
+    let mut command = space.command(&args);
+    _ = command.env("SECRET", "hunter2");
+    let run = Run::of(&command.output().unwrap()).ok();
+    for reason in ["a step uses a secret", "a step uses a cache volume"] {
+        assert_eq!(
+            run.stderr.matches(&format!("machine: {reason}")).count(),
+            2,
+            "{}",
+            run.stderr
+        );
+    }
+    assert_eq!(cluster.actions(), 1);
+    let steps = space.kiln(&["steps", "context"]).ok().stdout;
+    assert!(
+        steps.contains("[on this machine: a step uses a secret"),
+        "{steps}"
+    );
+    assert!(
+        steps.contains(&format!("[on {} (worker-1)]", cluster.url())),
+        "{steps}"
+    );
+}
+
+#[test]
+fn a_cluster_that_fails_costs_time_but_not_the_build() {
+    for (fault, reason) in [
+        (Fault::Fails, "out of order"),
+        (Fault::DoesNothing, "gave no result (exit code 1)"),
+        (Fault::Lies, "gave a wrong result"),
+        (Fault::LosesOutputs, "gave a wrong result"),
+        (Fault::OnlyQueues, "no worker took the step within 3 s"),
+        (Fault::KnowsNoPool, "properties are: OSFamily, ISA"),
+        (Fault::Refuses, "who are you?"),
+        (Fault::OnlyStores, "executes nothing"),
+    ] {
+        let space = Space::new();
+        dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+        let cluster = Cluster::start(None, fault);
+        let executor = format!("{},property.pool=large,queue=3s", cluster.executor());
+        let strict = ["--executor", &executor, "--executor-required"];
+        build(&space, "there", &strict).fails_with(&[reason, &cluster.url()]);
+        let run = build(&space, "there", &strict[..2]).ok();
+        assert!(run.stderr.contains(reason), "{fault:?}: {}", run.stderr);
+        assert!(run.stderr.contains("[on this machine: "), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn failures_that_pass_are_not_seen() {
+    for fault in [Fault::LosesAnInput, Fault::BreaksStreams, Fault::IsAwayOnce] {
+        let space = Space::new();
+        dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+        let cluster = Cluster::start(None, fault);
+        let (run, image) = there(&space, &cluster.executor());
+        assert!(!run.stderr.contains("WARNING"), "{fault:?}: {}", run.stderr);
+        assert!(image == here(&space), "{fault:?}");
+    }
+}
+
+#[test]
+fn no_server_and_bad_words() {
+    let space = Space::new();
+    dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+    let away = "grpc://127.0.0.1:1";
+    let run = build(&space, "there", &["--executor", away]).ok();
+    assert!(run.stderr.contains("refused"), "{}", run.stderr);
+    let strict = ["--no-cache", "--executor", away, "--executor-required"];
+    build(&space, "there", &strict).fails_with(&[away, "refused"]);
+    for (spec, reason) in [
+        ("h:1", "grpc://HOST:PORT"),
+        ("grpc://h:1,pool=a", "unknown key 'pool'"),
+    ] {
+        let wrong = build(&space, "there", &["--executor", spec]);
+        assert_eq!(wrong.status, Some(2), "{}", wrong.stderr);
+        assert!(wrong.stderr.contains(reason), "{}", wrong.stderr);
+    }
+    // A file names the executor as well; the command line has the last word.
+    std::fs::write(
+        space.path("kiln.conf"),
+        "executor = 'grpc://127.0.0.1:1'\nexecutor-required = true\n",
+    )
+    .unwrap();
+    let configured = |more: &[&str]| {
+        let args = [&["build", "context", "--no-cache"], more].concat();
+        let mut command = space.command(&args);
+        _ = command.env("KILN_CONFIG", space.path("kiln.conf"));
+        Run::of(&command.output().unwrap())
+    };
+    configured(&[]).fails_with(&[away, "refused"]);
+    _ = configured(&["--executor", "local"]).ok();
+}
+
+#[test]
+fn a_worker_that_lacks_ids_says_what_to_do() {
+    let space = Space::new();
+    dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+    let cluster = Cluster::start(Some("kiln-single"), Fault::None);
+    let run = build(&space, "there", &["--executor", &cluster.executor()]).ok();
+    assert!(run.stderr.contains("ids=one"), "{}", run.stderr);
+    let executor = format!("{},ids=one", cluster.executor());
+    let run = build(&space, "other", &["--executor", &executor]).ok();
+    assert!(run.stderr.contains("(worker-1)"), "{}", run.stderr);
+}
+
+/// A worker that dies in the middle of a step, with its server.
+#[test]
+fn a_server_that_dies_costs_the_step_not_the_build() {
+    let space = Space::new();
+    dockerfile(&space, "FROM BUSYBOX\nRUN sleep 3; echo 1 > /one\n");
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let mut command = space.command(&[
+        "build",
+        "context",
+        "--progress",
+        "plain",
+        "--executor",
+        &executor,
+    ]);
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(|| cluster.actions() == 1);
+    std::thread::sleep(Duration::from_millis(300));
+    drop(cluster);
+    let run = Run::of(&child.wait_with_output().unwrap()).ok();
+    assert!(
+        run.stderr.contains("the step runs on this machine"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn cancelling_a_build_cancels_its_action() {
+    let space = Space::new();
+    dockerfile(&space, "FROM BUSYBOX\nRUN sleep 60\n");
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let mut command = space.command(&["build", "context", "--executor", &executor]);
+    let mut child = command.spawn().unwrap();
+    wait_for(|| cluster.actions() == 1);
+    std::thread::sleep(Duration::from_millis(300));
+    _ = kiln_tests::run("kill", &["-TERM", &child.id().to_string()]).ok();
+    let began = Instant::now();
+    _ = child.wait().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(cluster.cancelled(), 1);
+}
+
+#[test]
+fn outputs_that_are_values_come_back() {
+    let space = Space::new();
+    let text = r#"
+version = 1
+[steps.version]
+from = "BUSYBOX"
+run = "printf 1.2.3"
+[steps.app]
+from = "BUSYBOX"
+run = "echo '{{ steps.version.stdout }}' > /v"
+[images.i]
+from = "app"
+"#;
+    space.write("kiln.toml", text.replace("BUSYBOX", BUSYBOX));
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let args = ["--executor", &executor, "--executor-required"];
+    let run = build(
+        &space,
+        "there",
+        &[&args[..], &["-o", "type=local,dest=out"]].concat(),
+    )
+    .ok();
+    assert_eq!(
+        kiln_tests::read(space.path("out/v")),
+        "1.2.3\n",
+        "{}",
+        run.stderr
+    );
+}
+
+fn wait_for(done: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < end, "it takes too long");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
