@@ -62,7 +62,10 @@ pub use attest::{
     ProvenanceVersion, Signer, StepResult, Storage, Verified, list_attestations, missing_signature,
     verify_image,
 };
-pub use build_file::{Texts, compile_dockerfile, in_directory as build_file_in, read_inside};
+pub use build_file::{
+    Texts, check_sources, compile_dockerfile, in_directory as build_file_in, read_inside,
+    resolve_images,
+};
 pub use build_id::build_id;
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Server, Space, read, run, shell, wait};
+use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Server, Space, Web, read, run, shell, wait};
 
 #[test]
 fn only_what_changed_travels() {
@@ -455,6 +455,32 @@ fn contexts_of_other_kinds() {
     let hostile = ["--build-context", "x=docker-image://oci:/etc"];
     let refused = server.build(&hostile);
     assert_ne!(refused.status, Some(0));
+}
+
+#[test]
+fn repositories_are_contexts_and_hold_bake_files() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let bake = r#"target "default" { output = ["type=local,dest=baked"] }"#;
+    std::fs::create_dir_all(space.path("work")).unwrap();
+    std::fs::write(space.path("work/docker-bake.hcl"), bake).unwrap();
+    std::fs::write(space.path("work/Dockerfile"), "FROM scratch\nCOPY f /g\n").unwrap();
+    std::fs::write(space.path("work/f"), "from git").unwrap();
+    let script = "git init -q -b main work && cd work && git add . && \
+         git -c user.name=a -c user.email=a@b commit -qm x && cd .. && mkdir srv && \
+         git clone -q --bare work srv/repo.git && git -C srv/repo.git update-server-info";
+    _ = shell(&space.path(""), script);
+    let web = Web::serve(&space.path("srv"));
+    let address = web.url("repo.git");
+    let ask = |words: &[&str]| Run::of(&server.buildx(words).output().unwrap());
+    // buildx reads the bake file through a definition with one source.
+    _ = ask(&["bake", "--progress", "plain", &address]).ok();
+    assert_eq!(read(space.path("baked/g")), "from git");
+    _ = ask(&["build", "-o", "built", &address]).ok();
+    assert_eq!(read(space.path("built/g")), "from git");
+    let missing = web.url("none.git");
+    assert_ne!(ask(&["bake", &missing]).status, Some(0));
+    assert_ne!(ask(&["bake", &address, "-f", "none.hcl"]).status, Some(0));
 }
 
 #[test]

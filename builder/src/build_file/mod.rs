@@ -1,6 +1,7 @@
 //! Finds and reads the build file of a context, and its ignore list.
 
 pub(crate) mod base_image;
+mod graph_sources;
 mod inside;
 pub(crate) mod kiln_toml;
 mod texts;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use kiln_frontend_dockerfile::{DockerfileError, read_ignore_file};
 
 pub use base_image::compile_dockerfile;
+pub use graph_sources::{check_sources, resolve_images};
 pub use inside::read as read_inside;
 pub use texts::Texts;
 

@@ -4,7 +4,7 @@
 use crate::proto::apicaps::ApiCap;
 
 /// What the bridge can (`frontend/gateway/pb/caps.go`).
-const FRONTEND: [&str; 9] = [
+const FRONTEND: [&str; 12] = [
     "solve.base",
     "return",
     "returnmap",
@@ -14,14 +14,61 @@ const FRONTEND: [&str; 9] = [
     "gateway.solve.metadata",
     "frontend.inputs",
     "importcaches",
+    "readfile",
+    "readdir",
+    "statfile",
 ];
 
 /// What builds can (`solver/pb/caps.go`).
-const LLB: [&str; 10] = [
-    // What a definition has that names a result.
+const LLB: [&str; 44] = [
+    "source.image",
+    "source.image.resolvemode",
+    "source.local",
+    "source.local.unique",
+    "source.local.sessionid",
+    "source.local.includepatterns",
+    "source.local.followpaths",
+    "source.local.excludepatterns",
+    "source.local.sharedkeyhint",
+    "source.local.differ",
+    "source.git",
+    "source.git.keepgitdir",
+    "source.git.fullurl",
+    "source.git.httpauth",
+    "source.git.subdir",
+    "source.git.checksum",
+    "source.git.skipsubmodules",
+    "source.http",
+    "source.http.checksum",
+    "exec.meta.base",
+    "exec.meta.network",
+    "exec.meta.proxyenv",
+    "exec.meta.security",
+    "exec.meta.setsdefaultpath",
+    "exec.meta.ulimit",
+    "exec.mount.bind",
+    "exec.mount.bind.readwrite-nooutput",
+    "exec.mount.cache",
+    "exec.mount.cache.sharing",
+    "exec.mount.selector",
+    "exec.mount.tmpfs",
+    "exec.mount.tmpfs.size",
+    "exec.mount.secret",
+    "exec.mount.ssh",
+    "exec.secretenv",
+    "exec.validexitcode",
+    "file.base",
+    "file.copy.modestring",
+    "file.symlink.create",
+    "mergeop",
     "constraints",
     "platform",
+    "meta.ignorecache",
     "meta.description",
+];
+
+/// What exporters, caches and policies can.
+const OTHERS: [&str; 7] = [
     "exporter.multiple",
     "exporter.image.annotations",
     "exporter.image.attestations",
@@ -31,21 +78,21 @@ const LLB: [&str; 10] = [
     "source.policy.session",
 ];
 
-fn list(names: &[&str]) -> Vec<ApiCap> {
-    let one = |name: &&str| ApiCap {
+fn list(names: impl Iterator<Item = &'static &'static str>) -> Vec<ApiCap> {
+    let one = |name: &&'static str| ApiCap {
         id: (*name).to_owned(),
         enabled: true,
         ..ApiCap::default()
     };
-    names.iter().map(one).collect()
+    names.map(one).collect()
 }
 
 /// What the bridge can.
 pub(super) fn frontend() -> Vec<ApiCap> {
-    list(&FRONTEND)
+    list(FRONTEND.iter())
 }
 
 /// What builds can.
 pub(super) fn llb() -> Vec<ApiCap> {
-    list(&LLB)
+    list(LLB.iter().chain(&OTHERS))
 }

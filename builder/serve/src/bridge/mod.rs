@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod definition;
+mod files;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,6 +62,15 @@ pub(crate) fn answer(
             };
             Box::pin(unary(request, evaluate))
         }
+        "ReadFile" => Box::pin(unary(request, move |request| {
+            files::read_file(server, request)
+        })),
+        "ReadDir" => Box::pin(unary(request, move |request| {
+            files::read_dir(server, request)
+        })),
+        "StatFile" => Box::pin(unary(request, move |request| {
+            files::stat_file(server, request)
+        })),
         _ => Box::pin(std::future::ready(grpc::unimplemented(
             request.uri().path(),
         ))),
@@ -82,8 +92,16 @@ async fn solve(
     let job = job_of(&server, &request).await?;
     let request = request.into_inner();
     let definition = request.definition.filter(|it| !it.def.is_empty());
-    if let Some(definition) = definition {
-        return solved(&server, &definition);
+    if let Some(id) = definition.as_ref().and_then(ref_of) {
+        return solved(&server, definition, id);
+    }
+    if definition.is_none() && request.frontend.is_empty() {
+        // Nothing is the empty tree.
+        let empty = Refs::Ref(frontend::Ref::default());
+        return Ok(answered(frontend::Result {
+            result: Some(empty),
+            ..frontend::Result::default()
+        }));
     }
     let imports = request
         .cache_imports
@@ -97,35 +115,35 @@ async fn solve(
         attributes: request.frontend_opt,
         inputs: request.frontend_inputs,
         imports: imports.collect(),
+        definition,
     };
     // The client may take back what it asked for.
     let stop = StopOnDrop::new(job.clone());
     let answer = build(server.clone(), job.clone(), asked).await;
     stop.disarm();
     let answer = answer.map_err(|error| error.status())?;
-    Ok(SolveResponse {
+    Ok(answered(result(&server, &job, &answer)?))
+}
+
+fn answered(result: frontend::Result) -> SolveResponse {
+    SolveResponse {
         r#ref: String::new(),
-        result: Some(result(&server, &job, &answer)?),
-    })
+        result: Some(result),
+    }
 }
 
 /// A definition that names a result of this server stands for that result.
-fn solved(server: &Server, definition: &pb::Definition) -> Result<SolveResponse, Status> {
-    let id = ref_of(definition);
-    let id =
-        id.ok_or_else(|| Status::unimplemented("LLB definitions are not supported by kiln"))?;
+fn solved(
+    server: &Server,
+    def: Option<pb::Definition>,
+    id: String,
+) -> Result<SolveResponse, Status> {
     _ = server.jobs.result(&id)?;
-    let known = frontend::Ref {
-        def: Some(definition.clone()),
-        id,
-    };
-    Ok(SolveResponse {
-        r#ref: String::new(),
-        result: Some(frontend::Result {
-            result: Some(Refs::Ref(known)),
-            ..frontend::Result::default()
-        }),
-    })
+    let known = frontend::Ref { def, id };
+    Ok(answered(frontend::Result {
+        result: Some(Refs::Ref(known)),
+        ..frontend::Result::default()
+    }))
 }
 
 /// The result as the client gets it: names for what stays here.

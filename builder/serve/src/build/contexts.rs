@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use kiln::BuildFileText;
 use kiln_frontend_dockerfile::read_ignore_file;
 use kiln_graph::{FileAction, Graph, ImagePath, Input, MountKind, Op};
+use kiln_llb::LocalSource;
 use tonic::Status;
 
 use super::attributes::Attributes;
@@ -36,6 +37,8 @@ pub(super) struct Local {
     mirror: Mirror,
     /// The patterns of what is left out of it.
     pub(super) ignore: Vec<String>,
+    /// The patterns of what is wanted of it; all, when there are none.
+    include: Vec<String>,
     /// The context's line in the display.
     line: String,
 }
@@ -124,18 +127,43 @@ impl Client<'_> {
         let hint = format!("sharedkey:localdir:{directory}");
         let hint = self.attributes.text(&hint).unwrap_or_default();
         let key = format!("{}\n{directory}\n{hint}", session.shared_key);
-        let mirror = self.server.mirrors.lease(&key);
-        let mirror = mirror.map_err(|source| BuildError::Host {
-            what: "cannot keep the build context",
-            source,
-        })?;
+        let mirror = self.mirror(&key)?;
         Ok(Local {
             directory: directory.to_owned(),
             session,
             mirror,
             ignore,
+            include: Vec::new(),
             line,
         })
+    }
+
+    fn mirror(&self, key: &str) -> Result<Mirror, BuildError> {
+        let mirror = self.server.mirrors.lease(key);
+        mirror.map_err(|source| BuildError::Host {
+            what: "cannot keep the build context",
+            source,
+        })
+    }
+
+    /// Brings a directory here as a definition wants it. Gives the line that it has.
+    pub(super) fn bring_source(&self, source: &LocalSource) -> Result<(Local, String), BuildError> {
+        let session = match &source.session {
+            Some(id) => self.server.runtime.block_on(self.server.sessions.get(id))?,
+            None => self.session_of(&source.directory)?,
+        };
+        // What other patterns leave out of it is another copy.
+        let key = format!("{}\n{source:?}", session.shared_key);
+        let local = Local {
+            directory: source.directory.clone(),
+            session,
+            mirror: self.mirror(&key)?,
+            ignore: source.exclude.clone(),
+            include: source.include.clone(),
+            line: format!("local://{}", source.directory),
+        };
+        let line = self.transfer(&local, source.follow.clone())?;
+        Ok((local, line))
     }
 
     /// Brings what the graph's steps need of the contexts here. Gives the lines they have.
@@ -165,6 +193,7 @@ impl Client<'_> {
         const WHAT: &str = "transferring context:";
         let filter = Filter {
             follow,
+            include: local.include.clone(),
             exclude: local.ignore.clone(),
         };
         let mut vertex = self.progress.begin(&local.line);

@@ -4,6 +4,7 @@ mod attest;
 mod attributes;
 mod cache;
 mod contexts;
+mod definition;
 mod exporter;
 mod frontend;
 mod question;
@@ -31,6 +32,8 @@ pub(crate) struct Asked {
     /// Results of other builds, by name.
     pub(crate) inputs: HashMap<String, Definition>,
     pub(crate) imports: Vec<CacheOptionsEntry>,
+    /// A definition in place of what a frontend makes.
+    pub(crate) definition: Option<Definition>,
 }
 
 /// A build that was solved.
@@ -44,12 +47,14 @@ pub(crate) struct Built {
     pub(crate) file: String,
     /// Whether results are named by their platforms, were it only one.
     is_map: bool,
+    /// Whether it is of a definition: how its image is configured the client says.
+    pub(crate) is_definition: bool,
     /// The attestations that are asked for.
     attest: AttestOptions,
     /// What is known of where the result comes from.
     facts: Provenance,
     /// Notes what happens, and shows it to the client.
-    journal: Arc<Journal>,
+    pub(crate) journal: Arc<Journal>,
 }
 
 impl Built {

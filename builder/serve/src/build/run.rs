@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use kiln::{
     About, Assume, AttestOptions, BuildFacts, ContextFrom, DockerfileRequest, Error, Journal,
-    Locking, Opened, Prepared, Provenance, open_build_file,
+    Locking, Opened, Prepared, Provenance, Texts, open_build_file,
 };
 use kiln_engine::{
     DefaultNetwork, Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider, Solved,
@@ -37,7 +37,9 @@ pub(crate) async fn build(
     job: Arc<Job>,
     asked: Asked,
 ) -> Result<Answer, BuildError> {
-    frontend::check(&asked, &server.frontends)?;
+    if asked.definition.is_none() {
+        frontend::check(&asked, &server.frontends)?;
+    }
     let (sender, answer) = tokio::sync::oneshot::channel();
     let work = move || {
         let answer = run(&server, &job, &asked);
@@ -75,14 +77,35 @@ impl Drop for Lent<'_> {
     }
 }
 
+/// A graph that is ready to be solved.
+pub(super) struct Ready<'a> {
+    pub(super) request: Request,
+    /// How its images are made.
+    pub(super) options: ImageOptions,
+    pub(super) texts: Texts,
+    /// The build file that it was compiled from.
+    pub(super) source: Option<(&'a DockerfileRequest, &'a Prepared)>,
+    /// The lines of contexts in the display.
+    pub(super) lines: &'a Contexts,
+    pub(super) attest: AttestOptions,
+}
+
+/// How images are made that nothing is said of: times are kept unless an exporter says otherwise.
+pub(super) fn image_options() -> ImageOptions {
+    ImageOptions {
+        keep_late_times: true,
+        ..ImageOptions::default()
+    }
+}
+
 /// One call of a frontend on its way.
-struct Run<'a> {
-    client: Client<'a>,
+pub(super) struct Run<'a> {
+    pub(super) client: Client<'a>,
     job: &'a Job,
     asked: &'a Asked,
-    engine: Engine,
+    pub(super) engine: Engine,
     scratch: Scratch,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     secrets: Arc<dyn SecretProvider>,
     /// What the client's policy says of sources, when it has one.
     policy: Option<Arc<SessionPolicy>>,
@@ -132,6 +155,9 @@ fn policy(server: &Server, job: &Job) -> Result<Option<SessionPolicy>, Status> {
 
 impl Run<'_> {
     fn answer(&self) -> Result<Answer, BuildError> {
+        if let Some(definition) = &self.asked.definition {
+            return self.definition(definition);
+        }
         let attributes = self.client.attributes;
         let mut lent = Lent {
             engine: &self.client.server.engine,
@@ -156,11 +182,20 @@ impl Run<'_> {
         if !opened.is_toml() {
             lines = self.client.bring(&prepared.compiled.build.graph, &locals)?;
         }
-        self.solve(&request, &prepared, &lines, attest)
+        let mut options = image_options();
+        kiln::suit_options(&mut options, &prepared);
+        self.solve(Ready {
+            request: prepared.request(),
+            options,
+            texts: prepared.texts.clone(),
+            source: Some((&request, &prepared)),
+            lines: &lines,
+            attest,
+        })
     }
 
     /// What the frontend is asked for, but for the contexts.
-    fn request(&self) -> Result<DockerfileRequest, Status> {
+    pub(super) fn request(&self) -> Result<DockerfileRequest, Status> {
         let attributes = self.client.attributes;
         let allowed = self.allowed()?;
         let mut options = attributes.options()?;
@@ -186,7 +221,7 @@ impl Run<'_> {
     }
 
     /// Has the client's policy decide on a context.
-    fn check_context(&self, source: &str) -> Result<(), Status> {
+    pub(super) fn check_context(&self, source: &str) -> Result<(), Status> {
         let policy = self.policy.as_ref();
         policy.map_or(Ok(()), |policy| policy.context(source))
     }
@@ -332,13 +367,15 @@ impl Run<'_> {
     }
 
     /// Solves what was compiled.
-    fn solve(
-        &self,
-        asked: &DockerfileRequest,
-        prepared: &Prepared,
-        lines: &Contexts,
-        attest: AttestOptions,
-    ) -> Result<Answer, BuildError> {
+    pub(super) fn solve(&self, ready: Ready<'_>) -> Result<Answer, BuildError> {
+        let Ready {
+            mut request,
+            mut options,
+            texts,
+            source,
+            lines,
+            attest,
+        } = ready;
         let attributes = self.client.attributes;
         let file = attributes.file_name();
         let exports = self
@@ -350,14 +387,7 @@ impl Run<'_> {
             .unwrap_or_default()
             .exports;
         let targets = cache::exports(&self.engine, &exports)?;
-        let mut options = ImageOptions {
-            inline: targets.inline,
-            // Times are kept unless an exporter says otherwise.
-            keep_late_times: true,
-            ..ImageOptions::default()
-        };
-        kiln::suit_options(&mut options, prepared);
-        let mut request: Request = prepared.request();
+        options.inline = targets.inline;
         request.no_cache = attributes.no_cache();
         request.network = self.network()?;
         request.jobs = self.client.server.jobs_at_once.unwrap_or(request.jobs);
@@ -375,7 +405,6 @@ impl Run<'_> {
         }
         let several = request.build.targets.len() > 1;
         self.progress.plan(&request.build, lines, several);
-        let texts = prepared.texts.clone();
         let solved = self.engine.solve(request);
         let message = solved.as_ref().err().map(ToString::to_string);
         let vertex = self.progress.finish(message.as_deref());
@@ -386,13 +415,14 @@ impl Run<'_> {
             vertex,
         })?;
         self.share(&mut solved, &targets.tolerant)?;
-        let facts = self.facts(asked, prepared, &solved, &journal)?;
+        let facts = self.facts(source, &solved, &journal)?;
         let built = Built {
             solved,
             options,
             texts,
             file: file.to_owned(),
             is_map: several || attributes.is_map(),
+            is_definition: source.is_none(),
             attest,
             facts,
             journal,
@@ -435,8 +465,7 @@ impl Run<'_> {
     /// What provenance tells.
     fn facts(
         &self,
-        asked: &DockerfileRequest,
-        prepared: &Prepared,
+        source: Option<(&DockerfileRequest, &Prepared)>,
         solved: &Solved,
         journal: &Journal,
     ) -> Result<Provenance, BuildError> {
@@ -446,7 +475,7 @@ impl Run<'_> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let facts = BuildFacts {
-            source: Some((asked, prepared)),
+            source,
             solved,
             network: self.network()?,
             invocation: self.job.reference.clone(),

@@ -15,7 +15,7 @@ use crate::history::{begun, ended};
 use crate::job::{Job, Open, StopOnDrop};
 use crate::progress::Progress;
 use crate::proto::SolveRequest;
-use crate::proto::control::{BuildHistoryEventType, SolveResponse};
+use crate::proto::control::{BuildHistoryEventType, Exporter, SolveResponse};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{self, ReturnRequest};
 use crate::server::Server;
@@ -88,13 +88,10 @@ async fn run(
                 () = cancelled.cancelled() => return Err(Status::cancelled("context canceled")),
             }
         }
-        "" => {
-            return Err(Status::unimplemented(
-                "builds from LLB definitions are not supported by kiln: use the Dockerfile frontend",
-            ));
-        }
         _ => {
+            let definition = known.definition.clone();
             let asked = Asked {
+                definition: definition.filter(|_| known.frontend.is_empty()),
                 frontend: known.frontend.clone(),
                 attributes: known.frontend_attrs.clone(),
                 inputs: known.frontend_inputs.clone(),
@@ -152,19 +149,37 @@ fn result_of(server: &Server, returned: ReturnRequest) -> Result<Returned, Statu
     })
 }
 
+/// Refuses an image of a definition that is to have a configuration: it would have another one.
+fn configured(returned: &Returned, wanted: &[Exporter]) -> Result<(), Status> {
+    let is_definition = returned
+        .first
+        .as_ref()
+        .is_some_and(|built| built.is_definition);
+    let mut keys = returned.metadata.keys();
+    let has_config = keys.any(|key| key.starts_with("containerimage.config"));
+    let is_image = |exporter: &Exporter| !matches!(exporter.r#type.as_str(), "local" | "tar");
+    match is_definition && has_config && wanted.iter().any(is_image) {
+        true => Err(Status::unimplemented(
+            "images of LLB definitions with a configuration of the client's are not supported by kiln",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Writes what the exporters want.
 async fn exported(
     server: Arc<Server>,
     job: Arc<Job>,
     returned: Returned,
 ) -> Result<HashMap<String, String>, Status> {
+    let wanted = exporters(&job.request);
+    configured(&returned, &wanted)?;
     let mut response: HashMap<String, String> = returned
         .metadata
         .into_iter()
         .filter(|(key, _)| key.starts_with("frontend."))
         .map(|(key, value)| (key, String::from_utf8_lossy(&value).into_owned()))
         .collect();
-    let wanted = exporters(&job.request);
     let Some(result) = returned.first else {
         return match wanted.is_empty() {
             true => Ok(response),

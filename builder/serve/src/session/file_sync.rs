@@ -25,6 +25,8 @@ const MAX_METADATA: usize = 900 << 10;
 pub(crate) struct Filter {
     /// These, and what they link to; all, when there are none.
     pub(crate) follow: Vec<String>,
+    /// What matches these patterns; all, when there are none.
+    pub(crate) include: Vec<String>,
     /// Without what these patterns of an ignore list match.
     pub(crate) exclude: Vec<String>,
 }
@@ -34,6 +36,7 @@ impl Filter {
     pub(crate) fn only(names: impl IntoIterator<Item = String>) -> Self {
         Self {
             follow: names.into_iter().collect(),
+            include: Vec::new(),
             exclude: Vec::new(),
         }
     }
@@ -42,6 +45,7 @@ impl Filter {
         let mut metadata = MetadataMap::new();
         append(&mut metadata, "dir-name", &[directory.to_owned()])?;
         append(&mut metadata, "followpaths", &self.follow)?;
+        append(&mut metadata, "include-patterns", &self.include)?;
         let size: usize = self.exclude.iter().map(|text| text.len() + 64).sum();
         if size < MAX_METADATA {
             append(&mut metadata, "exclude-patterns", &self.exclude)?;

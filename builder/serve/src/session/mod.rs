@@ -32,6 +32,7 @@ pub(crate) use mirror::{Mirror, Mirrors};
 pub(crate) use policy::SessionPolicy;
 pub(crate) use receive::ReceiveError;
 pub(crate) use secrets::SessionSecrets;
+pub(crate) use stat::stat_of;
 pub(crate) use tunnel::open;
 pub(crate) use upload::{pull, upload_of};
 

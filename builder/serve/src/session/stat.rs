@@ -132,7 +132,7 @@ fn timestamp(nanos: i64) -> Timestamp {
 }
 
 /// A file of a result's as a client is told of it; nothing for what can't be told.
-pub(super) fn stat_of(entry: &kiln_graph::Entry) -> Option<Stat> {
+pub(crate) fn stat_of(entry: &kiln_graph::Entry) -> Option<Stat> {
     use kiln_graph::Node;
     let (kind, size, link) = match &entry.node {
         Node::File { size, .. } => (0, i64::try_from(*size).ok()?, String::new()),

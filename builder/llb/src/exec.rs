@@ -1,0 +1,311 @@
+//! Commands. kiln's have one result, the root; the result of another mount is had by copying its tree to
+//! where it would be mounted before the command runs, and out of there afterwards.
+
+use bollard_buildkit_proto::pb;
+use kiln_graph::{
+    CacheMount, CopyFiles, Exec, FileAction, Files, ImagePath, Input, Mount, MountKind, Network,
+    Op, SecretMount, Security, Sharing, SshMount, StepId, UnixId,
+};
+
+use crate::compile::{Compiler, Place};
+use crate::error::{LlbError, malformed, unsupported};
+
+/// Where programs are looked for unless the definition says it (capability `exec.meta.setsdefaultpath`).
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Makes the steps of a command.
+pub(crate) fn exec(
+    compiler: &mut Compiler<'_>,
+    place: &Place<'_>,
+    op: &pb::ExecOp,
+) -> Result<(), LlbError> {
+    let meta = op
+        .meta
+        .as_ref()
+        .ok_or_else(|| malformed("a command without meta"))?;
+    let root = op.mounts.iter().find(|mount| is_root(mount));
+    let root = root.ok_or_else(|| malformed("a command without a root"))?;
+    if !root.selector.is_empty() && !ImagePath::new(&root.selector).is_root() {
+        return Err(unsupported("a root that is a directory of its input"));
+    }
+    let mut tree = compiler.input_or_scratch(place, root.input)?;
+    let copied: Vec<&pb::Mount> = op.mounts.iter().filter(|mount| is_copied(mount)).collect();
+    for mount in &copied {
+        tree = copy_in(compiler, place, mount, tree)?;
+    }
+    let mut inputs = vec![tree];
+    let mut run = command(meta)?;
+    run.network = match pb::NetMode::try_from(op.network) {
+        Ok(pb::NetMode::Unset) => Network::Default,
+        Ok(pb::NetMode::Host) => Network::Host,
+        Ok(pb::NetMode::None) => Network::None,
+        Err(_) => return Err(unsupported("the network of a command")),
+    };
+    run.security = match pb::SecurityMode::try_from(op.security) {
+        Ok(pb::SecurityMode::Sandbox) => Security::Sandbox,
+        Ok(pb::SecurityMode::Insecure) => Security::Insecure,
+        Err(_) => return Err(unsupported("the security of a command")),
+    };
+    if !op.cdi_devices.is_empty() {
+        return Err(unsupported("a device in a command"));
+    }
+    for mount in op
+        .mounts
+        .iter()
+        .filter(|mount| !is_root(mount) && !is_copied(mount))
+    {
+        let kind = mounted(compiler, place, mount, &mut inputs)?;
+        run.mounts.push(Mount {
+            target: ImagePath::new(&meta.cwd).resolve(&mount.dest),
+            kind,
+        });
+    }
+    run.mounts.extend(op.secretenv.iter().map(variable));
+    let done = compiler.add(place, Op::Exec(Box::new(run)), inputs)?;
+    if let Ok(output) = usize::try_from(root.output) {
+        let root = copied
+            .iter()
+            .try_fold(done, |tree, mount| take_out(compiler, place, mount, tree))?;
+        compiler.output(place, output, root)?;
+    }
+    for mount in copied {
+        let tree = copy_out(compiler, place, mount, done)?;
+        compiler.output(place, usize::try_from(mount.output).unwrap_or(0), tree)?;
+    }
+    Ok(())
+}
+
+fn is_root(mount: &pb::Mount) -> bool {
+    mount.dest == "/"
+}
+
+/// Whether a mount is a result as well.
+fn is_copied(mount: &pb::Mount) -> bool {
+    !is_root(mount) && mount.output >= 0 && mount.mount_type == i32::from(pb::MountType::Bind)
+}
+
+fn everything(from: u32, dest: ImagePath) -> FileAction {
+    FileAction::Copy(Box::new(CopyFiles {
+        from: Input(from),
+        sources: vec!["/".to_owned()],
+        dest,
+        to_directory: true,
+        owner: None,
+        chmod: None,
+        parents: false,
+        exclude: Vec::new(),
+        unpack: false,
+    }))
+}
+
+fn directory(mount: &pb::Mount) -> FileAction {
+    FileAction::Directory {
+        path: ImagePath::new(&mount.dest),
+        owner: None,
+        mode: 0o755,
+    }
+}
+
+fn removed(mount: &pb::Mount) -> FileAction {
+    FileAction::Remove {
+        path: ImagePath::new(&mount.dest),
+        wildcard: false,
+        allow_missing: true,
+    }
+}
+
+/// Puts a mount's tree where it would be mounted.
+fn copy_in(
+    compiler: &mut Compiler<'_>,
+    place: &Place<'_>,
+    mount: &pb::Mount,
+    tree: StepId,
+) -> Result<StepId, LlbError> {
+    if !ImagePath::new(&mount.selector).is_root() {
+        return Err(unsupported(
+            "the result of a mount that is a directory of its input",
+        ));
+    }
+    let mut actions = vec![removed(mount), directory(mount)];
+    let mut inputs = vec![tree];
+    if let Some(input) = compiler.input(place, mount.input)? {
+        inputs.push(input);
+        actions.push(everything(1, ImagePath::new(&mount.dest)));
+    }
+    let base = Some(Input(0));
+    compiler.add(place, Op::Files(Files { base, actions }), inputs)
+}
+
+/// The tree that a command left where it would have been mounted.
+fn copy_out(
+    compiler: &mut Compiler<'_>,
+    place: &Place<'_>,
+    mount: &pb::Mount,
+    done: StepId,
+) -> Result<StepId, LlbError> {
+    let FileAction::Copy(mut copy) = everything(0, ImagePath::root()) else {
+        return Err(malformed("a mount"));
+    };
+    copy.sources = vec![format!("{}/", ImagePath::new(&mount.dest))];
+    let actions = vec![FileAction::Copy(copy)];
+    compiler.add(
+        place,
+        Op::Files(Files {
+            base: None,
+            actions,
+        }),
+        vec![done],
+    )
+}
+
+/// The root without what was only mounted.
+fn take_out(
+    compiler: &mut Compiler<'_>,
+    place: &Place<'_>,
+    mount: &pb::Mount,
+    tree: StepId,
+) -> Result<StepId, LlbError> {
+    let base = Some(Input(0));
+    let actions = vec![removed(mount), directory(mount)];
+    compiler.add(place, Op::Files(Files { base, actions }), vec![tree])
+}
+
+/// A command without its mounts.
+fn command(meta: &pb::Meta) -> Result<Exec, LlbError> {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    if !meta.valid_exit_codes.is_empty() && !meta.valid_exit_codes.contains(&0) {
+        return Err(unsupported("a command that must not succeed"));
+    }
+    let limit = |limit: &pb::Ulimit| {
+        let number = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+        (limit.name.clone(), (number(limit.soft), number(limit.hard)))
+    };
+    let proxy = meta.proxy_env.clone().unwrap_or_default();
+    let proxy = [
+        ("HTTP_PROXY", proxy.http_proxy),
+        ("HTTPS_PROXY", proxy.https_proxy),
+        ("FTP_PROXY", proxy.ftp_proxy),
+        ("NO_PROXY", proxy.no_proxy),
+        ("ALL_PROXY", proxy.all_proxy),
+    ];
+    let given = proxy.into_iter().filter(|(_, value)| !value.is_empty());
+    let both = given.flat_map(|(name, value)| {
+        [
+            (name.to_owned(), value.clone()),
+            (name.to_ascii_lowercase(), value),
+        ]
+    });
+    let mut env: Vec<(String, String)> = meta.env.iter().map(pair).collect();
+    if !env.iter().any(|(name, _)| name == "PATH") {
+        env.push(("PATH".to_owned(), USUAL_PATH.to_owned()));
+    }
+    let host = |one: &pb::HostIp| (one.host.clone(), one.ip.clone());
+    Ok(Exec {
+        env,
+        proxy: both.collect(),
+        cwd: ImagePath::new(&meta.cwd),
+        user: Some(meta.user.clone()).filter(|user| !user.is_empty()),
+        hostname: Some(meta.hostname.clone()).filter(|name| !name.is_empty()),
+        extra_hosts: meta.extra_hosts.iter().map(host).collect(),
+        ulimits: meta.ulimit.iter().map(limit).collect(),
+        accept_status: meta
+            .valid_exit_codes
+            .iter()
+            .copied()
+            .filter(|code| *code != 0)
+            .collect(),
+        ..Exec::new(Input(0), meta.args.clone())
+    })
+}
+
+fn id(number: u32) -> Result<UnixId, LlbError> {
+    UnixId::try_from(number).map_err(|error| malformed(error.to_string()))
+}
+
+fn variable(secret: &pb::SecretEnv) -> Mount {
+    Mount {
+        target: ImagePath::new(format!("/run/secrets/{}", secret.id)),
+        kind: MountKind::Secret(SecretMount {
+            id: secret.id.clone(),
+            as_file: false,
+            env: Some(secret.name.clone()),
+            required: !secret.optional,
+            mode: 0o400,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+        }),
+    }
+}
+
+fn mounted(
+    compiler: &mut Compiler<'_>,
+    place: &Place<'_>,
+    mount: &pb::Mount,
+    inputs: &mut Vec<StepId>,
+) -> Result<MountKind, LlbError> {
+    let source = ImagePath::new(&mount.selector);
+    let mut give = |step: StepId| {
+        inputs.push(step);
+        Input(u32::try_from(inputs.len() - 1).unwrap_or(u32::MAX))
+    };
+    match pb::MountType::try_from(mount.mount_type) {
+        Ok(pb::MountType::Bind) => Ok(MountKind::Bind {
+            from: give(compiler.input_or_scratch(place, mount.input)?),
+            source,
+            writable: !mount.readonly,
+        }),
+        Ok(pb::MountType::Cache) => {
+            let cache = mount.cache_opt.clone().unwrap_or_default();
+            Ok(MountKind::Cache(CacheMount {
+                id: cache.id.clone(),
+                sharing: match cache.sharing() {
+                    pb::CacheSharingOpt::Shared => Sharing::Shared,
+                    pb::CacheSharingOpt::Private => Sharing::Private,
+                    pb::CacheSharingOpt::Locked => Sharing::Locked,
+                },
+                from: compiler.input(place, mount.input)?.map(give),
+                source,
+                mode: 0o755,
+                uid: UnixId::ROOT,
+                gid: UnixId::ROOT,
+                read_only: mount.readonly,
+            }))
+        }
+        Ok(pb::MountType::Tmpfs) => {
+            let size = mount.tmpfs_opt.map_or(0, |tmpfs| tmpfs.size);
+            Ok(MountKind::Tmpfs {
+                size: u64::try_from(size).ok().filter(|size| *size > 0),
+            })
+        }
+        Ok(pb::MountType::Secret) => {
+            let secret = mount.secret_opt.clone().unwrap_or_default();
+            Ok(MountKind::Secret(SecretMount {
+                id: secret.id,
+                as_file: true,
+                env: None,
+                required: !secret.optional,
+                mode: secret.mode,
+                uid: id(secret.uid)?,
+                gid: id(secret.gid)?,
+            }))
+        }
+        Ok(pb::MountType::Ssh) => {
+            let ssh = mount.ssh_opt.clone().unwrap_or_default();
+            Ok(MountKind::Ssh(SshMount {
+                id: if ssh.id.is_empty() {
+                    "default".to_owned()
+                } else {
+                    ssh.id
+                },
+                required: !ssh.optional,
+                mode: ssh.mode,
+                uid: id(ssh.uid)?,
+                gid: id(ssh.gid)?,
+            }))
+        }
+        Err(_) => Err(unsupported("a kind of mount that is newer than this kiln")),
+    }
+}

@@ -1,0 +1,24 @@
+//! LLB, BuildKit's graphs (`solver/pb/ops.proto`), as kiln's. Pure: asks for images by returning.
+//!
+//! ```text
+//! definition   marshalled operations, checked: digests, order, limits
+//! compile      each operation as steps
+//! source       images, repositories, files, directories of clients
+//! exec         commands; outputs of mounts are copied in and out
+//! file         changes to files
+//! ```
+//!
+//! What kiln's graph can't say is an error that names it: a definition is never built as something else.
+
+mod compile;
+mod definition;
+mod error;
+mod exec;
+mod file;
+mod source;
+
+pub use bollard_buildkit_proto::pb;
+
+pub use compile::{Compiled, Outcome, compile};
+pub use error::LlbError;
+pub use source::LocalSource;

@@ -1,0 +1,172 @@
+//! Sources: images, repositories, files of web servers, directories of clients.
+
+use std::collections::BTreeMap;
+
+use bollard_buildkit_proto::pb;
+use kiln_graph::{BlobDigest, ContextSource, GitSource, HttpSource, ImagePath, Op};
+
+use crate::error::{LlbError, malformed, unsupported};
+
+/// A directory of the client's, as a definition wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalSource {
+    /// The client's name for it.
+    pub directory: String,
+    /// The session that has it, when it isn't the build's.
+    pub session: Option<String>,
+    /// These paths only, and what they link to; all, when there are none.
+    pub follow: Vec<String>,
+    /// What matches these patterns only; all, when there are none.
+    pub include: Vec<String>,
+    /// Without what matches these patterns.
+    pub exclude: Vec<String>,
+    /// What the client says the directory is like from one build to the next.
+    pub shared_key: String,
+}
+
+/// What a source is.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// An image, by its name.
+    Image(String),
+    /// A directory of the client's.
+    Local(LocalSource),
+    /// Anything that needs nothing to be known of it.
+    Plain(Op),
+}
+
+/// Attributes of a source. What is not taken by the end changes nothing, or is refused.
+struct Attributes<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Attributes<'a> {
+    fn take(&mut self, key: &str) -> Option<&'a str> {
+        self.0.remove(key).filter(|value| !value.is_empty())
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        self.take(key) == Some("true")
+    }
+
+    /// A list as JSON.
+    fn list(&mut self, key: &str) -> Result<Vec<String>, LlbError> {
+        let text = self.take(key).unwrap_or("[]");
+        let read: Option<Vec<String>> =
+            serde_json::from_str(text).map_err(|error| malformed(format!("{key}: {error}")))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// Refuses what is left, but for what changes nothing.
+    fn finish(self, without_effect: &[&str]) -> Result<(), LlbError> {
+        let left = self.0.keys().find(|key| !without_effect.contains(key));
+        match left {
+            Some(key) => Err(unsupported(format!("the attribute {key}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a source.
+pub(crate) fn source(source: &pb::SourceOp) -> Result<Source, LlbError> {
+    let pairs = source.attrs.iter();
+    let attributes = Attributes(pairs.map(|(k, v)| (k.as_str(), v.as_str())).collect());
+    let (scheme, rest) = source
+        .identifier
+        .split_once("://")
+        .ok_or_else(|| malformed(format!("source {:?} has no scheme", source.identifier)))?;
+    match scheme {
+        "docker-image" => {
+            attributes.finish(&["image.resolvemode", "image.recordtype", "image.checksum"])?;
+            if source
+                .attrs
+                .get("image.checksum")
+                .is_some_and(|sum| !rest.ends_with(sum.as_str()))
+            {
+                return Err(unsupported("the attribute image.checksum"));
+            }
+            Ok(Source::Image(rest.to_owned()))
+        }
+        "git" => git(rest, attributes).map(Source::Plain),
+        "http" | "https" => http(&source.identifier, attributes).map(Source::Plain),
+        "local" => local(rest, attributes).map(Source::Local),
+        other => Err(unsupported(format!("the source {other}://"))),
+    }
+}
+
+fn git(rest: &str, mut attributes: Attributes<'_>) -> Result<Op, LlbError> {
+    let (address, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
+    let remote = match attributes.take("git.fullurl") {
+        Some(full) => full.split('#').next().unwrap_or(full).to_owned(),
+        None => format!("git://{address}"),
+    };
+    let is_address = ["https://", "http://", "git://", "ssh://", "git@"]
+        .iter()
+        .any(|start| remote.starts_with(start));
+    if !is_address {
+        return Err(malformed("a git source whose address is none"));
+    }
+    let git = GitSource {
+        remote,
+        reference: reference.to_owned(),
+        subdir: ImagePath::new(subdir),
+        keep_git_dir: attributes.flag("git.keepgitdir"),
+        checksum: attributes.take("git.checksum").map(str::to_owned),
+        submodules: !attributes.flag("git.skipsubmodules"),
+    };
+    // Credentials are asked of the client for each repository, by these very names.
+    attributes.finish(&[
+        "git.authtokensecret",
+        "git.authheadersecret",
+        "git.mountsshsock",
+        "git.knownsshhosts",
+    ])?;
+    Ok(Op::Git(git))
+}
+
+fn http(url: &str, mut attributes: Attributes<'_>) -> Result<Op, LlbError> {
+    let checksum = attributes
+        .take("http.checksum")
+        .map(str::parse::<BlobDigest>);
+    let checksum = checksum
+        .transpose()
+        .map_err(|error| malformed(format!("http.checksum: {error}")))?;
+    let file_name = attributes.take("http.filename").map(str::to_owned);
+    if attributes
+        .take("http.perm")
+        .is_some_and(|mode| !matches!(mode, "0600" | "0o600" | "384"))
+    {
+        return Err(unsupported("the attribute http.perm"));
+    }
+    attributes.finish(&["http.authheadersecret"])?;
+    Ok(Op::Http(HttpSource {
+        url: url.to_owned(),
+        checksum,
+        file_name,
+    }))
+}
+
+fn local(name: &str, mut attributes: Attributes<'_>) -> Result<LocalSource, LlbError> {
+    let local = LocalSource {
+        directory: name.to_owned(),
+        session: attributes.take("local.session").map(str::to_owned),
+        follow: attributes.list("local.followpaths")?,
+        include: attributes.list("local.includepattern")?,
+        exclude: attributes.list("local.excludepatterns")?,
+        shared_key: attributes
+            .take("local.sharedkeyhint")
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    attributes.finish(&["local.unique", "local.differ"])?;
+    Ok(local)
+}
+
+impl LocalSource {
+    /// The source as a context of this name.
+    pub(crate) fn op(&self, name: &str) -> Op {
+        Op::Context(ContextSource {
+            name: name.to_owned(),
+            ignore: Vec::new(),
+        })
+    }
+}
