@@ -61,7 +61,7 @@ fn a_real_worker_gives_the_same_image() {
     };
     let space = Space::new();
     dockerfile(&space, CHANGES);
-    let executor = format!("{},ids=one", worker.executor());
+    let executor = worker.executor();
     let (run, image) = there(&space, &executor);
     assert!(run.stderr.contains("on grpc://127.0.0.1"), "{}", run.stderr);
     assert!(image == here(&space), "another image");
@@ -247,16 +247,45 @@ fn no_server_and_bad_words() {
     _ = configured(&["--executor", "local"]).ok();
 }
 
+/// A worker with one id runs what needs no other, and what does runs here: the image is the same.
 #[test]
-fn a_worker_that_lacks_ids_says_what_to_do() {
+fn steps_that_need_other_ids_than_a_worker_has_run_here() {
     let space = Space::new();
-    dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+    let text = "\
+FROM BUSYBOX
+RUN chown 0:0 /bin/busybox; echo 1 > /one
+RUN echo 2 > /two; chown 1:2 /two
+RUN cp /two /copy
+RUN echo 3 > /three
+USER 7
+RUN id
+";
+    dockerfile(&space, text);
+    let want = here(&space);
     let cluster = Cluster::start(Some("kiln-single"), Fault::None);
-    let run = build(&space, "there", &["--executor", &cluster.executor()]).ok();
-    assert!(run.stderr.contains("ids=one"), "{}", run.stderr);
-    let executor = format!("{},ids=one", cluster.executor());
-    let run = build(&space, "other", &["--executor", &executor]).ok();
-    assert!(run.stderr.contains("(worker-1)"), "{}", run.stderr);
+    let executor = cluster.executor();
+    let output = ["-o", "type=oci,dest=there.tar"];
+    let args = [&["--executor", &executor], &output[..]].concat();
+    let run = build(&space, "there", &args).ok();
+    assert!(
+        std::fs::read(space.path("there.tar")).unwrap() == want,
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("(worker-1)]"), "{}", run.stderr);
+    for reason in [
+        "it gives files to other users",
+        "it copies or makes files",
+        "it runs as another user",
+    ] {
+        assert!(run.stderr.contains(reason), "{reason}: {}", run.stderr);
+    }
+    let all = format!("{executor},ids=all");
+    let strict = ["--no-cache", "--executor", &all, "--executor-required"];
+    build(&space, "there", &strict).fails_with(&["it has one user id", "subordinate ids"]);
+    let one = format!("{executor},ids=one");
+    let strict = ["--no-cache", "--executor", &one, "--executor-required"];
+    _ = build(&space, "there", &strict).ok();
 }
 
 /// A worker that dies in the middle of a step, with its server.

@@ -132,9 +132,7 @@ impl<'a> Chain<'a> {
             let inputs = inputs.collect();
             let added = match &report.end {
                 StepEnd::Ran { tree, .. } => Some(tree.tree),
-                // It is run by itself then, and may run elsewhere.
-                StepEnd::Unable { .. } => break,
-                StepEnd::Failed(_) => None,
+                StepEnd::Unable { .. } | StepEnd::Failed(_) => None,
             };
             all.push(Early {
                 definition: link.definition,

@@ -38,6 +38,22 @@ impl EarlyResults {
     }
 }
 
+/// Why steps can't be run by the cluster's workers.
+#[derive(Debug, Default)]
+pub(crate) struct Unable(Mutex<BTreeMap<DefinitionDigest, String>>);
+
+impl Unable {
+    pub(crate) fn note(&self, definition: DefinitionDigest, reason: String) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        _ = known.insert(definition, reason);
+    }
+
+    pub(crate) fn reason(&self, definition: &DefinitionDigest) -> Option<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(definition).cloned()
+    }
+}
+
 /// What a result contains.
 pub(crate) fn content_of(result: &StepResult) -> ContentDigest {
     match result {

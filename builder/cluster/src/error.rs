@@ -89,6 +89,14 @@ pub enum ClusterError {
         /// Why, in words.
         reason: String,
     },
+    /// A worker can't run one step.
+    #[error("its worker{worker} can't run the step: {reason}")]
+    Step {
+        /// The worker's name with a space before it, if it is known.
+        worker: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// What a worker gave back is wrong.
     #[error("its worker{worker} gave a wrong result: {reason}")]
     Result {
@@ -142,8 +150,17 @@ impl ClusterError {
         }
     }
 
+    /// How much it counts against the cluster, of `most`: nothing what is about one step.
+    pub(crate) fn weight(&self, most: u32) -> u32 {
+        match self {
+            Self::Step { .. } => 0,
+            _ if self.is_lasting() => most,
+            _ => 1,
+        }
+    }
+
     /// Whether asking again makes no sense: the next step would be told the same.
-    pub(crate) fn is_lasting(&self) -> bool {
+    fn is_lasting(&self) -> bool {
         !matches!(
             self,
             Self::Action { .. } | Self::NoReport { .. } | Self::Worker { .. }

@@ -20,6 +20,8 @@ use crate::channel::Service;
 /// How often an action is sent, or its stream taken up again, after the server failed.
 const TRIES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// A stream that lasted so long was good.
+const LONG: Duration = Duration::from_secs(10);
 /// How long a server may take to confirm that it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,11 +43,13 @@ pub(crate) struct Completed {
 }
 
 /// What is known of an action on its way.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Progress {
     /// The operation's name, once the server has said it.
     name: String,
     executing: bool,
+    /// Until when it may wait for a worker.
+    queue_end: Option<Instant>,
 }
 
 impl Execution<'_> {
@@ -77,6 +81,7 @@ impl Execution<'_> {
         let (mut wait, mut tries) = (FIRST_WAIT, 0);
         loop {
             let before = progress.name.clone();
+            let began = Instant::now();
             let error = match self.follow(progress).await {
                 Ok(completed) => return Ok(completed),
                 Err(error) => error,
@@ -85,6 +90,10 @@ impl Execution<'_> {
             let forgotten = !before.is_empty() && error.code() == Some(Code::NotFound);
             if forgotten {
                 *progress = Progress::default();
+            }
+            // A proxy that cuts streams from time to time is no failing server.
+            if began.elapsed() > LONG {
+                (wait, tries) = (FIRST_WAIT, 0);
             }
             tries += 1;
             if tries >= TRIES || !(forgotten || error.is_passing() || error.is_broken_stream()) {
@@ -99,7 +108,8 @@ impl Execution<'_> {
     }
 
     async fn follow(&self, progress: &mut Progress) -> Result<Completed, ClusterError> {
-        let end = Instant::now() + self.queue_limit;
+        let limit = Instant::now() + self.queue_limit;
+        let end = *progress.queue_end.get_or_insert(limit);
         let opened = self.open(&progress.name);
         let mut stream = self.in_time(progress.executing, end, opened).await?;
         loop {

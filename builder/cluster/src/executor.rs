@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 use crate::action::{OrderedAction, properties};
 use crate::chain::Chain;
 use crate::connection::Connection;
-use crate::early::{Early, EarlyResults};
+use crate::early::{Early, EarlyResults, Unable};
 use crate::execution::{Completed, Execution};
 use crate::helper::Helper;
 use crate::inputs::{Inputs, Origin};
-use crate::order::{ORDER, Order, VERSION};
-use crate::outputs::{Given, Outputs};
+use crate::order::{ORDER, Order, OrderedIds, VERSION};
+use crate::outputs::{Given, Outputs, printable};
 use crate::placement::{NetworkChoice, obstacle};
 use crate::report::{MAX_STDOUT, StepEnd, StepReport};
 use crate::storage::{Content, Upload};
@@ -31,6 +31,8 @@ use crate::{ClusterError, ReapiRemote, ReapiSettings};
 
 /// A cluster that fails so often is asked no more by this build.
 const MAX_FAILURES: u32 = 3;
+/// How many warnings of a worker about one step are shown.
+const MAX_WARNINGS: usize = 8;
 /// How long a step waits for a worker unless the user says otherwise.
 const QUEUE_LIMIT: Duration = Duration::from_secs(600);
 
@@ -47,10 +49,22 @@ pub struct ExecutorSettings {
     pub queue_limit: Duration,
     /// Programs for workers besides the running one: kiln for other processors, or a static one.
     pub helpers: Vec<PathBuf>,
-    /// Whether all files may be owned by root: what workers with one user id can do.
-    pub one_id: bool,
+    /// Which user ids workers must have.
+    pub ids: IdsChoice,
     /// Whether what fails there fails, where it could run here.
     pub required: bool,
+}
+
+/// Which user ids workers must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdsChoice {
+    /// Those that a step needs for the result that it would have here.
+    #[default]
+    Same,
+    /// All of them.
+    All,
+    /// One is enough: all files are owned by root then.
+    One,
 }
 
 impl ExecutorSettings {
@@ -63,7 +77,7 @@ impl ExecutorSettings {
             network: NetworkChoice::default(),
             queue_limit: QUEUE_LIMIT,
             helpers: Vec::new(),
-            one_id: false,
+            ids: IdsChoice::default(),
             required: false,
         }
     }
@@ -80,6 +94,8 @@ pub struct ClusterExecutor {
     known: Mutex<BTreeMap<TreeId, RemoteTree>>,
     /// What steps gave before it was their turn.
     early: EarlyResults,
+    /// Steps that its workers can't run.
+    unable: Unable,
     failures: AtomicU32,
     /// Files written since then are known to be whole.
     since: Timestamp,
@@ -115,7 +131,9 @@ impl From<EngineError> for Failure {
 
 impl Elsewhere for ClusterExecutor {
     fn stays(&self, job: &Job<'_>, around: &Around<'_>) -> Option<String> {
-        self.obstacle(job.step, around).or_else(|| self.given_up())
+        self.obstacle(job.step, around)
+            .or_else(|| self.unable.reason(&job.definition))
+            .or_else(|| self.given_up())
     }
 
     fn early(&self, job: &Job<'_>, around: &Around<'_>) -> Result<Option<Executed>, EngineError> {
@@ -140,7 +158,7 @@ impl Elsewhere for ClusterExecutor {
             Err(Failure::Step(error)) => Err(error),
             Err(Failure::Cluster(error)) if self.settings.required => Err(self.fail(job, error)),
             Err(Failure::Cluster(error)) => {
-                let weight = if error.is_lasting() { MAX_FAILURES } else { 1 };
+                let weight = error.weight(MAX_FAILURES);
                 _ = self.failures.fetch_add(weight, Ordering::SeqCst);
                 Ok(There::Not(format!("{}: {error}", self.settings.server)))
             }
@@ -160,6 +178,7 @@ impl ClusterExecutor {
             helpers: OnceLock::new(),
             known: Mutex::default(),
             early: EarlyResults::default(),
+            unable: Unable::default(),
             failures: AtomicU32::new(0),
             since: now(),
         }
@@ -286,7 +305,11 @@ impl ClusterExecutor {
         })?;
         let order = Order {
             version: VERSION,
-            all_ids: around.trees.gives_away && !self.settings.one_id,
+            ids: match (around.trees.gives_away, self.settings.ids) {
+                (false, _) | (true, IdsChoice::One) => OrderedIds::One,
+                (true, IdsChoice::Same) => OrderedIds::Same,
+                (true, IdsChoice::All) => OrderedIds::All,
+            },
             network: around.network.into(),
             trees: inputs.trees.values().cloned().collect(),
             steps,
@@ -392,7 +415,11 @@ impl ClusterExecutor {
     ) -> Result<Executed, Failure> {
         self.tell(connection, job, given, &step)?;
         match step.end {
-            StepEnd::Unable { reason } => Err(given.unable(reason).into()),
+            StepEnd::Unable { reason } => {
+                let error = given.unable_step(printable(&reason));
+                self.unable.note(job.definition, error.to_string());
+                Err(error.into())
+            }
             StepEnd::Ran { tree, stdout } => {
                 if stdout.as_ref().is_some_and(|text| text.len() > MAX_STDOUT) {
                     return Err(given.wrong("its report has too much output").into());
@@ -441,7 +468,7 @@ impl ClusterExecutor {
                 });
             }
         }
-        for message in &step.warnings {
+        for message in step.warnings.iter().take(MAX_WARNINGS) {
             let message = format!("{}: {message}", self.settings.server);
             job.events.event(Event::Warning { message });
         }

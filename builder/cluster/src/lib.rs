@@ -53,7 +53,7 @@ mod storage;
 mod worker;
 
 pub use error::ClusterError;
-pub use executor::{ClusterExecutor, ExecutorSettings};
+pub use executor::{ClusterExecutor, ExecutorSettings, IdsChoice};
 pub use placement::NetworkChoice;
 pub use remote::ReapiRemote;
 pub use settings::{BadSettings, ReapiSettings};

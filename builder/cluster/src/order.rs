@@ -34,8 +34,7 @@ pub(crate) const BLOBS: &str = "blobs";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) version: u32,
-    /// Whether files are to have any owner. Results with one owner only would be other trees.
-    pub(crate) all_ids: bool,
+    pub(crate) ids: OrderedIds,
     /// The network of steps that don't say which they want.
     pub(crate) network: OrderedNetwork,
     /// The trees that [`OrderedLayer::Tree`] names.
@@ -70,6 +69,19 @@ pub(crate) enum OrderedLayer {
     Tree(TreeId),
     /// A layer of an image, whose blob is among the inputs.
     Image(ImageLayer),
+}
+
+/// Which ids steps are to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OrderedIds {
+    /// All: a worker with one runs nothing.
+    All,
+    /// As many as the worker has. Where that is one, steps fail that would give another result with
+    /// all of them.
+    Same,
+    /// One, as where they come from.
+    One,
 }
 
 /// The network of steps that don't say which they want.

@@ -136,6 +136,13 @@ impl Given {
         }
     }
 
+    pub(crate) fn unable_step(&self, reason: String) -> ClusterError {
+        ClusterError::Step {
+            worker: self.named(),
+            reason,
+        }
+    }
+
     /// Why there is no report, as far as the action's own output says.
     async fn no_report(&self, storage: &Storage, result: &ActionResult) -> ClusterError {
         let mut text = result.stderr_raw.clone();
@@ -179,7 +186,7 @@ fn between(from: &Timestamp, to: &Timestamp) -> Option<Duration> {
 }
 
 /// A stranger's text on one line, of a bounded length.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(MAX_COMPLAINT).map(shown).collect()
 }

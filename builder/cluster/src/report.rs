@@ -130,11 +130,31 @@ impl Report {
         if report.steps.len() > ordered {
             return Err("its report is about more steps than were ordered".to_owned());
         }
+        if !report.trees().all(is_plain) {
+            return Err("its report names layers of a kind that kiln makes none of".to_owned());
+        }
         if report.steps.is_empty() && report.refused.is_none() {
             return Err("its report is about no step".to_owned());
         }
         Ok(report)
     }
+
+    fn trees(&self) -> impl Iterator<Item = &RemoteTree> {
+        self.steps.iter().filter_map(|step| match &step.end {
+            StepEnd::Ran { tree, .. } => Some(tree),
+            StepEnd::Failed(failed) => failed.tree.as_ref(),
+            StepEnd::Unable { .. } => None,
+        })
+    }
+}
+
+/// Whether a tree has the form in which workers send them: its layer may become one of an image, with
+/// what is said of it.
+fn is_plain(tree: &RemoteTree) -> bool {
+    let layer = &tree.layer;
+    layer.annotations.is_empty()
+        && layer.media_type == kiln_image::layer::Codec::default().media_type()
+        && matches!(tree.manifest, kiln_share::RemoteManifest::Blob { .. })
 }
 
 impl StepEnd {

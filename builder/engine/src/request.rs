@@ -114,6 +114,7 @@ impl Request {
             cgroups: self.cgroups.clone(),
             secrets: self.secrets.clone(),
             allow_secrets_in: self.allow_secrets_in.clone(),
+            refuse_ids: false,
         }
     }
 

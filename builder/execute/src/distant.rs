@@ -113,6 +113,9 @@ impl Fetch<'_> {
         let name = format!("unpack from cache {short}");
         let unpacked = self.trees.unpack(&blob, &staging, name, self.events);
         let unpacked = unpacked.map_err(|error| self.distant.damaged(&error.to_string()))?;
+        if unpacked.diff_id != self.distant.tree.layer.diff_id {
+            return Err(self.distant.damaged("its layer is not what its entry says"));
+        }
         let manifest = self.unpacked_manifest(&unpacked)?;
         Ok(store.commit(staging, manifest)?)
     }

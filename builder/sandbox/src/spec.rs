@@ -39,6 +39,10 @@ pub struct Spec {
     /// Give up ids that can't be had: calls that change owners or users seem to succeed
     /// (for user namespaces with a single id).
     pub fake_ids: bool,
+    /// With `fake_ids`: a command that asks for another id than root is ended at once, and fails to
+    /// be run: what it does would be another thing where there are more ids.
+    #[serde(default)]
+    pub refuse_ids: bool,
     /// Whether the mounts are made in a user namespace.
     pub in_user_namespace: bool,
     /// How the process is kept apart.
@@ -72,6 +76,7 @@ impl Spec {
             shm_size: 1 << 20,
             insecure: false,
             fake_ids: identity == Identity::Single,
+            refuse_ids: false,
             in_user_namespace: identity.is_in_user_namespace(),
             ways: Ways::NAMESPACES,
             terminal: false,

@@ -64,6 +64,7 @@ impl Place {
             shm_size: 1 << 20,
             insecure: false,
             fake_ids: false,
+            refuse_ids: false,
             in_user_namespace: false,
             ways: Ways::NAMESPACES,
             terminal: false,

@@ -7,7 +7,7 @@ use clap::Args;
 use kiln::Fields;
 use kiln::{Config, Error};
 #[cfg(feature = "reapi")]
-use kiln_cluster::{ClusterExecutor, ExecutorSettings, NetworkChoice};
+use kiln_cluster::{ClusterExecutor, ExecutorSettings, IdsChoice, NetworkChoice};
 use kiln_engine::Elsewhere;
 
 /// The word for no cluster, where kiln.conf names one.
@@ -18,7 +18,7 @@ const LOCAL: &str = "local";
 pub(super) struct ExecutorArgs {
     /// Run steps on a cluster that speaks the Remote Execution API: grpcs://HOST:PORT, with
     /// instance=, property.NAME=, header.NAME=, ca=, cert=, key=, credential_helper=,
-    /// network=worker|local, ids=all|one, queue=DURATION and helper=FILE behind commas; or local
+    /// network=worker|local, ids=same|all|one, queue=DURATION and helper=FILE behind commas; or local
     #[arg(long, value_name = "SPEC", env = "KILN_EXECUTOR")]
     executor: Option<String>,
     /// Fail where the executor can't run a step, instead of running the step here
@@ -86,10 +86,11 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
         Some("local") => NetworkChoice::Local,
         Some(other) => return Err(format!("network={other}: use worker or local")),
     };
-    settings.one_id = match fields.take("ids").as_deref() {
-        None | Some("all") => false,
-        Some("one") => true,
-        Some(other) => return Err(format!("ids={other}: use all or one")),
+    settings.ids = match fields.take("ids").as_deref() {
+        None | Some("same") => IdsChoice::Same,
+        Some("all") => IdsChoice::All,
+        Some("one") => IdsChoice::One,
+        Some(other) => return Err(format!("ids={other}: use same, all or one")),
     };
     if let Some(limit) = fields.take("queue") {
         let limit = kiln_graph::parse_duration(&limit);
@@ -133,7 +134,8 @@ mod tests {
         assert_eq!(all.server.to_string(), "grpc://h:1/main");
         assert_eq!(all.properties, [pool("a"), pool("b")]);
         assert_eq!(all.network, NetworkChoice::Local);
-        assert!(all.one_id && !all.required);
+        assert_eq!(all.ids, IdsChoice::One);
+        assert!(!all.required);
         assert_eq!(all.queue_limit.as_secs(), 5);
         assert_eq!(all.helpers, [std::path::PathBuf::from("/k")]);
         for (text, reason) in [
@@ -142,7 +144,7 @@ mod tests {
             ("h:1", "grpc://HOST:PORT"),
             ("grpc://h:1,pool=a", "unknown key 'pool'"),
             ("grpc://h:1,network=all", "use worker or local"),
-            ("grpc://h:1,ids=some", "use all or one"),
+            ("grpc://h:1,ids=some", "use same, all or one"),
             ("grpc://h:1,queue=soon", "queue"),
             ("grpc://h:1,cert=c", "go together"),
         ] {

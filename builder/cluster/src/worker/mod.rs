@@ -10,11 +10,11 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::Path;
 
-use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, enter_user_namespace};
+use kiln_sandbox::{Isolation, IsolationChoice, Privileges, enter_user_namespace};
 use kiln_tree::host;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::order::{HELPER, ORDER, Order, VERSION};
+use crate::order::{HELPER, ORDER, Order, OrderedIds, VERSION};
 use crate::report::{OUT, REPORT, Report, StepEnd};
 use scratch::Scratch;
 
@@ -61,7 +61,7 @@ fn run(host: &str) -> Result<Report, String> {
     let order = read_order()?;
     let only = IsolationChoice::Only(Isolation::Namespaces);
     let privileges = enter_user_namespace(only).map_err(|error| error.to_string())?;
-    check(&privileges, order.all_ids)?;
+    check(&privileges, order.ids)?;
     let scratch = Scratch::new(privileges.identity)?;
     let steps = steps::run(&order, privileges, &scratch)?;
     Ok(Report {
@@ -85,15 +85,14 @@ fn read_order() -> Result<Order, String> {
 }
 
 /// Whether steps can be run here as they would be where they come from.
-fn check(privileges: &Privileges, all_ids: bool) -> Result<(), String> {
+fn check(privileges: &Privileges, ids: OrderedIds) -> Result<(), String> {
     if let Err(error) = privileges.ways() {
         return Err(match rustix::process::geteuid().is_root() {
             true => format!("{error}{USER_ZERO}"),
             false => error.to_string(),
         });
     }
-    let has_all = matches!(privileges.identity, Identity::Root | Identity::Subordinate);
-    if all_ids && !has_all {
+    if ids == OrderedIds::All && !privileges.identity.gives_away() {
         return Err(ONE_ID.to_owned());
     }
     Ok(())
@@ -103,7 +102,7 @@ fn check(privileges: &Privileges, all_ids: bool) -> Result<(), String> {
 const USER_ZERO: &str =
     "; a worker of buildbox can with property.unixUID=1000,property.unixGID=1000";
 /// Why a worker's results would be others.
-const ONE_ID: &str = "it has one user id, so files would have other owners than here: give its user subordinate ids (newuidmap, /etc/subuid and /etc/subgid), or say ids=one to have all files owned by root";
+const ONE_ID: &str = "it has one user id: give its user subordinate ids (newuidmap, /etc/subuid and /etc/subgid), or leave ids=all out";
 
 fn write(report: &Report) -> std::io::Result<()> {
     host::create_dir_all(OUT)?;

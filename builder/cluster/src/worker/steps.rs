@@ -20,7 +20,9 @@ use kiln_tree::host;
 
 use super::packed::PackedBlobs;
 use super::scratch::Scratch;
-use crate::order::{BLOBS, Order, OrderedInput, OrderedLayer, OrderedStep, snapshot_of};
+use crate::order::{
+    BLOBS, Order, OrderedIds, OrderedInput, OrderedLayer, OrderedStep, snapshot_of,
+};
 use crate::report::{Log, OUT, StepEnd, StepReport, log_record};
 
 /// Runs steps until one doesn't succeed.
@@ -41,6 +43,7 @@ pub(super) fn run(
             cgroups: None,
             secrets: Arc::new(NoSecrets),
             allow_secrets_in: Vec::new(),
+            refuse_ids: order.ids == OrderedIds::Same,
         },
         since: now(),
     };
@@ -74,7 +77,7 @@ fn trees(
     let trees = Snapshotter {
         store: Store::open(scratch.path(), options)?,
         client: Client::new(ClientOptions::default()),
-        gives_away: order.all_ids,
+        gives_away: order.ids != OrderedIds::One && privileges.identity.gives_away(),
         distant: Arc::default(),
         deltas: Arc::default(),
     };

@@ -6,6 +6,7 @@ mod lowers;
 mod mask;
 mod mounts;
 mod network;
+mod owners;
 mod process;
 mod root_copy;
 
@@ -50,6 +51,8 @@ pub struct CommandOptions {
     pub secrets: Arc<dyn SecretProvider>,
     /// Patterns of paths in which the user wants secrets to be left.
     pub allow_secrets_in: Vec<String>,
+    /// Whether a step can't be run that would give another result with more ids than there are.
+    pub refuse_ids: bool,
 }
 
 impl std::fmt::Debug for CommandOptions {
@@ -187,6 +190,11 @@ impl<'a> CommandExecutor<'a> {
         }
     }
 
+    /// Whether steps that need more ids can't be run, and there is one.
+    fn refuses_ids(&self) -> bool {
+        self.options.refuse_ids && !self.trees.gives_away
+    }
+
     /// Whether a step's root is a copy.
     fn copies_root(&self, ways: Ways) -> bool {
         ways.isolation == Isolation::Chroot || self.without_overlay.load(Ordering::SeqCst)
@@ -225,6 +233,10 @@ impl<'a> CommandExecutor<'a> {
             copied,
         };
         let (staging, manifest) = changes.of(staging)?;
+        if self.refuses_ids() && owners::may_differ(&manifest, &base) {
+            let message = "it copies or makes files that belong to others";
+            return Err(impossible(job.step, with_one_id(message)));
+        }
         self.check_leaks(job.step, &held, &base, &manifest, &staging, started)?;
         let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
         let tree = self.trees.store.commit(staging, manifest)?;
@@ -316,6 +328,10 @@ impl<'a> CommandExecutor<'a> {
             location: step.location.clone(),
         })?;
         if !self.trees.gives_away && (user.uid, user.gid) != (UnixId::ROOT, UnixId::ROOT) {
+            if self.refuses_ids() {
+                let message = with_one_id("it runs as another user than root");
+                return Err(impossible(step, message));
+            }
             if !self.warned.swap(true, Ordering::Relaxed) {
                 self.warn("steps run as root, for there is only one user id here; 'kiln doctor' says what to install");
             }
@@ -376,6 +392,7 @@ impl<'a> CommandExecutor<'a> {
             shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
             insecure: exec.security == Security::Insecure,
             fake_ids: single,
+            refuse_ids: self.refuses_ids(),
             in_user_namespace: self.selection.privileges().identity.is_in_user_namespace(),
             ways: Ways::NAMESPACES,
             terminal: false,
@@ -422,6 +439,11 @@ pub(crate) fn unstarted(step: &Step, source: SandboxError) -> EngineError {
         location: step.location.clone(),
         source,
     }
+}
+
+/// Why a step's result would be another.
+fn with_one_id(what: &str) -> String {
+    format!("the step can't be run with one user id: {what}")
 }
 
 fn impossible(step: &Step, message: String) -> EngineError {

@@ -11,24 +11,35 @@ mod refused;
 mod rule;
 
 use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 pub(crate) use rule::Policy;
 
 /// Installs the filter of a policy for this process and all it starts. Needs CAP_SYS_ADMIN over the
-/// user namespace: without it the kernel would demand that set-user-ID programs give up theirs.
-pub(crate) fn install(policy: Policy) -> io::Result<()> {
+/// user namespace: without it the kernel would demand that set-user-ID programs give up theirs. Where
+/// the policy tells of ids, what can be read when one was asked for.
+pub(crate) fn install(policy: Policy) -> io::Result<Option<OwnedFd>> {
     if !policy.is_needed() {
-        return Ok(());
+        return Ok(None);
     }
     let mut program = program::program(policy);
     let about = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_mut_ptr(),
     };
-    let (operation, flags) = (libc::SECCOMP_SET_MODE_FILTER, 0);
+    let listens = policy.fake_ids && policy.tell_ids;
+    let operation = libc::SECCOMP_SET_MODE_FILTER;
+    let flags = match listens {
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        false => 0,
+    };
     // SAFETY: `about` names exactly the instructions of `program`, which lives until the call returns.
     match unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, &raw const about) } {
-        0 => Ok(()),
+        0 if !listens => Ok(None),
+        // SAFETY: the call has just made this descriptor, and nothing else owns it.
+        listener if listener > 0 => Ok(Some(unsafe {
+            OwnedFd::from_raw_fd(RawFd::try_from(listener).map_err(io::Error::other)?)
+        })),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -17,6 +17,9 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
 
+/// In bytes, from one argument to the next.
+const ARGUMENT: u32 = 8;
+
 const AF_ALG: u32 = 38;
 const AF_VSOCK: u32 = 40;
 const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, u32::MAX];
@@ -85,6 +88,20 @@ fn leaf(rule: Rule) -> Program {
     match rule {
         Rule::Allow => vec![allow],
         Rule::Answer(errno) => vec![error(errno)],
+        Rule::Ids { first, count } => {
+            let mut program = Program::new();
+            for left in (0..count).rev() {
+                let argument = u32::from(first + count - 1 - left);
+                program.extend([
+                    load(FIRST_ARGUMENT + argument * ARGUMENT),
+                    jump(libc::BPF_JEQ, 0, 1, 0),
+                    // Over the arguments that are left, three instructions each, and the answer.
+                    jump(libc::BPF_JEQ, u32::MAX, 0, 3 * left + 1),
+                ]);
+            }
+            program.extend([error(0), answer(libc::SECCOMP_RET_USER_NOTIF)]);
+            program
+        }
         Rule::Socket => vec![
             load(FIRST_ARGUMENT),
             jump(libc::BPF_JEQ, AF_ALG, 2, 0),

@@ -13,6 +13,12 @@ pub(super) enum Rule {
     Allow,
     /// Returns this error; 0: seems to succeed.
     Answer(i32),
+    /// Seems to succeed when so many arguments, from this one on, are root's id or none (-1); else
+    /// whoever listens is told, and the caller waits.
+    Ids {
+        first: u8,
+        count: u8,
+    },
     /// Refused for AF_ALG and AF_VSOCK: no namespace holds them back.
     Socket,
     /// Allowed for Linux, with and without UNAME26, for a 32-bit machine's name, and to ask.
@@ -28,6 +34,8 @@ pub(crate) struct Policy {
     pub(crate) capabilities: Option<Capabilities>,
     /// Whether calls that change owners and users seem to succeed without doing anything.
     pub(crate) fake_ids: bool,
+    /// Whether those that ask for another id than root are told of instead.
+    pub(crate) tell_ids: bool,
     /// Whether it may look into other processes.
     pub(crate) tracing: bool,
 }
@@ -67,6 +75,19 @@ const FAKED: &[&str] = &[
     "setuid",
     "setuid32",
 ];
+
+/// Which arguments of a faked call are ids: the first, and how many. Of `setgroups` it is how many
+/// groups there are: none is what root has.
+fn ids_of(name: &str) -> Option<(u8, u8)> {
+    match name.trim_end_matches("32") {
+        "chown" | "fchown" | "lchown" => Some((1, 2)),
+        "fchownat" => Some((2, 2)),
+        "setregid" | "setreuid" => Some((0, 2)),
+        "setresgid" | "setresuid" => Some((0, 3)),
+        "setfsgid" | "setfsuid" | "setgid" | "setgroups" | "setuid" => Some((0, 1)),
+        _ => None,
+    }
+}
 
 /// Calls that look into other processes, and need no capability for one's own.
 const TRACING: &[&str] = &["process_vm_readv", "process_vm_writev", "ptrace"];
@@ -114,7 +135,10 @@ impl Policy {
 
     fn of_allowed(self, name: &str) -> Rule {
         match name {
-            name if self.fake_ids && FAKED.contains(&name) => Rule::Answer(0),
+            name if self.fake_ids && FAKED.contains(&name) => match ids_of(name) {
+                Some((first, count)) if self.tell_ids => Rule::Ids { first, count },
+                _ => Rule::Answer(0),
+            },
             name if !self.tracing && TRACING.contains(&name) => Rule::Answer(libc::EPERM),
             _ => Rule::Allow,
         }

@@ -16,15 +16,28 @@ fn refuse(errno: i32) -> u32 {
 const DEFAULT: Policy = Policy {
     capabilities: Some(Capabilities::DEFAULT),
     fake_ids: false,
+    tell_ids: false,
     tracing: true,
 };
 
 /// Runs a program as the kernel does; also how many instructions that took.
 fn run(program: &[libc::sock_filter], arch: u32, number: u32, argument: u64) -> (u32, usize) {
+    run_with(program, arch, number, &[argument])
+}
+
+fn run_with(
+    program: &[libc::sock_filter],
+    arch: u32,
+    number: u32,
+    arguments: &[u64],
+) -> (u32, usize) {
     let word = |offset: u32| match offset {
         0 => number,
         4 => arch,
-        16 => (argument & 0xffff_ffff) as u32,
+        16.. if offset.is_multiple_of(8) => {
+            let argument = arguments[(offset as usize - 16) / 8];
+            (argument & 0xffff_ffff) as u32
+        }
         other => panic!("nothing lies at {other}"),
     };
     let (mut at, mut value) = (0, 0);
@@ -173,6 +186,7 @@ fn owners_seem_to_change() {
         let policy = Policy {
             capabilities,
             fake_ids: true,
+            tell_ids: false,
             tracing: true,
         };
         for interface in INTERFACES {
@@ -183,6 +197,38 @@ fn owners_seem_to_change() {
         }
         let unknown = ask(policy, INTERFACES[0], 600, 0);
         assert_eq!(unknown == ALLOW, capabilities.is_none());
+    }
+}
+
+#[test]
+fn other_ids_than_roots_are_told_of() {
+    let policy = Policy {
+        fake_ids: true,
+        tell_ids: true,
+        ..DEFAULT
+    };
+    let (none, told) = (u64::from(u32::MAX), libc::SECCOMP_RET_USER_NOTIF);
+    for (name, arguments, answer) in [
+        ("fchown", &[9, 0, 0][..], refuse(0)),
+        ("fchown", &[9, none, 0], refuse(0)),
+        ("fchown", &[9, u64::MAX, none], refuse(0)),
+        ("fchown", &[9, 1, 0], told),
+        ("fchown", &[9, 0, 1], told),
+        ("fchownat", &[9, 9, 0, none, 0], refuse(0)),
+        ("fchownat", &[9, 9, none, 33, 0], told),
+        ("setuid", &[0], refuse(0)),
+        ("setuid", &[33], told),
+        ("setresuid", &[0, none, 0], refuse(0)),
+        ("setresuid", &[0, 0, 33], told),
+        ("setgroups", &[0, 9], refuse(0)),
+        ("setgroups", &[2, 9], told),
+        ("capset", &[9, 9], refuse(0)),
+    ] {
+        for interface in INTERFACES {
+            let number = interface.number(named(name)).unwrap();
+            let ran = run_with(&program(policy), interface.arch, number, arguments);
+            assert_eq!(ran.0, answer, "{name} {arguments:?}");
+        }
     }
 }
 

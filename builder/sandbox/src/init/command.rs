@@ -17,6 +17,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 use super::fail::{Context as _, Failure, check};
+use super::handover::{self, Channel};
 use super::inherited;
 use crate::Spec;
 use crate::process::{Exit, Order};
@@ -26,8 +27,9 @@ pub(crate) trait Inside {
     /// Moves this process into the root.
     fn enter(&self, spec: &Spec) -> Result<(), Failure>;
 
-    /// Takes from this process what the command is not to have.
-    fn confine(&self, spec: &Spec) -> Result<(), Failure>;
+    /// Takes from this process what the command is not to have. Where it must not ask for other ids,
+    /// what can be read once it does.
+    fn confine(&self, spec: &Spec) -> Result<Option<OwnedFd>, Failure>;
 
     /// `/dev/null`, open for reading.
     fn null(&self) -> &OwnedFd;
@@ -35,7 +37,8 @@ pub(crate) trait Inside {
 
 /// What became of the command.
 pub(crate) enum Started {
-    Running(i32),
+    /// It runs; where it must not ask for other ids, with what can be read once it does.
+    Running(i32, Option<OwnedFd>),
     Not(Exit),
 }
 
@@ -46,13 +49,14 @@ pub(crate) fn start(
     caller: &UnixStream,
 ) -> Result<Started, Failure> {
     let (report, told) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let ids = handover::channel(order.spec.refuse_ids).context("make a socket")?;
     // SAFETY: this process has one thread, so the child may go on as usual.
     let child = unsafe { libc::fork() };
     check(child).context("fork")?;
     if child == 0 {
         drop(report);
         let problem = match die_with(&told) {
-            Ok(()) => become_command(order, root, &told),
+            Ok(()) => become_command(order, root, &told, ids.as_ref()),
             Err(error) => Problem::Setup("start the command".to_owned(), error.to_string()),
         };
         _ = std::fs::File::from(told).write_all(problem.encode().as_bytes());
@@ -63,10 +67,14 @@ pub(crate) fn start(
     let Some(text) = read_unless_hung_up(report, caller).context("start the command")? else {
         // SAFETY: takes integers; the child is this process's own and not yet waited for.
         unsafe { libc::kill(child, libc::SIGKILL) };
-        return Ok(Started::Running(child));
+        return Ok(Started::Running(child, None));
     };
     match Problem::decode(&text) {
-        None => Ok(Started::Running(child)),
+        None => {
+            let ids = ids.map(|ids| handover::take(&ids)).transpose();
+            let ids = ids.context("watch the command's ids")?;
+            Ok(Started::Running(child, ids))
+        }
         Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
         Some(Problem::Execute(reason, code)) => {
             Ok(Started::Not(Exit::NotExecuted { reason, code }))
@@ -142,12 +150,17 @@ impl Problem {
     }
 }
 
-fn become_command(order: &Order<'_>, root: &dyn Inside, parent: &OwnedFd) -> Problem {
+fn become_command(
+    order: &Order<'_>,
+    root: &dyn Inside,
+    parent: &OwnedFd,
+    ids: Option<&Channel>,
+) -> Problem {
     let spec = &*order.spec;
     if let Err(failure) = root.enter(spec) {
         return Problem::of(failure);
     }
-    if let Err((what, error)) = prepare(order, root, parent) {
+    if let Err((what, error)) = prepare(order, root, parent, ids) {
         return Problem::Setup(what, error.to_string());
     }
     execute(spec)
@@ -157,6 +170,7 @@ fn prepare(
     order: &Order<'_>,
     root: &dyn Inside,
     parent: &OwnedFd,
+    ids: Option<&Channel>,
 ) -> Result<(), (String, io::Error)> {
     let spec = &*order.spec;
     let step =
@@ -181,7 +195,9 @@ fn prepare(
         &format!("change to the working directory {}", spec.cwd.display()),
         directory,
     )?;
-    root.confine(spec).map_err(Failure::into_words)?;
+    if let (Some(told), Some(ids)) = (root.confine(spec).map_err(Failure::into_words)?, ids) {
+        step("watch the command's ids", handover::give(ids, &told))?;
+    }
     give_output(spec.uid.get(), spec.terminal);
     step("change the user", change_user(spec))?;
     // A process that changes its user is no longer killed with its parent.

@@ -4,6 +4,7 @@ mod chroot;
 mod command;
 mod device;
 mod fail;
+mod handover;
 mod inherited;
 mod mask;
 mod mount;
@@ -18,7 +19,7 @@ mod target;
 mod usage;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -163,8 +164,9 @@ fn outcome(
 ) -> Result<Exit, Failure> {
     let exit = match started {
         Started::Not(exit) => Ok(exit),
-        Started::Running(child) => {
-            watch(child, caller).map(|status| outcome::of(status, memory_kills))
+        Started::Running(child, ids) => {
+            let ended = watch(child, caller, ids.as_ref());
+            ended.map(|status| outcome::of(status, memory_kills))
         }
     };
     if let Some(sweeper) = sweeper {
@@ -185,21 +187,37 @@ fn finished(ended: Result<Exit, Failure>, left: Result<(), Failure>) -> Result<R
 
 /// How the command ended; `None` when it was killed because the caller closed its end or died.
 /// With the first process of a namespace the kernel ends all others.
-fn watch(child: i32, caller: &UnixStream) -> Result<Option<WaitStatus>, Failure> {
+fn watch(
+    child: i32,
+    caller: &UnixStream,
+    ids: Option<&OwnedFd>,
+) -> Result<Option<WaitStatus>, Failure> {
     let pid = Pid::from_raw(child).ok_or_else(|| Failure::new("fork", "no child"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the command")?;
     // From here on the caller's end of the socket says that it died, and the command is ended first.
     death_signal(0);
     loop {
+        // Without ids to be told of, the command is asked for twice.
+        let ids = ids.map_or(pidfd.as_fd(), OwnedFd::as_fd);
+        let is_watched = ids.as_raw_fd() != pidfd.as_raw_fd();
         let mut polled = [
             PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(caller.as_fd(), PollFlags::IN | PollFlags::RDHUP),
+            PollFd::from_borrowed_fd(ids, PollFlags::IN),
         ];
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("watch the command"),
         }
         let (ended, hung_up) = (polled[0].revents(), polled[1].revents());
+        if is_watched && polled[2].revents().contains(PollFlags::IN) {
+            _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            _ = waitpid(Some(pid), WaitOptions::empty());
+            return Err(Failure::new(
+                "run the step with one user id",
+                "it gives files to other users, or runs as one",
+            ));
+        }
         if ended.contains(PollFlags::IN) {
             let status =
                 waitpid(Some(pid), WaitOptions::empty()).context("wait for the command")?;

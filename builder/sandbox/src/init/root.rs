@@ -70,7 +70,7 @@ impl Inside for Prepared {
         enter(self.targets.root()).context("enter the root")
     }
 
-    fn confine(&self, spec: &Spec) -> Result<(), Failure> {
+    fn confine(&self, spec: &Spec) -> Result<Option<OwnedFd>, Failure> {
         let capabilities = match spec.insecure {
             true => Capabilities::ALL,
             false => Capabilities::DEFAULT,
@@ -84,10 +84,12 @@ impl Inside for Prepared {
         let policy = Policy {
             capabilities: (!spec.insecure).then_some(capabilities),
             fake_ids: spec.fake_ids,
+            tell_ids: spec.refuse_ids,
             tracing: true,
         };
-        filter::install(policy).context("install the system call filter")?;
-        capabilities.limit().context("set capabilities")
+        let told = filter::install(policy).context("install the system call filter")?;
+        capabilities.limit().context("set capabilities")?;
+        Ok(told)
     }
 
     fn null(&self) -> &OwnedFd {

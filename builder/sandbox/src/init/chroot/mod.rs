@@ -124,9 +124,10 @@ impl Inside for Prepared {
         enter().context("change the root")
     }
 
-    fn confine(&self, spec: &Spec) -> Result<(), Failure> {
+    fn confine(&self, spec: &Spec) -> Result<Option<OwnedFd>, Failure> {
         if spec.insecure {
-            return Capabilities::ALL.limit().context("set capabilities");
+            Capabilities::ALL.limit().context("set capabilities")?;
+            return Ok(None);
         }
         let kept = Capabilities::DEFAULT.without(Capability::SysChroot);
         give_up_new_privileges().context("give up new privileges")?;
@@ -137,10 +138,12 @@ impl Inside for Prepared {
         let policy = Policy {
             capabilities: Some(kept),
             fake_ids: spec.fake_ids,
+            tell_ids: spec.refuse_ids,
             tracing: false,
         };
-        filter::install(policy).context("install the system call filter")?;
-        kept.limit().context("set capabilities")
+        let told = filter::install(policy).context("install the system call filter")?;
+        kept.limit().context("set capabilities")?;
+        Ok(told)
     }
 
     fn null(&self) -> &OwnedFd {
