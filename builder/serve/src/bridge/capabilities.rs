@@ -4,13 +4,14 @@
 use crate::proto::apicaps::ApiCap;
 
 /// What the bridge can (`frontend/gateway/pb/caps.go`).
-const FRONTEND: [&str; 12] = [
+const FRONTEND: [&str; 13] = [
     "solve.base",
     "return",
     "returnmap",
     "proto.refarray",
     "reference.output",
     "gateway.evaluate",
+    "gateway.solve.evaluate",
     "gateway.solve.metadata",
     "frontend.inputs",
     "importcaches",

@@ -12,7 +12,7 @@ use crate::proto::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
 const SCHEME: &str = "kiln-ref://";
 
 /// A name that nobody can guess.
-pub(super) fn new_id() -> std::io::Result<String> {
+pub(crate) fn new_id() -> std::io::Result<String> {
     let random = kiln_tree::host::random::<32>()?;
     Ok(Digest::of(&random).to_string())
 }

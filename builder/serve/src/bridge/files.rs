@@ -4,7 +4,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use kiln_engine::{EngineError, OutputEntry};
-use kiln_graph::{Entry, ImagePath, Node};
+use kiln_graph::{Entry, ImagePath};
 use tonic::{Request, Status};
 
 use super::job_of;
@@ -42,19 +42,19 @@ fn broken(error: &std::io::Error) -> Status {
 fn at(built: &Built, path: &ImagePath) -> Result<Vec<OutputEntry>, Status> {
     let target = built.solved.build().targets.first();
     let target = target.ok_or_else(|| absent(path))?;
-    let found = built.solved.files_at(target.root, path, &*built.journal);
+    let (solved, events) = (&built.solved, &*built.journal);
+    let found = match path.is_root() {
+        true => solved.root_files(target, events).map(Some),
+        false => solved.files_at(target.root, path, events),
+    };
     let found = found.map_err(|error: EngineError| Status::unknown(error.to_string()))?;
     found.ok_or_else(|| absent(path))
 }
 
-/// Whether entries are one file rather than what a directory holds.
+/// The only file, unless entries are what a directory holds: that is among them itself.
 fn single<'a>(path: &ImagePath, entries: &'a [OutputEntry]) -> Option<&'a OutputEntry> {
-    let name = path.components().next_back()?;
     match entries {
-        [only] if !matches!(only.0.node, Node::Directory { .. }) => {
-            let own = only.0.path.components().next_back();
-            (own == Some(name)).then_some(only)
-        }
+        [only] if !path.is_root() && !only.0.path.is_root() => Some(only),
         _ => None,
     }
 }
@@ -109,7 +109,12 @@ pub(super) async fn stat_file(
         let name = path.components().next_back().unwrap_or(b".");
         let entry = match single(&path, &entries) {
             Some((entry, _)) => entry.clone(),
-            None => Entry::directory(path.clone()),
+            None => {
+                let mut own = entries.iter().map(|(entry, _)| entry);
+                let own = own.find(|entry| entry.path.is_root());
+                own.cloned()
+                    .unwrap_or_else(|| Entry::directory(path.clone()))
+            }
         };
         let mut stat = stat_of(&entry).ok_or_else(|| absent(&path))?;
         stat.path = String::from_utf8_lossy(name).into_owned();
@@ -144,4 +149,36 @@ pub(super) async fn read_dir(
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_graph::{Digest, Node};
+    use kiln_tree::TreeRoot;
+
+    #[test]
+    fn a_directory_with_one_file_is_no_file() {
+        let root = TreeRoot::at(std::path::Path::new("/none"));
+        let entry = |path: &str, is_file: bool| {
+            let path = ImagePath::new(path);
+            let mut entry = Entry::directory(path.clone());
+            if is_file {
+                entry.node = Node::File {
+                    size: 0,
+                    digest: Digest::of(b""),
+                };
+            }
+            (entry, root.join(path))
+        };
+        // A link leads to a file of another name.
+        let file = [entry("busybox", true)];
+        let directory = [entry("", false), entry("busybox", true)];
+        let empty = [entry("", false)];
+        let path = ImagePath::new("/bin/sh");
+        assert!(single(&path, &file).is_some());
+        assert!(single(&path, &directory).is_none());
+        assert!(single(&path, &empty).is_none());
+        assert!(single(&ImagePath::root(), &file).is_none());
+    }
 }

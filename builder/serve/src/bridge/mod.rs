@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use tonic::{Request, Status};
 
-pub(crate) use definition::ref_of;
+pub(crate) use definition::{new_id, ref_of};
 
 use crate::build::{Answer, Asked, build};
 use crate::control::workers::worker;
@@ -152,7 +152,7 @@ fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Resul
         let Some(built) = &answer.result else {
             return Ok(frontend::Ref::default());
         };
-        let id = definition::new_id().map_err(|error| Status::internal(error.to_string()))?;
+        let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
         server.jobs.keep(job, id.clone(), built.clone());
         Ok::<_, Status>(frontend::Ref {
             def: Some(definition::of(&id)),

@@ -103,6 +103,10 @@ impl Answer {
         let Some(built) = &self.result else {
             return metadata;
         };
+        if built.is_definition {
+            // It says nothing of an image's configuration.
+            return metadata;
+        }
         let mut platforms = Vec::new();
         for target in &built.solved.build().targets {
             let (platform, id) = (&target.platform, target.platform.to_string());

@@ -22,12 +22,13 @@ use tonic::Status;
 use super::attributes::{Attributes, Source};
 use super::contexts::{Client, Local};
 use super::{Answer, Asked, Built, cache, frontend, question};
-use crate::bridge::ref_of;
+use crate::bridge::{new_id, ref_of};
 use crate::control::entitlements;
 use crate::error::{BuildError, with_details};
 use crate::job::Job;
 use crate::progress::{Contexts, Progress};
 use crate::proto::control::CacheOptionsEntry;
+use crate::proto::pb::Definition;
 use crate::server::Server;
 use crate::session::{SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of};
 
@@ -248,6 +249,10 @@ impl Run<'_> {
         lent: &mut Lent<'_>,
     ) -> Result<BTreeMap<String, Local>, BuildError> {
         let attributes = self.client.attributes;
+        let build_files = attributes.text("dockerfilekey");
+        if build_files.is_some() || attributes.text("context").is_none() {
+            self.check_context(build_files.unwrap_or("dockerfile"))?;
+        }
         let mut locals = BTreeMap::new();
         match attributes.text("context") {
             None => {
@@ -328,11 +333,13 @@ impl Run<'_> {
         let found = inputs
             .get(name)
             .or_else(|| inputs.iter().find(is_it).map(|(_, found)| found));
-        let id = found.and_then(ref_of);
-        let id = id.ok_or_else(|| {
-            Status::unimplemented(format!("the input {name} is no result of this server"))
-        })?;
-        let built = self.client.server.jobs.result(&id)?;
+        let found =
+            found.ok_or_else(|| Status::invalid_argument(format!("there is no input {name}")))?;
+        let built = match ref_of(found) {
+            Some(id) => self.client.server.jobs.result(&id)?,
+            None => self.input_definition(name, found)?,
+        };
+        let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
         let tag = format!("kiln-ref.invalid/{}:latest", &id[..32.min(id.len())]);
         let solved = &built.solved;
         let targets = solved.build().targets.iter();
@@ -341,6 +348,27 @@ impl Run<'_> {
         solved.tag(&images, &tag).map_err(Error::from)?;
         lent.names.push(tag.clone());
         Ok(tag)
+    }
+
+    /// Builds an input that is a definition.
+    fn input_definition(
+        &self,
+        name: &str,
+        definition: &Definition,
+    ) -> Result<Arc<Built>, BuildError> {
+        let about = self
+            .client
+            .attributes
+            .text(&format!("input-metadata:{name}"));
+        if about.is_some_and(|about| about.contains("containerimage.config")) {
+            let text = format!(
+                "the input {name} is a definition with a configuration of its own, which is not supported by kiln"
+            );
+            return Err(Status::unimplemented(text).into());
+        }
+        let empty = || Status::invalid_argument(format!("the input {name} is empty"));
+        let answer = self.definition(definition)?;
+        Ok(answer.result.ok_or_else(empty)?)
     }
 
     fn prepare(
