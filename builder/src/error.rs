@@ -90,7 +90,7 @@ pub enum Error {
     #[error(transparent)]
     Attest(#[from] kiln_attest::AttestError),
     /// The key wanted has not signed what is wanted.
-    #[error("{image}: no valid signature of {by} for {what}")]
+    #[error("{image}: no valid signature of {by} for {what}{}", if *.is_unsigned { ": its registry has no signature of it" } else { "" })]
     NotSigned {
         /// The image.
         image: String,
@@ -98,6 +98,8 @@ pub enum Error {
         what: String,
         /// Who must have signed it.
         by: String,
+        /// Whether nobody has signed it.
+        is_unsigned: bool,
     },
     /// An image breaks its policy.
     #[error("the image breaks its policy:\n  {}", .0.join("\n  "))]

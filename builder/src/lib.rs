@@ -58,7 +58,7 @@ mod select;
 mod text;
 
 pub use attest::{
-    AttestFlags, AttestOptions, BuildFacts, ListedAttestation, ProvenanceOptions,
+    AttestFlags, AttestOptions, AttestationKind, BuildFacts, ListedAttestation, ProvenanceOptions,
     ProvenanceVersion, Signer, StepResult, Storage, Verified, list_attestations, missing_signature,
     verify_image,
 };

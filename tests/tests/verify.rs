@@ -99,6 +99,10 @@ const CASES: &[(&str, Option<&str>)] = &[
         "key = 'a.pub', attestations = ['cyclonedx']",
         Some("its cyclonedx must be signed by a.pub"),
     ),
+    (
+        "key = 'a.pub', attestations = ['sbm']",
+        Some("unknown attestation 'sbm'"),
+    ),
     ("key = 'none.pub'", Some("none.pub")),
     ("key = '../a.key'", Some("a.key")),
     ("threshold = 1", Some("name who must have signed")),
@@ -222,11 +226,21 @@ fn several_keys_on_the_command_line() {
         &["--key", &a, "--threshold", "2"][..],
         &["--key", &a, "--threshold", "0"],
         &[],
+        &["--key", &a, "--attestation", "sbm"],
+        &["--key", &a, "--timestamp-roots", &a],
         &["--certificate-identity", "x"],
         &["--certificate-identity", "x", "--key", &a],
     ] {
         assert_eq!(verify(flags).status, Some(2), "{flags:?}");
     }
+    let nowhere = world.space.kiln(&["verify", "oci:layout", "--key", &a]);
+    assert_eq!(nowhere.status, Some(2), "{}", nowhere.stderr);
+    assert!(nowhere.stderr.contains("in no registry"), "{}", nowhere.stderr);
+    let plain = format!("{}-plain", world.base);
+    world.space.write("Dockerfile", format!("FROM {BUSYBOX}\n"));
+    _ = world.space.build(&["--push", "-t", &plain, "--provenance=false"]).ok();
+    let unsigned = world.space.kiln(&["verify", &plain, "--key", &a]);
+    unsigned.fails_with(&["its registry has no signature of it"]);
     let identity = [
         "--certificate-identity",
         "x",

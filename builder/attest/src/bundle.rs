@@ -61,6 +61,8 @@ pub(crate) struct Bundle {
     pub(crate) envelope: Envelope,
     pub(crate) material: Material,
     pub(crate) log: Vec<LogEntry>,
+    /// Responses of timestamp authorities (RFC 3161).
+    pub(crate) timestamps: Vec<Vec<u8>>,
 }
 
 /// What is signed, and its signatures.
@@ -81,16 +83,21 @@ pub(crate) enum Material {
 
 impl Bundle {
     /// Reads a bundle of a statement.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, AttestError> {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, AttestError> {
         let document: Value =
-            serde_json::from_slice(bytes).map_err(|error| bad(&error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| bad(&error.to_string()))?;
         let material = &document["verificationMaterial"];
         let log = match &material["tlogEntries"] {
             Value::Null => Vec::new(),
             entries => serde_json::from_value(entries.clone())
                 .map_err(|error| bad(&format!("its entries of logs: {error}")))?,
         };
+        let timestamps = &material["timestampVerificationData"]["rfc3161Timestamps"];
+        let timestamps = timestamps.as_array().into_iter().flatten();
         Ok(Self {
+            timestamps: timestamps
+                .filter_map(|one| bytes(&one["signedTimestamp"]))
+                .collect(),
             envelope: Envelope::read(&document["dsseEnvelope"])?,
             material: Material::read(material)?,
             log,

@@ -8,6 +8,8 @@ use crate::{AttestError, der, pem};
 
 /// 1.3.6.1.5.5.7.3.3, code signing.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+/// 1.3.6.1.5.5.7.3.8, time stamping.
+const TIME_STAMPING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
 /// 2.5.29.17, the subject's other names.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 /// 1.3.6.1.4.1.57264.1.1, the issuer as plain text.
@@ -23,13 +25,18 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     ring::ECDSA_P384_SHA384,
     ring::ED25519,
     ring::RSA_PKCS1_2048_8192_SHA256,
+    ring::RSA_PKCS1_2048_8192_SHA384,
+    ring::RSA_PKCS1_2048_8192_SHA512,
 ];
 /// Those that messages are signed with.
-const MESSAGES: &[&dyn SignatureVerificationAlgorithm] = &[
-    ring::ECDSA_P256_SHA256,
-    ring::ECDSA_P384_SHA384,
-    ring::ED25519,
-];
+const MESSAGES: &[&dyn SignatureVerificationAlgorithm] = ALGORITHMS;
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    CodeSigning,
+    TimeStamping,
+}
 
 /// Authorities that are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +61,7 @@ impl Roots {
 }
 
 /// A certificate that a bundle has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Certificate {
     bytes: CertificateDer<'static>,
 }
@@ -70,19 +77,23 @@ impl Certificate {
         EndEntityCert::try_from(&self.bytes).map_err(broken)
     }
 
-    /// Whether one of the roots has issued it, for signing, and it held at a time (in seconds since
+    /// Whether one of the roots has issued it, for a purpose, and it held at a time (in seconds since
     /// 1970). `others` may lie between.
     pub(crate) fn check(
         &self,
         roots: &Roots,
         others: &[Self],
         time: u64,
+        purpose: Purpose,
     ) -> Result<(), AttestError> {
         let others: Vec<CertificateDer<'_>> =
             others.iter().map(|other| other.bytes.clone()).collect();
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(time));
         let certificate = self.parsed()?;
-        let usage = KeyUsage::required(CODE_SIGNING);
+        let usage = KeyUsage::required(match purpose {
+            Purpose::CodeSigning => CODE_SIGNING,
+            Purpose::TimeStamping => TIME_STAMPING,
+        });
         let path =
             certificate.verify_for_usage(ALGORITHMS, &roots.0, &others, time, usage, None, None);
         path.map(|_| ()).map_err(broken)

@@ -1,10 +1,12 @@
 //! Just enough DER (ITU-T X.690) to find the extensions of a certificate.
 
-/// One element: its tag and its content.
+/// One element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
     pub(crate) tag: u8,
     pub(crate) content: &'a [u8],
+    /// All its bytes.
+    pub(crate) whole: &'a [u8],
 }
 
 /// Tags that are looked for (X.690, section 8; `[n]` are those of a context).
@@ -15,6 +17,7 @@ pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// The first element of some bytes, and the bytes behind it.
 pub(crate) fn first(bytes: &[u8]) -> Option<(Element<'_>, &[u8])> {
+    let start = bytes;
     let (&tag, rest) = bytes.split_first()?;
     // Tags of more than one byte are in no certificate.
     if tag & 0x1f == 0x1f {
@@ -33,7 +36,13 @@ pub(crate) fn first(bytes: &[u8]) -> Option<(Element<'_>, &[u8])> {
         _ => return None,
     };
     let (content, rest) = rest.split_at_checked(length)?;
-    Some((Element { tag, content }, rest))
+    let whole = &start[..start.len() - rest.len()];
+    let element = Element {
+        tag,
+        content,
+        whole,
+    };
+    Some((element, rest))
 }
 
 /// All elements of some bytes; `None` when they aren't elements to their end.

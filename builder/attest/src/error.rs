@@ -35,6 +35,17 @@ pub enum AttestError {
     /// The transparency log doesn't vouch for a signature.
     #[error("the transparency log doesn't vouch for the signature: {0}")]
     Log(String),
+    /// No authority says when something was signed.
+    #[error("nobody vouches for when it was signed: {0}")]
+    Timestamp(&'static str),
+    /// More signers are wanted than there are.
+    #[error("{wanted} of {signers} signers can't be wanted: write a number from 1 to {signers}")]
+    Threshold {
+        /// How many must have signed.
+        wanted: usize,
+        /// How many there are.
+        signers: usize,
+    },
     /// What was signed is about something else.
     #[error("the statement is about another image")]
     Subject,
@@ -45,7 +56,7 @@ impl AttestError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Key(_) | Self::Password => Fault::User,
+            Self::Key(_) | Self::Password | Self::Threshold { .. } => Fault::User,
             _ => Fault::Environment,
         }
     }

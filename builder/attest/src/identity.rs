@@ -3,7 +3,8 @@
 //!
 //! What the log vouches for is Rekor's signed entry timestamp
 //! (<https://github.com/sigstore/rekor/blob/main/openapi.yaml>, `LogEntry`) over a `dsse` entry of
-//! version 0.0.1. Roots and the log's key are the caller's: nothing is fetched.
+//! version 0.0.1; or, of its second version, a proof that the entry is in the log, and the time is that of a
+//! timestamp authority (see `rekor_v2`). Roots and the log's key are the caller's: nothing is fetched.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,8 +13,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bundle::{Bundle, Envelope, Material};
-use crate::certificate::{Certificate, Roots};
-use crate::{AttestError, PublicKey, matches_wildcard, pem};
+use crate::certificate::{Certificate, Purpose, Roots};
+use crate::log_key::LogKey;
+use crate::number::Number;
+use crate::rekor_v2::{self, InclusionProof};
+use crate::timestamp::TimestampAuthorities;
+use crate::{AttestError, matches_wildcard, pem};
 
 /// Who must have signed, and whom to believe about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +28,21 @@ pub struct SignerIdentity {
     /// The identity provider's address.
     issuer: String,
     roots: Roots,
-    log: PublicKey,
+    log: LogKey,
+    timestamps: Option<TimestampAuthorities>,
 }
 
 /// An entry of the log, as a bundle has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LogEntry {
+    #[serde(default)]
     log_index: Number,
     log_id: LogId,
+    #[serde(default)]
     integrated_time: Number,
     inclusion_promise: Option<Promise>,
+    inclusion_proof: Option<InclusionProof>,
     canonicalized_body: String,
 }
 
@@ -47,23 +56,6 @@ struct LogId {
 #[serde(rename_all = "camelCase")]
 struct Promise {
     signed_entry_timestamp: String,
-}
-
-/// A number, which protobuf's JSON writes as a text.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Text(String),
-    Plain(u64),
-}
-
-impl Number {
-    fn get(&self) -> Result<u64, AttestError> {
-        match self {
-            Self::Plain(number) => Ok(*number),
-            Self::Text(text) => text.parse().map_err(|_| log("an entry is damaged")),
-        }
-    }
 }
 
 fn log(reason: &str) -> AttestError {
@@ -85,7 +77,20 @@ impl SignerIdentity {
             subject: subject.into(),
             issuer: issuer.into(),
             roots: Roots::read(roots)?,
-            log: PublicKey::read(log)?,
+            log: LogKey::read(log)?,
+            timestamps: None,
+        })
+    }
+
+    /// The same, believing the times of authorities, whose certificates these are, in PEM: logs of Rekor's
+    /// second version say none.
+    ///
+    /// # Errors
+    /// When these can't be read.
+    pub fn with_timestamps(self, authorities: &str) -> Result<Self, AttestError> {
+        Ok(Self {
+            timestamps: Some(TimestampAuthorities::read(authorities)?),
+            ..self
         })
     }
 
@@ -106,8 +111,8 @@ impl SignerIdentity {
         let envelope = &bundle.envelope;
         let signature = envelope.signature_of(|message, signature| own.verify(message, signature));
         let signature = signature.ok_or(AttestError::Signature)?;
-        let time = self.time(&bundle.log, envelope, own, signature)?;
-        own.check(&self.roots, others, time)?;
+        let time = self.time(bundle, own, signature)?;
+        own.check(&self.roots, others, time, Purpose::CodeSigning)?;
         self.check_name(own)
     }
 
@@ -124,54 +129,57 @@ impl SignerIdentity {
         }
     }
 
-    /// When the log says that a signature was made, in seconds since 1970.
+    /// When a signature was made that the log has, in seconds since 1970.
     fn time(
         &self,
-        entries: &[LogEntry],
-        envelope: &Envelope,
+        bundle: &Bundle,
         certificate: &Certificate,
         signature: &[u8],
     ) -> Result<u64, AttestError> {
         let mut why = log("there is no entry of a log");
-        for entry in entries {
-            match self.check_entry(entry, envelope, certificate, signature) {
-                Ok(()) => return entry.integrated_time.get(),
+        for entry in &bundle.log {
+            let body = entry.body()?;
+            let version = (body["kind"].as_str(), body["apiVersion"].as_str());
+            let found = match version {
+                (Some("dsse"), Some("0.0.1")) => {
+                    self.promised(entry, &body, &bundle.envelope, certificate, signature)
+                }
+                (Some("dsse"), Some("0.0.2")) => {
+                    self.proven(entry, &body, bundle, certificate, signature)
+                }
+                _ => Err(log("its entry is of a kind that is not supported")),
+            };
+            match found {
+                Ok(time) => return Ok(time),
                 Err(error) => why = error,
             }
         }
         Err(why)
     }
 
-    fn check_entry(
+    /// The time of an entry of Rekor's first version.
+    fn promised(
         &self,
         entry: &LogEntry,
+        body: &Value,
         envelope: &Envelope,
         certificate: &Certificate,
         signature: &[u8],
-    ) -> Result<(), AttestError> {
-        let decode = |text: &str| {
-            STANDARD
-                .decode(text)
-                .map_err(|_| log("an entry is damaged"))
-        };
+    ) -> Result<u64, AttestError> {
         let promise = entry.inclusion_promise.as_ref();
         let promise = promise.ok_or_else(|| log("the entry has no signed timestamp"))?;
-        let id = hex::encode(decode(&entry.log_id.key_id)?);
+        let id = hex::encode(decoded(&entry.log_id.key_id)?);
+        let damaged = || log("an entry is damaged");
+        let time = entry.integrated_time.get().ok_or_else(damaged)?;
         // The keys are sorted, and nothing is between them: canonical JSON (RFC 8785).
         let signed = format!(
-            r#"{{"body":"{}","integratedTime":{},"logID":"{id}","logIndex":{}}}"#,
+            r#"{{"body":"{}","integratedTime":{time},"logID":"{id}","logIndex":{}}}"#,
             entry.canonicalized_body,
-            entry.integrated_time.get()?,
-            entry.log_index.get()?
+            entry.log_index.get().ok_or_else(damaged)?
         );
-        let timestamp = decode(&promise.signed_entry_timestamp)?;
+        let timestamp = decoded(&promise.signed_entry_timestamp)?;
         let holds = self.log.verify(signed.as_bytes(), &timestamp);
         holds.map_err(|_| log("its timestamp was not signed with the log's key"))?;
-        let body: Value = serde_json::from_slice(&decode(&entry.canonicalized_body)?)
-            .map_err(|_| log("an entry is damaged"))?;
-        if body["kind"] != "dsse" || body["apiVersion"] != "0.0.1" {
-            return Err(log("its entry is of a kind that is not supported"));
-        }
         let spec = &body["spec"];
         let is_payload = spec["payloadHash"]["algorithm"] == "sha256"
             && spec["payloadHash"]["value"] == BlobDigest::of(&envelope.payload).hex();
@@ -182,9 +190,52 @@ impl SignerIdentity {
         };
         let signatures = spec["signatures"].as_array();
         match is_payload && signatures.is_some_and(|all| all.iter().any(is_it)) {
-            true => Ok(()),
+            true => Ok(time),
             false => Err(log("its entry is of another signature")),
         }
+    }
+
+    /// The time that an authority says of a signature, which an entry of Rekor's second version is of.
+    fn proven(
+        &self,
+        entry: &LogEntry,
+        body: &Value,
+        bundle: &Bundle,
+        certificate: &Certificate,
+        signature: &[u8],
+    ) -> Result<u64, AttestError> {
+        let proof = entry.inclusion_proof.as_ref();
+        let proof = proof.ok_or_else(|| log("the entry has no proof that it is in the log"))?;
+        let bytes = decoded(&entry.canonicalized_body)?;
+        proof.check(&bytes, &self.log).map_err(log)?;
+        if !rekor_v2::is_of(body, &bundle.envelope, certificate, signature) {
+            return Err(log("its entry is of another signature"));
+        }
+        let Some(authorities) = &self.timestamps else {
+            let text = "it says no time: name the certificates of the timestamp authority";
+            return Err(log(text));
+        };
+        let mut why = "there is no timestamp";
+        for response in &bundle.timestamps {
+            match authorities.time(response, signature) {
+                Ok(time) => return Ok(time),
+                Err(reason) => why = reason,
+            }
+        }
+        Err(AttestError::Timestamp(why))
+    }
+}
+
+fn decoded(text: &str) -> Result<Vec<u8>, AttestError> {
+    STANDARD
+        .decode(text)
+        .map_err(|_| log("an entry is damaged"))
+}
+
+impl LogEntry {
+    fn body(&self) -> Result<Value, AttestError> {
+        let bytes = decoded(&self.canonicalized_body)?;
+        serde_json::from_slice(&bytes).map_err(|_| log("an entry is damaged"))
     }
 }
 
@@ -405,7 +456,7 @@ mod tests {
                 &|b| entry(b, "inclusionPromise", Value::Null),
                 "no signed timestamp",
             ),
-            (&|b| entry(b, "canonicalizedBody", json!("!")), "log"),
+            (&|b| entry(b, "canonicalizedBody", json!("!")), "is damaged"),
             (
                 &|b| entry(b, "integratedTime", json!({})),
                 "entries of logs",
@@ -433,6 +484,141 @@ mod tests {
         let mut plain = good.clone();
         plain["verificationMaterial"] = json!({"publicKey": {"hint": ""}});
         assert!(sigstore.fits(&plain).contains("there is none"));
+    }
+
+    /// The same bundle with an entry of Rekor's second version, at the end of a log with others.
+    fn second_version(sigstore: &Sigstore, bundle: &Value, flags: &str) -> Value {
+        let at = sigstore.directory.path();
+        let signature = &bundle["dsseEnvelope"]["signatures"][0]["sig"];
+        let bytes = STANDARD.decode(signature.as_str().unwrap()).unwrap();
+        let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
+        let payload =
+            ring::digest::digest(&ring::digest::SHA256, &STANDARD.decode(payload).unwrap());
+        let certificate = &bundle["verificationMaterial"]["certificate"];
+        let body = json!({
+            "apiVersion": "0.0.2",
+            "kind": "dsse",
+            "spec": {"dsseV002": {
+                "payloadHash": {"algorithm": "SHA2_256", "digest": STANDARD.encode(payload)},
+                "signatures": [{
+                    "content": signature,
+                    "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": certificate},
+                }],
+            }},
+        })
+        .to_string();
+        let mut leaves: Vec<_> = (0..6_u8)
+            .map(|number| crate::merkle::leaf(&[number]))
+            .collect();
+        leaves.push(crate::merkle::leaf(body.as_bytes()));
+        let (root, proof) = crate::merkle::tests::tree(&leaves, 6);
+        let root = STANDARD.encode(root);
+        let text = format!("log.example\n7\n{root}\n");
+        let signed = [&[0; 4], &sigstore.log.sign(text.as_bytes()).unwrap()[..]].concat();
+        let note = format!("{text}\n\u{2014} log.example {}\n", STANDARD.encode(signed));
+        let mut other = bundle.clone();
+        other["verificationMaterial"]["tlogEntries"] = json!([{
+            "logIndex": "6",
+            "logId": {"keyId": STANDARD.encode([7; 32])},
+            "kindVersion": {"kind": "dsse", "version": "0.0.2"},
+            "inclusionProof": {
+                "logIndex": "6",
+                "treeSize": "7",
+                "rootHash": root,
+                "hashes": proof.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>(),
+                "checkpoint": {"envelope": note},
+            },
+            "canonicalizedBody": STANDARD.encode(body),
+        }]);
+        let stamp = crate::timestamp::tests::stamp(at, &bytes, flags);
+        other["verificationMaterial"]["timestampVerificationData"] =
+            json!({"rfc3161Timestamps": [{"signedTimestamp": STANDARD.encode(stamp)}]});
+        other
+    }
+
+    #[test]
+    fn entries_of_the_second_version() {
+        let sigstore = Sigstore::new();
+        crate::timestamp::tests::new_authority(sigstore.directory.path());
+        let own = sigstore.issue(&extensions(ISSUER));
+        let first = bundle(&sigstore, &own, now());
+        let good = second_version(&sigstore, &first, "-sha256 -cert");
+        let fits = |bundle: &Value, authorities: Option<&str>| {
+            let log = sigstore.log.public().to_pem();
+            let roots = sigstore.read("ca.pem");
+            let identity = SignerIdentity::new(WORKFLOW, ISSUER, &roots, &log).unwrap();
+            let identity = match authorities {
+                Some(name) => identity.with_timestamps(&sigstore.read(name)).unwrap(),
+                None => identity,
+            };
+            let verifier = Verifier::Identity(Box::new(identity));
+            match verifier.verify(bundle.to_string().as_bytes(), &image()) {
+                Ok(_) => "fine".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        assert_eq!(fits(&good, Some("tsa-ca.pem")), "fine");
+        assert_eq!(fits(&first, Some("tsa-ca.pem")), "fine");
+        assert!(fits(&good, None).contains("name the certificates of the timestamp authority"));
+        assert!(fits(&good, Some("ca.pem")).contains("doesn't hold"));
+        type Change<'a> = &'a dyn Fn(&mut Value, &mut Value);
+        let cases: [(Change<'_>, &str); 8] = [
+            (
+                &|entry, _| entry["inclusionProof"] = Value::Null,
+                "no proof",
+            ),
+            (
+                &|entry, _| entry["inclusionProof"]["logIndex"] = json!(5),
+                "not in the tree",
+            ),
+            (
+                &|entry, _| entry["inclusionProof"]["hashes"] = json!([]),
+                "not in the tree",
+            ),
+            (
+                &|entry, _| entry["inclusionProof"]["treeSize"] = json!("8"),
+                "not in the tree",
+            ),
+            (
+                &|entry, _| {
+                    let note = &mut entry["inclusionProof"]["checkpoint"]["envelope"];
+                    *note = note.as_str().unwrap().replace("\n7\n", "\n8\n").into();
+                },
+                "was not signed with the log's key",
+            ),
+            (
+                &|entry, _| {
+                    let body = decoded(entry["canonicalizedBody"].as_str().unwrap()).unwrap();
+                    let body = String::from_utf8(body)
+                        .unwrap()
+                        .replace("SHA2_256", "SHA2_257");
+                    entry["canonicalizedBody"] = STANDARD.encode(body).into();
+                },
+                "not in the tree",
+            ),
+            (
+                &|_, stamps| *stamps = json!({"rfc3161Timestamps": []}),
+                "there is no timestamp",
+            ),
+            (
+                &|_, stamps| stamps["rfc3161Timestamps"][0]["signedTimestamp"] = json!("AAAA"),
+                "is damaged",
+            ),
+        ];
+        for (change, want) in cases {
+            let mut other = good.clone();
+            let material = other["verificationMaterial"].as_object_mut().unwrap();
+            let mut stamps = material.remove("timestampVerificationData").unwrap();
+            change(&mut material["tlogEntries"][0], &mut stamps);
+            material.insert("timestampVerificationData".to_owned(), stamps);
+            let said = fits(&other, Some("tsa-ca.pem"));
+            assert!(said.contains(want), "{want}: {said}");
+        }
+        // The entry and the timestamp of another signature.
+        let mut other = bundle(&sigstore, &own, now());
+        let material = good["verificationMaterial"].clone();
+        other["verificationMaterial"] = material;
+        assert!(fits(&other, Some("tsa-ca.pem")).contains("of another signature"));
     }
 
     #[test]

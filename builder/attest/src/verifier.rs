@@ -70,10 +70,10 @@ impl Verifiers {
         }
         match (1..=all.len()).contains(&threshold) {
             true => Ok(Self { all, threshold }),
-            false => Err(AttestError::Key(format!(
-                "{threshold} of {} signers can't be wanted: write a number from 1 to that",
-                all.len()
-            ))),
+            false => Err(AttestError::Threshold {
+                wanted: threshold,
+                signers: all.len(),
+            }),
         }
     }
 

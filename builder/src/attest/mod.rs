@@ -1,6 +1,7 @@
 //! Attestations of images that are built: their packages (SBOM), their provenance, signatures.
 
 mod facts;
+mod kind;
 mod list;
 mod options;
 mod publish;
@@ -23,6 +24,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::Error;
 
 pub use facts::{BuildFacts, StepResult};
+pub use kind::AttestationKind;
 pub use list::{ListedAttestation, list_attestations};
 pub use options::{AttestFlags, AttestOptions, ProvenanceOptions, ProvenanceVersion, Storage};
 pub(crate) use publish::{publish, push_image};

@@ -215,6 +215,9 @@ impl Spec {
             ("mode", value) | (value @ ("min" | "max"), "") if !is_sbom => {
                 self.provenance.mode = mode(value)?;
             }
+            ("builder-id", "") if !is_sbom => {
+                return Err("builder-id is the builder's address: builder-id=https://…".to_owned());
+            }
             ("builder-id", value) if !is_sbom => self.provenance.builder = Some(value.to_owned()),
             ("reproducible", value) if !is_sbom => {
                 self.provenance.reproducible = truth(key, value)?;

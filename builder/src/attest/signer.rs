@@ -40,7 +40,7 @@ impl Signer {
         let text = match place.strip_prefix("env:") {
             Some(name) => std::env::var(name).map_err(|_| usage("there is no such variable"))?,
             None => std::fs::read_to_string(place).map_err(|source| Error::File {
-                what: format!("cannot read the key {place}"),
+                what: format!("--sign {spec}: cannot read the key {place}"),
                 source,
             })?,
         };

@@ -1,13 +1,12 @@
 //! Checks who vouches for an image in a registry.
 
 use kiln_attest::bundle::is_bundle;
-use kiln_attest::sbom::Format;
 use kiln_attest::{Signed, Verifiers};
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::{Client, ImageError, Reference};
 use serde::Deserialize;
 
-use super::subjects;
+use super::{AttestationKind, subjects};
 use crate::Error;
 
 /// More signatures than this of one manifest are not looked at.
@@ -23,22 +22,10 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Whether it is of a kind: `provenance`, `sbom`, `spdx`, `cyclonedx`, `signature`, or the type
-    /// of a predicate.
+    /// Whether it is of a kind.
     #[must_use]
-    pub fn is_of(&self, kind: &str) -> bool {
-        let spdx = Format::Spdx.predicate_type();
-        let cyclonedx = Format::CycloneDx.predicate_type();
-        let own = &self.signed.statement.predicate_type;
-        let starts: &[&str] = match kind {
-            "provenance" => &["https://slsa.dev/provenance/"],
-            "sbom" => &[spdx, cyclonedx],
-            "spdx" => &[spdx],
-            "cyclonedx" => &[cyclonedx],
-            "signature" => &["https://sigstore.dev/cosign/sign/"],
-            other => return own == other,
-        };
-        starts.iter().any(|start| own.starts_with(start))
+    pub fn is_of(&self, kind: &AttestationKind) -> bool {
+        kind.has(&self.signed.statement.predicate_type)
     }
 }
 
@@ -56,23 +43,24 @@ struct Layer {
     digest: BlobDigest,
 }
 
-/// The first of what is wanted that not enough of the signers have signed: one of the kinds of
-/// [`Verified::is_of`], or "it" when nothing at all is.
+/// The first of what is wanted that not enough of the signers have signed: a kind, or "it" when
+/// nothing at all is.
 #[must_use]
 pub fn missing_signature(
     verified: &[Verified],
     signers: &Verifiers,
-    wanted: &[String],
+    wanted: &[AttestationKind],
 ) -> Option<String> {
     let met = |all: &[&Verified]| signers.are_met(all.iter().map(|one| &one.signed));
     if !met(&verified.iter().collect::<Vec<_>>()) {
         return Some("it".to_owned());
     }
-    let is_met = |kind: &&String| {
+    let is_met = |kind: &&AttestationKind| {
         let of_kind: Vec<&Verified> = verified.iter().filter(|one| one.is_of(kind)).collect();
         met(&of_kind)
     };
-    wanted.iter().find(|kind| !is_met(kind)).cloned()
+    let missing = wanted.iter().find(|kind| !is_met(kind));
+    missing.map(AttestationKind::to_string)
 }
 
 /// The statements about an image that some of the signers have signed, about what its name stands for and about

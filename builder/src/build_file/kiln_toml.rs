@@ -241,6 +241,7 @@ fn signature_rule(signers: &toml_frontend::Signers) -> SignatureRule {
         issuer: signers.issuer.clone(),
         roots: path(&signers.roots),
         log: path(&signers.log),
+        timestamps: path(&signers.timestamps),
         attestations: signers.attestations.clone(),
     }
 }

@@ -7,7 +7,8 @@
 //! identity = "https://github.com/org/repo/.github/workflows/*"   # without a key: the certificate's,
 //! issuer = "https://token.actions.githubusercontent.com"         # who vouches for it,
 //! roots = "fulcio.pem"            # the authorities that issue certificates,
-//! log = "rekor.pub"               # and the key of the transparency log
+//! log = "rekor.pub"               # and the key of the transparency log;
+//! timestamps = "tsa.pem"          # for a log that says no time, the timestamp authority's certificates
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use kiln_attest::{PublicKey, SignerIdentity, Verifier, Verifiers};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{AttestationKind, Error};
 
 /// What is written about signatures that an image must have. Files are named by paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct SignatureRule {
     /// The file of the transparency log's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
+    /// The file of the timestamp authority's certificates, for logs of Rekor's second version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamps: Option<PathBuf>,
     /// What must be signed, in the words of `kiln verify`; nothing: anything about the image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attestations: Vec<String>,
@@ -52,7 +56,14 @@ impl SignatureRule {
     ///
     /// # Errors
     /// In words.
-    pub fn check(&self) -> Result<(), &'static str> {
+    pub fn check(&self) -> Result<(), String> {
+        for kind in &self.attestations {
+            _ = kind.parse::<AttestationKind>()?;
+        }
+        self.check_signers().map_err(str::to_owned)
+    }
+
+    fn check_signers(&self) -> Result<(), &'static str> {
         let has_keys = self.key.is_some() || !self.keys.is_empty();
         let of_identity = [
             self.identity.is_some(),
@@ -62,6 +73,9 @@ impl SignatureRule {
         ];
         if of_identity.contains(&true) && of_identity.contains(&false) {
             return Err("identity, issuer, roots and log go together");
+        }
+        if self.timestamps.is_some() && self.identity.is_none() {
+            return Err("timestamps goes with identity");
         }
         match (has_keys, self.identity.is_some()) {
             (true, true) => Err("name keys or an identity, not both"),
@@ -81,7 +95,7 @@ impl SignatureRule {
     ) -> Result<RequiredSignature, Error> {
         let usage =
             |reason: String| Error::Usage(format!("a signature that must be there: {reason}"));
-        self.check().map_err(|reason| usage(reason.to_owned()))?;
+        self.check().map_err(usage)?;
         let mut verifiers = Vec::new();
         for path in self.key.iter().chain(&self.keys) {
             let key = PublicKey::read(&read(path)?);
@@ -92,6 +106,13 @@ impl SignatureRule {
             (&self.identity, &self.issuer, &self.roots, &self.log)
         {
             let identity = SignerIdentity::new(identity, issuer, &read(roots)?, &read(log)?);
+            let identity = match &self.timestamps {
+                Some(path) => {
+                    let text = read(path)?;
+                    identity.and_then(|identity| identity.with_timestamps(&text))
+                }
+                None => identity,
+            };
             let identity = identity.map_err(|error| usage(error.to_string()))?;
             verifiers.push(Verifier::Identity(Box::new(identity)));
         }
@@ -99,7 +120,11 @@ impl SignatureRule {
         let signers = Verifiers::new(verifiers, threshold);
         Ok(RequiredSignature {
             signers: signers.map_err(|error| usage(error.to_string()))?,
-            attestations: self.attestations.clone(),
+            attestations: self
+                .attestations
+                .iter()
+                .flat_map(|kind| kind.parse())
+                .collect(),
             shown: self.shown(),
         })
     }
@@ -107,7 +132,12 @@ impl SignatureRule {
     /// The rule with the paths of its files below a directory.
     #[must_use]
     pub fn below(mut self, directory: &Path) -> Self {
-        let own = [&mut self.key, &mut self.roots, &mut self.log];
+        let own = [
+            &mut self.key,
+            &mut self.roots,
+            &mut self.log,
+            &mut self.timestamps,
+        ];
         for path in own.into_iter().flatten().chain(&mut self.keys) {
             *path = directory.join(&*path);
         }
@@ -134,8 +164,8 @@ impl SignatureRule {
 pub struct RequiredSignature {
     /// Who must have signed.
     pub signers: Verifiers,
-    /// What must be signed, in the words of `kiln verify`; nothing: anything about the image.
-    pub attestations: Vec<String>,
+    /// What must be signed; nothing: anything about the image.
+    pub attestations: Vec<AttestationKind>,
     /// The signers in the words of whoever demands it.
     pub shown: String,
 }
@@ -148,7 +178,7 @@ mod tests {
     fn rules_that_mean_nothing() {
         let why = |text: &str| {
             let rule: SignatureRule = toml::from_str(text).unwrap();
-            rule.check().err().unwrap_or("fine")
+            rule.check().err().unwrap_or_else(|| "fine".to_owned())
         };
         let identity = "identity = 'a'\nissuer = 'b'\nroots = 'r'\nlog = 'l'\n";
         let cases = [
@@ -159,6 +189,13 @@ mod tests {
             ("attestations = ['sbom']", "name who must have signed"),
             ("identity = 'a'\nissuer = 'b'", "go together"),
             ("log = 'l'\nkey = 'k'", "go together"),
+            ("timestamps = 't'\nkey = 'k'", "goes with identity"),
+            (&format!("{identity}timestamps = 't'"), "fine"),
+            (
+                "key = 'k'\nattestations = ['sbm']",
+                "unknown attestation 'sbm'",
+            ),
+            ("key = 'k'\nattestations = ['https://a/b']", "fine"),
             (&format!("{identity}key = 'k'"), "not both"),
             (&format!("{identity}threshold = 1"), "for several keys"),
         ];

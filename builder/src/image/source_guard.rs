@@ -81,7 +81,11 @@ impl<'a> SourceGuard<'a> {
             "it" => missing,
             kind => format!("its {kind}"),
         };
-        let refused = refused.first().map(|reason| format!(" ({reason})"));
+        let refused = match (refused.first(), verified.is_empty()) {
+            (Some(reason), _) => Some(format!(" ({reason})")),
+            (None, true) => Some(" (its registry has no signature of it)".to_owned()),
+            (None, false) => None,
+        };
         let (by, refused) = (&wanted.shown, refused.unwrap_or_default());
         Ok(Some(format!("{missing} must be signed by {by}{refused}")))
     }
@@ -185,7 +189,7 @@ fn memo_key(digest: &BlobDigest, wanted: &RequiredSignature) -> Digest {
     // All that is compared is in the text: keys, roots, identities, how many.
     out.blob(digest).str(&format!("{:?}", wanted.signers));
     out.seq(&wanted.attestations, |out, kind| {
-        out.str(kind);
+        out.str(&kind.to_string());
     });
     out.finish()
 }

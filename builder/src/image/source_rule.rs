@@ -240,7 +240,12 @@ impl SourceRules {
 
 impl SourceRule {
     /// What can't be meant so.
-    fn check(&self) -> Result<(), &'static str> {
+    fn check(&self) -> Result<(), String> {
+        self.check_words().map_err(str::to_owned)?;
+        self.signature().map_or(Ok(()), |rule| rule.check())
+    }
+
+    fn check_words(&self) -> Result<(), &'static str> {
         let signed = self.signed_by.is_some() || self.verify.is_some();
         let wants = self.pin || signed || !self.attestations.is_empty();
         if self.action == Decision::Deny && wants {
@@ -254,7 +259,7 @@ impl SourceRule {
         if self.signed_by.is_some() && self.verify.is_some() {
             return Err("signed-by is verify = { key = … } in short: write one of them");
         }
-        self.verify.as_ref().map_or(Ok(()), SignatureRule::check)
+        Ok(())
     }
 
     /// The signature that is wanted, however it is written.

@@ -36,6 +36,8 @@ pub struct Signers {
     pub roots: Option<String>,
     /// The file of the transparency log's key.
     pub log: Option<String>,
+    /// The file of the timestamp authority's certificates.
+    pub timestamps: Option<String>,
     /// What must be signed; nothing: anything about the image.
     pub attestations: Vec<String>,
 }
@@ -102,6 +104,7 @@ fn signers(placed: &Placed<Verify>, view: &View<'_>) -> Result<Signers, Wrong> {
         issuer: view.fill_some(verify.issuer.as_ref())?,
         roots: view.fill_some(verify.roots.as_ref())?,
         log: view.fill_some(verify.log.as_ref())?,
+        timestamps: view.fill_some(verify.timestamps.as_ref())?,
         attestations: view.fill_all(&verify.attestations)?,
     })
 }

@@ -231,6 +231,8 @@ pub struct Verify {
     pub roots: Option<Text>,
     /// The file of the transparency log's key.
     pub log: Option<Text>,
+    /// The file of the timestamp authority's certificates, for a log that says no time.
+    pub timestamps: Option<Text>,
     /// What must be signed: `sbom`, `provenance` or others; anything about the image unless given.
     #[serde(default)]
     pub attestations: Vec<Text>,

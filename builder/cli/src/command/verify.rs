@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kiln::{Error, missing_signature, verify_image};
+use kiln::{AttestationKind, Error, missing_signature, verify_image};
 use kiln_attest::{PublicKey, SignerIdentity, Verifier, Verifiers};
 use kiln_graph::Platform;
-use kiln_image::{ImageError, Reference};
+use kiln_image::{ImageError, ImageName, Reference};
 
 use super::access::AccessArgs;
 use super::{Failed, print, print_json, say};
@@ -46,10 +46,14 @@ pub(crate) struct VerifyArgs {
     /// The public key of the transparency log, in PEM, or env:NAME for one in a variable
     #[arg(long = "rekor-key", value_name = "KEY", requires = "identity")]
     log: Option<String>,
+    /// The certificates of the timestamp authority, in PEM, for a log that says no time, as Rekor's second
+    /// version
+    #[arg(long = "timestamp-roots", value_name = "FILE", requires = "identity")]
+    timestamps: Option<String>,
     /// What must be signed: sbom, spdx, cyclonedx, provenance, signature, or the type of a predicate
     /// (repeatable; default: anything)
     #[arg(long = "attestation", value_name = "TYPE")]
-    attestations: Vec<String>,
+    attestations: Vec<AttestationKind>,
     /// Print the verified statements as JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +65,7 @@ pub(crate) struct VerifyArgs {
 /// Runs `kiln verify`.
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
     let signers = args.signers()?;
-    let image: Reference = args.name.parse().map_err(ImageError::from)?;
+    let image = registry_image(&args.name)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let access = args.access.read(std::slice::from_ref(&image))?;
     let engine = super::open_with(None, access)?;
@@ -75,6 +79,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failed> {
             image: args.name.clone(),
             what,
             by: args.signers_shown(),
+            is_unsigned: verified.is_empty() && refused.is_empty(),
         }
         .into());
     }
@@ -120,10 +125,26 @@ impl VerifyArgs {
             let identity = SignerIdentity::new(identity, issuer, &roots, &log);
             let identity = identity
                 .map_err(|error| Error::Usage(format!("--ca-roots and --rekor-key: {error}")))?;
+            let identity = match &self.timestamps {
+                Some(place) => identity
+                    .with_timestamps(&read("--timestamp-roots", place)?)
+                    .map_err(|error| Error::Usage(format!("--timestamp-roots {place}: {error}")))?,
+                None => identity,
+            };
             verifiers.push(Verifier::Identity(Box::new(identity)));
         }
         Verifiers::new(verifiers, self.threshold)
             .map_err(|error| Error::Usage(format!("--threshold: {error}")))
+    }
+}
+
+/// An image that can have signatures.
+fn registry_image(name: &str) -> Result<Reference, Error> {
+    match name.parse().map_err(ImageError::from)? {
+        ImageName::Registry(image) => Ok(image),
+        _ => Err(Error::Usage(format!(
+            "{name} is in no registry: signatures are beside images in registries"
+        ))),
     }
 }
 
