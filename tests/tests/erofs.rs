@@ -78,6 +78,50 @@ fn the_kernel_shows_the_tree() {
     assert!(std::fs::read(&image).unwrap() == first);
 }
 
+/// What an image's manifest says of its EROFS image is what another machine gets.
+#[test]
+fn the_manifest_knows_the_image() {
+    let space = Space::new();
+    space.write("Dockerfile", DOCKERFILE.replace("BASE", BUSYBOX));
+    let archive = "type=oci,dest=layout,tar=false,erofs-verity=true";
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+    _ = space
+        .build(
+            &[
+                &epoch[..],
+                &["-o", archive, "-o", "type=erofs,dest=root.img"],
+            ]
+            .concat(),
+        )
+        .ok();
+    let layout = space.path("layout").display().to_string();
+    let document = |digest: &str| -> serde_json::Value {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        serde_json::from_str(&read(format!("{layout}/blobs/sha256/{hex}"))).unwrap()
+    };
+    let index: serde_json::Value =
+        serde_json::from_str(&read(format!("{layout}/index.json"))).unwrap();
+    let manifest = document(index["manifests"][0]["digest"].as_str().unwrap());
+    let said = manifest["annotations"]["dev.kiln.erofs.fs-verity"]
+        .as_str()
+        .unwrap();
+
+    let elsewhere = Space::new();
+    elsewhere.write("Dockerfile", "FROM app\n");
+    let given = format!("app=oci-layout://{layout}");
+    let flags = ["--build-context", &given, "-o", "type=erofs,dest=root.img"];
+    _ = elsewhere.build(&[&epoch[..], &flags].concat()).ok();
+    let [own, other] = [&space, &elsewhere].map(|space| space.path("root.img"));
+    assert!(std::fs::read(&own).unwrap() == std::fs::read(&other).unwrap());
+    let digest = std::process::Command::new("fsverity")
+        .arg("digest")
+        .arg(&own)
+        .output();
+    let Ok(digest) = digest else { return };
+    let digest = String::from_utf8(digest.stdout).unwrap();
+    assert_eq!(digest.split(' ').next(), Some(said));
+}
+
 #[test]
 fn attributes_are_in_it() {
     let space = Space::new();

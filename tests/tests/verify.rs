@@ -235,10 +235,17 @@ fn several_keys_on_the_command_line() {
     }
     let nowhere = world.space.kiln(&["verify", "oci:layout", "--key", &a]);
     assert_eq!(nowhere.status, Some(2), "{}", nowhere.stderr);
-    assert!(nowhere.stderr.contains("in no registry"), "{}", nowhere.stderr);
+    assert!(
+        nowhere.stderr.contains("in no registry"),
+        "{}",
+        nowhere.stderr
+    );
     let plain = format!("{}-plain", world.base);
     world.space.write("Dockerfile", format!("FROM {BUSYBOX}\n"));
-    _ = world.space.build(&["--push", "-t", &plain, "--provenance=false"]).ok();
+    _ = world
+        .space
+        .build(&["--push", "-t", &plain, "--provenance=false"])
+        .ok();
     let unsigned = world.space.kiln(&["verify", &plain, "--key", &a]);
     unsigned.fails_with(&["its registry has no signature of it"]);
     let identity = [

@@ -11,11 +11,14 @@ use kiln_solve::EventSink;
 use crate::annotation::IndexAnnotations;
 use crate::built::Built;
 use crate::created;
+use crate::erofs::write_erofs;
 use crate::image_options::ImageOptions;
 use crate::inline::InlineWriter;
 use crate::layer_blob::{ImageBlob, Making, layer_blob};
 use crate::layering::{LayerPlanner, PlannedLayer};
 use crate::media_types::MediaTypes;
+use crate::output::files_of;
+use crate::verity::Verity;
 
 /// A finished image.
 #[derive(Clone, Debug)]
@@ -70,7 +73,32 @@ pub fn assemble(
         };
         config.inline_cache = inline.entries(wanted, &layers, &blobs)?;
     }
-    manifest(&built.trees.store, &config, blobs, options)
+    let verity = match options.erofs_verity {
+        true => Some(erofs_verity(built, target, options, events)?),
+        false => None,
+    };
+    manifest(&built.trees.store, &config, blobs, options, verity)
+}
+
+/// Annotation: the fs-verity digest of the EROFS image that an image's files make.
+const EROFS_VERITY: &str = "dev.kiln.erofs.fs-verity";
+
+/// The annotation of a target's files.
+fn erofs_verity(
+    built: Built<'_>,
+    target: &Target,
+    options: &ImageOptions,
+    events: &dyn EventSink,
+) -> Result<(String, String), EngineError> {
+    let root = built.solution.results.get(&target.root);
+    let files = files_of(built.trees, root, events)?;
+    let mut verity = Verity::default();
+    let written = write_erofs(&files, options.latest(), &mut verity);
+    written.map_err(|source| EngineError::Output {
+        what: "the EROFS image of the result".to_owned(),
+        source,
+    })?;
+    Ok((EROFS_VERITY.to_owned(), verity.digest().to_string()))
 }
 
 fn manifest(
@@ -78,6 +106,7 @@ fn manifest(
     config: &ImageConfig,
     layers: Vec<ImageBlob>,
     options: &ImageOptions,
+    own_annotation: Option<(String, String)>,
 ) -> Result<Image, EngineError> {
     let platform = config.platform();
     let types = MediaTypes::of(options);
@@ -95,12 +124,14 @@ fn manifest(
             ..Descriptor::new(&types.layer(&layer.blob.media_type), blob, size)
         }
     };
+    let mut annotations = options.annotations.of_manifest(&platform);
+    annotations.extend(own_annotation);
     let manifest = Manifest {
         schema_version: 2,
         media_type: types.manifest.to_owned(),
         config: config_descriptor.clone(),
         layers: layers.iter().map(layer).collect(),
-        annotations: options.annotations.of_manifest(&platform),
+        annotations,
     };
     let manifest = serde_json::to_vec(&manifest).map_err(fail)?;
     let stored = store.put_blob(&manifest)?;

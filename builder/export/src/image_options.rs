@@ -24,6 +24,8 @@ pub struct ImageOptions {
     pub docker_types: bool,
     /// Annotations of its documents.
     pub annotations: Annotations,
+    /// Whether its manifest says the fs-verity digest of the EROFS image that its files make.
+    pub erofs_verity: bool,
     /// Whether it carries the cache of its own steps.
     pub inline: Option<InlineCache>,
 }

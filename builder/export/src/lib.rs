@@ -34,6 +34,7 @@ mod rebase;
 mod reproduce;
 mod shared_cache;
 mod stored_blob;
+mod verity;
 
 pub use annotation::Annotations;
 pub use assemble::{Image, assemble};

@@ -98,7 +98,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
 ];
 
 /// The keys that mean something.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "type",
     "dest",
     "name",
@@ -116,6 +116,7 @@ const KEYS: [&str; 17] = [
     "attestation-prefix",
     "format",
     "size",
+    "erofs-verity",
 ];
 
 /// Somewhere for a result to go.
@@ -126,6 +127,8 @@ pub struct Output {
     pub(super) dest: Option<PathBuf>,
     pub(super) names: Vec<Reference>,
     pub(super) codec: Option<Codec>,
+    /// Whether the manifest says the fs-verity digest of the EROFS image of its files.
+    erofs_verity: bool,
     /// The length of a file system, in bytes.
     pub(super) size: Option<u64>,
     force_compression: bool,
@@ -163,6 +166,7 @@ impl Output {
             names: Vec::new(),
             codec: None,
             size: None,
+            erofs_verity: false,
             force_compression: false,
             rewrite_times: None,
             push: form == Form::Registry,
@@ -276,6 +280,7 @@ impl Output {
             force_compression: self.force_compression || build.force_compression,
             keep_late_times: !rewrites,
             docker_types: self.docker_types.unwrap_or(build.docker_types),
+            erofs_verity: self.erofs_verity || build.erofs_verity,
             annotations,
             ..build.clone()
         }
@@ -349,6 +354,7 @@ impl Output {
         if self.form == Form::Squashfs && level.is_some() {
             return Err("compression-level isn't for type=squashfs".to_owned());
         }
+        self.erofs_verity = fields.flag("erofs-verity")?.unwrap_or_default();
         let size = fields.take("size");
         let size = size.map(|size| kiln_graph::parse_size(&size));
         self.size = size.transpose().map_err(|error| format!("size: {error}"))?;
@@ -372,6 +378,9 @@ impl Output {
     fn check_file_system(&self) -> Result<(), String> {
         if self.size.is_some() && self.form != Form::Ext4 {
             return Err("size is for type=ext4".to_owned());
+        }
+        if self.erofs_verity && !self.wants_image() {
+            return Err("erofs-verity is for images".to_owned());
         }
         match (self.form, self.codec) {
             (Form::Squashfs, Some(codec)) if codec.is_seekable() => {
@@ -508,6 +517,10 @@ mod tests {
             ("type=erofs", "dest=PATH is missing"),
             ("type=cpio", "dest=PATH is missing"),
             ("type=ext4,dest=a,size=lots", "size: "),
+            (
+                "type=erofs,dest=a,erofs-verity=true",
+                "erofs-verity is for images",
+            ),
             ("type=erofs,dest=a,size=1g", "size is for type=ext4"),
             (
                 "type=cpio,dest=a,compression=gzip",
