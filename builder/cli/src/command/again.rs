@@ -45,12 +45,29 @@ fn open(word: &str) -> String {
     };
     let field = |field: &str| match field.split_once('=') {
         Some((key, value)) if value.starts_with("exec:") => format!("{key}=exec:{REDACTED}"),
+        Some((key, _)) if is_header(key) => format!("{key}={REDACTED}"),
         Some((key, _)) if key.split('_').any(names_a_credential) => format!("{key}={REDACTED}"),
         Some((key, value)) => format!("{key}={}", redact_variable(key, value)),
         None => field.to_owned(),
     };
-    let fields: Vec<String> = value.split(',').map(field).collect();
+    let fields: Vec<String> = before_quotes(value).split(',').map(field).collect();
     flag + &fields.join(",")
+}
+
+/// Whether a key's value is sent with calls to a server: what lets somebody in, mostly.
+fn is_header(key: &str) -> bool {
+    let key = key.trim_start_matches('"');
+    key == "header" || key.starts_with("header.")
+}
+
+/// Fields up to the first in quotes that holds a header, of which nobody knows here where it ends.
+fn before_quotes(value: &str) -> &str {
+    let quoted = value.match_indices('"').map(|(at, _)| at + 1);
+    let header = quoted
+        .into_iter()
+        .find(|&at| value[at..].starts_with("header"));
+    let end = header.and_then(|at| Some(at + value[at..].find('=')? + 1));
+    end.map_or(value, |end| &value[..end])
 }
 
 /// A word as a shell reads it again.
@@ -75,6 +92,9 @@ mod tests {
             "id=x,src=exec:echo hunter2",
             "type=s3,bucket=b,access_key_id=hunter2,secret_access_key=hunter2,session_token=hunter2",
             "x=https://hunter2@h/a.git",
+            "grpcs://h,header.authorization=hunter2,property.pool=a",
+            "type=reapi,url=grpcs://h,header=authorization:hunter2",
+            "type=reapi,url=grpcs://h,\"header=authorization:Bearer a,hunter2\"",
         ] {
             let shown = open(word);
             assert!(!shown.contains("hunter2"), "{shown}");
