@@ -221,12 +221,59 @@ cache_to = ["type=registry,ref=CACHE"]
     assert_eq!(read(first.path("out/a")), read(second.path("out/a")));
     _ = build(&third, &["-o", "out"]);
     assert_ne!(read(first.path("out/a")), read(third.path("out/a")));
-    // A directory also needs its own word.
-    let local = text.replace(
-        &format!("type=registry,ref={}", registry.name("cache/app:1")),
-        "type=local,src=c,dest=c",
-    );
-    first.write("kiln.toml", local.replace("BUSYBOX", BUSYBOX));
-    let says = ["cache_to of the image 'app'", "--allow fs.write=c"];
-    refused(&first.build(&["--allow", "cache"]), &says);
+    assert!(run.stderr.contains("cache_to of the image 'app'"));
+}
+
+#[test]
+fn shared_caches_in_directories_begin_at_the_context_and_need_their_own_word() {
+    let text = r#"
+version = 1
+[steps.a]
+from = "BUSYBOX"
+run = "cat /proc/sys/kernel/random/uuid > /a"
+[images.app]
+from = "a"
+[images.second]
+from = "a"
+cache_from = ["type=local,src=c"]
+cache_to = ["type=local,dest=c"]
+"#;
+    let space = space(text);
+    let says = ["cache_from of the image 'second'", "--allow fs.read="];
+    refused(&space.build(&["--allow", "cache"]), &says);
+    let read = format!("fs.read={}", space.path("context").display());
+    let says = ["cache_to of the image 'second'", "--allow fs.write="];
+    refused(&space.build(&["--allow", "cache", "--allow", &read]), &says);
+    assert_eq!(stored(&space), "", "nothing was built before the mistake");
+    let write = format!("fs.write={}", space.path("context").display());
+    let allow = ["--allow", "cache", "--allow", &read, "--allow", &write];
+    _ = space.build(&allow).ok();
+    assert!(space.path("context/c").is_dir());
+    for (from, to, says) in [
+        (
+            "type=locl,src=c",
+            "type=inline",
+            "cache_from of the image 'second'",
+        ),
+        (
+            "type=inline",
+            "type=inline",
+            "cache_from of the image 'second'",
+        ),
+        (
+            "type=local,src=c",
+            "type=local,to=c",
+            "cache_to of the image 'second'",
+        ),
+        (
+            "type=local,src=c",
+            "type=inline,ref=r.example/a",
+            "cache_to of the image 'second'",
+        ),
+    ] {
+        let text = text.replace("type=local,src=c", from);
+        let text = text.replace("type=local,dest=c", to);
+        space.write("kiln.toml", text.replace("BUSYBOX", BUSYBOX));
+        refused(&space.build(&allow), &[says]);
+    }
 }

@@ -204,9 +204,7 @@ impl<'a> Run<'a> {
             results.insert(name, result);
         }
         if let Some(path) = &self.args.metadata_file {
-            let text =
-                serde_json::to_string_pretty(&results).map_err(|error| wrong_text(&error))?;
-            std::fs::write(path, text).map_err(Error::file("write", path))?;
+            super::result::write_metadata(path, &results)?;
         }
         Ok(())
     }

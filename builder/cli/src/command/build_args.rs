@@ -9,6 +9,7 @@ use kiln_engine::{Annotations, Cancel, DefaultNetwork, Engine, ImageOptions, Lay
 use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
 use kiln_image::Reference;
 
+use super::cache::{self, Specs};
 use super::call::Call;
 use super::resource::ResourceArgs;
 use super::source::SourceArgs;
@@ -203,7 +204,8 @@ impl BuildArgs {
     ) -> Result<Arc<Configure>, Error> {
         let (args, secrets, cancel) = (self.clone(), secrets.clone(), cancel.clone());
         let cgroups = self.resources.cgroups()?.map(Arc::new);
-        let sources = super::cache::sources(engine, &self.cache_from, &self.cache_trust)?;
+        let specs = Specs::of_flag("--cache-from", &self.cache_from);
+        let sources = cache::sources(engine, &specs, &self.cache_trust)?;
         let elsewhere = self.executor.open()?;
         Ok(Arc::new(move |build| {
             args.settle(build)?;

@@ -16,6 +16,41 @@ use super::cache_spec::{Place, Spec, Wanted, read};
 use super::say;
 use kiln::{Error, file_text};
 
+/// Shared caches as somebody writes them.
+pub(crate) struct Specs<'a> {
+    /// How messages about them begin: the flag, or the build file and its key.
+    pub(super) what: &'a str,
+    /// Where relative paths begin.
+    pub(super) directory: &'a Path,
+    pub(super) texts: &'a [String],
+}
+
+impl<'a> Specs<'a> {
+    /// Those of a flag.
+    pub(super) fn of_flag(flag: &'a str, texts: &'a [String]) -> Self {
+        Self {
+            what: flag,
+            directory: Path::new(""),
+            texts,
+        }
+    }
+
+    /// What one of them says.
+    pub(super) fn read(&self, text: &str) -> Result<Wanted, Error> {
+        let mut wanted = read(self.what, text)?;
+        if let Wanted::Place(spec) = &mut wanted
+            && let Place::Directory(directory) = &mut spec.place
+        {
+            *directory = self.directory.join(&*directory);
+        }
+        Ok(wanted)
+    }
+
+    fn wrong(&self, text: &str, reason: &str) -> Error {
+        Error::Usage(format!("{} {text}: {reason}", self.what))
+    }
+}
+
 /// One `--cache-to`.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -55,7 +90,7 @@ fn open_s3(settings: &S3Settings) -> Result<Arc<dyn Remote>, Error> {
 /// carries one.
 pub(crate) fn sources(
     engine: &Engine,
-    specs: &[String],
+    specs: &Specs<'_>,
     trusted: &[String],
 ) -> Result<Vec<CacheSource>, Error> {
     let mut trust = CacheTrust::default();
@@ -64,10 +99,9 @@ pub(crate) fn sources(
         trust.add(key).map_err(wrong)?;
     }
     let mut sources = Vec::new();
-    for text in specs {
-        let Wanted::Place(spec) = read("--cache-from", text)? else {
-            let text = format!("--cache-from {text}: ref=IMAGE is missing");
-            return Err(Error::Usage(text));
+    for text in specs.texts {
+        let Wanted::Place(spec) = specs.read(text)? else {
+            return Err(specs.wrong(text, "ref=IMAGE is missing"));
         };
         let mut source = CacheSource::new(open(&spec.place, engine)?, trust.clone());
         source.volumes = spec.volumes;
@@ -81,18 +115,16 @@ pub(crate) fn sources(
 }
 
 /// What `--cache-to` names.
-pub(crate) fn targets(specs: &[String], key: Option<&Path>) -> Result<Targets, Error> {
+pub(crate) fn targets(specs: &Specs<'_>, key: Option<&Path>) -> Result<Targets, Error> {
     let signer = key.map(signer).transpose()?;
     let mut targets = Targets::default();
-    for text in specs {
+    for text in specs.texts {
         let signer = signer.clone();
-        match read("--cache-to", text)? {
+        match specs.read(text)? {
             Wanted::Inline => targets.inline = Some(InlineCache { signer }),
             Wanted::Place(spec) if matches!(spec.place, Place::Inline(_)) => {
-                let text = format!(
-                    "--cache-to {text}: the image that is built carries it, so there is no ref="
-                );
-                return Err(Error::Usage(text));
+                let reason = "the image that is built carries it, so there is no ref=";
+                return Err(specs.wrong(text, reason));
             }
             Wanted::Place(spec) => targets.remotes.push(Target {
                 spec: *spec,

@@ -1,7 +1,5 @@
 //! Solves a build, and delivers what comes out.
 
-use std::path::Path;
-
 use kiln_attest::provenance::Provenance;
 use kiln_engine::{DefaultNetwork, Engine, EngineError, Event, EventSink as _, Request, Solved};
 
@@ -133,13 +131,11 @@ fn wants_digests(args: &BuildArgs) -> bool {
 }
 
 fn write_ids(args: &BuildArgs, result: &BuildOutcome) -> Result<(), Error> {
-    let write =
-        |path: &Path, text: String| std::fs::write(path, text).map_err(Error::file("write", path));
     if let (Some(path), Some(id)) = (&args.iidfile, result.id) {
-        write(path, id.to_string())?;
+        std::fs::write(path, id.to_string()).map_err(Error::file("write", path))?;
     }
     if let Some(path) = args.metadata_file.as_ref().filter(|_| !args.one_of_several) {
-        write(path, format!("{:#}\n", result::metadata(result)))?;
+        result::write_metadata(path, &result::metadata(result))?;
     }
     Ok(())
 }

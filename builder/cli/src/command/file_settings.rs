@@ -9,8 +9,8 @@ use kiln_graph::Entitlements;
 use kiln_image::Reference;
 
 use super::build_args::{BuildArgs, image_name};
-use super::cache::{self, Targets};
-use super::cache_spec::{self, Place, Wanted};
+use super::cache::{self, Specs, Targets};
+use super::cache_spec::{Place, Wanted};
 use super::say;
 
 /// A build file's settings, and what they may do.
@@ -104,34 +104,46 @@ impl<'a> FileSettings<'a> {
 
     /// The shared caches that the file names, if they are allowed and the command line names none.
     pub(super) fn cache_from(&self, engine: &Engine) -> Result<Option<Vec<CacheSource>>, Error> {
-        let specs = &self.prepared.settings.cache_from;
-        if specs.is_empty() || !self.args.cache_from.is_empty() || !self.may_cache() {
+        let texts = &self.prepared.settings.cache_from;
+        if !self.has_caches("cache_from", texts, &self.args.cache_from) {
             return Ok(None);
         }
-        self.check_directories(specs, "cache_from", "fs.read", |path| {
-            self.allowed.may_read(path)
-        })?;
-        cache::sources(engine, specs, &self.args.cache_trust).map(Some)
+        let directory = self.directory();
+        let specs = Specs {
+            what: &self.what("cache_from"),
+            directory: &directory,
+            texts,
+        };
+        Self::check_directories(&specs, "fs.read", |path| self.allowed.may_read(path))?;
+        cache::sources(engine, &specs, &self.args.cache_trust).map(Some)
     }
 
     /// The same of those that are written.
     pub(super) fn cache_to(&self) -> Result<Option<Targets>, Error> {
-        let specs = &self.prepared.settings.cache_to;
-        if specs.is_empty() || !self.args.cache_to.is_empty() || !self.allowed.cache {
+        let texts = &self.prepared.settings.cache_to;
+        if !self.has_caches("cache_to", texts, &self.args.cache_to) {
             return Ok(None);
         }
-        self.check_directories(specs, "cache_to", "fs.write", |path| {
-            self.allowed.may_write(path)
-        })?;
-        cache::targets(specs, self.args.cache_sign_key.as_deref()).map(Some)
+        let directory = self.directory();
+        let specs = Specs {
+            what: &self.what("cache_to"),
+            directory: &directory,
+            texts,
+        };
+        Self::check_directories(&specs, "fs.write", |path| self.allowed.may_write(path))?;
+        cache::targets(&specs, self.args.cache_sign_key.as_deref()).map(Some)
     }
 
-    /// Whether the file's shared caches may be used; says so if not.
-    fn may_cache(&self) -> bool {
+    /// Whether the file names shared caches that are used, beside the flags' own; says so if they
+    /// are left out because nobody allowed them.
+    fn has_caches(&self, key: &str, texts: &[String], flags: &[String]) -> bool {
+        if texts.is_empty() || !flags.is_empty() {
+            return false;
+        }
         if !self.allowed.cache {
             say(&format!(
-                "{} they are believed, so they are used only with --allow cache",
-                self.what("the shared caches")
+                "WARNING: {} shared caches of a build file are used only with --allow cache",
+                self.what(key)
             ));
         }
         self.allowed.cache
@@ -139,14 +151,12 @@ impl<'a> FileSettings<'a> {
 
     /// Caches in directories need the user's word for these.
     fn check_directories(
-        &self,
-        specs: &[String],
-        key: &str,
+        specs: &Specs<'_>,
         entitlement: &str,
         may: impl Fn(&Path) -> bool,
     ) -> Result<(), Error> {
-        for text in specs {
-            let Wanted::Place(spec) = cache_spec::read(&self.what(key), text)? else {
+        for text in specs.texts {
+            let Wanted::Place(spec) = specs.read(text)? else {
                 continue;
             };
             let Place::Directory(directory) = &spec.place else {
@@ -155,7 +165,7 @@ impl<'a> FileSettings<'a> {
             if !real(directory).is_some_and(|real| may(&real)) {
                 return Err(Error::Usage(format!(
                     "{} {text}: allow it with --allow {entitlement}={}",
-                    self.what(key),
+                    specs.what,
                     directory.display()
                 )));
             }

@@ -10,7 +10,7 @@ use kiln_image::Reference;
 
 use super::Failed;
 use super::build::{BuildArgs, show_warnings, tell};
-use super::cache::Targets;
+use super::cache::{Specs, Targets};
 use super::deliver::Delivery;
 use super::export::Exports;
 use super::file_settings::FileSettings;
@@ -18,8 +18,8 @@ use super::say;
 use crate::display::{Style, display};
 use kiln::output::{self, DeltaOptions, Output};
 use kiln::{
-    AttestOptions, BuildOutcome, Configure, DockerfileRequest, Error, Opened, Policy, Prepared,
-    Secrets, open_build_file,
+    AttestOptions, BuildOutcome, CacheSource, Configure, DockerfileRequest, Error, Opened, Policy,
+    Prepared, Secrets, open_build_file,
 };
 
 /// Where the result goes and what it is held to, read before anything is done.
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) secrets: Arc<Secrets>,
     pub(super) options: ImageOptions,
     pub(super) targets: Targets,
+    /// The shared caches of the build file, in place of those of the command line.
+    cache_from: Option<Vec<CacheSource>>,
     pub(super) policies: Vec<Policy>,
     pub(super) exports: Exports,
     pub(super) attest: AttestOptions,
@@ -37,7 +39,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn read(args: &BuildArgs) -> Result<Self, Error> {
-        let targets = super::cache::targets(&args.cache_to, args.cache_sign_key.as_deref())?;
+        let specs = Specs::of_flag("--cache-to", &args.cache_to);
+        let targets = super::cache::targets(&specs, args.cache_sign_key.as_deref())?;
         let mut options = args.image_options()?;
         options.inline.clone_from(&targets.inline);
         let policy = args.policy.as_deref().map(Policy::read).transpose()?;
@@ -53,6 +56,7 @@ impl Plan {
             secrets: Arc::new(args.secrets()?),
             options,
             targets,
+            cache_from: None,
             policies: policy.into_iter().collect(),
             exports: Exports::default(),
         })
@@ -102,6 +106,7 @@ impl Plan {
         }
         kiln::suit_options(&mut self.options, prepared);
         self.policies.extend(prepared.policy.clone());
+        self.cache_from = file.cache_from(engine)?;
         if let Some(targets) = file.cache_to()? {
             self.options.inline.clone_from(&targets.inline);
             self.targets = targets;
@@ -246,9 +251,8 @@ impl Ready {
             args.source.set_environment(&mut target.config.config.env);
         }
         (asked.configure)(&mut build)?;
-        let file = FileSettings::new(args, prepared, &asked.request.allowed);
-        if let Some(sources) = file.cache_from(engine)? {
-            build.cache_from = sources;
+        if let Some(sources) = &plan.cache_from {
+            build.cache_from.clone_from(sources);
         }
         build.events = journal.clone();
         let delivery = Delivery {

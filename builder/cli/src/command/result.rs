@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
 
 use crate::display::size;
-use kiln::BuildOutcome;
+use kiln::{BuildOutcome, Error};
 
 /// What `--metadata-file` says, in the form of buildx.
 pub(crate) fn metadata(outcome: &BuildOutcome) -> serde_json::Value {
@@ -21,6 +24,14 @@ pub(crate) fn metadata(outcome: &BuildOutcome) -> serde_json::Value {
         metadata[name] = provenance.clone();
     }
     metadata
+}
+
+/// Writes a file for `--metadata-file`.
+pub(crate) fn write_metadata(path: &Path, metadata: &impl Serialize) -> Result<(), Error> {
+    let written = serde_json::to_string_pretty(metadata)
+        .map_err(std::io::Error::from)
+        .and_then(|text| std::fs::write(path, text + "\n"));
+    written.map_err(Error::file("write", path))
 }
 
 /// What a build gave, for people.

@@ -33,8 +33,7 @@ pub(super) fn build(
         results.insert(*name, result::metadata(&outcome));
     }
     if let Some(path) = &args.metadata_file {
-        let text = format!("{:#}\n", serde_json::json!(results));
-        std::fs::write(path, text).map_err(Error::file("write", path))?;
+        result::write_metadata(path, &results)?;
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use clap::Subcommand;
 use indicatif::HumanBytes;
 use kiln_cache::{Kind, VolumeInfo};
 
-use super::{Failed, cache, print, print_json};
+use super::cache::{self, Specs};
+use super::{Failed, print, print_json};
 use kiln::{Engine, Error};
 
 /// The commands of `kiln volume`.
@@ -79,7 +80,8 @@ pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
             ));
         }
         VolumeCommand::Import { name, source } => {
-            let sources = cache::sources(&engine, &[cache::spec(source)], &[])?;
+            let specs = [cache::spec(source)];
+            let sources = cache::sources(&engine, &Specs::of_flag("volume", &specs), &[])?;
             let found = engine.import_volume(name, &sources[0])?;
             let found =
                 found.ok_or_else(|| Error::Usage(format!("{source} has no volume {name}")))?;
