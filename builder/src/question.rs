@@ -174,11 +174,13 @@ fn warning_text(warning: &Diagnostic, text: &str) -> String {
 
 fn outline_text(outline: &Outline) -> String {
     let mut text = String::new();
-    if !outline.name.is_empty() {
-        _ = writeln!(text, "TARGET:      {}", outline.name);
-    }
-    if !outline.description.is_empty() {
-        _ = writeln!(text, "DESCRIPTION: {}", outline.description);
+    match (outline.name.as_str(), outline.description.as_str()) {
+        ("", "") => {}
+        (name, "") => _ = writeln!(text, "TARGET: {name}"),
+        ("", description) => _ = writeln!(text, "DESCRIPTION: {description}"),
+        (name, description) => {
+            _ = writeln!(text, "TARGET:      {name}\nDESCRIPTION: {description}");
+        }
     }
     let args = outline
         .args
@@ -222,7 +224,7 @@ fn table<'a>(text: &mut String, head: [&'a str; 3], rows: impl Iterator<Item = [
     if !text.is_empty() {
         text.push('\n');
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 4;
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 3;
     let (first, second) = (width(0), width(1));
     for [a, b, c] in &rows {
         let line = format!("{a:first$}{b:second$}{c}");
