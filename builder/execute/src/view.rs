@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_graph::{Entry, ImagePath, Manifest, Node};
+use kiln_graph::{Entry, ImagePath, Manifest, Node, resolve};
 use kiln_solve::Directory;
-use kiln_tree::{TreePath, TreeRoot, resolve};
+use kiln_tree::{TreePath, TreeRoot};
 
 /// One tree of a stack.
 #[derive(Clone, Debug)]

@@ -23,6 +23,7 @@ mod graph;
 mod graph_builder;
 mod image_config;
 mod image_path;
+mod link;
 mod location;
 mod op;
 mod op_encode;
@@ -48,6 +49,7 @@ pub use graph::{DEFINITION_VERSION, Graph, GraphError, StepId};
 pub use graph_builder::GraphBuilder;
 pub use image_config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig, StringSet};
 pub use image_path::ImagePath;
+pub use link::{LinkLoop, MAX_LINKS, resolve};
 pub use location::Location;
 pub use op::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::encode::Encoder;
-use crate::{Digest, ImagePath, TreeId};
+use crate::{Digest, ImagePath, TreeId, resolve};
 
 /// Bumped whenever the encoding below changes: tree ids of different versions never meet.
 const TREE_VERSION: u32 = 1;
@@ -259,6 +259,16 @@ impl Manifest {
         let start = self.entries.partition_point(|entry| entry.path < *path);
         let count = self.entries[start..].partition_point(|entry| entry.path.starts_with(path));
         &self.entries[start..start + count]
+    }
+
+    /// Where a path leads, links followed inside the tree; a circle of links leads to one of them.
+    #[must_use]
+    pub fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
+        let target = |path: &ImagePath| match &self.get(path)?.node {
+            Node::Symlink { target } => Some(target.clone()),
+            _ => None,
+        };
+        resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
     }
 
     /// The tree's identity: every entry but the times that don't count.

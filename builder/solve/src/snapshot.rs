@@ -111,11 +111,12 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The identity of the part below `path`, times left out.
+    /// The identity of what a path leads to, times left out.
     #[must_use]
     pub fn content(&self, path: &ImagePath) -> ContentDigest {
         let mut out = Encoder::new("kiln-folder", CONTENT_VERSION);
-        out.seq(self.manifest.subtree(path), |out, entry| {
+        let part = self.manifest.resolve(path, true);
+        out.seq(self.manifest.subtree(&part), |out, entry| {
             out.path(&entry.path);
             entry.encode_attributes(out);
         });

@@ -8,7 +8,7 @@
 //! for descriptors (making, renaming and removing names) is given the parent directory's
 //! descriptor and one name.
 //!
-//! Links inside an image are followed by [`resolve`] alone, which reads them as text.
+//! Links inside an image are followed by [`kiln_graph::resolve`] alone, which reads them as text.
 #![cfg_attr(
     test,
     allow(
@@ -26,7 +26,6 @@ mod hash;
 mod held;
 pub mod host;
 mod inode;
-mod link;
 mod measure;
 mod overlay;
 mod read;
@@ -42,7 +41,6 @@ pub use copy::{Copied, Progress, Sharing, copy_tree};
 pub use error::TreeError;
 pub use hash::hash_file;
 pub use inode::{Inode, join_links};
-pub use link::{LinkLoop, MAX_LINKS, resolve};
 pub use measure::{Measured, measure};
 pub use overlay::OverlayXattrs;
 pub use remove::remove_all;

@@ -144,7 +144,9 @@ const ROOT: Owner = Owner::Ids {
     gid: UnixId::ROOT,
 };
 
-/// Where a single file lands: in the directory that the destination is or must be, else at it.
+/// Where a single file lands: in the directory that the destination is or must be, else at it. Links
+/// in the destination are followed; one in the directory that has the file's name is replaced, as in
+/// BuildKit.
 fn destination(
     place: &mut Place<'_>,
     dest: &ImagePath,
@@ -155,7 +157,7 @@ fn destination(
     let dest = place.resolve(dest, true);
     let is_directory = dest.is_root() || place.get(&dest).is_some_and(Entry::is_directory);
     let path = if to_directory || is_directory {
-        place.resolve(&dest.join(name), true)
+        dest.join(name)
     } else {
         dest
     };

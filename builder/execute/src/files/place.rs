@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 
-use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp};
-use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, resolve, set_file_attributes};
+use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp, resolve};
+use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, set_file_attributes};
 
 use super::FilesError;
 use crate::view::View;

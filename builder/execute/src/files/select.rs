@@ -105,29 +105,34 @@ pub(super) fn clean(source: &str) -> String {
     parts.join("/")
 }
 
-/// The paths that a pattern matches, in path order.
+/// The paths that a pattern matches, in path order. As in BuildKit, links are followed up to the
+/// first wildcard; from there on only directories are searched, not links to some.
 pub(super) fn expand(view: &View, pattern: &str) -> Result<Vec<ImagePath>, FilesError> {
     // A bad pattern is an error even where nothing is compared with it.
     matches(pattern, b"")?;
-    let mut at = vec![ImagePath::root()];
+    // Each with where it lies.
+    let mut at = vec![(ImagePath::root(), ImagePath::root())];
     let mut is_fixed = true;
     for part in pattern.split('/') {
         is_fixed &= !has_wildcard(part);
         let mut next = Vec::new();
-        for directory in &at {
+        for (path, place) in &at {
+            let below = |name: &[u8]| (path.join(name), place.join(name));
             if has_wildcard(part) {
-                let real = view.resolve(directory, true);
-                for name in view.names(&real) {
+                for name in view.names(place) {
                     if matches(part, &name)? {
-                        next.push(directory.join(&name));
+                        next.push(below(&name));
                     }
                 }
-            } else {
-                let path = directory.join(part.replace('\\', ""));
-                let real = view.resolve(&path, true);
-                let is_there = real.is_root() || view.get(&real).is_some();
-                next.extend(is_there.then_some(path));
+                continue;
             }
+            let (path, place) = below(part.replace('\\', "").as_bytes());
+            let place = match is_fixed {
+                true => view.resolve(&place, true),
+                false => place,
+            };
+            let is_there = place.is_root() || view.get(&place).is_some();
+            next.extend(is_there.then_some((path, place)));
         }
         // A wildcard may match nothing, but the directory before it is named.
         if is_fixed && next.is_empty() {
@@ -135,7 +140,7 @@ pub(super) fn expand(view: &View, pattern: &str) -> Result<Vec<ImagePath>, Files
         }
         at = next;
     }
-    Ok(at)
+    Ok(at.into_iter().map(|(path, _)| path).collect())
 }
 
 /// The identity of what a copy takes: all that decides its result but times, and owners and modes

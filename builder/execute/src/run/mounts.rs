@@ -190,8 +190,7 @@ impl MountPlanner<'_> {
         writable: bool,
         held: &mut Held,
     ) -> Result<kiln_sandbox::MountKind, EngineError> {
-        let view = self.bound(from, source)?;
-        let path = view.resolve(source, true);
+        let (view, path) = self.bound(from, source)?;
         let found = view.get(&path);
         let is_link = |found: &Found<'_>| matches!(found.entry.node, Node::Symlink { .. });
         if found.as_ref().is_some_and(is_link) {
@@ -222,14 +221,23 @@ impl MountPlanner<'_> {
         }
     }
 
-    /// The files that a bind mount takes from.
-    fn bound(&self, from: &StepResult, source: &ImagePath) -> Result<Arc<View>, EngineError> {
+    /// The files that a bind mount takes from, and where among them its source is, links followed.
+    fn bound(
+        &self,
+        from: &StepResult,
+        source: &ImagePath,
+    ) -> Result<(Arc<View>, ImagePath), EngineError> {
         match from {
             StepResult::Directory(directory) => {
-                let tree = import(self.trees, directory, source)?;
-                Ok(Arc::new(view_of(&[tree])?))
+                let path = directory.manifest.resolve(source, true);
+                let tree = import(self.trees, directory, &path)?;
+                Ok((Arc::new(view_of(&[tree])?), path))
             }
-            StepResult::Snapshot(_) => self.trees.view(from, self.job.events),
+            StepResult::Snapshot(_) => {
+                let view = self.trees.view(from, self.job.events)?;
+                let path = view.resolve(source, true);
+                Ok((view, path))
+            }
         }
     }
 

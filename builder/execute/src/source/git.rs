@@ -5,11 +5,11 @@ use std::process::Command;
 
 use kiln_cache::{Staging, Store, StoreError};
 use kiln_graph::address::redact;
-use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp};
+use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp, resolve};
 use kiln_sandbox::Sandbox;
 use kiln_solve::{Cancel, Job, Outcome, ResolvedSource};
 use kiln_tree::upper::{self, UpperOptions};
-use kiln_tree::{Decision, Found, TreePath, TreeRoot, resolve, walk};
+use kiln_tree::{Decision, Found, TreePath, TreeRoot, walk};
 
 use super::git_access::{Access, GitOptions};
 use super::{memo_key, resolved};

@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 
-use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, UnixId};
-use kiln_tree::{OverlayXattrs, TreeRoot, resolve, set_file_attributes};
+use kiln_graph::{
+    BlobDigest, Digest, Entry, ImagePath, Manifest, Node, Timestamp, UnixId, resolve,
+};
+use kiln_tree::{OverlayXattrs, TreeRoot, set_file_attributes};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 

@@ -205,7 +205,7 @@ impl Small {
     /// The content at a path, links followed.
     fn read(&self, path: &kiln_graph::ImagePath) -> Option<Vec<u8>> {
         let mut path = path.clone();
-        for _ in 0..kiln_tree::MAX_LINKS {
+        for _ in 0..kiln_graph::MAX_LINKS {
             if let Some(bytes) = self.files.get(&path) {
                 return Some(bytes.clone());
             }

@@ -1,6 +1,6 @@
 //! Symbolic links of an image, followed inside its root.
 
-use kiln_graph::ImagePath;
+use crate::ImagePath;
 
 /// More links than this in one path are a loop: what containerd's resolver allows.
 pub const MAX_LINKS: u32 = 255;
