@@ -1,5 +1,7 @@
 //! `.dockerignore` files.
 
+use crate::path::clean;
+
 /// The patterns of an ignore file in order: comments and blank lines dropped, blanks trimmed.
 #[must_use]
 pub fn read_ignore_file(text: &str) -> Vec<String> {
@@ -8,30 +10,21 @@ pub fn read_ignore_file(text: &str) -> Vec<String> {
     lines
         .map(str::trim)
         .filter(|line| !line.is_empty())
-        .map(clean)
+        .map(pattern)
         .collect()
 }
 
-/// `/a/./b/` is `a/b`, also behind a `!`.
-fn clean(line: &str) -> String {
+/// `/a/./b/` is `a/b`, also behind a `!`; a path that leads out of the context stays so, and matches
+/// nothing.
+fn pattern(line: &str) -> String {
     let (not, path) = match line.strip_prefix('!') {
         Some(path) => ("!", path.trim()),
         None => ("", line),
     };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
     if path.is_empty() {
         return line.to_owned();
     }
-    if parts.is_empty() {
-        format!("{not}.")
-    } else {
-        format!("{not}{}", parts.join("/"))
-    }
+    let path = clean(path);
+    let relative = path.strip_prefix('/').filter(|path| !path.is_empty());
+    format!("{not}{}", relative.unwrap_or(&path))
 }

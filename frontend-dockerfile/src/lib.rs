@@ -15,6 +15,7 @@ pub mod limits;
 mod lint;
 mod outline;
 mod parse;
+mod path;
 mod print;
 mod quote;
 mod remote;

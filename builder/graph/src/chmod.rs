@@ -126,10 +126,19 @@ impl Clause {
             mode = match operator {
                 b'+' => mode | bits,
                 b'-' => mode & !bits,
-                _ => (mode & !who) | bits,
+                _ => (mode & !(who & set_by(letters))) | bits,
             };
         }
         mode
+    }
+}
+
+/// Which bits `=` sets: a class's permissions that are copied (`g=u`) leave the special bits as they
+/// are (as BSD's chmod, and BuildKit).
+fn set_by(letters: &[u8]) -> u32 {
+    match letters.iter().any(|letter| b"ugo".contains(letter)) {
+        true => 0o777,
+        false => 0o7777,
     }
 }
 
@@ -185,6 +194,9 @@ mod tests {
             ("a=rX", 0o600, true, 0o555),
             ("u=rwx,go=rx", 0o000, false, 0o755),
             ("g=u", 0o640, false, 0o660),
+            ("g=u", 0o2740, true, 0o2770),
+            ("ug=o", 0o6755, false, 0o6555),
+            ("g=r", 0o2740, true, 0o740),
             ("u+s", 0o755, false, 0o4755),
             ("+t", 0o777, true, 0o1777),
             ("u=rw+x", 0o000, false, 0o700),

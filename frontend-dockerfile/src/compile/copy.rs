@@ -13,6 +13,7 @@ use super::{Compiler, ContextKind, Stop};
 use crate::DockerfileError;
 use crate::ast::{Copy, Heredoc, Instruction};
 use crate::parse::chomped;
+use crate::path::clean;
 use crate::remote::{is_remote, read_remote};
 
 /// An instruction with its words expanded.
@@ -150,7 +151,7 @@ impl Compiler<'_> {
             link: copy.link && chmod.is_empty(),
             chmod: mode,
             checksum: (!checksum.is_empty()).then_some(checksum),
-            exclude: copy.exclude.clone(),
+            exclude: copy.exclude.iter().map(|text| clean(text)).collect(),
             sources,
             contents,
         })
@@ -365,25 +366,6 @@ fn check_checksum(checksum: &str, sources: &[String]) -> Result<(), &'static str
             Err("checksum requires HTTP(S) or Git sources: it can't be specified for local files")
         }
         _ => Err("checksum can't be specified for multiple sources"),
-    }
-}
-
-/// A path as Go's `filepath.Clean` writes it.
-pub(super) fn clean(path: &str) -> String {
-    let is_absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => _ = parts.pop(),
-            ".." if is_absolute => {}
-            part => parts.push(part),
-        }
-    }
-    match (is_absolute, parts.join("/")) {
-        (true, path) => format!("/{path}"),
-        (false, path) if path.is_empty() => ".".to_owned(),
-        (false, path) => path,
     }
 }
 

@@ -112,7 +112,7 @@ fn target(state: &StageState, text: &str) -> ImagePath {
 
 fn cache(fields: &Fields, from: Option<Input>) -> CacheMount {
     let id = match fields.id.as_str() {
-        "" => super::copy::clean(&fields.target),
+        "" => crate::path::clean(&fields.target),
         id => id.to_owned(),
     };
     CacheMount {

@@ -509,7 +509,13 @@ fn unpack(
     };
     let unpacked = unpack_layer(open()?, &directory, &options).map_err(fail)?;
     let dest = place.resolve(&copy.dest, true);
-    place.make_directories(&dest, changes.new_directory())?;
+    // As in BuildKit: modes are those of the archive.
+    let mode = NewDirectory::default().mode;
+    let new = NewDirectory {
+        mode,
+        ..changes.new_directory()
+    };
+    place.make_directories(&dest, new)?;
     for entry in unpacked.manifest.entries() {
         if unpacked.implied.contains(&entry.path) {
             continue;

@@ -7,7 +7,7 @@ use kiln_graph::pattern::{Matcher, has_wildcard};
 use kiln_graph::{ImagePath, Node};
 
 use super::FilesError;
-use super::select::{Selected, clean, expand, followed};
+use super::select::{Selected, clean, expand, followed, gather};
 use crate::view::{Found, View};
 
 /// What one source of a copy stands for.
@@ -54,32 +54,16 @@ fn taken(
     wanted: Option<&Matcher>,
     exclude: &Matcher,
 ) -> Result<Selected, FilesError> {
-    let mut entries = Vec::new();
-    let mut parents = Vec::new();
-    let mut above: Vec<ImagePath> = Vec::new();
-    for found in view.below(&root) {
-        let Some(path) = found
-            .entry
-            .path
-            .strip_prefix(&root)
-            .filter(|path| !path.is_empty())
-        else {
-            continue;
-        };
-        let relative = ImagePath::new(path);
-        above.retain(|directory| relative.starts_with(directory));
+    let (entries, parents) = gather(view, &root, |found, path| {
         let is_wanted = wanted.is_none_or(|wanted| wanted.excludes(path));
-        if is_wanted && !exclude.excludes(path) && found.entry.node != Node::Socket {
-            if wanted.is_some() {
-                refuse_dangling(view, &found)?;
-            }
-            entries.extend_from_slice(&above);
-            parents.append(&mut above);
-            entries.push(relative);
-        } else if found.entry.is_directory() {
-            above.push(relative);
+        if path.is_empty() || !is_wanted || exclude.excludes(path) {
+            return Ok(false);
         }
-    }
+        if wanted.is_some() {
+            refuse_dangling(view, found)?;
+        }
+        Ok(true)
+    })?;
     Ok(Selected {
         root,
         name: Vec::new(),

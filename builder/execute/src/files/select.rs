@@ -24,7 +24,7 @@ pub(crate) struct Selected {
     pub(crate) root: ImagePath,
     /// Its name in a destination directory; empty: its content goes there directly.
     pub(crate) name: Vec<u8>,
-    /// Which of the entries are directories that are taken only for what is below them (`--parents`).
+    /// Which of the entries are directories that are taken only for what is below them, in path order.
     pub(crate) parents: Vec<ImagePath>,
     /// What is taken, with paths relative to `root`; a directory before what it holds.
     pub(crate) entries: Vec<ImagePath>,
@@ -48,7 +48,7 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
         };
         for path in paths {
             let root = followed(view, &path)?;
-            all.push(one(view, &path, root, &exclude));
+            all.push(one(view, &path, root, &exclude)?);
         }
     }
     Ok(all)
@@ -67,29 +67,54 @@ pub(super) fn followed(view: &View, path: &ImagePath) -> Result<ImagePath, Files
     }
 }
 
-fn one(view: &View, path: &ImagePath, root: ImagePath, exclude: &Matcher) -> Selected {
+fn one(
+    view: &View,
+    path: &ImagePath,
+    root: ImagePath,
+    exclude: &Matcher,
+) -> Result<Selected, FilesError> {
     let found = view.get(&root);
     let is_directory = root.is_root() || found.is_some_and(|found| found.entry.is_directory());
     let name = match is_directory {
         true => Vec::new(),
         false => path.file_name().unwrap_or_default().to_vec(),
     };
-    let mut entries = Vec::new();
-    for found in view.below(&root) {
-        let relative = found.entry.path.strip_prefix(&root).unwrap_or_default();
-        // What a source names itself is not tested, only what is below it.
-        let excluded = !relative.is_empty() && exclude.excludes(relative);
-        if !excluded && !matches!(found.entry.node, Node::Socket) {
-            entries.push(ImagePath::new(relative));
-        }
-    }
-    Selected {
+    // What a source names itself is not tested, only what is below it.
+    let (entries, parents) = gather(view, &root, |_, path| {
+        Ok(path.is_empty() || !exclude.excludes(path))
+    })?;
+    Ok(Selected {
         root,
         name,
-        parents: Vec::new(),
+        parents,
         entries,
         is_directory,
+    })
+}
+
+/// What is taken below a directory, and which of it are directories that are taken only for what is
+/// below them. `takes` is asked with paths relative to the directory.
+pub(super) fn gather(
+    view: &View,
+    root: &ImagePath,
+    takes: impl Fn(&Found<'_>, &[u8]) -> Result<bool, FilesError>,
+) -> Result<(Vec<ImagePath>, Vec<ImagePath>), FilesError> {
+    let mut entries = Vec::new();
+    let mut parents = Vec::new();
+    let mut above: Vec<ImagePath> = Vec::new();
+    for found in view.below(root) {
+        let path = found.entry.path.strip_prefix(root).unwrap_or_default();
+        let relative = ImagePath::new(path);
+        above.retain(|directory| relative.starts_with(directory));
+        if found.entry.node != Node::Socket && takes(&found, path)? {
+            entries.extend_from_slice(&above);
+            parents.append(&mut above);
+            entries.push(relative);
+        } else if found.entry.is_directory() && !relative.is_root() {
+            above.push(relative);
+        }
     }
+    Ok((entries, parents))
 }
 
 /// A source without what leads nowhere else.
