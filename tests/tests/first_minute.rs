@@ -99,7 +99,7 @@ impl Walk {
             (r"\r", ""),
             // When an image is pulled, and what took longest, is a matter of chance.
             (r"(?m)^(pull|transfers:|critical path) .*\n", ""),
-            (r"\bHEX-\d+\b", "BUILD"),
+            (r"\bHEX-\d+-(HEX|[0-9a-f]+)\b", "BUILD"),
             (r"(?m)^(#\d+) \d+\.\d+ ", "$1 TIME "),
             (r"  +", "  "),
         ] {
