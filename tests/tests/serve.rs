@@ -478,6 +478,10 @@ fn repositories_are_contexts_and_hold_bake_files() {
     assert_eq!(read(space.path("baked/g")), "from git");
     _ = ask(&["build", "-o", "built", &address]).ok();
     assert_eq!(read(space.path("built/g")), "from git");
+    // What buildx looked up is no build.
+    let history = space.kiln(&["history", "--json"]).ok().stdout;
+    assert_eq!(history.matches("\"title\"").count(), 2, "{history}");
+    assert!(!history.contains("LLB"), "{history}");
     let missing = web.url("none.git");
     assert_ne!(ask(&["bake", &missing]).status, Some(0));
     assert_ne!(ask(&["bake", &address, "-f", "none.hcl"]).status, Some(0));

@@ -464,7 +464,10 @@ impl Run<'_> {
     /// Begins to note what happens, for `kiln history` and `explain`.
     fn journal(&self) -> Arc<Journal> {
         let attributes = self.client.attributes;
-        let file = attributes.file_name();
+        let file = match self.asked.definition {
+            Some(_) => "LLB definition",
+            None => attributes.file_name(),
+        };
         let context = attributes.text("context");
         // Clients give the name of their directory before a colon.
         let shared = self.client.session.shared_key.split(':').next();
@@ -486,7 +489,10 @@ impl Run<'_> {
         };
         let store = self.engine.store().clone();
         let journal = Arc::new(Journal::new(store, self.progress.clone(), about));
-        self.job.remember(journal.clone());
+        // What clients ask for besides a build, such as a bake file in a repository, is no build.
+        if !self.job.request.known.internal {
+            self.job.remember(journal.clone());
+        }
         journal
     }
 
