@@ -165,11 +165,18 @@ impl FromStr for Platform {
             return Err(BadPlatform(text.to_owned()));
         }
         match parts[..] {
-            [only] if ["linux", "windows", "darwin", "freebsd"].contains(&only) => Ok(Self {
-                os: only.to_owned(),
-                ..Self::host()
-            }),
-            [only] => Ok(Self::new("linux", only, "")),
+            [only] => {
+                let system = Self {
+                    os: Self::new(only, "", "").os,
+                    ..Self::host()
+                };
+                let is_known = SYSTEMS.contains(&system.os.as_str());
+                Ok(if is_known {
+                    system
+                } else {
+                    Self::new("linux", only, "")
+                })
+            }
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
             _ => Err(BadPlatform(text.to_owned())),
@@ -209,6 +216,9 @@ mod tests {
             ("linux/arm64/v8.2", None),
             ("linux/ppc64le", None),
             ("windows/amd64", None),
+            ("Linux", None),
+            ("macos", None),
+            ("arm65", Some("arm65")),
             ("linux/arm65", Some("arm65")),
             ("linus/arm64", Some("linus")),
             ("linux/arm/v99", Some("v99")),

@@ -146,10 +146,19 @@ impl Compiler<'_> {
             let text = format!("empty platform value from expression {text}{}", known());
             return Err(fault(at, &text));
         }
-        let platform = expanded.text.parse().map_err(|error| {
+        let platform: Platform = expanded.text.parse().map_err(|error| {
             let text = format!("failed to parse platform {text}: {error}{}", known());
             fault(at, &text)
         })?;
+        // One word is a system or an architecture, whichever knows it.
+        if let (false, Some((part, known))) = (expanded.text.contains('/'), platform.unknown_part())
+        {
+            let hint = crate::suggest::did_you_mean(part, known);
+            let text = format!(
+                "failed to parse platform {text}: \"{part}\": unknown operating system or architecture{hint}"
+            );
+            return Err(fault(at, &text));
+        }
         used.extend(expanded.set);
         Ok(platform)
     }
