@@ -313,10 +313,12 @@ fn shells_complete_step_names() {
             "{script}\nCOMP_LINE='{line}' COMP_POINT=${{#COMP_LINE}} COMP_WORDS=($COMP_LINE) COMP_CWORD=3\n\
              _kiln_or_steps kiln\necho ${{COMPREPLY[*]}}"
         );
+        // In a file: the script is longer than one argument may be.
+        space.write("complete.sh", ask);
         let mut command = std::process::Command::new("bash");
         let directory = kiln_tests::kiln_binary().parent().unwrap().to_owned();
         let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
-        command.args(["-c", &ask]).env("PATH", path);
+        command.arg("complete.sh").env("PATH", path);
         command.current_dir(space.path("context"));
         Run::of(&command.output().unwrap()).ok().stdout
     };
