@@ -221,12 +221,8 @@ fn give_output(uid: u32, terminal: bool) {
 }
 
 fn change_user(spec: &Spec) -> io::Result<()> {
+    let groups: Vec<libc::gid_t> = spec.groups.iter().map(|group| group.get()).collect();
     let (uid, gid) = (spec.uid.get(), spec.gid.get());
-    // As in other runtimes, the primary group is one of the list too: `id` and getgroups(2) show it.
-    let others = spec.groups.iter().map(|group| group.get());
-    let groups: Vec<libc::gid_t> = std::iter::once(gid)
-        .chain(others.filter(|other| *other != gid))
-        .collect();
     // SAFETY: the list has the length given and lives until the call returns.
     check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
     // SAFETY: these take integers.
