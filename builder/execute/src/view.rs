@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_graph::{Entry, ImagePath, Manifest, Node, resolve};
+use kiln_graph::{Entry, ImagePath, Manifest, Node, follow};
 use kiln_solve::Directory;
 use kiln_tree::{TreePath, TreeRoot};
 
@@ -113,11 +113,7 @@ impl View {
     /// one of them.
     #[must_use]
     pub fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        let target = |path: &ImagePath| match &self.get(path)?.entry.node {
-            Node::Symlink { target } => Some(target.clone()),
-            _ => None,
-        };
-        resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
+        follow(path, follow_last, |path| Some(self.get(path)?.entry))
     }
 
     /// All that is visible at and below a directory, in path order.

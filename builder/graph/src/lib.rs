@@ -49,7 +49,7 @@ pub use graph::{DEFINITION_VERSION, Graph, GraphError, StepId};
 pub use graph_builder::GraphBuilder;
 pub use image_config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig, StringSet};
 pub use image_path::ImagePath;
-pub use link::{LinkLoop, MAX_LINKS, resolve};
+pub use link::{LinkLoop, MAX_LINKS, follow, resolve};
 pub use location::Location;
 pub use op::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource,

@@ -1,6 +1,6 @@
 //! Symbolic links of an image, followed inside its root.
 
-use crate::ImagePath;
+use crate::{Entry, ImagePath, Node};
 
 /// More links than this in one path are a loop: what containerd's resolver allows.
 pub const MAX_LINKS: u32 = 255;
@@ -55,6 +55,20 @@ pub fn resolve(
         open.extend(names.into_iter().rev());
     }
     Ok(at)
+}
+
+/// [`resolve`] in a tree whose entries `entry` gives; where links go in circles, the path ends at one
+/// of them.
+pub fn follow<'a>(
+    path: &ImagePath,
+    follow_last: bool,
+    entry: impl Fn(&ImagePath) -> Option<&'a Entry>,
+) -> ImagePath {
+    let target = |path: &ImagePath| match &entry(path)?.node {
+        Node::Symlink { target } => Some(target.clone()),
+        _ => None,
+    };
+    resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
 }
 
 #[cfg(test)]

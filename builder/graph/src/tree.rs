@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::encode::Encoder;
-use crate::{Digest, ImagePath, TreeId, resolve};
+use crate::{Digest, ImagePath, TreeId, follow};
 
 /// Bumped whenever the encoding below changes: tree ids of different versions never meet.
 const TREE_VERSION: u32 = 1;
@@ -264,11 +264,7 @@ impl Manifest {
     /// Where a path leads, links followed inside the tree; a circle of links leads to one of them.
     #[must_use]
     pub fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        let target = |path: &ImagePath| match &self.get(path)?.node {
-            Node::Symlink { target } => Some(target.clone()),
-            _ => None,
-        };
-        resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
+        follow(path, follow_last, |path| self.get(path))
     }
 
     /// The tree's identity: every entry but the times that don't count.

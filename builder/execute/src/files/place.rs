@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 
-use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp, resolve};
+use kiln_graph::{Entry, ImagePath, Manifest, Node, Timestamp, follow};
 use kiln_tree::{OverlayXattrs, TreePath, TreeRoot, set_file_attributes};
 
 use super::FilesError;
@@ -79,11 +79,7 @@ impl<'a> Place<'a> {
 
     /// A path with the links in it followed, in the base and in what was made.
     pub(crate) fn resolve(&self, path: &ImagePath, follow_last: bool) -> ImagePath {
-        let target = |path: &ImagePath| match &self.get(path)?.node {
-            Node::Symlink { target } => Some(target.clone()),
-            _ => None,
-        };
-        resolve(path, follow_last, target).unwrap_or_else(|circle| circle.at)
+        follow(path, follow_last, |path| self.get(path))
     }
 
     /// Makes a directory and those above it; directories that are there stay as they are.
