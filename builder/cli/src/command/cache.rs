@@ -1,7 +1,7 @@
 //! `--cache-from` and `--cache-to`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::HumanBytes;
@@ -19,25 +19,25 @@ use kiln::{Error, file_text};
 /// Shared caches as somebody writes them.
 pub(crate) struct Specs<'a> {
     /// How messages about them begin: the flag, or the build file and its key.
-    pub(super) what: &'a str,
+    pub(super) what: String,
     /// Where relative paths begin.
-    pub(super) directory: &'a Path,
+    pub(super) directory: PathBuf,
     pub(super) texts: &'a [String],
 }
 
 impl<'a> Specs<'a> {
     /// Those of a flag.
-    pub(super) fn of_flag(flag: &'a str, texts: &'a [String]) -> Self {
+    pub(super) fn of_flag(flag: &str, texts: &'a [String]) -> Self {
         Self {
-            what: flag,
-            directory: Path::new(""),
+            what: flag.to_owned(),
+            directory: PathBuf::new(),
             texts,
         }
     }
 
     /// What one of them says.
     pub(super) fn read(&self, text: &str) -> Result<Wanted, Error> {
-        let mut wanted = read(self.what, text)?;
+        let mut wanted = read(&self.what, text)?;
         if let Wanted::Place(spec) = &mut wanted
             && let Place::Directory(directory) = &mut spec.place
         {

@@ -104,74 +104,67 @@ impl<'a> FileSettings<'a> {
 
     /// The shared caches that the file names, if they are allowed and the command line names none.
     pub(super) fn cache_from(&self, engine: &Engine) -> Result<Option<Vec<CacheSource>>, Error> {
-        let texts = &self.prepared.settings.cache_from;
-        if !self.has_caches("cache_from", texts, &self.args.cache_from) {
+        let own = &self.prepared.settings.cache_from;
+        let Some(specs) = self.caches("cache_from", own, &self.args.cache_from) else {
             return Ok(None);
-        }
-        let directory = self.directory();
-        let specs = Specs {
-            what: &self.what("cache_from"),
-            directory: &directory,
-            texts,
         };
-        Self::check_directories(&specs, "fs.read", |path| self.allowed.may_read(path))?;
+        check_directories(&specs, "fs.read", |path| self.allowed.may_read(path))?;
         cache::sources(engine, &specs, &self.args.cache_trust).map(Some)
     }
 
     /// The same of those that are written.
     pub(super) fn cache_to(&self) -> Result<Option<Targets>, Error> {
-        let texts = &self.prepared.settings.cache_to;
-        if !self.has_caches("cache_to", texts, &self.args.cache_to) {
+        let own = &self.prepared.settings.cache_to;
+        let Some(specs) = self.caches("cache_to", own, &self.args.cache_to) else {
             return Ok(None);
-        }
-        let directory = self.directory();
-        let specs = Specs {
-            what: &self.what("cache_to"),
-            directory: &directory,
-            texts,
         };
-        Self::check_directories(&specs, "fs.write", |path| self.allowed.may_write(path))?;
+        check_directories(&specs, "fs.write", |path| self.allowed.may_write(path))?;
         cache::targets(&specs, self.args.cache_sign_key.as_deref()).map(Some)
     }
 
-    /// Whether the file names shared caches that are used, beside the flags' own; says so if they
-    /// are left out because nobody allowed them.
-    fn has_caches(&self, key: &str, texts: &[String], flags: &[String]) -> bool {
+    /// The shared caches under a key of the file, unless the flags name some; says so if they are left
+    /// out because nobody allowed them.
+    fn caches(&self, key: &str, texts: &'a [String], flags: &[String]) -> Option<Specs<'a>> {
         if texts.is_empty() || !flags.is_empty() {
-            return false;
+            return None;
         }
+        let what = self.what(key);
         if !self.allowed.cache {
             say(&format!(
-                "WARNING: {} shared caches of a build file are used only with --allow cache",
-                self.what(key)
+                "WARNING: {what} shared caches of a build file are used only with --allow cache"
             ));
+            return None;
         }
-        self.allowed.cache
+        Some(Specs {
+            what,
+            directory: self.directory(),
+            texts,
+        })
     }
+}
 
-    /// Caches in directories need the user's word for these.
-    fn check_directories(
-        specs: &Specs<'_>,
-        entitlement: &str,
-        may: impl Fn(&Path) -> bool,
-    ) -> Result<(), Error> {
-        for text in specs.texts {
-            let Wanted::Place(spec) = specs.read(text)? else {
-                continue;
-            };
-            let Place::Directory(directory) = &spec.place else {
-                continue;
-            };
-            if !real(directory).is_some_and(|real| may(&real)) {
-                return Err(Error::Usage(format!(
-                    "{} {text}: allow it with --allow {entitlement}={}",
-                    specs.what,
-                    directory.display()
-                )));
-            }
+/// Caches in directories need the user's word for these.
+fn check_directories(
+    specs: &Specs<'_>,
+    entitlement: &str,
+    may: impl Fn(&Path) -> bool,
+) -> Result<(), Error> {
+    for text in specs.texts {
+        let Wanted::Place(spec) = specs.read(text)? else {
+            continue;
+        };
+        let Place::Directory(directory) = &spec.place else {
+            continue;
+        };
+        if !real(directory).is_some_and(|real| may(&real)) {
+            return Err(Error::Usage(format!(
+                "{} {text}: allow it with --allow {entitlement}={}",
+                specs.what,
+                directory.display()
+            )));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// A path without links, of something that need not be there.
