@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kiln_execute::{
-    Around, CommandExecutor, CommandOptions, ContentReader, ContextResolver, EarlyFiles,
-    ElsewhereExecutor, EngineError, FileExecutor, GitOptions, GitResolver, HttpResolver,
-    LocalSources, Records, SharedSources, Snapshotter, VolumeFinder,
+    Around, CommandExecutor, CommandOptions, ContentReader, ContextResolver, ElsewhereExecutor,
+    EngineError, FileExecutor, GitOptions, GitResolver, HttpResolver, LocalSources, Records,
+    SharedSources, Snapshotter, VolumeFinder,
 };
 use kiln_export::Exports;
 use kiln_graph::{Step, StepId, StepKey};
@@ -81,7 +81,7 @@ impl<'a> Machine<'a> {
         let elsewhere = self.elsewhere(&own_commands, &own_files);
         let (commands, files): (&dyn Executor<EngineError>, &dyn Executor<EngineError>) =
             match &elsewhere {
-                Some((commands, files)) => (commands, files),
+                Some(elsewhere) => (elsewhere, elsewhere),
                 None => (&own_commands, &own_files),
             };
         let backend = Backend {
@@ -134,16 +134,13 @@ impl<'a> Machine<'a> {
         &'b self,
         commands: &'b dyn Executor<EngineError>,
         files: &'b dyn Executor<EngineError>,
-    ) -> Option<(ElsewhereExecutor<'b>, EarlyFiles<'b>)> {
+    ) -> Option<ElsewhereExecutor<'b>> {
         let there = self.request.elsewhere.as_deref()?;
         let around = Around {
             trees: &self.trees,
             network: self.request.network,
         };
-        Some((
-            ElsewhereExecutor::new(there, commands, around),
-            EarlyFiles::new(there, files, around),
-        ))
+        Some(ElsewhereExecutor::new(there, commands, files, around))
     }
 
     fn sources(&self) -> LocalSources<'_> {

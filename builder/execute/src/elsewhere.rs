@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use kiln_graph::Op;
 use kiln_solve::{Event, Executed, Executor, Job};
 
 use crate::run::DefaultNetwork;
@@ -45,10 +46,12 @@ pub enum There {
     Not(String),
 }
 
-/// Runs commands elsewhere, and here what can't run there.
+/// Runs commands elsewhere, and here what can't run there. File operations are carried out here, unless
+/// they ran elsewhere along with a command.
 pub struct ElsewhereExecutor<'a> {
     there: &'a dyn Elsewhere,
-    here: &'a dyn Executor<EngineError>,
+    commands: &'a dyn Executor<EngineError>,
+    files: &'a dyn Executor<EngineError>,
     around: Around<'a>,
     /// Reasons that the user was told.
     said: Mutex<BTreeSet<String>>,
@@ -61,22 +64,24 @@ impl std::fmt::Debug for ElsewhereExecutor<'_> {
 }
 
 impl<'a> ElsewhereExecutor<'a> {
-    /// Runs commands `there`, else `here`.
+    /// Runs commands `there`, and the rest with what runs `commands` and `files` here.
     #[must_use]
     pub fn new(
         there: &'a dyn Elsewhere,
-        here: &'a dyn Executor<EngineError>,
+        commands: &'a dyn Executor<EngineError>,
+        files: &'a dyn Executor<EngineError>,
         around: Around<'a>,
     ) -> Self {
         Self {
             there,
-            here,
+            commands,
+            files,
             around,
             said: Mutex::default(),
         }
     }
 
-    /// Runs a step on this machine, and says why.
+    /// Runs a command on this machine, and says why.
     fn run_here(&self, job: &Job<'_>, reason: String) -> Result<Executed, EngineError> {
         job.events.event(Event::Placed {
             step: job.id.into(),
@@ -84,7 +89,7 @@ impl<'a> ElsewhereExecutor<'a> {
             reason: Some(reason),
             queued: None,
         });
-        self.here.execute(job)
+        self.commands.execute(job)
     }
 
     fn warn_once(&self, job: &Job<'_>, message: String) {
@@ -98,8 +103,11 @@ impl<'a> ElsewhereExecutor<'a> {
 impl Executor<EngineError> for ElsewhereExecutor<'_> {
     /// What runs elsewhere needs no files here.
     fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
+        if let Op::Files(_) = job.step.op {
+            return self.files.prepare(job);
+        }
         match self.there.stays(job, &self.around) {
-            Some(_) => self.here.prepare(job),
+            Some(_) => self.commands.prepare(job),
             None => Ok(()),
         }
     }
@@ -107,6 +115,9 @@ impl Executor<EngineError> for ElsewhereExecutor<'_> {
     fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
         if let Some(executed) = self.there.early(job, &self.around)? {
             return Ok(executed);
+        }
+        if let Op::Files(_) = job.step.op {
+            return self.files.execute(job);
         }
         if let Some(reason) = self.there.stays(job, &self.around) {
             self.warn_once(job, format!("steps run on this machine: {reason}"));
@@ -116,47 +127,9 @@ impl Executor<EngineError> for ElsewhereExecutor<'_> {
             There::Ran(executed) => Ok(executed),
             There::Not(reason) => {
                 self.warn_once(job, format!("{reason}; the step runs on this machine"));
-                self.here.prepare(job)?;
+                self.commands.prepare(job)?;
                 self.run_here(job, reason)
             }
-        }
-    }
-}
-
-/// Carries file operations out here, unless they ran elsewhere along with a command.
-pub struct EarlyFiles<'a> {
-    there: &'a dyn Elsewhere,
-    here: &'a dyn Executor<EngineError>,
-    around: Around<'a>,
-}
-
-impl std::fmt::Debug for EarlyFiles<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EarlyFiles").finish_non_exhaustive()
-    }
-}
-
-impl<'a> EarlyFiles<'a> {
-    /// Takes what ran `there`, and carries out the rest `here`.
-    #[must_use]
-    pub fn new(
-        there: &'a dyn Elsewhere,
-        here: &'a dyn Executor<EngineError>,
-        around: Around<'a>,
-    ) -> Self {
-        Self {
-            there,
-            here,
-            around,
-        }
-    }
-}
-
-impl Executor<EngineError> for EarlyFiles<'_> {
-    fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
-        match self.there.early(job, &self.around)? {
-            Some(executed) => Ok(executed),
-            None => self.here.execute(job),
         }
     }
 }
