@@ -41,10 +41,8 @@ fn content(entry: &Entry) -> Option<Digest> {
 /// Whether the nearest directory above that was there before gives its group away.
 fn inherits_a_group(path: &ImagePath, base: &View) -> bool {
     let above = path.ancestors();
-    let nearest = above.filter_map(|above| Some(base.get(&above)?.entry.clone()));
-    nearest
-        .last()
-        .is_some_and(|entry| entry.mode & SET_GROUP_ID != 0 && entry.gid != 0)
+    let nearest = above.filter_map(|above| base.get(&above)).last();
+    nearest.is_some_and(|found| found.entry.mode & SET_GROUP_ID != 0 && found.entry.gid != 0)
 }
 
 #[cfg(test)]
