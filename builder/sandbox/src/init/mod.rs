@@ -19,7 +19,7 @@ mod target;
 mod usage;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -197,20 +197,18 @@ fn watch(
     // From here on the caller's end of the socket says that it died, and the command is ended first.
     death_signal(0);
     loop {
-        // Without ids to be told of, the command is asked for twice.
-        let ids = ids.map_or(pidfd.as_fd(), OwnedFd::as_fd);
-        let is_watched = ids.as_raw_fd() != pidfd.as_raw_fd();
-        let mut polled = [
+        let mut polled = vec![
             PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(caller.as_fd(), PollFlags::IN | PollFlags::RDHUP),
-            PollFd::from_borrowed_fd(ids, PollFlags::IN),
         ];
+        polled.extend(ids.map(|ids| PollFd::from_borrowed_fd(ids.as_fd(), PollFlags::IN)));
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("watch the command"),
         }
         let (ended, hung_up) = (polled[0].revents(), polled[1].revents());
-        if is_watched && polled[2].revents().contains(PollFlags::IN) {
+        let asks = polled.get(2).map_or(PollFlags::empty(), PollFd::revents);
+        if asks.contains(PollFlags::IN) {
             _ = pidfd_send_signal(&pidfd, Signal::KILL);
             _ = waitpid(Some(pid), WaitOptions::empty());
             return Err(Failure::new(
