@@ -10,7 +10,7 @@ use bazel_remote_apis::google::rpc;
 use prost::Message as _;
 use reapi::execution_client::ExecutionClient;
 use reapi::execution_stage::Value as Stage;
-use reapi::{Digest, ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse};
+use reapi::{ActionResult, Digest, ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse};
 use tokio::sync::Notify;
 use tonic::{Code, Streaming};
 
@@ -36,12 +36,6 @@ pub(crate) struct Execution<'a> {
     pub(crate) stop: Arc<Notify>,
 }
 
-/// An action that a worker has run.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Completed {
-    pub(crate) result: reapi::ActionResult,
-}
-
 /// What is known of an action on its way.
 #[derive(Debug, Default)]
 struct Progress {
@@ -54,7 +48,7 @@ struct Progress {
 
 impl Execution<'_> {
     /// Runs the action to its end.
-    pub(crate) async fn run(&self) -> Result<Completed, ClusterError> {
+    pub(crate) async fn run(&self) -> Result<ActionResult, ClusterError> {
         let mut progress = Progress::default();
         let done = {
             let work = self.persist(&mut progress);
@@ -77,7 +71,7 @@ impl Execution<'_> {
     }
 
     /// Sends the action, and takes its stream up again where it breaks: the worker goes on meanwhile.
-    async fn persist(&self, progress: &mut Progress) -> Result<Completed, ClusterError> {
+    async fn persist(&self, progress: &mut Progress) -> Result<ActionResult, ClusterError> {
         let (mut wait, mut tries) = (FIRST_WAIT, 0);
         loop {
             let before = progress.name.clone();
@@ -107,7 +101,7 @@ impl Execution<'_> {
         }
     }
 
-    async fn follow(&self, progress: &mut Progress) -> Result<Completed, ClusterError> {
+    async fn follow(&self, progress: &mut Progress) -> Result<ActionResult, ClusterError> {
         let limit = Instant::now() + self.queue_limit;
         let end = *progress.queue_end.get_or_insert(limit);
         let opened = self.open(&progress.name);
@@ -173,7 +167,7 @@ impl Execution<'_> {
 
 impl Progress {
     /// Takes note of what a server says of the action; its result once it is done.
-    fn understand(&mut self, operation: Operation) -> Result<Option<Completed>, ClusterError> {
+    fn understand(&mut self, operation: Operation) -> Result<Option<ActionResult>, ClusterError> {
         if !operation.name.is_empty() {
             self.name = operation.name;
         }
@@ -199,15 +193,14 @@ impl Progress {
 
 /// The result of an action that was run; a failure of the cluster is an error, one of the command is
 /// not.
-fn completed(response: &[u8]) -> Result<Completed, ClusterError> {
+fn completed(response: &[u8]) -> Result<ActionResult, ClusterError> {
     let bad = |_| ClusterError::Protocol("an answer to Execute that can't be decoded");
     let response = ExecuteResponse::decode(response).map_err(bad)?;
     if let Some(status) = response.status.filter(|status| status.code != 0) {
         return Err(action_error(&status));
     }
     let result = response.result;
-    let result = result.ok_or(ClusterError::Protocol("an execution without a result"))?;
-    Ok(Completed { result })
+    result.ok_or(ClusterError::Protocol("an execution without a result"))
 }
 
 fn action_error(status: &rpc::Status) -> ClusterError {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bazel_remote_apis::build::bazel::remote::execution::v2::ActionResult;
 use kiln_execute::{
     Around, ChangedFiles, DefaultNetwork, Distant, Elsewhere, EngineError, StepFailure, There, now,
 };
@@ -19,7 +20,7 @@ use crate::action::{OrderedAction, properties};
 use crate::chain::Chain;
 use crate::connection::Connection;
 use crate::early::{Early, EarlyResults, Unable};
-use crate::execution::{Completed, Execution};
+use crate::execution::Execution;
 use crate::helper::Helper;
 use crate::inputs::{Inputs, Origin};
 use crate::order::{ORDER, Order, OrderedIds, VERSION};
@@ -257,8 +258,8 @@ impl ClusterExecutor {
         };
         let mut inputs = self.inputs(&chain, around, from)?;
         let action = self.action(&chain, &inputs);
-        let completed = self.run(connection, job, &mut inputs, &action, from)?;
-        let read = Outputs::read(&connection.storage, &completed, chain.len());
+        let result = self.run(connection, job, &mut inputs, &action, from)?;
+        let read = Outputs::read(&connection.storage, &result, chain.len());
         let read = connection.runtime.block_on(read);
         let Outputs { given, report } = read.map_err(|error| self.explained(error, &chain))?;
         self.placed(job, Some(&given));
@@ -333,7 +334,7 @@ impl ClusterExecutor {
         inputs: &mut Inputs,
         action: &OrderedAction,
         from: Origin<'_>,
-    ) -> Result<Completed, Failure> {
+    ) -> Result<ActionResult, Failure> {
         self.send(connection, inputs, action, from)?;
         match self.run_once(connection, job, action) {
             Err(Failure::Cluster(error)) if error.may_be_missing_input() => {
@@ -351,7 +352,7 @@ impl ClusterExecutor {
         connection: &Connection,
         job: &Job<'_>,
         action: &OrderedAction,
-    ) -> Result<Completed, Failure> {
+    ) -> Result<ActionResult, Failure> {
         let stop = Arc::new(Notify::new());
         let stopping = stop.clone();
         let _guard = job.cancel.on_cancel(move || stopping.notify_one());

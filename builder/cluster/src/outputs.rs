@@ -11,7 +11,6 @@ use reapi::{ActionResult, Digest, Tree};
 
 use crate::ClusterError;
 use crate::digest::of_blob;
-use crate::execution::Completed;
 use crate::report::{Log, MAX_LOG, MAX_REPORT, OUT, REPORT, Report, log_records};
 use crate::storage::Storage;
 
@@ -38,10 +37,9 @@ impl Outputs {
     /// Reads the report of an action that ran `ordered` steps.
     pub(crate) async fn read(
         storage: &Storage,
-        completed: &Completed,
+        result: &ActionResult,
         ordered: usize,
     ) -> Result<Self, ClusterError> {
-        let result = &completed.result;
         let mut given = Given::of(result);
         let Some(digest) = report_digest(storage, result).await? else {
             return Err(given.no_report(storage, result).await);
