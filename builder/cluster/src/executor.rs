@@ -11,7 +11,7 @@ use bazel_remote_apis::build::bazel::remote::execution::v2::ActionResult;
 use kiln_execute::{
     Around, ChangedFiles, DefaultNetwork, Distant, Elsewhere, EngineError, StepFailure, There, now,
 };
-use kiln_graph::{Op, Step, Timestamp, TreeId};
+use kiln_graph::{Op, Platform, Step, Timestamp, TreeId};
 use kiln_share::{CacheSource, CacheTrust, RemoteTree};
 use kiln_solve::{Event, Executed, Job};
 use tokio::sync::Notify;
@@ -193,9 +193,15 @@ impl ClusterExecutor {
     }
 
     fn helpers(&self) -> Result<&[Helper], ClusterError> {
-        let find = || {
+        let find = || -> Result<Vec<Helper>, ClusterError> {
             let given = self.settings.helpers.iter().map(|path| Helper::of(path));
-            given.chain(std::iter::once_with(Helper::own)).collect()
+            let mut helpers = given.collect::<Result<Vec<_>, _>>()?;
+            // The running program is large, and is only read where it is the one to be sent.
+            let own = Platform::host().architecture;
+            if helpers.iter().all(|helper| helper.architecture != own) {
+                helpers.push(Helper::own()?);
+            }
+            Ok(helpers)
         };
         let found = self.helpers.get_or_init(find);
         found.as_deref().map_err(Clone::clone)
