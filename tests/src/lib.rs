@@ -20,6 +20,7 @@ mod s3;
 mod web;
 
 use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
@@ -203,6 +204,12 @@ pub fn shell(directory: &Path, script: &str) -> String {
     let mut command = Command::new("sh");
     command.args(["-ec", script]).current_dir(directory);
     Run::of(&command.output().unwrap()).ok().stdout
+}
+
+/// An address of this machine that nobody listens at.
+fn free_address() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
 }
 
 /// Waits for a process; panics when that takes more than a minute.

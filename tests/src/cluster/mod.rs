@@ -6,7 +6,6 @@ mod execution;
 mod storage;
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -88,9 +87,7 @@ impl Cluster {
             uploaded: AtomicUsize::new(0),
             running: Mutex::default(),
         });
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = crate::free_address();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
