@@ -14,8 +14,8 @@
 //! whose blobs it no longer has, and renews their age when the entry is read. Digests are SHA-256.
 //!
 //! Steps run on their workers ([`ClusterExecutor`]): each is an action whose inputs are kiln itself, the
-//! layers that its root is made of, and a description ([`order`]); its outputs are the changes of the
-//! step as a tree, and a report ([`report`]). The worker's side is [`run_if_worker`].
+//! layers that its root is made of, and a description (`order.rs`); its outputs are the changes of the
+//! step as a tree, and a report (`report.rs`). The worker's side is [`run_if_worker`].
 //!
 //! The API: <https://github.com/bazelbuild/remote-apis>, `remote_execution.proto`, and
 //! `google/bytestream/bytestream.proto`.
