@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{free_address, test_cache};
+use crate::{free_address, is_root, test_cache};
 
 const PROGRAM: &str = "buildbox-casd";
 
@@ -146,8 +146,7 @@ impl CasdWorker {
 /// What runs a program as somebody who isn't root, and owns a directory.
 fn as_ordinary_user(directory: &Path) -> Command {
     let user = "kiln-single";
-    let is_root = std::fs::metadata("/root").is_ok_and(|_| std::fs::read_dir("/root").is_ok());
-    if !is_root {
+    if !is_root() {
         return Command::new("env");
     }
     _ = crate::run("chown", &[user, directory.to_str().unwrap()]).ok();

@@ -21,6 +21,7 @@ mod web;
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
@@ -204,6 +205,12 @@ pub fn shell(directory: &Path, script: &str) -> String {
     let mut command = Command::new("sh");
     command.args(["-ec", script]).current_dir(directory);
     Run::of(&command.output().unwrap()).ok().stdout
+}
+
+/// Whether the tests are root.
+#[must_use]
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 /// An address of this machine that nobody listens at.

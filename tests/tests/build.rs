@@ -1,9 +1,7 @@
 //! Builds, as a user runs them.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::os::unix::fs::MetadataExt as _;
-
-use kiln_tests::{BUSYBOX, Run, Space, read, run, unpack};
+use kiln_tests::{BUSYBOX, Run, Space, is_root, read, run, unpack};
 
 #[test]
 fn nothing_runs_twice_and_equal_output_spares_what_follows() {
@@ -266,7 +264,7 @@ fn killed_builds_leave_a_store_that_works() {
 
 /// A build as an ordinary user, in a directory that the user owns.
 fn build_as(user: &str, space: &Space) -> Option<Run> {
-    if !rustix_is_root()
+    if !is_root()
         || std::process::Command::new("id")
             .arg(user)
             .output()
@@ -291,10 +289,6 @@ fn build_as(user: &str, space: &Space) -> Option<Run> {
         .output()
         .unwrap();
     Some(Run::of(&output))
-}
-
-fn rustix_is_root() -> bool {
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 #[test]
@@ -338,7 +332,7 @@ fn rootless_and_root_give_the_same_image() {
 /// An overlay mount takes no other overlay's changes: a store on one has to do without.
 #[test]
 fn where_overlayfs_is_refused_roots_are_copied() {
-    if !rustix_is_root() {
+    if !is_root() {
         return;
     }
     let space = Space::new();

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_tests::{BUSYBOX, Space, run, shell};
+use kiln_tests::{BUSYBOX, Space, is_root, run, shell};
 
 /// Everything of a tree that a user can see.
 fn listing(root: &Path) -> String {
@@ -52,10 +52,6 @@ fn compare(shown: &str, want: &str) {
         assert_eq!(shown, want);
     }
     assert_eq!(shown.lines().count(), want.lines().count());
-}
-
-fn is_root() -> bool {
-    run("id", &["-u"]).stdout.trim() == "0"
 }
 
 fn mounts(kind: &str, spec: &str) -> (Space, PathBuf) {

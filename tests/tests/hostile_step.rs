@@ -5,11 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Run, Space, kiln_binary};
-
-fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|text| text.contains("\nUid:\t0\t"))
-}
+use kiln_tests::{BUSYBOX, Run, Space, is_root, kiln_binary};
 
 /// Builds steps over an image and reads what they wrote to `/out`.
 fn output(space: &Space, image: &str, steps: &str) -> String {

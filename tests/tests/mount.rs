@@ -4,11 +4,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Run, Space, read, run, shell};
-
-fn is_root() -> bool {
-    run("id", &["-u"]).stdout.trim() == "0"
-}
+use kiln_tests::{BUSYBOX, Run, Space, is_root, read, shell};
 
 /// A store with the image `app` of three layers, in which later ones remove and replace files.
 fn site() -> Space {

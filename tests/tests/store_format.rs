@@ -4,11 +4,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{Space, run};
-
-fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|text| text.contains("\nUid:\t0\t"))
-}
+use kiln_tests::{Space, is_root, run};
 
 const FORMATS: &[u32] = &[1];
 
