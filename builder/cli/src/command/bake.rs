@@ -4,7 +4,9 @@
 //! (RFC 2606, section 2: `.invalid`), and that is removed at the end.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Args;
 use kiln::Error;
@@ -12,9 +14,7 @@ use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_targe
 use kiln_graph::Digest;
 use tempfile::TempDir;
 
-use super::{Failed, print_json_text, say};
-
-mod child;
+use super::{Failed, child, print_json_text, say};
 
 /// The files that are read when none is named: those of them that are there, in this order.
 const FILES: [&str; 8] = [
@@ -251,8 +251,10 @@ impl<'a> Run<'a> {
 
     /// Builds in a process of its own, as each build changes what its process may do.
     fn build(&self, name: &str, words: &[String]) -> Result<(), Failed> {
-        let status = child::run(words).map_err(Error::file("start", Path::new("kiln build")))?;
-        match status {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("kiln").args(words);
+        let ended = child::run(command).map_err(Error::file("start", Path::new("kiln build")))?;
+        match u8::try_from(ended.code().unwrap_or(1)).unwrap_or(1) {
             0 => Ok(()),
             status => Err(Failed {
                 text: format!("ERROR: the target {name} was not built"),

@@ -16,6 +16,7 @@ mod cache;
 mod cache_spec;
 mod call;
 mod checks;
+mod child;
 mod compat;
 mod completions;
 mod convert;

@@ -1,15 +1,13 @@
 //! `kiln image mount`, `kiln image umount`.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use clap::Args;
 use kiln::{Engine, Error, MountOptions, Platform, mount_image, mounted_images, unmount_image};
 use kiln_tree::host;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failed, print, say};
+use super::{Failed, child, print, say};
 use crate::display::{Style, display};
 
 /// The flags of `kiln image mount`.
@@ -119,44 +117,14 @@ fn make(directory: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Runs a command to its end; its exit status, as shells have it.
+/// Runs a command to its end; its exit status, as shells have it. Ctrl-C ends only the command, for the image
+/// has to be unmounted.
 fn run(program: &str, words: &[String]) -> Result<u8, Error> {
     use std::os::unix::process::ExitStatusExt as _;
-    let started = Command::new(program).args(words).spawn();
-    let mut child = started.map_err(Error::file("run", Path::new(program)))?;
-    pass_signals_to(&child);
-    let ended = child
-        .wait()
-        .map_err(Error::file("wait for", Path::new(program)))?;
+    let mut command = Command::new(program);
+    command.args(words);
+    let ended = child::run(command).map_err(Error::file("run", Path::new(program)))?;
     let signal = ended.signal().map(|signal| 128 + signal);
     let status = ended.code().or(signal).unwrap_or(1);
     Ok(u8::try_from(status).unwrap_or(1))
-}
-
-/// From now on, SIGTERM is the child's. Ctrl-C comes to it from the terminal, and ends only it, for the
-/// image has to be unmounted.
-fn pass_signals_to(child: &Child) {
-    let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let wait = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let Ok(runtime) = runtime else { return };
-        runtime.block_on(async {
-            let signals = (
-                signal(SignalKind::interrupt()),
-                signal(SignalKind::terminate()),
-            );
-            let (Ok(_interrupt), Ok(mut terminate)) = signals else {
-                return;
-            };
-            while terminate.recv().await.is_some() {
-                _ = child.map(|child| kill_process(child, Signal::TERM));
-            }
-        });
-    };
-    // Where no thread can be started, signals do what they do by default.
-    _ = std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(wait);
 }
