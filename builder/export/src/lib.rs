@@ -33,6 +33,7 @@ mod output;
 mod rebase;
 mod reproduce;
 mod shared_cache;
+mod stat;
 mod stored_blob;
 mod verity;
 

@@ -8,6 +8,7 @@ use kiln_tree::TreePath;
 use super::directory::{self, Name};
 use super::xattr;
 use crate::output::OutputEntry;
+use crate::stat::{device_number, mode_of, shown};
 
 /// The root's index.
 pub(super) const ROOT: usize = 0;
@@ -170,7 +171,7 @@ fn content<'a>(entry: &'a Entry, place: &'a TreePath) -> Content<'a> {
         Node::File { .. } => Content::File { entry, place },
         Node::Symlink { target } => Content::Bytes(target.clone()),
         Node::CharDevice { major, minor } | Node::BlockDevice { major, minor } => {
-            device(*major, *minor)
+            Content::Special(device_number(*major, *minor))
         }
         Node::Directory { .. } => empty_directory(),
         Node::Fifo | Node::Socket | Node::HardLink { .. } | Node::Whiteout => Content::Special(0),
@@ -179,31 +180,14 @@ fn content<'a>(entry: &'a Entry, place: &'a TreePath) -> Content<'a> {
 
 /// The inode of an entry.
 fn inode<'a>(entry: &Entry, content: Content<'a>, latest: Option<Timestamp>) -> INode<'a> {
-    let kind: u16 = match entry.node {
-        Node::File { .. } | Node::HardLink { .. } | Node::Whiteout => 0o100_000,
-        Node::Directory { .. } => 0o040_000,
-        Node::Symlink { .. } => 0o120_000,
-        Node::CharDevice { .. } => 0o020_000,
-        Node::BlockDevice { .. } => 0o060_000,
-        Node::Fifo => 0o010_000,
-        Node::Socket => 0o140_000,
-    };
-    let permissions = match entry.node {
-        Node::Symlink { .. } => 0o777,
-        _ => entry.mode & 0o7777,
-    };
     INode {
-        mode: kind | permissions as u16,
+        // Types and permissions have 16 bits.
+        mode: mode_of(entry) as u16,
         uid: entry.uid,
         gid: entry.gid,
-        mtime: latest.map_or(entry.mtime, |latest| entry.mtime.min(latest)),
+        mtime: shown(entry, latest),
         links: if entry.is_directory() { 2 } else { 1 },
         xattrs: xattr::encoded(&entry.xattrs),
         content,
     }
-}
-
-/// The number of a device as the kernel writes it (`new_encode_dev`).
-fn device(major: u32, minor: u32) -> Content<'static> {
-    Content::Special((minor & 0xff) | major << 8 | (minor & !0xff) << 12)
 }

@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use kiln_graph::{Entry, ImagePath, Node, Timestamp};
 use kiln_tree::TreePath;
 
-use super::{below_root, mode_of, read_whole, refused, root_of, shown};
+use super::{below_root, read_whole, refused, root_of};
 use crate::output::OutputEntry;
+use crate::stat::{mode_of, shown};
 
 /// Archives are a multiple of this long, as the program `cpio` writes them.
 const BLOCK: u64 = 512;

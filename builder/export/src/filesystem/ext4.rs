@@ -11,8 +11,9 @@ use kiln_graph::{Digest, Entry, ImagePath, Node, Timestamp};
 use kiln_tree::{TreePath, TreeRoot, host};
 
 use super::program::Program;
-use super::{below_root, mode_of, newest, read_whole, refused, root_of, shown};
+use super::{below_root, newest, read_whole, refused, root_of};
 use crate::output::OutputEntry;
+use crate::stat::{device_number, mode_of, shown};
 
 const BLOCK: u64 = 4096;
 /// The length of an inode in bytes.
@@ -258,7 +259,7 @@ impl Script<'_> {
     }
 
     /// Makes a device node. `mknod` knows no numbers beyond 65535, so those are set afterwards, as the kernel
-    /// writes them (`new_encode_dev`).
+    /// writes them.
     fn device(
         &mut self,
         entry: &Entry,
@@ -272,8 +273,8 @@ impl Script<'_> {
         };
         self.put(&[b"mknod ", name, b" ", kind, numbers.as_bytes()])?;
         if is_large {
-            let encoded = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
-            self.set(&entry.path, "block[1]", &encoded.to_string())?;
+            let number = device_number(major, minor);
+            self.set(&entry.path, "block[1]", &number.to_string())?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use kiln_graph::{Entry, ImagePath, Node, Timestamp};
 use kiln_tree::TreePath;
 
 use crate::output::OutputEntry;
+use crate::stat::shown;
 
 pub use cpio::write_cpio;
 pub use ext4::write_ext4;
@@ -22,11 +23,6 @@ pub use squashfs::{SquashfsCodec, write_squashfs};
 /// What can't be in a file system of some kind.
 fn refused(path: &ImagePath, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{path} {why}"))
-}
-
-/// A time as it is written.
-fn shown(entry: &Entry, latest: Option<Timestamp>) -> Timestamp {
-    latest.map_or(entry.mtime, |latest| entry.mtime.min(latest))
 }
 
 /// The time of a file system itself: the latest of its files, which the same tree always has.
@@ -47,24 +43,6 @@ fn root_of(files: &[OutputEntry]) -> Entry {
 /// All files but the root.
 fn below_root(files: &[OutputEntry]) -> impl Iterator<Item = &OutputEntry> {
     files.iter().filter(|(entry, _)| !entry.path.is_root())
-}
-
-/// Type and permissions, as `stat(2)` has them.
-fn mode_of(entry: &Entry) -> u32 {
-    let kind = match entry.node {
-        Node::File { .. } | Node::HardLink { .. } | Node::Whiteout => 0o100_000,
-        Node::Directory { .. } => 0o040_000,
-        Node::Symlink { .. } => 0o120_000,
-        Node::CharDevice { .. } => 0o020_000,
-        Node::BlockDevice { .. } => 0o060_000,
-        Node::Fifo => 0o010_000,
-        Node::Socket => 0o140_000,
-    };
-    let permissions = match entry.node {
-        Node::Symlink { .. } => 0o777,
-        _ => entry.mode & 0o7777,
-    };
-    kind | permissions
 }
 
 /// Reads all of a file, which must be what its entry says, in pieces.

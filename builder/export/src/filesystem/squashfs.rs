@@ -10,8 +10,9 @@ use kiln_graph::{Entry, Timestamp};
 use kiln_tree::host;
 
 use super::program::{Program, Stop};
-use super::{newest, root_of, shown};
+use super::{newest, root_of};
 use crate::output::{OutputEntry, write_root_tar};
+use crate::stat::shown;
 
 /// How the blocks of a squashfs are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
