@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use kiln_engine::{
-    Event, OutputEntry, SquashfsCodec, write_cpio, write_erofs, write_ext4, write_squashfs,
+    Event, Meter, OutputEntry, SquashfsCodec, write_cpio, write_erofs, write_ext4, write_squashfs,
 };
 use kiln_graph::ImagePath;
 use kiln_tree::host;
@@ -30,10 +30,9 @@ impl Job<'_> {
         match self.output.form {
             Form::Squashfs => {
                 let codec = self.output.squashfs_codec();
-                let told = |bytes| meter.advance(bytes);
-                self.by_program(dest, |to| write_squashfs(&files, latest, codec, to, &told))
+                self.by_program(dest, |to| write_squashfs(&files, latest, codec, to, &meter))
             }
-            Form::Ext4 => self.ext4(&files, dest, &|bytes| meter.advance(bytes)),
+            Form::Ext4 => self.ext4(&files, dest, &meter),
             Form::Cpio => {
                 let mut lost = Vec::new();
                 write_file(dest, &meter, |out| {
@@ -51,12 +50,7 @@ impl Job<'_> {
         }
     }
 
-    fn ext4(
-        &self,
-        files: &[OutputEntry],
-        dest: &Path,
-        meter: &dyn Fn(u64) -> io::Result<()>,
-    ) -> Result<(), Error> {
+    fn ext4(&self, files: &[OutputEntry], dest: &Path, meter: &Meter<'_>) -> Result<(), Error> {
         let work = self.solved.scratch_directory()?;
         let (latest, size) = (self.options.latest(), self.output.size);
         let mut left_out = Vec::new();

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use kiln_graph::{Digest, Entry, ImagePath, Node, Timestamp};
+use kiln_solve::Meter;
 use kiln_tree::{TreePath, TreeRoot, host};
 
 use super::program::Program;
@@ -28,7 +29,7 @@ const FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,64bi
 
 /// Writes a tree as an ext4 file system, in which no time is later than `latest`, into the empty file at
 /// `to`. It has `size` bytes, or some more than the files need. `work` is an empty directory; `meter` is told
-/// of the bytes that were read, and its error ends the writing. Returns the paths that were left out.
+/// of the bytes that were read, and may end the writing. Returns the paths that were left out.
 ///
 /// # Errors
 /// When a file can't be read or isn't what its entry says, the size is too small, or the programs aren't
@@ -38,7 +39,7 @@ pub fn write_ext4(
     latest: Option<Timestamp>,
     size: Option<u64>,
     (to, work): (&Path, &Path),
-    meter: &dyn Fn(u64) -> io::Result<()>,
+    meter: &Meter<'_>,
 ) -> io::Result<Vec<ImagePath>> {
     let space = Space::of(files);
     let size = size.map_or(space.usual(), |size| size - size % BLOCK);
@@ -56,7 +57,7 @@ pub fn write_ext4(
     drop(file);
     make_empty(to, work, (space.inodes(size), time), &identity(files))?;
     for (entry, place) in files {
-        read_whole(entry, place, |bytes| meter(bytes.len() as u64))?;
+        read_whole(entry, place, |bytes| meter.advance(bytes.len() as u64))?;
     }
     let script = work.join("script");
     let mut out = io::BufWriter::new(host::create(&script)?);
@@ -102,7 +103,7 @@ fn make_empty(
 }
 
 /// Runs the script.
-fn fill(to: &Path, script: &Path, meter: &dyn Fn(u64) -> io::Result<()>) -> io::Result<()> {
+fn fill(to: &Path, script: &Path, meter: &Meter<'_>) -> io::Result<()> {
     let mut program = Program::new("debugfs", "e2fsprogs");
     program
         .command()
@@ -111,7 +112,7 @@ fn fill(to: &Path, script: &Path, meter: &dyn Fn(u64) -> io::Result<()>) -> io::
         .arg("-f")
         .arg(script)
         .arg(to);
-    let said = program.run(|_| Ok(()), &|| meter(0))?;
+    let said = program.run(|_| Ok(()), &|| meter.advance(0))?;
     // It ends well whatever happened; the first line is its version.
     match said.lines().find(|line| !line.starts_with("debugfs ")) {
         None => Ok(()),

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use kiln_graph::{Entry, Timestamp};
+use kiln_solve::Meter;
 use kiln_tree::host;
 
 use super::program::{Program, Stop};
@@ -27,7 +28,7 @@ pub enum SquashfsCodec {
 }
 
 /// Writes a tree as a squashfs, in which no time is later than `latest`, over the file `to`. `meter` is told
-/// of the bytes that were read; its error ends the writing.
+/// of the bytes that were read, and may end the writing.
 ///
 /// # Errors
 /// When a file can't be read or isn't what its entry says, or mksquashfs isn't there or fails.
@@ -36,7 +37,7 @@ pub fn write_squashfs(
     latest: Option<Timestamp>,
     codec: SquashfsCodec,
     to: &Path,
-    meter: &dyn Fn(u64) -> io::Result<()>,
+    meter: &Meter<'_>,
 ) -> io::Result<()> {
     let mut program = Program::new("mksquashfs", "squashfs-tools");
     let command = program.command();
@@ -52,8 +53,8 @@ pub fn write_squashfs(
         SquashfsCodec::None => command.args(["-noD", "-noF", "-noX"]),
     };
     let below: Vec<OutputEntry> = super::below_root(files).cloned().collect();
-    let feed = |out: &mut dyn io::Write| write_root_tar(&below, latest, &mut Told { out, meter });
-    let stop: Stop<'_> = &|| meter(0);
+    let feed = |out: &mut dyn io::Write| write_root_tar(&below, latest, &mut meter.writer(out));
+    let stop: Stop<'_> = &|| meter.advance(0);
     program.run(feed, stop)?;
     let root = root_of(files);
     let time = shown(&root, latest).seconds.clamp(0, i64::from(u32::MAX)) as u32;
@@ -113,23 +114,5 @@ impl Image {
         }
         let text = format!("/ belongs to {id} and no other file does: mksquashfs can't write it");
         Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-    }
-}
-
-/// Tells of what is written.
-struct Told<'a> {
-    out: &'a mut dyn io::Write,
-    meter: &'a dyn Fn(u64) -> io::Result<()>,
-}
-
-impl io::Write for Told<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        (self.meter)(count as u64)?;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
