@@ -83,7 +83,8 @@ fn make_empty(
 ) -> io::Result<()> {
     let settings = work.join("mke2fs.conf");
     host::write(&settings, "[defaults]\n[fs_types]\n\tdefault = {\n\t}\n")?;
-    let [uuid, seed] = [&identity.as_bytes()[..16], &identity.as_bytes()[16..]].map(uuid);
+    let hex = identity.to_string();
+    let [uuid, seed] = [&hex[..32], &hex[32..]].map(uuid);
     let mut program = Program::new("mke2fs", "e2fsprogs");
     let command = program.command();
     command
@@ -126,8 +127,7 @@ fn identity(files: &[OutputEntry]) -> Digest {
     manifest.id().0
 }
 
-fn uuid(bytes: &[u8]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+fn uuid(hex: &str) -> String {
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
     parts.join("-")
 }
@@ -151,9 +151,7 @@ impl Space {
                 _ => 0,
             };
             blocks += u64::from(!entry.xattrs.is_empty());
-            *names
-                .entry(entry.path.parent().unwrap_or_default())
-                .or_default() += room(entry);
+            *names.entry(parent(entry)).or_default() += room(entry);
         }
         blocks += names
             .values()

@@ -70,16 +70,14 @@ impl Program {
             }
             None => Ok(()),
         };
-        if fed
-            .as_ref()
-            .is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe)
-        {
+        let failed = fed.as_ref().err();
+        if failed.is_some_and(|error| !is_broken_pipe(error)) {
             _ = child.kill();
         }
         let ended = wait(&mut child, stop);
         let said = listen.join().unwrap_or_default();
         let ended = ended?;
-        if !ended.success() && fed.as_ref().err().is_none_or(is_broken_pipe) {
+        if !ended.success() && failed.is_none_or(is_broken_pipe) {
             return Err(io::Error::other(format!("{} failed: {said}", self.name)));
         }
         fed.map(|()| said)
