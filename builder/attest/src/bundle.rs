@@ -109,7 +109,8 @@ fn bad(reason: &str) -> AttestError {
     AttestError::Bundle(reason.to_owned())
 }
 
-fn bytes(value: &Value) -> Option<Vec<u8>> {
+/// Bytes that are in base64.
+pub(crate) fn bytes(value: &Value) -> Option<Vec<u8>> {
     STANDARD.decode(value.as_str()?).ok()
 }
 

@@ -17,7 +17,7 @@ const OLD_ISSUER: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xbf, 0x30, 0x01
 /// 1.3.6.1.4.1.57264.1.8, the issuer as an UTF8String.
 const ISSUER: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xbf, 0x30, 0x01, 0x08];
 
-/// The algorithms that certificates are signed with.
+/// The algorithms that certificates and messages are signed with.
 const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     ring::ECDSA_P256_SHA256,
     ring::ECDSA_P256_SHA384,
@@ -28,8 +28,6 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     ring::RSA_PKCS1_2048_8192_SHA384,
     ring::RSA_PKCS1_2048_8192_SHA512,
 ];
-/// Those that messages are signed with.
-const MESSAGES: &[&dyn SignatureVerificationAlgorithm] = ALGORITHMS;
 
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +100,7 @@ impl Certificate {
     /// Whether its key has signed a message.
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), AttestError> {
         let certificate = self.parsed()?;
-        let mut algorithms = MESSAGES.iter();
+        let mut algorithms = ALGORITHMS.iter();
         let holds = |algorithm: &&dyn SignatureVerificationAlgorithm| {
             let verified = certificate.verify_signature(*algorithm, message, signature);
             verified.is_ok()

@@ -12,7 +12,7 @@ use kiln_graph::BlobDigest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bundle::{Bundle, Envelope, Material};
+use crate::bundle::{Bundle, Envelope, Material, bytes};
 use crate::certificate::{Certificate, Purpose, Roots};
 use crate::log_key::LogKey;
 use crate::number::Number;
@@ -60,6 +60,10 @@ struct Promise {
 
 fn log(reason: &str) -> AttestError {
     AttestError::Log(reason.to_owned())
+}
+
+fn damaged() -> AttestError {
+    log("an entry is damaged")
 }
 
 impl SignerIdentity {
@@ -169,7 +173,6 @@ impl SignerIdentity {
         let promise = entry.inclusion_promise.as_ref();
         let promise = promise.ok_or_else(|| log("the entry has no signed timestamp"))?;
         let id = hex::encode(decoded(&entry.log_id.key_id)?);
-        let damaged = || log("an entry is damaged");
         let time = entry.integrated_time.get().ok_or_else(damaged)?;
         // The keys are sorted, and nothing is between them: canonical JSON (RFC 8785).
         let signed = format!(
@@ -227,21 +230,19 @@ impl SignerIdentity {
 }
 
 fn decoded(text: &str) -> Result<Vec<u8>, AttestError> {
-    STANDARD
-        .decode(text)
-        .map_err(|_| log("an entry is damaged"))
+    STANDARD.decode(text).map_err(|_| damaged())
 }
 
 impl LogEntry {
     fn body(&self) -> Result<Value, AttestError> {
         let bytes = decoded(&self.canonicalized_body)?;
-        serde_json::from_slice(&bytes).map_err(|_| log("an entry is damaged"))
+        serde_json::from_slice(&bytes).map_err(|_| damaged())
     }
 }
 
 /// The certificate that an entry of a log names.
 fn verifier_of(signature: &Value) -> Option<Vec<u8>> {
-    let text = STANDARD.decode(signature["verifier"].as_str()?).ok()?;
+    let text = bytes(&signature["verifier"])?;
     let (label, bytes) = pem::decode(std::str::from_utf8(&text).ok()?).ok()?;
     (label == "CERTIFICATE").then_some(bytes)
 }
@@ -492,14 +493,13 @@ mod tests {
         let signature = &bundle["dsseEnvelope"]["signatures"][0]["sig"];
         let bytes = STANDARD.decode(signature.as_str().unwrap()).unwrap();
         let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
-        let payload =
-            ring::digest::digest(&ring::digest::SHA256, &STANDARD.decode(payload).unwrap());
+        let payload = BlobDigest::of(&STANDARD.decode(payload).unwrap());
         let certificate = &bundle["verificationMaterial"]["certificate"];
         let body = json!({
             "apiVersion": "0.0.2",
             "kind": "dsse",
             "spec": {"dsseV002": {
-                "payloadHash": {"algorithm": "SHA2_256", "digest": STANDARD.encode(payload)},
+                "payloadHash": {"algorithm": "SHA2_256", "digest": STANDARD.encode(payload.as_bytes())},
                 "signatures": [{
                     "content": signature,
                     "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": certificate},

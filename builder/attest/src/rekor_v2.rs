@@ -5,10 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kiln_graph::BlobDigest;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bundle::Envelope;
+use crate::bundle::{Envelope, bytes};
 use crate::certificate::Certificate;
 use crate::checkpoint::Checkpoint;
 use crate::log_key::LogKey;
@@ -69,12 +70,11 @@ pub(crate) fn is_of(
     signature: &[u8],
 ) -> bool {
     let spec = &body["spec"]["dsseV002"];
-    let payload = ring::digest::digest(&ring::digest::SHA256, &envelope.payload);
+    let payload = BlobDigest::of(&envelope.payload);
     let is_payload = spec["payloadHash"]["algorithm"] == "SHA2_256"
-        && spec["payloadHash"]["digest"] == STANDARD.encode(payload);
+        && spec["payloadHash"]["digest"] == STANDARD.encode(payload.as_bytes());
     let is_it = |one: &Value| {
-        let verifier = one["verifier"]["x509Certificate"]["rawBytes"].as_str();
-        let verifier = verifier.and_then(|text| STANDARD.decode(text).ok());
+        let verifier = bytes(&one["verifier"]["x509Certificate"]["rawBytes"]);
         one["content"] == STANDARD.encode(signature)
             && verifier.is_some_and(|bytes| certificate.is(&bytes))
     };
