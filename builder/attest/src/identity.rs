@@ -320,16 +320,28 @@ mod tests {
 
         /// What is said of a bundle.
         fn check(&self, bundle: &Value, subject: &str, roots: &str, image: &BlobDigest) -> String {
-            let identity = self.identity(subject, roots);
-            match identity.verify(bundle.to_string().as_bytes(), image) {
-                Ok(_) => "fine".to_owned(),
-                Err(error) => error.to_string(),
-            }
+            verdict(&self.identity(subject, roots), bundle, image)
         }
 
         /// What is said of one that should be by the workflow, about [`image`].
         fn fits(&self, bundle: &Value) -> String {
             self.check(bundle, "https://github.com/o/r/*", "ca.pem", &image())
+        }
+
+        /// The same, with the times of an authority.
+        fn fits_at(&self, bundle: &Value, authorities: &str) -> String {
+            let log = self.log.public().to_pem();
+            let identity = SignerIdentity::new(WORKFLOW, ISSUER, &self.read("ca.pem"), &log);
+            let identity = identity.unwrap().with_timestamps(&self.read(authorities));
+            let verifier = Verifier::Identity(Box::new(identity.unwrap()));
+            verdict(&verifier, bundle, &image())
+        }
+    }
+
+    fn verdict(verifier: &Verifier, bundle: &Value, image: &BlobDigest) -> String {
+        match verifier.verify(bundle.to_string().as_bytes(), image) {
+            Ok(_) => "fine".to_owned(),
+            Err(error) => error.to_string(),
         }
     }
 
@@ -543,24 +555,26 @@ mod tests {
         let own = sigstore.issue(&extensions(ISSUER));
         let first = bundle(&sigstore, &own, now());
         let good = second_version(&sigstore, &first, "-sha256 -cert");
-        let fits = |bundle: &Value, authorities: Option<&str>| {
-            let log = sigstore.log.public().to_pem();
-            let roots = sigstore.read("ca.pem");
-            let identity = SignerIdentity::new(WORKFLOW, ISSUER, &roots, &log).unwrap();
-            let identity = match authorities {
-                Some(name) => identity.with_timestamps(&sigstore.read(name)).unwrap(),
-                None => identity,
-            };
-            let verifier = Verifier::Identity(Box::new(identity));
-            match verifier.verify(bundle.to_string().as_bytes(), &image()) {
-                Ok(_) => "fine".to_owned(),
-                Err(error) => error.to_string(),
-            }
-        };
-        assert_eq!(fits(&good, Some("tsa-ca.pem")), "fine");
-        assert_eq!(fits(&first, Some("tsa-ca.pem")), "fine");
-        assert!(fits(&good, None).contains("name the certificates of the timestamp authority"));
-        assert!(fits(&good, Some("ca.pem")).contains("doesn't hold"));
+        assert_eq!(sigstore.fits_at(&good, "tsa-ca.pem"), "fine");
+        assert_eq!(sigstore.fits_at(&first, "tsa-ca.pem"), "fine");
+        let without = sigstore.check(&good, WORKFLOW, "ca.pem", &image());
+        assert!(without.contains("name the certificates of the timestamp authority"));
+        assert!(sigstore.fits_at(&good, "ca.pem").contains("doesn't hold"));
+        // The entry and the timestamp of another signature.
+        let mut other = bundle(&sigstore, &own, now());
+        let material = good["verificationMaterial"].clone();
+        other["verificationMaterial"] = material;
+        let said = sigstore.fits_at(&other, "tsa-ca.pem");
+        assert!(said.contains("of another signature"));
+    }
+
+    #[test]
+    fn changed_entries_of_the_second_version_are_refused() {
+        let sigstore = Sigstore::new();
+        crate::timestamp::tests::new_authority(sigstore.directory.path());
+        let own = sigstore.issue(&extensions(ISSUER));
+        let first = bundle(&sigstore, &own, now());
+        let good = second_version(&sigstore, &first, "-sha256 -cert");
         type Change<'a> = &'a dyn Fn(&mut Value, &mut Value);
         let cases: [(Change<'_>, &str); 8] = [
             (
@@ -611,14 +625,9 @@ mod tests {
             let mut stamps = material.remove("timestampVerificationData").unwrap();
             change(&mut material["tlogEntries"][0], &mut stamps);
             material.insert("timestampVerificationData".to_owned(), stamps);
-            let said = fits(&other, Some("tsa-ca.pem"));
+            let said = sigstore.fits_at(&other, "tsa-ca.pem");
             assert!(said.contains(want), "{want}: {said}");
         }
-        // The entry and the timestamp of another signature.
-        let mut other = bundle(&sigstore, &own, now());
-        let material = good["verificationMaterial"].clone();
-        other["verificationMaterial"] = material;
-        assert!(fits(&other, Some("tsa-ca.pem")).contains("of another signature"));
     }
 
     #[test]
