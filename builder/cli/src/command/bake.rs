@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use kiln::Error;
+use kiln::{Error, file_text};
 use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_target};
 use kiln_graph::Digest;
 use tempfile::TempDir;
@@ -156,7 +156,7 @@ fn project(named: &[PathBuf]) -> Result<Project, Error> {
     let sources: Vec<Source> = files.iter().map(read).collect::<Result<_, Error>>()?;
     let dotenv = Path::new(".env");
     let dotenv = match dotenv.is_file() {
-        true => Some(std::fs::read_to_string(dotenv).map_err(Error::file("read", dotenv))?),
+        true => Some(file_text(dotenv)?),
         false => None,
     };
     kiln_bake::read(&sources, dotenv.as_deref(), &variable).map_err(wrong)

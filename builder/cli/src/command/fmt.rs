@@ -23,11 +23,7 @@ pub(crate) struct FmtArgs {
 /// Runs `kiln fmt`.
 pub(crate) fn run(args: &FmtArgs) -> Result<(), Failed> {
     let shown = args.file.display();
-    let file_error = |doing: &str, source| Error::File {
-        what: format!("cannot {doing} {shown}"),
-        source,
-    };
-    let text = read(&args.file).map_err(|error| file_error("read", error))?;
+    let text = read(&args.file).map_err(Error::file("read", &args.file))?;
     let laid_out = kiln_frontend_toml::format(&text).map_err(Error::from)?;
     if laid_out == text {
         return Ok(());
@@ -41,7 +37,7 @@ pub(crate) fn run(args: &FmtArgs) -> Result<(), Failed> {
     // A link inside its directory stays one.
     let written = host::canonicalize(&args.file)
         .and_then(|file| host::replace(&file, |file| file.write_all(laid_out.as_bytes())));
-    written.map_err(|error| file_error("write", error))?;
+    written.map_err(Error::file("write", &args.file))?;
     say(&format!("laid out {shown}"));
     Ok(())
 }

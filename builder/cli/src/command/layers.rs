@@ -13,7 +13,7 @@ use std::path::Path;
 use kiln_engine::{LayerPlan, PathRule};
 use serde::Deserialize;
 
-use kiln::Error;
+use kiln::{Error, file_text};
 
 /// How many layers `auto` makes unless the user says otherwise.
 const AUTO: usize = 8;
@@ -45,10 +45,7 @@ pub(crate) fn plan(text: &str) -> Result<LayerPlan, Error> {
             super::compat::LAYERS
         )));
     }
-    let content = std::fs::read_to_string(text).map_err(|source| Error::File {
-        what: format!("cannot read {text}"),
-        source,
-    })?;
+    let content = file_text(Path::new(text))?;
     let wrong = |reason: &dyn std::fmt::Display| Error::Usage(format!("{text}: {reason}"));
     let file: PlanFile = toml::from_str(&content).map_err(|error| wrong(&error))?;
     match (file.plan, file.layer.is_empty()) {
