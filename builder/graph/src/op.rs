@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobDigest, Chmod, ImagePath, UnixId};
+use crate::{BlobDigest, Chmod, ImagePath, StepId, UnixId};
 
 /// One of a step's inputs, by its position in the step's list of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,6 +13,12 @@ use crate::{BlobDigest, Chmod, ImagePath, UnixId};
 pub struct Input(pub u32);
 
 impl Input {
+    /// Adds a step to a list of inputs, and says which one it is.
+    pub fn add(inputs: &mut Vec<StepId>, step: StepId) -> Self {
+        inputs.push(step);
+        Self(u32::try_from(inputs.len() - 1).unwrap_or(u32::MAX))
+    }
+
     /// The position as an index.
     #[must_use]
     pub fn index(self) -> usize {

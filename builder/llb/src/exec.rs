@@ -247,18 +247,15 @@ fn mounted(
     inputs: &mut Vec<StepId>,
 ) -> Result<MountKind, LlbError> {
     let source = ImagePath::new(&mount.selector);
-    let mut give = |step: StepId| {
-        inputs.push(step);
-        Input(u32::try_from(inputs.len() - 1).unwrap_or(u32::MAX))
-    };
     match pb::MountType::try_from(mount.mount_type) {
         Ok(pb::MountType::Bind) => Ok(MountKind::Bind {
-            from: give(compiler.input_or_scratch(place, mount.input)?),
+            from: Input::add(inputs, compiler.input_or_scratch(place, mount.input)?),
             source,
             writable: !mount.readonly,
         }),
         Ok(pb::MountType::Cache) => {
             let cache = mount.cache_opt.clone().unwrap_or_default();
+            let input = compiler.input(place, mount.input)?;
             Ok(MountKind::Cache(CacheMount {
                 id: cache.id.clone(),
                 sharing: match cache.sharing() {
@@ -266,7 +263,7 @@ fn mounted(
                     pb::CacheSharingOpt::Private => Sharing::Private,
                     pb::CacheSharingOpt::Locked => Sharing::Locked,
                 },
-                from: compiler.input(place, mount.input)?.map(give),
+                from: input.map(|step| Input::add(inputs, step)),
                 source,
                 mode: 0o755,
                 uid: UnixId::ROOT,

@@ -106,9 +106,7 @@ impl Chain {
                     Some(from) => from,
                     None => compiler.scratch(place)?,
                 };
-                let position = u32::try_from(self.inputs.len()).unwrap_or(u32::MAX);
-                self.inputs.push(from);
-                copied(copy, Input(position))
+                copied(copy, Input::add(&mut self.inputs, from))
             }
             Some(Action::Mkfile(file)) => {
                 untimed(file.timestamp)?;

@@ -84,7 +84,7 @@ impl Compiler<'_> {
             return Ok(());
         }
         let from = self.copy_from(state, at, copy)?;
-        let input = push(inputs, from);
+        let input = Input::add(inputs, from);
         let action = plan.copy_files(input, sources, copy, copy.from.is_some());
         actions.push(FileAction::Copy(Box::new(action)));
         Ok(())
@@ -225,7 +225,7 @@ impl Compiler<'_> {
         }
         let build_platform = self.options.build_platform.clone();
         let step = self.source(source.to_owned(), op, &build_platform)?;
-        let input = push(inputs, step);
+        let input = Input::add(inputs, step);
         let name = if is_git { "." } else { "*" };
         let mut action = plan.copy_files(input, vec![name.to_owned()], copy, false);
         action.unpack = !is_git && copy.unpack.unwrap_or(false);
@@ -367,11 +367,6 @@ fn check_checksum(checksum: &str, sources: &[String]) -> Result<(), &'static str
         }
         _ => Err("checksum can't be specified for multiple sources"),
     }
-}
-
-fn push(inputs: &mut Vec<StepId>, step: StepId) -> Input {
-    inputs.push(step);
-    Input(u32::try_from(inputs.len() - 1).unwrap_or(u32::MAX))
 }
 
 /// `USER[:GROUP]`; a number alone is the group's, too.

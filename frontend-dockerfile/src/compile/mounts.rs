@@ -63,12 +63,14 @@ impl Compiler<'_> {
                     None => self.context("context")?,
                 };
                 MountKind::Bind {
-                    from: push(inputs, from),
+                    from: Input::add(inputs, from),
                     source: ImagePath::new(&fields.source),
                     writable: !fields.read_only,
                 }
             }
-            Kind::Cache => MountKind::Cache(cache(fields, from.map(|from| push(inputs, from)))),
+            Kind::Cache => {
+                MountKind::Cache(cache(fields, from.map(|from| Input::add(inputs, from))))
+            }
             Kind::Tmpfs => MountKind::Tmpfs { size: fields.size },
             Kind::Secret => return Ok(secret(state, at, fields)),
             Kind::Ssh => return ssh(state, at, fields, agents),
@@ -99,11 +101,6 @@ impl Compiler<'_> {
             None => self.other_source(name),
         }
     }
-}
-
-fn push(inputs: &mut Vec<StepId>, step: StepId) -> Input {
-    inputs.push(step);
-    Input(u32::try_from(inputs.len() - 1).unwrap_or(u32::MAX))
 }
 
 fn target(state: &StageState, text: &str) -> ImagePath {

@@ -4,7 +4,7 @@ use kiln_graph::{Chmod, CopyFiles, FileAction, Files, Input, Op, Owner, StepId, 
 
 use super::compiler::Compiler;
 use super::source::patterns;
-use super::step::{Work, push};
+use super::step::Work;
 use crate::error::Wrong;
 use crate::model::Copy;
 use crate::text::Text;
@@ -48,7 +48,7 @@ impl<'a> Compiler<'a> {
         from: &Text,
         inputs: &mut Vec<StepId>,
     ) -> Result<FileAction, Wrong> {
-        let input = push(inputs, self.named(from, work.view)?.step);
+        let input = Input::add(inputs, self.named(from, work.view)?.step);
         let paths = work.view.fill_all(&copy.paths)?;
         let dest = work.view.fill(&copy.to)?;
         Ok(FileAction::Copy(Box::new(CopyFiles {

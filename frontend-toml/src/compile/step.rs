@@ -1,7 +1,7 @@
 //! Steps: files are copied, then a command is run.
 
 use kiln_graph::{
-    Export, HistoryLine, ImagePath, Input, LayerOrigin, Op, Platform, Reuse, StepId, StepName,
+    Export, HistoryLine, ImagePath, LayerOrigin, Op, Platform, Reuse, StepId, StepName,
 };
 
 use super::compiler::{Compiler, Made, New, View, unfilled};
@@ -233,10 +233,4 @@ fn check_keys(own: &Name, step: &Step) -> Result<(), Wrong> {
         let message = format!("the step '{own}' runs nothing, but {key} {what}");
         Err(Wrong::at(own.span(), message))
     })
-}
-
-/// Adds an input, and says which one it is.
-pub(super) fn push(inputs: &mut Vec<StepId>, step: StepId) -> Input {
-    inputs.push(step);
-    Input(u32::try_from(inputs.len() - 1).unwrap_or(u32::MAX))
 }
