@@ -84,10 +84,11 @@ fn is_copied(mount: &pb::Mount) -> bool {
     !is_root(mount) && mount.output >= 0 && mount.mount_type == i32::from(pb::MountType::Bind)
 }
 
-fn everything(from: u32, dest: ImagePath) -> FileAction {
+/// Copies what a directory holds.
+fn content(from: u32, directory: String, dest: ImagePath) -> FileAction {
     FileAction::Copy(Box::new(CopyFiles {
         from: Input(from),
-        sources: vec!["/".to_owned()],
+        sources: vec![directory],
         dest,
         to_directory: true,
         owner: None,
@@ -98,20 +99,21 @@ fn everything(from: u32, dest: ImagePath) -> FileAction {
     }))
 }
 
-fn directory(mount: &pb::Mount) -> FileAction {
-    FileAction::Directory {
-        path: ImagePath::new(&mount.dest),
-        owner: None,
-        mode: 0o755,
-    }
-}
-
-fn removed(mount: &pb::Mount) -> FileAction {
-    FileAction::Remove {
-        path: ImagePath::new(&mount.dest),
-        wildcard: false,
-        allow_missing: true,
-    }
+/// Leaves an empty directory where a mount is.
+fn emptied(mount: &pb::Mount) -> Vec<FileAction> {
+    let path = ImagePath::new(&mount.dest);
+    vec![
+        FileAction::Remove {
+            path: path.clone(),
+            wildcard: false,
+            allow_missing: true,
+        },
+        FileAction::Directory {
+            path,
+            owner: None,
+            mode: 0o755,
+        },
+    ]
 }
 
 /// Puts a mount's tree where it would be mounted.
@@ -126,11 +128,11 @@ fn copy_in(
             "the result of a mount that is a directory of its input",
         ));
     }
-    let mut actions = vec![removed(mount), directory(mount)];
+    let mut actions = emptied(mount);
     let mut inputs = vec![tree];
     if let Some(input) = compiler.input(place, mount.input)? {
         inputs.push(input);
-        actions.push(everything(1, ImagePath::new(&mount.dest)));
+        actions.push(content(1, "/".to_owned(), ImagePath::new(&mount.dest)));
     }
     let base = Some(Input(0));
     compiler.add(place, Op::Files(Files { base, actions }), inputs)
@@ -143,19 +145,10 @@ fn copy_out(
     mount: &pb::Mount,
     done: StepId,
 ) -> Result<StepId, LlbError> {
-    let FileAction::Copy(mut copy) = everything(0, ImagePath::root()) else {
-        return Err(malformed("a mount"));
-    };
-    copy.sources = vec![format!("{}/", ImagePath::new(&mount.dest))];
-    let actions = vec![FileAction::Copy(copy)];
-    compiler.add(
-        place,
-        Op::Files(Files {
-            base: None,
-            actions,
-        }),
-        vec![done],
-    )
+    let directory = format!("{}/", ImagePath::new(&mount.dest));
+    let actions = vec![content(0, directory, ImagePath::root())];
+    let base = None;
+    compiler.add(place, Op::Files(Files { base, actions }), vec![done])
 }
 
 /// The root without what was only mounted.
@@ -166,7 +159,7 @@ fn take_out(
     tree: StepId,
 ) -> Result<StepId, LlbError> {
     let base = Some(Input(0));
-    let actions = vec![removed(mount), directory(mount)];
+    let actions = emptied(mount);
     compiler.add(place, Op::Files(Files { base, actions }), vec![tree])
 }
 
