@@ -214,7 +214,8 @@ fn command(meta: &pb::Meta) -> Result<Exec, LlbError> {
     })
 }
 
-fn id(number: u32) -> Result<UnixId, LlbError> {
+/// A user or group of a definition.
+pub(crate) fn id(number: u32) -> Result<UnixId, LlbError> {
     UnixId::try_from(number).map_err(|error| malformed(error.to_string()))
 }
 
@@ -270,32 +271,34 @@ fn mounted(
                 size: u64::try_from(size).ok().filter(|size| *size > 0),
             })
         }
-        Ok(pb::MountType::Secret) => {
-            let secret = mount.secret_opt.clone().unwrap_or_default();
-            Ok(MountKind::Secret(SecretMount {
-                id: secret.id,
-                as_file: true,
-                env: None,
-                required: !secret.optional,
-                mode: secret.mode,
-                uid: id(secret.uid)?,
-                gid: id(secret.gid)?,
-            }))
-        }
-        Ok(pb::MountType::Ssh) => {
-            let ssh = mount.ssh_opt.clone().unwrap_or_default();
-            Ok(MountKind::Ssh(SshMount {
-                id: if ssh.id.is_empty() {
-                    "default".to_owned()
-                } else {
-                    ssh.id
-                },
-                required: !ssh.optional,
-                mode: ssh.mode,
-                uid: id(ssh.uid)?,
-                gid: id(ssh.gid)?,
-            }))
-        }
+        Ok(pb::MountType::Secret) => secret(mount.secret_opt.clone().unwrap_or_default()),
+        Ok(pb::MountType::Ssh) => ssh(mount.ssh_opt.clone().unwrap_or_default()),
         Err(_) => Err(unsupported("a kind of mount that is newer than this kiln")),
     }
+}
+
+fn secret(secret: pb::SecretOpt) -> Result<MountKind, LlbError> {
+    Ok(MountKind::Secret(SecretMount {
+        id: secret.id,
+        as_file: true,
+        env: None,
+        required: !secret.optional,
+        mode: secret.mode,
+        uid: id(secret.uid)?,
+        gid: id(secret.gid)?,
+    }))
+}
+
+fn ssh(ssh: pb::SshOpt) -> Result<MountKind, LlbError> {
+    Ok(MountKind::Ssh(SshMount {
+        id: if ssh.id.is_empty() {
+            "default".to_owned()
+        } else {
+            ssh.id
+        },
+        required: !ssh.optional,
+        mode: ssh.mode,
+        uid: id(ssh.uid)?,
+        gid: id(ssh.gid)?,
+    }))
 }

@@ -4,12 +4,11 @@
 use bollard_buildkit_proto::pb;
 use bollard_buildkit_proto::pb::file_action::Action;
 use bollard_buildkit_proto::pb::user_opt::User;
-use kiln_graph::{
-    Chmod, CopyFiles, FileAction, Files, ImagePath, Input, Op, Owner, StepId, UnixId,
-};
+use kiln_graph::{Chmod, CopyFiles, FileAction, Files, ImagePath, Input, Op, Owner, StepId};
 
 use crate::compile::{Compiler, Place};
 use crate::error::{LlbError, malformed, unsupported};
+use crate::exec::id;
 
 /// Directories, files and links without a mode of their own.
 const DIRECTORY: u32 = 0o755;
@@ -225,7 +224,6 @@ fn owner(owner: Option<&pb::ChownOpt>) -> Result<Option<Owner>, LlbError> {
         return Ok(None);
     };
     let of = |one: &Option<pb::UserOpt>| one.as_ref().and_then(|one| one.user.clone());
-    let id = |number: u32| UnixId::try_from(number).map_err(|error| malformed(error.to_string()));
     match (of(&owner.user), of(&owner.group)) {
         (None, None) => Ok(None),
         (Some(User::ById(uid)), None) => Ok(Some(Owner::Ids {
