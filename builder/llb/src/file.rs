@@ -24,10 +24,10 @@ pub(crate) fn file(
         return Err(malformed("a file operation without actions"));
     }
     let given = place.op.inputs.len();
-    // What each action made; scratch is nothing.
-    let mut made: Vec<Option<StepId>> = Vec::new();
+    // What each action made. Nothing is made from the parts of a chain.
+    let mut made: Vec<StepId> = Vec::new();
     let is_chain = is_chain(op, given);
-    let mut chain = Chain::default();
+    let mut chain = Chain::on(None);
     for (number, action) in op.actions.iter().enumerate() {
         let tree = |index: i64| match usize::try_from(index) {
             Err(_) => Ok(None),
@@ -35,6 +35,7 @@ pub(crate) fn file(
             Ok(index) => made
                 .get(index - given)
                 .copied()
+                .map(Some)
                 .ok_or_else(|| malformed("an action is made from one that comes later")),
         };
         let from = tree(action.secondary_input)?;
@@ -44,11 +45,10 @@ pub(crate) fn file(
         let read = chain.read(action, from, compiler, place)?;
         chain.files.actions.push(read);
         if is_chain && number + 1 < op.actions.len() {
-            made.push(None);
             continue;
         }
         let step = compiler.add(place, Op::Files(chain.files.clone()), chain.inputs.clone())?;
-        made.push(Some(step));
+        made.push(step);
         if let Ok(output) = usize::try_from(action.output) {
             compiler.output(place, output, step)?;
         }
@@ -69,16 +69,9 @@ fn is_chain(op: &pb::FileOp, given: usize) -> bool {
 }
 
 /// Actions on one tree.
-#[derive(Clone)]
 struct Chain {
     files: Files,
     inputs: Vec<StepId>,
-}
-
-impl Default for Chain {
-    fn default() -> Self {
-        Self::on(None)
-    }
 }
 
 impl Chain {
