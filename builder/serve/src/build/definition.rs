@@ -1,8 +1,6 @@
 //! A definition of a client's in place of what a frontend makes.
 
-use std::collections::BTreeMap;
-
-use kiln::{Error, Texts, check_sources, resolve_images};
+use kiln::{Texts, check_sources, resolve_images};
 use kiln_engine::Request;
 use kiln_graph::{ImageTable, Platform};
 use kiln_llb::{Compiled, LlbError, Outcome, compile};
@@ -20,7 +18,7 @@ impl Run<'_> {
         let asked = self.request()?;
         let attest = self.client.attributes.attestations()?;
         let Compiled { build, locals } = self.compile(definition, &asked)?;
-        check_sources(&self.engine, &asked, &build).map_err(denied)?;
+        check_sources(&self.engine, &asked, &build)?;
         let mut request = Request::new(build);
         request.allowed = asked.allowed.clone();
         let mut lines = Contexts::new();
@@ -49,7 +47,7 @@ impl Run<'_> {
         definition: &Definition,
         asked: &kiln::DockerfileRequest,
     ) -> Result<Compiled, BuildError> {
-        let mut images: ImageTable = BTreeMap::new();
+        let mut images = ImageTable::new();
         loop {
             match compile(definition, &Platform::host(), &images).map_err(|error| status(&error))? {
                 Outcome::Done(compiled) => return Ok(*compiled),
@@ -62,10 +60,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-fn denied(error: Error) -> BuildError {
-    error.into()
 }
 
 fn status(error: &LlbError) -> Status {
