@@ -53,6 +53,7 @@ impl Default for HistoryLimits {
 pub(crate) struct Blob {
     media_type: String,
     annotations: HashMap<String, String>,
+    digest: BlobDigest,
     bytes: Vec<u8>,
 }
 
@@ -62,6 +63,7 @@ impl Blob {
         Self {
             media_type: media_type.to_owned(),
             annotations: HashMap::new(),
+            digest: BlobDigest::of(&bytes),
             bytes,
         }
     }
@@ -76,7 +78,7 @@ impl Blob {
     pub(crate) fn descriptor(&self) -> Descriptor {
         Descriptor {
             media_type: self.media_type.clone(),
-            digest: BlobDigest::of(&self.bytes).to_string(),
+            digest: self.digest.to_string(),
             size: i64::try_from(self.bytes.len()).unwrap_or(i64::MAX),
             annotations: self.annotations.clone(),
         }
@@ -175,8 +177,7 @@ impl History {
         host::create_dir_all(&aside)?;
         let written = (|| {
             for blob in blobs {
-                let name = BlobDigest::of(&blob.bytes).hex();
-                host::write(aside.join(name), &blob.bytes)?;
+                host::write(aside.join(blob.digest.hex()), &blob.bytes)?;
             }
             host::write(aside.join(RECORD), record.encode_to_vec())?;
             _ = host::remove_dir_all(&place);
