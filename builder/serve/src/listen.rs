@@ -55,7 +55,7 @@ pub enum ServeError {
     NotGiven,
     /// TLS can't be spoken.
     #[error(transparent)]
-    Tls(BadTls),
+    Tls(#[from] BadTls),
     /// There is no runtime.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::address::Address;
 use crate::listen::ServeError;
-use crate::tls::{Acceptor, BadTls};
+use crate::tls::Acceptor;
 
 /// A socket that is listened at.
 pub(crate) enum Listener {
@@ -175,10 +175,4 @@ fn bind_unix(path: &Path, owner: Option<SocketOwner>) -> std::io::Result<UnixLis
     host::set_permissions(&aside.0, std::fs::Permissions::from_mode(mode))?;
     host::rename(&aside.0, path)?;
     Ok(listener)
-}
-
-impl From<BadTls> for ServeError {
-    fn from(error: BadTls) -> Self {
-        Self::Tls(error)
-    }
 }
