@@ -22,6 +22,7 @@ use tokio::sync::broadcast;
 use crate::proto::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, Descriptor,
 };
+use crate::proto::timestamp;
 
 const RECORD: &str = "record";
 /// Begins the names of directories that aren't whole.
@@ -198,7 +199,7 @@ impl History {
         all.retain(|record| !record.pinned);
         let too_many = all.len().saturating_sub(self.limits.entries);
         let oldest = SystemTime::now().checked_sub(self.limits.age);
-        let oldest = oldest.map(|time| i64::try_from(seconds(time)).unwrap_or(0));
+        let oldest = oldest.map(|time| timestamp(time).seconds);
         for (number, record) in all.iter().enumerate() {
             let is_old = oldest.is_some_and(|oldest| begun_at(record).0 < oldest);
             if number < too_many || is_old {
@@ -241,20 +242,14 @@ fn read(place: &Path) -> Option<BuildHistoryRecord> {
 }
 
 /// When a build began, to sort by.
-pub(crate) fn begun_at(record: &BuildHistoryRecord) -> (i64, i32) {
+fn begun_at(record: &BuildHistoryRecord) -> (i64, i32) {
     let at = record.created_at.unwrap_or_default();
     (at.seconds, at.nanos)
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::timestamp;
 
     fn record(reference: &str, age: u64) -> BuildHistoryRecord {
         let begun = SystemTime::now() - Duration::from_secs(age);
