@@ -42,13 +42,12 @@ impl Tls {
     /// # Errors
     /// When one can't be read, or they don't belong together.
     pub(crate) fn acceptor(&self) -> Result<Acceptor, BadTls> {
-        let builder =
-            ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()));
+        let provider = Arc::new(crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| bad(&self.certificate, error))?;
         let builder = match &self.clients {
             Some(path) => {
-                let provider = Arc::new(crypto::ring::default_provider());
                 let roots = Arc::new(authorities(path)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
                 builder.with_client_cert_verifier(verifier.map_err(|error| bad(path, error))?)
