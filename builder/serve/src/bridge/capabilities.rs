@@ -79,21 +79,21 @@ const OTHERS: [&str; 7] = [
     "source.policy.session",
 ];
 
-fn list(names: impl Iterator<Item = &'static &'static str>) -> Vec<ApiCap> {
-    let one = |name: &&'static str| ApiCap {
-        id: (*name).to_owned(),
+fn list(names: impl IntoIterator<Item = &'static str>) -> Vec<ApiCap> {
+    let one = |name: &str| ApiCap {
+        id: name.to_owned(),
         enabled: true,
         ..ApiCap::default()
     };
-    names.map(one).collect()
+    names.into_iter().map(one).collect()
 }
 
 /// What the bridge can.
 pub(super) fn frontend() -> Vec<ApiCap> {
-    list(FRONTEND.iter())
+    list(FRONTEND)
 }
 
 /// What builds can.
 pub(super) fn llb() -> Vec<ApiCap> {
-    list(LLB.iter().chain(&OTHERS))
+    list(LLB.into_iter().chain(OTHERS))
 }
