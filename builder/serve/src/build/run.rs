@@ -30,7 +30,9 @@ use crate::progress::{Contexts, Progress};
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
 use crate::server::Server;
-use crate::session::{SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of};
+use crate::session::{
+    OWN_RESULTS, SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of,
+};
 
 /// Runs a frontend.
 pub(crate) async fn build(
@@ -340,7 +342,7 @@ impl Run<'_> {
             None => self.input_definition(name, found)?,
         };
         let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
-        let tag = format!("kiln-ref.invalid/{}:latest", &id[..32.min(id.len())]);
+        let tag = format!("{OWN_RESULTS}{}:latest", &id[..32.min(id.len())]);
         let solved = &built.solved;
         let targets = solved.build().targets.iter();
         let images = targets.map(|target| solved.image(target, &built.options, &*self.progress));

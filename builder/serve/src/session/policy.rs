@@ -20,8 +20,8 @@ use crate::proto::pb::SourceOp;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
 
 const PATH: &str = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy";
-/// Names that results of other builds of this server have while a build is made from them.
-pub(crate) const OWN_RESULTS: &str = "docker-image://kiln-ref.invalid/";
+/// Begins the names that results of other builds of this server have while a build is made from them.
+pub(crate) const OWN_RESULTS: &str = "kiln-ref.invalid/";
 
 /// What a session's policy says.
 pub(crate) struct SessionPolicy {
@@ -127,7 +127,8 @@ fn remote_identifier(address: &str) -> String {
 
 impl SourceCheck for SessionPolicy {
     fn check(&self, source: &str, platform: Option<&Platform>) -> Result<(), String> {
-        if source.starts_with(OWN_RESULTS) {
+        let image = source.strip_prefix("docker-image://");
+        if image.is_some_and(|name| name.starts_with(OWN_RESULTS)) {
             return Ok(());
         }
         let platform_name = platform.map(Platform::to_string).unwrap_or_default();
