@@ -427,12 +427,7 @@ impl Run<'_> {
         request.cancel = self.job.cancel.clone();
         request.cache_from = cache::imports(&self.engine, &self.imports()?)?;
         request.cache_to = targets.remotes;
-        let limits = attributes.resources()?;
-        if !limits.is_empty() {
-            let cgroups = Cgroups::new(limits, attributes.text("cgroup-parent"));
-            let cgroups = cgroups.map_err(|error| Error::from(SandboxError::from(error)))?;
-            request.cgroups = Some(Arc::new(cgroups));
-        }
+        request.cgroups = self.cgroups()?;
         let several = request.build.targets.len() > 1;
         self.progress.plan(&request.build, lines, several);
         let solved = self.engine.solve(request);
@@ -461,6 +456,18 @@ impl Run<'_> {
             result: Some(Arc::new(built)),
             ..Answer::default()
         })
+    }
+
+    /// What steps may use, if the client limits it.
+    fn cgroups(&self) -> Result<Option<Arc<Cgroups>>, BuildError> {
+        let attributes = self.client.attributes;
+        let limits = attributes.resources()?;
+        if limits.is_empty() {
+            return Ok(None);
+        }
+        let cgroups = Cgroups::new(limits, attributes.text("cgroup-parent"));
+        let cgroups = cgroups.map_err(|error| Error::from(SandboxError::from(error)))?;
+        Ok(Some(Arc::new(cgroups)))
     }
 
     /// Begins to note what happens, for `kiln history` and `explain`.
