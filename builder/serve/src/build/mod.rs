@@ -46,7 +46,7 @@ pub(crate) struct Built {
     /// The build file's name.
     pub(crate) file: String,
     /// Whether results are named by their platforms, were it only one.
-    is_map: bool,
+    pub(crate) is_map: bool,
     /// Whether it is of a definition: how its image is configured the client says.
     pub(crate) is_definition: bool,
     /// The attestations that are asked for.
@@ -58,11 +58,6 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Whether results are named by their platforms.
-    pub(crate) fn is_map(&self) -> bool {
-        self.is_map
-    }
-
     /// The names of the platforms.
     pub(crate) fn platforms(&self) -> Vec<String> {
         let targets = &self.solved.build().targets;

@@ -74,7 +74,7 @@ pub(crate) fn ended(
         Ok(response) => {
             record.exporter_response.clone_from(response);
             let result = built.map(|built| result(built, response, &mut add));
-            match built.filter(|built| built.is_map()) {
+            match built.filter(|built| built.is_map) {
                 Some(built) => {
                     let result = result.unwrap_or_default();
                     let platforms = built.platforms().into_iter();
