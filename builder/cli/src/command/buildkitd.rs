@@ -1,7 +1,5 @@
 //! The program name `buildkitd`: `kiln serve` with BuildKit's flags.
 
-use std::path::PathBuf;
-
 use clap::Parser;
 use kiln::Error;
 use kiln_serve::Address;
@@ -130,11 +128,6 @@ impl Flags {
         file.proxy_network = self.proxy.unwrap_or(file.proxy_network);
         file
     }
-}
-
-/// The directory of the store that a file names, for flags that name none.
-pub(super) fn root(args: &ServeArgs, file: &File) -> Option<PathBuf> {
-    args.root.clone().or_else(|| file.root.clone())
 }
 
 #[cfg(test)]

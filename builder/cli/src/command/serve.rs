@@ -18,10 +18,10 @@ pub(crate) struct ServeArgs {
     /// (repeatable; default: those, else unix:///run/kiln/kiln.sock for root, and below
     /// $XDG_RUNTIME_DIR for others)
     #[arg(long = "addr", value_name = "ADDRESS")]
-    pub(super) addresses: Vec<Address>,
+    addresses: Vec<Address>,
     /// The directory of the store (default: that of all commands)
     #[arg(long, value_name = "DIRECTORY")]
-    pub(super) root: Option<PathBuf>,
+    root: Option<PathBuf>,
     /// A configuration file in the form of buildkitd.toml
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -40,10 +40,10 @@ pub(crate) struct ServeArgs {
     tlskey: Option<PathBuf>,
     /// Let clients allow their builds this: network.host or security.insecure (repeatable)
     #[arg(long = "allow-insecure-entitlement", value_name = "ENTITLEMENT")]
-    pub(super) entitlements: Vec<String>,
+    entitlements: Vec<String>,
     /// How steps are kept apart from the machine: auto, namespaces or chroot
     #[arg(long, value_name = "HOW", env = "KILN_ISOLATION")]
-    pub(super) isolation: Option<IsolationChoice>,
+    isolation: Option<IsolationChoice>,
     /// Where to listen when nothing else says it.
     #[arg(skip)]
     pub(super) default_address: Option<Address>,
@@ -59,16 +59,14 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
 pub(super) fn run_with(args: &ServeArgs, file: &File) -> Result<(), Failed> {
     // Before anything else may come to have their numbers.
     let inherited = kiln_sandbox::take_inherited_sockets();
-    let root = super::buildkitd::root(args, file);
-    let settings = file
-        .settings(disk_of(root.as_deref()))
-        .map_err(Error::Usage)?;
+    let root = args.root.as_deref().or(file.root.as_deref());
+    let settings = file.settings(disk_of(root)).map_err(Error::Usage)?;
     for note in &settings.notes {
         say(&format!("WARNING: {note}"));
     }
     let registries = settings.registries.clone();
     let options = args.options(file, settings, !inherited.is_empty())?;
-    let engine = args.open(root.as_deref(), registries)?;
+    let engine = args.open(root, registries)?;
     let ready = |addresses: &[Address]| {
         for address in addresses {
             say(&format!("listening at {address}"));
