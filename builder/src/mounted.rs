@@ -84,21 +84,11 @@ pub fn unmount_image(engine: &Engine, directory: &Path, forget: bool) -> Result<
     let directory = full_path(directory)?;
     let mounts = mounted_images(engine)?;
     let here = own_namespace()?;
-    let mut on_it = mounts.iter().filter(|mount| mount.directory == directory);
-    let (mut own, mut other) = (None, None);
-    for mount in on_it.by_ref() {
-        match mount.namespace == here {
-            true => own = Some(mount),
-            false => other = Some(mount),
-        }
-    }
-    match (own, other) {
+    let on_it = mounts.iter().filter(|mount| mount.directory == directory);
+    let (own, other): (Vec<_>, Vec<_>) = on_it.partition(|mount| mount.namespace == here);
+    match (own.last(), other.last()) {
         (Some(mount), _) => {
-            let busy = |source: std::io::Error| Error::File {
-                what: format!("cannot unmount {}", directory.display()),
-                source,
-            };
-            unmount(&directory).map_err(busy)?;
+            unmount(&directory).map_err(Error::file("unmount", &directory))?;
             Ok(engine.store().end_mount(mount)?)
         }
         (None, Some(mount)) if forget => Ok(engine.store().end_mount(mount)?),
