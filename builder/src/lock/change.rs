@@ -58,14 +58,15 @@ impl Lock {
             };
             return Ok(());
         }
-        if find(&self.images, name).is_none() && !entries(self).contains_key(name) {
+        let own = find(&self.images, name).map(|(own, _)| own.clone());
+        if own.is_none() && !entries(self).contains_key(name) {
             let known: Vec<String> = entries(self).into_keys().collect();
             let known = known.join(", ");
             return Err(format!(
                 "--update {name}: there is no such entry in the lock, but {known}"
             ));
         }
-        if let Some(own) = find(&self.images, name).map(|(own, _)| own.clone()) {
+        if let Some(own) = own {
             self.images.remove(&own);
         }
         self.sources.http.remove(name);
