@@ -46,6 +46,7 @@ mod fields;
 mod image;
 mod journal;
 pub mod lock;
+mod millis;
 mod mounted;
 mod open;
 mod outcome;

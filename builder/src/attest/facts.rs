@@ -7,6 +7,7 @@ use kiln_engine::{DefaultNetwork, Outcome, Solved, StepRef};
 use kiln_graph::{PROXIES, Platform, StepId, StepKey};
 
 use super::vcs;
+use crate::millis::now;
 use crate::{ContextFrom, DockerfileRequest, Error, Prepared};
 
 /// A build, and what is remembered of it.
@@ -173,10 +174,4 @@ fn vcs_of(request: &DockerfileRequest) -> BTreeMap<String, String> {
         ContextFrom::Directory(directory) => vcs::of(directory),
         _ => BTreeMap::new(),
     }
-}
-
-/// In milliseconds since 1970.
-pub(super) fn now() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_engine::{Event, EventSink, StepRef};
 
-use super::facts::{StepResult, now};
+use super::facts::StepResult;
+use crate::millis::{millis, now};
 
 /// Notes what steps end with, and passes events on.
 pub(crate) struct Recorder {
@@ -49,7 +50,7 @@ impl EventSink for Recorder {
             let result = StepResult {
                 outcome: Some(*outcome),
                 key: *key,
-                took: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+                took: millis(*duration),
             };
             let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
             steps.insert(*step, result);

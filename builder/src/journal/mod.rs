@@ -5,13 +5,14 @@ mod step_log;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome, Store};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 use kiln_graph::address::redact;
 
 use crate::StepResult;
+use crate::millis::{millis, now};
 use step_log::StepLog;
 
 pub use redacted::redacted;
@@ -54,8 +55,7 @@ impl Journal {
     /// A journal of a build that begins now, which is kept in a store. Events are passed on to `next`.
     #[must_use]
     pub fn new(store: Store, next: Arc<dyn EventSink>, about: About) -> Self {
-        let began = SystemTime::now().duration_since(UNIX_EPOCH);
-        let began = millis(began.unwrap_or_default());
+        let began = now();
         let record = BuildRecord {
             id: crate::build_id(began),
             began,
@@ -281,8 +281,4 @@ fn outcome_of(outcome: Outcome) -> StepOutcome {
         Outcome::Failed => StepOutcome::Failed,
         Outcome::Cancelled => StepOutcome::Cancelled,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
