@@ -118,13 +118,13 @@ impl SignatureRule {
         }
         let threshold = usize::try_from(self.threshold.unwrap_or(1)).unwrap_or(usize::MAX);
         let signers = Verifiers::new(verifiers, threshold);
+        let attestations = self.attestations.iter();
+        let attestations: Result<Vec<_>, _> = attestations
+            .map(|kind| kind.parse::<AttestationKind>())
+            .collect();
         Ok(RequiredSignature {
             signers: signers.map_err(|error| usage(error.to_string()))?,
-            attestations: self
-                .attestations
-                .iter()
-                .flat_map(|kind| kind.parse())
-                .collect(),
+            attestations: attestations.map_err(usage)?,
             shown: self.shown(),
         })
     }
