@@ -157,14 +157,16 @@ fn attestations_lie_beside_the_image_and_in_the_metadata() {
         about["containerimage.digest"].as_str(),
         Some(read(space.path("id")).as_str())
     );
-    let shown = server.buildx(&[
-        "imagetools",
-        "inspect",
-        &name,
-        "--format",
-        "{{json .Provenance}}",
-    ]);
-    let shown = { shown }.output().unwrap();
+    let shown = server
+        .buildx(&[
+            "imagetools",
+            "inspect",
+            &name,
+            "--format",
+            "{{json .Provenance}}",
+        ])
+        .output()
+        .unwrap();
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     let definition = &shown["SLSA"]["buildDefinition"];
     let dependencies = definition["resolvedDependencies"].to_string();
