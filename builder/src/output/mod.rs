@@ -12,7 +12,7 @@ use kiln_engine::{
     Cancel, Event, EventSink, Image, ImageOptions, Meter, OutputEntry, Solved, left_out_warning,
     missing_program, write_directory, write_root_tar,
 };
-use kiln_graph::{Node, Platform, Target, Timestamp};
+use kiln_graph::{Platform, Target, Timestamp};
 use kiln_image::{Client, Reference, load_into_daemon, write_docker_archive, write_oci_archive};
 use kiln_tree::Progress;
 
@@ -434,11 +434,7 @@ pub fn to_directory(
 /// The bytes of files.
 fn size_of(files: &Files) -> u64 {
     let entries = files.iter().flat_map(|(_, files)| files);
-    let sizes = entries.map(|(entry, _)| match entry.node {
-        Node::File { size, .. } => size,
-        _ => 0,
-    });
-    sizes.sum()
+    entries.map(|(entry, _)| entry.size()).sum()
 }
 
 /// The files of each target, and the directory that they are below, where there are several.
