@@ -9,6 +9,7 @@ mod compile;
 mod diagnostic;
 mod error;
 mod expand;
+mod git_query;
 mod ignore;
 mod image_name;
 pub mod limits;

@@ -1,6 +1,8 @@
 //! Addresses of git repositories and of files on web servers, as ADD and build contexts take them.
 
-use kiln_graph::{BlobDigest, GitSource, HttpSource, ImagePath, Op};
+use kiln_graph::{BlobDigest, GitSource, HttpSource, ImagePath, Op, address};
+
+use crate::git_query;
 
 /// Whether a source is an address rather than a path.
 #[must_use]
@@ -14,8 +16,7 @@ pub fn is_remote(source: &str) -> bool {
 /// What an address stands for: a commit when it speaks of a git repository (any scheme but HTTP,
 /// or a path that ends in `.git`), else a file.
 ///
-/// After `#`, `REF:SUBDIR` choose a commit and a directory of it; a query may instead, with the keys
-/// `ref`, `branch`, `tag`, `commit`, `checksum`, `subdir`, `keep-git-dir` and `submodules`.
+/// After `#`, `REF:SUBDIR` choose a commit and a directory of it; a query may instead.
 ///
 /// # Errors
 /// In plain words, when the checksum or the query makes no sense.
@@ -39,9 +40,7 @@ pub fn read_remote(
         checksum: checksum.map(str::to_owned),
         submodules: true,
     };
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        set(&mut git, pair)?;
-    }
+    git_query::apply(&mut git, query)?;
     if keep_git_dir.is_some_and(|keep| keep != git.keep_git_dir) {
         return Err("inconsistent keep-git-dir configuration".to_owned());
     }
@@ -53,43 +52,18 @@ pub fn read_remote(
     }
 }
 
-fn set(git: &mut GitSource, pair: &str) -> Result<(), String> {
-    let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
-    match key {
-        "ref" | "commit" => git.reference = value.to_owned(),
-        "branch" => git.reference = format!("refs/heads/{value}"),
-        "tag" => git.reference = format!("refs/tags/{value}"),
-        "checksum" => git.checksum = Some(value.to_owned()),
-        "subdir" => git.subdir = ImagePath::new(value),
-        "keep-git-dir" => git.keep_git_dir = truth(key, value)?,
-        "submodules" => git.submodules = truth(key, value)?,
-        other => {
-            return Err(format!(
-                "unexpected query key '{other}' in a git address: use ref, branch, tag, commit, checksum, subdir, keep-git-dir or submodules"
-            ));
-        }
-    }
-    Ok(())
-}
+/// What BuildKit calls a file whose URL names none.
+const UNNAMED: &str = "__unnamed__";
 
-/// A truth value as Go's `strconv.ParseBool` reads it.
-fn truth(key: &str, value: &str) -> Result<bool, String> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!(
-            "invalid {key} value '{other}' in a git address: use true or false"
-        )),
-    }
-}
-
+/// A file has the name that its URL gives it, never one that the server says.
 fn file(url: &str, checksum: Option<&str>) -> Result<Op, String> {
+    let name = address::file_name(url);
     let checksum = checksum.map(str::parse::<BlobDigest>).transpose();
     let checksum = checksum.map_err(|error| format!("--checksum: {error}"))?;
     Ok(Op::Http(HttpSource {
         url: url.to_owned(),
         checksum,
-        file_name: None,
+        file_name: Some(name.unwrap_or_else(|| UNNAMED.to_owned())),
     }))
 }
 
@@ -119,8 +93,6 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(git(text), want, "{text}");
         }
-        assert!(git("https://x.example/a.git?colour=red").contains("'colour'"));
-        assert!(git("https://x.example/a.git?keep-git-dir=perhaps").contains("'perhaps'"));
         let keeps = |text: &str| match read_remote(text, None, None) {
             Ok(Op::Git(git)) => (git.keep_git_dir, git.submodules),
             other => panic!("{other:?}"),

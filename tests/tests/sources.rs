@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
-use kiln_tests::{GIT, Run, Space, Web, read, run, shell};
+use kiln_tests::{GIT, Run, Script, Space, Web, read, run, shell};
 
 /// A repository with a file, a directory, a submodule, a tag and a later commit, and its address.
 fn repository(space: &Space, web: &Web) -> String {
@@ -93,6 +93,45 @@ fn add_from_a_web_server() {
         format!("FROM scratch\nADD {} /\n", url("none")),
     );
     space.build(&[]).fails_with(&["/none", "not"]);
+}
+
+/// A server whose answers say that they are gzip on the way, and give their files a name of its own.
+const OPINIONATED: &str = "
+import gzip, http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_GET(self):
+        body = gzip.compress(b'hello')
+        if self.path == '/cut': body = body[:-4]
+        self.send_response(200)
+        self.send_header('Content-Disposition', 'attachment; filename=\"..\"')
+        self.send_header('Content-Encoding', 'gzip')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
+print('port', server.server_port)
+server.serve_forever()
+";
+
+#[test]
+fn a_download_is_named_by_its_address_and_decoded() {
+    let server = Script::python(OPINIONATED);
+    let url = |path: &str| format!("http://127.0.0.1:{}/{path}", server.port());
+    let space = Space::new();
+    let names = ["a%20b", "c/", "d%2Fe", "", "f/..?g=h/i"];
+    let adds = names.map(|name| format!("ADD {} /\n", url(name)));
+    space.write("Dockerfile", format!("FROM scratch\n{}", adds.concat()));
+    let out = space.build_files(&[]);
+    for name in ["a b", "c", "e", "__unnamed__"] {
+        assert_eq!(read(out.join(name)), "hello", "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 4);
+    space.write(
+        "Dockerfile",
+        format!("FROM scratch\nADD {} /\n", url("cut")),
+    );
+    space.build(&[]).fails_with(&["/cut"]);
 }
 
 #[test]

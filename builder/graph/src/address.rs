@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::image_path::unescape;
+
 /// What stands in place of a credential.
 pub const REDACTED: &str = "***";
 
@@ -55,6 +57,17 @@ fn each(text: &str, queries: bool) -> Cow<'_, str> {
         true => Cow::Borrowed(text),
         false => Cow::Owned(out),
     }
+}
+
+/// The last part of a URL's path, decoded; `None` where it has none that can name a file.
+#[must_use]
+pub fn file_name(url: &str) -> Option<String> {
+    let url = url.split(['?', '#']).next()?;
+    let (_, path) = url.split_once("://")?.1.split_once('/')?;
+    let path = unescape(path).unwrap_or_else(|| path.as_bytes().to_vec());
+    let path = String::from_utf8_lossy(&path);
+    let name = path.trim_end_matches('/').rsplit('/').next()?;
+    (!matches!(name, "" | "." | "..")).then(|| name.to_owned())
 }
 
 /// A proxy's address, which may come without a scheme, redacted.
@@ -196,6 +209,23 @@ fn values(out: &mut String, query: &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn names_of_files() {
+        let cases = [
+            ("https://x.example/a/b.tar.gz?c=d/e", Some("b.tar.gz")),
+            ("https://x.example/a/#b", Some("a")),
+            ("https://x.example/a%20b", Some("a b")),
+            ("https://x.example/a%2Fb", Some("b")),
+            ("https://x.example/100%", Some("100%")),
+            ("https://x.example/a/..", None),
+            ("https://x.example/?a/b", None),
+            ("https://x.example", None),
+        ];
+        for (url, want) in cases {
+            assert_eq!(file_name(url).as_deref(), want, "{url}");
+        }
+    }
 
     #[test]
     fn what_opens_something_is_left_out() {

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
+use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_DISPOSITION, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
 
 use crate::{Client, ImageError};
 
@@ -28,7 +29,8 @@ pub struct Downloaded {
 }
 
 impl Client {
-    /// Fetches a file into `out`, which `start` gives anew for each try.
+    /// Fetches a file into `out`, which `start` gives anew for each try. What the server says is
+    /// gzip on the way (`Content-Encoding`) is decoded, as other builders do.
     ///
     /// # Errors
     /// When it can't be had, or `out` can't be written.
@@ -138,15 +140,35 @@ impl Client {
             what: url.to_owned(),
             source,
         };
+        let is_gzip =
+            header(CONTENT_ENCODING).is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let mut out = start().map_err(fail)?;
-        let mut body = answer.bytes_stream();
-        while let Some(chunk) = body.next().await {
-            out.write_all(&chunk.map_err(|error| broken(url, &error))?)
-                .map_err(fail)?;
+        if is_gzip {
+            let mut decoder = MultiGzDecoder::new(out);
+            write_body(url, answer, &mut decoder).await?;
+            decoder.try_finish().map_err(fail)?;
+        } else {
+            write_body(url, answer, &mut out).await?;
         }
-        out.flush().map_err(fail)?;
         Ok(about)
     }
+}
+
+async fn write_body(
+    url: &str,
+    answer: reqwest::Response,
+    out: &mut dyn Write,
+) -> Result<(), ImageError> {
+    let fail = |source| ImageError::Io {
+        what: url.to_owned(),
+        source,
+    };
+    let mut body = answer.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| broken(url, &error))?;
+        out.write_all(&chunk).map_err(fail)?;
+    }
+    out.flush().map_err(fail)
 }
 
 /// Sends a request whose answer is kept in memory.
@@ -175,7 +197,7 @@ fn disposition_name(text: &str) -> Option<String> {
         .split(';')
         .find_map(|part| part.trim().strip_prefix("filename="))?;
     let name = value.trim_matches('"').rsplit('/').next()?;
-    (!name.is_empty()).then(|| name.to_owned())
+    (!matches!(name, "" | "." | "..")).then(|| name.to_owned())
 }
 
 fn host(url: &str) -> String {

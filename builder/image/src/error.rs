@@ -14,7 +14,7 @@ pub enum ImageError {
     Name(#[from] crate::BadReference),
     /// The server can't be reached.
     #[error(
-        "{}: cannot reach {host}: {}; check the name, the network, and whether the registry runs",
+        "{}: cannot reach {host}: {}; check the name, the network, and whether the server runs",
         redact(image),
         redact(reason)
     )]
@@ -80,7 +80,7 @@ pub enum ImageError {
         image: String,
     },
     /// The server answered something else.
-    #[error("{}: {host} answered {status}: {body}", redact(image))]
+    #[error("{}: {host} answered {status}{}", redact(image), said(body))]
     Answer {
         /// The image wanted.
         image: String,

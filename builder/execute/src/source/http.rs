@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kiln_cache::{Staging, Store, StoreError, Tree, sha256_of};
-use kiln_graph::address::redact;
+use kiln_graph::address::{self, redact};
 use kiln_graph::{
     BlobDigest, Digest, Entry, HttpSource, ImagePath, Manifest, Node, Step, Timestamp, TreeId,
 };
@@ -87,7 +87,8 @@ impl HttpResolver<'_> {
         }
         let sum = check_sum(&file, source, step)?;
         let name = source.file_name.clone().or(about.file_name);
-        let name = name.unwrap_or_else(|| url_name(&source.url));
+        let name = name.or_else(|| address::file_name(&source.url));
+        let name = name.unwrap_or_else(|| "download".to_owned());
         let changed = about.last_modified.as_deref().and_then(http_date);
         let tree = self.one_file(staging, &file, &name, changed.unwrap_or_default())?;
         let known = Known {
@@ -150,19 +151,6 @@ fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest
     }
 }
 
-fn url_name(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let name = path
-        .split_once('/')
-        .map_or("", |(_, path)| path)
-        .rsplit('/')
-        .next();
-    name.filter(|name| !name.is_empty())
-        .unwrap_or("download")
-        .to_owned()
-}
-
 fn http_date(text: &str) -> Option<Timestamp> {
     let text = text.replace("GMT", "+0000");
     let time = OffsetDateTime::parse(&text, &Rfc2822).ok()?;
@@ -177,10 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_dates() {
-        assert_eq!(url_name("https://x.example/a/b.tar.gz?c=d"), "b.tar.gz");
-        assert_eq!(url_name("https://x.example/"), "download");
-        assert_eq!(url_name("https://x.example"), "download");
+    fn dates() {
         let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date.map(|time| time.seconds), Some(784_111_777));
     }

@@ -188,7 +188,7 @@ fn prepare(
         .map_or(Ok(()), inherited::reset_descriptors);
     step("set resource limits", descriptors)?;
     step("set resource limits", each_limit(&spec.limits, raise))?;
-    let directory = std::env::set_current_dir(&spec.cwd);
+    let directory = enter_directory(spec);
     // A directory outside of the root (by a descriptor in /proc/self/fd) has no path.
     let directory = directory.and_then(|()| std::env::current_dir().map(drop));
     step(
@@ -204,6 +204,31 @@ fn prepare(
     step("start the command", die_with(parent))?;
     // At the end: to confine the step takes descriptors.
     step("set resource limits", each_limit(&spec.limits, set_limit))
+}
+
+/// Changes to the command's directory. As with runc, one that isn't there is made for its user.
+fn enter_directory(spec: &Spec) -> io::Result<()> {
+    match std::env::set_current_dir(&spec.cwd) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_directory(&spec.cwd, spec)?;
+            std::env::set_current_dir(&spec.cwd)
+        }
+        entered => entered,
+    }
+}
+
+fn make_directory(path: &Path, spec: &Spec) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        make_directory(parent, spec)?;
+    }
+    match std::fs::create_dir(path) {
+        // An owner that can't be had (no such user is mapped) leaves it root's.
+        Ok(()) => {
+            std::os::unix::fs::chown(path, Some(spec.uid.get()), Some(spec.gid.get())).or(Ok(()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Lets the command's user open `/dev/stdout` and `/dev/stderr`. Only pipes, and the terminal that was
