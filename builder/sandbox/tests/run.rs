@@ -260,3 +260,31 @@ fn killing_ends_everything() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(place.directory.path().to_str().unwrap()));
 }
+
+/// Ids that the command's process asks for before it executes the command, and that the command does.
+#[test]
+fn a_process_with_one_id_that_asks_for_others_is_ended() {
+    let Some(place) = Place::new() else { return };
+    let sandbox = Sandbox::of_program(env!("CARGO_BIN_EXE_kiln-sandbox-helper").into());
+    let id = |id: u32| UnixId::try_from(id).unwrap();
+    let ended = |script: &str, uid: u32, groups: &[u32]| {
+        let spec = Spec {
+            fake_ids: true,
+            refuse_ids: true,
+            uid: id(uid),
+            groups: groups.iter().map(|group| id(*group)).collect(),
+            ..place.spec(script)
+        };
+        let child = sandbox.spawn(&spec, Output::Piped).unwrap();
+        let (ended, wait) = std::sync::mpsc::channel();
+        _ = std::thread::spawn(move || _ = ended.send(child.wait()));
+        let patience = std::time::Duration::from_secs(60);
+        wait.recv_timeout(patience).unwrap()
+    };
+    assert_eq!(ended("exit 3", 0, &[]).unwrap().exit, Exit::Code(3));
+    let own = "busybox chown 1:2 /bin/busybox";
+    for (script, uid, groups) in [(own, 0, &[][..]), ("true", 0, &[5]), ("true", 7, &[])] {
+        let error = ended(script, uid, groups).unwrap_err().to_string();
+        assert!(error.contains("with one user id"), "{error}");
+    }
+}

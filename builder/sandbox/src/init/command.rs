@@ -6,7 +6,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, umask, waitpid};
 
 use super::fail::{Context as _, Failure, check};
 use super::handover::{self, Channel};
@@ -64,22 +64,81 @@ pub(crate) fn start(
         unsafe { libc::_exit(127) }
     }
     drop(told);
-    let Some(text) = read_unless_hung_up(report, caller).context("start the command")? else {
+    let kill = || {
         // SAFETY: takes integers; the child is this process's own and not yet waited for.
         unsafe { libc::kill(child, libc::SIGKILL) };
-        return Ok(Started::Running(child, None));
     };
-    match Problem::decode(&text) {
-        None => {
-            let ids = ids.map(|ids| handover::take(&ids)).transpose();
-            let ids = ids.context("watch the command's ids")?;
-            Ok(Started::Running(child, ids))
+    let mut ids = Ids::new(ids);
+    match until_started(report, caller, &mut ids).context("start the command")? {
+        Beginning::HungUp => {
+            kill();
+            Ok(Started::Running(child, None))
         }
-        Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
-        Some(Problem::Execute(reason, code)) => {
-            Ok(Started::Not(Exit::NotExecuted { reason, code }))
+        Beginning::AskedForIds => {
+            kill();
+            _ = waitpid(Pid::from_raw(child), WaitOptions::empty());
+            Err(Failure::other_ids())
+        }
+        Beginning::Said(text) => match Problem::decode(&text) {
+            None => {
+                let ids = ids.told().context("watch the command's ids")?;
+                Ok(Started::Running(child, ids))
+            }
+            Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
+            Some(Problem::Execute(reason, code)) => {
+                Ok(Started::Not(Exit::NotExecuted { reason, code }))
+            }
+        },
+    }
+}
+
+/// What can be read when a command asks for another id, where it must not: its process gives it to
+/// its parent before it does anything that may ask.
+struct Ids {
+    channel: Option<Channel>,
+    told: Option<OwnedFd>,
+}
+
+impl Ids {
+    fn new(channel: Option<Channel>) -> Self {
+        Self {
+            channel,
+            told: None,
         }
     }
+
+    /// What is to be waited for next.
+    fn polled(&self) -> Option<BorrowedFd<'_>> {
+        let told = self.told.as_ref().map(OwnedFd::as_fd);
+        told.or_else(|| self.channel.as_ref().map(Channel::parent))
+    }
+
+    /// Takes what was given, or says that an id was asked for.
+    fn has_asked(&mut self) -> io::Result<bool> {
+        let is_told = self.told.is_some();
+        if !is_told {
+            self.told = self.channel.as_ref().map(handover::take).transpose()?;
+        }
+        Ok(is_told)
+    }
+
+    /// What a command that was executed has given.
+    fn told(self) -> io::Result<Option<OwnedFd>> {
+        match self.told {
+            Some(told) => Ok(Some(told)),
+            None => self.channel.as_ref().map(handover::take).transpose(),
+        }
+    }
+}
+
+/// What becomes of a command's process before it executes the command.
+enum Beginning {
+    /// It says why it can't; nothing once the command was executed.
+    Said(String),
+    /// The caller hung up.
+    HungUp,
+    /// It asked for an id that it must not have.
+    AskedForIds,
 }
 
 /// Has this process killed when its parent ends, which holds the other end of `pipe`; also when it
@@ -95,30 +154,50 @@ fn die_with(pipe: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// What comes through a pipe until all its writers have closed it; `None` when the caller hangs up
-/// before.
-fn read_unless_hung_up(pipe: OwnedFd, caller: &UnixStream) -> io::Result<Option<String>> {
+/// Waits until the command's process has executed the command or can't: then `pipe` ends.
+fn until_started(pipe: OwnedFd, caller: &UnixStream, ids: &mut Ids) -> io::Result<Beginning> {
     let mut pipe = std::fs::File::from(pipe);
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let mut polled = [
-            PollFd::new(&pipe, PollFlags::IN),
-            PollFd::new(caller, PollFlags::IN | PollFlags::RDHUP),
-        ];
-        match poll(&mut polled, None) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
+        let [readable, hung_up, asks] = wait(&pipe, caller, ids)?;
+        if asks && ids.has_asked()? {
+            return Ok(Beginning::AskedForIds);
         }
-        if polled[0].revents().is_empty() {
-            return Ok(None);
-        }
-        match pipe.read(&mut buffer)? {
-            0 => return Ok(Some(String::from_utf8_lossy(&text).into_owned())),
-            count => text.extend_from_slice(&buffer[..count]),
+        if readable {
+            match pipe.read(&mut buffer)? {
+                0 => return Ok(Beginning::Said(String::from_utf8_lossy(&text).into_owned())),
+                count => text.extend_from_slice(&buffer[..count]),
+            }
+        } else if hung_up {
+            return Ok(Beginning::HungUp);
         }
     }
+}
+
+/// Whether the pipe can be read, the caller has hung up, and something is known of ids.
+fn wait(pipe: &std::fs::File, caller: &UnixStream, ids: &Ids) -> io::Result<[bool; 3]> {
+    let mut polled = vec![
+        PollFd::new(pipe, PollFlags::IN),
+        PollFd::new(caller, PollFlags::IN | PollFlags::RDHUP),
+    ];
+    polled.extend(
+        ids.polled()
+            .map(|ids| PollFd::from_borrowed_fd(ids, PollFlags::IN)),
+    );
+    loop {
+        match poll(&mut polled, None) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let asks = polled.get(2).map_or(PollFlags::empty(), PollFd::revents);
+    Ok([
+        !polled[0].revents().is_empty(),
+        !polled[1].revents().is_empty(),
+        asks.contains(PollFlags::IN),
+    ])
 }
 
 /// Why the command was not executed; crosses a pipe as text, its parts separated by newlines.

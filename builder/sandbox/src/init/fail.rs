@@ -26,6 +26,14 @@ impl Failure {
         }
     }
 
+    /// A command that must not ask for other ids than there are did.
+    pub(crate) fn other_ids() -> Self {
+        Self::new(
+            "run the step with one user id",
+            "it gives files to other users, or runs as one",
+        )
+    }
+
     /// What was tried, and why it failed.
     pub(crate) fn into_words(self) -> (String, io::Error) {
         match self {

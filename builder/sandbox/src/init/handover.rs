@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -13,6 +13,13 @@ use rustix::net::{
 pub(super) struct Channel {
     parent: OwnedFd,
     child: OwnedFd,
+}
+
+impl Channel {
+    /// Can be read when the child has given.
+    pub(super) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
 }
 
 /// A channel, if one is wanted; to be made before the child is.

@@ -211,10 +211,7 @@ fn watch(
         if asks.contains(PollFlags::IN) {
             _ = pidfd_send_signal(&pidfd, Signal::KILL);
             _ = waitpid(Some(pid), WaitOptions::empty());
-            return Err(Failure::new(
-                "run the step with one user id",
-                "it gives files to other users, or runs as one",
-            ));
+            return Err(Failure::other_ids());
         }
         if ended.contains(PollFlags::IN) {
             let status =
