@@ -1,10 +1,11 @@
 //! An order as an action of the API: a tree of inputs, a command, and what a worker must offer. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::protobuf;
+use kiln_graph::WorkerProperties;
 use reapi::{Action, Command, Digest, Directory, DirectoryNode, FileNode, Platform};
 
 use crate::digest::Stored;
@@ -83,22 +84,28 @@ fn store(entries: &BTreeMap<String, Node>, messages: &mut Vec<Stored>) -> Digest
     digest
 }
 
-/// What a worker must offer, by name and value: the user's word comes before what the step says.
+/// What a worker must offer, by name and value: what a step asks comes before what the user says of
+/// all steps, and both before its platform.
 pub(crate) fn properties(
     architecture: &str,
     given: &[(String, String)],
+    asked: &WorkerProperties,
 ) -> BTreeMap<String, Vec<String>> {
     let mut properties: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, value) in given {
+    let asked = asked.iter();
+    properties.extend(asked.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])));
+    let own: BTreeSet<String> = properties.keys().cloned().collect();
+    for (name, value) in given.iter().filter(|(name, _)| !own.contains(name)) {
         properties
             .entry(name.clone())
             .or_default()
             .push(value.clone());
     }
     for (name, value) in [(OS_FAMILY, "linux"), (ISA, isa(architecture))] {
-        let values = properties
-            .entry(name.to_owned())
-            .or_insert_with(|| vec![value.to_owned()]);
+        let usual = || vec![value.to_owned()];
+        _ = properties.entry(name.to_owned()).or_insert_with(usual);
+    }
+    for values in properties.values_mut() {
         // An empty value takes a property back that a server doesn't know.
         values.retain(|value| !value.is_empty());
         values.sort();
@@ -217,27 +224,29 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_says_of_workers_comes_first() {
-        let given = |pairs: &[(&str, &str)]| {
+    fn what_is_said_of_workers_comes_before_what_is_usual() {
+        let given = |pairs: &[(&str, &str)], asked: &str| {
             let pairs = pairs.iter();
             let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let pairs: Vec<_> = pairs.collect();
-            properties("arm64", &pairs)
+            properties("arm64", &pairs, &asked.parse().unwrap())
                 .into_iter()
                 .map(|(name, values)| format!("{name}={}", values.join("+")))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(given(&[]), ["ISA=arm-a64", "OSFamily=linux"]);
+        assert_eq!(given(&[], ""), ["ISA=arm-a64", "OSFamily=linux"]);
+        let all = [("pool", "large"), ("ISA", "any"), ("OSFamily", "")];
+        assert_eq!(given(&all, ""), ["ISA=any", "pool=large"]);
         assert_eq!(
-            given(&[("pool", "large"), ("ISA", "any"), ("OSFamily", "")]),
-            ["ISA=any", "pool=large"]
+            given(&all, "pool=small gpu=1 ISA="),
+            ["gpu=1", "pool=small"]
         );
     }
 
     #[test]
     fn an_action_is_never_cached_and_names_its_parts() {
         let timeout = Some(Duration::from_millis(1500));
-        let properties = properties("amd64", &[]);
+        let properties = properties("amd64", &[], &WorkerProperties::none());
         let ordered = OrderedAction::new(&InputRoot::default(), &properties, timeout);
         let find = |digest: &Digest| {
             let stored = ordered.messages.iter().find(|one| one.digest == *digest);

@@ -55,11 +55,11 @@ fn mounted(kind: &MountKind) -> Option<&'static str> {
     }
 }
 
-/// `SCHEME://USER:PASSWORD@HOST`, with or without the scheme.
+/// `SCHEME://USER:PASSWORD@HOST`, with or without the scheme. Programs don't agree on where such an
+/// authority ends that has a `/`, `?` or `#` in its password: any `@` may be behind one. None has a
+/// place in a proxy's address otherwise, so nothing is lost that goes there.
 fn carries_credentials(proxy: &str) -> bool {
-    let (_, rest) = proxy.split_once("://").unwrap_or(("", proxy));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.contains('@')
+    proxy.contains('@')
 }
 
 fn foreign_system(platform: &Platform) -> Option<String> {
@@ -104,6 +104,7 @@ mod tests {
             location: None,
             platform: Platform::new("linux", "amd64", ""),
             reuse: Reuse::Always,
+            remote: kiln_graph::WorkerProperties::none(),
         };
         obstacle(&step, exec, has_network, choice)
     }
@@ -138,7 +139,11 @@ mod tests {
         for (proxy, stays) in [
             ("http://u:p@proxy:3128/", true),
             ("u:p@proxy:3128", true),
-            ("http://proxy:3128/a@b", false),
+            ("http://user:pa/ss@proxy", true),
+            ("http://user:pa?s#s@proxy:3128", true),
+            ("user:p/a@proxy", true),
+            ("http://proxy:3128/", false),
+            ("proxy:3128", false),
         ] {
             let told = with(&|exec| {
                 _ = exec.proxy.insert("http_proxy".to_owned(), proxy.to_owned());

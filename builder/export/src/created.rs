@@ -108,6 +108,7 @@ mod tests {
                 location: None,
                 platform: platform.clone(),
                 reuse: kiln_graph::Reuse::Always,
+                remote: kiln_graph::WorkerProperties::none(),
             };
             let id = graph.add(node, Vec::new()).unwrap();
             steps.push((id, *step));

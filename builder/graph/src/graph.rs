@@ -222,6 +222,7 @@ mod tests {
             location: None,
             platform: Platform::new("linux", "amd64", ""),
             reuse: crate::Reuse::Always,
+            remote: crate::WorkerProperties::none(),
         }
     }
 

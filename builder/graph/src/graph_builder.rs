@@ -208,6 +208,7 @@ impl GraphBuilder {
             location: None,
             platform: self.platform.clone(),
             reuse: Reuse::Always,
+            remote: crate::WorkerProperties::none(),
         };
         let id = self.graph.add(step, inputs)?;
         if let Some(env) = below.and_then(|below| self.environments.get(&below).cloned()) {

@@ -34,6 +34,7 @@ mod size;
 mod step;
 mod tree;
 mod unix_id;
+mod worker_properties;
 
 pub use base_image::{ImageRequest, ImageTable, ResolvedImage};
 pub use blob_digest::{BadBlobDigest, BlobDigest};
@@ -62,3 +63,4 @@ pub use size::{parse_memory, parse_size};
 pub use step::{Reuse, Step, StepName};
 pub use tree::{Entry, Manifest, Node, Timestamp};
 pub use unix_id::{BadUnixId, UnixId};
+pub use worker_properties::{BadWorkerProperty, WorkerProperties};

@@ -170,6 +170,7 @@ mod tests {
             location: None,
             platform: Platform::new("linux", "amd64", ""),
             reuse: crate::Reuse::Always,
+            remote: crate::WorkerProperties::none(),
         };
         let mut graph = Graph::new();
         let base = graph

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::address::redact;
-use crate::{Location, Op, Platform};
+use crate::{Location, Op, Platform, WorkerProperties};
 
 /// The stable name of a step, shown to people and used to select it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Step {
     /// When a stored result is used.
     #[serde(default, skip_serializing_if = "Reuse::is_always")]
     pub reuse: Reuse,
+    /// What it asks of a worker of a cluster.
+    #[serde(default, skip_serializing_if = "WorkerProperties::is_empty")]
+    pub remote: WorkerProperties,
 }
 
 /// When a step's stored result is used.

@@ -156,6 +156,7 @@ impl Compiler<'_> {
             },
             location: None,
             platform: place.platform.clone(),
+            remote: kiln_graph::WorkerProperties::none(),
             reuse: match place.vertex.metadata.ignore_cache {
                 true => Reuse::Never,
                 false => Reuse::Always,

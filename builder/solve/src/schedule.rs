@@ -84,6 +84,7 @@ mod tests {
             location: None,
             platform: Platform::host(),
             reuse: kiln_graph::Reuse::Always,
+            remote: kiln_graph::WorkerProperties::none(),
         }
     }
 

@@ -298,6 +298,7 @@ fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<Ste
         location: None,
         platform: Platform::host(),
         reuse: kiln_graph::Reuse::Always,
+        remote: kiln_graph::WorkerProperties::none(),
     };
     let added = build.graph.add(step, inputs);
     added.map_err(|error| Error::Defect(error.to_string()))

@@ -14,6 +14,7 @@ mod options;
 mod outline;
 mod run;
 mod stage;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use kiln_graph::{
     Build, ContextSource, Graph, ImageRequest, ImageTable, LayerOrigin, Location, Op, Platform,
-    Reuse, Step, StepId, StepName, Target,
+    Reuse, Step, StepId, StepName, Target, WorkerProperties,
 };
 
 use crate::ast::{Dockerfile, Instruction, Kind};
@@ -33,6 +34,7 @@ use heads::{BaseKind, Head, Names};
 pub use options::{ContextKind, Options};
 pub(crate) use outline::Captured;
 use stage::StageState;
+pub(crate) use worker::DIRECTIVE as WORKER_DIRECTIVE;
 
 /// What came of a compilation.
 #[derive(Clone, Debug)]
@@ -176,6 +178,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) created: Option<String>,
     /// The place of the instruction that is being compiled.
     pub(crate) at: Option<Location>,
+    /// What it asks of a worker.
+    remote: WorkerProperties,
     pub(crate) budget: Budget,
     done: BTreeMap<(usize, Platform), Rc<StageState>>,
     sources: BTreeMap<String, StepId>,
@@ -215,6 +219,7 @@ impl<'a> Compiler<'a> {
             lint: Linter::new(checks),
             created,
             at: None,
+            remote: WorkerProperties::none(),
             budget: Budget::default(),
             done: BTreeMap::new(),
             sources: BTreeMap::new(),
@@ -374,6 +379,7 @@ impl<'a> Compiler<'a> {
     ) -> Result<(), Stop> {
         state.begin(instruction);
         self.at = Some(instruction.location.clone());
+        self.remote = worker::properties_of(instruction)?;
         match &instruction.kind {
             Kind::Arg(args) => self.arg(state, instruction, args)?,
             Kind::Run(run) => self.run(state, instruction, run)?,
@@ -415,12 +421,17 @@ impl<'a> Compiler<'a> {
             true => Reuse::Never,
             false => Reuse::Always,
         };
+        let remote = match op {
+            Op::Exec(_) | Op::Files(_) => self.remote.clone(),
+            _ => WorkerProperties::none(),
+        };
         let step = Step {
             op,
             name,
             location,
             platform: platform.clone(),
             reuse,
+            remote,
         };
         self.graph.add(step, inputs).map_err(|error| {
             DockerfileError::whole(format!("{error}; this is a bug in kiln")).into()

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{At, Linter};
 use crate::Rule;
 use crate::ast::{Dockerfile, Instruction, Kind};
+use crate::compile::WORKER_DIRECTIVE;
 
 /// What is found while a file is parsed.
 pub(crate) fn check_parsed(file: &Dockerfile, lint: &mut Linter) {
@@ -65,8 +66,9 @@ fn check_description(at: &Instruction, keyword: &str, names: &[&str], lint: &mut
         return;
     };
     let word = last.split(' ').next().unwrap_or_default();
-    // Names of layers are kiln's own, and no descriptions.
-    if names.contains(&word) || word.starts_with("layer:") {
+    // Names of layers and properties of workers are kiln's own, and no descriptions.
+    let is_own = word.starts_with("layer:") || word.starts_with(WORKER_DIRECTIVE);
+    if is_own || names.contains(&word) {
         return;
     }
     let example = match names {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use kiln_graph::{
     Export, Graph, HistoryLine, ImageConfig, ImageRequest, ImageTable, Location, Op, Platform,
-    Reuse, Stage, StageStep, Step, StepId, StepName,
+    Reuse, Stage, StageStep, Step, StepId, StepName, WorkerProperties,
 };
 
 use super::verify::NamedImage;
@@ -87,6 +87,7 @@ pub(super) struct New<'n> {
     pub(super) inputs: Vec<StepId>,
     pub(super) name: StepName,
     pub(super) reuse: Reuse,
+    pub(super) remote: WorkerProperties,
     pub(super) platform: &'n Platform,
     pub(super) at: &'n Range<usize>,
 }
@@ -195,6 +196,7 @@ impl<'a> Compiler<'a> {
             location: self.file.files.location(new.at),
             platform: new.platform.clone(),
             reuse: new.reuse,
+            remote: new.remote,
         };
         let added = self.graph.add(step, new.inputs);
         added.map_err(|error| Wrong::at(new.at, format!("{error}; this is a bug in kiln")))

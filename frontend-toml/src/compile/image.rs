@@ -96,6 +96,7 @@ impl<'a> Compiler<'a> {
             inputs: std::iter::once(root).chain(tests).collect(),
             name: own,
             reuse: kiln_graph::Reuse::Always,
+            remote: kiln_graph::WorkerProperties::none(),
             platform,
             at: name.span(),
         })

@@ -15,6 +15,7 @@ mod source;
 mod step;
 mod value;
 mod verify;
+mod worker;
 
 use std::collections::BTreeMap;
 

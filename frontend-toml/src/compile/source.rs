@@ -234,6 +234,7 @@ impl Compiler<'_> {
             inputs: Vec::new(),
             name: source_name(text),
             reuse: kiln_graph::Reuse::Always,
+            remote: kiln_graph::WorkerProperties::none(),
             platform,
             at: &at.span,
         })?;

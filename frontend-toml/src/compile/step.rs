@@ -5,6 +5,7 @@ use kiln_graph::{
 };
 
 use super::compiler::{Compiler, Made, New, View, unfilled};
+use super::worker;
 use crate::condition;
 use crate::error::Wrong;
 use crate::model::Step;
@@ -198,6 +199,7 @@ impl<'a> Compiler<'a> {
             inputs,
             name,
             reuse: self.reuse(work)?,
+            remote: worker::properties_of(work)?,
             platform: &work.made.platform,
             at: &at.span,
         })?;

@@ -75,6 +75,8 @@ pub struct Step {
     /// Which stored result is used: `always` (the default) any, `never` none, or one that isn't
     /// older than a time, such as `7d`.
     pub cache: Option<Text>,
+    /// What it asks of a worker, where it runs on a cluster.
+    pub remote: Option<Remote>,
     /// Files that `--export` takes out of it, also when it fails.
     #[serde(default)]
     pub exports: Vec<Export>,
@@ -113,6 +115,7 @@ impl Step {
             ("shm_size", self.shm_size.is_some()),
             ("tmpfs", !self.tmpfs.is_empty()),
             ("output", self.output.is_some()),
+            ("remote", self.remote.is_some()),
             ("needs", !self.needs.is_empty() && self.copy.is_empty()),
         ];
         let runs = self.has_command();
@@ -121,6 +124,15 @@ impl Step {
             .filter(move |(_, given)| *given && !runs);
         given.map(|(key, _)| key)
     }
+}
+
+/// What a step asks of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Remote {
+    /// Platform properties, as the cluster names them: `pool = "large"`.
+    #[serde(default)]
+    pub properties: BTreeMap<Name, Text>,
 }
 
 /// A command.

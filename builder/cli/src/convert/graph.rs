@@ -181,6 +181,12 @@ impl<'a> Converter<'a> {
         if self.graph.step(id).reuse == Reuse::Never {
             step.add("cache", quote("never"));
         }
+        let remote = self.graph.step(id).remote.iter();
+        let remote = remote.map(|(name, value)| format!("{} = {}", quote(name), quote(value)));
+        let remote = remote.collect::<Vec<_>>().join(", ");
+        if !remote.is_empty() {
+            step.add("remote", format!("{{ properties = {{ {remote} }} }}"));
+        }
         self.name(id, step.name.clone());
         self.steps.push(step);
     }

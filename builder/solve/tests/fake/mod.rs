@@ -295,6 +295,7 @@ pub fn step(name: &str, op: Op) -> Step {
         location: None,
         platform: Platform::host(),
         reuse: Reuse::Always,
+        remote: kiln_graph::WorkerProperties::none(),
     }
 }
 
