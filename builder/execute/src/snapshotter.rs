@@ -115,8 +115,11 @@ impl Snapshotter {
         }
     }
 
-    /// Unpacks a layer from its blob, or from its tar.
-    pub(crate) fn unpacked(
+    /// Unpacks a layer from its blob, or from its tar, and binds it to its tree.
+    ///
+    /// # Errors
+    /// When it can't be read or written, or is another layer.
+    pub fn unpacked(
         &self,
         from: &Blob,
         layer: &ImageLayer,

@@ -148,6 +148,22 @@ fn make_user_namespace() -> Result<Identity, Refused> {
     Ok(identity)
 }
 
+/// Gives a process that may mount a mount namespace, whose mounts nobody else sees and which goes with
+/// it. To be called before there are threads.
+///
+/// # Errors
+/// When it may not, or has threads.
+pub fn own_mounts() -> io::Result<()> {
+    if has_threads() {
+        return Err(io::Error::other("the process has threads"));
+    }
+    // SAFETY: unshare takes an integer; there are no other threads.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    make_private()
+}
+
 fn unshare() -> io::Result<()> {
     // SAFETY: unshare takes an integer; the callers have no other threads.
     match unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } {

@@ -36,7 +36,7 @@ pub use cgroup::{Cgroups, Group, Limits, NoCgroups, Swap};
 pub use detect::{Abilities, Ability};
 pub use error::SandboxError;
 pub use guard::Lifeline;
-pub use identity::{Identity, enter_user_namespace};
+pub use identity::{Identity, enter_user_namespace, own_mounts};
 pub use inherited::take_inherited_sockets;
 pub use init::{HELPER_NAME, NAME_SERVER, run_if_helper};
 pub use isolation::{Isolation, IsolationChoice, MountReach, Privileges, Ways};

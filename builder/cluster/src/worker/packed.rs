@@ -3,12 +3,13 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_cache::Store;
+use kiln_cache::Blob;
+use kiln_execute::{EngineError, Snapshotter};
 use kiln_graph::{BlobDigest, ImageLayer};
 use kiln_share::{Remote, RemoteBlob, RemoteError};
 use kiln_tree::host;
 
-use crate::order::BLOBS;
+use crate::order::{BLOBS, IMAGE};
 
 /// The blobs among an action's inputs. Nothing is written to them: a worker may link them from its
 /// cache.
@@ -20,17 +21,15 @@ fn path_of(digest: &BlobDigest) -> PathBuf {
 }
 
 impl PackedBlobs {
-    /// Copies an image's layer into the store, from where it is unpacked like a fetched one.
-    pub(super) fn bring(store: &Store, layer: &ImageLayer) -> Result<(), String> {
-        let fail = |error: &dyn std::fmt::Display| format!("layer {}: {error}", layer.blob);
-        if store.blob(&layer.blob).is_ok_and(|blob| blob.is_some()) {
-            return Ok(());
-        }
-        let mut writer = store.blob_writer().map_err(|error| fail(&error))?;
-        let mut file = host::open(path_of(&layer.blob)).map_err(|error| fail(&error))?;
-        _ = std::io::copy(&mut file, &mut writer).map_err(|error| fail(&error))?;
-        let committed = writer.commit(Some(layer.blob));
-        committed.map(drop).map_err(|error| fail(&error))
+    /// Unpacks an image's layer where it lies: what it unpacks to is compared with the digest of its tar.
+    pub(super) fn unpack(trees: &Snapshotter, layer: &ImageLayer) -> Result<(), EngineError> {
+        let blob = Blob {
+            digest: layer.blob,
+            size: layer.size,
+            path: path_of(&layer.blob),
+        };
+        let unpacked = trees.unpacked(&blob, layer, IMAGE, &|_| {});
+        unpacked.map(drop)
     }
 }
 
