@@ -374,3 +374,106 @@ fn wait_for(done: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// What steps write is shown while they run, once, and each step's under its own name.
+#[test]
+fn output_is_shown_while_steps_run() {
+    let space = Space::new();
+    let steps = "\
+FROM BUSYBOX
+RUN echo one; sleep 3; echo two >&2
+RUN echo three; sleep 3; echo four
+";
+    dockerfile(&space, steps);
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let args = ["build", "context", "--progress", "plain"];
+    let mut command = space.command(&[&args[..], &["--executor", &executor]].concat());
+    let mut child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = Vec::new();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    for line in std::io::BufRead::lines(stderr) {
+        lines.push((Instant::now(), line.unwrap()));
+    }
+    assert!(child.wait().unwrap().success());
+    let ended = Instant::now();
+    let at = |word: &str| {
+        let is = |(_, line): &&(Instant, String)| {
+            let words: Vec<_> = line.split(' ').collect();
+            words.len() == 3 && words[2] == word
+        };
+        let found: Vec<_> = lines.iter().filter(is).collect();
+        assert_eq!(found.len(), 1, "{word}: {lines:#?}");
+        (found[0].0, found[0].1.split(' ').next().unwrap().to_owned())
+    };
+    let [one, two, three, four] = ["one", "two", "three", "four"].map(at);
+    for (word, early) in [(&one, 5), (&two, 2), (&three, 2)] {
+        assert!(ended - word.0 >= Duration::from_secs(early), "{lines:#?}");
+    }
+    assert!(one.1 == two.1 && three.1 == four.1 && one.1 != three.1);
+    assert_eq!(cluster.actions(), 1);
+}
+
+/// What steps ask of workers parts chains, and changes no key.
+#[test]
+fn steps_say_which_workers_they_want() {
+    let space = Space::new();
+    let steps = "\
+FROM BUSYBOX
+RUN echo 1 > /one
+# remote: pool=large gpu=1
+RUN echo 2 > /two
+COPY f /f
+# remote: the rest runs anywhere
+RUN echo 3 > /three
+";
+    dockerfile(&space, steps);
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = format!("{},property.pool=small", cluster.executor());
+    let (_, image) = there(&space, &executor);
+    assert!(image == here(&space), "another image");
+    let pool = |asked: &[String]| -> Vec<String> {
+        let own = asked.iter().filter(|one| !one.starts_with("OSFamily"));
+        own.cloned().collect()
+    };
+    let asked: Vec<_> = cluster.asked().iter().map(|one| pool(one)).collect();
+    let isa = asked[0][0].clone();
+    let small = vec![isa.clone(), "pool=small".to_owned()];
+    let large = vec![isa, "gpu=1".to_owned(), "pool=large".to_owned()];
+    assert_eq!(asked, [small.clone(), large, small]);
+    // The same steps without their wishes are the same steps.
+    dockerfile(&space, &steps.replace("# remote", "# about"));
+    let again = build(&space, "there", &[]).ok();
+    assert_eq!(
+        again.stderr.matches("CACHED").count(),
+        4,
+        "{}",
+        again.stderr
+    );
+    dockerfile(&space, "FROM BUSYBOX\n# remote: pool=a large\nRUN true\n");
+    build(&space, "there", &[]).fails_with(&["Dockerfile:3", "'large' is no property"]);
+}
+
+#[test]
+fn steps_of_a_kiln_toml_say_which_workers_they_want() {
+    let space = Space::new();
+    let text = "\
+version = 1
+[steps.app]
+from = 'BUSYBOX'
+run = 'echo 1 > /one'
+[steps.app.remote]
+properties = { pool = 'large' }
+[images.i]
+from = 'app'
+";
+    space.write("kiln.toml", text.replace("BUSYBOX", BUSYBOX));
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let args = ["--executor", &executor, "--executor-required"];
+    _ = build(&space, "there", &args).ok();
+    assert!(cluster.asked()[0].contains(&"pool=large".to_owned()));
+}

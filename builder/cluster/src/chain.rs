@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kiln_execute::{Around, EngineError};
-use kiln_graph::{DefinitionDigest, Node, Op, Step, TreeId};
+use kiln_graph::{DefinitionDigest, Node, Op, Step, StepId, TreeId, WorkerProperties};
 use kiln_solve::{Following, FollowingInput, Job, Snapshot, StepResult};
 
 use crate::early::{Early, content_of};
@@ -26,6 +26,7 @@ pub(crate) struct Chain<'a> {
 }
 
 struct Link<'a> {
+    id: StepId,
     definition: DefinitionDigest,
     step: &'a Step,
     inputs: Vec<LinkInput>,
@@ -42,6 +43,7 @@ impl<'a> Chain<'a> {
     /// A step, and those after it that may go with it.
     pub(crate) fn of(job: &Job<'a>, may_join: &dyn Fn(&Step) -> bool) -> Self {
         let first = Link {
+            id: job.id,
             definition: job.definition,
             step: job.step,
             inputs: job.inputs.iter().cloned().map(LinkInput::Result).collect(),
@@ -50,6 +52,7 @@ impl<'a> Chain<'a> {
         let following = job.ahead.map_or_else(Vec::new, |ahead| ahead.chain(job.id));
         let joining = following.into_iter().take_while(|following| {
             following.step.platform == job.step.platform
+                && goes_with(following.step, job.step)
                 && following.inputs.iter().all(is_small)
                 && may_join(following.step)
         });
@@ -63,12 +66,22 @@ impl<'a> Chain<'a> {
         self.links.len()
     }
 
+    /// Its steps.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = StepId> + '_ {
+        self.links.iter().map(|link| link.id)
+    }
+
     fn first(&self) -> &Link<'a> {
         &self.links[0]
     }
 
     pub(crate) fn architecture(&self) -> &str {
         &self.first().step.platform.architecture
+    }
+
+    /// What its steps ask of a worker.
+    pub(crate) fn properties(&self) -> &WorkerProperties {
+        &self.first().step.remote
     }
 
     /// How long the action may take; nothing when a step may take as long as it likes.
@@ -109,13 +122,14 @@ impl<'a> Chain<'a> {
         Ok(steps)
     }
 
-    /// What the steps after the first gave, which changed `tree`.
+    /// What the steps after the first gave, which changed `tree`: each with how many bytes of its
+    /// output were shown.
     pub(crate) fn early(
         &self,
         around: &Around<'_>,
         tree: &TreeId,
         given: &Given,
-        reports: Vec<StepReport>,
+        reports: Vec<(StepReport, u64)>,
     ) -> Result<Vec<Early>, EngineError> {
         let base = self.first().base();
         let base = base.map_or_else(
@@ -124,7 +138,7 @@ impl<'a> Chain<'a> {
         );
         let mut before = base?.with(&[*tree]);
         let mut all = Vec::new();
-        for (link, report) in self.links[1..].iter().zip(reports) {
+        for (link, (report, shown)) in self.links[1..].iter().zip(reports) {
             let inputs = link.inputs.iter().map(|input| match input {
                 LinkInput::Before => before.content(),
                 LinkInput::Result(result) => content_of(result),
@@ -139,6 +153,7 @@ impl<'a> Chain<'a> {
                 inputs,
                 given: given.clone(),
                 report,
+                shown,
             });
             let Some(added) = added else {
                 break;
@@ -156,6 +171,7 @@ impl<'a> Link<'a> {
             FollowingInput::Result(result) => LinkInput::Result(result),
         };
         Self {
+            id: following.id,
             definition: following.definition,
             step: following.step,
             inputs: following.inputs.into_iter().map(input).collect(),
@@ -170,6 +186,11 @@ impl<'a> Link<'a> {
             LinkInput::Before => None,
         }
     }
+}
+
+/// Whether a worker for one step serves another: file operations run on any.
+fn goes_with(step: &Step, first: &Step) -> bool {
+    matches!(step.op, Op::Files(_)) || step.remote == first.remote
 }
 
 /// Whether an input may go with a chain. What is no file, link or directory can't be sent.

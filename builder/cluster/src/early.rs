@@ -17,6 +17,8 @@ pub(crate) struct Early {
     pub(crate) inputs: Vec<ContentDigest>,
     pub(crate) given: Given,
     pub(crate) report: StepReport,
+    /// How many bytes of its output were shown.
+    pub(crate) shown: u64,
 }
 
 /// All of a build, until their turn.

@@ -12,10 +12,14 @@ use reapi::execution_client::ExecutionClient;
 use reapi::execution_stage::Value as Stage;
 use reapi::{ActionResult, Digest, ExecuteOperationMetadata, ExecuteRequest, ExecuteResponse};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tonic::{Code, Streaming};
 
 use crate::ClusterError;
 use crate::channel::Service;
+use crate::log_stream::LogStream;
+use crate::outputs::Given;
+use crate::progress::Told;
 
 /// How often an action is sent, or its stream taken up again, after the server failed.
 const TRIES: u32 = 5;
@@ -34,6 +38,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) queue_limit: Duration,
     /// Stops it.
     pub(crate) stop: Arc<Notify>,
+    /// Is told what becomes of it meanwhile.
+    pub(crate) told: UnboundedSender<Told>,
 }
 
 /// What is known of an action on its way.
@@ -44,6 +50,17 @@ struct Progress {
     executing: bool,
     /// Until when it may wait for a worker.
     queue_end: Option<Instant>,
+    /// Its standard output, where the server streams it.
+    log: Option<LogStream>,
+}
+
+/// What an operation says of an action.
+enum News {
+    Done(Box<ActionResult>),
+    /// It waits for a worker.
+    Queued,
+    /// It runs; on whom, and what its standard output is streamed as, where that is known.
+    Runs(Given, String),
 }
 
 impl Execution<'_> {
@@ -83,7 +100,7 @@ impl Execution<'_> {
             // The server has forgotten the operation: the action begins anew.
             let forgotten = !before.is_empty() && error.code() == Some(Code::NotFound);
             if forgotten {
-                *progress = Progress::default();
+                self.begin_again(progress);
             }
             // A proxy that cuts streams from time to time is no failing server.
             if began.elapsed() > LONG {
@@ -94,11 +111,21 @@ impl Execution<'_> {
                 return Err(error);
             }
             if error.is_of_the_action() {
-                *progress = Progress::default();
+                self.begin_again(progress);
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
+    }
+
+    fn begin_again(&self, progress: &mut Progress) {
+        *progress = Progress::default();
+        self.tell(Told::Again);
+    }
+
+    /// Nobody listens any more when the build ends.
+    fn tell(&self, told: Told) {
+        _ = self.told.send(told);
     }
 
     async fn follow(&self, progress: &mut Progress) -> Result<ActionResult, ClusterError> {
@@ -110,8 +137,16 @@ impl Execution<'_> {
             let next = async { Ok(stream.message().await?) };
             let next = self.in_time(progress.executing, end, next).await?;
             let operation = next.ok_or(ClusterError::BrokenStream)?;
-            if let Some(completed) = progress.understand(operation)? {
-                return Ok(completed);
+            match progress.understand(operation)? {
+                News::Done(completed) => return Ok(*completed),
+                News::Queued => self.tell(Told::Queued),
+                News::Runs(given, log) => {
+                    self.tell(Told::Runs(given));
+                    if progress.log.is_none() && !log.is_empty() {
+                        let log = LogStream::follow(self.service, &log, &self.told);
+                        progress.log = Some(log);
+                    }
+                }
             }
         }
     }
@@ -166,28 +201,35 @@ impl Execution<'_> {
 }
 
 impl Progress {
-    /// Takes note of what a server says of the action; its result once it is done.
-    fn understand(&mut self, operation: Operation) -> Result<Option<ActionResult>, ClusterError> {
+    /// Takes note of what a server says of the action.
+    fn understand(&mut self, operation: Operation) -> Result<News, ClusterError> {
         if !operation.name.is_empty() {
             self.name = operation.name;
         }
         let metadata = operation.metadata.as_ref();
         let metadata = metadata.map(|any| ExecuteOperationMetadata::decode(&any.value[..]));
-        if let Some(Ok(metadata)) = metadata {
-            // Servers that tell no stages run what they are sent.
-            let waits = matches!(metadata.stage(), Stage::Queued | Stage::CacheCheck);
-            self.executing |= !waits;
+        let metadata = metadata.and_then(Result::ok);
+        // Servers that tell no stages run what they are sent.
+        let waits = metadata
+            .as_ref()
+            .is_some_and(|metadata| matches!(metadata.stage(), Stage::Queued | Stage::CacheCheck));
+        self.executing |= metadata.is_some() && !waits;
+        if operation.done {
+            return match operation.result {
+                Some(operation::Result::Error(status)) => Err(action_error(&status)),
+                Some(operation::Result::Response(any)) => {
+                    completed(&any.value).map(|result| News::Done(Box::new(result)))
+                }
+                None => Err(ClusterError::Protocol(
+                    "an operation that ended without a result",
+                )),
+            };
         }
-        if !operation.done {
-            return Ok(None);
-        }
-        match operation.result {
-            Some(operation::Result::Error(status)) => Err(action_error(&status)),
-            Some(operation::Result::Response(any)) => completed(&any.value).map(Some),
-            None => Err(ClusterError::Protocol(
-                "an operation that ended without a result",
-            )),
-        }
+        let Some(metadata) = metadata.filter(|_| !waits) else {
+            return Ok(News::Queued);
+        };
+        let given = Given::of_metadata(metadata.partial_execution_metadata.as_ref());
+        Ok(News::Runs(given, metadata.stdout_stream_name))
     }
 }
 

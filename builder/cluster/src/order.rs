@@ -13,8 +13,10 @@
 //! steps in their order, each on the results of those before it, and leaves the directory `out`
 //! (see [`crate::report`]). The trees and layers have the form of shared caches ([`kiln_share`]).
 
+use std::collections::BTreeMap;
+
 use kiln_execute::DefaultNetwork;
-use kiln_graph::{ImageLayer, Step, TreeId};
+use kiln_graph::{BlobDigest, ImageLayer, Step, TreeId, WorkerProperties};
 use kiln_share::RemoteTree;
 use kiln_solve::{LayerRef, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,29 @@ pub(crate) struct Order {
     /// The trees that [`OrderedLayer::Tree`] names.
     pub(crate) trees: Vec<RemoteTree>,
     pub(crate) steps: Vec<OrderedStep>,
+}
+
+/// How many times larger files are than the layers that hold them, generously.
+const COMPRESSION: u64 = 5;
+
+impl Order {
+    /// About how many bytes its roots have once they are unpacked.
+    pub(crate) fn unpacked(&self) -> u64 {
+        let inputs = self.steps.iter().flat_map(|step| &step.inputs);
+        let layers = inputs.flat_map(|input| match input {
+            OrderedInput::Layers(layers) => &layers[..],
+            OrderedInput::Step(_) => &[],
+        });
+        let images = layers.filter_map(|layer| match layer {
+            OrderedLayer::Image(layer) => Some((layer.blob, layer.size)),
+            OrderedLayer::Tree(_) => None,
+        });
+        let trees = self.trees.iter().map(|tree| &tree.layer);
+        let trees = trees.map(|layer| (layer.blob, layer.size));
+        let distinct: BTreeMap<BlobDigest, u64> = images.chain(trees).collect();
+        let packed = distinct.into_values().fold(0, u64::saturating_add);
+        packed.saturating_mul(COMPRESSION)
+    }
 }
 
 /// One step.
@@ -128,7 +153,7 @@ impl OrderedInput {
 }
 
 /// What an image's layers are called on a worker, which fetches none.
-const IMAGE: &str = "the base image";
+pub(crate) const IMAGE: &str = "the base image";
 
 /// The root filesystem of some layers.
 pub(crate) fn snapshot_of(layers: &[OrderedLayer]) -> Snapshot {
@@ -146,6 +171,7 @@ pub(crate) fn snapshot_of(layers: &[OrderedLayer]) -> Snapshot {
 pub(crate) fn for_worker(step: &Step) -> Step {
     Step {
         location: None,
+        remote: WorkerProperties::none(),
         ..step.clone()
     }
 }

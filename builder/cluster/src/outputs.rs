@@ -98,7 +98,12 @@ async fn read_checked(
 
 impl Given {
     fn of(result: &ActionResult) -> Self {
-        let Some(metadata) = &result.execution_metadata else {
+        Self::of_metadata(result.execution_metadata.as_ref())
+    }
+
+    /// What a server says of who runs an action.
+    pub(crate) fn of_metadata(metadata: Option<&reapi::ExecutedActionMetadata>) -> Self {
+        let Some(metadata) = metadata else {
             return Self::default();
         };
         let (queued, began) = (&metadata.queued_timestamp, &metadata.worker_start_timestamp);

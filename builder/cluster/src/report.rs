@@ -19,6 +19,8 @@ use kiln_share::RemoteTree;
 use kiln_solve::Stream;
 use serde::{Deserialize, Serialize};
 
+use crate::live::stream_number;
+
 pub(crate) const VERSION: u32 = 1;
 
 /// The directory of outputs.
@@ -29,6 +31,8 @@ pub(crate) const REPORT: &str = "report.json";
 pub(crate) const MAX_REPORT: u64 = 16 << 20;
 /// No output that is used as a value is longer, in bytes.
 pub(crate) const MAX_STDOUT: usize = 64 << 10;
+/// The stream of a record that says that a step begins (see [`crate::live`]).
+pub(crate) const STEP_BEGINS: u8 = 0;
 /// What is kept of a step's log, in bytes.
 pub(crate) const MAX_LOG: usize = 64 << 20;
 
@@ -178,46 +182,53 @@ impl StepEnd {
 
 /// Adds a record to a log, unless it is full.
 pub(crate) fn log_record(log: &mut Vec<u8>, stream: Stream, millis: u32, bytes: &[u8]) {
-    if log.len() + bytes.len() > MAX_LOG {
-        return;
+    if log.len() + bytes.len() <= MAX_LOG {
+        log.extend(record(stream_number(stream), millis, bytes));
     }
+}
+
+/// What comes before a record's bytes, in bytes.
+const HEADER: usize = 9;
+
+/// A record. What is too long for one is left out.
+pub(crate) fn record(kind: u8, millis: u32, bytes: &[u8]) -> Vec<u8> {
     let Ok(length) = u32::try_from(bytes.len()) else {
-        return;
+        return Vec::new();
     };
-    log.push(match stream {
-        Stream::Stdout => 1,
-        Stream::Stderr => 2,
-    });
-    log.extend_from_slice(&millis.to_le_bytes());
-    log.extend_from_slice(&length.to_le_bytes());
-    log.extend_from_slice(bytes);
+    let mut record = Vec::with_capacity(HEADER + bytes.len());
+    record.push(kind);
+    record.extend_from_slice(&millis.to_le_bytes());
+    record.extend_from_slice(&length.to_le_bytes());
+    record.extend_from_slice(bytes);
+    record
 }
 
 /// The records of a log; what can't be understood ends it.
-pub(crate) fn log_records(mut log: &[u8]) -> Vec<Record<'_>> {
+pub(crate) fn log_records(mut log: &[u8]) -> Vec<(Stream, &[u8])> {
     let mut records = Vec::new();
-    while let Some((record, rest)) = first_record(log) {
-        records.push(record);
+    while let Some(((kind, bytes), rest)) = first_record(log) {
+        let stream = match kind {
+            1 => Stream::Stdout,
+            2 => Stream::Stderr,
+            _ => break,
+        };
+        records.push((stream, bytes));
         log = rest;
     }
     records
 }
 
-/// A stream, and what was written to it at once.
-type Record<'a> = (Stream, &'a [u8]);
+/// What a record is about, and its bytes.
+type Record<'a> = (u8, &'a [u8]);
 
-fn first_record(log: &[u8]) -> Option<(Record<'_>, &[u8])> {
-    let (stream, rest) = log.split_first()?;
-    let stream = match stream {
-        1 => Stream::Stdout,
-        2 => Stream::Stderr,
-        _ => return None,
-    };
+/// The first record of some bytes, once it is whole, and what comes after it.
+pub(crate) fn first_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let (kind, rest) = bytes.split_first()?;
     let (_millis, rest) = rest.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     let (bytes, rest) = rest.split_at_checked(length)?;
-    Some(((stream, bytes), rest))
+    Some(((*kind, bytes), rest))
 }
 
 #[cfg(test)]

@@ -72,25 +72,31 @@ impl Storage {
     pub(crate) async fn send(&self, uploads: Vec<Upload<'_>>) -> Result<u64, ClusterError> {
         let digests = uploads.iter().map(|upload| upload.digest.clone());
         let missing = self.missing(digests).await?;
+        let uploads = uploads.into_iter();
+        let uploads = uploads.filter(|upload| missing.contains(&upload.digest.hash));
+        self.send_all(uploads.collect(), &Arc::default()).await
+    }
+
+    /// Sends what is known to be missing, and gives its bytes; `sent` counts them meanwhile.
+    pub(crate) async fn send_all(
+        &self,
+        uploads: Vec<Upload<'_>>,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<u64, ClusterError> {
         let mut taken = HashSet::new();
         let (small, large): (Vec<_>, Vec<_>) = uploads
             .into_iter()
-            .filter(|upload| missing.contains(&upload.digest.hash))
             .filter(|upload| taken.insert(upload.digest.hash.clone()))
             .partition(|upload| size(&upload.digest) <= SMALL.min(self.capabilities.max_batch));
-        let sent = small
-            .iter()
-            .chain(&large)
-            .map(|upload| size(&upload.digest));
-        let sent = sent.sum();
         self.check_sizes(&large)?;
         for batch in batches(&small, self.capabilities.max_batch) {
             self.send_batch(batch).await?;
+            _ = sent.fetch_add(total(batch), Ordering::Relaxed);
         }
-        let streams = stream::iter(&large).map(|upload| self.send_stream(upload));
+        let streams = stream::iter(&large).map(|upload| self.send_stream(upload, sent));
         let done: Vec<()> = streams.buffer_unordered(STREAMS).try_collect().await?;
         drop(done);
-        Ok(sent)
+        Ok(total(&small) + total(&large))
     }
 
     fn check_sizes(&self, uploads: &[Upload<'_>]) -> Result<(), ClusterError> {
@@ -160,7 +166,11 @@ impl Storage {
     }
 
     /// Sends a blob as a stream. Whoever was faster ends it early, with the whole size.
-    async fn send_stream(&self, upload: &Upload<'_>) -> Result<(), ClusterError> {
+    async fn send_stream(
+        &self,
+        upload: &Upload<'_>,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<(), ClusterError> {
         repeated(async || {
             let name = format!(
                 "{}uploads/{}/blobs/{}/{}",
@@ -171,9 +181,13 @@ impl Storage {
             );
             let chunks = Chunks::open(name, upload)?;
             let moved = Arc::new(AtomicU64::new(0));
-            let messages = stream::unfold((chunks, moved.clone()), |(mut chunks, moved)| async {
-                _ = moved.fetch_add(1, Ordering::Relaxed);
-                chunks.next().map(|message| (message, (chunks, moved)))
+            let state = (chunks, moved.clone(), sent.clone());
+            let messages = stream::unfold(state, |(mut chunks, moved, sent)| async {
+                let message = chunks.next()?;
+                let bytes = message.data.len() as u64;
+                _ = moved.fetch_add(bytes, Ordering::Relaxed);
+                _ = sent.fetch_add(bytes, Ordering::Relaxed);
+                Some((message, (chunks, moved, sent)))
             });
             let mut client = ByteStreamClient::new(self.service.clone());
             let answer = async { Ok(client.write(messages).await?.into_inner()) };
@@ -338,6 +352,11 @@ fn batches<'a, 'b>(uploads: &'a [Upload<'b>], max: u64) -> Vec<&'a [Upload<'b>]>
         batches.push(&uploads[start..]);
     }
     batches
+}
+
+/// In bytes.
+pub(crate) fn total(uploads: &[Upload<'_>]) -> u64 {
+    uploads.iter().map(|upload| size(&upload.digest)).sum()
 }
 
 fn size(digest: &Digest) -> u64 {

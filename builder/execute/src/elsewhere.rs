@@ -88,6 +88,7 @@ impl<'a> ElsewhereExecutor<'a> {
             place: None,
             reason: Some(reason),
             queued: None,
+            waiting: false,
         });
         self.commands.execute(job)
     }

@@ -48,6 +48,7 @@ impl<E: StepError> Ahead for Solver<'_, E> {
                 break;
             };
             chain.push(Following {
+                id: next,
                 definition: self.graph.definition(next),
                 step: self.graph.step(next),
                 inputs,

@@ -74,6 +74,8 @@ pub trait Ahead: Sync {
 /// A step that follows another.
 #[derive(Clone, Debug)]
 pub struct Following<'a> {
+    /// Which step.
+    pub id: StepId,
     /// Its definition with everything below it.
     pub definition: DefinitionDigest,
     /// What it does.

@@ -24,7 +24,8 @@ pub enum Event {
         /// Every step, in an order they can run in.
         steps: Vec<PlannedStep>,
     },
-    /// A step is being run, or a source fetched or scanned.
+    /// A step is being run, or a source fetched or scanned. Of a step that runs along with one before
+    /// it, this may come twice.
     Started {
         /// Which.
         step: StepRef,
@@ -74,6 +75,8 @@ pub enum Event {
         reason: Option<String>,
         /// How long it waited for a worker, once that is known.
         queued: Option<Duration>,
+        /// Whether it waits for a worker.
+        waiting: bool,
     },
     /// Something is being transferred, compressed or written.
     Transfer {

@@ -144,6 +144,7 @@ impl Journal {
                 place,
                 reason,
                 queued,
+                waiting: _,
             } => {
                 if let Some(step) = state.step(*step) {
                     step.place.clone_from(place);

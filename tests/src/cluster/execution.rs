@@ -20,18 +20,42 @@ use reapi::execution_server::Execution;
 use reapi::execution_stage::Value as Stage;
 use tonic::{Code, Request, Response, Status};
 
-use super::{Answer, Fault, Shared, State};
+use super::{Answer, Fault, Log, Shared, State};
 
 type Progress = Pin<Box<dyn Stream<Item = Result<operations::Operation, Status>> + Send>>;
 
 /// What an action is called while it runs; the one that is run last.
 const NAME: &str = "operations/1";
+const WORKER: &str = "worker-1";
 
 fn operation(stage: Stage, result: Option<Outcome>) -> operations::Operation {
+    of_metadata(
+        &reapi::ExecuteOperationMetadata {
+            stage: stage.into(),
+            ..reapi::ExecuteOperationMetadata::default()
+        },
+        result,
+    )
+}
+
+/// An action that runs, whose standard output is streamed.
+fn executing() -> operations::Operation {
     let metadata = reapi::ExecuteOperationMetadata {
-        stage: stage.into(),
+        stage: Stage::Executing.into(),
+        stdout_stream_name: super::storage::LOG.to_owned(),
+        partial_execution_metadata: Some(reapi::ExecutedActionMetadata {
+            worker: WORKER.to_owned(),
+            ..reapi::ExecutedActionMetadata::default()
+        }),
         ..reapi::ExecuteOperationMetadata::default()
     };
+    of_metadata(&metadata, None)
+}
+
+fn of_metadata(
+    metadata: &reapi::ExecuteOperationMetadata,
+    result: Option<Outcome>,
+) -> operations::Operation {
     operations::Operation {
         name: NAME.to_owned(),
         metadata: Some(Any {
@@ -82,6 +106,9 @@ impl Execution for Shared {
         let action: reapi::Action = of(&self.0, Some(&digest)).unwrap_or_default();
         let platform = action.platform.clone().unwrap_or_default();
         let wants_pool = platform.properties.iter().any(|one| one.name == "pool");
+        let asked = platform.properties.iter();
+        let asked = asked.map(|one| format!("{}={}", one.name, one.value));
+        self.0.asked.lock().unwrap().push(asked.collect());
         match self.0.fault {
             Fault::KnowsNoPool if wants_pool => {
                 return Err(Status::failed_precondition("properties are: OSFamily, ISA"));
@@ -134,7 +161,8 @@ impl State {
 static PENDING: std::sync::Mutex<Option<(Arc<State>, reapi::Action)>> = std::sync::Mutex::new(None);
 
 fn progress(state: Arc<State>, action: reapi::Action) -> Progress {
-    let begun = streams::iter([Ok(operation(Stage::Executing, None))]);
+    let queued = Ok(operation(Stage::Queued, None));
+    let begun = streams::iter([queued, Ok(executing())]);
     let done = streams::once(async move {
         let work = tokio::task::spawn_blocking(move || run(&state, &action));
         Ok(response(Ok(work.await.unwrap())))
@@ -163,19 +191,27 @@ fn run(state: &State, action: &reapi::Action) -> reapi::ActionResult {
         _ = crate::run("chown", &["-R", user, place.path().to_str().unwrap()]).ok();
     }
     let variables = command.environment_variables.into_iter();
-    let child = std::process::Command::new(&words[0])
+    *state.log.lock().unwrap() = Log::default();
+    let mut child = std::process::Command::new(&words[0])
         .args(&words[1..])
         .env_clear()
         .envs(variables.map(|one| (one.name, one.value)))
         .current_dir(place.path())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let process = child.id();
     state.running.lock().unwrap().push(process);
+    let mut stdout = child.stdout.take().unwrap();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = std::io::Read::read(&mut stdout, &mut buffer) {
+        let mut log = state.log.lock().unwrap();
+        log.bytes.extend_from_slice(&buffer[..count]);
+    }
     let ended = child.wait_with_output().unwrap();
+    state.log.lock().unwrap().is_whole = true;
     state.running.lock().unwrap().retain(|one| *one != process);
     let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().flatten().collect();
     let was_killed = ended.status.code().is_none();
@@ -190,7 +226,7 @@ fn run(state: &State, action: &reapi::Action) -> reapi::ActionResult {
             .collect(),
         stderr_raw: ended.stderr,
         execution_metadata: Some(reapi::ExecutedActionMetadata {
-            worker: "worker-1".to_owned(),
+            worker: WORKER.to_owned(),
             ..reapi::ExecutedActionMetadata::default()
         }),
         ..reapi::ActionResult::default()

@@ -62,6 +62,18 @@ struct State {
     uploaded: AtomicUsize,
     /// Processes of actions.
     running: Mutex<Vec<u32>>,
+    /// What the last action wrote to its standard output.
+    log: Mutex<Log>,
+    /// What each action asked of its worker: `NAME=VALUE`, sorted.
+    asked: Mutex<Vec<Vec<String>>>,
+}
+
+/// The standard output of an action.
+#[derive(Debug, Default)]
+struct Log {
+    bytes: Vec<u8>,
+    /// Whether the action has ended.
+    is_whole: bool,
 }
 
 /// A running server, for as long as it is held.
@@ -86,6 +98,8 @@ impl Cluster {
             cancelled: AtomicUsize::new(0),
             uploaded: AtomicUsize::new(0),
             running: Mutex::default(),
+            log: Mutex::default(),
+            asked: Mutex::default(),
         });
         let address = crate::free_address();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -139,6 +153,12 @@ impl Cluster {
     #[must_use]
     pub fn actions(&self) -> usize {
         self.state.actions.load(Ordering::SeqCst)
+    }
+
+    /// What each action asked of its worker: `NAME=VALUE`, sorted.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Vec<String>> {
+        self.state.asked.lock().unwrap().clone()
     }
 
     /// How many actions it was asked to cancel.

@@ -1,7 +1,9 @@
 //! Blobs in memory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream as stream;
@@ -124,6 +126,29 @@ impl ContentAddressableStorage for Shared {
     }
 }
 
+/// The name that the standard output of the last action is streamed under.
+pub(super) const LOG: &str = "logstreams/1";
+
+/// What an action writes, as it writes it.
+fn log(state: Arc<State>) -> Messages<stream::ReadResponse> {
+    Box::pin(streams::unfold((state, 0), |(state, at)| async move {
+        loop {
+            let (more, is_whole) = {
+                let log = state.log.lock().unwrap();
+                (log.bytes[at..].to_vec(), log.is_whole)
+            };
+            if !more.is_empty() {
+                let at = at + more.len();
+                return Some((Ok(stream::ReadResponse { data: more }), (state, at)));
+            }
+            if is_whole {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }))
+}
+
 /// `…/HASH/SIZE`, of uploads and downloads.
 fn digest_of(resource: &str) -> Result<reapi::Digest, Status> {
     let mut parts = resource.rsplit('/');
@@ -143,6 +168,9 @@ impl ByteStream for Shared {
 
     async fn read(&self, request: Request<stream::ReadRequest>) -> Answer<Self::ReadStream> {
         let request = request.into_inner();
+        if request.resource_name == LOG {
+            return Ok(Response::new(log(self.0.clone())));
+        }
         let digest = digest_of(&request.resource_name)?;
         let bytes = self.0.read(&digest.hash);
         let bytes = bytes.ok_or_else(|| Status::not_found("no such blob"))?;

@@ -23,8 +23,14 @@ use ci::{Ci, Service};
 pub(crate) use tty::size;
 
 /// Where a step runs that could run elsewhere, in words.
-fn placed(place: Option<&str>, reason: Option<&str>, queued: Option<Duration>) -> String {
+fn placed(
+    place: Option<&str>,
+    reason: Option<&str>,
+    queued: Option<Duration>,
+    waiting: bool,
+) -> String {
     match (place, reason, queued) {
+        (Some(place), ..) if waiting => format!("waits for a worker of {place}"),
         (Some(place), _, Some(queued)) => {
             format!(
                 "on {place}, after {:.1}s in its queue",

@@ -144,7 +144,11 @@ impl State {
                 place,
                 reason,
                 queued,
-            } => self.remark(step, &placed(place.as_deref(), reason.as_deref(), queued)),
+                waiting,
+            } => {
+                let text = placed(place.as_deref(), reason.as_deref(), queued, waiting);
+                self.remark(step, &text)
+            }
             Event::Transfer {
                 name,
                 done,

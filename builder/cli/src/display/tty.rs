@@ -250,6 +250,18 @@ impl State {
         self.steps.values().filter(|step| step.instruction).count()
     }
 
+    /// A step that ran along with one before it begins twice.
+    fn begin(&mut self, step: StepRef) {
+        if self.running.iter().all(|running| running.step != step) {
+            self.running.push(Running {
+                step,
+                began: Instant::now(),
+                lines: LastLines::new(MAX_LINES),
+                place: None,
+            });
+        }
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Planned { steps } => {
@@ -259,19 +271,15 @@ impl State {
                 };
                 self.steps = steps.into_iter().map(named).collect();
             }
-            Event::Started { step } => self.running.push(Running {
-                step,
-                began: Instant::now(),
-                lines: LastLines::new(MAX_LINES),
-                place: None,
-            }),
+            Event::Started { step } => self.begin(step),
             Event::Placed {
                 step,
                 place,
                 reason,
                 queued,
+                waiting,
             } => {
-                let text = placed(place.as_deref(), reason.as_deref(), queued);
+                let text = placed(place.as_deref(), reason.as_deref(), queued, waiting);
                 let mut running = self.running.iter_mut();
                 if let Some(running) = running.find(|running| running.step == step) {
                     running.place = Some(text);

@@ -22,6 +22,9 @@ pub(crate) struct Explained {
     pub(crate) outcome: StepOutcome,
     /// How long it took, in milliseconds.
     pub(crate) took: u64,
+    /// The cluster and the worker that ran it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<String>,
     /// Why it ran, or didn't.
     pub(crate) reasons: Vec<Reason>,
 }
@@ -91,6 +94,7 @@ pub(crate) fn explain(store: &Store, build: &BuildRecord) -> Result<Vec<Explaine
                 name: step.name.clone(),
                 outcome: step.outcome,
                 took: step.took,
+                place: step.place.clone(),
                 reasons: reasons(store, build, step, &earlier)?,
             })
         })
@@ -311,7 +315,8 @@ pub(crate) fn text(build: &BuildRecord, steps: &[Explained]) -> String {
             StepOutcome::Cancelled => "stopped".to_owned(),
             StepOutcome::Waiting => "not begun".to_owned(),
         };
-        _ = writeln!(out, "{name}\n    {outcome}");
+        let place = step.place.iter().map(|place| format!(" on {place}"));
+        _ = writeln!(out, "{name}\n    {outcome}{}", place.collect::<String>());
         for reason in &step.reasons {
             out.push_str(&reason_text(reason));
         }

@@ -132,6 +132,10 @@ impl Trace {
             number("kiln.step.cpu_ms", step.cpu),
             number("kiln.step.memory_bytes", step.memory),
         ];
+        let place = step.place.iter();
+        attributes.extend(place.map(|place| text("kiln.step.place", place)));
+        let queued = step.queued.into_iter();
+        attributes.extend(queued.map(|millis| number("kiln.step.queued_ms", millis)));
         if let Some(location) = &step.location {
             attributes.push(text("code.file.path", &location.file));
             attributes.push(number("code.line.number", location.line.into()));

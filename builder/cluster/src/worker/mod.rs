@@ -2,6 +2,7 @@
 //! directory, brings the ordered trees into it, runs the steps as on any machine, and leaves what
 //! they changed in `out`. Nothing stays behind it.
 
+mod memory;
 mod packed;
 mod scratch;
 mod steps;
@@ -15,7 +16,7 @@ use kiln_tree::host;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::order::{HELPER, ORDER, Order, OrderedIds, VERSION};
-use crate::report::{OUT, REPORT, Report, StepEnd};
+use crate::report::{OUT, REPORT, Report, StepEnd, StepReport};
 use scratch::Scratch;
 
 /// How the helper ends. The report says the same; servers show this.
@@ -62,14 +63,33 @@ fn run(host: &str) -> Result<Report, String> {
     let only = IsolationChoice::Only(Isolation::Namespaces);
     let privileges = enter_user_namespace(only).map_err(|error| error.to_string())?;
     check(&privileges, order.ids)?;
-    let scratch = Scratch::new(privileges.identity)?;
-    let steps = steps::run(&order, privileges, &scratch)?;
+    let steps = run_steps(&order, &privileges)?;
     Ok(Report {
         version: crate::report::VERSION,
         host: host.to_owned(),
         refused: None,
         steps,
     })
+}
+
+/// Runs the steps; once more on the disk when memory was too small for what they write.
+fn run_steps(order: &Order, privileges: &Privileges) -> Result<Vec<StepReport>, String> {
+    let scratch = Scratch::new(privileges.identity, order.unpacked())?;
+    let ran = steps::run(order, privileges.clone(), &scratch);
+    let has_failed = match &ran {
+        Ok(steps) => steps.len() < order.steps.len() || steps.iter().any(has_failed),
+        Err(_) => true,
+    };
+    if !(has_failed && scratch.may_be_larger() && scratch.is_tight()) {
+        return ran;
+    }
+    drop((scratch, ran));
+    kiln_tree::remove_all(Path::new(OUT));
+    steps::run(order, privileges.clone(), &Scratch::on_disk()?)
+}
+
+fn has_failed(step: &StepReport) -> bool {
+    !matches!(step.end, StepEnd::Ran { .. })
 }
 
 fn read_order() -> Result<Order, String> {

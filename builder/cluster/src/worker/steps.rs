@@ -1,6 +1,7 @@
 //! Runs the ordered steps with a store of the worker's own.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,10 +9,10 @@ use std::time::{Duration, Instant};
 use kiln_cache::{Options, OverlayXattrs, Store};
 use kiln_execute::{
     CommandExecutor, CommandOptions, EngineError, FileExecutor, NoSecrets, SharedSources,
-    Snapshotter, VolumeFinder, failed_tree, now,
+    Snapshotter, VolumeFinder, failed_tree, now, parallel,
 };
 use kiln_export::remote_tree;
-use kiln_graph::{Graph, Op, Step, StepId, Timestamp, TreeId};
+use kiln_graph::{BlobDigest, Graph, ImageLayer, Op, Step, StepId, Timestamp, TreeId};
 use kiln_image::{Client, ClientOptions};
 use kiln_sandbox::{Identity, Privileges, Sandbox, Selection};
 use kiln_share::{CacheSource, CacheTrust, RemoteTree};
@@ -20,6 +21,7 @@ use kiln_tree::host;
 
 use super::packed::PackedBlobs;
 use super::scratch::Scratch;
+use crate::live::LiveWriter;
 use crate::order::{
     BLOBS, Order, OrderedIds, OrderedInput, OrderedLayer, OrderedStep, snapshot_of,
 };
@@ -32,7 +34,7 @@ pub(super) fn run(
     scratch: &Scratch,
 ) -> Result<Vec<StepReport>, String> {
     let trees = trees(order, &privileges, scratch).map_err(|error| error.to_string())?;
-    bring_layers(order, &trees.store)?;
+    unpack_layers(order, &trees).map_err(|error| error.to_string())?;
     host::create_dir_all(Path::new(OUT).join(BLOBS)).map_err(|error| error.to_string())?;
     let machine = Machine {
         trees,
@@ -46,6 +48,7 @@ pub(super) fn run(
             refuse_ids: order.ids == OrderedIds::Same,
         },
         since: now(),
+        live: Mutex::default(),
     };
     let mut reports = Vec::new();
     let mut results = Vec::new();
@@ -88,17 +91,21 @@ fn trees(
     Ok(trees)
 }
 
-fn bring_layers(order: &Order, store: &Store) -> Result<(), String> {
+/// Unpacks the layers of images, side by side.
+fn unpack_layers(order: &Order, trees: &Snapshotter) -> Result<(), EngineError> {
     let inputs = order.steps.iter().flat_map(|step| &step.inputs);
-    let layers = inputs.filter_map(|input| match input {
-        OrderedInput::Layers(layers) => Some(layers),
-        OrderedInput::Step(_) => None,
+    let layers = inputs.flat_map(|input| match input {
+        OrderedInput::Layers(layers) => &layers[..],
+        OrderedInput::Step(_) => &[],
     });
-    for layer in layers.flatten() {
-        if let OrderedLayer::Image(layer) = layer {
-            PackedBlobs::bring(store, layer)?;
-        }
-    }
+    let layers = layers.filter_map(|layer| match layer {
+        OrderedLayer::Image(layer) => Some((layer.diff_id, layer)),
+        OrderedLayer::Tree(_) => None,
+    });
+    let distinct: BTreeMap<BlobDigest, &ImageLayer> = layers.collect();
+    let layers: Vec<&ImageLayer> = distinct.into_values().collect();
+    let unpacked = parallel::map(&layers, |layer| PackedBlobs::unpack(trees, layer))?;
+    drop(unpacked);
     Ok(())
 }
 
@@ -110,6 +117,8 @@ struct Machine {
     options: CommandOptions,
     /// Files written since then are known to be whole.
     since: Timestamp,
+    /// What steps write is passed on: servers that stream it show them at work.
+    live: Mutex<LiveWriter>,
 }
 
 impl Machine {
@@ -121,7 +130,7 @@ impl Machine {
     ) -> Result<(StepReport, Option<StepResult>), String> {
         let inputs = inputs(ordered, before)?;
         let (graph, id) = graph_of(&ordered.step, inputs.len())?;
-        let heard = Heard::default();
+        let heard = Heard::new(&self.live, before.len());
         let job = Job {
             id,
             definition: graph.definition(id),
@@ -253,8 +262,10 @@ fn result_of(job: &Job<'_>, tree: &TreeId) -> Option<StepResult> {
 }
 
 /// What a step said and used.
-#[derive(Default)]
-struct Heard(Mutex<State>);
+struct Heard<'a> {
+    state: Mutex<State>,
+    live: &'a Mutex<LiveWriter>,
+}
 
 struct State {
     began: Instant,
@@ -264,26 +275,14 @@ struct State {
     warnings: Vec<String>,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            log: Vec::new(),
-            cpu: Duration::ZERO,
-            memory: 0,
-            warnings: Vec::new(),
-        }
-    }
-}
-
-impl EventSink for Heard {
-    /// Output is passed on as well: servers that stream it show a step at work.
+impl EventSink for Heard<'_> {
     fn event(&self, event: Event) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Output { stream, bytes, .. } => {
                 let millis = u32::try_from(state.began.elapsed().as_millis()).unwrap_or(u32::MAX);
                 log_record(&mut state.log, stream, millis, &bytes);
+                self.pass_on(|live| live.wrote(stream, millis, &bytes));
             }
             Event::Used { cpu, memory, .. } => {
                 state.cpu += cpu;
@@ -295,9 +294,35 @@ impl EventSink for Heard {
     }
 }
 
-impl Heard {
+impl<'a> Heard<'a> {
+    /// Of the step at a position, which begins.
+    fn new(live: &'a Mutex<LiveWriter>, position: usize) -> Self {
+        let heard = Self {
+            state: Mutex::new(State {
+                began: Instant::now(),
+                log: Vec::new(),
+                cpu: Duration::ZERO,
+                memory: 0,
+                warnings: Vec::new(),
+            }),
+            live,
+        };
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        heard.pass_on(|live| live.begins(position));
+        heard
+    }
+
+    /// Writes to the action's standard output. Nobody may listen.
+    fn pass_on(&self, record: impl FnOnce(&mut LiveWriter) -> Vec<u8>) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = std::io::stdout().lock();
+        _ = out.write_all(&record(&mut live));
+        _ = out.flush();
+    }
+
     fn report(self, end: StepEnd, took: Duration) -> Result<StepReport, String> {
-        let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.into_inner();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(StepReport {
             end,
@@ -314,8 +339,8 @@ fn log_blob(bytes: &[u8]) -> Result<Option<Log>, String> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let blob = kiln_graph::BlobDigest::of(bytes);
-    put_out(&blob.hex(), |out| std::io::Write::write_all(out, bytes))?;
+    let blob = BlobDigest::of(bytes);
+    put_out(&blob.hex(), |out| out.write_all(bytes))?;
     let size = bytes.len() as u64;
     Ok(Some(Log { blob, size }))
 }

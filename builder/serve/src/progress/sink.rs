@@ -220,8 +220,11 @@ impl Progress {
             return;
         };
         let message = vertex.start();
-        state.running.push(step);
-        self.tell(vec![message]);
+        // A step that ran along with one before it begins twice.
+        if !state.running.contains(&step) {
+            state.running.push(step);
+            self.tell(vec![message]);
+        }
     }
 
     fn finished(&self, step: StepRef, outcome: Outcome) {

@@ -1,0 +1,57 @@
+//! What the user says of a cluster that steps run on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ReapiSettings;
+use crate::placement::NetworkChoice;
+
+/// How long a step waits for a worker unless the user says otherwise.
+const QUEUE_LIMIT: Duration = Duration::from_secs(600);
+
+/// A cluster to run steps on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorSettings {
+    /// The server.
+    pub server: ReapiSettings,
+    /// What a worker must offer: platform properties, as the cluster names them.
+    pub properties: Vec<(String, String)>,
+    /// Where steps run that may use a network.
+    pub network: NetworkChoice,
+    /// How long a step waits for a worker.
+    pub queue_limit: Duration,
+    /// Programs for workers besides the running one: kiln for other processors, or a static one.
+    pub helpers: Vec<PathBuf>,
+    /// Which user ids workers must have.
+    pub ids: IdsChoice,
+    /// Whether what fails there fails, where it could run here.
+    pub required: bool,
+}
+
+/// Which user ids workers must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdsChoice {
+    /// Those that a step needs for the result that it would have here.
+    #[default]
+    Same,
+    /// All of them.
+    All,
+    /// One is enough: all files are owned by root then.
+    One,
+}
+
+impl ExecutorSettings {
+    /// A cluster, and usual settings.
+    #[must_use]
+    pub fn new(server: ReapiSettings) -> Self {
+        Self {
+            server,
+            properties: Vec::new(),
+            network: NetworkChoice::default(),
+            queue_limit: QUEUE_LIMIT,
+            helpers: Vec::new(),
+            ids: IdsChoice::default(),
+            required: false,
+        }
+    }
+}
