@@ -111,6 +111,6 @@ pub use prepare::{
     Prepared, Pull, build_dockerfile, open_build_file, prepare,
 };
 pub use request::{BuildRequest, suit_options};
-pub use secret::{SecretError, SecretSource, Secrets};
+pub use secret::{SecretError, SecretPlace, SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};
 pub use text::file_text;

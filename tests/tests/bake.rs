@@ -235,3 +235,89 @@ target \"b\" { context = \"context\" }\n";
         nothing.stderr
     );
 }
+
+/// What a target may not have unless the user allows it, and the words that allow it.
+#[test]
+fn a_bake_file_has_what_the_user_allows() {
+    let space = Space::new();
+    let outside = space.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("key"), "hostsecret").unwrap();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    std::os::unix::fs::symlink(outside.join("key"), space.path("context/link")).unwrap();
+    let at = outside.display();
+    let cases = [
+        (
+            "entitlements = [\"security.insecure\"]".to_owned(),
+            "--allow security.insecure",
+        ),
+        ("network = \"host\"".to_owned(), "--allow network.host"),
+        ("ssh = [\"default\"]".to_owned(), "--allow ssh"),
+        (format!("contexts = {{ h = \"{at}\" }}"), "--allow fs.read="),
+        (
+            format!("contexts = {{ h = \"oci-layout://{at}\" }}"),
+            "--allow fs.read=",
+        ),
+        (format!("context = \"{at}\""), "--allow fs.read="),
+        ("context = \"..\"".to_owned(), "--allow fs.read="),
+        (format!("dockerfile = \"{at}/key\""), "--allow fs.read="),
+        ("dockerfile = \"link\"".to_owned(), "--allow fs.read="),
+        (
+            format!("secret = [\"id=k,src={at}/key\"]"),
+            "--allow fs.read=",
+        ),
+        (
+            "secret = [\"type=file,id=../outside/key\"]".to_owned(),
+            "--allow fs.read=",
+        ),
+        (
+            format!("cache-from = [\"type=local,src={at}\"]"),
+            "--allow fs.read=",
+        ),
+        (
+            format!("cache-to = [\"type=local,dest={at}\"]"),
+            "--allow fs.write=",
+        ),
+        (
+            format!("output = [\"type=local,dest={at}\"]"),
+            "--allow fs.write=",
+        ),
+        (format!("output = [\"{at}/new\"]"), "--allow fs.write="),
+        (
+            format!("secret = [\"id=k,src=exec:touch {at}/ran\"]"),
+            "kiln build",
+        ),
+        (
+            "cache-from = [\"type=reapi,url=grpcs://x.example,credential_helper=/bin/true\"]"
+                .to_owned(),
+            "kiln build",
+        ),
+    ];
+    let bake = |attribute: &str, flags: &[&str]| {
+        let text = format!("target \"default\" {{\n{attribute}\n}}\n");
+        std::fs::write(space.path("context/docker-bake.hcl"), text).unwrap();
+        let mut command = space.command(&[&["bake", "--progress", "plain"], flags].concat());
+        command.current_dir(space.path("context"));
+        Run::of(&command.output().unwrap())
+    };
+    for (attribute, word) in &cases {
+        let run = bake(attribute, &[]);
+        assert_ne!(run.status, Some(0), "{attribute}");
+        let asks = run.stderr.contains("the target default") && run.stderr.contains(word);
+        assert!(
+            asks && !run.stderr.contains("hostsecret"),
+            "{attribute}: {}",
+            run.stderr
+        );
+    }
+    assert_eq!(
+        std::fs::read_dir(&outside).unwrap().count(),
+        1,
+        "nothing was written"
+    );
+    let output = format!("output = [\"type=local,dest={at}/new\"]");
+    let allowed = format!("fs={}", outside.parent().unwrap().display());
+    _ = bake(&output, &["--allow", &allowed]).ok();
+    assert!(outside.join("new/Dockerfile").is_file());
+    _ = bake("output = [\"type=local,dest=out\"]", &[]).ok();
+}

@@ -23,7 +23,7 @@ RUN head -c 5000000 /dev/urandom > /big && truncate -s 9000000 /big && head -c 4
 RUN ln /big /deep/hard && ln -s ../big /deep/soft && ln -s $(head -c 300 /dev/zero | tr '\0' x) /deep/long
 RUN mkfifo /pipe && chmod 4711 /block && chown 1000:70000 /more /deep && chmod 1777 /deep && mknod /null c 1 3 && mknod /disk b 259 70000
 RUN echo 1 > '/deep/a "quoted" name' && echo 2 > '/deep/<12>' && echo 3 > '/deep/back\slash' && echo 4 > '/deep/#5' && touch -d @4000000000 /deep/later
-RUN rm -rf /bin/vi /var
+RUN rm -rf /bin/vi /var && echo 6 > '/TRAILER!!!'
 "#;
 
 /// A tree, its image in a form, and what `tar` makes of it.

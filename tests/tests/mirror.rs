@@ -140,6 +140,19 @@ fn what_is_no_request_for_an_image_is_refused() {
 
 /// Neither the user's credentials nor those of another caller let anybody in.
 #[test]
+fn silent_connections_do_not_keep_others_out() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let above = registry.name("");
+    let mirror = Mirror::start(&space, &["--upstream", above.trim_end_matches('/')]);
+    let connect = |_| std::net::TcpStream::connect(&mirror.address).unwrap();
+    let silent: Vec<_> = (0..256).map(connect).collect();
+    let (status, body) = mirror.ask("/v2/", "--max-time 60");
+    assert_eq!(status, "200", "{body}");
+    drop(silent);
+}
+
+#[test]
 fn callers_get_what_their_own_credentials_give() {
     let space = Space::new();
     std::fs::write(space.path("htpasswd"), USER).unwrap();

@@ -135,6 +135,25 @@ fn a_download_is_named_by_its_address_and_decoded() {
 }
 
 #[test]
+fn the_build_file_of_a_fetched_context_is_one_of_its_files() {
+    let (space, web) = space();
+    std::fs::write(space.path("host"), "hostsecret").unwrap();
+    shell(
+        &space.path("srv"),
+        "mkdir c; echo 'FROM scratch' > c/Dockerfile; echo 'COPY Dockerfile /' >> c/Dockerfile; tar cf c.tar -C c .",
+    );
+    let url = web.url("c.tar");
+    let host = space.path("host").display().to_string();
+    let up = format!("../../../../../../../..{host}");
+    for file in [&host, &up] {
+        let failed = space.kiln(&["build", &url, "-f", file]);
+        assert_eq!(failed.status, Some(1), "{}", failed.stderr);
+        assert!(!failed.stderr.contains("hostsecret"), "{}", failed.stderr);
+    }
+    _ = space.kiln(&["build", &url, "-f", "/Dockerfile"]).ok();
+}
+
+#[test]
 fn add_from_a_git_repository() {
     let (space, web) = space();
     let repo = repository(&space, &web);

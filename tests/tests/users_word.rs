@@ -360,6 +360,16 @@ fn a_build_files_addresses_get_none_of_the_users_credentials() {
         format!("FROM scratch\nADD {url}#{} /x\n", commit.trim()),
     );
     build("context", &[]).fails_with(&["GIT_AUTH_TOKEN"]);
+    // Nor is what came with a token, for a build without it or with another one.
+    let (right, wrong) = (
+        "id=GIT_AUTH_TOKEN,env=TOKEN",
+        "id=GIT_AUTH_TOKEN,env=HEADER",
+    );
+    for _ in 0..2 {
+        _ = build("context", &["--secret", right]).ok();
+        build("context", &[]).fails_with(&["GIT_AUTH_TOKEN"]);
+        build("context", &["--secret", wrong]).fails_with(&["ls-remote"]);
+    }
     // In the address itself.
     let inside = url.replace("http://", "http://user:hunter2@");
     space.write(

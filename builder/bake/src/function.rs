@@ -14,6 +14,9 @@ pub(crate) struct Function {
     pub(crate) call: Func,
 }
 
+/// The longest text that an expression makes, in bytes.
+pub(crate) const MAX_TEXT: usize = 1 << 18;
+
 /// The longest list that a function makes.
 const MAX_ITEMS: usize = 10_000;
 
@@ -72,7 +75,7 @@ functions! {
     },
     strlen: |args| Ok(Value::from(text(&args, 0)?.chars().count())),
     substr: |args| substr(&args),
-    replace: |args| Ok(text(&args, 0)?.replace(&text(&args, 1)?, &text(&args, 2)?).into()),
+    replace: |args| replace(&text(&args, 0)?, &text(&args, 1)?, &text(&args, 2)?),
     reverse: |args| Ok(text(&args, 0)?.chars().rev().collect::<String>().into()),
     join: |args| join(&args),
     split: |args| {
@@ -81,16 +84,21 @@ functions! {
     },
     chomp: |args| Ok(text(&args, 0)?.trim_end_matches(['\n', '\r']).to_owned().into()),
     indent: |args| {
-        let spaces = " ".repeat(float(&args, 0)? as usize);
-        Ok(text(&args, 1)?.replace('\n', &format!("\n{spaces}")).into())
+        let spaces = float(&args, 0)? as usize;
+        fits(spaces)?;
+        replace(&text(&args, 1)?, "\n", &format!("\n{}", " ".repeat(spaces)))
     },
     format: |args| format(&text(&args, 0)?, &args[1..]).map(Value::from),
     formatlist: |args| formatlist(&args),
     regex: |args| regex_first(&args),
     regexall: |args| regex_all(&args),
     regex_replace: |args| {
-        let pattern = regex(&text(&args, 1)?)?;
-        Ok(pattern.replace_all(&text(&args, 0)?, text(&args, 2)?).into_owned().into())
+        let (own, pattern, by) = (text(&args, 0)?, regex(&text(&args, 1)?)?, text(&args, 2)?);
+        // A replacement may have the whole match in each of its groups.
+        let groups = by.matches('$').count();
+        let most = pattern.find_iter(&own).count().saturating_mul(by.len());
+        fits(most.saturating_add(groups.saturating_mul(own.len())))?;
+        Ok(pattern.replace_all(&own, by).into_owned().into())
     },
     urlencode: |args| Ok(urlencode(&text(&args, 0)?).into()),
     basename: |args| Ok(text(&args, 0)?.rsplit('/').next().unwrap_or_default().to_owned().into()),
@@ -229,6 +237,20 @@ fn text(args: &FuncArgs, at: usize) -> Result<String, String> {
     }
 }
 
+/// An error for a text of this length that is too long to be made.
+pub(crate) fn fits(length: usize) -> Result<(), String> {
+    match length > MAX_TEXT {
+        true => Err(format!("a text is longer than {MAX_TEXT} bytes")),
+        false => Ok(()),
+    }
+}
+
+fn replace(own: &str, what: &str, by: &str) -> Outcome {
+    let most = own.matches(what).count().saturating_mul(by.len());
+    fits(most.saturating_add(own.len()))?;
+    Ok(own.replace(what, by).into())
+}
+
 fn float(args: &FuncArgs, at: usize) -> Result<f64, String> {
     let value = any(args, at)?;
     let number = match value {
@@ -324,6 +346,8 @@ fn join(args: &FuncArgs) -> Outcome {
     for at in 1..args.len() {
         all.extend(list(args, at)?.iter().map(shown));
     }
+    let texts: usize = all.iter().map(String::len).sum();
+    fits(texts.saturating_add(separator.len().saturating_mul(all.len())))?;
     Ok(all.join(&separator).into())
 }
 
@@ -386,6 +410,7 @@ fn format(pattern: &str, args: &[Value]) -> Result<String, String> {
         let verb = rest.next().ok_or("format: a verb is missing after %")?;
         let value = given.next().ok_or("format: too few arguments")?;
         out.push_str(&formatted(verb, &options, value)?);
+        fits(out.len())?;
     }
     Ok(out)
 }
@@ -399,10 +424,12 @@ fn formatted(verb: char, options: &str, value: &Value) -> Result<String, String>
         own.ok_or_else(|| format!("format: {value} is not a number"))
     };
     let (width, precision) = options.split_once('.').unwrap_or((options, ""));
+    let decimals: usize = precision.parse().unwrap_or(6);
+    fits(decimals)?;
     let text = match verb {
         's' | 'v' => shown(value),
         'd' => format!("{:.0}", float()?.trunc()),
-        'f' => format!("{:.*}", precision.parse().unwrap_or(6), float()?),
+        'f' => format!("{:.*}", decimals, float()?),
         'x' => format!("{:x}", float()? as i64),
         'X' => format!("{:X}", float()? as i64),
         'o' => format!("{:o}", float()? as i64),
@@ -417,6 +444,7 @@ fn formatted(verb: char, options: &str, value: &Value) -> Result<String, String>
         .trim_start_matches(['-', '+', '0'])
         .parse()
         .unwrap_or(0);
+    fits(columns)?;
     let missing = columns.saturating_sub(text.chars().count());
     let padding: String = std::iter::repeat_n(fill, missing).collect();
     Ok(match left {

@@ -320,6 +320,34 @@ mod tests {
     }
 
     #[test]
+    fn texts_have_bounds() {
+        let double = |n: usize| {
+            format!(
+                "variable \"a{}\" {{ default = \"${{a{n}}}${{a{n}}}\" }}\n",
+                n + 1
+            )
+        };
+        let doubled: String = (0..40).map(double).collect();
+        let expressions = [
+            "a40",
+            "format(\"%2000000000s\", a0)",
+            "format(\"%.2000000000f\", 1)",
+            "indent(2000000000, \"x\\ny\")",
+            "replace(a10, \"x\", a10)",
+            "regex_replace(a10, \"x\", a10)",
+            "regex_replace(a10, \".*\", join(\"\", [for n in range(1000): \"$0\"]))",
+            "join(a10, [for n in range(1000): a0])",
+        ];
+        for expression in expressions {
+            let text = format!(
+                "variable \"a0\" {{ default = \"xxxxxxxxxxxxxxxx\" }}\n{doubled}target \"t\" {{ args = {{ A = {expression} }} }}\n"
+            );
+            let error = bake(&[("docker-bake.hcl", &text)], &["t"], &[]).unwrap_err();
+            assert!(error.0.contains("longer than"), "{expression}: {error}");
+        }
+    }
+
+    #[test]
     fn variables_functions_inheritance_and_matrices() {
         let text = r#"
 variable "TAG" { default = "v${MAJOR}" }

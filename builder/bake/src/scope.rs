@@ -64,9 +64,10 @@ impl Scope {
             context.declare_func(function.name.as_str(), any(CALLS[number]));
         }
         let settled = self.settled(expression)?;
-        settled
-            .evaluate(&context)
-            .map_err(|error| error.to_string())
+        let value = settled.evaluate(&context);
+        let value = value.map_err(|error| error.to_string())?;
+        function::fits(length(&value))?;
+        Ok(value)
     }
 
     /// An expression with the calls of `try` and `can` in it evaluated: the evaluator would evaluate
@@ -102,6 +103,19 @@ impl Scope {
             Expression::Parenthesis(inner) => self.settled(inner)?,
             other => other.clone(),
         })
+    }
+}
+
+/// The bytes of all texts in a value, and one for anything else.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(length).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| key.len() + length(value))
+            .sum(),
+        _ => 1,
     }
 }
 

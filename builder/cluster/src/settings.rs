@@ -56,6 +56,12 @@ pub struct ReapiSettings {
 }
 
 impl ReapiSettings {
+    /// Whether files or programs of this machine are named.
+    #[must_use]
+    pub fn names_files(&self) -> bool {
+        self.ca.is_some() || self.identity.is_some() || self.credential_helper.is_some()
+    }
+
     /// The server at `grpc://HOST:PORT` (not encrypted) or `grpcs://HOST:PORT` (TLS); without a
     /// port 80 or 443.
     ///

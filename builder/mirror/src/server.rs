@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, RANGE};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -24,6 +24,8 @@ use crate::{Access, Mirror};
 
 /// More connections wait.
 const MAX_CONNECTIONS: usize = 256;
+/// How long a connection may be silent before a request is whole.
+const SILENCE: Duration = Duration::from_secs(10);
 /// A pause after a connection can't be taken: there may be no descriptor for it.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,7 +82,8 @@ impl Serving {
                 let mirror = self.mirror.clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| handle(mirror.clone(), request));
-                    let server = auto::Builder::new(TokioExecutor::new());
+                    let mut server = http1::Builder::new();
+                    _ = server.timer(TokioTimer::new()).header_read_timeout(SILENCE);
                     // A caller that hangs up has its reasons.
                     _ = server.serve_connection(TokioIo::new(stream), service).await;
                     drop(slot);

@@ -2,13 +2,18 @@
 //! in it lead nowhere else, and what is no file, or very large, isn't read.
 
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 /// No build file or ignore list is larger, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
+
+/// Where a file of somebody else's context is: whatever name was given, it begins at the context.
+pub(crate) fn below(context: &Path, name: &Path) -> PathBuf {
+    context.join(name.strip_prefix("/").unwrap_or(name))
+}
 
 /// The bytes of a file in `directory`; `path` is relative to it.
 ///
@@ -64,10 +69,29 @@ mod tests {
             .unwrap()
             .set_len(100 << 30)
             .unwrap();
-        let read = |name: &str| read(directory.path(), Path::new(name));
+        let read = |name: &str| {
+            let path = below(directory.path(), Path::new(name));
+            read(
+                directory.path(),
+                path.strip_prefix(directory.path()).unwrap(),
+            )
+        };
         assert_eq!(read("d/file").unwrap(), b"x");
         assert_eq!(read("in").unwrap(), b"x");
-        for name in ["out", "up/x", "../x", "loop", "pipe", "d", "huge", "none"] {
+        assert_eq!(read("/d/file").unwrap(), b"x");
+        for name in [
+            "/etc/passwd",
+            "//etc/passwd",
+            "/../etc/passwd",
+            "out",
+            "up/x",
+            "../x",
+            "loop",
+            "pipe",
+            "d",
+            "huge",
+            "none",
+        ] {
             assert!(read(name).is_err(), "{name}");
         }
     }

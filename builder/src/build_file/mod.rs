@@ -12,6 +12,7 @@ use kiln_frontend_dockerfile::{DockerfileError, read_ignore_file};
 
 pub use base_image::compile_dockerfile;
 pub use graph_sources::{check_sources, resolve_images};
+pub(crate) use inside::below;
 pub use inside::read as read_inside;
 pub use texts::Texts;
 
@@ -48,7 +49,7 @@ pub(crate) fn find(request: &DockerfileRequest, context: &Path) -> Result<PathBu
     if let Some(file) = &request.file {
         let is_here = matches!(request.context, ContextFrom::Directory(_));
         if !is_here && file != Path::new("-") {
-            return Ok(context.join(file));
+            return Ok(below(context, file));
         }
         let lower = file.with_file_name("dockerfile");
         let fall_back = file.ends_with("Dockerfile") && !file.exists() && lower.exists();

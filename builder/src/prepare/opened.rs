@@ -32,7 +32,10 @@ pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<O
     let contexts = fetch_all(engine, request)?;
     let main = &contexts.directories["context"];
     let (path, text) = match (&request.text, &contexts.text) {
-        (Some(given), _) => (main.join(&given.name), given.text.clone()),
+        (Some(given), _) => {
+            let path = build_file::below(main, Path::new(&given.name));
+            (path, given.text.clone())
+        }
         (None, Some(text)) => (main.join("Dockerfile"), text.clone()),
         (None, None) => {
             let path = build_file::find(request, main)?;

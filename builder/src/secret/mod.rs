@@ -117,6 +117,25 @@ impl Secrets {
         Ok(())
     }
 
+    /// What a spec of `--secret` reads, when it is something beside a variable: whether it may be
+    /// given isn't asked.
+    ///
+    /// # Errors
+    /// When it isn't of that form.
+    pub fn reads(&self, text: &str) -> Result<Option<SecretPlace>, SecretError> {
+        let spec = Spec::read(text)?;
+        let file = spec.is_file.then_some(spec.id);
+        let source = spec.source.or(file.filter(|_| spec.variable.is_none()));
+        Ok(source.map(|source| {
+            let provider = source.split_once(':').map(|(name, _)| name);
+            let known = |name: &&str| self.sources.iter().any(|own| own.name() == *name);
+            match provider.filter(known) {
+                Some(name) => SecretPlace::Provider(name.to_owned()),
+                None => SecretPlace::File(source.into()),
+            }
+        }))
+    }
+
     fn place(&self, id: &str, source: &str) -> Result<Place, SecretError> {
         if let Some((name, address)) = source.split_once(':')
             && let Some(known) = self.sources.iter().find(|known| known.name() == name)
@@ -150,6 +169,15 @@ impl Secrets {
         self.agents.insert(id, agent);
         Ok(())
     }
+}
+
+/// Where a secret is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// In a file.
+    File(PathBuf),
+    /// By a provider of this name, such as `exec`.
+    Provider(String),
 }
 
 /// What `--secret` says.

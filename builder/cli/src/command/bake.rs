@@ -14,6 +14,7 @@ use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_targe
 use kiln_graph::Digest;
 use tempfile::TempDir;
 
+use super::bake_permission::Permissions;
 use super::{Failed, child, print_json_text, say};
 
 /// The files that are read when none is named: those of them that are there, in this order.
@@ -55,8 +56,8 @@ pub(crate) struct BakeArgs {
     /// Ask registries for base images, whatever is stored
     #[arg(long)]
     pull: bool,
-    /// Allow what targets ask for: network.host, security.insecure, fs.read=DIR, fs.write=DIR, cache
-    /// (repeatable)
+    /// Allow what targets ask for: network.host, security.insecure, ssh, fs.read=DIR, fs.write=DIR,
+    /// fs=DIR, cache (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
     /// How progress is shown
@@ -90,6 +91,9 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
         return Ok(());
     }
     let run = Run::new(args, &bake)?;
+    for name in run.in_order() {
+        run.permissions.check(&name, &bake.targets[&name])?;
+    }
     let built = run.all();
     run.forget_links();
     built
@@ -166,6 +170,7 @@ fn project(named: &[PathBuf]) -> Result<Project, Error> {
 struct Run<'a> {
     args: &'a BakeArgs,
     bake: &'a Bake,
+    permissions: Permissions,
     /// What the builds read and write besides their results.
     directory: TempDir,
     /// The repository of the names of targets that are others' contexts.
@@ -180,6 +185,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             args,
             bake,
+            permissions: Permissions::new(&args.allow)?,
             directory,
             repository: format!("bake.invalid/{place}"),
         })
@@ -300,7 +306,7 @@ impl<'a> Run<'a> {
             let given = target.text(attribute).filter(|text| !text.is_empty());
             words.extend(given.map(|value| format!("--{flag}={value}")));
         }
-        let allowed = self.args.allow.iter();
+        let allowed = self.permissions.of_build();
         words.extend(allowed.map(|value| format!("--allow={value}")));
         for (flag, given) in [
             ("--no-cache", target.flag("no-cache")),
@@ -326,17 +332,21 @@ impl<'a> Run<'a> {
             std::fs::write(&path, text).map_err(Error::file("write", &path))?;
             return Ok(Some(format!("--file={}", path.display())));
         }
-        let context = Path::new(target.text("context").unwrap_or("."));
-        let file = target.text("dockerfile").filter(|file| !file.is_empty());
-        let file = file.unwrap_or("Dockerfile");
-        let path = match context.is_dir() {
-            true => context.join(file),
-            false => PathBuf::from(file),
-        };
-        // Without a Dockerfile, a target takes the build file that its directory has.
-        let is_default = file == "Dockerfile" && context.is_dir() && !path.exists();
-        Ok((!is_default).then(|| format!("--file={}", path.display())))
+        Ok(build_file(target).map(|path| format!("--file={}", path.display())))
     }
+}
+
+/// The build file that a target names; without a Dockerfile, it takes the one that its directory has.
+pub(super) fn build_file(target: &Target) -> Option<PathBuf> {
+    let context = Path::new(target.text("context").unwrap_or("."));
+    let file = target.text("dockerfile").filter(|file| !file.is_empty());
+    let file = file.unwrap_or("Dockerfile");
+    let path = match context.is_dir() {
+        true => context.join(file),
+        false => PathBuf::from(file),
+    };
+    let is_default = file == "Dockerfile" && context.is_dir() && !path.exists();
+    (!is_default).then_some(path)
 }
 
 /// A target's lists as flags.
@@ -363,7 +373,6 @@ const LISTS: &[(&str, &str)] = &[
     ("secret", "secret"),
     ("ssh", "ssh"),
     ("no-cache-filter", "no-cache-filter"),
-    ("entitlements", "allow"),
     ("ulimits", "ulimit"),
 ];
 const MAPS: &[(&str, &str)] = &[

@@ -168,7 +168,7 @@ fn check_directories(
 }
 
 /// A path without links, of something that need not be there.
-fn real(path: &Path) -> Option<PathBuf> {
+pub(super) fn real(path: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(path).ok()?;
     let mut missing = Vec::new();
     let mut there = absolute.as_path();

@@ -4,6 +4,7 @@ mod access;
 mod again;
 mod attest_args;
 mod bake;
+mod bake_permission;
 mod build;
 mod build_args;
 #[cfg(feature = "serve")]

@@ -60,8 +60,13 @@ impl GitResolver<'_> {
         let (commit, tag) = git.resolve()?;
         // Only a kept `.git` knows the tag.
         let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
-        let key = self.memo_key(source, &commit, &tag);
+        let has_credentials = git.access()?.has_credentials();
+        let key = self.memo_key(source, &commit, &tag, has_credentials);
         if let Some(tree) = self.store.memo_tree("git", &key)? {
+            // Whoever has other credentials may not be let in.
+            if has_credentials && git.names_a_commit() {
+                git.list("HEAD")?;
+            }
             return Ok(ResolvedSource {
                 revision: Some(commit),
                 ..resolved(&tree, Outcome::Cached)
@@ -87,9 +92,19 @@ impl GitResolver<'_> {
     }
 
     /// What the tree of a commit is remembered under.
-    fn memo_key(&self, source: &GitSource, commit: &str, tag: &str) -> Digest {
-        // What the user's own credentials opened is not for whoever knows a commit's name.
-        let own = if self.options.own_git { " own" } else { "" };
+    fn memo_key(
+        &self,
+        source: &GitSource,
+        commit: &str,
+        tag: &str,
+        has_credentials: bool,
+    ) -> Digest {
+        // What credentials opened is not for whoever knows a commit's name.
+        let own = match (self.options.own_git, has_credentials) {
+            (true, _) => " own",
+            (false, true) => " given",
+            (false, false) => "",
+        };
         let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
         let flags = match tag {
             "" => flags,
@@ -218,8 +233,7 @@ impl Git<'_> {
             "" => "HEAD",
             reference => reference,
         };
-        let is_commit = wanted.len() == 40 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
-        let (commit, tag) = if is_commit {
+        let (commit, tag) = if self.names_a_commit() {
             (wanted.to_owned(), None)
         } else {
             self.look_up(wanted)?
@@ -232,11 +246,22 @@ impl Git<'_> {
         }
     }
 
-    fn look_up(&self, wanted: &str) -> Result<(String, Option<String>), EngineError> {
+    /// Whether the reference is a commit, of which no server need be asked.
+    fn names_a_commit(&self) -> bool {
+        let reference = &self.source.reference;
+        reference.len() == 40 && reference.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    /// What the server says of a reference.
+    fn list(&self, wanted: &str) -> Result<String, EngineError> {
         let access = self.access()?;
         let peeled = format!("{wanted}^{{}}");
         let args = ["ls-remote", "--", &access.remote.address, wanted, &peeled];
-        let listed = self.reach(&access, access.fetching(), Path::new("/"), &args)?;
+        self.reach(&access, access.fetching(), Path::new("/"), &args)
+    }
+
+    fn look_up(&self, wanted: &str) -> Result<(String, Option<String>), EngineError> {
+        let listed = self.list(wanted)?;
         let lines: Vec<(&str, &str)> = listed
             .lines()
             .filter_map(|line| line.split_once('\t'))

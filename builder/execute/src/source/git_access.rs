@@ -89,6 +89,11 @@ impl Access {
         })
     }
 
+    /// Whether servers are shown anything that the user gave for this build.
+    pub(super) fn has_credentials(&self) -> bool {
+        self.header.is_some() || self.agent.is_some()
+    }
+
     /// Git for talking to the repository itself.
     pub(super) fn fetching(&self) -> Command {
         let mut git = match self.own {

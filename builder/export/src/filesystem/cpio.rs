@@ -2,6 +2,7 @@
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`): headers of 110 ASCII characters, names
 //! and contents filled up to 4 bytes. It has no extended attributes, and no file of 4 GiB.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -59,6 +60,17 @@ fn names_of(files: &[OutputEntry]) -> BTreeMap<&ImagePath, (u32, &Entry)> {
     names
 }
 
+/// The name of the member that ends an archive.
+const TRAILER: &[u8] = b"TRAILER!!!";
+
+/// What a file is called in the archive. Whoever reads it would stop at a file of the trailer's name.
+fn member_name(path: &[u8]) -> Cow<'_, [u8]> {
+    match path == TRAILER {
+        true => [b"./", path].concat().into(),
+        false => path.into(),
+    }
+}
+
 struct Archive<'a> {
     out: &'a mut dyn Write,
     written: u64,
@@ -82,18 +94,18 @@ impl Archive<'_> {
         let (count, attributes) = names.get(first).copied().unwrap_or((1, entry));
         let inode = *inodes.entry(first).or_insert(own);
         let count = if entry.is_directory() { 2 } else { count };
-        let name = entry.path.relative_bytes();
+        let name = member_name(entry.path.relative_bytes());
         match &entry.node {
-            Node::Symlink { target } => self.member(attributes, name, inode, count, target),
+            Node::Symlink { target } => self.member(attributes, &name, inode, count, target),
             Node::File { size, .. } => {
                 let size = u32::try_from(*size).map_err(|_| {
                     refused(&entry.path, "is larger than 4 GiB: cpio can't hold it")
                 })?;
-                self.header(attributes, name, inode, count, size)?;
+                self.header(attributes, &name, inode, count, size)?;
                 read_whole(entry, place, |bytes| self.put(bytes))?;
                 self.fill(4)
             }
-            _ => self.member(attributes, name, inode, count, &[]),
+            _ => self.member(attributes, &name, inode, count, &[]),
         }
     }
 
@@ -157,7 +169,7 @@ impl Archive<'_> {
             node: Node::Whiteout,
             ..Entry::directory(ImagePath::root())
         };
-        self.header(&nothing, b"TRAILER!!!", 0, 1, 0)?;
+        self.header(&nothing, TRAILER, 0, 1, 0)?;
         self.fill(BLOCK)?;
         self.out.flush()
     }
