@@ -134,6 +134,15 @@ impl Default for KilnBuilder {
     }
 }
 
+/// The directory of the store that the `kiln` command uses.
+///
+/// # Errors
+/// When there is no home directory.
+pub fn user_store_root() -> Result<PathBuf, Error> {
+    let is_root = rustix::process::geteuid().is_root();
+    Ok(Store::default_root(is_root)?)
+}
+
 impl KilnBuilder {
     /// The directory of the store; it is made when it isn't there.
     #[must_use]
@@ -148,8 +157,7 @@ impl KilnBuilder {
     /// # Errors
     /// When there is no home directory.
     pub fn user_store(mut self) -> Result<Self, Error> {
-        let is_root = rustix::process::geteuid().is_root();
-        self.store = Some(Store::default_root(is_root)?);
+        self.store = Some(user_store_root()?);
         Ok(self)
     }
 

@@ -70,7 +70,7 @@ pub use build_file::{
 pub use build_id::build_id;
 pub use config::{Config, GcPolicy};
 pub use context::ContextFrom;
-pub use embed::{Kiln, KilnBuilder};
+pub use embed::{Kiln, KilnBuilder, user_store_root};
 pub use error::Error;
 pub use excerpt::excerpt;
 pub use fields::{FieldError, Fields};

@@ -88,11 +88,17 @@ impl Wanted {
             }
             _ => git.checksum = Some(commit.clone()),
         }
-        if self.by_commit || git.reference.is_empty() {
+        // Servers know whole names only: a part of one is what the commit of the branch begins with.
+        if self.by_commit || git.reference.is_empty() && is_whole(&commit) {
             git.reference = commit;
         }
         Ok(())
     }
+}
+
+/// Whether a text is the whole name of a commit, by SHA-1 or SHA-256.
+fn is_whole(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn below(prefix: &str, name: &str) -> String {

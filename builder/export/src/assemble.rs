@@ -49,7 +49,11 @@ pub fn assemble(
     events: &dyn EventSink,
 ) -> Result<Image, EngineError> {
     let (graph, created) = (&built.build.graph, &built.solution.created);
-    let target = &created::dated(graph, created, target, options.epoch);
+    let mut target = target.clone();
+    if let Some(config) = &options.config {
+        target.config = (**config).clone();
+    }
+    let target = &created::dated(graph, created, &target, options.epoch);
     let planner = LayerPlanner::of(built);
     let (layers, history) = planner.plan(target, &options.plan, events)?;
     let numbered: Vec<(usize, &PlannedLayer)> = layers.iter().enumerate().collect();
@@ -79,6 +83,9 @@ pub fn assemble(
     };
     manifest(&built.trees.store, &config, blobs, options, verity)
 }
+
+/// Annotation of a layer: the time that no file in it is later than, as BuildKit's exporters write it.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// Annotation: the fs-verity digest of the EROFS image that an image's files make.
 const EROFS_VERITY: &str = "dev.kiln.erofs.fs-verity";
@@ -119,8 +126,13 @@ fn manifest(
     let config_descriptor = Descriptor::new(types.config, stored.digest, stored.size);
     let layer = |layer: &ImageBlob| {
         let LayerBlob { blob, size, .. } = layer.blob;
+        let mut annotations = layer.blob.annotations.clone();
+        if let (None, true, Some(latest)) = (&layer.from, options.marks_rewritten, options.latest())
+        {
+            annotations.insert(REWRITTEN.to_owned(), latest.seconds.to_string());
+        }
         Descriptor {
-            annotations: layer.blob.annotations.clone(),
+            annotations,
             ..Descriptor::new(&types.layer(&layer.blob.media_type), blob, size)
         }
     };

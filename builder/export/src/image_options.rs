@@ -1,6 +1,6 @@
 //! How images are made.
 
-use kiln_graph::Timestamp;
+use kiln_graph::{ImageConfig, Timestamp};
 use kiln_image::layer::Codec;
 use kiln_share::CacheSigner;
 
@@ -10,6 +10,8 @@ use crate::layering::LayerPlan;
 /// How images are made.
 #[derive(Clone, Debug, Default)]
 pub struct ImageOptions {
+    /// The configuration in place of the target's.
+    pub config: Option<Box<ImageConfig>>,
     /// Compression of new layers.
     pub codec: Codec,
     /// Whether the base image's layers are compressed anew as well.
@@ -20,6 +22,8 @@ pub struct ImageOptions {
     pub epoch: Option<i64>,
     /// Files keep times that are later than the epoch; otherwise they get the epoch's.
     pub keep_late_times: bool,
+    /// Whether layers whose late times were changed say so.
+    pub marks_rewritten: bool,
     /// Whether manifests have Docker's media types instead of OCI's.
     pub docker_types: bool,
     /// Annotations of its documents.

@@ -27,7 +27,7 @@ struct Clause {
 /// A text that is no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid chmod value '{0}': write an octal number such as 0755, or clauses such as u+rw,go-w"
+    "invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777, or clauses such as u+rw,go-w"
 )]
 pub struct BadMode(pub String);
 

@@ -54,9 +54,29 @@ const ARCHITECTURES: &[(&str, &[&str])] = &[
 ];
 
 /// A text that is no platform.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is an invalid platform: write OS/ARCHITECTURE[/VARIANT], such as linux/arm64")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadPlatform(pub String);
+
+impl std::error::Error for BadPlatform {}
+
+impl fmt::Display for BadPlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.0;
+        let is_good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        let is_bad = |part: &&str| part.is_empty() || !part.chars().all(is_good);
+        match text.split('/').find(is_bad) {
+            // In containerd's words, which tools look for.
+            Some(part) => write!(
+                f,
+                "\"{part}\" is an invalid component of \"{text}\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"
+            ),
+            None => write!(
+                f,
+                "\"{text}\" is an invalid platform: write OS/ARCHITECTURE[/VARIANT], such as linux/arm64"
+            ),
+        }
+    }
+}
 
 impl Platform {
     /// A platform from its parts, which are normalised.

@@ -477,7 +477,8 @@ mod tests {
             let source = writer.source(identifier, attrs);
             compiled(&writer.end(&source)).unwrap_err().to_string()
         };
-        assert!(of("oci-layout://x@sha256:0", &[]).contains("oci-layout://"));
+        assert!(of("containers-storage://x", &[]).contains("containers-storage://"));
+        assert!(of("kiln-ref://../x", &[]).contains("result"));
         assert!(of("docker-image://a", &[("image.layerlimit", "1")]).contains("layerlimit"));
         assert!(of("http://a/b", &[("http.header.x", "y")]).contains("http.header.x"));
         assert!(of("busybox", &[]).contains("scheme"));

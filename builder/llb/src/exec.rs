@@ -31,7 +31,8 @@ pub(crate) fn exec(
     let mut tree = compiler.input_or_scratch(place, root.input)?;
     let copied: Vec<&pb::Mount> = op.mounts.iter().filter(|mount| is_copied(mount)).collect();
     for mount in &copied {
-        tree = copy_in(compiler, place, mount, tree)?;
+        let dest = place_of(meta, mount);
+        tree = copy_in(compiler, place, mount, &dest, tree)?;
     }
     let mut inputs = vec![tree];
     let mut run = command(meta)?;
@@ -56,23 +57,29 @@ pub(crate) fn exec(
     {
         let kind = mounted(compiler, place, mount, &mut inputs)?;
         run.mounts.push(Mount {
-            target: ImagePath::new(&meta.cwd).resolve(&mount.dest),
+            target: place_of(meta, mount),
             kind,
         });
     }
     run.mounts.extend(op.secretenv.iter().map(variable));
     let done = compiler.add(place, Op::Exec(Box::new(run)), inputs)?;
     if let Ok(output) = usize::try_from(root.output) {
-        let root = copied
-            .iter()
-            .try_fold(done, |tree, mount| take_out(compiler, place, mount, tree))?;
+        let root = copied.iter().try_fold(done, |tree, mount| {
+            let dest = place_of(meta, mount);
+            take_out(compiler, place, &dest, tree)
+        })?;
         compiler.output(place, output, root)?;
     }
     for mount in copied {
-        let tree = copy_out(compiler, place, mount, done)?;
+        let tree = copy_out(compiler, place, &place_of(meta, mount), done)?;
         compiler.output(place, usize::try_from(mount.output).unwrap_or(0), tree)?;
     }
     Ok(())
+}
+
+/// Where a mount is: relative places are below the command's directory.
+fn place_of(meta: &pb::Meta, mount: &pb::Mount) -> ImagePath {
+    ImagePath::new(&meta.cwd).resolve(&mount.dest)
 }
 
 fn is_root(mount: &pb::Mount) -> bool {
@@ -100,8 +107,8 @@ fn content(from: u32, directory: String, dest: ImagePath) -> FileAction {
 }
 
 /// Leaves an empty directory where a mount is.
-fn emptied(mount: &pb::Mount) -> Vec<FileAction> {
-    let path = ImagePath::new(&mount.dest);
+fn emptied(dest: &ImagePath) -> Vec<FileAction> {
+    let path = dest.clone();
     vec![
         FileAction::Remove {
             path: path.clone(),
@@ -121,6 +128,7 @@ fn copy_in(
     compiler: &mut Compiler<'_>,
     place: &Place<'_>,
     mount: &pb::Mount,
+    dest: &ImagePath,
     tree: StepId,
 ) -> Result<StepId, LlbError> {
     if !ImagePath::new(&mount.selector).is_root() {
@@ -128,11 +136,11 @@ fn copy_in(
             "the result of a mount that is a directory of its input",
         ));
     }
-    let mut actions = emptied(mount);
+    let mut actions = emptied(dest);
     let mut inputs = vec![tree];
     if let Some(input) = compiler.input(place, mount.input)? {
         inputs.push(input);
-        actions.push(content(1, "/".to_owned(), ImagePath::new(&mount.dest)));
+        actions.push(content(1, "/".to_owned(), dest.clone()));
     }
     let base = Some(Input(0));
     compiler.add(place, Op::Files(Files { base, actions }), inputs)
@@ -142,10 +150,10 @@ fn copy_in(
 fn copy_out(
     compiler: &mut Compiler<'_>,
     place: &Place<'_>,
-    mount: &pb::Mount,
+    dest: &ImagePath,
     done: StepId,
 ) -> Result<StepId, LlbError> {
-    let directory = format!("{}/", ImagePath::new(&mount.dest));
+    let directory = format!("{dest}/");
     let actions = vec![content(0, directory, ImagePath::root())];
     let base = None;
     compiler.add(place, Op::Files(Files { base, actions }), vec![done])
@@ -155,11 +163,11 @@ fn copy_out(
 fn take_out(
     compiler: &mut Compiler<'_>,
     place: &Place<'_>,
-    mount: &pb::Mount,
+    dest: &ImagePath,
     tree: StepId,
 ) -> Result<StepId, LlbError> {
     let base = Some(Input(0));
-    let actions = emptied(mount);
+    let actions = emptied(dest);
     compiler.add(place, Op::Files(Files { base, actions }), vec![tree])
 }
 

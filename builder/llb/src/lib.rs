@@ -21,4 +21,4 @@ pub use bollard_buildkit_proto::pb;
 
 pub use compile::{Compiled, Outcome, compile};
 pub use error::LlbError;
-pub use source::LocalSource;
+pub use source::{LAYOUT, LocalSource, OWN_RESULTS, image_of_ref};

@@ -7,6 +7,23 @@ use kiln_graph::{BlobDigest, ContextSource, GitSource, HttpSource, ImagePath, Op
 
 use crate::error::{LlbError, malformed, unsupported};
 
+/// Begins the names that results of other builds have while a build is made from them.
+pub const OWN_RESULTS: &str = "kiln-ref.invalid/";
+/// Begins the identifiers of images in layouts of the client's.
+pub const LAYOUT: &str = "oci-layout://";
+
+/// The image's name that the result of another build has for a build that is made from it.
+///
+/// # Errors
+/// When the result's name isn't one.
+pub fn image_of_ref(id: &str) -> Result<String, LlbError> {
+    let is_name = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_name {
+        true => Ok(format!("{OWN_RESULTS}{}:latest", &id[..32])),
+        false => Err(malformed("the name of another build's result")),
+    }
+}
+
 /// A directory of the client's, as a definition wants it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LocalSource {
@@ -88,6 +105,8 @@ pub(crate) fn source(source: &pb::SourceOp) -> Result<Source, LlbError> {
         "git" => git(rest, attributes).map(Source::Plain),
         "http" | "https" => http(&source.identifier, attributes).map(Source::Plain),
         "local" => local(rest, attributes).map(Source::Local),
+        "kiln-ref" => Ok(Source::Image(image_of_ref(rest)?)),
+        "oci-layout" => layout(&source.identifier, attributes).map(Source::Image),
         other => Err(unsupported(format!("the source {other}://"))),
     }
 }
@@ -143,6 +162,14 @@ fn http(url: &str, mut attributes: Attributes<'_>) -> Result<Op, LlbError> {
         checksum,
         file_name,
     }))
+}
+
+/// An image in a layout of the client's, with the session and the layout's name there behind it.
+fn layout(identifier: &str, mut attributes: Attributes<'_>) -> Result<String, LlbError> {
+    let session = attributes.take("oci.session").unwrap_or_default();
+    let store = attributes.take("oci.store").unwrap_or_default();
+    attributes.finish(&["image.recordtype"])?;
+    Ok(format!("{identifier}#{session}#{store}"))
 }
 
 fn local(name: &str, mut attributes: Attributes<'_>) -> Result<LocalSource, LlbError> {

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use kiln::{Error, Texts};
-use kiln_engine::EngineError;
+use kiln_engine::{EngineError, FilesError, Needed};
 use kiln_graph::Location;
 use kiln_graph::address::redact;
 use prost::Message as _;
@@ -68,6 +68,16 @@ impl From<Error> for BuildError {
 fn message(error: &Error) -> String {
     let text = match error {
         Error::Dockerfile(error) => error.tool_message(),
+        Error::Engine(EngineError::Files {
+            source: FilesError::NotFound(path),
+            ..
+        }) => format!(
+            "failed to compute cache key: failed to calculate checksum of ref kiln::context: \"{path}\": not found"
+        ),
+        Error::Engine(EngineError::NotGiven {
+            what: Needed::Secret(id),
+            ..
+        }) => format!("secret {id}: not found"),
         other => other.to_string(),
     };
     redact(&text).into_owned()
@@ -155,12 +165,50 @@ fn source(location: &Location, text: &str, file: &str) -> Option<Any> {
         false => file,
     };
     let data = base64::engine::general_purpose::STANDARD.encode(text);
-    let line = |line: u32| json!({ "line": line });
+    let ranges: Vec<Value> = (location.line..=location.end_line.max(location.line))
+        .map(|line| json!({ "start": { "line": line }, "end": { "line": line } }))
+        .collect();
     let value = json!({
-        "info": { "filename": name, "data": data, "language": "Dockerfile" },
-        "ranges": [{ "start": line(location.line), "end": line(location.end_line) }],
+        "info": {
+            "filename": name,
+            "data": data,
+            "language": "Dockerfile",
+            "definition": definition_of_build_file(),
+        },
+        "ranges": ranges,
     });
     Some(detail("errdefs.Source", &value))
+}
+
+/// Where build files come from, as Go writes the message: clients take it for the source of what they
+/// show.
+fn definition_of_build_file() -> Value {
+    let definition = crate::bridge::definition_of("local://dockerfile");
+    let base64 = |bytes: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let operations: Vec<String> = definition.def.iter().map(base64).collect();
+    json!({ "def": operations })
+}
+
+/// Says where in the server a failure was answered, as BuildKit's statuses do: clients keep it with what
+/// they report.
+pub(crate) fn traced(status: Status, file: &str, line: u32) -> Status {
+    let Ok(mut inner) = RpcStatus::decode(status.details()) else {
+        return status;
+    };
+    if inner.message.is_empty() {
+        inner.code = status.code().into();
+        inner.message = status.message().to_owned();
+    }
+    let version = format!("v{}", env!("CARGO_PKG_VERSION"));
+    let frame = json!({ "Name": "kiln_serve::control::solve", "File": file, "Line": line });
+    let stack = json!({
+        "frames": [frame],
+        "cmdline": ["kiln", "serve"],
+        "pid": std::process::id(),
+        "version": version,
+    });
+    inner.details.push(detail("stack.Stack", &stack));
+    rpc_status(inner)
 }
 
 #[cfg(test)]
@@ -187,7 +235,10 @@ mod tests {
             inner.details[0].type_url,
             "github.com/moby/buildkit/errdefs.Source+json"
         );
-        assert_eq!(source["ranges"][0]["end"]["line"], 3);
+        // Each line is a range of its own.
+        assert_eq!(source["ranges"][0]["end"]["line"], 2);
+        assert_eq!(source["ranges"][1]["start"]["line"], 3);
+        assert!(source["info"]["definition"]["def"][1].is_string());
         assert_eq!(source["info"]["filename"], "Dockerfile");
     }
 }

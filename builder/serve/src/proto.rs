@@ -144,4 +144,65 @@ pub(crate) mod content {
         #[prost(bytes = "vec", tag = "2")]
         pub(crate) data: Vec<u8>,
     }
+
+    /// What a message of a write does.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+    #[repr(i32)]
+    pub(crate) enum WriteAction {
+        /// Asks how much is there.
+        Stat = 0,
+        Write = 1,
+        /// Ends the blob, which is checked.
+        Commit = 2,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct WriteContentRequest {
+        #[prost(enumeration = "WriteAction", tag = "1")]
+        pub(crate) action: i32,
+        /// The name of the write.
+        #[prost(string, tag = "2")]
+        pub(crate) r#ref: String,
+        #[prost(int64, tag = "3")]
+        pub(crate) total: i64,
+        #[prost(string, tag = "4")]
+        pub(crate) expected: String,
+        #[prost(int64, tag = "5")]
+        pub(crate) offset: i64,
+        #[prost(bytes = "vec", tag = "6")]
+        pub(crate) data: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct WriteContentResponse {
+        #[prost(enumeration = "WriteAction", tag = "1")]
+        pub(crate) action: i32,
+        #[prost(int64, tag = "4")]
+        pub(crate) offset: i64,
+        #[prost(int64, tag = "5")]
+        pub(crate) total: i64,
+        #[prost(string, tag = "6")]
+        pub(crate) digest: String,
+    }
+}
+
+/// `InfoResponse` with fields that are newer than the crate.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct InfoResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) buildkit_version: Option<Version>,
+}
+
+/// `BuildkitVersion`, likewise.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Version {
+    #[prost(string, tag = "1")]
+    pub(crate) package: String,
+    #[prost(string, tag = "2")]
+    pub(crate) version: String,
+    #[prost(string, tag = "3")]
+    pub(crate) revision: String,
+    /// The version of Dockerfiles' syntax that the built-in frontend knows.
+    #[prost(string, tag = "4")]
+    pub(crate) dockerfile_version: String,
 }

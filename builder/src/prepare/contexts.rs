@@ -1,10 +1,12 @@
 //! The contexts of a request, brought to this machine.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_engine::{Engine, Solved};
+use kiln_graph::ImagePath;
 
 use crate::context::Fetcher;
 use crate::{DockerfileRequest, Error};
@@ -35,14 +37,29 @@ pub(super) fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<
         .map(|(name, from)| (name.clone(), from));
     for (name, from) in std::iter::once(main).chain(named) {
         let keep_git_dir = name == "context" && keeps_git_dir(request)?;
-        let fetched = fetcher.fetch(from, keep_git_dir)?;
+        let mut fetched = fetcher.fetch(from, keep_git_dir)?;
         if name == "context" {
             (all.text, all.time) = (fetched.text, fetched.time);
+            fetched.directory = inside(fetched.directory, &request.context_directory)?;
         }
         all.directories.insert(name, fetched.directory);
         all.kept.extend(fetched.kept.map(Arc::new));
     }
     Ok(all)
+}
+
+/// A directory of a context. A link on the way could lead out of it.
+fn inside(context: PathBuf, directory: &ImagePath) -> Result<PathBuf, Error> {
+    let mut path = context;
+    for name in directory.components() {
+        path.push(std::ffi::OsStr::from_bytes(name));
+        let about = std::fs::symlink_metadata(&path);
+        if !about.is_ok_and(|about| about.is_dir()) {
+            let text = format!("the build context has no directory {directory}");
+            return Err(Error::Usage(text));
+        }
+    }
+    Ok(path)
 }
 
 /// Whether the main context's `.git` is wanted, as BuildKit is told.

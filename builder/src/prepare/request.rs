@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_engine::{EventSink, Request, SecretProvider};
 use kiln_frontend_dockerfile::Options;
-use kiln_graph::Entitlements;
+use kiln_graph::{Entitlements, ImagePath};
 
 use crate::{ContextFrom, Error, SourceCheck, SourceRules};
 
@@ -15,6 +15,9 @@ use crate::{ContextFrom, Error, SourceCheck, SourceRules};
 pub struct DockerfileRequest {
     /// The main context.
     pub context: ContextFrom,
+    /// The directory of the main context that is meant, in a context that is no directory of this
+    /// machine.
+    pub context_directory: ImagePath,
     /// The build file; `None`: `kiln.toml`, `Dockerfile` or `dockerfile` in the context; `-`:
     /// standard input. One that ends in `.toml` is read as a kiln.toml.
     /// In a context that is no directory of this machine, a path in the context.

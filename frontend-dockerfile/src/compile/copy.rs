@@ -270,6 +270,9 @@ impl Compiler<'_> {
         let platform = self.target.clone();
         match context {
             Some((name, ContextKind::Local)) => self.context(&name),
+            Some((_, ContextKind::Image(image))) if image == "scratch" => {
+                self.source("scratch".to_owned(), Op::Scratch, &platform)
+            }
             Some((_, ContextKind::Image(image))) => Ok(self.image(&image, &platform)?.0),
             Some((name, ContextKind::Target(stage))) => {
                 let index = self.names.find(&stage).ok_or_else(|| {

@@ -90,6 +90,7 @@ impl Compiler<'_> {
         platform: Platform,
     ) -> Result<Start, Stop> {
         match kind {
+            ContextKind::Image(image) if image == "scratch" => self.scratch(platform),
             ContextKind::Image(image) => self.base_image(image, &platform),
             ContextKind::Target(stage) => {
                 let index = self.names.find(stage).ok_or_else(|| {

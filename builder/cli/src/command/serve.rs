@@ -60,7 +60,11 @@ pub(super) fn run_with(args: &ServeArgs, file: &File) -> Result<(), Failed> {
     // Before anything else may come to have their numbers.
     let inherited = kiln_sandbox::take_inherited_sockets();
     let root = args.root.as_deref().or(file.root.as_deref());
-    let settings = file.settings(disk_of(root)).map_err(Error::Usage)?;
+    let place = match root {
+        Some(root) => root.to_owned(),
+        None => kiln::user_store_root()?,
+    };
+    let settings = file.settings(disk_of(&place)).map_err(Error::Usage)?;
     for note in &settings.notes {
         say(&format!("WARNING: {note}"));
     }
@@ -210,8 +214,7 @@ fn group_id(group: &str) -> Result<u32, Error> {
 }
 
 /// The length of the disk that a directory is on, or will be, in bytes.
-fn disk_of(directory: Option<&Path>) -> u64 {
-    let directory = directory.unwrap_or(Path::new("/var/lib"));
+fn disk_of(directory: &Path) -> u64 {
     let found = directory.ancestors().find_map(|place| {
         let disk = rustix::fs::statvfs(place).ok()?;
         Some(disk.f_blocks.saturating_mul(disk.f_frsize))

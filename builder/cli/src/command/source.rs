@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use kiln_frontend_dockerfile::{ContextKind, Options};
 use kiln_graph::address::redact;
 use kiln_graph::{
-    BadEntitlement, Build, Entitlement, Entitlements, Platform, ULIMITS, parse_extra_host,
-    parse_memory,
+    BadEntitlement, Build, Entitlement, Entitlements, ImagePath, Platform, ULIMITS,
+    parse_extra_host, parse_memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -230,6 +230,7 @@ impl SourceArgs {
             options.contexts.insert(name, kind);
         }
         Ok(DockerfileRequest {
+            context_directory: ImagePath::root(),
             context: self.context.as_str().into(),
             file: self.file.clone(),
             text: None,

@@ -240,7 +240,7 @@ impl Git<'_> {
         };
         match &self.source.checksum {
             Some(sum) if !commit.starts_with(sum.as_str()) => Err(self.fail(format!(
-                "{wanted} is commit {commit}, but --checksum demands {sum}"
+                "expected checksum to match {sum}, but {wanted} is commit {commit}"
             ))),
             _ => Ok((commit, tag)),
         }
@@ -249,7 +249,7 @@ impl Git<'_> {
     /// Whether the reference is a commit, of which no server need be asked.
     fn names_a_commit(&self) -> bool {
         let reference = &self.source.reference;
-        reference.len() == 40 && reference.bytes().all(|b| b.is_ascii_hexdigit())
+        matches!(reference.len(), 40 | SHA256) && reference.bytes().all(|b| b.is_ascii_hexdigit())
     }
 
     /// What the server says of a reference.
@@ -274,8 +274,7 @@ impl Git<'_> {
             _ => 4,
         };
         let best = lines.iter().min_by_key(|(_, name)| rank(name));
-        let (commit, name) =
-            best.ok_or_else(|| self.fail(format!("there is no branch, tag or commit {wanted}")))?;
+        let (commit, name) = best.ok_or_else(|| self.fail(no_such(wanted)))?;
         let name = name.strip_suffix("^{}").unwrap_or(name);
         let tag = name.starts_with("refs/tags/").then(|| name.to_owned());
         Ok(((*commit).to_owned(), tag))
@@ -320,7 +319,11 @@ impl Git<'_> {
     /// Brings a commit's files here, and the tag, unless it is empty; when it was made, in seconds since 1970.
     fn check_out(&self, directory: &Path, commit: &str, tag: &str) -> Result<i64, EngineError> {
         let access = self.access()?;
-        self.run(directory, &["init", "-q", "--template="])?;
+        let mut init = vec!["init", "-q", "--template="];
+        if commit.len() == SHA256 {
+            init.push("--object-format=sha256");
+        }
+        self.run(directory, &init)?;
         // Relative addresses of submodules are relative to it.
         self.run(
             directory,
@@ -339,6 +342,13 @@ impl Git<'_> {
         let bad = |error| self.fail(format!("git gives no time for {commit}: {error}"));
         time.trim().parse().map_err(bad)
     }
+}
+
+/// The length of a commit's name in a repository with SHA-256.
+const SHA256: usize = 64;
+
+fn no_such(wanted: &str) -> String {
+    format!("repository does not contain ref {wanted}: there is no such branch, tag or commit")
 }
 
 fn has_submodules(checkout: &Path) -> bool {

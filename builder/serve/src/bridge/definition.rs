@@ -23,9 +23,14 @@ fn digest(bytes: &[u8]) -> String {
 
 /// The definition that names a result.
 pub(super) fn of(id: &str) -> Definition {
+    definition_of(&format!("{SCHEME}{id}"))
+}
+
+/// The definition of one source.
+pub(crate) fn definition_of(identifier: &str) -> Definition {
     let source = Op {
         op: Some(op::Op::Source(SourceOp {
-            identifier: format!("{SCHEME}{id}"),
+            identifier: identifier.to_owned(),
             ..SourceOp::default()
         })),
         ..Op::default()
@@ -56,6 +61,16 @@ pub(crate) fn ref_of(definition: &Definition) -> Option<String> {
         op::Op::Source(source) => source.identifier.strip_prefix(SCHEME).map(str::to_owned),
         _ => None,
     }
+}
+
+/// The results that operations of a definition are made from.
+pub(crate) fn refs_in(definition: &Definition) -> Vec<String> {
+    let operations = definition.def.iter();
+    let sources = operations.filter_map(|bytes| match Op::decode(bytes.as_slice()).ok()?.op? {
+        op::Op::Source(source) => source.identifier.strip_prefix(SCHEME).map(str::to_owned),
+        _ => None,
+    });
+    sources.collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use tonic::{Request, Status};
 
-pub(crate) use definition::{new_id, ref_of};
+pub(crate) use definition::{definition_of, new_id, ref_of, refs_in};
 
 use crate::build::{Answer, Asked, build};
 use crate::control::workers::worker;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use kiln::Pull;
 use kiln_engine::DefaultNetwork;
 use kiln_frontend_dockerfile::{ContextKind, Options, is_remote};
-use kiln_graph::{Platform, parse_extra_host};
+use kiln_graph::{BlobDigest, Platform, parse_extra_host};
 use kiln_image::ImageName;
 use kiln_sandbox::{Limits, Swap};
 use tonic::Status;
@@ -24,8 +24,39 @@ pub(super) enum Source {
     Remote(String),
     /// Another build's result, by its name among the inputs.
     Input(String),
+    /// An image in a layout that the client has.
+    Layout(LayoutName),
     /// What the frontend knows by itself.
     Known(ContextKind),
+}
+
+/// An image in a client's layout: `oci-layout://STORE[:TAG]@DIGEST`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LayoutName {
+    /// The client's name for the layout.
+    pub(super) store: String,
+    pub(super) digest: BlobDigest,
+}
+
+impl LayoutName {
+    /// Reads what stands behind the scheme.
+    pub(super) fn read(text: &str) -> Result<Self, Status> {
+        let bad = || wrong("context", text, "write oci-layout://NAME@DIGEST");
+        let (name, digest) = text.rsplit_once('@').ok_or_else(bad)?;
+        let last = name.rfind('/').map_or(0, |slash| slash + 1);
+        let store = match name[last..].find(':') {
+            Some(tag) => &name[..last + tag],
+            None => name,
+        };
+        let digest = digest.parse().map_err(|_| bad())?;
+        match store.is_empty() {
+            true => Err(bad()),
+            false => Ok(Self {
+                store: store.to_owned(),
+                digest,
+            }),
+        }
+    }
 }
 
 fn wrong(key: &str, value: &str, reason: impl std::fmt::Display) -> Status {
@@ -74,6 +105,11 @@ impl<'a> Attributes<'a> {
             no_cache_filter: self.list("no-cache").map(str::to_owned).collect(),
             ..Options::default()
         };
+        if let Some(name) = self.text("hostname") {
+            let argument = "BUILDKIT_SANDBOX_HOSTNAME".to_owned();
+            let own = options.build_args.entry(argument);
+            own.or_insert_with(|| name.to_owned());
+        }
         if self.text("platform").is_some() {
             options.platforms_are_given = true;
             let read = |text: &str| {
@@ -179,6 +215,10 @@ fn source(value: &str) -> Result<Source, Status> {
     if let Some(name) = value.strip_prefix("input:") {
         return Ok(Source::Input(name.to_owned()));
     }
+    let layout = value.strip_prefix("oci-layout:");
+    if let Some(name) = layout.map(|name| name.trim_start_matches("//")) {
+        return LayoutName::read(name).map(Source::Layout);
+    }
     if let Some(name) = value.strip_prefix("docker-image://") {
         return match name.parse::<ImageName>() {
             Ok(ImageName::Registry(_)) => {
@@ -194,7 +234,7 @@ fn source(value: &str) -> Result<Source, Status> {
     match is_remote(value) {
         true => Ok(Source::Remote(value.to_owned())),
         false => Err(Status::unimplemented(format!(
-            "the context {value:?} is of a kind that kiln doesn't know: use a directory, docker-image://, target: or an address"
+            "the context {value:?} is of a kind that kiln doesn't know: use a directory, docker-image://, oci-layout://, target: or an address"
         ))),
     }
 }
@@ -237,6 +277,13 @@ mod tests {
             ("local:dir", Source::Client("dir".to_owned())),
             ("input:0-base", Source::Input("0-base".to_owned())),
             (address, Source::Remote(address.to_owned())),
+            (
+                &format!("oci-layout://a/b:v1@{}", BlobDigest::of(b"")),
+                Source::Layout(LayoutName {
+                    store: "a/b".to_owned(),
+                    digest: BlobDigest::of(b""),
+                }),
+            ),
             (
                 "docker-image://busybox",
                 Source::Known(ContextKind::Image("busybox".to_owned())),

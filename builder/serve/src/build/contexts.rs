@@ -3,7 +3,8 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use kiln::BuildFileText;
 use kiln_frontend_dockerfile::read_ignore_file;
 use kiln_graph::{FileAction, Graph, ImagePath, Input, MountKind, Op};
 use kiln_llb::LocalSource;
+use kiln_tree::TreeRoot;
 use tonic::Status;
 
 use super::attributes::Attributes;
@@ -51,6 +53,8 @@ impl Local {
 }
 
 const IGNORE_FILE: &str = ".dockerignore";
+/// A build file that another build made is no larger, in bytes.
+const MAX_BUILD_FILE: u64 = 16 << 20;
 /// Transfers are told of this often.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -64,8 +68,12 @@ impl Client<'_> {
         }
     }
 
-    /// Reads the build file, with its own ignore list when there is one.
-    pub(super) fn build_file(&self) -> Result<(BuildFileText, Option<Vec<String>>), BuildError> {
+    /// Reads the build file, with its own ignore list when there is one; `given` is what it is in when
+    /// that isn't a directory of the client's.
+    pub(super) fn build_file(
+        &self,
+        given: Option<&Path>,
+    ) -> Result<(BuildFileText, Option<Vec<String>>), BuildError> {
         let directory = self.attributes.text("dockerfilekey");
         let directory = directory.unwrap_or("dockerfile");
         let name = self.attributes.file_name();
@@ -78,7 +86,10 @@ impl Client<'_> {
         let line = format!("[internal] load build definition from {shown}");
         let session = self.session_of(directory)?;
         self.progress.during(&line, |_| {
-            let mut files = read_files(&self.server.runtime, &session, directory, &names)?;
+            let mut files = match given {
+                Some(tree) => read_given(tree, &names),
+                None => read_files(&self.server.runtime, &session, directory, &names)?,
+            };
             let failed = |reason: &str| {
                 let text = format!("failed to read dockerfile: open {shown}: {reason}");
                 BuildError::from(Status::unknown(text))
@@ -119,7 +130,12 @@ impl Client<'_> {
             Some(ignore) => ignore,
             None => self.progress.during(&list, |_| {
                 let names = [IGNORE_FILE.to_owned()];
-                let files = read_files(&self.server.runtime, &session, directory, &names)?;
+                let files = read_files(&self.server.runtime, &session, directory, &names);
+                let files = match files {
+                    // A build that takes nothing of a directory that isn't there doesn't need it.
+                    Err(error) if error.is_absence() => BTreeMap::new(),
+                    files => files?,
+                };
                 let list = files.get(IGNORE_FILE);
                 Ok::<_, BuildError>(list.map_or_else(Vec::new, |bytes| patterns(bytes)))
             })?,
@@ -152,8 +168,12 @@ impl Client<'_> {
             Some(id) => self.server.runtime.block_on(self.server.sessions.get(id))?,
             None => self.session_of(&source.directory)?,
         };
-        // What other patterns leave out of it is another copy.
-        let key = format!("{}\n{source:?}", session.shared_key);
+        // What other patterns leave out of it is another copy; sessions have new names each time.
+        let lasting = LocalSource {
+            session: None,
+            ..source.clone()
+        };
+        let key = format!("{}\n{lasting:?}", session.shared_key);
         let local = Local {
             directory: source.directory.clone(),
             session,
@@ -215,6 +235,18 @@ impl Client<'_> {
         done?;
         Ok(vertex.digest)
     }
+}
+
+/// Reads some files of a tree; what is no file there is left out.
+fn read_given(tree: &Path, names: &[String]) -> BTreeMap<String, Vec<u8>> {
+    let tree = TreeRoot::at(tree);
+    let read = |name: &String| {
+        let mut bytes = Vec::new();
+        let file = tree.open_file(&ImagePath::new(name)).ok()?;
+        file.take(MAX_BUILD_FILE).read_to_end(&mut bytes).ok()?;
+        Some((name.clone(), bytes))
+    };
+    names.iter().filter_map(read).collect()
 }
 
 fn patterns(bytes: &[u8]) -> Vec<String> {

@@ -2,11 +2,13 @@
 
 use kiln::{Texts, check_sources, resolve_images};
 use kiln_engine::Request;
-use kiln_graph::{ImageTable, Platform};
-use kiln_llb::{Compiled, LlbError, Outcome, compile};
+use kiln_frontend_dockerfile::ContextKind;
+use kiln_graph::{ImageRequest, ImageTable, Platform};
+use kiln_llb::{Compiled, LAYOUT, LlbError, Outcome, compile};
 use tonic::{Code, Status};
 
 use super::Answer;
+use super::attributes::LayoutName;
 use super::run::{Ready, Run, image_options};
 use crate::error::BuildError;
 use crate::progress::Contexts;
@@ -16,6 +18,7 @@ impl Run<'_> {
     /// Builds a definition.
     pub(super) fn definition(&self, definition: &Definition) -> Result<Answer, BuildError> {
         let asked = self.request()?;
+        self.lend_refs(definition)?;
         let attest = self.client.attributes.attestations()?;
         let Compiled { build, locals } = self.compile(definition, &asked)?;
         check_sources(&self.engine, &asked, &build)?;
@@ -52,6 +55,12 @@ impl Run<'_> {
             match compile(definition, &Platform::host(), &images).map_err(|error| status(&error))? {
                 Outcome::Done(compiled) => return Ok(*compiled),
                 Outcome::Needs(wanted) => {
+                    let (layouts, wanted): (Vec<_>, Vec<_>) = wanted
+                        .into_iter()
+                        .partition(|image| image.name.starts_with(LAYOUT));
+                    for image in layouts {
+                        self.layout_image(asked, image, &mut images)?;
+                    }
                     let line = "load metadata for images";
                     self.progress.during(line, |_| {
                         resolve_images(&self.engine, asked, wanted, &mut images)
@@ -59,6 +68,41 @@ impl Run<'_> {
                 }
             }
         }
+    }
+}
+
+impl Run<'_> {
+    /// Brings an image of a client's layout here, and notes it under the name that the definition has
+    /// for it.
+    fn layout_image(
+        &self,
+        asked: &kiln::DockerfileRequest,
+        image: ImageRequest,
+        images: &mut ImageTable,
+    ) -> Result<(), BuildError> {
+        let mut parts = image.name[LAYOUT.len()..].split('#');
+        let mut part = || parts.next().unwrap_or_default();
+        let (reference, session, store) = (part(), part(), part());
+        let mut layout = LayoutName::read(reference)?;
+        if !store.is_empty() {
+            store.clone_into(&mut layout.store);
+        }
+        let session = Some(session).filter(|session| !session.is_empty());
+        let name = self.layout(&layout, session)?;
+        // The layout is the client's own.
+        let mut asked = asked.clone();
+        let kind = ContextKind::Image(name.clone());
+        asked.options.contexts.insert("layout".to_owned(), kind);
+        let here = ImageRequest {
+            name,
+            platform: image.platform.clone(),
+        };
+        let mut found = ImageTable::new();
+        resolve_images(&self.engine, &asked, vec![here.clone()], &mut found)?;
+        if let Some(resolved) = found.remove(&here) {
+            images.insert(image, resolved);
+        }
+        Ok(())
     }
 }
 

@@ -8,21 +8,25 @@ use std::sync::Arc;
 use base64::Engine as _;
 use kiln::output::{self, Attester, Form, Output, Wanted};
 use kiln::{BuildOutcome, Error};
-use kiln_engine::{Cancel, OutputEntry, with_prefix};
+use kiln_engine::{Cancel, ImageOptions, OutputEntry, with_prefix};
+use kiln_graph::ImageConfig;
+use kiln_image::Reference;
 use tokio::runtime::Handle;
 use tonic::Status;
 
-use super::{Built, attest};
+use super::{Built, Scratch, attest, layout};
 use crate::error::BuildError;
 use crate::progress::Progress;
 use crate::proto::control::Exporter;
-use crate::session::{Session, send_files, send_tar};
+use crate::session::{ClientStore, Session, send_files, send_tar};
 
 /// What is exported, and for whom.
 pub(crate) struct Export<'a> {
     pub(crate) runtime: &'a Handle,
     pub(crate) session: &'a Arc<Session>,
     pub(crate) built: &'a Built,
+    /// The configuration of its image, when the client says it.
+    pub(crate) config: Option<ImageConfig>,
     pub(crate) exporters: &'a [Exporter],
     pub(crate) progress: &'a Arc<Progress>,
     pub(crate) cancel: &'a Cancel,
@@ -82,11 +86,15 @@ impl Export<'_> {
         }
         let wants_digests = !matches!(output.form(), Form::Tar | Form::Local);
         let outputs = [output];
+        let options = ImageOptions {
+            config: self.config.clone().map(Box::new),
+            ..self.built.options.clone()
+        };
         let attest = attest::of_exporter(&self.built.attest, exporter);
         let wanted = Wanted {
             outputs: &outputs,
             tags: &[],
-            options: &self.built.options,
+            options: &options,
             attester: Attester {
                 options: &attest,
                 facts: &self.built.facts,
@@ -107,9 +115,12 @@ impl Export<'_> {
             let text = "docker exporter does not currently support exporting manifest lists";
             return Err(Status::unknown(text).into());
         }
-        if exporter.attrs.get("tar").is_some_and(|tar| tar == "false") {
-            let text = "exporting a layout without a tar is not supported by kiln";
-            return Err(Status::unimplemented(text).into());
+        if exporter
+            .attrs
+            .get("tar")
+            .is_some_and(|tar| tar == "false" || tar == "0")
+        {
+            return self.layout(exporter);
         }
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (reader, writer) = pipe.map_err(|error| BuildError::Host {
@@ -144,6 +155,24 @@ impl Export<'_> {
             "tar" => Response::new(),
             _ => told(&written?, exporter),
         })
+    }
+
+    /// Sends the blobs of a layout that isn't tarred.
+    fn layout(&self, exporter: &Exporter) -> Result<Response, BuildError> {
+        let mut as_oci = exporter.clone();
+        if exporter.r#type == "docker" {
+            let types = as_oci.attrs.entry("oci-mediatypes".to_owned());
+            _ = types.or_insert_with(|| "false".to_owned());
+            "oci".clone_into(&mut as_oci.r#type);
+        }
+        let scratch = self.built.solved.scratch_directory();
+        let scratch = Scratch(scratch.map_err(|error| self.failed(error))?);
+        let output = self.output(&as_oci, Some(scratch.0.clone()))?;
+        let outcome = self.write(output, &as_oci)?;
+        let (runtime, session) = (self.runtime.clone(), self.session.clone());
+        let store = ClientStore::new(runtime, session, "export".to_owned());
+        layout::send(&store, &scratch.0)?;
+        Ok(told(&outcome, exporter))
     }
 
     /// Sends the files of each target into the client's directory.
@@ -216,7 +245,20 @@ fn told(outcome: &BuildOutcome, exporter: &Exporter) -> Response {
         tell("containerimage.descriptor", text);
     }
     if let Some(name) = exporter.attrs.get("name").filter(|name| !name.is_empty()) {
-        tell("image.name", name.clone());
+        let whole = match exporter.r#type.as_str() {
+            "image" => name.clone(),
+            _ => whole_names(name),
+        };
+        tell("image.name", whole);
     }
     response
+}
+
+/// Names with their registries and tags, as BuildKit tells those of archives.
+fn whole_names(names: &str) -> String {
+    let whole = |name: &str| match name.parse::<Reference>() {
+        Ok(reference) => reference.to_string(),
+        Err(_) => name.to_owned(),
+    };
+    names.split(',').map(whole).collect::<Vec<_>>().join(",")
 }

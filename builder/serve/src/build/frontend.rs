@@ -1,9 +1,12 @@
 //! Which frontend a client names: Dockerfiles are read by the one that is built in.
 
+use kiln::BuildFileText;
+use kiln_frontend_dockerfile::{DockerfileError, parse_partial};
 use serde_json::json;
 use tonic::{Code, Status};
 
 use super::Asked;
+use super::attributes::Attributes;
 use crate::error::{detail, rpc_status};
 use crate::proto::RpcStatus;
 use crate::server::Frontends;
@@ -39,6 +42,30 @@ pub(super) fn check(asked: &Asked, allowed: &Frontends) -> Result<(), Status> {
         }
     }
     capabilities(asked)
+}
+
+/// The error of a build file that wants another frontend than the one that is built in: by its first
+/// line, unless the client has chosen by itself. A copy of `docker/dockerfile` in another registry is
+/// taken for it.
+pub(super) fn foreign_syntax(
+    file: &BuildFileText,
+    attributes: Attributes<'_>,
+) -> Option<DockerfileError> {
+    if attributes.text("cmdline").is_some() || file.name.ends_with(".toml") {
+        return None;
+    }
+    let (parsed, _) = parse_partial(&file.name, &file.text);
+    let mut directives = parsed.directives.iter();
+    let syntax = directives.find(|directive| directive.name == "syntax")?;
+    let image = syntax.value.split_whitespace().next()?;
+    let repository = repository(image);
+    let is_known = ["/docker/dockerfile", "/docker/dockerfile-upstream"]
+        .iter()
+        .any(|name| repository.ends_with(name));
+    let text = format!(
+        "the frontend image {image} can't be run: kiln has the frontend of docker/dockerfile built in, and no others"
+    );
+    (!is_known).then(|| DockerfileError::at(syntax.location.clone(), text))
 }
 
 fn switched_off(frontend: &str) -> Status {
@@ -111,6 +138,31 @@ mod tests {
             let asked = asked("gateway.v0", &[("source", source)]);
             let refused = check(&asked, &all).unwrap_err();
             assert_eq!(refused.code(), Code::Unimplemented, "{source}");
+        }
+    }
+
+    #[test]
+    fn other_frontends_of_build_files_are_refused() {
+        let refused = |text: &str, attributes: &[(&str, &str)]| {
+            let file = BuildFileText {
+                name: "Dockerfile".to_owned(),
+                text: text.to_owned(),
+                ..BuildFileText::default()
+            };
+            let asked = asked("dockerfile.v0", attributes);
+            foreign_syntax(&file, Attributes(&asked.attributes)).is_some()
+        };
+        for own in [
+            "FROM scratch",
+            "# syntax=docker/dockerfile:1",
+            "# syntax=docker.io/docker/dockerfile-upstream:master\nFROM scratch",
+            "# syntax=mirror.example/hub/docker/dockerfile:1.7",
+        ] {
+            assert!(!refused(own, &[]), "{own}");
+        }
+        for foreign in ["# syntax=foobar", "#syntax=x.example/mopy:1\nFROM scratch"] {
+            assert!(refused(foreign, &[]), "{foreign}");
+            assert!(!refused(foreign, &[("cmdline", "docker/dockerfile:1")]));
         }
     }
 

@@ -7,15 +7,19 @@ mod contexts;
 mod definition;
 mod exporter;
 mod frontend;
+mod layout;
 mod question;
 mod run;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln::{AttestOptions, Journal, Provenance, Texts};
 use kiln_engine::{ImageOptions, Solved};
+use kiln_graph::{ImageConfig, Platform};
 use serde_json::{Value, json};
+use tonic::Status;
 
 pub(crate) use exporter::{Export, export};
 pub(crate) use run::build;
@@ -55,6 +59,18 @@ pub(crate) struct Built {
     facts: Provenance,
     /// Notes what happens, and shows it to the client.
     pub(crate) journal: Arc<Journal>,
+    /// What it was made from and isn't in the store yet.
+    _scratch: Arc<Scratch>,
+}
+
+/// A directory that goes with what is made from it.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        kiln_tree::remove_all(&self.0);
+    }
 }
 
 impl Built {
@@ -122,4 +138,18 @@ impl Answer {
         metadata.insert("refs.platforms".to_owned(), platforms);
         metadata
     }
+}
+
+/// An image's configuration that a client says.
+pub(crate) fn image_config(json: &[u8]) -> Result<ImageConfig, Status> {
+    let wrong = |reason: String| {
+        Status::invalid_argument(format!("an image's configuration can't be used: {reason}"))
+    };
+    let mut config: ImageConfig =
+        serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
+    config.check().map_err(|error| wrong(error.to_string()))?;
+    if config.architecture.is_empty() {
+        config.set_platform(&Platform::host());
+    }
+    Ok(config)
 }

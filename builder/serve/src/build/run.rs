@@ -1,28 +1,32 @@
 //! One call of a frontend: reads the build file, brings contexts here, solves.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use base64::Engine as _;
 use kiln::{
-    About, Assume, AttestOptions, BuildFacts, ContextFrom, DockerfileRequest, Error, Journal,
-    Locking, Opened, Prepared, Provenance, Texts, open_build_file,
+    About, Assume, AttestOptions, BuildFacts, BuildFileText, ContextFrom, DockerfileRequest, Error,
+    Journal, Locking, Opened, Prepared, Provenance, Texts, open_build_file,
 };
 use kiln_engine::{
     DefaultNetwork, Engine, EngineError, EventSink, ImageOptions, Request, SecretProvider, Solved,
+    write_directory,
 };
 use kiln_frontend_dockerfile::{ContextKind, is_remote};
-use kiln_graph::Entitlements;
 use kiln_graph::address::redact;
+use kiln_graph::{Entitlements, ImageConfig, ImagePath, Platform};
 use kiln_image::{CredentialSource, Provider};
+use kiln_llb::image_of_ref;
 use kiln_sandbox::{Cgroups, SandboxError};
 use tonic::Status;
 
-use super::attributes::{Attributes, Source};
+use super::attributes::{Attributes, LayoutName, Source};
 use super::contexts::{Client, Local};
-use super::{Answer, Asked, Built, cache, frontend, question};
-use crate::bridge::{new_id, ref_of};
+use super::{Answer, Asked, Built, Scratch, cache, frontend, image_config, layout, question};
+use crate::bridge::{new_id, ref_of, refs_in};
 use crate::control::entitlements;
 use crate::error::{BuildError, with_details};
 use crate::job::Job;
@@ -31,7 +35,7 @@ use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
 use crate::server::Server;
 use crate::session::{
-    OWN_RESULTS, SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of,
+    ClientStore, SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of,
 };
 
 /// Runs a frontend.
@@ -55,15 +59,6 @@ pub(crate) async fn build(
     })?;
     let early = || BuildError::from(Status::internal("the build ended early"));
     answer.await.map_err(|_| early())?
-}
-
-/// A directory that goes with the build.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        kiln_tree::remove_all(&self.0);
-    }
 }
 
 /// Names of images that go with the build.
@@ -97,6 +92,7 @@ pub(super) struct Ready<'a> {
 pub(super) fn image_options() -> ImageOptions {
     ImageOptions {
         keep_late_times: true,
+        marks_rewritten: true,
         ..ImageOptions::default()
     }
 }
@@ -107,7 +103,8 @@ pub(super) struct Run<'a> {
     job: &'a Job,
     asked: &'a Asked,
     pub(super) engine: Engine,
-    scratch: Scratch,
+    scratch: Arc<Scratch>,
+    lent: RefCell<Lent<'a>>,
     pub(super) progress: Arc<Progress>,
     secrets: Arc<dyn SecretProvider>,
     /// What the client's policy says of sources, when it has one.
@@ -124,7 +121,11 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
     let _close = job.cancel.on_cancel(move || closing.close());
     let engine = server.engine.clone().with_client(registries);
     let scratch = engine.store().scratch_directory().map_err(Error::from)?;
-    let scratch = Scratch(scratch);
+    let scratch = Arc::new(Scratch(scratch));
+    let lent = Lent {
+        engine: &server.engine,
+        names: Vec::new(),
+    };
     let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
     let policy = policy(server, job)?;
@@ -139,6 +140,7 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
         asked,
         engine,
         scratch,
+        lent: RefCell::new(lent),
         progress: progress.clone(),
         secrets: Arc::new(secrets),
         policy: policy.map(Arc::new),
@@ -162,12 +164,8 @@ impl Run<'_> {
             return self.definition(definition);
         }
         let attributes = self.client.attributes;
-        let mut lent = Lent {
-            engine: &self.client.server.engine,
-            names: Vec::new(),
-        };
         let mut request = self.request()?;
-        let locals = self.contexts(&mut request, &mut lent)?;
+        let locals = self.contexts(&mut request)?;
         if let Some(question) = attributes.text("requestid") {
             let said = question::answer(&self.engine, request, question)?;
             return Ok(Answer { result: None, said });
@@ -248,23 +246,23 @@ impl Run<'_> {
     fn contexts(
         &self,
         request: &mut DockerfileRequest,
-        lent: &mut Lent<'_>,
     ) -> Result<BTreeMap<String, Local>, BuildError> {
         let attributes = self.client.attributes;
-        let build_files = attributes.text("dockerfilekey");
-        if build_files.is_some() || attributes.text("context").is_none() {
-            self.check_context(build_files.unwrap_or("dockerfile"))?;
-        }
         let mut locals = BTreeMap::new();
         match attributes.text("context") {
             None => {
-                let (file, own) = self.client.build_file()?;
-                let directory = attributes.text("contextkey").unwrap_or("context");
-                self.check_context(directory)?;
-                let local = self.client.local("context", directory, own)?;
-                request.context = ContextFrom::Directory(local.directory());
+                let (file, own) = self.build_file()?;
                 request.text = Some(file);
-                locals.insert("context".to_owned(), local);
+                let directory = attributes.text("contextkey").unwrap_or("context");
+                match self.given_tree(directory)? {
+                    Some(tree) => request.context = ContextFrom::Directory(tree),
+                    None => {
+                        self.check_context(directory)?;
+                        let local = self.client.local("context", directory, own)?;
+                        request.context = ContextFrom::Directory(local.directory());
+                        locals.insert("context".to_owned(), local);
+                    }
+                }
             }
             Some(address) => self.remote(address, request)?,
         }
@@ -284,7 +282,8 @@ impl Run<'_> {
                     request.contexts.insert(name.clone(), remote);
                     ContextKind::Local
                 }
-                Source::Input(input) => ContextKind::Image(self.input(&input, lent)?),
+                Source::Input(input) => ContextKind::Image(self.input(&input)?),
+                Source::Layout(layout) => ContextKind::Image(self.layout(&layout, None)?),
                 Source::Known(kind) => kind,
             };
             request.options.contexts.insert(name, kind);
@@ -298,12 +297,77 @@ impl Run<'_> {
         Ok(locals)
     }
 
+    /// Reads the build file, from a directory of the client's or from another build's result.
+    fn build_file(&self) -> Result<(BuildFileText, Option<Vec<String>>), BuildError> {
+        let attributes = self.client.attributes;
+        let directory = attributes.text("dockerfilekey").unwrap_or("dockerfile");
+        let given = self.given_tree(directory)?;
+        if given.is_none() {
+            self.check_context(directory)?;
+        }
+        let (file, own) = self.client.build_file(given.as_deref())?;
+        if let Some(text) = frontend::foreign_syntax(&file, attributes) {
+            return Err(BuildError::of(
+                Error::from(text),
+                Texts::of(file.text),
+                attributes.file_name(),
+            ));
+        }
+        Ok((file, own))
+    }
+
+    /// The files of an input that takes the place of a client's directory.
+    fn given_tree(&self, name: &str) -> Result<Option<PathBuf>, BuildError> {
+        let Some(definition) = self.asked.inputs.get(name) else {
+            return Ok(None);
+        };
+        if definition.def.is_empty() {
+            let text = "invalid nil input definition to definition op";
+            return Err(Status::invalid_argument(text).into());
+        }
+        let built = self.built_input(name, definition)?;
+        let directory = self.scratch.0.join(format!("input-{}", new_name()?));
+        if let Some(target) = built.solved.build().targets.first() {
+            let files = built.solved.root_files(target, &*built.journal);
+            let files = files.map_err(Error::from)?;
+            write_directory(&files, &directory, &|_| Ok(())).map_err(cannot_keep)?;
+        }
+        Ok(Some(directory))
+    }
+
+    /// Brings an image of a client's layout here; gives the name that it has here. `session` has the
+    /// layout, if the definition says so.
+    pub(super) fn layout(
+        &self,
+        layout: &LayoutName,
+        session: Option<&str>,
+    ) -> Result<String, BuildError> {
+        let server = self.client.server;
+        let session = match session {
+            Some(id) => server.runtime.block_on(server.sessions.get(id))?,
+            None => self.client.session.clone(),
+        };
+        let name = format!("oci:{}", layout.store);
+        let store = ClientStore::new(server.runtime.clone(), session, name);
+        let directory = self.scratch.0.join(format!("layout-{}", new_name()?));
+        let mut platforms = self.client.attributes.options()?.platforms;
+        platforms.push(Platform::host());
+        let line = format!("[internal] load oci-layout://{}", layout.store);
+        self.progress.during(&line, |_| {
+            layout::fetch(&store, &layout.digest, &platforms, &directory)
+        })?;
+        Ok(format!("oci:{}", directory.display()))
+    }
+
     /// A main context that is no directory of the client's.
     fn remote(&self, address: &str, request: &mut DockerfileRequest) -> Result<(), BuildError> {
         self.check_context(address)?;
         let attributes = self.client.attributes;
+        if let Some(directory) = attributes.text("contextsubdir") {
+            request.context_directory = ImagePath::new(directory);
+        }
         if attributes.text("dockerfilekey").is_some() {
-            request.text = Some(self.client.build_file()?.0);
+            request.text = Some(self.build_file()?.0);
         } else {
             request.file = Some(attributes.file_name().into());
         }
@@ -326,7 +390,7 @@ impl Run<'_> {
     }
 
     /// Gives another build's result a name in the store, for as long as this build takes.
-    fn input(&self, name: &str, lent: &mut Lent<'_>) -> Result<String, BuildError> {
+    fn input(&self, name: &str) -> Result<String, BuildError> {
         let inputs = &self.asked.inputs;
         // An input of one platform has the platform behind its name.
         let is_it = |(own, _): &(&String, _)| {
@@ -337,19 +401,70 @@ impl Run<'_> {
             .or_else(|| inputs.iter().find(is_it).map(|(_, found)| found));
         let found =
             found.ok_or_else(|| Status::invalid_argument(format!("there is no input {name}")))?;
-        let built = match ref_of(found) {
-            Some(id) => self.client.server.jobs.result(&id)?,
-            None => self.input_definition(name, found)?,
-        };
+        let built = self.built_input(name, found)?;
         let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
-        let tag = format!("{OWN_RESULTS}{}:latest", &id[..32.min(id.len())]);
-        let solved = &built.solved;
-        let targets = solved.build().targets.iter();
-        let images = targets.map(|target| solved.image(target, &built.options, &*self.progress));
-        let images = images.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
-        solved.tag(&images, &tag).map_err(Error::from)?;
-        lent.names.push(tag.clone());
+        let tag = image_of_ref(&id).map_err(|error| Status::internal(error.to_string()))?;
+        let config = match built.is_definition {
+            true => self.input_config(name)?,
+            false => None,
+        };
+        self.lend(&built, tag.clone(), config)?;
         Ok(tag)
+    }
+
+    /// The configuration that an input has as an image, when the client says it.
+    fn input_config(&self, name: &str) -> Result<Option<ImageConfig>, Status> {
+        let key = format!("input-metadata:{name}");
+        let Some(about) = self.client.attributes.text(&key) else {
+            return Ok(None);
+        };
+        let wrong = |reason: String| Status::invalid_argument(format!("{key}: {reason}"));
+        let about: BTreeMap<String, String> =
+            serde_json::from_str(about).map_err(|error| wrong(error.to_string()))?;
+        let Some(config) = about.get("containerimage.config") else {
+            return Ok(None);
+        };
+        let json = base64::engine::general_purpose::STANDARD.decode(config);
+        let json = json.map_err(|error| wrong(error.to_string()))?;
+        image_config(&json).map(Some)
+    }
+
+    /// The result that an input is.
+    fn built_input(&self, name: &str, input: &Definition) -> Result<Arc<Built>, BuildError> {
+        match ref_of(input) {
+            Some(id) => Ok(self.client.server.jobs.result(&id)?),
+            None => self.input_definition(name, input),
+        }
+    }
+
+    /// Gives a result the name of an image in the store while this build takes.
+    fn lend(
+        &self,
+        built: &Built,
+        name: String,
+        config: Option<ImageConfig>,
+    ) -> Result<(), BuildError> {
+        let solved = &built.solved;
+        let options = ImageOptions {
+            config: config.map(Box::new),
+            ..built.options.clone()
+        };
+        let targets = solved.build().targets.iter();
+        let images = targets.map(|target| solved.image(target, &options, &*self.progress));
+        let images = images.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+        solved.tag(&images, &name).map_err(Error::from)?;
+        self.lent.borrow_mut().names.push(name);
+        Ok(())
+    }
+
+    /// Lends the results that a definition is made from.
+    pub(super) fn lend_refs(&self, definition: &Definition) -> Result<(), BuildError> {
+        for id in refs_in(definition) {
+            let built = self.client.server.jobs.result(&id)?;
+            let name = image_of_ref(&id).map_err(|error| Status::unknown(error.to_string()))?;
+            self.lend(&built, name, None)?;
+        }
+        Ok(())
     }
 
     /// Builds an input that is a definition.
@@ -358,16 +473,6 @@ impl Run<'_> {
         name: &str,
         definition: &Definition,
     ) -> Result<Arc<Built>, BuildError> {
-        let about = self
-            .client
-            .attributes
-            .text(&format!("input-metadata:{name}"));
-        if about.is_some_and(|about| about.contains("containerimage.config")) {
-            let text = format!(
-                "the input {name} is a definition with a configuration of its own, which is not supported by kiln"
-            );
-            return Err(Status::unimplemented(text).into());
-        }
         let empty = || Status::invalid_argument(format!("the input {name} is empty"));
         let answer = self.definition(definition)?;
         Ok(answer.result.ok_or_else(empty)?)
@@ -422,7 +527,7 @@ impl Run<'_> {
         request.network = self.network()?;
         request.jobs = self.client.server.jobs_at_once.unwrap_or(request.jobs);
         request.secrets = self.secrets.clone();
-        let journal = self.journal();
+        let journal = self.journal(source.is_none());
         request.events = journal.clone();
         request.cancel = self.job.cancel.clone();
         request.cache_from = cache::imports(&self.engine, &self.imports()?)?;
@@ -451,6 +556,7 @@ impl Run<'_> {
             attest,
             facts,
             journal,
+            _scratch: self.scratch.clone(),
         };
         Ok(Answer {
             result: Some(Arc::new(built)),
@@ -471,11 +577,11 @@ impl Run<'_> {
     }
 
     /// Begins to note what happens, for `kiln history` and `explain`.
-    fn journal(&self) -> Arc<Journal> {
+    fn journal(&self, is_definition: bool) -> Arc<Journal> {
         let attributes = self.client.attributes;
-        let file = match self.asked.definition {
-            Some(_) => "LLB definition",
-            None => attributes.file_name(),
+        let file = match is_definition {
+            true => "LLB definition",
+            false => attributes.file_name(),
         };
         let context = attributes.text("context");
         // Clients give the name of their directory before a colon.
@@ -565,6 +671,19 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A name for a directory.
+fn new_name() -> Result<String, Status> {
+    let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
+    Ok(id.chars().take(16).collect())
+}
+
+fn cannot_keep(source: std::io::Error) -> BuildError {
+    BuildError::Host {
+        what: "cannot keep another build's result",
+        source,
     }
 }
 

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kiln_engine::Cancel;
+use kiln_graph::ImageConfig;
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::check::{check, exporters};
-use crate::build::{Asked, Built, Export, build, export};
+use crate::build::{Asked, Built, Export, build, export, image_config};
 use crate::collect::collect;
-use crate::error::{BuildError, rpc_status};
+use crate::error::{BuildError, rpc_status, traced};
 use crate::history::{begun, ended};
 use crate::job::{Job, Open, StopOnDrop};
 use crate::progress::Progress;
 use crate::proto::SolveRequest;
-use crate::proto::control::{BuildHistoryEventType, Exporter, SolveResponse};
+use crate::proto::control::{BuildHistoryEventType, SolveResponse};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{self, ReturnRequest};
 use crate::server::Server;
@@ -51,6 +52,7 @@ async fn remembered(
     }
     let mut built = None;
     let done = run(&server, &job, returned, &mut built).await;
+    let done = done.map_err(|status| traced(status, file!(), line!()));
     let outcome = done.clone();
     let filed = tokio::task::spawn_blocking(move || {
         job.file_journals(outcome.as_ref().err().map(Status::message));
@@ -149,21 +151,17 @@ fn result_of(server: &Server, returned: ReturnRequest) -> Result<Returned, Statu
     })
 }
 
-/// Refuses an image of a definition that is to have a configuration: it would have another one.
-fn configured(returned: &Returned, wanted: &[Exporter]) -> Result<(), Status> {
-    let is_definition = returned
-        .first
-        .as_ref()
-        .is_some_and(|built| built.is_definition);
-    let mut keys = returned.metadata.keys();
-    let has_config = keys.any(|key| key.starts_with("containerimage.config"));
-    let is_image = |exporter: &Exporter| !matches!(exporter.r#type.as_str(), "local" | "tar");
-    match is_definition && has_config && wanted.iter().any(is_image) {
-        true => Err(Status::unimplemented(
-            "images of LLB definitions with a configuration of the client's are not supported by kiln",
-        )),
-        false => Ok(()),
-    }
+/// The configuration that the client wants the image of a definition to have.
+fn configuration(returned: &Returned) -> Result<Option<ImageConfig>, Status> {
+    let Some(built) = returned.first.as_ref().filter(|built| built.is_definition) else {
+        return Ok(None);
+    };
+    const KEY: &str = "containerimage.config";
+    let platforms = built.platforms();
+    let own = platforms.first().map(|name| format!("{KEY}/{name}"));
+    let found = returned.metadata.get(KEY);
+    let found = found.or_else(|| returned.metadata.get(&own?));
+    found.map(|json| image_config(json)).transpose()
 }
 
 /// Writes what the exporters want.
@@ -173,7 +171,7 @@ async fn exported(
     returned: Returned,
 ) -> Result<HashMap<String, String>, Status> {
     let wanted = exporters(&job.request);
-    configured(&returned, &wanted)?;
+    let config = configuration(&returned)?;
     let mut response: HashMap<String, String> = returned
         .metadata
         .into_iter()
@@ -197,6 +195,7 @@ async fn exported(
             runtime: &server.runtime,
             session: &session,
             built: &result,
+            config,
             exporters: &wanted,
             progress: &progress,
             cancel,

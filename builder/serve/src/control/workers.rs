@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use kiln_graph::Platform;
 
-use crate::proto::control::{InfoResponse, ListWorkersResponse};
-use crate::proto::pb;
+use crate::proto::control::ListWorkersResponse;
 use crate::proto::types::{BuildkitVersion, WorkerRecord};
+use crate::proto::{InfoResponse, Version, pb};
 use crate::server::Server;
 
 /// The version of BuildKit's API that is served; clients show it, and decide by it.
 const API: &str = "v0.29.0";
+/// The version of Dockerfiles' syntax that the frontend knows.
+const DOCKERFILE: &str = "1.19.0";
 
 fn version() -> BuildkitVersion {
     BuildkitVersion {
@@ -55,7 +57,17 @@ pub(super) fn list(server: &Server) -> ListWorkersResponse {
 
 /// Answers `Info`.
 pub(super) fn info() -> InfoResponse {
+    let BuildkitVersion {
+        package,
+        version,
+        revision,
+    } = version();
     InfoResponse {
-        buildkit_version: Some(version()),
+        buildkit_version: Some(Version {
+            package,
+            version,
+            revision,
+            dockerfile_version: DOCKERFILE.to_owned(),
+        }),
     }
 }

@@ -1,6 +1,7 @@
 //! What a client is shown of a build.
 
 mod log;
+mod numbering;
 mod sink;
 mod vertex;
 

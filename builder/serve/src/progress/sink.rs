@@ -8,6 +8,7 @@ use kiln_frontend_dockerfile::Diagnostic;
 use kiln_graph::address::redact;
 use kiln_graph::{Build, Op, StepId};
 
+use super::numbering::Numbering;
 use super::{StatusLog, Vertex, digest_of, now};
 use crate::proto::control::{
     StatusResponse, Vertex as Message, VertexLog, VertexStatus, VertexWarning,
@@ -114,6 +115,7 @@ impl Progress {
     pub(crate) fn plan(&self, build: &Build, contexts: &Contexts, several: bool) {
         let mut state = self.lock();
         let mut digests: HashMap<StepId, String> = HashMap::new();
+        let numbering = Numbering::of(build);
         for id in build.graph.ids() {
             let step = build.graph.step(id);
             let inputs = build.graph.inputs(id);
@@ -135,7 +137,7 @@ impl Progress {
             }
             let vertex = Vertex {
                 digest,
-                name: name_of(step, several),
+                name: name_of(id, step, &numbering, several),
                 inputs,
                 started: None,
             };
@@ -333,7 +335,7 @@ fn status(
 }
 
 /// A step's name in BuildKit's form.
-fn name_of(step: &kiln_graph::Step, several: bool) -> String {
+fn name_of(id: StepId, step: &kiln_graph::Step, numbering: &Numbering, several: bool) -> String {
     let name = &step.name;
     let text = redact(&name.text);
     let platform = match several {
@@ -341,7 +343,12 @@ fn name_of(step: &kiln_graph::Step, several: bool) -> String {
         false => String::new(),
     };
     match (&step.op, name.number) {
-        (Op::Image(image), 0) => format!("[{platform}base] FROM {}", redact(&image.name)),
+        (Op::Image(image), 0) => match numbering.base(id) {
+            Some((stage, of)) => {
+                format!("[{platform}{stage} 1/{of}] FROM {}", redact(&image.name))
+            }
+            None => format!("[{platform}base] FROM {}", redact(&image.name)),
+        },
         (Op::Context(context), _) => {
             format!("[{platform}context {}] load from client", context.name)
         }
@@ -350,7 +357,12 @@ fn name_of(step: &kiln_graph::Step, several: bool) -> String {
             false => text.into_owned(),
         },
         (_, 0) => format!("[{platform}{}] {text}", name.stage),
-        (_, number) => format!("[{platform}{} {number}/{}] {text}", name.stage, name.of),
+        (_, number) => {
+            let of = usize::try_from(name.of).unwrap_or_default();
+            let own = (usize::try_from(number).unwrap_or_default(), of);
+            let (number, of) = numbering.step(step).unwrap_or(own);
+            format!("[{platform}{} {number}/{of}] {text}", name.stage)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod auth;
 mod call;
+mod content;
 mod file_send;
 mod file_sync;
 pub mod fuzz;
@@ -26,10 +27,11 @@ use tonic::metadata::MetadataMap;
 
 pub(crate) use auth::SessionCredentials;
 pub(crate) use call::Channel;
+pub(crate) use content::ClientStore;
 pub(crate) use file_send::{send_files, send_tar};
 pub(crate) use file_sync::{Filter, mirror, read_files};
 pub(crate) use mirror::{Mirror, Mirrors};
-pub(crate) use policy::{OWN_RESULTS, SessionPolicy};
+pub(crate) use policy::SessionPolicy;
 pub(crate) use receive::ReceiveError;
 pub(crate) use secrets::SessionSecrets;
 pub(crate) use stat::stat_of;

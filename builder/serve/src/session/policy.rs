@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln::{SourceCheck, SourceName};
 use kiln_frontend_dockerfile::read_remote;
 use kiln_graph::{Op, Platform};
+use kiln_llb::OWN_RESULTS;
 use tokio::runtime::Handle;
 use tonic::Status;
 
@@ -20,9 +21,6 @@ use crate::proto::pb::SourceOp;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
 
 const PATH: &str = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy";
-/// Begins the names that results of other builds of this server have while a build is made from them.
-pub(crate) const OWN_RESULTS: &str = "kiln-ref.invalid/";
-
 /// What a session's policy says.
 pub(crate) struct SessionPolicy {
     runtime: Handle,

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use kiln_graph::ImagePath;
 
+use super::call::is_absent;
 use super::stat::{BadStat, Described, Kind};
 use crate::proto::fsutil::Packet;
 use crate::proto::fsutil::packet::PacketType;
@@ -39,6 +40,13 @@ pub(crate) enum ReceiveError {
     /// The files can't be written here.
     #[error("cannot write the build context: {0}")]
     Write(#[from] std::io::Error),
+}
+
+impl ReceiveError {
+    /// Whether the client has no such directory, or none at all.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Call(status) if is_absent(status))
+    }
 }
 
 impl From<BadStat> for ReceiveError {
