@@ -29,6 +29,47 @@ fn request(kiln: &Kiln) -> BuildRequest {
     BuildRequest::graph(graph.build(merged))
 }
 
+/// What a command changed in one tree is laid over another.
+#[test]
+fn differences_of_trees() {
+    let space = Space::new();
+    let kiln = open(&space);
+    let base = kiln.image(BUSYBOX, &Platform::host()).unwrap();
+    let mut graph = GraphBuilder::new(Platform::host());
+    let root = graph.image(&base).unwrap();
+    let shell = |words: &'static str| ["sh", "-c", words];
+    let before =
+        "mkdir /d; cd /d; echo 1 >gone; echo 1 >kept; echo 1 >changed; mkdir dir; ln -s x link";
+    let lower = graph.run(root, shell(before)).unwrap();
+    let after = "cd /d; rm -r gone dir; echo 22 >changed; echo 3 >new; chmod 700 .; echo f >dir; rm link; mkdir link";
+    let upper = graph.run(lower, shell(after)).unwrap();
+    let difference = graph.difference(lower, upper).unwrap();
+    let aside = "mkdir /d; cd /d; echo other >gone; echo own >own; mkdir dir; echo x >dir/x";
+    let other = graph.run(root, shell(aside)).unwrap();
+    let merged = graph.merge([other, difference]).unwrap();
+    let out = space.path("out");
+    let build = BuildRequest::graph(graph.build(merged)).output(Output::directory(&out));
+    _ = kiln.build(build).unwrap();
+    let read = |name: &str| std::fs::read_to_string(out.join("d").join(name)).ok();
+    let text = |text: &str| Some(text.to_owned());
+    for (name, want) in [
+        ("gone", None),
+        ("kept", None),
+        ("changed", text("22\n")),
+        ("new", text("3\n")),
+        ("own", text("own\n")),
+        ("dir", text("f\n")),
+    ] {
+        assert_eq!(read(name), want, "{name}");
+    }
+    assert!(out.join("d/link").is_dir());
+    let mode = std::fs::metadata(out.join("d")).unwrap().permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o700
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn builds_in_an_async_program() {
     let space = Space::new();

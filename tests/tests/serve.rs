@@ -383,9 +383,15 @@ fn errors_show_the_lines_they_are_about() {
         .build(&[])
         .fails_with(&[">>> FOO bar", "unknown instruction: FOO"]);
     space.write("Dockerfile", "FROM scratch\nCOPY nothing /\n");
+    server.build(&[]).fails_with(&[
+        ">>> COPY nothing /",
+        "failed to compute cache key: failed to calculate checksum of ref",
+        "\"/nothing\": not found",
+    ]);
+    space.write("Dockerfile", "# syntax=foobar\nFROM scratch\n");
     server
         .build(&[])
-        .fails_with(&[">>> COPY nothing /", "nothing"]);
+        .fails_with(&[">>> # syntax=foobar", "foobar can't be run"]);
     server.build(&["-f", "context/None"]).fails_with(&["None"]);
     space.write("Dockerfile", "from scratch AS x\nCOPY Dockerfile /\n");
     let warned = server.build(&[]).ok().stderr;
@@ -457,6 +463,69 @@ fn contexts_of_other_kinds() {
     let hostile = ["--build-context", "x=docker-image://oci:/etc"];
     let refused = server.build(&hostile);
     assert_ne!(refused.status, Some(0));
+}
+
+/// A target that is an image as it is has layers that nobody has fetched yet.
+#[test]
+fn a_target_is_made_from_one_without_steps() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let bake = format!(
+        r#"
+        target "base" {{ dockerfile-inline = "FROM {BUSYBOX}\nENV FROM=base\n" }}
+        target "app" {{
+          contexts = {{ mine = "target:base" }}
+          dockerfile-inline = "FROM mine\nRUN echo $FROM > /app\n"
+          output = ["type=local,dest=app"]
+        }}
+        "#
+    );
+    std::fs::write(space.path("docker-bake.hcl"), bake).unwrap();
+    let done = server
+        .buildx(&["bake", "app", "--progress", "plain"])
+        .output();
+    _ = Run::of(&done.unwrap()).ok();
+    assert_eq!(read(space.path("app/app")), "base\n");
+}
+
+/// A client takes the blobs of an image, and names its layout as a context of another build.
+#[test]
+fn layouts_of_clients_are_written_and_read() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX}\nRUN echo 1 >/one\nENV A=b\n"),
+    );
+    let to = ["-o", "type=oci,tar=false,dest=layout", "--provenance=false"];
+    _ = server.build(&[&to[..], &["-t", "app:1"]].concat()).ok();
+    let directory = space.path("layout");
+    let name = format!("oci:{}", directory.display());
+    let seen = run("skopeo", &["inspect", "--config", &name]).stdout;
+    assert!(seen.contains("A=b"), "{seen}");
+    let index: serde_json::Value =
+        serde_json::from_str(&read(directory.join("index.json"))).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    space.write(
+        "Dockerfile",
+        "FROM base AS b\nRUN echo $A >/two\nFROM scratch\nCOPY --from=b /one /two /\n",
+    );
+    let context = format!("base=oci-layout://{}@{digest}", directory.display());
+    _ = server
+        .build(&["--build-context", &context, "-o", "out"])
+        .ok();
+    assert_eq!(read(space.path("out/one")), "1\n");
+    assert_eq!(read(space.path("out/two")), "b\n");
+    // What a blob's name doesn't say of it is no image.
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    let manifest = directory.join("blobs/sha256").join(hex);
+    let manifest: serde_json::Value = serde_json::from_str(&read(manifest)).unwrap();
+    let config = manifest["config"]["digest"].as_str().unwrap();
+    let config = config.strip_prefix("sha256:").unwrap();
+    std::fs::write(directory.join("blobs/sha256").join(config), "{}").unwrap();
+    server
+        .build(&["--build-context", &context, "--no-cache"])
+        .fails_with(&["isn't what its digest says"]);
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Provenance {
     pub builder: Option<String>,
     /// What reads the build file: `dockerfile.v0`.
     pub frontend: String,
+    /// The version of Dockerfiles' syntax that the frontend knows, where that is told.
+    pub dockerfile_version: Option<String>,
     /// The build file's repository or address, when it isn't a local one, and its digest.
     pub config_source: Option<Dependency>,
     /// The build file's path in its context.
@@ -173,6 +175,9 @@ impl Provenance {
 
     fn internal(&self) -> Value {
         let mut internal = json!({"builderPlatform": self.platform});
+        if let Some(version) = &self.dockerfile_version {
+            internal["dockerfileVersion"] = version.as_str().into();
+        }
         if self.is_max() {
             let steps = self.steps.iter().map(|step| StepFact {
                 name: redact(&step.name).into_owned(),

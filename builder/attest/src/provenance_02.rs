@@ -27,7 +27,10 @@ pub fn provenance_02(one: &Value) -> Value {
                 ("entryPoint", &source["path"]),
             ]),
             "parameters": external["request"],
-            "environment": { "platform": internal["builderPlatform"] },
+            "environment": given(&[
+                ("platform", &internal["builderPlatform"]),
+                ("dockerfileVersion", &internal["dockerfileVersion"]),
+            ]),
         },
         "metadata": metadata(&run["metadata"]),
     });
@@ -80,7 +83,15 @@ mod tests {
         assert_eq!(*source, json!({ "entryPoint": "Dockerfile" }));
         assert_eq!(old["metadata"]["buildInvocationID"], "x");
         assert_eq!(old["invocation"]["environment"]["platform"], "linux/amd64");
+        assert!(old["invocation"]["environment"]["dockerfileVersion"].is_null());
         assert_eq!(old["metadata"]["completeness"]["environment"], true);
+        let told = Provenance {
+            dockerfile_version: Some("1.19.0".to_owned()),
+            ..facts
+        };
+        let old = provenance_02(&told.predicate());
+        let environment = &old["invocation"]["environment"];
+        assert_eq!(environment["dockerfileVersion"], "1.19.0");
         assert!(old["buildConfig"]["kiln_steps"].is_array());
         let least = provenance_02(&Provenance::default().predicate());
         assert!(least.get("buildConfig").is_none());

@@ -118,6 +118,7 @@ impl GraphBuilder {
             chmod: None,
             parents: false,
             exclude: Vec::new(),
+            include: Vec::new(),
             unpack: false,
         };
         let text = format!("copy {path} {to}");
@@ -145,6 +146,23 @@ impl GraphBuilder {
             owner: None,
         };
         self.files(&format!("write {path}"), write, vec![onto])
+    }
+
+    /// What turns one tree into another: laid over another tree by [`GraphBuilder::merge`], it changes
+    /// that in the same way.
+    ///
+    /// # Errors
+    /// Never for steps of this builder.
+    pub fn difference(&mut self, lower: StepId, upper: StepId) -> Result<StepId, GraphError> {
+        let action = FileAction::Difference {
+            lower: Input(0),
+            upper: Input(1),
+        };
+        let files = Files {
+            base: None,
+            actions: vec![action],
+        };
+        self.add("difference", Op::Files(files), vec![lower, upper])
     }
 
     /// Trees stacked upon each other, lowest first, without copying.

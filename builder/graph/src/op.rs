@@ -394,12 +394,20 @@ pub enum FileAction {
     },
     /// Removes a file or a directory with all below.
     Remove {
-        /// Where: this path, and no pattern.
+        /// Where.
         path: ImagePath,
-        /// Nothing reads it, but it is part of keys.
+        /// Whether the path is a pattern, for what is in the base.
         wildcard: bool,
         /// Whether a missing path is fine.
         allow_missing: bool,
+    },
+    /// What turns one tree into another: what the upper one has that the lower one hasn't, and marks
+    /// where it lacks something. It is its operation's only action, on no base.
+    Difference {
+        /// The tree before.
+        lower: Input,
+        /// The tree after.
+        upper: Input,
     },
 }
 
@@ -424,6 +432,10 @@ pub struct CopyFiles {
     pub parents: bool,
     /// Patterns of what is left out, relative to each source directory (`--exclude`).
     pub exclude: Vec<String>,
+    /// What matches one of these patterns only, relative to each source directory; all, when there are
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
     /// Whether tar archives are unpacked rather than copied (`ADD`).
     pub unpack: bool,
 }
@@ -510,10 +522,11 @@ impl Exec {
 
 impl Files {
     fn inputs(&self) -> Vec<Input> {
-        let copied = self.actions.iter().filter_map(|action| match action {
-            FileAction::Copy(copy) => Some(copy.from),
-            _ => None,
+        let read = self.actions.iter().flat_map(|action| match action {
+            FileAction::Copy(copy) => vec![copy.from],
+            FileAction::Difference { lower, upper } => vec![*lower, *upper],
+            _ => Vec::new(),
         });
-        self.base.into_iter().chain(copied).collect()
+        self.base.into_iter().chain(read).collect()
     }
 }

@@ -181,6 +181,9 @@ fn encode_action(action: &FileAction, out: &mut Encoder) {
         } => {
             out.tag(4).path(path).bool(*wildcard).bool(*allow_missing);
         }
+        FileAction::Difference { lower, upper } => {
+            out.tag(5).u32(lower.0).u32(upper.0);
+        }
     }
 }
 
@@ -199,6 +202,12 @@ fn encode_copy(copy: &CopyFiles, out: &mut Encoder) {
         out.str(pattern);
     });
     out.bool(copy.unpack);
+    // Copies without patterns are encoded as they were before there were any.
+    if !copy.include.is_empty() {
+        out.seq(&copy.include, |out, pattern| {
+            out.str(pattern);
+        });
+    }
 }
 
 fn encode_owner(owner: Option<&Owner>, out: &mut Encoder) {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bollard_buildkit_proto::pb;
 use bollard_buildkit_proto::pb::op::Op as Operation;
 use kiln_graph::{
-    Build, Graph, ImageConfig, ImageRequest, ImageTable, Input, Op, Platform, Reuse, Step, StepId,
-    StepName, Target,
+    Build, FileAction, Files, Graph, ImageConfig, ImageRequest, ImageTable, Input, Op, Platform,
+    Reuse, Step, StepId, StepName, Target,
 };
 
 use crate::definition::{Ordered, Vertex, read};
@@ -41,6 +41,9 @@ pub fn compile(
     host: &Platform,
     images: &ImageTable,
 ) -> Result<Outcome, LlbError> {
+    if definition.def.is_empty() {
+        return nothing(host);
+    }
     let ordered = read(definition)?;
     let needed = missing(&ordered, host, images)?;
     if !needed.is_empty() {
@@ -69,6 +72,39 @@ pub fn compile(
         ..Build::default()
     };
     let locals = compiler.locals;
+    Ok(Outcome::Done(Box::new(Compiled { build, locals })))
+}
+
+/// A definition without operations is the empty tree.
+fn nothing(host: &Platform) -> Result<Outcome, LlbError> {
+    let mut graph = Graph::new();
+    let name = StepName {
+        stage: String::new(),
+        number: 0,
+        of: 0,
+        text: "scratch".to_owned(),
+    };
+    let step = Step {
+        op: Op::Scratch,
+        name,
+        location: None,
+        platform: host.clone(),
+        reuse: Reuse::Always,
+        remote: kiln_graph::WorkerProperties::none(),
+    };
+    let root = graph.add(step, Vec::new());
+    let target = Target {
+        config: ImageConfig::scratch(host),
+        platform: host.clone(),
+        root: root.map_err(|error| malformed(error.to_string()))?,
+        history: Vec::new(),
+    };
+    let build = Build {
+        graph,
+        targets: vec![target],
+        ..Build::default()
+    };
+    let locals = BTreeMap::new();
     Ok(Outcome::Done(Box::new(Compiled { build, locals })))
 }
 
@@ -258,7 +294,15 @@ impl Compiler<'_> {
         let upper = number(op.upper.map(|upper| upper.input));
         let step = match lower {
             None => self.input_or_scratch(place, upper)?,
-            Some(_) => return Err(unsupported("the difference of two trees (DiffOp)")),
+            Some(lower) => {
+                let upper = self.input_or_scratch(place, upper)?;
+                let mut inputs = vec![lower];
+                let upper = Input::add(&mut inputs, upper);
+                let lower = Input(0);
+                let actions = vec![FileAction::Difference { lower, upper }];
+                let base = None;
+                self.add(place, Op::Files(Files { base, actions }), inputs)?
+            }
         };
         self.output(place, 0, step)
     }
@@ -396,6 +440,12 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_the_empty_tree() {
+        let compiled = compiled(&pb::Definition::default()).unwrap();
+        assert!(matches!(ops(&compiled)[..], [Op::Scratch]));
+    }
+
+    #[test]
     fn a_command_in_an_image() {
         let mut writer = Writer::default();
         let image = writer.source("docker-image://docker.io/library/busybox:latest", &[]);
@@ -495,12 +545,11 @@ mod tests {
             upper: Some(pb::UpperDiffInput { input: 1 }),
         };
         let diff = writer.add(&[&one, &one], Some(Operation::Diff(diff)));
-        assert!(
-            compiled(&writer.end(&diff))
-                .unwrap_err()
-                .to_string()
-                .contains("DiffOp")
-        );
+        let compiled = compiled(&writer.end(&diff)).unwrap();
+        let [Op::Image(_), Op::Files(files)] = ops(&compiled)[..] else {
+            panic!("{compiled:?}");
+        };
+        assert!(matches!(files.actions[..], [FileAction::Difference { .. }]));
     }
 
     #[test]
@@ -510,7 +559,7 @@ mod tests {
             digest: "sha256:0".to_owned(),
             index: 0,
         };
-        let mut definitions = vec![pb::Definition::default(), Writer::default().end(&none)];
+        let mut definitions = vec![Writer::default().end(&none)];
         definitions.push(Writer::default().end(&unknown));
         let mut early = Writer::default();
         let used = early.add(&[&unknown], Some(run("x", &[(0, "/", 0)])));
@@ -548,7 +597,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_is_refused(def in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..6)) {
+        fn garbage_is_refused(def in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..6)) {
             let definition = pb::Definition { def, ..pb::Definition::default() };
             prop_assert!(compiled(&definition).is_err());
         }

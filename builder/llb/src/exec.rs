@@ -28,6 +28,9 @@ pub(crate) fn exec(
     if !root.selector.is_empty() && !ImagePath::new(&root.selector).is_root() {
         return Err(unsupported("a root that is a directory of its input"));
     }
+    if root.readonly {
+        return Err(unsupported("a root that can't be written"));
+    }
     let mut tree = compiler.input_or_scratch(place, root.input)?;
     let copied: Vec<&pb::Mount> = op.mounts.iter().filter(|mount| is_copied(mount)).collect();
     for mount in &copied {
@@ -45,7 +48,7 @@ pub(crate) fn exec(
     run.security = match pb::SecurityMode::try_from(op.security) {
         Ok(pb::SecurityMode::Sandbox) => Security::Sandbox,
         Ok(pb::SecurityMode::Insecure) => Security::Insecure,
-        Err(_) => return Err(unsupported("the security of a command")),
+        Err(_) => return Err(malformed("invalid security mode")),
     };
     if !op.cdi_devices.is_empty() {
         return Err(unsupported("a device in a command"));
@@ -102,6 +105,7 @@ fn content(from: u32, directory: String, dest: ImagePath) -> FileAction {
         chmod: None,
         parents: false,
         exclude: Vec::new(),
+        include: Vec::new(),
         unpack: false,
     }))
 }

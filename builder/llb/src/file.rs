@@ -56,9 +56,19 @@ pub(crate) fn file(
     Ok(())
 }
 
+/// Whether what is removed is found by a pattern.
+fn is_pattern(removed: &pb::FileActionRm) -> bool {
+    removed.allow_wildcard && removed.path.contains(['*', '?', '['])
+}
+
 /// Whether each action changes what the one before made, and only the last one is a result.
 fn is_chain(op: &pb::FileOp, given: usize) -> bool {
     let last = op.actions.len() - 1;
+    // Patterns are for what is there before the step.
+    let by_pattern = |action: &pb::FileAction| matches!(&action.action, Some(Action::Rm(removed)) if is_pattern(removed));
+    if op.actions.iter().any(by_pattern) {
+        return false;
+    }
     op.actions.iter().enumerate().all(|(number, action)| {
         let before = i64::try_from(given + number).map(|next| next - 1);
         let follows = number == 0 || before == Ok(action.input);
@@ -119,16 +129,11 @@ impl Chain {
                     mode: mode(directory.mode, DIRECTORY),
                 })
             }
-            Some(Action::Rm(removed)) => {
-                if removed.allow_wildcard && removed.path.contains(['*', '?', '[']) {
-                    return Err(unsupported("removing by patterns"));
-                }
-                Ok(FileAction::Remove {
-                    path: ImagePath::new(&removed.path),
-                    wildcard: false,
-                    allow_missing: removed.allow_not_found,
-                })
-            }
+            Some(Action::Rm(removed)) => Ok(FileAction::Remove {
+                path: ImagePath::new(&removed.path),
+                wildcard: is_pattern(removed),
+                allow_missing: removed.allow_not_found,
+            }),
             Some(Action::Symlink(link)) => {
                 untimed(link.timestamp)?;
                 Ok(FileAction::Symlink {
@@ -157,10 +162,6 @@ fn untimed(timestamp: i64) -> Result<(), LlbError> {
 fn copied(copy: &pb::FileActionCopy, from: Input) -> Result<FileAction, LlbError> {
     untimed(copy.timestamp)?;
     for (is_asked, what) in [
-        (
-            !copy.include_patterns.is_empty(),
-            "include patterns of a copy",
-        ),
         (!copy.required_paths.is_empty(), "required paths of a copy"),
         (
             copy.always_replace_existing_dest_paths,
@@ -195,6 +196,7 @@ fn copied(copy: &pb::FileActionCopy, from: Input) -> Result<FileAction, LlbError
         chmod: chmod.map_err(|error| malformed(error.to_string()))?,
         parents: keeps_name,
         exclude: copy.exclude_patterns.clone(),
+        include: copy.include_patterns.clone(),
         unpack: copy.attempt_unpack_docker_compatibility,
     })))
 }

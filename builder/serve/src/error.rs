@@ -78,6 +78,10 @@ fn message(error: &Error) -> String {
             what: Needed::Secret(id),
             ..
         }) => format!("secret {id}: not found"),
+        Error::Engine(EngineError::NotGiven {
+            what: Needed::Agent(id),
+            ..
+        }) => format!("no SSH key {id:?} forwarded from the client"),
         other => other.to_string(),
     };
     redact(&text).into_owned()

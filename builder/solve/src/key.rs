@@ -111,11 +111,20 @@ impl<E> Maker<'_, E> {
             self.add("base".to_owned(), content);
         }
         for action in &files.actions {
-            if let FileAction::Copy(copy) = action {
-                let from = &self.given[copy.from.index()];
-                let part = self.contents.selection(self.step, copy, from)?;
-                self.note(part);
-                self.add(format!("files {}", copy.sources.join(" ")), part.content);
+            match action {
+                FileAction::Copy(copy) => {
+                    let from = &self.given[copy.from.index()];
+                    let part = self.contents.selection(self.step, copy, from)?;
+                    self.note(part);
+                    self.add(format!("files {}", copy.sources.join(" ")), part.content);
+                }
+                FileAction::Difference { lower, upper } => {
+                    for (name, input) in [("lower", lower), ("upper", upper)] {
+                        let content = self.whole(&self.given[input.index()])?;
+                        self.add(name.to_owned(), content);
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())

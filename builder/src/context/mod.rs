@@ -317,6 +317,7 @@ fn unpacked() -> Op {
         chmod: None,
         parents: false,
         exclude: Vec::new(),
+        include: Vec::new(),
         unpack: true,
     };
     Op::Files(Files {

@@ -15,6 +15,8 @@ use crate::quote::{duration, quote_list};
 
 /// What runs commands in shell form unless SHELL says otherwise.
 pub(crate) const DEFAULT_SHELL: &[&str] = &["/bin/sh", "-c"];
+/// The same for Windows.
+const WINDOWS_SHELL: &[&str] = &["cmd", "/S", "/C"];
 
 impl Compiler<'_> {
     /// Everything that makes no step.
@@ -289,10 +291,13 @@ impl Compiler<'_> {
 /// The shell in force.
 pub(crate) fn shell(state: &StageState) -> Vec<String> {
     match &state.config.config.shell[..] {
-        [] => DEFAULT_SHELL
-            .iter()
-            .map(|word| (*word).to_owned())
-            .collect(),
+        [] => {
+            let usual = match state.platform.os.as_str() {
+                "windows" => WINDOWS_SHELL,
+                _ => DEFAULT_SHELL,
+            };
+            usual.iter().map(|word| (*word).to_owned()).collect()
+        }
         shell => shell.to_vec(),
     }
 }

@@ -312,6 +312,7 @@ impl Plan {
             chmod: self.chmod.clone(),
             parents: copy.parents,
             exclude: self.exclude.clone(),
+            include: Vec::new(),
             unpack: copy.unpack.unwrap_or(self.keyword == "ADD"),
         }
     }

@@ -78,7 +78,9 @@ impl Compiler<'_> {
     fn scratch(&mut self, platform: Platform) -> Result<Start, Stop> {
         let root = self.source("scratch".to_owned(), Op::Scratch, &platform)?;
         let mut config = ImageConfig::scratch(&platform);
-        config.config.env = vec![format!("PATH={DEFAULT_PATH}")];
+        if platform.os != "windows" {
+            config.config.env = vec![format!("PATH={DEFAULT_PATH}")];
+        }
         config.config.working_dir = "/".to_owned();
         Ok(Start::new(root, config, Vec::new(), platform))
     }

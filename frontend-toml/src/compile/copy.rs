@@ -64,6 +64,7 @@ impl<'a> Compiler<'a> {
             chmod: chmod(work, copy)?,
             parents: false,
             exclude: patterns(&copy.exclude, work.view)?,
+            include: Vec::new(),
             unpack: false,
         })))
     }

@@ -143,7 +143,9 @@ impl Converter<'_> {
                 add_owner(owner.as_ref(), &mut copy);
                 Some(copy)
             }
-            FileAction::Symlink { .. } | FileAction::Remove { .. } => {
+            FileAction::Symlink { .. }
+            | FileAction::Remove { .. }
+            | FileAction::Difference { .. } => {
                 step.mark("links and removals are made by run");
                 None
             }

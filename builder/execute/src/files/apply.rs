@@ -16,7 +16,8 @@ use rustix::fs::FileType;
 
 use super::owner::owner_ids;
 use super::place::{NewDirectory, Place};
-use super::{FilesError, Selected, select};
+use super::select::expand;
+use super::{FilesError, Selected, difference, select};
 use crate::view::{Found, Layer, View};
 
 /// What an operation needs to know besides itself.
@@ -41,6 +42,10 @@ pub(crate) struct Surroundings<'a> {
 
 /// Carries an operation out; gives the entries of what it made.
 pub(crate) fn apply(files: &Files, around: &Surroundings<'_>) -> Result<Manifest, FilesError> {
+    if let [FileAction::Difference { lower, upper }] = files.actions[..] {
+        let (lower, upper) = (lower.index(), upper.index());
+        return difference::apply(&around.inputs[lower], &around.inputs[upper], around);
+    }
     let mut place = Place::new(
         around.base,
         around.directory,
@@ -100,6 +105,19 @@ fn one(
             };
             place.put_special(new_entry(path, 0o777, owner, node, around))
         }
+        FileAction::Remove {
+            path,
+            wildcard: true,
+            allow_missing,
+        } => {
+            let pattern = String::from_utf8_lossy(path.relative_bytes()).into_owned();
+            let found = expand(around.base, &pattern)?;
+            if found.is_empty() && !allow_missing {
+                return Err(FilesError::NotFound(path.to_string()));
+            }
+            found.iter().try_for_each(|path| place.remove(path))
+        }
+        FileAction::Difference { .. } => Err(FilesError::NotAlone),
         FileAction::Remove {
             path,
             allow_missing,
@@ -168,9 +186,9 @@ fn destination(
 }
 
 /// What happens to the attributes of everything copied.
-struct Changes<'a> {
-    owner: Option<(u32, u32)>,
-    chmod: Option<&'a Chmod>,
+pub(super) struct Changes<'a> {
+    pub(super) owner: Option<(u32, u32)>,
+    pub(super) chmod: Option<&'a Chmod>,
 }
 
 impl Changes<'_> {
@@ -229,7 +247,7 @@ struct Job {
     from: TreePath,
 }
 
-fn copy_one(
+pub(super) fn copy_one(
     source: &View,
     selected: &Selected,
     copy: &CopyFiles,

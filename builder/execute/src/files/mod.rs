@@ -1,6 +1,7 @@
 //! Carries out [`kiln_graph::Files`]: what COPY, ADD and WORKDIR change.
 
 mod apply;
+mod difference;
 mod owner;
 mod parents;
 mod place;
@@ -62,6 +63,9 @@ pub enum FilesError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// A difference stands beside other actions.
+    #[error("a difference of trees is its operation's only action; this is a bug in kiln")]
+    NotAlone,
     /// A system call failed.
     #[error("cannot {action} {path}: {source}")]
     Io {

@@ -35,6 +35,10 @@ pub(crate) struct Selected {
 /// Finds what a copy takes.
 pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, FilesError> {
     let exclude = Matcher::new(&copy.exclude)?;
+    let include = match copy.include.is_empty() {
+        true => None,
+        false => Some(Matcher::new(&copy.include)?),
+    };
     let mut all = Vec::new();
     for source in &copy.sources {
         if copy.parents {
@@ -48,7 +52,7 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
         };
         for path in paths {
             let root = followed(view, &path)?;
-            all.push(one(view, &path, root, &exclude)?);
+            all.push(one(view, &path, root, (include.as_ref(), &exclude))?);
         }
     }
     Ok(all)
@@ -71,7 +75,7 @@ fn one(
     view: &View,
     path: &ImagePath,
     root: ImagePath,
-    exclude: &Matcher,
+    (include, exclude): (Option<&Matcher>, &Matcher),
 ) -> Result<Selected, FilesError> {
     let found = view.get(&root);
     let is_directory = root.is_root() || found.is_some_and(|found| found.entry.is_directory());
@@ -81,7 +85,8 @@ fn one(
     };
     // What a source names itself is not tested, only what is below it.
     let (entries, parents) = gather(view, &root, |_, path| {
-        Ok(path.is_empty() || !exclude.excludes(path))
+        let is_included = include.is_none_or(|include| include.excludes(path));
+        Ok(path.is_empty() || is_included && !exclude.excludes(path))
     })?;
     Ok(Selected {
         root,

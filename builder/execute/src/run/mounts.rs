@@ -197,7 +197,12 @@ impl MountPlanner<'_> {
             let text = format!("bind mount: \"{source}\": too many levels of symbolic links");
             return Err(self.impossible(text));
         }
-        let lowers = view.stack_of(&path);
+        let mut lowers = view.stack_of(&path);
+        if lowers.is_empty() && path.is_root() {
+            // The empty tree has no layers.
+            let empty = self.trees.store.empty_tree()?;
+            lowers.push(TreeRoot::at(empty.fs()).join(ImagePath::root()));
+        }
         let file = found.filter(|found| !found.entry.is_directory());
         if file.is_none() && (lowers.is_empty() || (found.is_none() && !path.is_root())) {
             let text = format!("bind mount: \"{source}\": not found in its source");

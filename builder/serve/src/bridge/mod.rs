@@ -8,19 +8,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use kiln_graph::{ImageRequest, Platform};
 use tonic::{Request, Status};
 
 pub(crate) use definition::{definition_of, new_id, ref_of, refs_in};
 
-use crate::build::{Answer, Asked, build};
+use crate::build::{Answer, Asked, build, resolve_image};
 use crate::control::workers::worker;
 use crate::grpc::{self, unary};
 use crate::job::{Job, StopOnDrop};
-use crate::proto::control::CacheOptionsEntry;
+use crate::proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{
-    self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ReturnRequest,
-    ReturnResponse, SolveRequest, SolveResponse,
+    self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ResolveImageConfigRequest,
+    ResolveImageConfigResponse, ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
+    WarnRequest, WarnResponse,
 };
 use crate::proto::pb;
 use crate::server::Server;
@@ -62,6 +64,15 @@ pub(crate) fn answer(
             };
             Box::pin(unary(request, evaluate))
         }
+        "Warn" => {
+            let warn = move |request: Request<WarnRequest>| async move {
+                let job = job_of(&server, &request).await?;
+                job.log.add(warning(request.into_inner()));
+                Ok(WarnResponse {})
+            };
+            Box::pin(unary(request, warn))
+        }
+        "ResolveImageConfig" => Box::pin(unary(request, move |request| resolve(server, request))),
         "ReadFile" => Box::pin(unary(request, move |request| {
             files::read_file(server, request)
         })),
@@ -75,6 +86,48 @@ pub(crate) fn answer(
             request.uri().path(),
         ))),
     }
+}
+
+/// A warning of a frontend's as clients are shown it.
+fn warning(said: WarnRequest) -> StatusResponse {
+    let warning = VertexWarning {
+        vertex: said.digest,
+        level: said.level,
+        short: said.short,
+        detail: said.detail,
+        url: said.url,
+        info: said.info,
+        ranges: said.ranges,
+    };
+    StatusResponse {
+        warnings: vec![warning],
+        ..StatusResponse::default()
+    }
+}
+
+/// Answers `ResolveImageConfig`.
+async fn resolve(
+    server: Arc<Server>,
+    request: Request<ResolveImageConfigRequest>,
+) -> Result<ResolveImageConfigResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    let request = request.into_inner();
+    let platform = request.platform.unwrap_or_default();
+    let platform = match platform.os.is_empty() {
+        true => Platform::host(),
+        false => Platform::new(&platform.os, &platform.architecture, &platform.variant),
+    };
+    let wanted = ImageRequest {
+        name: request.r#ref.clone(),
+        platform,
+    };
+    let found = resolve_image(server, job, request.resolve_mode, wanted).await;
+    let (digest, config) = found.map_err(|error| error.status())?;
+    Ok(ResolveImageConfigResponse {
+        digest: digest.to_string(),
+        config,
+        r#ref: request.r#ref,
+    })
 }
 
 /// The build that a call belongs to.

@@ -302,8 +302,12 @@ fn named(op: &Op) -> Vec<(Input, Option<String>)> {
                 let paths = copy.sources.iter().map(|source| follow_path(source));
                 paths.map(|path| (copy.from, path))
             });
-            let base = files.base.iter().map(|base| (*base, None));
-            copied.chain(base).collect()
+            let compared = files.actions.iter().filter_map(|action| match action {
+                FileAction::Difference { lower, upper } => Some([*lower, *upper]),
+                _ => None,
+            });
+            let whole = files.base.into_iter().chain(compared.flatten());
+            copied.chain(whole.map(|input| (input, None))).collect()
         }
         Op::Exec(exec) => {
             let mounts = exec.mounts.iter().filter_map(|mount| match &mount.kind {

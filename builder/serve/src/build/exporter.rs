@@ -68,7 +68,10 @@ impl Export<'_> {
     }
 
     fn output(&self, exporter: &Exporter, dest: Option<PathBuf>) -> Result<Output, BuildError> {
-        let attributes = exporter.attrs.clone();
+        let mut attributes = exporter.attrs.clone();
+        if epoch_of(exporter)? == Epoch::None {
+            attributes.insert("rewrite-timestamp".to_owned(), "false".to_owned());
+        }
         let output = Output::of_exporter(&exporter.r#type, attributes, dest);
         Ok(output.map_err(|reason| {
             Status::invalid_argument(format!("exporter {}: {reason}", exporter.r#type))
@@ -86,10 +89,13 @@ impl Export<'_> {
         }
         let wants_digests = !matches!(output.form(), Form::Tar | Form::Local);
         let outputs = [output];
-        let options = ImageOptions {
+        let mut options = ImageOptions {
             config: self.config.clone().map(Box::new),
             ..self.built.options.clone()
         };
+        if let Epoch::At(seconds) = epoch_of(exporter)? {
+            options.epoch = Some(seconds);
+        }
         let attest = attest::of_exporter(&self.built.attest, exporter);
         let wanted = Wanted {
             outputs: &outputs,
@@ -223,6 +229,31 @@ impl Export<'_> {
     }
 }
 
+/// The time that an exporter is told by itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Epoch {
+    /// The build's.
+    OfBuild,
+    /// None, whatever the build has.
+    None,
+    /// In seconds since 1970.
+    At(i64),
+}
+
+fn epoch_of(exporter: &Exporter) -> Result<Epoch, Status> {
+    let told = exporter.attrs.get("source-date-epoch");
+    match told.map(|text| text.trim()) {
+        None => Ok(Epoch::OfBuild),
+        Some("") => Ok(Epoch::None),
+        Some(text) => text.parse().map(Epoch::At).map_err(|_| {
+            Status::invalid_argument(format!(
+                "exporter {}: invalid source-date-epoch {text:?}: give whole seconds since 1970",
+                exporter.r#type
+            ))
+        }),
+    }
+}
+
 /// What clients are told of an image.
 fn told(outcome: &BuildOutcome, exporter: &Exporter) -> Response {
     let mut response = Response::new();
@@ -261,4 +292,30 @@ fn whole_names(names: &str) -> String {
         Err(_) => name.to_owned(),
     };
     names.split(',').map(whole).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exporters_are_told_times_of_their_own() {
+        let epoch = |pairs: &[(&str, &str)]| {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            epoch_of(&Exporter {
+                r#type: "oci".to_owned(),
+                attrs: pairs.iter().map(owned).collect(),
+            })
+        };
+        assert_eq!(epoch(&[]).unwrap(), Epoch::OfBuild);
+        assert_eq!(epoch(&[("source-date-epoch", "")]).unwrap(), Epoch::None);
+        assert_eq!(epoch(&[("source-date-epoch", "7")]).unwrap(), Epoch::At(7));
+        assert!(epoch(&[("source-date-epoch", "today")]).is_err());
+    }
+
+    #[test]
+    fn archives_have_whole_names() {
+        let whole = "docker.io/library/a:latest,x.example/b:1";
+        assert_eq!(whole_names("a,x.example/b:1"), whole);
+    }
 }

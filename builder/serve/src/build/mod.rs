@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 pub(crate) use exporter::{Export, export};
-pub(crate) use run::build;
+pub(crate) use run::{build, resolve_image};
 
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;

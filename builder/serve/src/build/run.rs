@@ -17,7 +17,9 @@ use kiln_engine::{
 };
 use kiln_frontend_dockerfile::{ContextKind, is_remote};
 use kiln_graph::address::redact;
-use kiln_graph::{Entitlements, ImageConfig, ImagePath, Platform};
+use kiln_graph::{
+    BlobDigest, Entitlements, ImageConfig, ImagePath, ImageRequest, ImageTable, Platform,
+};
 use kiln_image::{CredentialSource, Provider};
 use kiln_llb::image_of_ref;
 use kiln_sandbox::{Cgroups, SandboxError};
@@ -28,6 +30,7 @@ use super::contexts::{Client, Local};
 use super::{Answer, Asked, Built, Scratch, cache, frontend, image_config, layout, question};
 use crate::bridge::{new_id, ref_of, refs_in};
 use crate::control::entitlements;
+use crate::control::workers::DOCKERFILE;
 use crate::error::{BuildError, with_details};
 use crate::job::Job;
 use crate::progress::{Contexts, Progress};
@@ -47,10 +50,36 @@ pub(crate) async fn build(
     if asked.definition.is_none() {
         frontend::check(&asked, &server.frontends)?;
     }
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method by itself is for one lifetime only"
+    )]
+    let work = move || run(&server, &job, &asked, |run| run.answer());
+    apart(work).await
+}
+
+/// What an image's name stands for: its digest, and its configuration.
+pub(crate) async fn resolve_image(
+    server: Arc<Server>,
+    job: Arc<Job>,
+    mode: String,
+    wanted: ImageRequest,
+) -> Result<(BlobDigest, Vec<u8>), BuildError> {
+    let mode = (!mode.is_empty()).then(|| ("image-resolve-mode".to_owned(), mode));
+    let asked = Asked {
+        attributes: mode.into_iter().collect(),
+        ..Asked::default()
+    };
+    apart(move || run(&server, &job, &asked, |run| run.image_config(&wanted))).await
+}
+
+/// Does something that blocks on a thread of its own.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
+) -> Result<T, BuildError> {
     let (sender, answer) = tokio::sync::oneshot::channel();
     let work = move || {
-        let answer = run(&server, &job, &asked);
-        _ = sender.send(answer);
+        _ = sender.send(work());
     };
     let thread = std::thread::Builder::new().name("build".to_owned());
     thread.spawn(work).map_err(|source| BuildError::Host {
@@ -111,7 +140,13 @@ pub(super) struct Run<'a> {
     policy: Option<Arc<SessionPolicy>>,
 }
 
-fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildError> {
+/// Does something for a client as its build does.
+fn run<T>(
+    server: &Server,
+    job: &Arc<Job>,
+    asked: &Asked,
+    work: impl FnOnce(&Run<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     let id = &job.request.known.session;
     let session = server.runtime.block_on(server.sessions.get(id))?;
     let provider = SessionCredentials::new(server.runtime.clone(), session.clone());
@@ -129,7 +164,7 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
     let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
     let policy = policy(server, job)?;
-    Run {
+    let run = Run {
         client: Client {
             server,
             attributes: Attributes(&asked.attributes),
@@ -144,8 +179,8 @@ fn run(server: &Server, job: &Arc<Job>, asked: &Asked) -> Result<Answer, BuildEr
         progress: progress.clone(),
         secrets: Arc::new(secrets),
         policy: policy.map(Arc::new),
-    }
-    .answer()
+    };
+    work(&run)
 }
 
 /// The policy that the client wants the build's sources to be held to.
@@ -193,6 +228,20 @@ impl Run<'_> {
             lines: &lines,
             attest,
         })
+    }
+
+    fn image_config(&self, wanted: &ImageRequest) -> Result<(BlobDigest, Vec<u8>), BuildError> {
+        let asked = self.request()?;
+        let mut found = ImageTable::new();
+        let line = format!("[internal] load metadata for {}", wanted.name);
+        self.progress.during(&line, |_| {
+            kiln::resolve_images(&self.engine, &asked, vec![wanted.clone()], &mut found)
+        })?;
+        let found = found.remove(wanted);
+        let found = found.ok_or_else(|| Status::not_found(wanted.name.clone()))?;
+        let config = serde_json::to_vec(&found.config);
+        let config = config.map_err(|error| Status::internal(error.to_string()))?;
+        Ok((found.source.manifest, config))
     }
 
     /// What the frontend is asked for, but for the contexts.
@@ -452,6 +501,10 @@ impl Run<'_> {
         let targets = solved.build().targets.iter();
         let images = targets.map(|target| solved.image(target, &options, &*self.progress));
         let images = images.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+        // Layers that no step has asked for yet are brought here: what is lent is used from the store.
+        let names = std::slice::from_ref(&name);
+        let brought = solved.archive(&images, names, &*self.progress);
+        _ = brought.map_err(Error::from)?;
         solved.tag(&images, &name).map_err(Error::from)?;
         self.lent.borrow_mut().names.push(name);
         Ok(())
@@ -640,6 +693,7 @@ impl Run<'_> {
         Ok(Provenance {
             // The directory is a copy in this server's store: of its repository the client knows.
             vcs: vcs.collect(),
+            dockerfile_version: source.map(|_| DOCKERFILE.to_owned()),
             ..facts.provenance()?
         })
     }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::check::{check, exporters};
+use super::returned_metadata;
 use crate::build::{Asked, Built, Export, build, export, image_config};
 use crate::collect::collect;
 use crate::error::{BuildError, rpc_status, traced};
@@ -19,6 +20,7 @@ use crate::proto::SolveRequest;
 use crate::proto::control::{BuildHistoryEventType, SolveResponse};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{self, ReturnRequest};
+use crate::proto::pb::Definition;
 use crate::server::Server;
 
 /// Runs a build. When the client goes away, so does the build.
@@ -77,11 +79,7 @@ async fn run(
     let cancelled = job.cancelled.clone();
     let known = &job.request.known;
     let result = match known.frontend.as_str() {
-        "" if known
-            .definition
-            .as_ref()
-            .is_none_or(|definition| definition.def.is_empty()) =>
-        {
+        "" if known.definition.is_none() => {
             tokio::select! {
                 returned = returned => {
                     let returned = returned.map_err(|_| Status::internal("no result"))?;
@@ -164,6 +162,19 @@ fn configuration(returned: &Returned) -> Result<Option<ImageConfig>, Status> {
     found.map(|json| image_config(json)).transpose()
 }
 
+/// The empty tree, for exporters of a build without a result.
+async fn nothing(server: &Arc<Server>, job: &Arc<Job>) -> Result<Arc<Built>, Status> {
+    let asked = Asked {
+        definition: Some(Definition::default()),
+        ..Asked::default()
+    };
+    let answer = build(server.clone(), job.clone(), asked).await;
+    let answer = answer.map_err(|error| error.status())?;
+    answer
+        .result
+        .ok_or_else(|| Status::unknown("the build has no result to export"))
+}
+
 /// Writes what the exporters want.
 async fn exported(
     server: Arc<Server>,
@@ -171,6 +182,7 @@ async fn exported(
     returned: Returned,
 ) -> Result<HashMap<String, String>, Status> {
     let wanted = exporters(&job.request);
+    returned_metadata::check(&returned.metadata)?;
     let config = configuration(&returned)?;
     let mut response: HashMap<String, String> = returned
         .metadata
@@ -178,15 +190,13 @@ async fn exported(
         .filter(|(key, _)| key.starts_with("frontend."))
         .map(|(key, value)| (key, String::from_utf8_lossy(&value).into_owned()))
         .collect();
-    let Some(result) = returned.first else {
-        return match wanted.is_empty() {
-            true => Ok(response),
-            false => Err(Status::unknown("the build has no result to export")),
-        };
-    };
     if wanted.is_empty() {
         return Ok(response);
     }
+    let result = match returned.first {
+        Some(result) => result,
+        None => nothing(&server, &job).await?,
+    };
     let session = server.sessions.get(&job.request.known.session).await?;
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
     let work = move || -> Result<HashMap<String, String>, BuildError> {

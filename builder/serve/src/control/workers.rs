@@ -12,7 +12,7 @@ use crate::server::Server;
 /// The version of BuildKit's API that is served; clients show it, and decide by it.
 const API: &str = "v0.29.0";
 /// The version of Dockerfiles' syntax that the frontend knows.
-const DOCKERFILE: &str = "1.19.0";
+pub(crate) const DOCKERFILE: &str = "1.19.0";
 
 fn version() -> BuildkitVersion {
     BuildkitVersion {

@@ -1,7 +1,7 @@
 //! `containerd.services.content.v1.Content`, to be read: blobs that records name.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_graph::BlobDigest;
@@ -10,7 +10,8 @@ use tonic::{Request, Status};
 
 use crate::grpc::{self, Messages, server_streaming, unary};
 use crate::proto::content::{
-    Info, InfoRequest, InfoResponse, ReadContentRequest, ReadContentResponse,
+    Info, InfoRequest, InfoResponse, ListContentRequest, ListContentResponse, ReadContentRequest,
+    ReadContentResponse,
 };
 use crate::proto::timestamp;
 use crate::server::Server;
@@ -29,6 +30,10 @@ pub(crate) fn answer(
         "Info" => Box::pin(unary(request, move |request: Request<InfoRequest>| {
             info(server, request.into_inner())
         })),
+        "List" => Box::pin(server_streaming(
+            request,
+            move |request: Request<ListContentRequest>| list(server, request.into_inner()),
+        )),
         "Read" => Box::pin(server_streaming(
             request,
             move |request: Request<ReadContentRequest>| read(server, request.into_inner()),
@@ -53,15 +58,42 @@ fn broken(error: &std::io::Error) -> Status {
 
 async fn info(server: Arc<Server>, request: InfoRequest) -> Result<InfoResponse, Status> {
     let file = find(server, &request.digest).await?;
-    let about = host::metadata(file).map_err(|error| broken(&error))?;
+    let info = about(request.digest, &file).map_err(|error| broken(&error))?;
+    Ok(InfoResponse { info: Some(info) })
+}
+
+/// What is known of a blob.
+fn about(digest: String, file: &Path) -> std::io::Result<Info> {
+    let about = host::metadata(file)?;
     let time = about.modified().ok().map(timestamp);
-    let info = Info {
-        digest: request.digest,
+    Ok(Info {
+        digest,
         size: i64::try_from(about.len()).unwrap_or(i64::MAX),
         created_at: time,
         updated_at: time,
-    };
-    Ok(InfoResponse { info: Some(info) })
+    })
+}
+
+/// All blobs that records name.
+async fn list(
+    server: Arc<Server>,
+    request: ListContentRequest,
+) -> Result<Messages<ListContentResponse>, Status> {
+    if request.filters.iter().any(|filter| !filter.is_empty()) {
+        let text = "filters of contents are not supported by kiln";
+        return Err(Status::unimplemented(text));
+    }
+    let listed = tokio::task::spawn_blocking(move || {
+        let blobs = server.history.blobs().into_iter();
+        // One may go while it is looked at.
+        let known = blobs.filter_map(|(digest, file)| about(digest.to_string(), &file).ok());
+        known.collect::<Vec<_>>()
+    });
+    let info = listed
+        .await
+        .map_err(|_| Status::internal("listing ended early"))?;
+    let answer = (!info.is_empty()).then_some(Ok(ListContentResponse { info }));
+    Ok(Box::pin(futures_util::stream::iter(answer)))
 }
 
 async fn read(

@@ -8,7 +8,7 @@
 //!
 //! A directory gets its name when it is whole. Records that are not pinned go by number and age.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -161,6 +161,17 @@ impl History {
         let places = self.directories(|name| !name.starts_with(ASIDE));
         let mut files = places.into_iter().map(|place| place.join(&name));
         files.find(|file| host::metadata(file).is_ok())
+    }
+
+    /// All blobs, each once, with their files.
+    pub(crate) fn blobs(&self) -> BTreeMap<BlobDigest, PathBuf> {
+        let places = self.directories(|name| !name.starts_with(ASIDE));
+        let files = places.iter().flat_map(host::read_dir).flatten().flatten();
+        let named = files.filter_map(|file| {
+            let name = format!("sha256:{}", file.file_name().to_str()?);
+            Some((name.parse().ok()?, file.path()))
+        });
+        named.collect()
     }
 
     /// The blob of a build that its record names so.

@@ -7,6 +7,7 @@ use kiln_engine::{Event, EventSink, Outcome, StepRef, Stream};
 use kiln_frontend_dockerfile::Diagnostic;
 use kiln_graph::address::redact;
 use kiln_graph::{Build, Op, StepId};
+use kiln_image::Reference;
 
 use super::numbering::Numbering;
 use super::{StatusLog, Vertex, digest_of, now};
@@ -334,6 +335,15 @@ fn status(
     }
 }
 
+/// An image's name with its registry and tag, as BuildKit shows it.
+fn whole_name(name: &str) -> String {
+    let whole: Result<Reference, _> = name.parse();
+    match whole {
+        Ok(reference) if !name.contains("oci:") => reference.to_string(),
+        _ => redact(name).into_owned(),
+    }
+}
+
 /// A step's name in BuildKit's form.
 fn name_of(id: StepId, step: &kiln_graph::Step, numbering: &Numbering, several: bool) -> String {
     let name = &step.name;
@@ -345,9 +355,12 @@ fn name_of(id: StepId, step: &kiln_graph::Step, numbering: &Numbering, several: 
     match (&step.op, name.number) {
         (Op::Image(image), 0) => match numbering.base(id) {
             Some((stage, of)) => {
-                format!("[{platform}{stage} 1/{of}] FROM {}", redact(&image.name))
+                format!(
+                    "[{platform}{stage} 1/{of}] FROM {}",
+                    whole_name(&image.name)
+                )
             }
-            None => format!("[{platform}base] FROM {}", redact(&image.name)),
+            None => format!("[{platform}base] FROM {}", whole_name(&image.name)),
         },
         (Op::Context(context), _) => {
             format!("[{platform}context {}] load from client", context.name)

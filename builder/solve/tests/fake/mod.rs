@@ -328,6 +328,7 @@ pub fn copy(path: &str) -> Step {
         chmod: None,
         parents: false,
         exclude: Vec::new(),
+        include: Vec::new(),
         unpack: false,
     };
     let files = Files {
