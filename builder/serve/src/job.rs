@@ -226,6 +226,15 @@ impl Jobs {
         self.lock().refs.insert(id, (result, owner));
     }
 
+    /// Forgets the results of builds that have ended: what they hold in the store may go. While a build
+    /// runs it may be made from one of them.
+    pub(crate) fn forget_ended(&self) {
+        let mut state = self.lock();
+        if state.open.is_empty() {
+            state.refs.clear();
+        }
+    }
+
     /// The result of a name.
     pub(crate) fn result(&self, id: &str) -> Result<Arc<Built>, Status> {
         let mut state = self.lock();

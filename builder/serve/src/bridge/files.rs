@@ -4,6 +4,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use kiln_engine::{EngineError, OutputEntry};
+use kiln_graph::pattern::matches;
 use kiln_graph::{Entry, ImagePath};
 use tonic::{Request, Status};
 
@@ -130,10 +131,10 @@ pub(super) async fn read_dir(
 ) -> Result<ReadDirResponse, Status> {
     _ = job_of(&server, &request).await?;
     let request = request.into_inner();
-    if !request.include_pattern.is_empty() {
-        return Err(Status::unimplemented(
-            "patterns of ReadDir are not supported by kiln",
-        ));
+    let pattern = request.include_pattern.clone();
+    let bad = matches(&pattern, b"").err();
+    if let Some(error) = bad {
+        return Err(Status::invalid_argument(error.to_string()));
     }
     let id = request.r#ref.clone();
     with(server, &id, move |built| {
@@ -143,7 +144,12 @@ pub(super) async fn read_dir(
             return Err(Status::unknown(format!("readdir {path}: not a directory")));
         }
         let own = entries.iter().map(|(entry, _)| entry);
+        let is_wanted = |entry: &&Entry| {
+            let name = entry.path.file_name().unwrap_or_default();
+            pattern.is_empty() || matches(&pattern, name).unwrap_or(false)
+        };
         let direct = own.filter(|entry| entry.path.components().count() == 1);
+        let direct = direct.filter(is_wanted);
         Ok(ReadDirResponse {
             entries: direct.filter_map(stat_of).collect(),
         })

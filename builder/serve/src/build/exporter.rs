@@ -60,8 +60,13 @@ impl Export<'_> {
             "local" => self.local(index, exporter).map(|()| Response::new()),
             "image" => {
                 let output = self.output(exporter, None)?;
+                let pushes = output.pushes();
                 let outcome = self.write(output, exporter)?;
-                Ok(told(&outcome, exporter))
+                let response = told(&outcome, exporter);
+                if pushes {
+                    self.show_push(&response);
+                }
+                Ok(response)
             }
             _ => self.archive(index, exporter),
         }
@@ -76,6 +81,18 @@ impl Export<'_> {
         Ok(output.map_err(|reason| {
             Status::invalid_argument(format!("exporter {}: {reason}", exporter.r#type))
         })?)
+    }
+
+    /// What BuildKit's displays say of a push.
+    fn show_push(&self, response: &Response) {
+        self.progress.did("pushing layers");
+        let digest = response.get("containerimage.digest");
+        let names = response.get("image.name").into_iter();
+        for name in names.flat_map(|names| names.split(',')) {
+            let digest = digest.map_or("", String::as_str);
+            self.progress
+                .did(&format!("pushing manifest for {name}@{digest}"));
+        }
     }
 
     fn failed(&self, error: impl Into<Error>) -> BuildError {

@@ -183,6 +183,7 @@ pub(super) async fn prune(
         ));
     }
     let options = options(&request);
+    server.jobs.forget_ended();
     let removed = blocking(move || {
         let report = server.engine.store().prune(&options)?;
         let mirrors = server.mirrors.prune(options.older_than);

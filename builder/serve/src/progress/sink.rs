@@ -269,6 +269,11 @@ impl Progress {
         });
     }
 
+    /// Says that something was done, below the vertex that is running.
+    pub(crate) fn did(&self, what: &str) {
+        self.moved(what, (0, None), true);
+    }
+
     fn moved(&self, name: &str, bytes: (u64, Option<u64>), is_over: bool) {
         // What is written into a pipe goes to the client.
         let name = match name.starts_with("write /proc/self/fd/") {
