@@ -8,6 +8,7 @@
 )]
 
 mod casd;
+mod certificates;
 mod client;
 mod cluster;
 mod daemon;
@@ -27,6 +28,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 pub use casd::{Casd, CasdWorker};
+pub use certificates::certificates;
 pub use client::{Server, buildx};
 pub use cluster::{Cluster, Fault};
 pub use daemon::Daemon;

@@ -126,9 +126,9 @@ fn a_command_that_fails_there_fails_with_its_log_and_leaves_its_files() {
         "It had changed /two",
     ]);
     assert_eq!(cluster.actions(), 1, "it ran once, with the step before it");
-    // What ran before it is stored.
+    // What ran before it is kept there.
     dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
-    let again = build(&space, "there", &[]).ok();
+    let again = build(&space, "there", &["--executor", &cluster.executor()]).ok();
     assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
 }
 
@@ -446,7 +446,7 @@ RUN echo 3 > /three
     assert_eq!(asked, [small.clone(), large, small]);
     // The same steps without their wishes are the same steps.
     dockerfile(&space, &steps.replace("# remote", "# about"));
-    let again = build(&space, "there", &[]).ok();
+    let again = build(&space, "there", &["--executor", &executor]).ok();
     assert_eq!(
         again.stderr.matches("CACHED").count(),
         4,
@@ -476,4 +476,89 @@ from = 'app'
     let args = ["--executor", &executor, "--executor-required"];
     _ = build(&space, "there", &args).ok();
     assert!(cluster.asked()[0].contains(&"pool=large".to_owned()));
+}
+
+/// A file that nothing makes smaller is made, copied and read by an action each.
+const LARGE: &str = "\
+FROM BUSYBOX AS made
+RUN seq 500000 | gzip > /large
+FROM BUSYBOX AS one
+COPY --from=made /large /one/
+RUN wc -c < /one/large > /size
+FROM BUSYBOX
+RUN --mount=type=bind,from=made,target=/made --mount=type=bind,from=one,target=/copy \
+  cmp /made/large /copy/one/large && cat /copy/size > /size
+";
+
+#[test]
+fn results_stay_in_the_cluster_until_somebody_needs_them() {
+    let space = Space::new();
+    dockerfile(&space, LARGE);
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    let strict = ["--executor", &executor, "--executor-required"];
+    _ = build(&space, "there", &strict).ok();
+    assert_eq!(cluster.actions(), 3);
+    assert!(cluster.downloaded() < 300_000, "{}", cluster.downloaded());
+    let sent = cluster.uploaded();
+    // A later build knows what is there, and the image has it.
+    let (run, image) = there(&space, &executor);
+    assert!(
+        run.stderr.contains("4 of 4 steps were cached"),
+        "{}",
+        run.stderr
+    );
+    assert!(cluster.uploaded() - sent < 10_000);
+    assert!(image == here(&space), "another image");
+    assert_eq!(cluster.actions(), 3);
+}
+
+#[test]
+fn results_that_are_gone_are_made_again() {
+    let space = Space::new();
+    dockerfile(&space, LARGE);
+    let want = here(&space);
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    _ = build(&space, "there", &["--executor", &executor]).ok();
+    cluster.forget_outputs();
+    let (_, image) = there(&space, &executor);
+    assert!(image == want, "gone between builds: another image");
+    let cluster = Cluster::start(None, Fault::LosesResults);
+    let executor = cluster.executor();
+    let output = "type=oci,dest=late.tar";
+    let run = build(&space, "late", &["--executor", &executor, "-o", output]).ok();
+    assert!(run.stderr.contains("building without it"), "{}", run.stderr);
+    let image = std::fs::read(space.path("late.tar")).unwrap();
+    assert!(image == want, "gone while it is needed: another image");
+}
+
+#[test]
+fn clusters_are_spoken_to_in_tls_with_certificates_on_both_sides() {
+    let space = Space::new();
+    dockerfile(&space, "FROM BUSYBOX\nRUN echo 1 > /one\n");
+    kiln_tests::certificates(&space.path(""));
+    let cluster = Cluster::start_encrypted(&space.path(""));
+    let file = |name: &str| space.path(name).display().to_string();
+    let with = |ca: &str, name: &str| {
+        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+        let own = format!("cert={},key={}", file(&certificate), file(&key));
+        format!("{},ca={},{own}", cluster.executor(), file(ca))
+    };
+    let (run, image) = there(&space, &with("ca.pem", "client"));
+    assert!(
+        run.stderr.contains("on grpcs://127.0.0.1"),
+        "{}",
+        run.stderr
+    );
+    assert!(image == here(&space), "another image");
+    let refused = |executor: &str| {
+        let strict = ["--no-cache", "--executor", executor, "--executor-required"];
+        build(&space, "there", &strict).fails_with(&["grpcs://127.0.0.1"]);
+    };
+    refused(&with("ca.pem", "other"));
+    refused(&with("other.pem", "client"));
+    refused(&format!("{},ca={}", cluster.executor(), file("ca.pem")));
+    refused(&cluster.executor());
+    assert_eq!(cluster.actions(), 1);
 }

@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Server, Space, Web, read, run, shell, wait};
+use kiln_tests::{
+    BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read, run, shell, wait,
+};
 
 #[test]
 fn only_what_changed_travels() {
@@ -819,23 +821,6 @@ fn a_frontend_that_is_disabled_does_not_run() {
     space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     let disabled = "dockerfile.v0 is disabled by the server's configuration";
     server.build(&[]).fails_with(&[disabled]);
-}
-
-/// Makes an authority, and certificates for `server` and `client`, in a directory.
-fn certificates(directory: &std::path::Path) {
-    let script = "
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem \
-            -days 2 -subj /CN=authority 2>/dev/null
-        for name in server client; do
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.csr \
-                -subj /CN=$name 2>/dev/null
-            printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' > ext
-            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-                -extfile ext -out $name.pem 2>/dev/null
-        done
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out other.pem \
-            -days 2 -subj /CN=other 2>/dev/null";
-    _ = shell(directory, script);
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl<'a> Chain<'a> {
         let joining = following.into_iter().take_while(|following| {
             following.step.platform == job.step.platform
                 && goes_with(following.step, job.step)
-                && following.inputs.iter().all(is_small)
+                && following.inputs.iter().all(is_small_input)
                 && may_join(following.step)
         });
         let links = std::iter::once(first).chain(joining.map(Link::of));
@@ -194,8 +194,16 @@ fn goes_with(step: &Step, first: &Step) -> bool {
 }
 
 /// Whether an input may go with a chain. What is no file, link or directory can't be sent.
-fn is_small(input: &FollowingInput) -> bool {
-    let FollowingInput::Result(StepResult::Directory(directory)) = input else {
+fn is_small_input(input: &FollowingInput) -> bool {
+    match input {
+        FollowingInput::Result(result) => is_small(result),
+        FollowingInput::Before => true,
+    }
+}
+
+/// The same of what a chain begins with.
+pub(crate) fn is_small(result: &StepResult) -> bool {
+    let StepResult::Directory(directory) = result else {
         return true;
     };
     let (bytes, entries) = MAX_DIRECTORY;

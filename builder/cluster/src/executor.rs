@@ -2,21 +2,22 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use kiln_execute::{Around, DefaultNetwork, Elsewhere, EngineError, There, now};
-use kiln_graph::{Op, Step, Timestamp, TreeId};
-use kiln_share::{CacheSource, CacheTrust};
-use kiln_solve::{Executed, Job};
+use kiln_graph::{Op, Step, StepKey, Timestamp, TreeId};
+use kiln_share::{CacheSource, CacheTrust, RemoteTree};
+use kiln_solve::{Executed, Filed, Job, LayerRef, Snapshot, StepResult};
 
 use crate::action::{OrderedAction, properties};
-use crate::chain::Chain;
+use crate::chain::{Chain, is_small};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::early::{Early, EarlyResults, Unable};
 use crate::failure::Failure;
 use crate::helpers::Helpers;
 use crate::inputs::{Inputs, Origin};
+use crate::kept;
 use crate::known::KnownTrees;
 use crate::order::{ORDER, Order, OrderedIds, VERSION};
 use crate::outputs::{Given, Outputs};
@@ -43,6 +44,8 @@ pub struct ClusterExecutor {
     /// Steps that its workers can't run.
     unable: Unable,
     failures: AtomicU32,
+    /// Whether files are brought here that nobody here needs yet.
+    brings_all: AtomicBool,
     /// Files written since then are known to be whole.
     since: Timestamp,
 }
@@ -96,15 +99,70 @@ impl Elsewhere for ClusterExecutor {
             }
         }
     }
+
+    /// As long as what else it needs is small, or there as well.
+    fn carries(&self, job: &Job<'_>, around: &Around<'_>) -> bool {
+        let is_left = |result: &StepResult| match result {
+            StepResult::Snapshot(snapshot) => self.has_left(snapshot, around),
+            StepResult::Directory(_) => false,
+        };
+        let may_go = self.stays(job, around).is_none() && job.inputs.iter().all(is_small);
+        may_go && job.inputs.iter().any(is_left)
+    }
+
+    fn find(&self, key: &StepKey, around: &Around<'_>) -> Option<Filed> {
+        if self.brings_all.load(Ordering::SeqCst) || self.given_up().is_some() {
+            return None;
+        }
+        let record = kept::recall(&around.trees.store, &self.server, key)?;
+        let connection = self.remote.connection().ok()?;
+        let blobs = record.output.iter().flat_map(kept::blobs);
+        let missing = connection.storage.missing(blobs);
+        let missing = connection.runtime.block_on(missing).ok()?;
+        if !missing.is_empty() {
+            return None;
+        }
+        for tree in &record.output {
+            around.trees.distant.add(tree.clone(), &self.source);
+            self.known.add(tree.clone());
+        }
+        Some(kept::filed(&record))
+    }
+
+    fn note(&self, filed: &Filed, around: &Around<'_>) {
+        let store = &around.trees.store;
+        let is_here = |id: &TreeId| store.tree(id).is_ok_and(|tree| tree.is_some());
+        let output = filed.added.iter().map(|id| self.known.get(id));
+        let output: Option<Vec<RemoteTree>> = output.collect();
+        if let Some(output) = output.filter(|_| !filed.added.iter().all(is_here)) {
+            kept::remember(store, &self.server, filed, output);
+        }
+    }
+
+    fn keep_nothing(&self) -> bool {
+        !self.brings_all.swap(true, Ordering::SeqCst)
+    }
 }
 
 impl ClusterExecutor {
+    /// Whether files of a root filesystem are in the cluster only.
+    fn has_left(&self, snapshot: &Snapshot, around: &Around<'_>) -> bool {
+        snapshot.layers().iter().any(|layer| match layer {
+            LayerRef::Tree(id) => {
+                let is_here = around.trees.store.tree(id).is_ok_and(|tree| tree.is_some());
+                !is_here && self.known.get(id).is_some()
+            }
+            LayerRef::Image { .. } => false,
+        })
+    }
+
     /// Runs commands on a cluster. Nothing is connected to before the first.
     #[must_use]
     pub fn new(settings: ExecutorSettings) -> Self {
         let remote = Arc::new(ReapiRemote::new(settings.server.clone()));
         Self {
             server: settings.server.to_string(),
+            brings_all: AtomicBool::new(settings.brings_outputs),
             source: CacheSource::new(remote.clone(), CacheTrust::default()),
             helpers: Helpers::new(settings.helpers.clone()),
             settings,
@@ -215,6 +273,7 @@ impl ClusterExecutor {
             source: &self.source,
             known: &self.known,
             unable: &self.unable,
+            brings_all: self.brings_all.load(Ordering::SeqCst),
             job,
             around,
             given,

@@ -24,6 +24,8 @@ pub struct ExecutorSettings {
     pub helpers: Vec<PathBuf>,
     /// Which user ids workers must have.
     pub ids: IdsChoice,
+    /// Whether all that steps change is brought here, not only what somebody here needs.
+    pub brings_outputs: bool,
     /// Whether what fails there fails, where it could run here.
     pub required: bool,
 }
@@ -51,6 +53,7 @@ impl ExecutorSettings {
             queue_limit: QUEUE_LIMIT,
             helpers: Vec::new(),
             ids: IdsChoice::default(),
+            brings_outputs: false,
             required: false,
         }
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::Digest;
-use kiln_cache::Store;
-use kiln_execute::{EngineError, Snapshotter};
+use kiln_execute::{Distant, EngineError, Snapshotter};
 use kiln_export::remote_tree;
 use kiln_graph::{BlobDigest, ImageLayer, Timestamp, TreeId};
 use kiln_share::{RemoteManifest, RemoteTree};
@@ -37,6 +37,8 @@ enum Source {
     File(PathBuf),
     /// A layer of an image, which is fetched when the cluster lacks it, and the image's name.
     Layer(ImageLayer, String),
+    /// The layer of a tree that was left in the cluster.
+    Left(Arc<Distant>),
 }
 
 /// What trees are taken from.
@@ -105,7 +107,7 @@ impl Inputs {
             return Ok(());
         }
         let known = match (from.known)(id) {
-            Some(tree) => self.add_known(&from.trees.store, tree)?,
+            Some(tree) => self.add_known(from.trees, tree)?,
             None => false,
         };
         if known {
@@ -119,19 +121,25 @@ impl Inputs {
         Ok(())
     }
 
-    /// Adds a tree that the cluster gave, as long as its blobs are here, where they can be taken
-    /// from if the cluster loses them.
-    fn add_known(&mut self, store: &Store, tree: RemoteTree) -> Result<bool, EngineError> {
+    /// Adds a tree that the cluster gave, whose files may be there only.
+    fn add_known(&mut self, trees: &Snapshotter, tree: RemoteTree) -> Result<bool, EngineError> {
         let RemoteManifest::Blob { manifest, .. } = &tree.manifest else {
             return Ok(false);
         };
-        let (manifest, layer) = (store.blob(manifest)?, store.blob(&tree.layer.blob)?);
-        let (Some(manifest), Some(layer)) = (manifest, layer) else {
+        let Some(manifest) = trees.store.blob(manifest)? else {
             return Ok(false);
         };
-        for blob in [manifest, layer] {
-            self.add_blob(&blob.digest, blob.size, Source::File(blob.path));
-        }
+        let layer = &tree.layer;
+        let source = match (
+            trees.store.blob(&layer.blob)?,
+            trees.distant.get(&tree.tree),
+        ) {
+            (Some(blob), _) => Source::File(blob.path),
+            (None, Some(distant)) => Source::Left(distant),
+            (None, None) => return Ok(false),
+        };
+        self.add_blob(&layer.blob, layer.size, source);
+        self.add_blob(&manifest.digest, manifest.size, Source::File(manifest.path));
         _ = self.trees.insert(tree.tree, tree);
         Ok(true)
     }
@@ -149,10 +157,13 @@ impl Inputs {
     ) -> Result<(), EngineError> {
         let missing = self.files.iter_mut().filter(|(hash, _)| is_missing(hash));
         for (_, input) in missing {
-            if let Source::Layer(layer, image) = &input.source {
-                let blob = from.trees.blob(layer, image, from.events)?;
-                input.source = Source::File(blob.path);
-            }
+            let blob = match &input.source {
+                Source::Layer(layer, image) => from.trees.blob(layer, image, from.events)?,
+                // It is gone there: what says so has it made again.
+                Source::Left(distant) => from.trees.distant_layer(distant, from.events)?,
+                Source::Bytes(_) | Source::File(_) => continue,
+            };
+            input.source = Source::File(blob.path);
         }
         Ok(())
     }
@@ -169,7 +180,7 @@ impl Input {
         let content = match &self.source {
             Source::Bytes(bytes) => Content::Bytes(bytes),
             Source::File(path) => Content::File(path),
-            Source::Layer(..) => return None,
+            Source::Layer(..) | Source::Left(_) => return None,
         };
         Some(Upload {
             digest: self.digest.clone(),

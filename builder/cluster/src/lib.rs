@@ -46,6 +46,7 @@ mod failure;
 mod helper;
 mod helpers;
 mod inputs;
+mod kept;
 mod known;
 mod live;
 mod log_stream;

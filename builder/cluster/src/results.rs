@@ -26,6 +26,8 @@ pub(crate) struct Results<'a> {
     pub(crate) source: &'a CacheSource,
     pub(crate) known: &'a KnownTrees,
     pub(crate) unable: &'a Unable,
+    /// Whether files are brought here that nobody here needs yet.
+    pub(crate) brings_all: bool,
     pub(crate) job: &'a Job<'a>,
     pub(crate) around: &'a Around<'a>,
     /// Who gave it.
@@ -48,7 +50,7 @@ impl Results<'_> {
                     return Err(self.given.wrong(reason).into());
                 }
                 Ok(Executed {
-                    tree: self.fetch(tree)?,
+                    tree: self.accept(tree)?,
                     stdout: stdout.filter(|_| self.job.keep_output),
                     took: Some(Duration::from_millis(step.took)),
                 })
@@ -83,11 +85,17 @@ impl Results<'_> {
         Ok(())
     }
 
-    /// Brings the tree of a step's changes here.
-    fn fetch(&self, tree: RemoteTree) -> Result<TreeId, Failure> {
+    /// Brings the tree of a step's changes here, or its manifest only: its files stay in the cluster until
+    /// somebody needs them.
+    fn accept(&self, tree: RemoteTree) -> Result<TreeId, Failure> {
         let distant = Distant::new(tree.clone(), self.source);
-        match self.around.trees.fetch_tree(&distant, self.job.events) {
-            Ok(_) => {}
+        let (trees, events) = (self.around.trees, self.job.events);
+        let brought = match self.brings_all {
+            true => trees.fetch_tree(&distant, events).map(drop),
+            false => trees.fetch_manifest(&distant, events).map(drop),
+        };
+        match brought {
+            Ok(()) => {}
             Err(EngineError::RemoteCache { source, .. }) => {
                 return Err(self.given.wrong(&source.to_string()).into());
             }

@@ -122,10 +122,9 @@ impl Engine {
         let mut request = request;
         let ran = match self.run(&request, &targets) {
             // A remote that turns out to be damaged costs time, never the build.
-            Err(error @ EngineError::RemoteCache { .. }) if !request.cache_from.is_empty() => {
+            Err(error @ EngineError::RemoteCache { .. }) if request.does_without_remotes() => {
                 let message = format!("{error}; building without it");
                 request.events.event(Event::Warning { message });
-                request.cache_from.clear();
                 self.run(&request, &targets)?
             }
             other => other?,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kiln_execute::{
-    Around, CommandExecutor, CommandOptions, ContentReader, ContextResolver, ElsewhereExecutor,
-    EngineError, FileExecutor, GitOptions, GitResolver, HttpResolver, LocalSources, Records,
-    SharedSources, Snapshotter, VolumeFinder,
+    Around, CommandExecutor, CommandOptions, ContentReader, ContextResolver, Elsewhere,
+    ElsewhereExecutor, EngineError, FileExecutor, GitOptions, GitResolver, HttpResolver,
+    LocalSources, Records, SharedSources, Snapshotter, VolumeFinder,
 };
 use kiln_export::Exports;
 use kiln_graph::{Step, StepId, StepKey};
@@ -98,6 +98,8 @@ impl<'a> Machine<'a> {
             shared: &Sharing {
                 sources: &self.shared,
                 exports,
+                elsewhere: self.request.elsewhere.as_deref(),
+                around: self.around(),
             },
         };
         let graph = &self.request.build.graph;
@@ -136,11 +138,15 @@ impl<'a> Machine<'a> {
         files: &'b dyn Executor<EngineError>,
     ) -> Option<ElsewhereExecutor<'b>> {
         let there = self.request.elsewhere.as_deref()?;
-        let around = Around {
+        let around = self.around();
+        Some(ElsewhereExecutor::new(there, commands, files, around))
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around {
             trees: &self.trees,
             network: self.request.network,
-        };
-        Some(ElsewhereExecutor::new(there, commands, files, around))
+        }
     }
 
     fn sources(&self) -> LocalSources<'_> {
@@ -167,14 +173,24 @@ impl<'a> Machine<'a> {
 struct Sharing<'a> {
     sources: &'a SharedSources,
     exports: &'a Exports,
+    elsewhere: Option<&'a dyn Elsewhere>,
+    around: Around<'a>,
 }
 
 impl SharedCaches for Sharing<'_> {
+    /// What was left where it was made comes first.
     fn find(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
-        self.sources.find(key, usable)
+        let left = self
+            .elsewhere
+            .and_then(|there| there.find(key, &self.around));
+        let left = left.filter(|filed| usable.allows(filed.created, filed.stdout.is_some()));
+        left.or_else(|| self.sources.find(key, usable))
     }
 
     fn offer(&self, id: StepId, step: &Step, filed: &Filed, parts: &[Part]) {
+        if let Some(there) = self.elsewhere {
+            there.note(filed, &self.around);
+        }
         self.exports.offer(id, step, filed, parts);
     }
 }

@@ -95,6 +95,16 @@ impl Request {
         }
     }
 
+    /// Has the build do without what other machines have, for some of that turned out to be damaged or
+    /// gone. Whether that makes a difference.
+    pub fn does_without_remotes(&mut self) -> bool {
+        let had_caches = !self.cache_from.is_empty();
+        self.cache_from.clear();
+        let there = self.elsewhere.as_ref();
+        let had_results = there.is_some_and(|there| there.keep_nothing());
+        had_caches || had_results
+    }
+
     /// What the solver needs to know; `most` steps at once at the most.
     pub(crate) fn solve_options(&self, most: usize) -> SolveOptions {
         SolveOptions {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use kiln_graph::Op;
-use kiln_solve::{Event, Executed, Executor, Job};
+use kiln_graph::{Op, StepKey};
+use kiln_solve::{Event, Executed, Executor, Filed, Job};
 
 use crate::run::DefaultNetwork;
 use crate::{EngineError, Snapshotter};
@@ -21,11 +21,31 @@ pub trait Elsewhere: Send + Sync {
     /// When the step ran and failed.
     fn early(&self, job: &Job<'_>, around: &Around<'_>) -> Result<Option<Executed>, EngineError>;
 
-    /// Runs a step there, and puts what it changed into this machine's store.
+    /// Runs a step there. What it changed comes into this machine's store, or stays there until somebody
+    /// here needs its files: then the build's [`DistantTrees`](crate::DistantTrees) know it.
     ///
     /// # Errors
     /// When the step ran and failed, was cancelled, or can't be run there and must not be run here.
     fn execute(&self, job: &Job<'_>, around: &Around<'_>) -> Result<There, EngineError>;
+
+    /// Whether a file operation is better carried out there, for files that it needs are there only.
+    fn carries(&self, _job: &Job<'_>, _around: &Around<'_>) -> bool {
+        false
+    }
+
+    /// What a step of an earlier build gave that is still there.
+    fn find(&self, _key: &StepKey, _around: &Around<'_>) -> Option<Filed> {
+        None
+    }
+
+    /// Remembers a result, where it is there and not here.
+    fn note(&self, _filed: &Filed, _around: &Around<'_>) {}
+
+    /// Brings from now on all here that steps change: something that was left there is gone. Whether
+    /// that makes a difference.
+    fn keep_nothing(&self) -> bool {
+        false
+    }
 }
 
 /// What this machine has for steps that run elsewhere.
@@ -47,7 +67,7 @@ pub enum There {
 }
 
 /// Runs commands elsewhere, and here what can't run there. File operations are carried out here, unless
-/// they ran elsewhere along with a command.
+/// they ran elsewhere along with a command, or need files that are there only.
 pub struct ElsewhereExecutor<'a> {
     there: &'a dyn Elsewhere,
     commands: &'a dyn Executor<EngineError>,
@@ -93,6 +113,17 @@ impl<'a> ElsewhereExecutor<'a> {
         self.commands.execute(job)
     }
 
+    /// Carries out a file operation, here unless its files are there.
+    fn files(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
+        if self.there.carries(job, &self.around)
+            && let There::Ran(executed) = self.there.execute(job, &self.around)?
+        {
+            return Ok(executed);
+        }
+        self.files.prepare(job)?;
+        self.files.execute(job)
+    }
+
     fn warn_once(&self, job: &Job<'_>, message: String) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.insert(message.clone()) {
@@ -105,7 +136,10 @@ impl Executor<EngineError> for ElsewhereExecutor<'_> {
     /// What runs elsewhere needs no files here.
     fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
         if let Op::Files(_) = job.step.op {
-            return self.files.prepare(job);
+            return match self.there.carries(job, &self.around) {
+                true => Ok(()),
+                false => self.files.prepare(job),
+            };
         }
         match self.there.stays(job, &self.around) {
             Some(_) => self.commands.prepare(job),
@@ -118,7 +152,7 @@ impl Executor<EngineError> for ElsewhereExecutor<'_> {
             return Ok(executed);
         }
         if let Op::Files(_) = job.step.op {
-            return self.files.execute(job);
+            return self.files(job);
         }
         if let Some(reason) = self.there.stays(job, &self.around) {
             self.warn_once(job, format!("steps run on this machine: {reason}"));

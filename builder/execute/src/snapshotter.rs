@@ -252,6 +252,18 @@ impl Snapshotter {
         self.fetch(distant, events).tree()
     }
 
+    /// Brings the manifest of such a tree here; its files stay there.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn fetch_manifest(
+        &self,
+        distant: &Distant,
+        events: &dyn EventSink,
+    ) -> Result<Arc<Manifest>, EngineError> {
+        self.fetch(distant, events).manifest()
+    }
+
     /// Fetches what belongs to a tree of a shared cache.
     fn fetch<'a>(&'a self, distant: &'a Distant, events: &'a dyn EventSink) -> Fetch<'a> {
         Fetch {

@@ -127,6 +127,11 @@ impl Execution for Shared {
                 let lost = response(Err((Code::FailedPrecondition, "an input is missing")));
                 return Ok(Response::new(Box::pin(streams::iter([Ok(lost)]))));
             }
+            Fault::LosesResults if nth == 2 => {
+                self.0.forget_outputs();
+                let lost = response(Err((Code::FailedPrecondition, "an input is missing")));
+                return Ok(Response::new(Box::pin(streams::iter([Ok(lost)]))));
+            }
             Fault::BreaksStreams => {
                 let begun = streams::iter([Ok(operation(Stage::Executing, None))]);
                 *PENDING.lock().unwrap() = Some((self.0.clone(), action));
@@ -146,6 +151,14 @@ impl Execution for Shared {
 }
 
 impl State {
+    /// Forgets what actions gave.
+    pub(super) fn forget_outputs(&self) {
+        let mut blobs = self.blobs.lock().unwrap();
+        for hash in self.outputs.lock().unwrap().drain(..) {
+            _ = blobs.remove(&hash);
+        }
+    }
+
     /// Kills what runs.
     pub(super) fn kill_all(&self) {
         for process in self.running.lock().unwrap().drain(..) {

@@ -6,6 +6,7 @@ mod execution;
 mod storage;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use bazel_remote_apis::google::longrunning::operations_server::OperationsServer;
 use reapi::capabilities_server::{Capabilities, CapabilitiesServer};
 use reapi::content_addressable_storage_server::ContentAddressableStorageServer;
 use reapi::execution_server::ExecutionServer;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// What goes wrong.
@@ -26,6 +28,8 @@ pub enum Fault {
     None,
     /// The first action finds that an input is gone.
     LosesAnInput,
+    /// Before the third action it loses what those before it gave.
+    LosesResults,
     /// Streams of progress end before their actions do.
     BreaksStreams,
     /// It fails the first action, as a server that restarts.
@@ -60,6 +64,7 @@ struct State {
     actions: AtomicUsize,
     cancelled: AtomicUsize,
     uploaded: AtomicUsize,
+    downloaded: AtomicUsize,
     /// Processes of actions.
     running: Mutex<Vec<u32>>,
     /// What the last action wrote to its standard output.
@@ -81,6 +86,7 @@ struct Log {
 pub struct Cluster {
     runtime: Option<tokio::runtime::Runtime>,
     address: String,
+    scheme: &'static str,
     state: Arc<State>,
     directory: tempfile::TempDir,
 }
@@ -89,6 +95,27 @@ impl Cluster {
     /// A server whose worker runs actions as `user`, where something goes wrong.
     #[must_use]
     pub fn start(user: Option<&str>, fault: Fault) -> Self {
+        Self::serve(user, fault, tonic::transport::Server::builder(), "grpc")
+    }
+
+    /// One that encrypts, and knows clients by certificates of its authority (see
+    /// [`crate::certificates`]).
+    #[must_use]
+    pub fn start_encrypted(certificates: &Path) -> Self {
+        let read = |name: &str| std::fs::read(certificates.join(name)).unwrap();
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(read("server.pem"), read("server.key")))
+            .client_ca_root(Certificate::from_pem(read("ca.pem")));
+        let server = tonic::transport::Server::builder();
+        Self::serve(None, Fault::None, server.tls_config(tls).unwrap(), "grpcs")
+    }
+
+    fn serve(
+        user: Option<&str>,
+        fault: Fault,
+        mut server: tonic::transport::Server,
+        scheme: &'static str,
+    ) -> Self {
         let state = Arc::new(State {
             fault,
             user: user.map(str::to_owned),
@@ -97,6 +124,7 @@ impl Cluster {
             actions: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
             uploaded: AtomicUsize::new(0),
+            downloaded: AtomicUsize::new(0),
             running: Mutex::default(),
             log: Mutex::default(),
             asked: Mutex::default(),
@@ -107,7 +135,7 @@ impl Cluster {
             .build()
             .unwrap();
         let shared = Shared(state.clone());
-        let router = tonic::transport::Server::builder()
+        let router = server
             .add_service(CapabilitiesServer::new(shared.clone()))
             .add_service(
                 ContentAddressableStorageServer::new(shared.clone())
@@ -123,6 +151,7 @@ impl Cluster {
         Self {
             runtime: Some(runtime),
             address: address.to_string(),
+            scheme,
             state,
             directory: tempfile::tempdir().unwrap(),
         }
@@ -131,7 +160,7 @@ impl Cluster {
     /// Its address as kiln takes it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("grpc://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The same with a small kiln for its worker: the debugger's part of the tests' own is most of it.
@@ -153,6 +182,17 @@ impl Cluster {
     #[must_use]
     pub fn actions(&self) -> usize {
         self.state.actions.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes it was asked for.
+    #[must_use]
+    pub fn downloaded(&self) -> usize {
+        self.state.downloaded.load(Ordering::SeqCst)
+    }
+
+    /// Forgets what actions gave.
+    pub fn forget_outputs(&self) {
+        self.state.forget_outputs();
     }
 
     /// What each action asked of its worker: `NAME=VALUE`, sorted.

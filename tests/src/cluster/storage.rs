@@ -174,6 +174,7 @@ impl ByteStream for Shared {
         let digest = digest_of(&request.resource_name)?;
         let bytes = self.0.read(&digest.hash);
         let bytes = bytes.ok_or_else(|| Status::not_found("no such blob"))?;
+        _ = self.0.downloaded.fetch_add(bytes.len(), Ordering::SeqCst);
         let offset = usize::try_from(request.read_offset).unwrap_or(0);
         let chunks: Vec<_> = bytes[offset.min(bytes.len())..]
             .chunks(1 << 20)

@@ -25,17 +25,13 @@ pub(super) struct Delivery<'a> {
 impl Delivery<'_> {
     /// Builds; again without the shared caches when one turns out to be damaged only while what
     /// comes out is written.
-    pub(super) fn run(&self, build: Request) -> Result<BuildOutcome, Error> {
+    pub(super) fn run(&self, mut build: Request) -> Result<BuildOutcome, Error> {
         match self.deliver(build.clone()) {
             Err(Error::Engine(error @ EngineError::RemoteCache { .. }))
-                if !build.cache_from.is_empty() =>
+                if build.does_without_remotes() =>
             {
                 let message = format!("{error}; building without it");
                 self.journal.event(Event::Warning { message });
-                let build = Request {
-                    cache_from: Vec::new(),
-                    ..build
-                };
                 self.deliver(build)
             }
             done => done,

@@ -18,7 +18,8 @@ const LOCAL: &str = "local";
 pub(super) struct ExecutorArgs {
     /// Run steps on a cluster that speaks the Remote Execution API: grpcs://HOST:PORT, with
     /// instance=, property.NAME=, header.NAME=, ca=, cert=, key=, credential_helper=,
-    /// network=worker|local, ids=same|all|one, queue=DURATION and helper=FILE behind commas; or local
+    /// network=worker|local, ids=same|all|one, queue=DURATION, outputs=remote|local and helper=FILE
+    /// behind commas; or local
     #[arg(long, value_name = "SPEC", env = "KILN_EXECUTOR")]
     executor: Option<String>,
     /// Fail where the executor can't run a step, instead of running the step here
@@ -98,6 +99,11 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
     }
     let helpers = fields.take_all("helper");
     settings.helpers = helpers.into_iter().map(Into::into).collect();
+    settings.brings_outputs = match fields.take("outputs").as_deref() {
+        None | Some("remote") => false,
+        Some("local") => true,
+        Some(other) => return Err(format!("outputs={other}: use remote or local")),
+    };
     fields.finish(&KEYS)?;
     Ok(settings)
 }
@@ -107,7 +113,7 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
 const PROPERTY: &str = "property.";
 
 #[cfg(feature = "reapi")]
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "instance",
     "property.NAME",
     "header.NAME",
@@ -119,6 +125,7 @@ const KEYS: [&str; 12] = [
     "network",
     "ids",
     "queue",
+    "outputs",
     "helper",
 ];
 
@@ -145,6 +152,7 @@ mod tests {
             ("grpc://h:1,pool=a", "unknown key 'pool'"),
             ("grpc://h:1,network=all", "use worker or local"),
             ("grpc://h:1,ids=some", "use same, all or one"),
+            ("grpc://h:1,outputs=there", "use remote or local"),
             ("grpc://h:1,queue=soon", "queue"),
             ("grpc://h:1,cert=c", "go together"),
         ] {
