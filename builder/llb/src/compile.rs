@@ -32,6 +32,14 @@ pub enum Outcome {
     Needs(Vec<ImageRequest>),
 }
 
+/// A definition doesn't become more steps, nor steps that stand on more others, one upon the other.
+const MAX_STEPS: usize = 10_000;
+const MAX_DEPTH: usize = 2_000;
+/// Names of steps are shown up to here, in bytes.
+const MAX_NAME: usize = 1_024;
+/// The parts of a platform are no longer, in bytes.
+const MAX_PLATFORM: usize = 128;
+
 /// Compiles a definition; `host` is the platform of what names none.
 ///
 /// # Errors
@@ -53,6 +61,7 @@ pub fn compile(
         host,
         images,
         graph: Graph::new(),
+        depths: Vec::new(),
         made: HashMap::new(),
         locals: BTreeMap::new(),
     };
@@ -110,7 +119,7 @@ fn nothing(host: &Platform) -> Result<Outcome, LlbError> {
 
 /// The images that aren't known.
 fn missing(
-    ordered: &Ordered,
+    ordered: &Ordered<'_>,
     host: &Platform,
     images: &ImageTable,
 ) -> Result<BTreeSet<ImageRequest>, LlbError> {
@@ -119,7 +128,7 @@ fn missing(
         if let Some(Operation::Source(op)) = &vertex.op.op
             && let Source::Image(name) = source(op)?
         {
-            let platform = platform_of(&vertex.op, host);
+            let platform = platform_of(&vertex.op, host)?;
             let request = ImageRequest { name, platform };
             if !images.contains_key(&request) {
                 needed.insert(request);
@@ -129,19 +138,26 @@ fn missing(
     Ok(needed)
 }
 
-fn platform_of(op: &pb::Op, host: &Platform) -> Platform {
-    match &op.platform {
-        Some(platform) if !platform.os.is_empty() => {
-            Platform::new(&platform.os, &platform.architecture, &platform.variant)
-        }
-        _ => host.clone(),
+fn platform_of(op: &pb::Op, host: &Platform) -> Result<Platform, LlbError> {
+    let given = op.platform.as_ref();
+    let Some(given) = given.filter(|platform| !platform.os.is_empty()) else {
+        return Ok(host.clone());
+    };
+    let parts = [&given.os, &given.architecture, &given.variant];
+    match parts.iter().any(|part| part.len() > MAX_PLATFORM) {
+        true => Err(malformed("a platform with a long name")),
+        false => Ok(Platform::new(
+            &given.os,
+            &given.architecture,
+            &given.variant,
+        )),
     }
 }
 
 /// An operation whose steps are being made.
 pub(crate) struct Place<'a> {
     pub(crate) op: &'a pb::Op,
-    vertex: &'a Vertex,
+    vertex: &'a Vertex<'a>,
     platform: Platform,
     name: String,
 }
@@ -151,17 +167,19 @@ pub(crate) struct Compiler<'a> {
     host: &'a Platform,
     images: &'a ImageTable,
     graph: Graph,
+    /// How many steps each step stands on, one upon the other.
+    depths: Vec<usize>,
     /// The results of operations, by digest and number.
     made: HashMap<(String, usize), StepId>,
     locals: BTreeMap<String, LocalSource>,
 }
 
 impl Compiler<'_> {
-    fn vertex(&mut self, vertex: &Vertex) -> Result<(), LlbError> {
+    fn vertex(&mut self, vertex: &Vertex<'_>) -> Result<(), LlbError> {
         let place = Place {
             op: &vertex.op,
             vertex,
-            platform: platform_of(&vertex.op, self.host),
+            platform: platform_of(&vertex.op, self.host)?,
             name: name_of(vertex),
         };
         match &vertex.op.op {
@@ -182,6 +200,13 @@ impl Compiler<'_> {
         op: Op,
         inputs: Vec<StepId>,
     ) -> Result<StepId, LlbError> {
+        let depths = inputs.iter().map(|input| self.depths[input.index()] + 1);
+        let depth = depths.max().unwrap_or(0);
+        if self.graph.len() >= MAX_STEPS || depth > MAX_DEPTH {
+            return Err(malformed(format!(
+                "it becomes more than {MAX_STEPS} steps, or more than {MAX_DEPTH} upon each other"
+            )));
+        }
         let step = Step {
             op,
             name: StepName {
@@ -193,12 +218,13 @@ impl Compiler<'_> {
             location: None,
             platform: place.platform.clone(),
             remote: kiln_graph::WorkerProperties::none(),
-            reuse: match place.vertex.metadata.ignore_cache {
+            reuse: match place.vertex.metadata.is_some_and(|it| it.ignore_cache) {
                 true => Reuse::Never,
                 false => Reuse::Always,
             },
         };
         let added = self.graph.add(step, inputs);
+        self.depths.push(depth);
         added.map_err(|error| malformed(error.to_string()))
     }
 
@@ -308,25 +334,44 @@ impl Compiler<'_> {
     }
 }
 
-/// What people are shown: the author's own name, else what the operation does.
-fn name_of(vertex: &Vertex) -> String {
-    if let Some(name) = vertex.metadata.description.get("llb.customname") {
-        return name.clone();
+/// What people are shown: the author's own name, else what the operation does. Each step of it has a copy.
+fn name_of(vertex: &Vertex<'_>) -> String {
+    let description = vertex.metadata.map(|metadata| &metadata.description);
+    if let Some(name) = description.and_then(|it| it.get("llb.customname")) {
+        return shown([name.as_str()], "");
     }
     match &vertex.op.op {
-        Some(Operation::Source(op)) => op.identifier.clone(),
+        Some(Operation::Source(op)) => shown([op.identifier.as_str()], ""),
         Some(Operation::Exec(op)) => {
-            let args = op.meta.as_ref().map(|meta| meta.args.join(" "));
-            args.unwrap_or_default()
+            let args = op.meta.iter().flat_map(|meta| &meta.args);
+            shown(args.map(String::as_str), " ")
         }
         Some(Operation::File(op)) => {
             let verbs = op.actions.iter().map(|action| verb(action.action.as_ref()));
-            verbs.collect::<Vec<_>>().join(", ")
+            shown(verbs, ", ")
         }
         Some(Operation::Merge(_)) => "merge".to_owned(),
         Some(Operation::Diff(_)) => "diff".to_owned(),
         Some(Operation::Build(_)) | None => String::new(),
     }
+}
+
+/// Parts as one text, which ends where a name does at most.
+fn shown<T: AsRef<str>>(parts: impl IntoIterator<Item = T>, between: &str) -> String {
+    let mut text = String::new();
+    for (number, part) in parts.into_iter().enumerate() {
+        if number > 0 {
+            text.push_str(between);
+        }
+        text.push_str(part.as_ref());
+        if text.len() > MAX_NAME {
+            let end = text.floor_char_boundary(MAX_NAME);
+            text.truncate(end);
+            text.push('…');
+            break;
+        }
+    }
+    text
 }
 
 fn verb(action: Option<&pb::file_action::Action>) -> String {
@@ -593,6 +638,125 @@ mod tests {
                 "{number}: {refused:?}"
             );
         }
+    }
+
+    fn mkdir(input: i64, number: i64) -> pb::FileAction {
+        let directory = pb::FileActionMkDir {
+            path: "/a".to_owned(),
+            mode: 0o755,
+            timestamp: -1,
+            ..pb::FileActionMkDir::default()
+        };
+        pb::FileAction {
+            input,
+            secondary_input: -1,
+            output: number,
+            action: Some(Action::Mkdir(directory)),
+        }
+    }
+
+    /// A definition of one operation.
+    fn only(op: Operation) -> pb::Definition {
+        let mut writer = Writer::default();
+        let input = writer.add(&[], Some(op));
+        writer.end(&input)
+    }
+
+    #[test]
+    fn steps_are_counted_and_not_operations() {
+        let files = |count: i64, input: fn(i64) -> i64| {
+            let actions = (0..count).map(|number| mkdir(input(number), number));
+            only(Operation::File(pb::FileOp {
+                actions: actions.collect(),
+            }))
+        };
+        let copies = |count: i64| {
+            let copy = pb::FileActionCopy {
+                src: "/a".to_owned(),
+                dest: "/b".to_owned(),
+                timestamp: -1,
+                mode: -1,
+                ..pb::FileActionCopy::default()
+            };
+            let actions = (0..count).map(|number| pb::FileAction {
+                input: number - 1,
+                secondary_input: -1,
+                output: if number + 1 == count { 0 } else { -1 },
+                action: Some(Action::Copy(copy.clone())),
+            });
+            only(Operation::File(pb::FileOp {
+                actions: actions.collect(),
+            }))
+        };
+        let mounts = |count: i64| {
+            let names: Vec<String> = (1..count).map(|number| format!("/m{number}")).collect();
+            let others = (1..)
+                .zip(&names)
+                .map(|(number, name)| (-1, name.as_str(), number));
+            let all: Vec<_> = std::iter::once((-1, "/", 0)).chain(others).collect();
+            only(run("true", &all))
+        };
+        let upon = |number: i64| number - 1;
+        let beside = |_| -1;
+        for (definition, is_taken) in [
+            (files(2_000, upon), true),
+            (files(2_002, upon), false),
+            (files(10_000, beside), true),
+            (files(10_001, beside), false),
+            (copies(9_999), true),
+            (copies(10_000), false),
+            (mounts(9_997), true),
+            (mounts(10_001), false),
+        ] {
+            match compiled(&definition) {
+                Ok(_) => assert!(is_taken),
+                Err(error) => assert!(!is_taken && error.to_string().contains("steps"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_each_step_has_a_copy_of_is_short() {
+        let actions = (0..100).map(|number| mkdir(-1, number)).collect();
+        let mut definition = only(Operation::File(pb::FileOp { actions }));
+        let digest = BlobDigest::of(&definition.def[0]).to_string();
+        let name = "ñ".repeat(1 << 20);
+        let metadata = pb::OpMetadata {
+            description: [("llb.customname".to_owned(), name)].into(),
+            ..pb::OpMetadata::default()
+        };
+        _ = definition.metadata.insert(digest, metadata);
+        let long = only(run(&"x ".repeat(100_000), &[(-1, "/", 0)]));
+        for definition in [definition, long] {
+            let compiled = compiled(&definition).unwrap();
+            for (_, step) in compiled.build.graph.steps() {
+                let name = &step.name.text;
+                assert!(name.len() <= MAX_NAME + 3 && name.ends_with('…'), "{name}");
+            }
+        }
+        let op = pb::Op {
+            op: Some(run("x", &[(-1, "/", 0)])),
+            platform: Some(pb::Platform {
+                os: "x".repeat(1 << 20),
+                ..pb::Platform::default()
+            }),
+            ..pb::Op::default()
+        };
+        let bytes = op.encode_to_vec();
+        let digest = BlobDigest::of(&bytes).to_string();
+        let mut writer = Writer::default();
+        writer.definition.def.push(bytes);
+        let definition = writer.end(&pb::Input { digest, index: 0 });
+        let error = compiled(&definition).unwrap_err().to_string();
+        assert!(error.contains("platform") && error.len() < 200, "{error}");
+    }
+
+    #[test]
+    fn an_operation_is_there_once() {
+        let mut definition = only(run("x", &[(-1, "/", 0)]));
+        definition.def.insert(0, definition.def[0].clone());
+        let error = compiled(&definition).unwrap_err().to_string();
+        assert!(error.contains("twice"), "{error}");
     }
 
     proptest! {

@@ -33,9 +33,8 @@ pub(crate) fn exec(
     }
     let mut tree = compiler.input_or_scratch(place, root.input)?;
     let copied: Vec<&pb::Mount> = op.mounts.iter().filter(|mount| is_copied(mount)).collect();
-    for mount in &copied {
-        let dest = place_of(meta, mount);
-        tree = copy_in(compiler, place, mount, &dest, tree)?;
+    if !copied.is_empty() {
+        tree = copy_in(compiler, place, meta, &copied, tree)?;
     }
     let mut inputs = vec![tree];
     let mut run = command(meta)?;
@@ -67,10 +66,10 @@ pub(crate) fn exec(
     run.mounts.extend(op.secretenv.iter().map(variable));
     let done = compiler.add(place, Op::Exec(Box::new(run)), inputs)?;
     if let Ok(output) = usize::try_from(root.output) {
-        let root = copied.iter().try_fold(done, |tree, mount| {
-            let dest = place_of(meta, mount);
-            take_out(compiler, place, &dest, tree)
-        })?;
+        let root = match copied.is_empty() {
+            true => done,
+            false => take_out(compiler, place, meta, &copied, done)?,
+        };
         compiler.output(place, output, root)?;
     }
     for mount in copied {
@@ -95,9 +94,9 @@ fn is_copied(mount: &pb::Mount) -> bool {
 }
 
 /// Copies what a directory holds.
-fn content(from: u32, directory: String, dest: ImagePath) -> FileAction {
+fn content(from: Input, directory: String, dest: ImagePath) -> FileAction {
     FileAction::Copy(Box::new(CopyFiles {
-        from: Input(from),
+        from,
         sources: vec![directory],
         dest,
         to_directory: true,
@@ -127,24 +126,29 @@ fn emptied(dest: &ImagePath) -> Vec<FileAction> {
     ]
 }
 
-/// Puts a mount's tree where it would be mounted.
+/// Puts the trees of mounts where they would be mounted.
 fn copy_in(
     compiler: &mut Compiler<'_>,
     place: &Place<'_>,
-    mount: &pb::Mount,
-    dest: &ImagePath,
+    meta: &pb::Meta,
+    mounts: &[&pb::Mount],
     tree: StepId,
 ) -> Result<StepId, LlbError> {
-    if !ImagePath::new(&mount.selector).is_root() {
-        return Err(unsupported(
-            "the result of a mount that is a directory of its input",
-        ));
-    }
-    let mut actions = emptied(dest);
+    let mut actions = Vec::new();
     let mut inputs = vec![tree];
-    if let Some(input) = compiler.input(place, mount.input)? {
-        inputs.push(input);
-        actions.push(content(1, "/".to_owned(), dest.clone()));
+    for mount in mounts {
+        if !ImagePath::new(&mount.selector).is_root() {
+            return Err(unsupported(
+                "the result of a mount that is a directory of its input",
+            ));
+        }
+        let dest = place_of(meta, mount);
+        actions.extend(emptied(&dest));
+        if let Some(input) = compiler.input(place, mount.input)? {
+            let from = Input(u32::try_from(inputs.len()).unwrap_or(u32::MAX));
+            inputs.push(input);
+            actions.push(content(from, "/".to_owned(), dest));
+        }
     }
     let base = Some(Input(0));
     compiler.add(place, Op::Files(Files { base, actions }), inputs)
@@ -158,7 +162,7 @@ fn copy_out(
     done: StepId,
 ) -> Result<StepId, LlbError> {
     let directory = format!("{dest}/");
-    let actions = vec![content(0, directory, ImagePath::root())];
+    let actions = vec![content(Input(0), directory, ImagePath::root())];
     let base = None;
     compiler.add(place, Op::Files(Files { base, actions }), vec![done])
 }
@@ -167,11 +171,13 @@ fn copy_out(
 fn take_out(
     compiler: &mut Compiler<'_>,
     place: &Place<'_>,
-    dest: &ImagePath,
+    meta: &pb::Meta,
+    mounts: &[&pb::Mount],
     tree: StepId,
 ) -> Result<StepId, LlbError> {
     let base = Some(Input(0));
-    let actions = emptied(dest);
+    let places = mounts.iter().map(|mount| place_of(meta, mount));
+    let actions = places.flat_map(|dest| emptied(&dest)).collect();
     compiler.add(place, Op::Files(Files { base, actions }), vec![tree])
 }
 

@@ -32,7 +32,7 @@ mod root_mount;
 mod selection;
 mod spec;
 
-pub use cgroup::{Cgroups, Group, Limits, NoCgroups, Swap};
+pub use cgroup::{BadGroupPath, CgroupParent, Cgroups, Group, GroupPath, Limits, NoCgroups, Swap};
 pub use detect::{Abilities, Ability};
 pub use error::SandboxError;
 pub use guard::Lifeline;

@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::build::Built;
+use crate::connection::ConnectionId;
 use crate::progress::StatusLog;
 use crate::proto::SolveRequest;
 use crate::proto::frontend::ReturnRequest;
+use crate::session::session_id;
 
 /// How long the bridge's calls wait for their build, and `Status` does.
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(3);
@@ -30,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) reference: String,
     /// What was asked for.
     pub(crate) request: SolveRequest,
+    /// The connection that it was asked by, and its bridge is called by.
+    connection: ConnectionId,
     /// When it began.
     pub(crate) begun: SystemTime,
     pub(crate) log: Arc<StatusLog>,
@@ -43,6 +47,27 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Whether the client runs the frontend and returns the result by the bridge.
+    pub(crate) fn is_of_the_client(&self) -> bool {
+        let known = &self.request.known;
+        known.frontend.is_empty() && known.definition.is_none()
+    }
+
+    /// Whether its bridge may be called by a connection.
+    fn is_bridged_to(&self, connection: ConnectionId) -> bool {
+        self.is_of_the_client() && self.connection == connection
+    }
+
+    /// The sessions that it names: whoever knows them can ask for what is in them.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &str> {
+        let known = &self.request.known;
+        let own = [&known.session, &known.source_policy_session];
+        let directories = known.frontend_attrs.iter();
+        let directories = directories.filter(|(key, _)| key.starts_with("local-sessionid:"));
+        let all = own.into_iter().chain(directories.map(|(_, value)| value));
+        all.map(|id| session_id(id)).filter(|id| !id.is_empty())
+    }
+
     /// Takes a journal, to be filed when the build ends.
     pub(crate) fn remember(&self, journal: Arc<Journal>) {
         let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,6 +175,7 @@ impl Jobs {
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: SolveRequest,
+        connection: ConnectionId,
     ) -> Result<(Open, oneshot::Receiver<ReturnRequest>), Status> {
         let reference = request.known.r#ref.clone();
         if reference.is_empty() {
@@ -159,6 +185,7 @@ impl Jobs {
         let job = Arc::new(Job {
             reference: reference.clone(),
             request,
+            connection,
             begun: SystemTime::now(),
             log: Arc::default(),
             cancel: Cancel::new(),
@@ -193,9 +220,17 @@ impl Jobs {
         }
     }
 
-    /// The build that a call of the bridge's belongs to, which may come a little later.
-    pub(crate) async fn open(&self, reference: &str) -> Result<Arc<Job>, Status> {
-        let find = |state: &State| state.open.get(reference).cloned();
+    /// The build that a call of the bridge's by a connection belongs to, which may come a little later. Those
+    /// of other connections aren't there for it.
+    pub(crate) async fn open(
+        &self,
+        reference: &str,
+        connection: ConnectionId,
+    ) -> Result<Arc<Job>, Status> {
+        let find = |state: &State| {
+            let job = state.open.get(reference);
+            job.filter(|job| job.is_bridged_to(connection)).cloned()
+        };
         let found = self.wait(BRIDGE_PATIENCE, find).await;
         found.ok_or_else(|| Status::unknown(format!("no such job {reference}")))
     }
@@ -296,17 +331,49 @@ mod tests {
     #[tokio::test]
     async fn calls_may_come_before_their_build_and_after_it() {
         let jobs = Arc::new(Jobs::default());
+        let connection = ConnectionId::next();
         let early = tokio::spawn(jobs.clone().status("a".to_owned()));
         tokio::task::yield_now().await;
-        let (open, _returned) = jobs.begin(request("a")).unwrap();
+        let (open, _returned) = jobs.begin(request("a"), connection).unwrap();
         assert!(early.await.unwrap().is_ok());
-        assert!(jobs.begin(request("a")).is_err());
-        assert!(jobs.open("a").await.is_ok());
+        assert!(jobs.begin(request("a"), connection).is_err());
+        assert!(jobs.open("a", connection).await.is_ok());
         drop(open);
         // A client whose build was short asks when it has ended.
         assert!(jobs.clone().status("a".to_owned()).await.is_ok());
-        let error = jobs.open("a").await.unwrap_err();
+        let error = jobs.open("a", connection).await.unwrap_err();
         assert!(error.message().contains("no such job a"));
-        assert!(jobs.begin(request("")).is_err());
+        assert!(jobs.begin(request(""), connection).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_bridge_is_called_by_its_own_connection_and_only_where_the_client_solves() {
+        let jobs = Arc::new(Jobs::default());
+        let (own, other) = (ConnectionId::next(), ConnectionId::next());
+        let (_of_the_client, _returned) = jobs.begin(request("a"), own).unwrap();
+        let mut of_a_frontend = request("b");
+        of_a_frontend.known.frontend = "dockerfile.v0".to_owned();
+        let (_of_a_frontend, _returned) = jobs.begin(of_a_frontend, own).unwrap();
+        let mut of_a_definition = request("c");
+        of_a_definition.known.definition = Some(crate::proto::pb::Definition {
+            def: vec![Vec::new()],
+            ..Default::default()
+        });
+        let (_of_a_definition, _returned) = jobs.begin(of_a_definition, own).unwrap();
+        let asked = [
+            ("a", own, true),
+            ("a", other, false),
+            ("b", own, false),
+            ("c", own, false),
+        ];
+        // Each is waited for.
+        let opened = asked.map(|(reference, connection, may)| {
+            let jobs = jobs.clone();
+            let open = async move { jobs.open(reference, connection).await.is_ok() };
+            (tokio::spawn(open), reference, may)
+        });
+        for (open, reference, may) in opened {
+            assert_eq!(open.await.unwrap(), may, "{reference}");
+        }
     }
 }

@@ -16,6 +16,7 @@
 //! history    builds that have ended, and their blobs
 //! progress   the engine's events as vertexes, statuses and logs
 //! job        one build by its reference; what its calls share
+//! connection which connection a request came by
 //! collect    what goes from the store after builds
 //! error      failures as gRPC statuses with BuildKit's details
 //! ```
@@ -29,6 +30,7 @@ mod bridge;
 mod build;
 mod client;
 mod collect;
+mod connection;
 mod control;
 mod error;
 mod grpc;

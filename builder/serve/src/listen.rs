@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kiln_engine::Engine;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
+use crate::connection::ConnectionId;
 use crate::server::{Options, Server};
 use crate::service;
 use crate::socket::{Binder, Listener, Sockets};
@@ -162,7 +164,9 @@ async fn connection(
     stopping: CancellationToken,
     _alive: mpsc::Sender<()>,
 ) {
-    let answer = service_fn(move |request| {
+    let id = ConnectionId::next();
+    let answer = service_fn(move |mut request: http::Request<Incoming>| {
+        _ = request.extensions_mut().insert(id);
         let server = server.clone();
         let answer = service::answer(server, request);
         async move { Ok::<_, Infallible>(answer.await) }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use kiln::Error;
-use kiln_sandbox::{Cgroups, Limits, SandboxError, Swap};
+use kiln_sandbox::{CgroupParent, Cgroups, GroupPath, Limits, SandboxError, Swap};
 
 /// The flags, named as `docker build` names them.
 #[derive(Args, Debug, Clone, Default)]
@@ -48,11 +48,17 @@ impl ResourceArgs {
     /// When a limit can't be read, or can't be had here.
     pub(crate) fn cgroups(&self) -> Result<Option<Cgroups>, Error> {
         let limits = self.limits().map_err(Error::Usage)?;
-        if limits.is_empty() {
-            return Ok(None);
-        }
-        let cgroups = Cgroups::new(limits, self.cgroup_parent.as_deref());
-        Ok(Some(cgroups.map_err(SandboxError::from)?))
+        let parent = self.parent().map_err(Error::Usage)?;
+        Ok(Cgroups::new(limits, &parent).map_err(SandboxError::from)?)
+    }
+
+    fn parent(&self) -> Result<CgroupParent, String> {
+        let Some(text) = self.cgroup_parent.as_deref().filter(|it| !it.is_empty()) else {
+            return Ok(CgroupParent::Usual);
+        };
+        let group = text.parse::<GroupPath>();
+        let group = group.map_err(|error| format!("--cgroup-parent {text}: {error}"))?;
+        Ok(CgroupParent::Group(group))
     }
 
     fn limits(&self) -> Result<Limits, String> {

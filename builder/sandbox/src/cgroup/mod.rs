@@ -11,16 +11,22 @@
     reason = "files of the kernel's own file systems"
 )]
 
+mod hierarchy;
 mod limits;
+mod parent;
+mod path;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hierarchy::Hierarchy;
 use limits::Controller;
 pub use limits::{Limits, Swap};
+pub use parent::CgroupParent;
+pub use path::{BadGroupPath, GroupPath};
 
 /// Which version of control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,6 @@ pub struct Cgroups {
     version: Version,
     /// The group below which each controller's are made; in version 2 it is the same one.
     parents: Vec<(Controller, PathBuf)>,
-    next: AtomicU64,
 }
 
 /// Why steps can't be limited here.
@@ -47,43 +52,30 @@ pub struct Cgroups {
 pub struct NoCgroups(String);
 
 impl Cgroups {
-    /// Finds out whether and where steps can be limited; `below` names a group to use, as
-    /// `--cgroup-parent` does.
+    /// Finds out whether and where steps can be limited. `None` when nothing is limited and steps have no
+    /// parent of their own.
     ///
     /// # Errors
     /// When the machine has no control groups, or this process may make none.
-    pub fn new(limits: Limits, below: Option<&str>) -> Result<Self, NoCgroups> {
+    pub fn new(limits: Limits, parent: &CgroupParent) -> Result<Option<Self>, NoCgroups> {
+        if limits.is_empty() && !parent.is_named() {
+            return Ok(None);
+        }
         let mounts = read("/proc/self/mountinfo")?;
         let own = read("/proc/self/cgroup")?;
-        let mut parents = Vec::new();
-        let mut version = Version::V1;
-        for controller in limits.controllers() {
-            let (found, parent) = match hierarchy(&mounts, &own, controller) {
-                Some((Version::V1, mount, group)) => {
-                    (Version::V1, at(&mount, below.unwrap_or(&group)))
-                }
-                Some((Version::V2, mount, group)) => {
-                    (Version::V2, divisible(&mount, &group, below, controller)?)
-                }
-                None => {
-                    let name = controller.name();
-                    return Err(NoCgroups(format!(
-                        "there is no control group with the controller '{name}' here"
-                    )));
-                }
-            };
-            version = found;
-            parents.push((controller, parent));
-        }
+        let find = |controller| Hierarchy::find(&mounts, &own, controller);
+        let found = match limits.is_empty() {
+            true => placed(parent, find)?,
+            false => limited(&limits, parent, find)?,
+        };
         let cgroups = Self {
             limits,
-            version,
-            parents,
-            next: AtomicU64::new(0),
+            version: found.0,
+            parents: found.1,
         };
         // What is refused is said before the first step.
         cgroups.group().map(drop)?;
-        Ok(cgroups)
+        Ok(Some(cgroups))
     }
 
     /// Makes the group of a step.
@@ -91,17 +83,7 @@ impl Cgroups {
     /// # Errors
     /// When it can't be made, or the kernel refuses a limit.
     pub fn group(&self) -> Result<Group, NoCgroups> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kiln-{}-{number}", std::process::id());
-        let mut group = Group::default();
-        for (_, parent) in &self.parents {
-            let directory = parent.join(&name);
-            match fs::create_dir(&directory) {
-                Ok(()) => group.directories.push(directory),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed("make the group", &directory, &error)),
-            }
-        }
+        let (name, group) = self.make()?;
         for (controller, parent) in &self.parents {
             if (self.version, *controller) == (Version::V1, Controller::Cpuset) {
                 inherit_sets(parent, &parent.join(&name))?;
@@ -112,9 +94,9 @@ impl Cgroups {
             let parent = parents.find(|(controller, _)| *controller == setting.controller);
             let Some((_, parent)) = parent else { continue };
             let file = parent.join(&name).join(setting.file);
-            match fs::write(&file, &setting.value) {
+            match put(&file, &setting.value) {
                 Ok(()) => {}
-                Err(_) if setting.optional => {}
+                Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let what = format!("write {} to", setting.value);
                     return Err(failed(&what, &file, &error));
@@ -122,6 +104,85 @@ impl Cgroups {
             }
         }
         Ok(group)
+    }
+
+    /// Makes directories of a new name, one in each hierarchy.
+    fn make(&self) -> Result<(String, Group), NoCgroups> {
+        // Builds beside each other in this process count together.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{number}", parent::leaf_name());
+            match self.directories(&name) {
+                Ok(group) => return Ok((name, group)),
+                // Of a process of another namespace, or one that was killed.
+                Err((error, _)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err((error, directory)) => {
+                    return Err(failed("make the group", &directory, &error));
+                }
+            }
+        }
+    }
+
+    fn directories(&self, name: &str) -> Result<Group, (io::Error, PathBuf)> {
+        let mut group = Group::default();
+        for (_, parent) in &self.parents {
+            let directory = parent.join(name);
+            if group.directories.contains(&directory) {
+                continue;
+            }
+            fs::create_dir(&directory).map_err(|error| (error, directory.clone()))?;
+            group.directories.push(directory);
+        }
+        Ok(group)
+    }
+}
+
+/// The groups of each controller that steps get theirs below.
+type Parents = (Version, Vec<(Controller, PathBuf)>);
+
+/// The parents of steps that are limited.
+fn limited(
+    limits: &Limits,
+    parent: &CgroupParent,
+    find: impl Fn(Controller) -> Option<Hierarchy>,
+) -> Result<Parents, NoCgroups> {
+    let mut parents = Vec::new();
+    let mut version = Version::V1;
+    for controller in limits.controllers() {
+        let name = controller.name();
+        let missing = || {
+            let text = format!("there is no control group with the controller '{name}' here");
+            NoCgroups(text)
+        };
+        let hierarchy = find(controller).ok_or_else(missing)?;
+        version = hierarchy.version;
+        parents.push((controller, parent.divided(&hierarchy, controller)?));
+    }
+    Ok((version, parents))
+}
+
+/// The parents of steps that are only put below a group, in each hierarchy that has it.
+fn placed(
+    parent: &CgroupParent,
+    find: impl Fn(Controller) -> Option<Hierarchy>,
+) -> Result<Parents, NoCgroups> {
+    let mut parents = Vec::new();
+    let mut version = Version::V1;
+    let mut refusal = NoCgroups("there are no control groups here".to_owned());
+    for controller in [Controller::Cpu, Controller::Cpuset, Controller::Memory] {
+        let Some(hierarchy) = find(controller) else {
+            continue;
+        };
+        version = hierarchy.version;
+        match parent.group(&hierarchy) {
+            Ok(found) => parents.push((controller, found)),
+            Err(error) => refusal = error,
+        }
+    }
+    match parents.is_empty() {
+        true => Err(refusal),
+        false => Ok((version, parents)),
     }
 }
 
@@ -138,9 +199,8 @@ impl Group {
     /// When the kernel refuses it.
     pub fn add(&self, process: u32) -> io::Result<()> {
         let mut directories = self.directories.iter();
-        directories.try_for_each(|directory| {
-            fs::write(directory.join("cgroup.procs"), process.to_string())
-        })
+        directories
+            .try_for_each(|directory| put(&directory.join("cgroup.procs"), &process.to_string()))
     }
 }
 
@@ -164,116 +224,14 @@ fn read(path: &str) -> Result<String, NoCgroups> {
     fs::read_to_string(path).map_err(|error| failed("read", Path::new(path), &error))
 }
 
+/// Writes to a file that the kernel made.
+fn put(file: &Path, value: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(value.as_bytes())
+}
+
 fn failed(what: &str, path: &Path, error: &io::Error) -> NoCgroups {
     NoCgroups(format!("cannot {what} {}: {error}", path.display()))
-}
-
-fn at(mount: &Path, group: &str) -> PathBuf {
-    mount.join(group.trim_start_matches('/'))
-}
-
-/// The hierarchy that has a controller: its version, where it is mounted, and this process's group in
-/// it (`/proc/PID/cgroup`), as seen from there.
-fn hierarchy(
-    mounts: &str,
-    own: &str,
-    controller: Controller,
-) -> Option<(Version, PathBuf, String)> {
-    let name = controller.name();
-    let mut unified = None;
-    for line in mounts.lines() {
-        let (left, right) = line.split_once(" - ")?;
-        let mut fields = right.split_ascii_whitespace();
-        let (kind, options) = (fields.next()?, fields.nth(1).unwrap_or_default());
-        let mut left = left.split_ascii_whitespace().skip(3);
-        let (root, mount) = (left.next()?, PathBuf::from(left.next()?));
-        let has = || options.split(',').any(|option| option == name);
-        match kind {
-            "cgroup" if has() => {
-                let group = group_of(own, |controllers| {
-                    controllers.split(',').any(|it| it == name)
-                });
-                return Some((Version::V1, mount, below_root(&group?, root)));
-            }
-            "cgroup2" => {
-                let group = group_of(own, str::is_empty)?;
-                unified = Some((Version::V2, mount, below_root(&group, root)));
-            }
-            _ => {}
-        }
-    }
-    let (version, mount, group) = unified?;
-    let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-    let has = controllers.split_ascii_whitespace().any(|it| it == name);
-    has.then_some((version, mount, group))
-}
-
-/// This process's group in the hierarchy whose controllers fit.
-fn group_of(own: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
-    let mut lines = own.lines().filter_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        rest.split_once(':')
-    });
-    lines
-        .find(|(controllers, _)| fits(controllers))
-        .map(|(_, group)| group.to_owned())
-}
-
-/// A group's path below the root of its mount: in a container the mount begins at its own group.
-fn below_root(group: &str, root: &str) -> String {
-    match group.strip_prefix(root.trim_end_matches('/')) {
-        Some(below) if below.is_empty() || below.starts_with('/') => below.to_owned(),
-        _ => "/".to_owned(),
-    }
-}
-
-/// A group of version 2 that can be divided by a controller.
-fn divisible(
-    mount: &Path,
-    group: &str,
-    below: Option<&str>,
-    controller: Controller,
-) -> Result<PathBuf, NoCgroups> {
-    if let Some(below) = below {
-        let parent = at(mount, below);
-        return divide(&parent, controller).map(|()| parent);
-    }
-    let own = at(mount, group);
-    let leaf = own.join(format!("kiln-{}", std::process::id()));
-    let moved = leave(&own, &leaf).and_then(|()| divide(&own, controller));
-    if moved.is_ok() {
-        return Ok(own);
-    }
-    // The group stays as it was.
-    _ = fs::write(own.join("cgroup.procs"), std::process::id().to_string());
-    _ = fs::remove_dir(&leaf);
-    match divide(mount, controller) {
-        Ok(()) => Ok(mount.to_owned()),
-        Err(_) => moved.map(|()| own),
-    }
-}
-
-/// Moves this process from its group into a child of it.
-fn leave(own: &Path, leaf: &Path) -> Result<(), NoCgroups> {
-    if own.ends_with(format!("kiln-{}", std::process::id())) {
-        return Ok(());
-    }
-    match fs::create_dir(leaf) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(failed("make the group", leaf, &error));
-        }
-        _ => {}
-    }
-    let procs = leaf.join("cgroup.procs");
-    fs::write(&procs, std::process::id().to_string())
-        .map_err(|error| failed("move to", &procs, &error))
-}
-
-fn divide(group: &Path, controller: Controller) -> Result<(), NoCgroups> {
-    let file = group.join("cgroup.subtree_control");
-    let name = controller.name();
-    fs::write(&file, format!("+{name}"))
-        .map_err(|error| failed(&format!("write +{name} to"), &file, &error))
 }
 
 /// A new cpuset of version 1 has no processors and no memory, and takes no process before it has.
@@ -281,7 +239,7 @@ fn inherit_sets(parent: &Path, group: &Path) -> Result<(), NoCgroups> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let value = fs::read_to_string(parent.join(file)).unwrap_or_default();
         let file = group.join(file);
-        fs::write(&file, value.trim()).map_err(|error| failed("write", &file, &error))?;
+        put(&file, value.trim()).map_err(|error| failed("write", &file, &error))?;
     }
     Ok(())
 }
@@ -290,42 +248,43 @@ fn inherit_sets(parent: &Path, group: &Path) -> Result<(), NoCgroups> {
 mod tests {
     use super::*;
 
-    const V1: &str = "30 29 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
-        31 29 0:27 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n";
-
-    #[test]
-    fn controllers_are_found_in_their_hierarchies() {
-        let own = "5:cpu,cpuacct:/docker/abc/x\n4:memory:/a/b\n0::/\n";
-        let memory = hierarchy(V1, own, Controller::Memory);
-        let at = |path: &str, group: &str| Some((Version::V1, path.into(), group.to_owned()));
-        assert_eq!(memory, at("/sys/fs/cgroup/memory", "/a/b"));
-        let cpu = hierarchy(V1, own, Controller::Cpu);
-        assert_eq!(cpu, at("/sys/fs/cgroup/cpu,cpuacct", "/x"));
-        assert_eq!(hierarchy(V1, own, Controller::Cpuset), None);
-        assert_eq!(hierarchy("", own, Controller::Cpu), None);
+    fn limited_in(directory: &Path) -> Cgroups {
+        Cgroups {
+            limits: Limits {
+                memory: Some(100 << 20),
+                ..Limits::default()
+            },
+            version: Version::V1,
+            parents: vec![(Controller::Memory, directory.to_owned())],
+        }
     }
 
     #[test]
-    fn version_2_has_what_its_root_says() {
+    fn what_is_no_group_limits_nothing_and_is_not_written_to() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
-        let mount = directory.path().display();
-        let mounts = format!("30 29 0:26 / {mount} rw - cgroup2 cgroup rw\n");
-        let found = hierarchy(&mounts, "0::/user.slice/s\n", Controller::Memory);
-        let expected = (
-            Version::V2,
-            directory.path().to_owned(),
-            "/user.slice/s".to_owned(),
-        );
-        assert_eq!(found, Some(expected));
-        assert_eq!(hierarchy(&mounts, "0::/\n", Controller::Cpuset), None);
+        let error = limited_in(directory.path()).group().unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("memory.limit_in_bytes"), "{error}");
+        let left = fs::read_dir(directory.path()).unwrap();
+        assert_eq!(left.count(), 0);
     }
 
     #[test]
-    fn groups_outside_of_a_mount_are_its_top() {
-        assert_eq!(below_root("/a/b", "/"), "/a/b");
-        assert_eq!(below_root("/a/b", "/a"), "/b");
-        assert_eq!(below_root("/ab", "/a"), "/");
-        assert_eq!(below_root("/../x", "/a"), "/");
+    fn no_two_steps_have_one_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = || limited_in(directory.path());
+        let (one, other) = (of(), of());
+        let (first, _first) = one.make().unwrap();
+        let (second, _second) = other.make().unwrap();
+        assert_ne!(first, second);
+        // Names that are taken are passed over.
+        let number: u64 = second.rsplit('-').next().unwrap().parse().unwrap();
+        for next in 1..20 {
+            let taken = format!("{}-{}", parent::leaf_name(), number + next);
+            fs::create_dir_all(directory.path().join(taken)).unwrap();
+        }
+        let (third, group) = one.make().unwrap();
+        assert!(directory.path().join(third).exists());
+        drop(group);
     }
 }

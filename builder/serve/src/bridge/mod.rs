@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 pub(crate) use definition::{definition_of, new_id, ref_of, refs_in};
 
 use crate::build::{Answer, Asked, build, resolve_image};
+use crate::connection::ConnectionId;
 use crate::control::workers::worker;
 use crate::grpc::{self, unary};
 use crate::job::{Job, StopOnDrop};
@@ -130,12 +131,13 @@ async fn resolve(
     })
 }
 
-/// The build that a call belongs to.
+/// The build that a call belongs to: one of the same connection, whose frontend the client runs. References
+/// are no secrets, the history shows them.
 async fn job_of<T>(server: &Server, request: &Request<T>) -> Result<Arc<Job>, Status> {
     let id = request.metadata().get("buildkit-controlapi-buildid");
     let id = id.and_then(|id| id.to_str().ok());
     let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
-    server.jobs.open(id).await
+    server.jobs.open(id, ConnectionId::of(request)?).await
 }
 
 async fn solve(

@@ -8,7 +8,7 @@ use kiln_engine::DefaultNetwork;
 use kiln_frontend_dockerfile::{ContextKind, Options, is_remote};
 use kiln_graph::{BlobDigest, Platform, parse_extra_host};
 use kiln_image::ImageName;
-use kiln_sandbox::{Limits, Swap};
+use kiln_sandbox::{GroupPath, Limits, Swap};
 use tonic::Status;
 
 /// The attributes of a request.
@@ -196,6 +196,13 @@ impl<'a> Attributes<'a> {
         })
     }
 
+    /// The control group for steps, below the server's own.
+    pub(super) fn cgroup_parent(self) -> Result<GroupPath, Status> {
+        let text = self.text("cgroup-parent").unwrap_or_default();
+        text.parse()
+            .map_err(|error| wrong("cgroup-parent", text, error))
+    }
+
     /// The named contexts, by the names that build files have for them.
     pub(super) fn contexts(self) -> Result<BTreeMap<String, Source>, Status> {
         let named = self.below("context:").map(|(name, value)| {
@@ -324,6 +331,11 @@ mod tests {
         assert!(
             Attributes(&map(&[("image-resolve-mode", "x")]))
                 .pull()
+                .is_err()
+        );
+        assert!(
+            Attributes(&map(&[("cgroup-parent", "/../x")]))
+                .cgroup_parent()
                 .is_err()
         );
     }

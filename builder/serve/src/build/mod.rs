@@ -10,6 +10,7 @@ mod frontend;
 mod layout;
 mod question;
 mod run;
+mod sources;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -22,11 +22,12 @@ use kiln_graph::{
 };
 use kiln_image::{CredentialSource, Provider};
 use kiln_llb::image_of_ref;
-use kiln_sandbox::{Cgroups, SandboxError};
+use kiln_sandbox::{CgroupParent, Cgroups, SandboxError};
 use tonic::Status;
 
 use super::attributes::{Attributes, LayoutName, Source};
 use super::contexts::{Client, Local};
+use super::sources::Sources;
 use super::{Answer, Asked, Built, Scratch, cache, frontend, image_config, layout, question};
 use crate::bridge::{new_id, ref_of, refs_in};
 use crate::control::entitlements;
@@ -136,8 +137,7 @@ pub(super) struct Run<'a> {
     lent: RefCell<Lent<'a>>,
     pub(super) progress: Arc<Progress>,
     secrets: Arc<dyn SecretProvider>,
-    /// What the client's policy says of sources, when it has one.
-    policy: Option<Arc<SessionPolicy>>,
+    sources: Arc<Sources>,
 }
 
 /// Does something for a client as its build does.
@@ -178,7 +178,7 @@ fn run<T>(
         lent: RefCell::new(lent),
         progress: progress.clone(),
         secrets: Arc::new(secrets),
-        policy: policy.map(Arc::new),
+        sources: Arc::new(Sources::new(policy.map(Arc::new))),
     };
     work(&run)
 }
@@ -259,7 +259,7 @@ impl Run<'_> {
             events: Some(self.progress.clone()),
             is_foreign: true,
             locking: Locking::Off,
-            source_check: self.policy.clone().map(|policy| policy as _),
+            source_check: Some(self.sources.clone()),
             ..DockerfileRequest::default()
         })
     }
@@ -272,7 +272,7 @@ impl Run<'_> {
 
     /// Has the client's policy decide on a context.
     pub(super) fn check_context(&self, source: &str) -> Result<(), Status> {
-        let policy = self.policy.as_ref();
+        let policy = self.sources.policy.as_ref();
         policy.map_or(Ok(()), |policy| policy.context(source))
     }
 
@@ -506,6 +506,7 @@ impl Run<'_> {
         let brought = solved.archive(&images, names, &*self.progress);
         _ = brought.map_err(Error::from)?;
         solved.tag(&images, &name).map_err(Error::from)?;
+        self.sources.admit(&name);
         self.lent.borrow_mut().names.push(name);
         Ok(())
     }
@@ -617,16 +618,13 @@ impl Run<'_> {
         })
     }
 
-    /// What steps may use, if the client limits it.
+    /// What steps may use, if the client limits it: nothing of it leads out of what the server may use.
     fn cgroups(&self) -> Result<Option<Arc<Cgroups>>, BuildError> {
         let attributes = self.client.attributes;
-        let limits = attributes.resources()?;
-        if limits.is_empty() {
-            return Ok(None);
-        }
-        let cgroups = Cgroups::new(limits, attributes.text("cgroup-parent"));
+        let parent = CgroupParent::Own(attributes.cgroup_parent()?);
+        let cgroups = Cgroups::new(attributes.resources()?, &parent);
         let cgroups = cgroups.map_err(|error| Error::from(SandboxError::from(error)))?;
-        Ok(Some(Arc::new(cgroups)))
+        Ok(cgroups.map(Arc::new))
     }
 
     /// Begins to note what happens, for `kiln history` and `explain`.

@@ -31,7 +31,7 @@ pub(crate) fn answer(
 ) -> service::Answer {
     match method {
         "Solve" => Box::pin(grpc::solve(request, move |request| {
-            solve::solve(server, request.into_inner())
+            solve::solve(server, request)
         })),
         "Status" => {
             let status = move |request: tonic::Request<StatusRequest>| {

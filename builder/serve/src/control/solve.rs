@@ -6,12 +6,13 @@ use std::sync::Arc;
 use kiln_engine::Cancel;
 use kiln_graph::ImageConfig;
 use tokio::sync::oneshot;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::check::{check, exporters};
 use super::returned_metadata;
 use crate::build::{Asked, Built, Export, build, export, image_config};
 use crate::collect::collect;
+use crate::connection::ConnectionId;
 use crate::error::{BuildError, rpc_status, traced};
 use crate::history::{begun, ended};
 use crate::job::{Job, Open, StopOnDrop};
@@ -26,10 +27,12 @@ use crate::server::Server;
 /// Runs a build. When the client goes away, so does the build.
 pub(super) async fn solve(
     server: Arc<Server>,
-    request: SolveRequest,
+    request: Request<SolveRequest>,
 ) -> Result<SolveResponse, Status> {
+    let connection = ConnectionId::of(&request)?;
+    let request = request.into_inner();
     check(&request, &server.granted)?;
-    let (open, returned) = server.jobs.begin(request)?;
+    let (open, returned) = server.jobs.begin(request, connection)?;
     let gone = StopOnDrop::new(open.job.clone());
     let done = tokio::spawn(remembered(server.clone(), open, returned)).await;
     collect(&server);
@@ -78,17 +81,15 @@ async fn run(
 ) -> Result<HashMap<String, String>, Status> {
     let cancelled = job.cancelled.clone();
     let known = &job.request.known;
-    let result = match known.frontend.as_str() {
-        "" if known.definition.is_none() => {
-            tokio::select! {
-                returned = returned => {
-                    let returned = returned.map_err(|_| Status::internal("no result"))?;
-                    result_of(server, returned)?
-                }
-                () = cancelled.cancelled() => return Err(Status::cancelled("context canceled")),
+    let result = match job.is_of_the_client() {
+        true => tokio::select! {
+            returned = returned => {
+                let returned = returned.map_err(|_| Status::internal("no result"))?;
+                result_of(server, returned)?
             }
-        }
-        _ => {
+            () = cancelled.cancelled() => return Err(Status::cancelled("context canceled")),
+        },
+        false => {
             let definition = known.definition.clone();
             let asked = Asked {
                 definition: definition.filter(|_| known.frontend.is_empty()),

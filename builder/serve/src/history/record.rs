@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use base64::Engine as _;
-use kiln_graph::address::{redact, redact_variable};
+use kiln_graph::address::redact_variable;
 use prost::Message as _;
 use serde::Deserialize;
 use tonic::Status;
@@ -24,30 +24,35 @@ const PREDICATE: &str = "in-toto.io/predicate-type";
 /// The record of a build that is running.
 pub(crate) fn begun(job: &Job) -> BuildHistoryRecord {
     let known = &job.request.known;
+    let sessions: Vec<&str> = job.sessions().collect();
     let exporters = known.exporters.iter().map(|exporter| Exporter {
         r#type: exporter.r#type.clone(),
-        attrs: kept(&exporter.attrs),
+        attrs: kept(&exporter.attrs, &sessions),
     });
     BuildHistoryRecord {
         r#ref: job.reference.clone(),
         frontend: known.frontend.clone(),
-        frontend_attrs: kept(&known.frontend_attrs),
+        frontend_attrs: kept(&known.frontend_attrs, &sessions),
         exporters: exporters.collect(),
         created_at: Some(timestamp(job.begun)),
         ..BuildHistoryRecord::default()
     }
 }
 
-/// Attributes without what lets somebody in.
-fn kept(attributes: &HashMap<String, String>) -> HashMap<String, String> {
-    let one = |(key, value): (&String, &String)| {
-        let value = match key.strip_prefix("build-arg:") {
-            Some(name) => redact_variable(name, value),
-            None => redact(value),
-        };
-        (key.clone(), value.into_owned())
+/// Attributes without what lets somebody in: credentials, and the ids of sessions.
+fn kept(attributes: &HashMap<String, String>, sessions: &[&str]) -> HashMap<String, String> {
+    let is_told = |(key, value): &(&String, &String)| {
+        let names = |id: &&str| key.contains(*id) || value.contains(*id);
+        let kind = key.split(':').next().unwrap_or(key);
+        let is_session = kind.to_ascii_lowercase().contains("session");
+        // The caches have their keys among their own attributes.
+        !is_session && key != &"cache-imports" && !sessions.iter().any(names)
     };
-    attributes.iter().map(one).collect()
+    let one = |(key, value): (&String, &String)| {
+        let name = key.strip_prefix("build-arg:").unwrap_or(key);
+        (key.clone(), redact_variable(name, value).into_owned())
+    };
+    attributes.iter().filter(is_told).map(one).collect()
 }
 
 /// The record of a build that has ended, with the blobs that it names.
@@ -150,21 +155,56 @@ fn image(text: &str) -> Option<Descriptor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::ConnectionId;
+    use crate::job::Jobs;
+    use crate::proto::SolveRequest;
+    use std::sync::Arc;
+
+    /// The record of a build that is asked for with these attributes.
+    fn record(attributes: &[(&str, &str)]) -> BuildHistoryRecord {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let attributes: HashMap<String, String> = attributes.iter().map(owned).collect();
+        let mut request = SolveRequest::default();
+        request.known.r#ref = "ref".to_owned();
+        request.known.session = "own7session".to_owned();
+        request.known.source_policy_session = "policy7session".to_owned();
+        request.known.frontend_attrs.clone_from(&attributes);
+        request.known.exporters = vec![Exporter {
+            r#type: "image".to_owned(),
+            attrs: attributes,
+        }];
+        let begin = Arc::new(Jobs::default()).begin(request, ConnectionId::next());
+        begun(&begin.unwrap().0.job)
+    }
 
     #[test]
     fn credentials_are_not_kept() {
-        let given = [
+        let record = record(&[
             ("build-arg:NPM_TOKEN", "hunter2"),
             ("build-arg:HTTP_PROXY", "http://u:hunter2@p"),
             ("context", "https://u:hunter2@h/a.git"),
+            (
+                "cache-imports",
+                r#"[{"Type":"s3","Attrs":{"secret_access_key":"hunter2"}}]"#,
+            ),
+            ("secret_access_key", "hunter2"),
             ("target", "t"),
-        ];
-        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-        let kept = kept(&given.into_iter().map(owned).collect());
-        assert!(
-            !kept.values().any(|value| value.contains("hunter2")),
-            "{kept:?}"
-        );
-        assert_eq!(kept["target"], "t");
+        ]);
+        assert!(!format!("{record:?}").contains("hunter2"), "{record:?}");
+        assert_eq!(record.frontend_attrs["target"], "t");
+    }
+
+    #[test]
+    fn sessions_are_not_told() {
+        let record = record(&[
+            ("local-sessionid:context", "dir:dir7session"),
+            ("source-policy-session", "x7session"),
+            ("hint", "in policy7session"),
+            ("of-own7session", "x"),
+            ("other", "dir7session"),
+            ("build-arg:SESSION_TIMEOUT", "5"),
+        ]);
+        assert!(!format!("{record:?}").contains("7session"), "{record:?}");
+        assert_eq!(record.frontend_attrs["build-arg:SESSION_TIMEOUT"], "5");
     }
 }

@@ -51,7 +51,7 @@ impl Session {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let ready = grpc.ready().await;
-        ready.map_err(|_| Status::unavailable(format!("session {} ended", self.id)))?;
+        ready.map_err(|_| Status::unavailable("the client's session ended"))?;
         Ok(grpc)
     }
 

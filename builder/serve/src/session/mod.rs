@@ -88,6 +88,11 @@ impl Introduction {
     }
 }
 
+/// The id in a session's name: what stands before a colon doesn't count.
+pub(crate) fn session_id(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(_, id)| id)
+}
+
 /// All sessions that are open.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -122,10 +127,10 @@ impl Sessions {
         self.lock().get(id).cloned()
     }
 
-    /// The session of a name, which may come a little later than who names it. What stands before a
-    /// colon in the name doesn't count.
-    pub(crate) async fn get(&self, id: &str) -> Result<Arc<Session>, Status> {
-        let id = id.split_once(':').map_or(id, |(_, id)| id);
+    /// The session of a name, which may come a little later than who names it. Errors don't say which one
+    /// it is: they are kept in the history.
+    pub(crate) async fn get(&self, name: &str) -> Result<Arc<Session>, Status> {
+        let id = session_id(name);
         let mut changes = self.opened.subscribe();
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -135,7 +140,7 @@ impl Sessions {
             }
             let changed = tokio::time::timeout_at(end, changes.changed()).await;
             if !changed.is_ok_and(|changed| changed.is_ok()) {
-                let text = format!("no active session for {id}: context deadline exceeded");
+                let text = "no active session for the build: context deadline exceeded";
                 return Err(Status::unknown(text));
             }
         }

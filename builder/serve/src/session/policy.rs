@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln::{SourceCheck, SourceName};
 use kiln_frontend_dockerfile::read_remote;
 use kiln_graph::{Op, Platform};
-use kiln_llb::OWN_RESULTS;
 use tokio::runtime::Handle;
 use tonic::Status;
 
@@ -125,10 +124,6 @@ fn remote_identifier(address: &str) -> String {
 
 impl SourceCheck for SessionPolicy {
     fn check(&self, source: &str, platform: Option<&Platform>) -> Result<(), String> {
-        let image = source.strip_prefix("docker-image://");
-        if image.is_some_and(|name| name.starts_with(OWN_RESULTS)) {
-            return Ok(());
-        }
         let platform_name = platform.map(Platform::to_string).unwrap_or_default();
         let key = (source.to_owned(), platform_name);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

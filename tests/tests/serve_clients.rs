@@ -1,0 +1,206 @@
+//! Clients of one `kiln serve` beside each other: what one builds, another has no part in.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bollard_buildkit_proto::moby::buildkit::v1 as control;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend;
+use bollard_buildkit_proto::pb;
+use kiln_tests::{BUSYBOX, Server, Space, run, wait};
+use prost::Message;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_prost::ProstCodec;
+
+/// A program that speaks BuildKit's API.
+struct Client {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+}
+
+impl Client {
+    fn of(server: &Server) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let address = format!("unix://{}", server.socket().display());
+        let endpoint = Endpoint::from_shared(address).unwrap();
+        let channel = runtime.block_on(endpoint.connect()).unwrap();
+        Self { runtime, channel }
+    }
+
+    /// A call of a build's bridge.
+    fn bridge<M, T>(&self, method: &str, reference: &str, message: M) -> Result<T, Status>
+    where
+        M: Message + 'static,
+        T: Message + Default + 'static,
+    {
+        let mut request = Request::new(message);
+        let id = reference.parse().unwrap();
+        _ = request
+            .metadata_mut()
+            .insert("buildkit-controlapi-buildid", id);
+        self.call(
+            &format!("/moby.buildkit.v1.frontend.LLBBridge/{method}"),
+            request,
+        )
+    }
+
+    fn call<M, T>(&self, path: &str, request: Request<M>) -> Result<T, Status>
+    where
+        M: Message + 'static,
+        T: Message + Default + 'static,
+    {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        let path: PathAndQuery = path.parse().unwrap();
+        self.runtime.block_on(async {
+            grpc.ready().await.unwrap();
+            let answer = grpc.unary(request, path, ProstCodec::default()).await;
+            answer.map(tonic::Response::into_inner)
+        })
+    }
+
+    /// The builds that the history has, or those that are running.
+    fn history(&self, active_only: bool) -> Vec<control::BuildHistoryRecord> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/ListenBuildHistory");
+        let request = control::BuildHistoryRequest {
+            active_only,
+            early_exit: true,
+            ..control::BuildHistoryRequest::default()
+        };
+        self.runtime.block_on(async {
+            grpc.ready().await.unwrap();
+            let codec = ProstCodec::<_, control::BuildHistoryEvent>::default();
+            let events = grpc.server_streaming(Request::new(request), path, codec);
+            let mut events = events.await.unwrap().into_inner();
+            let mut records = Vec::new();
+            while let Some(event) = events.message().await.unwrap() {
+                records.extend(event.record);
+            }
+            records
+        })
+    }
+}
+
+/// What nothing else on this machine runs.
+fn endless(digit: u32) -> String {
+    format!("sleep {digit}{}", std::process::id())
+}
+
+fn runs(words: &str) -> bool {
+    let found = Command::new("pgrep").args(["-f", words]).output().unwrap();
+    found.status.success()
+}
+
+/// Another client's build, whose step runs.
+fn begin(server: &Server, space: &Space, step: &str) -> Child {
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN {step}\n"));
+    let mut command = server.buildx(&["build", "--progress", "plain", "context"]);
+    let client = command.stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    while !runs(&format!("^{step}")) {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    client
+}
+
+fn end(mut client: Child) {
+    _ = run("kill", &["-INT", &client.id().to_string()]);
+    wait(&mut client);
+}
+
+/// The client's main directory, as a definition.
+fn directory() -> pb::Definition {
+    let source = pb::SourceOp {
+        identifier: "local://context".to_owned(),
+        ..pb::SourceOp::default()
+    };
+    let op = pb::Op {
+        op: Some(pb::op::Op::Source(source)),
+        ..pb::Op::default()
+    };
+    let op = op.encode_to_vec();
+    let digest = kiln_graph::BlobDigest::of(&op).to_string();
+    let last = pb::Op {
+        inputs: vec![pb::Input { digest, index: 0 }],
+        ..pb::Op::default()
+    };
+    pb::Definition {
+        def: vec![op, last.encode_to_vec()],
+        ..pb::Definition::default()
+    }
+}
+
+#[test]
+fn a_bridge_is_its_own_clients() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let step = endless(5);
+    let victim = begin(&server, &space, &step);
+    let attacker = Client::of(&server);
+    let [build] = &attacker.history(true)[..] else {
+        panic!("one build is running");
+    };
+    let reference = &build.r#ref;
+    let solve = frontend::SolveRequest {
+        definition: Some(directory()),
+        ..frontend::SolveRequest::default()
+    };
+    let pong: Result<frontend::PongResponse, _> =
+        attacker.bridge("Ping", reference, frontend::PingRequest::default());
+    let solved: Result<frontend::SolveResponse, _> = attacker.bridge("Solve", reference, solve);
+    let returned: Result<frontend::ReturnResponse, _> =
+        attacker.bridge("Return", reference, frontend::ReturnRequest::default());
+    for status in [pong.err(), solved.err(), returned.err()] {
+        let message = status.as_ref().map(Status::message);
+        assert_eq!(message, Some(&*format!("no such job {reference}")));
+    }
+    drop(attacker);
+    assert!(runs(&format!("^{step}")), "the other build goes on");
+    end(victim);
+}
+
+#[test]
+fn the_history_names_no_session() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space
+        .write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+        .write(
+            "docker-bake.hcl",
+            "target \"a\" { context = \"context\" }\ntarget \"b\" { context = \"context\" }\n",
+        );
+    _ = server.build(&[]).ok();
+    let file = space.path("context/docker-bake.hcl");
+    let bake = ["bake", "-f", file.to_str().unwrap(), "a", "b"];
+    let baked = server.buildx(&bake).stderr(Stdio::null()).status().unwrap();
+    assert!(baked.success());
+    let records = Client::of(&server).history(false);
+    assert_eq!(records.len(), 3);
+    for record in records {
+        let shown = format!("{record:?}").to_ascii_lowercase();
+        assert!(!shown.contains("session"), "{shown}");
+    }
+}
+
+#[test]
+fn a_parent_group_is_below_the_servers_own() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN true\n"));
+    for parent in ["../../..", "/..", "a/../../b"] {
+        let built = server.build(&["--cgroup-parent", parent]);
+        built.fails_with(&["cgroup-parent", "without '..'"]);
+    }
+    // One that isn't there holds no step.
+    let absent = server.build(&["--cgroup-parent", "none-of-that-name"]);
+    absent.fails_with(&["can't be limited here"]);
+    let own = space.build(&["--cgroup-parent", "../x", "--memory", "64m"]);
+    assert_eq!(own.status, Some(2), "{}", own.stderr);
+    assert!(own.stderr.contains("without '..'"), "{}", own.stderr);
+}
