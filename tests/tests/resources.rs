@@ -93,6 +93,21 @@ fn groups_have_what_the_flags_say() {
 }
 
 #[test]
+fn steps_are_below_the_group_that_is_named_also_without_limits() {
+    let name = format!("kiln-test-parent-{}", std::process::id());
+    let hierarchies = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"];
+    let top = hierarchies.map(Path::new).into_iter().find(|top| {
+        top.join("cgroup.procs").exists() && std::fs::create_dir(top.join(&name)).is_ok()
+    });
+    let Some(top) = top else { return };
+    let parent = format!("/{name}");
+    let built = build("RUN cat /proc/self/cgroup", &["--cgroup-parent", &parent]);
+    _ = std::fs::remove_dir(top.join(&name));
+    let said = built.ok().stderr;
+    assert!(said.contains(&format!("{parent}/kiln-")), "{said}");
+}
+
+#[test]
 fn where_there_are_no_groups_that_is_said_before_any_step() {
     let bundle = Bundle::new();
     bundle.write(
