@@ -104,6 +104,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         body = gzip.compress(b'hello')
         if self.path == '/cut': body = body[:-4]
         self.send_response(200)
+        # As old servers write dates (RFC 9110, section 5.6.7).
+        self.send_header('Last-Modified', 'Sunday, 06-Nov-94 08:49:37 GMT')
         self.send_header('Content-Disposition', 'attachment; filename=\"..\"')
         self.send_header('Content-Encoding', 'gzip')
         self.send_header('Content-Length', str(len(body)))
@@ -127,6 +129,8 @@ fn a_download_is_named_by_its_address_and_decoded() {
         assert_eq!(read(out.join(name)), "hello", "{name}");
     }
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 4);
+    let mtime = std::fs::metadata(out.join("c")).unwrap().mtime();
+    assert_eq!(mtime, 784_111_777);
     space.write(
         "Dockerfile",
         format!("FROM scratch\nADD {} /\n", url("cut")),

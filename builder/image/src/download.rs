@@ -1,7 +1,7 @@
 //! Fetches one file over HTTP or HTTPS.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
@@ -22,8 +22,8 @@ pub struct Downloaded {
     pub unchanged: bool,
     /// Names this version of the file.
     pub etag: Option<String>,
-    /// When it was changed, as HTTP writes dates.
-    pub last_modified: Option<String>,
+    /// When it was changed.
+    pub last_modified: Option<SystemTime>,
     /// The name that the server gives the file.
     pub file_name: Option<String>,
 }
@@ -133,7 +133,8 @@ impl Client {
         let about = Downloaded {
             unchanged: false,
             etag: header(ETAG).map(str::to_owned),
-            last_modified: header(LAST_MODIFIED).map(str::to_owned),
+            last_modified: header(LAST_MODIFIED)
+                .and_then(|date| httpdate::parse_http_date(date).ok()),
             file_name: header(CONTENT_DISPOSITION).and_then(disposition_name),
         };
         let fail = |source| ImageError::Io {

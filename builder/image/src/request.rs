@@ -2,12 +2,10 @@
 //! what may succeed, and goes where it is sent.
 
 use std::sync::PoisonError;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 use crate::auth::{Answered, answer, challenge};
 use crate::client::{Client, MAX_REDIRECTS, TRIES, beginning};
@@ -318,10 +316,8 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let until = OffsetDateTime::parse(text, &Rfc2822).ok()?.unix_timestamp();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    let until = Duration::from_secs(u64::try_from(until).ok()?);
-    Some(until.saturating_sub(now))
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {

@@ -1,6 +1,7 @@
 //! Files over HTTP. Each becomes a tree.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Staging, Store, StoreError, Tree, sha256_of};
 use kiln_graph::address::{self, redact};
@@ -11,8 +12,6 @@ use kiln_image::Client;
 use kiln_solve::{Outcome, ResolvedSource};
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 use super::{memo_key, resolved};
 use crate::{EngineError, WrongChecksum};
@@ -89,7 +88,7 @@ impl HttpResolver<'_> {
         let name = source.file_name.clone().or(about.file_name);
         let name = name.or_else(|| address::file_name(&source.url));
         let name = name.unwrap_or_else(|| "download".to_owned());
-        let changed = about.last_modified.as_deref().and_then(http_date);
+        let changed = about.last_modified.and_then(timestamp);
         let tree = self.one_file(staging, &file, &name, changed.unwrap_or_default())?;
         let known = Known {
             etag: about.etag,
@@ -151,22 +150,10 @@ fn check_sum(file: &Path, source: &HttpSource, step: &Step) -> Result<BlobDigest
     }
 }
 
-fn http_date(text: &str) -> Option<Timestamp> {
-    let text = text.replace("GMT", "+0000");
-    let time = OffsetDateTime::parse(&text, &Rfc2822).ok()?;
+fn timestamp(time: SystemTime) -> Option<Timestamp> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
     Some(Timestamp {
-        seconds: time.unix_timestamp(),
+        seconds: i64::try_from(since.as_secs()).ok()?,
         nanos: 0,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates() {
-        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(date.map(|time| time.seconds), Some(784_111_777));
-    }
 }
