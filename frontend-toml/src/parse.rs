@@ -253,11 +253,3 @@ fn plain_types(message: &str) -> String {
         found.replace("sequence", "a list")
     )
 }
-
-/// The language as a JSON schema, for editors.
-#[must_use]
-pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(BuildFile);
-    schema.insert("title".to_owned(), "kiln.toml".into());
-    schema.to_value()
-}

@@ -2,7 +2,9 @@
 //! name, a zero byte and its bytes; a signed entry is `{"signed": TEXT, "by": KEY, "signature":
 //! HEX}` with the entry as TEXT.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _, VerifyingKey};
+use std::sync::Arc;
+
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub enum SignatureError {
 
 /// Signs entries.
 #[derive(Clone, Debug)]
-pub struct CacheSigner(SigningKey);
+pub struct CacheSigner(Arc<Ed25519KeyPair>);
 
 impl CacheSigner {
     /// A signer with a secret key of 64 hexadecimal digits.
@@ -36,13 +38,14 @@ impl CacheSigner {
     /// # Errors
     /// When it isn't one.
     pub fn new(key: &str) -> Result<Self, SignatureError> {
-        Ok(Self(SigningKey::from_bytes(&bytes(key)?)))
+        let key = Ed25519KeyPair::from_seed_unchecked(&bytes(key)?);
+        Ok(Self(Arc::new(key.map_err(|_| SignatureError::Key)?)))
     }
 
     /// The key that others trust.
     #[must_use]
     pub fn public_key(&self) -> String {
-        hex::encode(self.0.verifying_key().as_bytes())
+        hex::encode(self.0.public_key())
     }
 
     /// A signed entry.
@@ -51,7 +54,7 @@ impl CacheSigner {
         let signed = Signed {
             signed: entry.to_owned(),
             by: self.public_key(),
-            signature: hex::encode(self.0.sign(&message(name, entry)).to_bytes()),
+            signature: hex::encode(self.0.sign(&message(name, entry))),
         };
         serde_json::to_vec(&signed).unwrap_or_default()
     }
@@ -59,7 +62,7 @@ impl CacheSigner {
 
 /// The keys whose entries are taken; without any, every entry is.
 #[derive(Clone, Debug, Default)]
-pub struct CacheTrust(Vec<VerifyingKey>);
+pub struct CacheTrust(Vec<[u8; 32]>);
 
 impl CacheTrust {
     /// Trusts one more public key.
@@ -67,8 +70,7 @@ impl CacheTrust {
     /// # Errors
     /// When it isn't one.
     pub fn add(&mut self, key: &str) -> Result<(), SignatureError> {
-        let key = VerifyingKey::from_bytes(&bytes(key)?).map_err(|_| SignatureError::Key)?;
-        self.0.push(key);
+        self.0.push(bytes(key)?);
         Ok(())
     }
 
@@ -90,17 +92,14 @@ impl CacheTrust {
     }
 
     fn verify(&self, name: &str, signed: &Signed) -> Result<(), SignatureError> {
-        let is_its = |key: &&VerifyingKey| hex::encode(key.as_bytes()) == signed.by;
+        let is_its = |key: &&[u8; 32]| hex::encode(key) == signed.by;
         let key = self.0.iter().find(is_its);
         let key = key.ok_or_else(|| SignatureError::Untrusted(name.to_owned()))?;
         let forged = || SignatureError::Forged(name.to_owned());
-        let mut signature = [0; 64];
-        hex::decode_to_slice(&signed.signature, &mut signature).map_err(|_| forged())?;
-        key.verify(
-            &message(name, &signed.signed),
-            &Signature::from_bytes(&signature),
-        )
-        .map_err(|_| forged())
+        let signature = hex::decode(&signed.signature).map_err(|_| forged())?;
+        UnparsedPublicKey::new(&ED25519, key)
+            .verify(&message(name, &signed.signed), &signature)
+            .map_err(|_| forged())
     }
 }
 
@@ -117,6 +116,19 @@ fn bytes(key: &str) -> Result<[u8; 32], SignatureError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_and_signatures_are_those_of_rfc_8032() {
+        // Section 7.1, test 1: the message there is empty, here a name, a zero byte and an entry.
+        let secret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let signer = CacheSigner::new(secret).unwrap();
+        assert_eq!(signer.public_key(), public);
+        let signature = signer.0.sign(b"");
+        let expected = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155\
+                        5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b";
+        assert_eq!(hex::encode(signature), expected);
+    }
 
     #[test]
     fn only_what_trusted_keys_signed_is_taken() {

@@ -19,7 +19,7 @@ use std::path::Path;
 use kiln_attest::PackageRules;
 use kiln_engine::{EventSink, Image, ImageOptions, OutputEntry, Solved};
 use kiln_graph::pattern::matches_deep;
-use kiln_graph::{Node, Target};
+use kiln_graph::{Node, Target, format_decimal_size};
 use serde::Deserialize;
 
 use super::source_rule::{Decision, SourceName, SourceRule, SourceRules};
@@ -212,10 +212,7 @@ fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>
 
 fn over(found: &mut Vec<String>, what: &str, bytes: u64, limit: Option<u64>) {
     if let Some(limit) = limit.filter(|limit| bytes > *limit) {
-        let (size, limit) = (
-            indicatif::DecimalBytes(bytes),
-            indicatif::DecimalBytes(limit),
-        );
+        let (size, limit) = (format_decimal_size(bytes), format_decimal_size(limit));
         found.push(format!("{what}: {size} is over the limit of {limit}"));
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Run, Verify};
 use crate::text::{Name, Placed, Text};
 
 /// An image.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
     /// Images whose keys it has, where it doesn't say otherwise; the last one counts first.
@@ -77,7 +77,8 @@ impl Image {
 }
 
 /// What an image must keep to, or no image is made.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Whether it only warns.
@@ -98,7 +99,8 @@ pub struct Policy {
 }
 
 /// A port.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(
     untagged,
     expecting = "expected a number, or a string such as \"53/udp\""
@@ -124,7 +126,8 @@ impl Port {
 }
 
 /// How it is found out whether a container is well.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Healthcheck {
     /// The command.
@@ -142,7 +145,8 @@ pub struct Healthcheck {
 }
 
 /// A layer of an image: exactly one of `steps` and `paths`.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
     /// Its name.

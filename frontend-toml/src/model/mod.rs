@@ -5,7 +5,6 @@ mod step;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::TomlError;
@@ -16,7 +15,8 @@ pub(crate) use image::{Healthcheck, Image, Layer, Policy, Port};
 pub(crate) use step::{Cache, Copy, Limit, NetworkKind, Run, Secret, SharingKind, Step, Tmpfs};
 
 /// A whole file.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildFile {
     /// The language's version: 1.
@@ -53,8 +53,9 @@ pub struct BuildFile {
 }
 
 /// Another file.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, schemars(untagged))]
 pub enum Include {
     /// A path in the context.
     File(String),
@@ -63,7 +64,8 @@ pub enum Include {
 }
 
 /// A file of a git repository, at a commit.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GitInclude {
     /// The repository's address.
@@ -101,7 +103,8 @@ impl<'de> serde::de::Visitor<'de> for IncludeVisitor {
 }
 
 /// What all steps and images of a file have, where they don't say otherwise.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
     /// Keys of steps and tests.
@@ -128,7 +131,8 @@ impl BuildFile {
 }
 
 /// A parameter.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Param {
     /// What its values are; as the default, or the first choice, unless given; else a string.
@@ -145,7 +149,8 @@ pub struct Param {
 }
 
 /// What a parameter's values are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParamType {
     /// A text.
@@ -157,7 +162,8 @@ pub enum ParamType {
 }
 
 /// A value of a parameter.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(
     untagged,
     expecting = "expected a string, an integer, or true or false"
@@ -182,7 +188,8 @@ impl std::fmt::Display for Scalar {
 }
 
 /// Where files come from: exactly one of `context`, `image`, `git` and `http`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A directory, from the build context on.
@@ -213,7 +220,8 @@ pub struct Source {
 }
 
 /// Signatures that an image must have: by keys, or by a certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
     /// The file of a public key, in the context.

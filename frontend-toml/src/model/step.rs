@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ParamType, Scalar};
 use crate::text::{Name, Placed, Text};
 
 /// Something that is done in a root filesystem: files are copied, then a command is run.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Steps and tests whose keys it has, where it doesn't say otherwise; the last one counts first.
@@ -127,7 +127,8 @@ impl Step {
 }
 
 /// What a step asks of a worker.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Remote {
     /// Platform properties, as the cluster names them: `pool = "large"`.
@@ -136,8 +137,9 @@ pub struct Remote {
 }
 
 /// A command.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, schemars(untagged))]
 pub enum Run {
     /// For the shell.
     Shell(Text),
@@ -169,7 +171,8 @@ impl<'de> Deserialize<'de> for Run {
 }
 
 /// A script.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// The program that reads it, with its arguments.
@@ -179,7 +182,8 @@ pub struct Script {
 }
 
 /// A resource limit.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(
     untagged,
     expecting = "expected a number, or a string such as \"SOFT:HARD\" or \"unlimited\""
@@ -192,7 +196,8 @@ pub enum Limit {
 }
 
 /// A directory in memory.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
     /// Where it is mounted.
@@ -202,7 +207,8 @@ pub struct Tmpfs {
 }
 
 /// What a command can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkKind {
     /// The host's network.
@@ -214,7 +220,8 @@ pub enum NetworkKind {
 }
 
 /// Files to be copied.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
     /// The step or source they come from; without it, `text` is the file's content.
@@ -236,7 +243,8 @@ pub struct Copy {
 }
 
 /// A volume.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
     /// Where it is mounted.
@@ -253,7 +261,8 @@ pub struct Cache {
 }
 
 /// How several steps use a volume at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SharingKind {
     /// All at once.
@@ -265,7 +274,8 @@ pub enum SharingKind {
 }
 
 /// Files of another step or source, mounted read-only.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
     /// The step or source.
@@ -277,7 +287,8 @@ pub struct Bind {
 }
 
 /// Files that can be taken out of a step.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
     /// What the command line calls them.
@@ -287,7 +298,8 @@ pub struct Export {
 }
 
 /// A secret.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
     /// The name it is given under, with `--secret`.

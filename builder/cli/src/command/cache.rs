@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indicatif::HumanBytes;
 use kiln_engine::{
     CacheSource, CacheTarget, Engine, EngineError, InlineCache, InlineRemote, RegistryRemote,
     Solved, Volumes,
 };
-use kiln_graph::{CacheMount, MountKind, Op};
+use kiln_graph::{CacheMount, MountKind, Op, format_size};
 use kiln_share::{CacheSigner, CacheTrust, DirectoryRemote, Remote, S3Settings};
 
 use super::cache_spec::{Place, Spec, Wanted, read};
@@ -193,7 +192,7 @@ pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) ->
     for (target, sent) in targets.remotes.iter().zip(exported) {
         let remote = open(&target.spec.place, engine)?;
         let done = sent.map(|sent| {
-            let bytes = HumanBytes(sent.bytes);
+            let bytes = format_size(sent.bytes);
             say(&format!(
                 "cache {}: {} new results, {bytes} sent",
                 remote.name(),
@@ -210,7 +209,7 @@ pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) ->
                 sent = sent.and(engine.export_volume_as(&own, &name, &*remote, signer));
             }
             let done = sent.map(|sent| {
-                say(&format!("volume {name}: {} sent", HumanBytes(sent.sent)));
+                say(&format!("volume {name}: {} sent", format_size(sent.sent)));
             });
             tolerated(target, &format!("the volume {name} is"), done)?;
         }

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::HumanBytes;
 use kiln::output::{DeltaFrom, DeltaOptions, check_file, not_worth, write_file};
 use kiln::{Engine, Error};
 use kiln_engine::{Delta, DeltaReport, Level, Meter, Side};
-use kiln_graph::Platform;
+use kiln_graph::{Platform, format_size};
 use kiln_image::{Reference, Resolved, write_oci_archive};
 
 use super::access::AccessArgs;
@@ -169,9 +168,9 @@ fn write(engine: &Engine, delta: &Delta, new: &str, file: &Path) -> Result<(), E
 fn summary(report: &DeltaReport) -> String {
     let mut text = format!(
         "{} where the {} changed layers have {}",
-        HumanBytes(report.bytes),
+        format_size(report.bytes),
         report.changed,
-        HumanBytes(report.layers)
+        format_size(report.layers)
     );
     if report.exact < report.changed {
         text += &format!(

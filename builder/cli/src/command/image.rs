@@ -1,10 +1,9 @@
 //! `kiln image`.
 
 use clap::{Args, Subcommand};
-use indicatif::HumanBytes;
 use kiln::output::{check_directory, to_directory};
 use kiln_engine::{Meter, Rebase};
-use kiln_graph::Platform;
+use kiln_graph::{Platform, format_size};
 use kiln_image::{ImageError, ImageName, Manifest, PushBlob, PushImage, Reference};
 
 use kiln_tree::host;
@@ -335,28 +334,28 @@ fn layers(engine: &kiln::Engine, name: &str, json: bool) -> Result<(), Error> {
         let made_by = layer.created_by.lines().next().unwrap_or_default();
         text += &format!(
             "{number:>3}  {:>10} compressed  {:>10} plain  {} paths  {}\n",
-            HumanBytes(layer.compressed).to_string(),
-            HumanBytes(layer.plain).to_string(),
+            format_size(layer.compressed),
+            format_size(layer.plain),
             layer.paths,
             made_by.chars().take(90).collect::<String>()
         );
         for (path, bytes) in layer.biggest.iter().take(3) {
-            text += &format!("        {:>10}  {path}\n", HumanBytes(*bytes).to_string());
+            text += &format!("        {:>10}  {path}\n", format_size(*bytes));
         }
         for (bytes, why) in [
             (layer.shadowed, "replaced or removed by later layers"),
             (layer.duplicated, "the same as other files of the image"),
         ] {
             if bytes > 0 {
-                text += &format!("        {:>10}  {why}\n", HumanBytes(bytes).to_string());
+                text += &format!("        {:>10}  {why}\n", format_size(bytes));
             }
         }
     }
     text += &format!(
         "{} compressed, {} plain, {} wasted, {:.1} % efficient\n",
-        HumanBytes(report.compressed),
-        HumanBytes(report.plain),
-        HumanBytes(report.wasted),
+        format_size(report.compressed),
+        format_size(report.plain),
+        format_size(report.wasted),
         report.efficiency
     );
     print(&text);
@@ -390,7 +389,7 @@ fn list(engine: &kiln::Engine) -> Result<(), Error> {
     let mut text = String::new();
     for image in engine.store().images()? {
         let id = &image.config.hex()[..12];
-        let size = HumanBytes(image.size);
+        let size = format_size(image.size);
         text += &format!(
             "{}  {id}  {}  {size}\n",
             image.name,

@@ -284,7 +284,7 @@ fn run_command(command: Command) -> Result<(), Failed> {
         Command::Prune(args) => storage::prune(&args),
         Command::Doctor => doctor::run(),
         Command::Schema => {
-            print_json(&serde_json::json!(kiln_frontend_toml::schema()));
+            print_json_text(kiln_frontend_toml::schema());
             Ok(())
         }
         Command::Init(args) => init::run(&args),

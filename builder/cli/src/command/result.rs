@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use kiln_graph::format_size;
 use serde::Serialize;
 
-use crate::display::size;
 use kiln::{BuildOutcome, Error};
 
 /// What `--metadata-file` says, in the form of buildx.
@@ -44,7 +44,7 @@ pub(crate) fn text(result: &BuildOutcome) -> String {
             "{}, {} layer{plural}, {} compressed",
             result.platforms.join(" "),
             result.layers,
-            size(result.size)
+            format_size(result.size)
         );
         line("image", &about);
         line("id", &id.to_string());

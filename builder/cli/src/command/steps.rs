@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use indicatif::HumanBytes;
 use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
-use kiln_graph::{Build, StageStep};
+use kiln_graph::{Build, StageStep, format_size};
 
 use super::source::SourceArgs;
 use super::{Failed, print, print_json};
@@ -173,10 +172,7 @@ fn table(rows: &[Row]) -> String {
             (Some(StepOutcome::Cached), _) => "cached".to_owned(),
             _ => String::new(),
         };
-        let size = row
-            .bytes
-            .map(|bytes| HumanBytes(bytes).to_string())
-            .unwrap_or_default();
+        let size = row.bytes.map(format_size).unwrap_or_default();
         let line = row.line;
         let shown: String = row.text.chars().take(80).collect();
         text += &format!(

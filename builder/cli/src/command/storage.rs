@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanDuration};
 use kiln_cache::{Kind, PruneOptions, UsageItem};
 
 use super::{Failed, print, say};
 use kiln::Error;
-use kiln_graph::parse_size;
+use kiln_graph::{format_duration, format_size, parse_size};
 
 use crate::untag::{UntagRules, untag};
 use kiln_graph::parse_duration;
@@ -55,15 +54,15 @@ pub(crate) fn du() -> Result<(), Failed> {
             "{:<8} {:>7}  {}\n",
             kind.plural(),
             usage.count(kind),
-            HumanBytes(usage.bytes(kind))
+            format_size(usage.bytes(kind))
         );
     }
-    text += &format!("{:<8} {:>7}  {}\n", "other", "", HumanBytes(usage.other));
+    text += &format!("{:<8} {:>7}  {}\n", "other", "", format_size(usage.other));
     text += &format!(
         "{:<8} {:>7}  {}\n",
         "total",
         usage.items.len(),
-        HumanBytes(usage.total())
+        format_size(usage.total())
     );
     print(&text);
     Ok(())
@@ -86,14 +85,13 @@ pub(crate) fn du_by_build() -> Result<(), Failed> {
     names.extend(["images that have names", "cache volumes"].map(str::to_owned));
     let found = store.attribute(&users)?;
     let row = |uses: &str, alone: &str, name: &str| format!("{uses:>12} {alone:>12}  {name}\n");
-    let size = |bytes: u64| HumanBytes(bytes).to_string();
     let mut text = row("uses", "alone", "");
     for (name, share) in names.iter().zip(&found.shares) {
-        text += &row(&size(share.uses), &size(share.alone), name);
+        text += &row(&format_size(share.uses), &format_size(share.alone), name);
     }
-    let rest = size(found.rest);
+    let rest = format_size(found.rest);
     text += &row(&rest, &rest, "everything else");
-    text += &row(&size(found.total), "", "total");
+    text += &row(&format_size(found.total), "", "total");
     print(&text);
     Ok(())
 }
@@ -148,7 +146,7 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let verb = if args.dry_run { "would free" } else { "freed" };
     print(&format!(
         "{verb} {} in {} items; making them took {}\n",
-        HumanBytes(report.bytes()),
+        format_size(report.bytes()),
         report.items.len(),
         seconds(report.cost())
     ));
@@ -191,8 +189,8 @@ fn listed(items: &[UsageItem]) -> String {
         format!(
             "{:<8} {:>12}  used {} ago  {:>8}  {what}\n",
             item.kind.singular(),
-            HumanBytes(item.bytes).to_string(),
-            HumanDuration(age),
+            format_size(item.bytes),
+            format_duration(age),
             cost.map_or_else(|| "?".to_owned(), |cost| seconds(cost.time)),
         )
     };

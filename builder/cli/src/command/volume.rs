@@ -1,8 +1,8 @@
 //! `kiln volume`: the caches that steps keep.
 
 use clap::Subcommand;
-use indicatif::HumanBytes;
 use kiln_cache::{Kind, VolumeInfo};
+use kiln_graph::format_size;
 
 use super::cache::{self, Specs};
 use super::{Failed, print, print_json};
@@ -75,8 +75,8 @@ pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
             let sent = engine.export_volume(name, &*remote, None)?;
             print(&format!(
                 "{name}: {}, {} sent\n",
-                HumanBytes(sent.plain),
-                HumanBytes(sent.sent)
+                format_size(sent.plain),
+                format_size(sent.sent)
             ));
         }
         VolumeCommand::Import { name, source } => {
@@ -87,8 +87,8 @@ pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
                 found.ok_or_else(|| Error::Usage(format!("{source} has no volume {name}")))?;
             print(&format!(
                 "{name}: {}, {} fetched\n",
-                HumanBytes(found.plain),
-                HumanBytes(found.sent)
+                format_size(found.plain),
+                format_size(found.sent)
             ));
         }
     }
@@ -110,7 +110,7 @@ fn list(engine: &Engine, json: bool) -> Result<(), Error> {
     }
     for info in &volumes {
         let about = about(engine, info)?;
-        let bytes = HumanBytes(about["bytes"].as_u64().unwrap_or_default()).to_string();
+        let bytes = format_size(about["bytes"].as_u64().unwrap_or_default());
         let used = super::past::when(info.last_used * 1000);
         print(&format!(
             "{bytes:>10}  {used}  {:>5} uses  {}\n",

@@ -20,7 +20,6 @@ use kiln::redacted;
 
 pub(crate) use ci::annotation;
 use ci::{Ci, Service};
-pub(crate) use tty::size;
 
 /// Where a step runs that could run elsewhere, in words.
 fn placed(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::size;
+use kiln_graph::format_size;
 
 /// A transfer that goes on.
 #[derive(Clone, Debug)]
@@ -53,12 +53,12 @@ impl Transfer {
     pub(super) fn outcome(&self) -> String {
         let took = self.began.elapsed();
         if took < NOTICEABLE {
-            return size(self.done);
+            return format_size(self.done);
         }
         let seconds = took.as_secs_f64();
         format!(
             "{} in {seconds:.1} s{}",
-            size(self.done),
+            format_size(self.done),
             rate(self.done, took)
         )
     }
@@ -67,13 +67,13 @@ impl Transfer {
 fn rate(bytes: u64, took: Duration) -> String {
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     match bytes.saturating_mul(1000).checked_div(millis) {
-        Some(rate) if took >= NOTICEABLE => format!(", {}/s", size(rate)),
+        Some(rate) if took >= NOTICEABLE => format!(", {}/s", format_size(rate)),
         _ => String::new(),
     }
 }
 
 fn progress(done: u64, total: Option<u64>, took: Duration) -> String {
-    let of = total.map_or_else(String::new, |total| format!(" of {}", size(total)));
+    let of = total.map_or_else(String::new, |total| format!(" of {}", format_size(total)));
     let left = total.and_then(|total| {
         let rest = total.checked_sub(done)?;
         let seconds = u64::try_from(took.as_millis()).ok()?.checked_mul(rest)?;
@@ -82,7 +82,7 @@ fn progress(done: u64, total: Option<u64>, took: Duration) -> String {
     });
     format!(
         "{}{of}{}{}",
-        size(done),
+        format_size(done),
         rate(done, took),
         left.unwrap_or_default()
     )

@@ -399,11 +399,6 @@ impl EventSink for Tty {
     }
 }
 
-/// A number of bytes as people read it.
-pub(crate) fn size(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

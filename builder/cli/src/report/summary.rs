@@ -2,7 +2,8 @@
 
 use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 
-use crate::display::size;
+use kiln_graph::format_size;
+
 use crate::report::seconds;
 
 /// How many steps of the critical path are named.
@@ -78,7 +79,7 @@ fn moved(transfers: &[BuiltTransfer]) -> Option<String> {
     let told = kinds.into_iter().filter_map(|(kind, own)| {
         let took = busy(&own);
         let bytes = own.iter().map(|transfer| transfer.bytes).sum();
-        (took >= SHORT).then(|| format!("{kind} {} in {}", size(bytes), seconds(took)))
+        (took >= SHORT).then(|| format!("{kind} {} in {}", format_size(bytes), seconds(took)))
     });
     let told: Vec<String> = told.collect();
     (!told.is_empty()).then(|| told.join(", "))
