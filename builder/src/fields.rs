@@ -110,10 +110,13 @@ impl Fields {
         taken.map(|(_, value)| value).collect()
     }
 
-    /// All keys and values that are left and whose keys begin with `prefix`, in order.
+    /// All keys and values that are left and whose keys begin with `prefix`, in order; the keys without it.
     pub fn take_prefixed(&mut self, prefix: &str) -> Vec<(String, String)> {
         let is_it = |(own, _): &mut (String, String)| own.starts_with(prefix);
-        self.pairs.extract_if(.., is_it).collect()
+        let taken = self.pairs.extract_if(.., is_it);
+        taken
+            .map(|(own, value)| (own[prefix.len()..].to_owned(), value))
+            .collect()
     }
 
     /// A value that has to be there; `form` is what to write, such as `ref=NAME`.
@@ -203,6 +206,18 @@ mod tests {
         assert_eq!(fields.number::<u8>("x"), Ok(Some(1)));
         assert_eq!(fields.take_words(), ["push"]);
         assert_eq!(fields.finish(&[]), Ok(()));
+    }
+
+    #[test]
+    fn a_prefix_is_taken_off_once() {
+        let mut fields = Fields::parse("x.a=1,x.x.b=2,y.x.c=3");
+        let taken = fields.take_prefixed("x.");
+        let taken: Vec<_> = taken
+            .iter()
+            .map(|(key, value)| (&**key, &**value))
+            .collect();
+        assert_eq!(taken, [("a", "1"), ("x.b", "2")]);
+        assert_eq!(fields.take("y.x.c").as_deref(), Some("3"));
     }
 
     #[test]

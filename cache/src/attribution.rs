@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use kiln_tree::host;
 use rayon::prelude::*;
 
-use crate::usage::{Kind, measure_all};
-use crate::{BuildRecord, Store, StoreError};
+use crate::usage::measure_all;
+use crate::{BuildRecord, Kind, Store, StoreError};
 
 /// The disk space of one user, in bytes. Blocks that several files share count once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

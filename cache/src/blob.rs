@@ -1,7 +1,7 @@
 //! Blobs: `blobs/sha256/<2 hex>/<hex>`: compressed layers, manifests, configurations.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_graph::BlobDigest;
@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Context as _;
 use crate::lock::Mode;
+use crate::sha256::sha256_of;
 use crate::staging::rename;
 use crate::{Store, StoreError, pending, session};
 
@@ -79,22 +80,6 @@ impl BlobWriter {
 impl Drop for BlobWriter {
     fn drop(&mut self) {
         _ = host::remove_file(&self.path);
-    }
-}
-
-/// The digest of a file, which is named like a blob by it.
-///
-/// # Errors
-/// When it can't be read.
-pub fn sha256_of(path: &Path) -> io::Result<BlobDigest> {
-    let mut file = host::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(BlobDigest::from_sha256(hash.finalize().into())),
-            count => hash.update(&buffer[..count]),
-        }
     }
 }
 

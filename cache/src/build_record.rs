@@ -7,8 +7,8 @@ use kiln_graph::{BlobDigest, Location, StepKey, TreeId};
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 
+use crate::checked_text::read_checked;
 use crate::error::Context as _;
-use crate::memo::read_checked;
 use crate::{Store, StoreError};
 
 /// How many builds are remembered.

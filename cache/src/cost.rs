@@ -73,7 +73,7 @@ impl Store {
 }
 
 fn read(item: &UsageItem) -> Option<Record> {
-    let text = crate::memo::read_checked(&item.path).ok()??;
+    let text = crate::checked_text::read_checked(&item.path).ok()??;
     serde_json::from_str(&text).ok()
 }
 

@@ -1,12 +1,11 @@
 //! Looks for damage: every stored thing against the digest it is named by.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kiln_graph::{Digest, TreeId};
-use kiln_tree::{TreeRoot, host, remove_all};
+use kiln_tree::{host, remove_all};
 use rayon::prelude::*;
 
-use crate::blob::sha256_of;
+use crate::damage::problem;
 use crate::lock::Mode;
 use crate::staging::rename;
 use crate::{Kind, Store, StoreError, UsageItem};
@@ -75,7 +74,7 @@ impl Store {
             .flatten()
             .map(|entry| entry.path())
             .collect();
-        let whole = |path: &PathBuf| matches!(crate::memo::read_checked(path), Ok(Some(_)));
+        let whole = |path: &PathBuf| matches!(crate::checked_text::read_checked(path), Ok(Some(_)));
         let damage = |path: &PathBuf| Damage {
             kind: Kind::Record,
             path: path.clone(),
@@ -86,53 +85,12 @@ impl Store {
     }
 }
 
-/// What is wrong with a stored thing, in words.
-pub(crate) fn problem(kind: Kind, path: &Path) -> Option<String> {
-    match kind {
-        Kind::Tree => tree_problem(path),
-        Kind::Blob => blob_problem(path),
-        Kind::Record | Kind::Memo => match crate::memo::read_checked(path) {
-            Ok(Some(_)) => None,
-            Ok(None) => Some("its checksum is wrong".to_owned()),
-            Err(error) => Some(error.to_string()),
-        },
-        // What steps keep in volumes, and wrote to logs, has no digest.
-        Kind::Volume | Kind::Log => None,
-    }
-}
-
-fn tree_problem(path: &Path) -> Option<String> {
-    let Ok(id) = name(path).parse::<Digest>() else {
-        return Some("its name is no digest".to_owned());
-    };
-    let bytes = host::read(path.join("manifest")).unwrap_or_default();
-    let Some(manifest) = crate::manifest_file::read_of(&bytes, &TreeId(id)) else {
-        return Some("its manifest is damaged".to_owned());
-    };
-    let root = TreeRoot::at(path.join("fs"));
-    let entries = manifest.entries().par_iter();
-    entries.find_map_any(|entry| root.difference(entry))
-}
-
-fn name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
-fn blob_problem(path: &Path) -> Option<String> {
-    let actual = sha256_of(path);
-    match actual {
-        Ok(actual) if actual.hex() == name(path) => None,
-        Ok(_) => Some("its content changed".to_owned()),
-        Err(error) => Some(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::scratch_store;
-    use kiln_graph::{Entry, Manifest, Node};
+    use kiln_graph::{Digest, Entry, Manifest, Node};
+    use std::path::Path;
 
     fn flip(path: &Path) {
         let mut bytes = std::fs::read(path).unwrap();

@@ -142,7 +142,7 @@ impl Store {
         let mut named: HashSet<String> = HashSet::new();
         for item in self.usage()?.items {
             if matches!(item.kind, Kind::Record | Kind::Memo) {
-                let text = crate::memo::read_checked(&item.path)?.unwrap_or_default();
+                let text = crate::checked_text::read_checked(&item.path)?.unwrap_or_default();
                 named.extend(hex_words(&text));
             }
         }

@@ -4,8 +4,8 @@ use kiln_graph::BlobDigest;
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 
+use crate::checked_text::read_checked;
 use crate::error::Context as _;
-use crate::memo::read_checked;
 use crate::{Store, StoreError};
 
 /// What a name stands for. The blobs it needs are kept as long as it is there.

@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_graph::{BlobDigest, Digest, TreeId};
-use kiln_tree::host;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::checked_text::{checked, read_checked};
 use crate::error::Context as _;
 use crate::{Store, StoreError, Tree, pending};
-
-const PREFIX: &str = "kiln-memo 1 ";
 
 /// A layer blob that was made from a tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +99,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let json = serde_json::to_string(fact).map_err(std::io::Error::other);
         let json = json.context("write", path)?;
-        let text = format!("{PREFIX}{}\n{json}", Digest::of(json.as_bytes()));
+        let text = checked(&json);
         pending::mark(self, path)?;
         self.put(path, text.as_bytes())
     }
@@ -109,25 +107,6 @@ impl Store {
 
 fn layer_key(diff_id: &BlobDigest) -> Digest {
     Digest::from_bytes(*diff_id.as_bytes())
-}
-
-pub(crate) fn read_checked(path: &Path) -> Result<Option<String>, StoreError> {
-    let mut text = match host::read(path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(_) => return Ok(None),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).context("read", path),
-    };
-    let Some((head, json)) = text.split_once('\n') else {
-        return Ok(None);
-    };
-    if head.strip_prefix(PREFIX) != Some(&Digest::of(json.as_bytes()).to_string()) {
-        return Ok(None);
-    }
-    let start = head.len() + 1;
-    Ok(Some(text.split_off(start)))
 }
 
 #[cfg(test)]

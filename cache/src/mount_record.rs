@@ -9,8 +9,8 @@ use kiln_graph::TreeId;
 use kiln_tree::{TreeRoot, host, remove_all};
 use serde::{Deserialize, Serialize};
 
+use crate::checked_text::read_checked;
 use crate::error::Context as _;
-use crate::memo::read_checked;
 use crate::{Store, StoreError};
 
 /// A mounted image. Its tree is kept as long as it is mounted.

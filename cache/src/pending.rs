@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::error::Context as _;
 use crate::lock::Mode;
-use crate::{Kind, Store, StoreError, fsck};
+use crate::{Kind, Store, StoreError, damage};
 
 /// Its modification time is that of the first build's end after marks were last settled.
 const SINCE: &str = "pending-since";
@@ -102,7 +102,7 @@ fn marked(store: &Store, directory: &Path) -> Vec<PathBuf> {
 
 /// Whether a marked thing may not be whole. What filled a volume has no digest to compare it with.
 fn is_doubtful(kind: Kind, path: &Path) -> bool {
-    kind == Kind::Volume || fsck::problem(kind, path).is_some()
+    kind == Kind::Volume || damage::problem(kind, path).is_some()
 }
 
 /// What lies at a path of the store. All that is small is in the form of `memo`.

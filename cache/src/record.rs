@@ -9,8 +9,8 @@ use std::time::Duration;
 use kiln_graph::{ContentDigest, DefinitionDigest, Location, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
+use crate::checked_text::read_checked;
 use crate::lock::Mode;
-use crate::memo::read_checked;
 use crate::{Store, StoreError};
 
 /// One input of a key.

@@ -13,6 +13,7 @@ use kiln_tree::{TreeRoot, host, remove_all};
 
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode};
+use crate::process_owner::Owner;
 use crate::{Store, StoreError};
 
 /// Where trees are made.
@@ -163,13 +164,6 @@ fn start_time(pid: u32) -> Option<u64> {
     let stat = host::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.rsplit_once(')')?.1;
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-/// A process as those who share its store know it.
-#[derive(Debug)]
-pub(crate) struct Owner {
-    name: String,
-    _lock: Option<Lock>,
 }
 
 impl Owner {

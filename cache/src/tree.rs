@@ -1,9 +1,8 @@
 //! Trees: `trees/<2 hex>/<tree id>/` with `fs/`, a directory overlayfs can mount as it is, and
 //! `manifest`, its entries (see `manifest_file`). Never written again once visible.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kiln_graph::{Manifest, TreeId};
 use kiln_tree::{TreeRoot, host, remove_all};
@@ -12,32 +11,6 @@ use crate::error::Context as _;
 use crate::lock::Mode;
 use crate::staging::rename;
 use crate::{Staging, Store, StoreError, manifest_file, pending, session};
-
-/// Manifests read before, up to a number of entries in all.
-#[derive(Debug, Default)]
-pub(crate) struct ManifestCache(Mutex<HashMap<TreeId, Arc<Manifest>>>);
-
-/// About 200 bytes each: some 200 MB at the most.
-const MAX_ENTRIES: usize = 1_000_000;
-
-impl ManifestCache {
-    fn get(&self, id: &TreeId) -> Option<Arc<Manifest>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
-    }
-
-    fn put(&self, id: TreeId, manifest: Arc<Manifest>) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let held: usize = map.values().map(|manifest| manifest.entries().len()).sum();
-        if held + manifest.entries().len() > MAX_ENTRIES {
-            map.clear();
-        }
-        map.insert(id, manifest);
-    }
-}
 
 /// A tree of the store.
 #[derive(Clone, Debug)]

@@ -12,9 +12,9 @@ use kiln_graph::{Digest, ImagePath};
 use kiln_tree::{Decision, Found, TreeRoot, host, remove_all, walk};
 use serde::{Deserialize, Serialize};
 
+use crate::checked_text::read_checked;
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode, Stop};
-use crate::memo::read_checked;
 use crate::staging::rename;
 use crate::{Staging, Store, StoreError, pending};
 

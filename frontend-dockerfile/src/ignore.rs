@@ -1,6 +1,6 @@
 //! `.dockerignore` files.
 
-use crate::path::clean;
+use kiln_graph::clean_path;
 
 /// The patterns of an ignore file in order: comments and blank lines dropped, blanks trimmed.
 #[must_use]
@@ -24,7 +24,7 @@ fn pattern(line: &str) -> String {
     if path.is_empty() {
         return line.to_owned();
     }
-    let path = clean(path);
+    let path = clean_path(path);
     let relative = path.strip_prefix('/').filter(|path| !path.is_empty());
     format!("{not}{}", relative.unwrap_or(&path))
 }

@@ -16,7 +16,6 @@ pub mod limits;
 mod lint;
 mod outline;
 mod parse;
-mod path;
 mod print;
 mod quote;
 mod remote;

@@ -1,5 +1,6 @@
 //! Lists of patterns, as in `.dockerignore`.
 
+use kiln_graph::clean_below_root;
 use kiln_graph::pattern::Matcher;
 
 /// A pattern as the graph has it, `/a/./b/` being `a/b`.
@@ -8,18 +9,11 @@ pub(crate) fn clean(pattern: &str) -> Result<String, String> {
         Some(path) => ("!", path.trim()),
         None => ("", pattern.trim()),
     };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
-    if parts.is_empty() {
+    let path = clean_below_root(path);
+    if path.is_empty() {
         return Err(format!("'{pattern}' names no path"));
     }
-    let cleaned = format!("{not}{}", parts.join("/"));
+    let cleaned = format!("{not}{path}");
     match Matcher::new(&[&cleaned]) {
         Ok(_) => Ok(cleaned),
         Err(error) => Err(error.to_string()),

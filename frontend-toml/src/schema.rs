@@ -50,10 +50,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "writes a file of the repository"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "writes a file of the repository")]
     fn the_schema_is_that_of_the_model() {
         let mut derived = schemars::schema_for!(BuildFile);
         derived.insert("title".to_owned(), "kiln.toml".into());

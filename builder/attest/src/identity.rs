@@ -142,23 +142,32 @@ impl SignerIdentity {
     ) -> Result<u64, AttestError> {
         let mut why = log("there is no entry of a log");
         for entry in &bundle.log {
-            let body = entry.body()?;
-            let version = (body["kind"].as_str(), body["apiVersion"].as_str());
-            let found = match version {
-                (Some("dsse"), Some("0.0.1")) => {
-                    self.promised(entry, &body, &bundle.envelope, certificate, signature)
-                }
-                (Some("dsse"), Some("0.0.2")) => {
-                    self.proven(entry, &body, bundle, certificate, signature)
-                }
-                _ => Err(log("its entry is of a kind that is not supported")),
-            };
-            match found {
+            match self.entry_time(entry, bundle, certificate, signature) {
                 Ok(time) => return Ok(time),
                 Err(error) => why = error,
             }
         }
         Err(why)
+    }
+
+    /// The time of one entry.
+    fn entry_time(
+        &self,
+        entry: &LogEntry,
+        bundle: &Bundle,
+        certificate: &Certificate,
+        signature: &[u8],
+    ) -> Result<u64, AttestError> {
+        let body = entry.body()?;
+        match (body["kind"].as_str(), body["apiVersion"].as_str()) {
+            (Some("dsse"), Some("0.0.1")) => {
+                self.promised(entry, &body, &bundle.envelope, certificate, signature)
+            }
+            (Some("dsse"), Some("0.0.2")) => {
+                self.proven(entry, &body, bundle, certificate, signature)
+            }
+            _ => Err(log("its entry is of a kind that is not supported")),
+        }
     }
 
     /// The time of an entry of Rekor's first version.
@@ -493,6 +502,14 @@ mod tests {
         other["verificationMaterial"]["tlogEntries"] = entries;
         let said = sigstore.fits(&other);
         assert!(said.contains("of another signature"), "{said}");
+        // An entry that can't be read leaves the others their chance.
+        let mut entries = good["verificationMaterial"]["tlogEntries"].clone();
+        let mut damaged = entries[0].clone();
+        damaged["canonicalizedBody"] = json!("no base64");
+        entries.as_array_mut().unwrap().insert(0, damaged);
+        let mut several = good.clone();
+        several["verificationMaterial"]["tlogEntries"] = entries;
+        assert_eq!(sigstore.fits(&several), "fine");
         // A key's bundle has no certificate at all.
         let mut plain = good.clone();
         plain["verificationMaterial"] = json!({"publicKey": {"hint": ""}});

@@ -11,34 +11,15 @@ mod overrides;
 mod path;
 mod project;
 mod scope;
+mod source;
 mod target;
 mod time;
 mod yaml;
 
 pub use overrides::Override;
 pub use project::{Bake, Group, Project};
+pub use source::{BakeError, Source};
 pub use target::{Target, linked_target};
-
-/// A mistake in a bake file, or in what is asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BakeError(pub String);
-
-/// A file that was read.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Its name: one that ends in `.json` is read as JSON, in `.yaml` or `.yml` as a compose file, any
-    /// other as HCL.
-    pub name: String,
-    /// Its text.
-    pub text: String,
-}
-
-impl Source {
-    fn is_compose(&self) -> bool {
-        [".yaml", ".yml"].iter().any(|end| self.name.ends_with(end))
-    }
-}
 
 /// Reads files, the later ones adding to and winning over the earlier ones, and bake files over compose
 /// files. `env` gives the environment's variables, which win over the files'; `dotenv` is the text of

@@ -5,21 +5,7 @@ pub(crate) fn clean(text: &str) -> String {
     if is_address(text) {
         return text.to_owned();
     }
-    let absolute = text.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => _ = parts.pop(),
-            ".." if absolute => {}
-            other => parts.push(other),
-        }
-    }
-    match (absolute, parts.join("/")) {
-        (true, path) => format!("/{path}"),
-        (false, path) if path.is_empty() => ".".to_owned(),
-        (false, path) => path,
-    }
+    kiln_graph::clean_path(text)
 }
 
 fn is_address(text: &str) -> bool {

@@ -379,19 +379,9 @@ fn file_error(path: &Path, error: &std::io::Error) -> ClusterError {
 
 /// A random UUID, version 4 (RFC 9562), which names one attempt to send a blob.
 fn random_uuid() -> Result<String, ClusterError> {
-    let mut bytes =
+    let bytes =
         host::random::<16>().map_err(|error| file_error(Path::new("/dev/urandom"), &error))?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    ))
+    Ok(kiln_graph::versioned_uuid(bytes, 4))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use kiln_graph::encode::Encoder;
 use kiln_tree::{Sharing, copy_tree};
 
 use crate::EngineError;
-use crate::snapshotter::{Snapshotter, view_of};
+use crate::snapshotter::Snapshotter;
+use crate::view::view_of;
 
 /// One tree that shows what a stack does, lowest first; its files are shared with theirs.
 ///
@@ -27,7 +28,7 @@ pub fn joined(trees: &Snapshotter, stack: &[Tree]) -> Result<Tree, EngineError> 
     let give_away = trees.gives_away;
     copy_tree(&files, staging.root(), give_away, Sharing::HardLink).map_err(|source| {
         EngineError::Output {
-            what: "the joined layers of a long stack".to_owned(),
+            what: "the layers' files as one directory".to_owned(),
             source,
         }
     })?;

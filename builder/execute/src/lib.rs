@@ -51,10 +51,10 @@ pub use run::{CommandExecutor, CommandOptions, DefaultNetwork, check_configurati
 pub use secret::{NoSecrets, SecretProvider, SecretValue};
 pub use shared::SharedSources;
 pub use shell::{interact, surroundings};
-pub use snapshotter::{Snapshotter, view_of};
+pub use snapshotter::Snapshotter;
 pub use source::{
     ContextResolver, GitOptions, GitResolver, HttpResolver, LocalSources, Pin, Pins, known_checksum,
 };
 pub use state::{Moment, failed_tree, keep_failed, state_at};
-pub use view::{Found, Layer, View};
+pub use view::{Found, Layer, View, view_of};
 pub use volume::{VolumeFinder, VolumeTransfer, export_volume, import_volume, keyed_volume};

@@ -8,8 +8,8 @@ use kiln_solve::{Job, Snapshot};
 
 use crate::EngineError;
 use crate::run::{CommandExecutor, unstarted};
-use crate::snapshotter::{Snapshotter, view_of};
-use crate::view::View;
+use crate::snapshotter::Snapshotter;
+use crate::view::{View, view_of};
 
 /// A command in the surroundings of a step: for a step that runs none, with the variables of the
 /// nearest one built on it.

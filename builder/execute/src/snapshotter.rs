@@ -13,7 +13,7 @@ use crate::delta::Deltas;
 use crate::distant::{Distant, DistantTrees, Fetch};
 use crate::import::import;
 use crate::meter::meter;
-use crate::view::{Layer, View};
+use crate::view::{Layer, View, layer_of, view_of};
 use crate::{EngineError, parallel};
 
 /// Brings the trees of snapshots into a store. Cheap to clone.
@@ -325,21 +325,4 @@ impl Snapshotter {
             StepResult::Snapshot(snapshot) => view_of(&self.trees(snapshot, events)?)?,
         }))
     }
-}
-
-/// The files that a stack of trees shows.
-///
-/// # Errors
-/// When a manifest can't be read.
-pub fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
-    let layers = trees.iter().map(layer_of);
-    Ok(View::new(layers.collect::<Result<_, _>>()?))
-}
-
-/// A tree of the store, as one of a stack.
-pub(crate) fn layer_of(tree: &Tree) -> Result<Layer, EngineError> {
-    Ok(Layer {
-        manifest: tree.manifest()?,
-        root: tree.root(),
-    })
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kiln_cache::Tree;
 use kiln_graph::{Entry, ImagePath, Manifest, Node, follow};
 use kiln_solve::Directory;
 use kiln_tree::{TreePath, TreeRoot};
+
+use crate::EngineError;
 
 /// One tree of a stack.
 #[derive(Clone, Debug)]
@@ -262,6 +265,23 @@ fn hide<'a, T>(merged: &mut BTreeMap<&'a ImagePath, T>, entry: &'a Entry) {
     for path in hidden {
         merged.remove(path);
     }
+}
+
+/// The files that a stack of trees shows.
+///
+/// # Errors
+/// When a manifest can't be read.
+pub fn view_of(trees: &[Tree]) -> Result<View, EngineError> {
+    let layers = trees.iter().map(layer_of);
+    Ok(View::new(layers.collect::<Result<_, _>>()?))
+}
+
+/// A tree of the store, as one of a stack.
+pub(crate) fn layer_of(tree: &Tree) -> Result<Layer, EngineError> {
+    Ok(Layer {
+        manifest: tree.manifest()?,
+        root: tree.root(),
+    })
 }
 
 #[cfg(test)]

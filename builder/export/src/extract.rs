@@ -5,7 +5,7 @@ use kiln_graph::{Entry, ImagePath};
 use kiln_solve::{EventSink, Snapshot};
 use kiln_tree::TreePath;
 
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 
 /// The files at a path of a root filesystem: what a directory holds, or a file by its name; links
 /// on the way are followed. Nothing where there is nothing.

@@ -11,7 +11,7 @@ use kiln_solve::{EventSink, Snapshot};
 use serde::Serialize;
 
 use crate::load::stored_image;
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 
 /// How many of a layer's paths are named.
 const BIGGEST: usize = 10;

@@ -8,7 +8,7 @@ use kiln_image::layer::ContentChanged;
 use kiln_tree::{Progress, TreePath, TreeRoot, host};
 use rustix::fs::FileType;
 
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 
 /// Writes files into a directory, which is made when missing, over what an earlier output left
 /// there. Links in it that were left are replaced, never followed. Files belong to the caller;

@@ -10,12 +10,13 @@ use kiln_image::{
     ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, Sent, media_type,
 };
 use kiln_solve::{Event, EventSink, StepResult};
-use kiln_tree::{TreePath, TreeRoot};
+use kiln_tree::TreeRoot;
 
 use crate::assemble::Image;
 use crate::attach::push_documents;
 use crate::layer_blob::{BlobOrigin, ImageBlob};
 use crate::media_types::MediaTypes;
+use crate::output_entry::OutputEntry;
 use crate::stored_blob::{kept, stored};
 
 /// Tells of a blob on its way to a registry; what that has already is no transfer.
@@ -29,9 +30,6 @@ pub(crate) fn tell_of_push(to: &Reference, sent: &Sent, events: &dyn EventSink) 
         });
     }
 }
-
-/// A file of an image, and where its content lies.
-pub type OutputEntry = (Entry, TreePath);
 
 /// The files of a step's result, as one tree.
 ///

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
-use crate::client::limited;
+use crate::answer_body::limited;
 use crate::credentials::{self, CredentialSource, Credentials, Logins, WantedToken};
 
 /// What a registry asks for.

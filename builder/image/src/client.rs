@@ -16,25 +16,22 @@ use reqwest::{Method, Response, StatusCode, redirect};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer_body::limited;
 use crate::auth::Challenge;
 use crate::certificate::{authorities, given};
 use crate::credentials::{CredentialSource, Logins};
 use crate::daemon::save_from_daemon;
 use crate::document::media_type;
+use crate::error::wrong_digest;
 use crate::layout::Layout;
 use crate::registry::{self, Registries, RegistrySettings};
-use crate::request::{Ask, unreachable};
+use crate::request::{Ask, MAX_REDIRECTS, TRIES, unreachable};
 use crate::{Documents, ImageError, ImageName, Reference};
 
-/// How often a request is tried in all.
-pub(crate) const TRIES: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Manifests and configurations are no larger (distribution specification, "Pushing manifests").
 const MAX_DOCUMENT: usize = 8 << 20;
-
-/// More redirections than this are a loop.
-pub(crate) const MAX_REDIRECTS: usize = 10;
 
 /// What a client is told.
 #[derive(Clone, Debug, Default)]
@@ -361,6 +358,19 @@ impl Client {
         self.0.shared.options.documents.as_deref()
     }
 
+    /// A document that was fetched before, and is what its digest says.
+    pub(crate) fn kept(&self, digest: &BlobDigest) -> Option<Vec<u8>> {
+        let bytes = self.documents()?.get(digest)?;
+        let actual = BlobDigest::of(&bytes);
+        (actual == *digest).then_some(bytes)
+    }
+
+    pub(crate) fn keep(&self, bytes: &[u8]) {
+        if let Some(documents) = self.documents() {
+            documents.put(bytes);
+        }
+    }
+
     /// A manifest with its digest, checked when the name is one.
     pub(crate) async fn manifest(
         &self,
@@ -648,20 +658,6 @@ async fn copy_body(
     Ok(())
 }
 
-pub(crate) fn wrong_digest(
-    reference: &Reference,
-    what: &str,
-    expected: BlobDigest,
-    actual: BlobDigest,
-) -> ImageError {
-    ImageError::WrongDigest {
-        image: reference.to_string(),
-        what: what.to_owned(),
-        expected,
-        actual,
-    }
-}
-
 /// The bytes of a document that a registry sends.
 pub(crate) async fn read_document(
     reference: &Reference,
@@ -679,29 +675,4 @@ pub(crate) async fn read_document(
         image: reference.to_string(),
         reason: "a document is larger than any manifest may be".to_owned(),
     })
-}
-
-/// An answer's body; `None` when it is longer than `most` bytes, whatever it said before.
-pub(crate) async fn limited(answer: Response, most: usize) -> reqwest::Result<Option<Vec<u8>>> {
-    let mut body = answer.bytes_stream();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
-        bytes.extend_from_slice(&chunk?);
-        if bytes.len() > most {
-            return Ok(None);
-        }
-    }
-    Ok(Some(bytes))
-}
-
-/// What an answer's body begins with.
-pub(crate) async fn beginning(answer: Response, most: usize) -> Vec<u8> {
-    let mut body = answer.bytes_stream();
-    let mut bytes = Vec::new();
-    while bytes.len() < most
-        && let Some(Ok(chunk)) = body.next().await
-    {
-        bytes.extend_from_slice(&chunk);
-    }
-    bytes
 }

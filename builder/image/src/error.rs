@@ -218,3 +218,18 @@ pub(crate) fn cause(error: &reqwest::Error) -> String {
     }
     reason
 }
+
+/// What came instead of what a digest names.
+pub(crate) fn wrong_digest(
+    reference: &crate::Reference,
+    what: &str,
+    expected: BlobDigest,
+    actual: BlobDigest,
+) -> ImageError {
+    ImageError::WrongDigest {
+        image: reference.to_string(),
+        what: what.to_owned(),
+        expected,
+        actual,
+    }
+}

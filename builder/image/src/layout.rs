@@ -10,7 +10,7 @@ use kiln_tree::host;
 use serde::Deserialize;
 
 use crate::document::{Document, Index, choose, unread};
-use crate::resolve::{Resolved, available, build_resolved};
+use crate::resolved::{Resolved, available, build_resolved};
 use crate::{Descriptor, ImageError, Manifest, media_type};
 
 const NAME: &str = "org.opencontainers.image.ref.name";

@@ -7,6 +7,7 @@
     )
 )]
 
+mod answer_body;
 mod archive;
 mod auth;
 mod certificate;
@@ -29,6 +30,7 @@ mod registry;
 mod repository;
 mod request;
 mod resolve;
+mod resolved;
 
 pub use archive::{
     ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive, write_oci_directory,
@@ -49,4 +51,4 @@ pub use reference::{BadReference, Reference};
 pub use referrers::Referrer;
 pub use registry::{Registries, RegistrySettings};
 pub use repository::TaggedManifest;
-pub use resolve::Resolved;
+pub use resolved::Resolved;

@@ -9,11 +9,13 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, TRIES, read_document, wrong_digest};
+use crate::client::{Client, read_document};
 use crate::document::media_type;
+use crate::error::wrong_digest;
 use crate::push::Progress;
 use crate::repository::next_page;
 use crate::request::Ask;
+use crate::request::TRIES;
 use crate::{ImageError, PushImage, Reference};
 
 /// Lists are followed over so many pages.

@@ -7,10 +7,15 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 
+use crate::answer_body::beginning;
 use crate::auth::{Answered, answer, challenge};
-use crate::client::{Client, MAX_REDIRECTS, TRIES, beginning};
+use crate::client::Client;
 use crate::{ImageError, Reference};
 
+/// How often a request is tried in all.
+pub(crate) const TRIES: u32 = 5;
+/// More redirections than this are a loop.
+pub(crate) const MAX_REDIRECTS: usize = 10;
 /// The longest time that a server's wish is heeded.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// What is read of an answer that is shown to people.

@@ -15,8 +15,8 @@ use rustix::process::{getegid, geteuid, getpid};
 
 use crate::SandboxError;
 use crate::capability::{Capabilities, Capability};
-use crate::init::make_private;
 use crate::isolation::{Isolation, IsolationChoice, Privileges};
+use crate::mount_attributes::make_private;
 use crate::refusal::Refusal;
 
 /// Which ids there are.

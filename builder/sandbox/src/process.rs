@@ -20,9 +20,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::cgroup::Group;
-use crate::init::{HELPER_NAME, make_read_only};
+use crate::mount_attributes::make_read_only;
 use crate::resources::descriptors_before;
 use crate::{SandboxError, Spec};
+
+/// The name under which a program is executed again to be the helper.
+pub const HELPER_NAME: &str = "kiln-sandbox-init";
 
 /// Starts processes.
 #[derive(Clone, Debug)]

@@ -9,7 +9,8 @@ use rustix::mount::UnmountFlags;
 
 use crate::SandboxError;
 use crate::identity::is_in_user_namespace;
-use crate::init::{attach, open_overlay, restrict};
+use crate::init::{attach, open_overlay};
+use crate::mount_attributes::restrict;
 
 /// A tree to be mounted.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use kiln_graph::{BlobDigest, StepId, StepKey, TreeId};
 
+use crate::done::Done;
 use crate::event::{Event, EventSink, Outcome};
 use crate::snapshot::{LayerRef, StepResult};
-use crate::step::Done;
 
 /// How a step ended, and what it has in the store.
 pub(crate) struct Ended {

@@ -10,6 +10,7 @@
 mod ahead;
 mod backend;
 mod cancel;
+mod done;
 mod ended;
 mod entitlement;
 mod event;

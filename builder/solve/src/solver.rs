@@ -10,12 +10,12 @@ use kiln_graph::{Graph, StepId, StepKey};
 use crate::ahead::Known;
 use crate::backend::{Backend, Part, StepError};
 use crate::cancel::{Cancel, CancelHook};
+use crate::done::Done;
 use crate::ended::{Ended, tell};
 use crate::event::{Event, EventSink, Outcome, PlannedStep};
 use crate::schedule::Schedule;
 use crate::slots::Slots;
 use crate::snapshot::StepResult;
-use crate::step::Done;
 use crate::usable::SolveOptions;
 
 /// Solves one graph.

@@ -5,37 +5,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use kiln_graph::{Input, Op, Step, StepId, StepKey};
 
 use crate::backend::{Executor, Filed, Job, Origin, Part, StepError};
+use crate::done::Done;
 use crate::event::{Event, Outcome};
 use crate::key::{self, Key};
 use crate::snapshot::{Snapshot, StepResult};
 use crate::solver::Solver;
 use crate::usable::Usable;
-
-/// A finished step.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) result: StepResult,
-    pub(crate) outcome: Outcome,
-    /// For steps whose results have keys.
-    pub(crate) filed: Option<Filed>,
-    /// The parts of other results that its key is made of.
-    pub(crate) parts: Vec<Part>,
-    /// What the name of a source turned out to stand for.
-    pub(crate) revision: Option<String>,
-}
-
-impl Done {
-    /// Of a step that is never run.
-    fn ready(result: StepResult) -> Self {
-        Self {
-            result,
-            outcome: Outcome::Cached,
-            filed: None,
-            parts: Vec::new(),
-            revision: None,
-        }
-    }
-}
 
 impl<E: StepError> Solver<'_, E> {
     /// Runs a step, or finds what it gave before. `started` becomes the time from which on it is

@@ -172,19 +172,18 @@ pub fn write(
 pub fn deliver_files(
     solved: &Solved,
     output: &Output,
-    attester: Attester<'_>,
-    options: &ImageOptions,
+    wanted: &Wanted<'_>,
     events: &dyn EventSink,
     deliver: impl FnOnce(&Files) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let job = Job {
         solved,
         output,
-        tags: &[],
-        options,
-        attester,
+        tags: wanted.tags,
+        options: wanted.options,
+        attester: wanted.attester,
         events,
-        cancel: &Cancel::new(),
+        cancel: wanted.cancel,
     };
     let mut written = Written::default();
     job.attest(&mut written)?;

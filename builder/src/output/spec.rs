@@ -445,14 +445,15 @@ fn parse(text: &str) -> Result<Output, String> {
     output.check()
 }
 
-/// `annotation[-KIND][[PLATFORM]].NAME`, as buildx has it, in the form of `--annotation`.
+/// `annotation[-KIND][[PLATFORM]].NAME`, as buildx has it, without its first word, in the form of
+/// `--annotation`.
 fn annotation(key: &str, value: &str) -> Result<String, String> {
-    let wrong = || format!("'{key}' is no annotation: write annotation[-KIND][[PLATFORM]].NAME");
+    let wrong =
+        || format!("'annotation{key}' is no annotation: write annotation[-KIND][[PLATFORM]].NAME");
     // A platform may have dots; a kind has none.
     let start = key.find(']').unwrap_or(0);
     let at = start + key[start..].find('.').ok_or_else(wrong)?;
     let (kind, name) = (&key[..at], &key[at + 1..]);
-    let kind = kind.strip_prefix("annotation").ok_or_else(wrong)?;
     let kind = match kind.strip_prefix('-') {
         Some(kind) => kind.to_owned(),
         None if kind.is_empty() || kind.starts_with('[') => format!("manifest{kind}"),

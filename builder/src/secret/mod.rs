@@ -11,6 +11,7 @@ mod agent;
 mod ejson;
 mod error;
 mod exec;
+mod source;
 mod vault;
 
 use std::collections::BTreeMap;
@@ -22,20 +23,9 @@ use kiln_engine::{SecretProvider, SecretValue};
 
 pub(crate) use agent::Agent;
 pub use error::SecretError;
+pub use source::SecretSource;
 
 use crate::{FieldError, Fields};
-
-/// A place that secrets can be had from.
-pub trait SecretSource: Send + Sync {
-    /// Its name in `src=NAME:ADDRESS`.
-    fn name(&self) -> &str;
-
-    /// The value at an address.
-    ///
-    /// # Errors
-    /// In plain words without the value, when it can't be had.
-    fn fetch(&self, address: &str) -> Result<SecretValue, String>;
-}
 
 #[derive(Clone)]
 enum Place {

@@ -13,8 +13,8 @@ use super::{Compiler, ContextKind, Stop};
 use crate::DockerfileError;
 use crate::ast::{Copy, Heredoc, Instruction};
 use crate::parse::chomped;
-use crate::path::clean;
 use crate::remote::{is_remote, read_remote};
+use kiln_graph::clean_path;
 
 /// An instruction with its words expanded.
 struct Plan {
@@ -98,7 +98,7 @@ impl Compiler<'_> {
         if patterns.iter().any(|pattern| pattern.starts_with('!')) {
             return;
         }
-        let path = clean(source);
+        let path = clean_path(source);
         let is_root = [".", "/"].contains(&path.as_str());
         let excludes_all = |pattern: &String| ["*", "**", "**/*"].contains(&pattern.as_str());
         if is_root && !patterns.iter().any(excludes_all) {
@@ -151,7 +151,7 @@ impl Compiler<'_> {
             link: copy.link && chmod.is_empty(),
             chmod: mode,
             checksum: (!checksum.is_empty()).then_some(checksum),
-            exclude: copy.exclude.iter().map(|text| clean(text)).collect(),
+            exclude: copy.exclude.iter().map(|text| clean_path(text)).collect(),
             sources,
             contents,
         })

@@ -109,7 +109,7 @@ fn target(state: &StageState, text: &str) -> ImagePath {
 
 fn cache(fields: &Fields, from: Option<Input>) -> CacheMount {
     let id = match fields.id.as_str() {
-        "" => crate::path::clean(&fields.target),
+        "" => kiln_graph::clean_path(&fields.target),
         id => id.to_owned(),
     };
     CacheMount {

@@ -9,7 +9,7 @@ use kiln_graph::{
     Reuse, Stage, StageStep, Step, StepId, StepName, WorkerProperties,
 };
 
-use super::verify::NamedImage;
+use super::named_image::NamedImage;
 use super::{LayerRule, Options, Policy, Settings};
 use crate::error::Wrong;
 use crate::matrix::{self, Combination};

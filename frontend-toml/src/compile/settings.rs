@@ -6,7 +6,7 @@ use std::rc::Rc;
 use kiln_graph::{BadPlatform, Platform};
 
 use super::compiler::{Compiler, View, unfilled};
-use super::{Options, image};
+use super::{Options, Settings, image};
 use crate::error::{TomlError, Wrong};
 use crate::model::{BuildFile, Image};
 use crate::params;
@@ -14,21 +14,6 @@ use crate::suggest::did_you_mean;
 use crate::template::{Scope, Unfilled};
 use crate::text::{Name, Text};
 use crate::value::Values;
-
-/// Where an image goes, in the words of the command line's flags.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// The image; empty for a step.
-    pub image: String,
-    /// `--tag`.
-    pub tags: Vec<String>,
-    /// `--output`.
-    pub outputs: Vec<String>,
-    /// `--cache-from`.
-    pub cache_from: Vec<String>,
-    /// `--cache-to`.
-    pub cache_to: Vec<String>,
-}
 
 impl Compiler<'_> {
     /// Notes where an image goes.

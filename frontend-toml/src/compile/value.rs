@@ -1,27 +1,14 @@
 //! Steps whose output is named in texts: they are run before the file can be compiled to its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kiln_graph::{Build, ImageConfig, Op, StepId, Target};
 
-use super::RequiredSignature;
 use super::compiler::Compiler;
+use super::{RequiredSignature, ValueSteps};
 use crate::error::{NOWHERE, Wrong};
 use crate::text::Text;
 use crate::value::ValueRequest;
-
-/// Steps that must run so that what they write is known.
-#[derive(Clone, Debug)]
-pub struct ValueSteps {
-    /// The graph, with a target for each of them.
-    pub build: Build,
-    /// Which step gives which value.
-    pub wanted: Vec<(ValueRequest, StepId)>,
-    /// The directories of the context that the graph names, from the context on.
-    pub directories: BTreeMap<String, String>,
-    /// The signatures that their images must have.
-    pub signatures: Vec<RequiredSignature>,
-}
 
 impl Compiler<'_> {
     /// The steps whose output is asked for and isn't known, as far as they can run now.

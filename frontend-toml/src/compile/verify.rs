@@ -2,52 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use kiln_graph::{ImageRequest, Location, Platform};
+use kiln_graph::{ImageRequest, Platform};
 
 use super::compiler::{Compiler, View};
-use super::image;
+use super::named_image::NamedImage;
+use super::{RequiredSignature, Signers, image};
 use crate::error::Wrong;
 use crate::model::Verify;
 use crate::text::{Placed, Text};
-
-/// Signatures that an image must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequiredSignature {
-    /// The image.
-    pub image: ImageRequest,
-    /// Where the file names it.
-    pub location: Option<Location>,
-    /// Who must have signed what.
-    pub signers: Signers,
-}
-
-/// Who must have signed: keys, or an identity. Files are named from the context on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Signers {
-    /// Files of public keys.
-    pub keys: Vec<String>,
-    /// How many of the keys must have signed, if it is said.
-    pub threshold: Option<u32>,
-    /// Whose certificate it must be.
-    pub identity: Option<String>,
-    /// The identity provider that vouches for that.
-    pub issuer: Option<String>,
-    /// The file of the authorities' certificates.
-    pub roots: Option<String>,
-    /// The file of the transparency log's key.
-    pub log: Option<String>,
-    /// The file of the timestamp authority's certificates.
-    pub timestamps: Option<String>,
-    /// What must be signed; nothing: anything about the image.
-    pub attestations: Vec<String>,
-}
-
-/// An image that the file names.
-pub(super) struct NamedImage {
-    location: Option<Location>,
-    /// What its sources want; nothing when they say nothing.
-    signers: BTreeSet<Signers>,
-}
 
 impl Compiler<'_> {
     /// Notes that an image is used, and the signatures that its source wants.

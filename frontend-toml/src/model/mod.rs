@@ -2,6 +2,8 @@
 
 mod image;
 mod step;
+mod value;
+mod verify;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,8 @@ use crate::group;
 use crate::text::{Name, Placed, Text};
 pub(crate) use image::{Healthcheck, Image, Layer, Policy, Port};
 pub(crate) use step::{Cache, Copy, Limit, NetworkKind, Run, Secret, SharingKind, Step, Tmpfs};
+pub(crate) use value::{ParamType, Scalar};
+pub(crate) use verify::Verify;
 
 /// A whole file.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -148,45 +152,6 @@ pub struct Param {
     pub description: String,
 }
 
-/// What a parameter's values are.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ParamType {
-    /// A text.
-    String,
-    /// A whole number.
-    Integer,
-    /// `true` or `false`.
-    Boolean,
-}
-
-/// A value of a parameter.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a string, an integer, or true or false"
-)]
-pub enum Scalar {
-    /// `true` or `false`.
-    Truth(bool),
-    /// A whole number.
-    Number(i64),
-    /// A text.
-    Text(String),
-}
-
-impl std::fmt::Display for Scalar {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Truth(value) => write!(f, "{value}"),
-            Self::Number(value) => write!(f, "{value}"),
-            Self::Text(value) => f.write_str(value),
-        }
-    }
-}
-
 /// Where files come from: exactly one of `context`, `image`, `git` and `http`.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -217,31 +182,4 @@ pub struct Source {
     pub checksum: Option<Text>,
     /// Signatures that the image must have.
     pub verify: Option<Placed<Verify>>,
-}
-
-/// Signatures that an image must have: by keys, or by a certificate.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Verify {
-    /// The file of a public key, in the context.
-    pub key: Option<Text>,
-    /// Files of public keys.
-    #[serde(default)]
-    pub keys: Vec<Text>,
-    /// How many of the keys must have signed; one unless given.
-    pub threshold: Option<u32>,
-    /// Whose certificate it must be, instead of a key; `*` stands for anything.
-    pub identity: Option<Text>,
-    /// The identity provider that vouches for that.
-    pub issuer: Option<Text>,
-    /// The file of the authorities' certificates.
-    pub roots: Option<Text>,
-    /// The file of the transparency log's key.
-    pub log: Option<Text>,
-    /// The file of the timestamp authority's certificates, for a log that says no time.
-    pub timestamps: Option<Text>,
-    /// What must be signed: `sbom`, `provenance` or others; anything about the image unless given.
-    #[serde(default)]
-    pub attestations: Vec<Text>,
 }

@@ -17,19 +17,20 @@ mod jar;
 mod npm;
 mod os_release;
 mod python;
+mod reading;
 mod rpm;
 mod stanza;
 mod zip;
 
-use std::io::{Read, Seek};
+use std::io::Read as _;
 
 use kiln_graph::{Entry, ImagePath, Node};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Distribution, Package};
-
 pub(crate) use npm::is_module_root;
+pub(crate) use reading::Reading;
+pub use reading::{Claim, ReadSeek};
 
 /// Bumped whenever the same files give something else.
 pub const DETECT_VERSION: u32 = 2;
@@ -38,11 +39,6 @@ pub const DETECT_VERSION: u32 = 2;
 const MAX_TEXT: u64 = 64 << 20;
 /// No database of an honest image is larger, in bytes.
 const MAX_DATABASE: u64 = 1 << 30;
-
-/// A file that is read from any place.
-pub trait ReadSeek: Read + Seek {}
-
-impl<T: Read + Seek> ReadSeek for T {}
 
 /// Opens regular files of a tree.
 pub trait Files: Sync {
@@ -62,20 +58,6 @@ pub struct Evidence {
     pub claim: Claim,
 }
 
-/// What a path says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Claim {
-    /// These packages are installed.
-    Packages(Vec<Package>),
-    /// The same as another path.
-    Link(ImagePath),
-    /// The licence of the Debian package whose copyright file this is.
-    Copyright(Option<String>),
-    /// Which distribution the image is of.
-    Distribution(Distribution),
-}
-
 /// Something that may hold packages but can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Warning {
@@ -92,33 +74,6 @@ pub struct TreeEvidence {
     pub evidence: Vec<Evidence>,
     /// What couldn't be read.
     pub warnings: Vec<Warning>,
-}
-
-/// What a detector makes of one file.
-#[derive(Debug, Default)]
-pub(crate) struct Reading {
-    claim: Option<Claim>,
-    problems: Vec<String>,
-}
-
-impl Reading {
-    fn of(claim: Claim) -> Self {
-        Self {
-            claim: Some(claim),
-            problems: Vec::new(),
-        }
-    }
-
-    fn packages(packages: Vec<Package>) -> Self {
-        Self::of(Claim::Packages(packages))
-    }
-
-    fn problem(reason: impl Into<String>) -> Self {
-        Self {
-            claim: Some(Claim::Packages(Vec::new())),
-            problems: vec![reason.into()],
-        }
-    }
 }
 
 /// Finds what is installed in a tree.

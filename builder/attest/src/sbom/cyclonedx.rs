@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Subject, identity, time};
+use super::subject::{Subject, identity, time};
 use crate::supplier::Supplier;
 use crate::{Distribution, FoundPackage, Inventory};
 
@@ -140,15 +140,5 @@ fn property(name: &str, value: &str) -> Value {
 fn uuid(digest: [u8; 32]) -> String {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let text = hex::encode(bytes);
-    let parts = [
-        &text[..8],
-        &text[8..12],
-        &text[12..16],
-        &text[16..20],
-        &text[20..],
-    ];
-    parts.join("-")
+    kiln_graph::versioned_uuid(bytes, 8)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kiln_graph::Digest;
 use serde_json::{Value, json};
 
-use super::{Subject, SubjectLayer, TOOL, identity, time};
+use super::subject::{Subject, SubjectLayer, TOOL, identity, time};
 use crate::license::references;
 use crate::supplier::Supplier;
 use crate::{FoundPackage, Inventory};

@@ -1,23 +1,14 @@
 //! `kiln build`.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
-use kiln_engine::{Cancel, ChangedFiles, Engine, EngineError, EventSink};
+use kiln_engine::{Cancel, Engine};
 
 pub(crate) use super::build_args::BuildArgs;
-use kiln_frontend_dockerfile::Diagnostic;
-
-use super::plan::BuildPlan;
 use super::ready::{Plan, Session};
-use super::result;
 use super::signals::cancel_on_signals;
-use super::{Failed, print, say, service_command};
-use crate::display::{self, Style, annotation};
-use crate::report;
-use kiln::output::{self, Output};
-use kiln::selector;
-use kiln::{About, BuildOutcome, Config, Error, Journal, Prepared, Secrets};
+use super::{Failed, config, say};
+use crate::display::{self, Style};
 
 /// Runs `kiln build`.
 pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
@@ -27,13 +18,13 @@ pub(crate) fn run(args: &BuildArgs) -> Result<(), Failed> {
     let isolation = Some(args.isolation()?);
     let engine = args.source.open(isolation, &args.registries()?)?;
     if args.watch {
-        return super::watch::run(&engine, args);
+        return super::watch::run(&engine, args, run_once);
     }
     run_once(&engine, args, &cancel_on_signals(&engine))
 }
 
 /// Builds once; once more when that showed damage in the store, which is removed before.
-pub(crate) fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
+fn run_once(engine: &Engine, args: &BuildArgs, cancel: &Cancel) -> Result<(), Failed> {
     let damage = Cell::new(false);
     match attempt(engine, args, cancel, &damage) {
         Err(failed) if damage.get() && args.source.can_be_read_again() => {
@@ -83,182 +74,8 @@ fn attempt(
         }
         _ => super::several::build(&session, args, &wanted, &opened)?,
     }
-    if let Some(policy) = Config::load()?.gc.options()? {
+    if let Some(policy) = config()?.gc.options()? {
         engine.store().prune_by_policy(&policy)?;
     }
     Ok(())
-}
-
-/// Tells people, and a collector of traces, what the build did.
-pub(super) fn tell(engine: &Engine, args: &BuildArgs, journal: &Journal) -> Result<(), Failed> {
-    if !args.quiet && args.progress.is_for_people() {
-        say(&report::summary::text(&journal.record()));
-    }
-    #[cfg(feature = "otlp")]
-    if let Some(endpoint) = &args.otlp_endpoint
-        && let Err(error) = report::otlp::send(engine.client(), endpoint, &journal.record())
-    {
-        say(&format!("WARNING: the build's trace was not sent: {error}"));
-    }
-    if args.explain {
-        let record = journal.record();
-        let steps = report::explain::explain(engine.store(), &record)?;
-        say(&report::explain::text(&record, &steps));
-    }
-    Ok(())
-}
-
-/// What a failed step had changed, for people.
-fn changed(changed: &ChangedFiles) -> String {
-    let some: Vec<String> = changed.some.iter().map(ToString::to_string).collect();
-    match changed.all - some.len() {
-        _ if some.is_empty() => String::new(),
-        0 => format!("\nIt had changed {}", some.join(", ")),
-        more => format!("\nIt had changed {} and {more} more", some.join(", ")),
-    }
-}
-
-/// Shows the build file's warnings, in the order of the file.
-pub(super) fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
-    let mut warnings: Vec<_> = warnings.iter().collect();
-    warnings.sort_by_key(|warning| warning.location.line);
-    if display::is_for_program() {
-        for warning in warnings {
-            display::event("warning", &report::warning_fields(warning));
-        }
-        return;
-    }
-    if warnings.is_empty() || args.quiet {
-        return;
-    }
-    let plural = if warnings.len() == 1 { "" } else { "s" };
-    say(&format!("{} warning{plural} found:", warnings.len()));
-    for warning in warnings {
-        say(&report::warning(warning));
-        args.annotate("warning", warning.location.line, &warning.message);
-    }
-}
-
-impl BuildArgs {
-    /// Remembers the build, in front of the display.
-    pub(super) fn journal(&self, engine: &Engine, events: Arc<dyn EventSink>) -> Journal {
-        let (subject, title) = self.source.subject();
-        let about = About {
-            subject,
-            title,
-            plan: serde_json::to_value(BuildPlan::of(self)).unwrap_or_default(),
-        };
-        Journal::new(engine.store().clone(), events, about)
-    }
-
-    /// Says which build file is built, where the user didn't.
-    fn say_build_file(&self) {
-        if self.quiet || !self.progress.is_for_people() {
-            return;
-        }
-        if let Some(text) = self.source.found_file() {
-            say(&text);
-        }
-    }
-
-    /// A failure as it is shown, with what can be done now.
-    pub(super) fn failure(
-        &self,
-        engine: &Engine,
-        prepared: &Prepared,
-        secrets: Arc<Secrets>,
-        error: &Error,
-    ) -> Failed {
-        let mut failed = Failed::of(error, &prepared.texts);
-        if let Some(place) = super::hint::place(error, prepared) {
-            let excerpt = report::excerpt(&place, prepared.texts.at(&place));
-            failed.text.insert_str(0, &excerpt);
-        }
-        if let Some(hint) = super::hint::of_build(error, prepared) {
-            failed.text.push_str(&format!("\n{hint}"));
-        }
-        let Error::Engine(EngineError::Step(failure)) = error else {
-            return failed;
-        };
-        let Some(location) = &failure.location else {
-            return failed;
-        };
-        self.annotate(
-            "error",
-            location.line,
-            &format!("{}: {}", failure.name, failure.how),
-        );
-        if self.debug {
-            say(&failed.text);
-            let step = selector(&prepared.compiled.build, location);
-            match super::shell::open(engine, prepared, secrets, &self.source, Some(&step)) {
-                Ok(_) => failed.text = "the build failed".to_owned(),
-                Err(shell) => failed.text = shell.text,
-            }
-            return failed;
-        }
-        failed.text.push_str(&changed(&failure.changed));
-        let own = prepared.compiled.build.exports.iter();
-        let own = own.filter(|export| {
-            let graph = &prepared.compiled.build.graph;
-            graph.step(export.step).location.as_ref() == Some(location)
-        });
-        let own: Vec<&str> = own.map(|export| export.name.as_str()).collect();
-        if self.exports.is_empty() && !own.is_empty() {
-            failed.text.push_str(&format!(
-                "\nkiln build --export DIR  takes out of it: {}",
-                own.join(", ")
-            ));
-        }
-        let mut words: Vec<String> = std::env::args().skip(1).collect();
-        if let (true, Some(image)) = (self.one_of_several, &self.source.target) {
-            words.extend(["--target".to_owned(), image.clone()]);
-        }
-        let step = selector(&prepared.compiled.build, location);
-        failed.text.push_str(&format!(
-            "\nTo open a shell where it failed:  kiln shell\nTo go on from this step:          {}",
-            super::again::go_on(&words, &step)
-        ));
-        failed
-    }
-
-    /// Says something beside a line of the build file, where the CI service can show that.
-    fn annotate(&self, kind: &str, line: u32, message: &str) {
-        if self.quiet || self.progress.resolve() != Style::Github {
-            return;
-        }
-        let file = self.source.file_path();
-        let top = std::env::var_os("GITHUB_WORKSPACE").unwrap_or_default();
-        let file = file.strip_prefix(top).unwrap_or(&file).display();
-        service_command(&annotation(
-            kind,
-            &file.to_string(),
-            line,
-            &kiln_graph::address::redact(message),
-        ));
-    }
-
-    /// Whether everything that is to be written here can be.
-    pub(super) fn check_places(&self, outputs: &[Output]) -> Result<(), Error> {
-        output::check(outputs)?;
-        for (flag, path) in [
-            ("--iidfile", &self.iidfile),
-            ("--metadata-file", &self.metadata_file),
-        ] {
-            if let Some(path) = path {
-                output::check_file(flag, path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Says what the build gave.
-    pub(super) fn show(&self, result: &BuildOutcome) {
-        match (self.quiet, self.progress.resolve(), result.id) {
-            (true, _, id) => print(&id.map_or_else(String::new, |id| format!("{id}\n"))),
-            (_, Style::Rawjson, _) => display::event("result", result),
-            (_, Style::Quiet, _) => {}
-            _ => say(&result::text(result)),
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, Parser as _};
+use clap::{Args, FromArgMatches as _};
 use kiln_engine::{Annotations, Cancel, DefaultNetwork, Engine, ImageOptions, LayerPlan, Request};
 use kiln_graph::{Build, Digest, HistoryLine, LayerOrigin};
 use kiln_image::Reference;
@@ -13,7 +13,6 @@ use super::cache::{self, Specs};
 use super::call::Call;
 use super::resource::ResourceArgs;
 use super::source::SourceArgs;
-use super::{Cli, Command};
 use crate::display::Style;
 use kiln::output::{Form, Output};
 use kiln::{Configure, Error, Fields, IsolationChoice, Policy, Prepared, Secrets};
@@ -168,13 +167,11 @@ pub(crate) struct BuildArgs {
 impl BuildArgs {
     /// The flags of a build that was given none.
     pub(super) fn without_flags() -> Result<Self, Error> {
-        let cli = Cli::try_parse_from(["kiln", "build"]);
-        match cli.map(|cli| cli.command) {
-            Ok(Command::Build(args)) => Ok(*args),
-            Ok(_) => Err(Error::Defect("'kiln build' is another command".to_owned())),
-            // A variable of the environment is wrong.
-            Err(error) => Err(Error::Usage(error.to_string())),
-        }
+        let command = Self::augment_args(clap::Command::new("build"));
+        let matches = command.try_get_matches_from(["build"]);
+        let args = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        // A variable of the environment may be wrong.
+        args.map_err(|error| Error::Usage(error.to_string()))
     }
 
     /// What the engine is asked for; secrets, events and the way to stop it are to be added.

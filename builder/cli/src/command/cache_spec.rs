@@ -174,7 +174,6 @@ pub(super) fn reapi_server(url: &str, fields: &mut Fields) -> Result<ReapiSettin
         settings = settings.with_header(&header).map_err(reason)?;
     }
     for (name, value) in fields.take_prefixed("header.") {
-        let name = name.trim_start_matches("header.");
         let header = format!("{name}:{value}");
         settings = settings.with_header(&header).map_err(reason)?;
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use clap::Args;
+use kiln::Error;
 #[cfg(feature = "reapi")]
 use kiln::Fields;
-use kiln::{Config, Error};
 #[cfg(feature = "reapi")]
 use kiln_cluster::{ClusterExecutor, ExecutorSettings, IdsChoice, NetworkChoice};
 use kiln_engine::Elsewhere;
@@ -30,10 +30,10 @@ pub(super) struct ExecutorArgs {
 impl ExecutorArgs {
     /// What runs steps elsewhere, if the user wants that: as the flags say, else as kiln.conf does.
     pub(super) fn open(&self) -> Result<Option<Arc<dyn Elsewhere>>, Error> {
-        let config = Config::load()?;
-        let (spec, place) = match (&self.executor, config.executor) {
+        let config = super::config()?;
+        let (spec, place) = match (&self.executor, &config.executor) {
             (Some(spec), _) => (spec.clone(), "--executor"),
-            (None, Some(spec)) => (spec, "kiln.conf, executor ="),
+            (None, Some(spec)) => (spec.clone(), "kiln.conf, executor ="),
             (None, None) if self.executor_required => {
                 let text = "--executor-required: there is no executor: give --executor";
                 return Err(Error::Usage(text.to_owned()));
@@ -78,10 +78,7 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
     let server = super::cache_spec::reapi_server(url, &mut fields)?;
     let mut settings = ExecutorSettings::new(server);
     settings.required = required;
-    for (name, value) in fields.take_prefixed(PROPERTY) {
-        let name = name.trim_start_matches(PROPERTY).to_owned();
-        settings.properties.push((name, value));
-    }
+    settings.properties.extend(fields.take_prefixed(PROPERTY));
     settings.network = match fields.take("network").as_deref() {
         None | Some("worker") => NetworkChoice::Worker,
         Some("local") => NetworkChoice::Local,

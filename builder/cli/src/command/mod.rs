@@ -7,6 +7,7 @@ mod bake;
 mod bake_permission;
 mod build;
 mod build_args;
+mod build_report;
 #[cfg(feature = "serve")]
 mod buildctl;
 #[cfg(feature = "serve")]
@@ -18,6 +19,7 @@ mod cache_spec;
 mod call;
 mod checks;
 mod child;
+mod cli;
 mod compat;
 mod completions;
 mod convert;
@@ -26,6 +28,7 @@ mod delta;
 mod doctor;
 mod executor;
 mod export;
+mod failed;
 mod file_settings;
 mod fmt;
 mod graph;
@@ -40,6 +43,7 @@ mod lock;
 mod man;
 mod mirror;
 mod mount;
+mod open;
 mod panic;
 mod past;
 mod plan;
@@ -67,109 +71,17 @@ mod watch;
 mod what_if;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use cli::{Cli, Command};
+use failed::{Failed, status};
+use open::{config, open, open_with};
 
 pub(crate) use show::{json_for_logs, say};
 use show::{print, print_exact, print_json, print_json_text, service_command};
-
-/// Builds container images: fast, in parallel, without a daemon.
-#[derive(Parser, Debug)]
-#[command(name = "kiln", version, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Build an image from a Dockerfile
-    Build(Box<build::BuildArgs>),
-    /// Build the targets of bake files (docker-bake.hcl) or compose files
-    Bake(Box<bake::BakeArgs>),
-    /// Print the graph of a build
-    Graph(Box<graph::GraphArgs>),
-    /// List the steps of a build file, with their selectors
-    Steps(Box<steps::StepsArgs>),
-    /// Explain why each step of the last build ran or was cached
-    Explain(past::ExplainArgs),
-    /// Open a shell in a state of a build: where the last one failed, or before or after a step
-    Shell(Box<shell::ShellArgs>),
-    /// Print the output of a step
-    Logs(past::LogsArgs),
-    /// List recent builds
-    History(past::HistoryArgs),
-    /// Write a build's timeline as an HTML page
-    Timeline(timeline::TimelineArgs),
-    /// Manage images in the store and in registries
-    Image(image::ImageArgs),
-    /// Make differences between images
-    Delta(delta::DeltaArgs),
-    /// Serve images to the daemons of this machine
-    Mirror(mirror::MirrorArgs),
-    /// Manage cache volumes
-    #[command(subcommand)]
-    Volume(volume::VolumeCommand),
-    /// Delete old tags of a repository
-    Registry(registry::RegistryArgs),
-    /// Try a policy
-    #[command(subcommand)]
-    Policy(policy::PolicyCommand),
-    /// Verify the signatures and signed attestations of an image in a registry
-    Verify(verify::VerifyArgs),
-    /// Check the store for damage
-    Fsck {
-        /// Remove damaged data: it is built or fetched again when needed
-        #[arg(long)]
-        repair: bool,
-    },
-    /// Show the store's disk usage
-    Du {
-        /// Group by recorded build
-        #[arg(long)]
-        builds: bool,
-    },
-    /// Remove unused data from the store
-    Prune(storage::PruneArgs),
-    /// Check what this machine supports
-    Doctor,
-    /// Print the JSON schema of kiln.toml, for editors
-    Schema,
-    /// Write a kiln.toml for the application in a directory
-    Init(init::InitArgs),
-    /// Format kiln.toml
-    Fmt(fmt::FmtArgs),
-    /// Convert a Dockerfile to kiln.toml
-    Convert(convert::ConvertArgs),
-    /// Pin the images, branches and files that a build file names, in kiln.lock
-    Lock(Box<lock::LockArgs>),
-    /// Serve BuildKit's API: docker buildx and buildctl build with kiln
-    #[cfg(feature = "serve")]
-    Serve(serve::ServeArgs),
-    /// Build with the command line of kaniko's executor
-    #[command(disable_help_flag = true)]
-    Kaniko {
-        /// Flags of the executor
-        #[arg(
-            trailing_var_arg = true,
-            allow_hyphen_values = true,
-            value_name = "FLAG"
-        )]
-        args: Vec<String>,
-    },
-    /// Write the manual pages to a directory
-    Man {
-        /// The directory
-        directory: PathBuf,
-    },
-    /// Print a shell completion script
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-}
 
 /// A command line that isn't one.
 enum Unusable {
@@ -300,78 +212,4 @@ fn run_command(command: Command) -> Result<(), Failed> {
             Ok(())
         }
     }
-}
-
-/// Says why a command failed.
-fn status(result: Result<(), Failed>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => match signals::status() {
-            Some(status) => {
-                let text = "the build was cancelled".to_owned();
-                Failed { text, status }.show();
-                ExitCode::from(status)
-            }
-            None => {
-                if !failed.text.is_empty() {
-                    failed.show();
-                }
-                ExitCode::from(failed.status)
-            }
-        },
-    }
-}
-
-/// A failed command, ready to be shown.
-struct Failed {
-    text: String,
-    status: u8,
-}
-
-impl Failed {
-    /// A failure whose place is in build files that were read.
-    fn of(error: &kiln::Error, texts: &kiln::Texts) -> Self {
-        Self {
-            text: crate::report::error(error, texts),
-            status: error.exit_status(),
-        }
-    }
-
-    fn show(&self) {
-        if !crate::display::is_for_program() {
-            return say(&self.text);
-        }
-        let fields = serde_json::json!({ "message": self.text, "status": self.status });
-        crate::display::event("error", &fields);
-    }
-}
-
-impl<E: Into<kiln::Error>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        Self::of(&error.into(), &kiln::Texts::default())
-    }
-}
-
-/// Opens the user's store.
-fn open() -> Result<kiln::Engine, kiln::Error> {
-    kiln::open(say)
-}
-
-/// Opens the user's store, for steps with this isolation, with registries spoken to as the command
-/// line says.
-fn open_with(
-    choice: Option<kiln::IsolationChoice>,
-    access: access::Access,
-) -> Result<kiln::Engine, kiln::Error> {
-    let builder = kiln::Kiln::builder()
-        .user_store()?
-        .config(kiln::Config::load()?);
-    let builder = builder
-        .isolation(choice.map_or_else(kiln::isolation_of_environment, Ok)?)
-        .credentials(access.credentials)
-        .logins(access.logins)
-        .certificates(access.certificates)
-        .insecure(access.insecure)
-        .notice(say);
-    Ok(builder.open()?.engine().clone())
 }

@@ -9,7 +9,8 @@ use kiln_engine::{Annotations, Cancel, Engine, EventSink, ImageOptions};
 use kiln_image::Reference;
 
 use super::Failed;
-use super::build::{BuildArgs, show_warnings, tell};
+use super::build_args::BuildArgs;
+use super::build_report::{show_warnings, tell};
 use super::cache::{Specs, Targets};
 use super::deliver::Delivery;
 use super::export::Exports;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kiln_engine::{Cancel, Engine};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
-use super::build::{BuildArgs, run_once};
+use super::build_args::BuildArgs;
 use super::signals::cancel_on_signals;
 use super::{Failed, say};
 use kiln::{ContextFrom, Error};
@@ -15,8 +15,11 @@ use kiln::{ContextFrom, Error};
 /// Changes that come within this time of each other are one.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// What builds once.
+pub(crate) type Build = fn(&Engine, &BuildArgs, &Cancel) -> Result<(), Failed>;
+
 /// Builds until the user stops it.
-pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
+pub(crate) fn run(engine: &Engine, args: &BuildArgs, build: Build) -> Result<(), Failed> {
     let ContextFrom::Directory(directory) = ContextFrom::from(args.source.context.as_str()) else {
         return Err(Error::Usage("--watch needs a context that is a directory".to_owned()).into());
     };
@@ -36,7 +39,7 @@ pub(crate) fn run(engine: &Engine, args: &BuildArgs) -> Result<(), Failed> {
         .map_err(fail)?;
     let stop = cancel_on_signals(engine);
     while !stop.is_cancelled() {
-        build_until_changed(engine, args, &changes, &stop);
+        build_until_changed(&|cancel| build(engine, args, cancel), &changes, &stop);
         say(&format!("watching {}", shown(&directory)));
         if !wait_for_change(&changes, &stop) {
             break;
@@ -54,17 +57,21 @@ fn shown(directory: &Path) -> String {
 }
 
 /// Runs one build, which a change or the user stops; again after a change.
-fn build_until_changed(engine: &Engine, args: &BuildArgs, changes: &Receiver<()>, stop: &Cancel) {
+fn build_until_changed(
+    build: &(dyn Fn(&Cancel) -> Result<(), Failed> + Sync),
+    changes: &Receiver<()>,
+    stop: &Cancel,
+) {
     loop {
         let cancel = Cancel::new();
         let outdated = std::thread::scope(|scope| {
-            let build = scope.spawn(|| {
-                if let Err(failed) = run_once(engine, args, &cancel) {
+            let running = scope.spawn(|| {
+                if let Err(failed) = build(&cancel) {
                     say(&failed.text);
                 }
             });
             let mut outdated = false;
-            while !build.is_finished() {
+            while !running.is_finished() {
                 outdated |= changes.recv_timeout(QUIET).is_ok();
                 if outdated || stop.is_cancelled() {
                     cancel.cancel();

@@ -3,6 +3,7 @@
 mod ci;
 mod heartbeat;
 mod last_lines;
+mod placed;
 mod plain;
 mod screen;
 mod transfer;
@@ -11,7 +12,6 @@ mod tty;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use kiln_engine::{EVENTS_VERSION, Event, EventSink};
 
@@ -20,27 +20,6 @@ use kiln::redacted;
 
 pub(crate) use ci::annotation;
 use ci::{Ci, Service};
-
-/// Where a step runs that could run elsewhere, in words.
-fn placed(
-    place: Option<&str>,
-    reason: Option<&str>,
-    queued: Option<Duration>,
-    waiting: bool,
-) -> String {
-    match (place, reason, queued) {
-        (Some(place), ..) if waiting => format!("waits for a worker of {place}"),
-        (Some(place), _, Some(queued)) => {
-            format!(
-                "on {place}, after {:.1}s in its queue",
-                queued.as_secs_f64()
-            )
-        }
-        (Some(place), ..) => format!("on {place}"),
-        (None, Some(reason), _) => format!("on this machine: {reason}"),
-        (None, None, _) => "on this machine".to_owned(),
-    }
-}
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

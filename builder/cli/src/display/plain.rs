@@ -9,7 +9,7 @@ use std::time::Instant;
 use kiln_engine::{Event, EventSink, Outcome, PlannedStep, StepRef, Stream};
 
 use super::heartbeat::{self, Alive};
-use super::placed;
+use super::placed::placed;
 use super::transfer::Transfer;
 use crate::terminal::{last_of_line, shown, told};
 

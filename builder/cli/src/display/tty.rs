@@ -11,7 +11,7 @@ use console::{Alignment, Term, pad_str, style, truncate_str};
 use kiln_engine::{Event, EventSink, Outcome, StepRef};
 
 use super::last_lines::{LastLines, readable};
-use super::placed;
+use super::placed::placed;
 use super::screen::Screen;
 use super::transfer::Transfer;
 use crate::terminal::told;

@@ -9,7 +9,7 @@ use kiln_graph::{Digest, Entry, Node};
 use kiln_tree::TreePath;
 
 use crate::EngineError;
-use crate::snapshotter::view_of;
+use crate::view::view_of;
 
 /// The regular files that an image shows. Paths are looked up in its manifests, never on the host.
 #[derive(Debug, Default)]

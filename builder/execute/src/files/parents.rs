@@ -4,10 +4,10 @@
 //! way.
 
 use kiln_graph::pattern::{Matcher, has_wildcard};
-use kiln_graph::{ImagePath, Node};
+use kiln_graph::{ImagePath, Node, clean_below_root};
 
 use super::FilesError;
-use super::select::{Selected, clean, expand, followed, gather};
+use super::select::{Selected, expand, followed, gather};
 use crate::view::{Found, View};
 
 /// What one source of a copy stands for.
@@ -17,7 +17,7 @@ pub(super) fn select(
     exclude: &Matcher,
 ) -> Result<Vec<Selected>, FilesError> {
     let (before, pattern) = source.split_once("/./").unwrap_or(("", source));
-    let (pivot, pattern) = (clean(before), clean(pattern));
+    let (pivot, pattern) = (clean_below_root(before), clean_below_root(pattern));
     let wanted = match pattern.is_empty() {
         true => None,
         false => Some(Matcher::new(&[&pattern])?),
@@ -28,7 +28,7 @@ pub(super) fn select(
     }
     let must_exist = !has_wildcard(&pivot) && !has_wildcard(&pattern);
     if must_exist && all.iter().all(|selected| selected.entries.is_empty()) {
-        let path = ImagePath::new(clean(source));
+        let path = ImagePath::new(clean_below_root(source));
         return Err(FilesError::NotFound(path.to_string()));
     }
     Ok(all)

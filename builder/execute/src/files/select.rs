@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry::{Occupied, Vacant};
 
 use kiln_graph::encode::Encoder;
 use kiln_graph::pattern::{Matcher, has_wildcard, matches};
-use kiln_graph::{ContentDigest, CopyFiles, Entry, ImagePath, Node};
+use kiln_graph::{ContentDigest, CopyFiles, Entry, ImagePath, Node, clean_below_root};
 
 use super::{FilesError, parents};
 use crate::view::{Found, View};
@@ -45,7 +45,7 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
             all.append(&mut parents::select(view, source, &exclude)?);
             continue;
         }
-        let pattern = clean(source);
+        let pattern = clean_below_root(source);
         let paths = match has_wildcard(&pattern) {
             true => expand(view, &pattern)?,
             false => vec![ImagePath::new(&pattern)],
@@ -120,19 +120,6 @@ pub(super) fn gather(
         }
     }
     Ok((entries, parents))
-}
-
-/// A source without what leads nowhere else.
-pub(super) fn clean(source: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in source.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// The paths that a pattern matches, in path order. As in BuildKit, links are followed up to the

@@ -9,9 +9,9 @@ use kiln_solve::{Executed, Executor, Job, StepResult};
 use super::{Surroundings, apply};
 use crate::EngineError;
 use crate::clock::now;
-use crate::snapshotter::{Snapshotter, layer_of};
+use crate::snapshotter::Snapshotter;
 use crate::unchanged::without_unchanged;
-use crate::view::{Layer, View};
+use crate::view::{Layer, View, layer_of};
 
 /// Carries file operations out.
 #[derive(Debug)]

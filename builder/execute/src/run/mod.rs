@@ -1,6 +1,7 @@
 //! Executes a command in a sandbox.
 
 mod changes;
+mod failure;
 mod leak;
 mod lowers;
 mod mask;
@@ -25,12 +26,14 @@ use kiln_tree::{TreeRoot, host};
 
 use crate::clock::now;
 use crate::secret::SecretProvider;
-use crate::snapshotter::{Snapshotter, view_of};
+use crate::snapshotter::Snapshotter;
 use crate::state;
-use crate::view::View;
+use crate::view::{View, view_of};
 use crate::volume::VolumeFinder;
-use crate::{ChangedFiles, EngineError, StepFailure};
+use crate::{ChangedFiles, EngineError};
 use changes::Changes;
+pub(crate) use failure::unstarted;
+use failure::{failure, impossible};
 pub use leak::check_configurations;
 use leak::{Base, Changed, Finder};
 use mounts::{Held, MountPlanner, copy_out};
@@ -433,24 +436,9 @@ pub(crate) struct Prepared {
     pub(crate) spec: Spec,
 }
 
-pub(crate) fn unstarted(step: &Step, source: SandboxError) -> EngineError {
-    EngineError::Sandbox {
-        name: step.name.to_string(),
-        location: step.location.clone(),
-        source,
-    }
-}
-
 /// Why a step's result would be another.
 fn with_one_id(what: &str) -> String {
     format!("the step can't be run with one user id: {what}")
-}
-
-fn impossible(step: &Step, message: String) -> EngineError {
-    EngineError::Impossible {
-        message,
-        location: step.location.clone(),
-    }
 }
 
 fn environment(exec: &Exec, user: &User, secrets: Vec<(String, String)>) -> Vec<(String, String)> {
@@ -553,16 +541,4 @@ fn check(
         lines[lines.len().saturating_sub(30)..].join("\n")
     };
     Err(failure(step, exec, how, tail))
-}
-
-/// The error of a command that ran and failed; what it changed is looked at later.
-fn failure(step: &Step, exec: &Exec, how: String, last_output: String) -> EngineError {
-    EngineError::Step(Box::new(StepFailure {
-        name: step.name.to_string(),
-        command: exec.args.join(" "),
-        how,
-        location: step.location.clone(),
-        last_output,
-        changed: ChangedFiles::default(),
-    }))
 }

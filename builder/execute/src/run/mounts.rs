@@ -11,12 +11,12 @@ use kiln_solve::{Event, Job, StepResult};
 use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
 use zeroize::Zeroizing;
 
-use super::impossible;
+use super::failure::impossible;
 use super::mask::{Hidden, SHORTEST};
 use crate::import::import;
 use crate::secret::{SecretProvider, unreadable};
-use crate::snapshotter::{Snapshotter, view_of};
-use crate::view::{Found, View};
+use crate::snapshotter::Snapshotter;
+use crate::view::{Found, View, view_of};
 use crate::volume::VolumeFinder;
 use crate::{EngineError, Needed};
 

@@ -14,8 +14,8 @@ use kiln_sandbox::{Cgroups, Child, Exit, Finished, Killer, Output, Sandbox, Spec
 use kiln_solve::{Event, Job, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::failure::{failure, impossible, unstarted};
 use super::mask::{Hidden, Mask};
-use super::{failure, impossible, unstarted};
 use crate::EngineError;
 
 /// The most that a step may write whose output is used as a value, in bytes.

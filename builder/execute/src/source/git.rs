@@ -12,7 +12,7 @@ use kiln_tree::upper::{self, UpperOptions};
 use kiln_tree::{Decision, Found, TreePath, TreeRoot, walk};
 
 use super::git_access::{Access, GitOptions};
-use super::{memo_key, resolved};
+use super::resolved::{memo_key, resolved};
 use crate::EngineError;
 
 /// Fetches commits.

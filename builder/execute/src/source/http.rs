@@ -13,7 +13,7 @@ use kiln_solve::{Outcome, ResolvedSource};
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 
-use super::{memo_key, resolved};
+use super::resolved::{memo_key, resolved};
 use crate::{EngineError, WrongChecksum};
 
 /// What is remembered of a download.

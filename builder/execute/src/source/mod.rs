@@ -7,11 +7,10 @@ mod git_access;
 mod git_remote;
 mod http;
 mod pin;
+mod resolved;
 
-use kiln_cache::Tree;
-use kiln_graph::encode::Encoder;
-use kiln_graph::{Digest, Op};
-use kiln_solve::{Job, LayerRef, Outcome, ResolvedSource, Snapshot, SourceResolver, StepResult};
+use kiln_graph::Op;
+use kiln_solve::{Job, ResolvedSource, SourceResolver};
 
 use crate::EngineError;
 pub use context::ContextResolver;
@@ -45,21 +44,4 @@ impl SourceResolver<EngineError> for LocalSources<'_> {
             ))),
         }
     }
-}
-
-fn resolved(tree: &Tree, outcome: Outcome) -> ResolvedSource {
-    let snapshot = Snapshot::new(vec![LayerRef::Tree(tree.id())]);
-    ResolvedSource {
-        result: StepResult::Snapshot(snapshot),
-        outcome,
-        revision: None,
-    }
-}
-
-fn memo_key(parts: &[&str]) -> Digest {
-    let mut out = Encoder::new("kiln-source", 1);
-    out.seq(parts, |out, part| {
-        out.str(part);
-    });
-    out.finish()
 }

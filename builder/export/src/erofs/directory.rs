@@ -1,7 +1,7 @@
 //! Directories: blocks of entries of 12 bytes each (inode, offset of the name in the block, type), then
 //! their names. All names of a directory are in order, also across blocks.
 
-use super::BLOCK;
+use super::format::{BLOCK, ROOT};
 use super::layout::Layout;
 
 const ENTRY: usize = 12;
@@ -19,7 +19,7 @@ pub(super) struct Name {
 pub(super) fn own_names() -> Vec<Name> {
     let name = |name: &[u8]| Name {
         name: name.to_vec(),
-        node: super::nodes::ROOT,
+        node: ROOT,
         kind: 2,
     };
     vec![name(b"."), name(b"..")]

@@ -2,14 +2,12 @@
 
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
+use super::format::{INODE_SIZE, check};
 use super::layout::{Layout, Place};
 use super::nodes::{Content, INode, Nodes};
 use super::{directory, xattr};
 use kiln_graph::Digest;
 use kiln_image::layer::ContentChanged;
-
-/// The length of an inode in bytes.
-pub(super) const SIZE: u64 = 64;
 
 /// The extended form.
 const EXTENDED: u16 = 1;
@@ -44,7 +42,7 @@ fn header(node: &INode<'_>, place: &Place, number: usize) -> Vec<u8> {
         Content::Special(device) => device,
         _ => place.block,
     };
-    let mut out = Vec::with_capacity(SIZE as usize);
+    let mut out = Vec::with_capacity(INODE_SIZE as usize);
     out.extend((EXTENDED | layout).to_le_bytes());
     out.extend(xattr::count(&node.xattrs).to_le_bytes());
     out.extend(node.mode.to_le_bytes());
@@ -57,7 +55,7 @@ fn header(node: &INode<'_>, place: &Place, number: usize) -> Vec<u8> {
     out.extend(node.mtime.seconds.to_le_bytes());
     out.extend(node.mtime.nanos.to_le_bytes());
     out.extend(node.links.to_le_bytes());
-    out.resize(SIZE as usize, 0);
+    out.resize(INODE_SIZE as usize, 0);
     out
 }
 
@@ -76,7 +74,7 @@ fn tail(node: &INode<'_>, place: &Place, layout: &Layout) -> io::Result<Vec<u8>>
             let mut bytes = vec![0; size];
             file.read_exact(&mut bytes).map_err(|_| changed())?;
             if place.full == 0 {
-                super::check(entry, Digest::of(&bytes))?;
+                check(entry, Digest::of(&bytes))?;
             }
             Ok(bytes)
         }
@@ -88,7 +86,7 @@ pub(super) fn written_tail<'a>(metadata: &'a [u8], node: &INode<'_>, place: &Pla
     if !place.is_inline {
         return &[];
     }
-    let start = place.inode + SIZE + node.xattrs.len() as u64;
+    let start = place.inode + INODE_SIZE + node.xattrs.len() as u64;
     let end = start + node.size() - place.full;
     let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
     range

@@ -2,9 +2,8 @@
 
 use std::io;
 
-use super::inode;
+use super::format::{BLOCK, INODE_SIZE, INODES, too_large};
 use super::nodes::{Content, INode, Nodes};
-use super::{BLOCK, INODES, too_large};
 
 /// Inodes begin at multiples of this, in bytes.
 const SLOT: u64 = 32;
@@ -39,7 +38,7 @@ impl Layout {
         let mut places = Vec::with_capacity(nodes.len());
         for node in nodes.iter() {
             let place = place(node, end);
-            end = place.inode + inode::SIZE + node.xattrs.len() as u64;
+            end = place.inode + INODE_SIZE + node.xattrs.len() as u64;
             if place.is_inline {
                 end += node.size() - place.full;
             }
@@ -68,7 +67,7 @@ impl Layout {
 fn place(node: &INode<'_>, end: u64) -> Place {
     let size = node.size();
     let tail = size % BLOCK;
-    let head = inode::SIZE + node.xattrs.len() as u64;
+    let head = INODE_SIZE + node.xattrs.len() as u64;
     let has_content = !matches!(node.content, Content::Special(_));
     let is_inline = has_content && tail > 0 && head + tail <= MAX_INLINE;
     let mut start = end.next_multiple_of(SLOT);

@@ -10,6 +10,7 @@
 //! - Behind the inodes the content of everything, each from the start of a block.
 
 mod directory;
+mod format;
 mod inode;
 mod layout;
 mod nodes;
@@ -22,15 +23,12 @@ use kiln_graph::{Digest, Entry, Node, Timestamp};
 use kiln_image::layer::ContentChanged;
 use kiln_tree::TreePath;
 
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
+use format::{BLOCK, ROOT, check};
 use layout::Layout;
 use nodes::{Content, Nodes};
 use superblock::Superblock;
 
-/// The length of a block in bytes.
-const BLOCK: u64 = 4096;
-/// Where the inodes begin, in bytes.
-const INODES: u64 = superblock::OFFSET + superblock::SIZE;
 const CHUNK: usize = 256 << 10;
 
 /// Writes the image of a tree, in which no time is later than `latest`.
@@ -49,7 +47,7 @@ pub fn write_erofs(
     let superblock = Superblock {
         inodes: nodes.len() as u64,
         blocks: layout.blocks,
-        root: layout.number(nodes::ROOT),
+        root: layout.number(ROOT),
         uuid: uuid(&metadata, files),
     };
     superblock.put(&mut metadata);
@@ -119,24 +117,7 @@ fn copy(
     pad(full, out)
 }
 
-/// Refuses a file whose content isn't what the digest of its entry says.
-fn check(entry: &Entry, found: Digest) -> io::Result<()> {
-    match entry.node {
-        Node::File { digest, .. } if digest != found => {
-            Err(ContentChanged(entry.path.to_string()).into())
-        }
-        _ => Ok(()),
-    }
-}
-
 fn pad(size: u64, out: &mut dyn Write) -> io::Result<()> {
     let zeros = size.next_multiple_of(BLOCK) - size;
     out.write_all(&[0; BLOCK as usize][..usize::try_from(zeros).unwrap_or(0)])
-}
-
-fn too_large(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::FileTooLarge,
-        format!("{what} is more than EROFS can hold"),
-    )
 }

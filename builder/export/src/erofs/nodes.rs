@@ -6,12 +6,10 @@ use kiln_graph::{Entry, ImagePath, Node, Timestamp};
 use kiln_tree::TreePath;
 
 use super::directory::{self, Name};
+use super::format::ROOT;
 use super::xattr;
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 use crate::stat::{device_number, mode_of, shown};
-
-/// The root's index.
-pub(super) const ROOT: usize = 0;
 
 /// One inode.
 pub(super) struct INode<'a> {

@@ -2,12 +2,7 @@
 
 use crc::{CRC_32_ISCSI, Crc};
 
-use super::BLOCK;
-
-/// Where it is, in bytes.
-pub(super) const OFFSET: u64 = 1024;
-/// Its length in bytes.
-pub(super) const SIZE: u64 = 128;
+use super::format::{BLOCK, SUPERBLOCK};
 
 const MAGIC: u32 = 0xe0f5_e1e2;
 /// It has a checksum; the inodes have the files' times.
@@ -26,7 +21,7 @@ impl Superblock {
     /// Writes it into the image's first block, with its checksum: CRC-32C of the rest of the block,
     /// without the usual inversion at the end.
     pub(super) fn put(&self, image: &mut [u8]) {
-        let start = OFFSET as usize;
+        let start = SUPERBLOCK as usize;
         let field = |at: usize, bytes: &[u8], image: &mut [u8]| {
             image[start + at..start + at + bytes.len()].copy_from_slice(bytes);
         };

@@ -10,7 +10,7 @@ use kiln_graph::{Entry, ImagePath, Node, Timestamp};
 use kiln_tree::TreePath;
 
 use super::{below_root, read_whole, refused, root_of};
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 use crate::stat::{mode_of, shown};
 
 /// Archives are a multiple of this long, as the program `cpio` writes them.

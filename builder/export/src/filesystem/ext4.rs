@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use kiln_graph::{Digest, Entry, ImagePath, Node, Timestamp};
+use kiln_graph::{Digest, Entry, ImagePath, Node, Timestamp, format_uuid};
 use kiln_solve::Meter;
 use kiln_tree::{TreePath, TreeRoot, host};
 
 use super::program::Program;
 use super::{below_root, newest, read_whole, refused, root_of};
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 use crate::stat::{device_number, mode_of, shown};
 
 const BLOCK: u64 = 4096;
@@ -83,8 +83,10 @@ fn make_empty(
 ) -> io::Result<()> {
     let settings = work.join("mke2fs.conf");
     host::write(&settings, "[defaults]\n[fs_types]\n\tdefault = {\n\t}\n")?;
-    let hex = identity.to_string();
-    let [uuid, seed] = [&hex[..32], &hex[32..]].map(uuid);
+    let mut halves = [[0; 16]; 2];
+    halves[0].copy_from_slice(&identity.as_bytes()[..16]);
+    halves[1].copy_from_slice(&identity.as_bytes()[16..]);
+    let [uuid, seed] = halves.map(format_uuid);
     let mut program = Program::new("mke2fs", "e2fsprogs");
     let command = program.command();
     command
@@ -125,11 +127,6 @@ fn fill(to: &Path, script: &Path, meter: &Meter<'_>) -> io::Result<()> {
 fn identity(files: &[OutputEntry]) -> Digest {
     let manifest: kiln_graph::Manifest = files.iter().map(|(entry, _)| entry.clone()).collect();
     manifest.id().0
-}
-
-fn uuid(hex: &str) -> String {
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
-    parts.join("-")
 }
 
 /// How much space files need.

@@ -12,7 +12,7 @@ use std::io;
 use kiln_graph::{Entry, ImagePath, Node, Timestamp};
 use kiln_tree::TreePath;
 
-use crate::output::OutputEntry;
+use crate::output_entry::OutputEntry;
 use crate::stat::shown;
 
 pub use cpio::write_cpio;

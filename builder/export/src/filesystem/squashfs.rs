@@ -12,7 +12,8 @@ use kiln_tree::host;
 
 use super::program::{Program, Stop};
 use super::{newest, root_of};
-use crate::output::{OutputEntry, write_root_tar};
+use crate::output::write_root_tar;
+use crate::output_entry::OutputEntry;
 use crate::stat::shown;
 
 /// How the blocks of a squashfs are compressed.

@@ -8,8 +8,6 @@ use std::io::{self, Read, Write};
 use kiln_graph::{BlobDigest, Digest, Entry, ImagePath, Node, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::Codec;
-use super::compress::compress;
 use super::header::{BLOCK, Header};
 
 /// Where the content of a tree's files is.
@@ -95,35 +93,6 @@ impl Write for Plain<'_> {
 
 impl Parts for Plain<'_> {}
 
-/// Writes a layer: entries sorted by path, compressed with `codec`.
-///
-/// # Errors
-/// When a file can't be read or isn't what its entry says, or `out` can't be written.
-pub fn encode(
-    entries: &[Entry],
-    source: &dyn ContentSource,
-    codec: Codec,
-    out: impl Write + Send,
-    options: &EncodeOptions,
-) -> io::Result<Encoded> {
-    if codec.is_seekable() {
-        return super::seekable::encode(entries, source, codec, out, options);
-    }
-    let mut blob = Counting::new(out);
-    let (diff_id, _) = compress(codec, &mut blob, |stream| {
-        let mut plain = Counting::new(stream);
-        write_tar(entries, source, &mut plain, options)?;
-        Ok(plain.finish().0)
-    })?;
-    let (blob, size) = blob.finish();
-    Ok(Encoded {
-        blob,
-        size,
-        diff_id,
-        annotations: BTreeMap::new(),
-    })
-}
-
 /// Digests and counts what passes through.
 pub(crate) struct Counting<W> {
     pub(crate) inner: W,
@@ -165,7 +134,7 @@ impl<W: Write> Write for Counting<W> {
 /// Writes a tar of entries sorted by path.
 ///
 /// # Errors
-/// As [`encode`].
+/// When a file can't be read or isn't what its entry says, or `out` can't be written.
 pub fn write_tar(
     entries: &[Entry],
     source: &dyn ContentSource,

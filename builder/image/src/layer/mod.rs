@@ -6,6 +6,7 @@ mod decompress;
 mod encode;
 mod estargz;
 mod header;
+mod layer_blob;
 mod recipe;
 mod seekable;
 mod sniff;
@@ -16,7 +17,8 @@ mod zstd_chunked;
 
 pub use codec::{BadCodec, Codec};
 pub use decompress::decompressed;
-pub use encode::{ContentChanged, ContentSource, EncodeOptions, Encoded, encode, write_tar};
+pub use encode::{ContentChanged, ContentSource, EncodeOptions, Encoded, write_tar};
+pub use layer_blob::encode;
 pub use recipe::{Recipe, Recompressed, UnknownRecipe};
 pub use sniff::is_tar;
 pub use unpack::{UnpackOptions, Unpacked, unpack};

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::process::Report;
+pub(crate) use crate::system_error::check;
 
 /// What failed before the command ran, or after it.
 #[derive(Debug)]
@@ -83,14 +84,5 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
                 errno,
             }
         })
-    }
-}
-
-/// The system error of a call that returned -1.
-pub(crate) fn check(result: libc::c_int) -> io::Result<()> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
     }
 }

@@ -8,7 +8,8 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::fail::{Context as _, Failure};
-use super::mount::{attach, make_read_only, new_file_system};
+use super::mount::{attach, new_file_system};
+use crate::mount_attributes::make_read_only;
 
 const HIDDEN_IN_PROC: &[&str] = &[
     "acpi",

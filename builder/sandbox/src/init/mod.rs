@@ -2,6 +2,7 @@
 
 mod chroot;
 mod command;
+mod death_signal;
 mod device;
 mod fail;
 mod handover;
@@ -31,19 +32,16 @@ use zeroize::Zeroizing;
 
 use crate::Isolation;
 use crate::guard;
-use crate::process::{Exit, Finished, Order, Report};
+use crate::process::{Exit, Finished, HELPER_NAME, Order, Report};
 use crate::spec::Network;
 use command::Started;
+use death_signal::death_signal;
 use fail::{Context as _, Failure};
-pub(crate) use mount::{attach, make_read_only, restrict};
+pub(crate) use mount::attach;
 pub use network::NAME_SERVER;
 use outcome::MemoryKills;
 pub(crate) use overlay::open_in_place as open_overlay;
-pub(crate) use root::make_private;
 use sweep::Sweeper;
-
-/// The name under which a program is executed again to be the helper.
-pub const HELPER_NAME: &str = "kiln-sandbox-init";
 
 /// Does the helper's work and ends, when the program was executed as the helper; otherwise
 /// returns at once. To be called first thing in `main`, before there are threads.
@@ -84,11 +82,6 @@ fn die_with_caller(channel: &UnixStream) -> Result<(), ()> {
         Ok(0) => Ok(()),
         _ => Err(()),
     }
-}
-
-fn death_signal(signal: libc::c_int) {
-    // SAFETY: prctl with PR_SET_PDEATHSIG takes integers only.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }
 
 pub(crate) fn send(mut channel: &UnixStream, report: &Report) -> io::Result<()> {

@@ -10,9 +10,10 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use super::fail::{Context as _, Failure, check};
+use super::fail::{Context as _, Failure};
 use super::target::{Shape, Targets};
 use super::{overlay, place};
+use crate::mount_attributes::{make_read_only, without_devices};
 use crate::spec::{Mount, MountKind};
 use crate::{Place, Spec};
 
@@ -43,50 +44,6 @@ pub(crate) fn clone_of(source: &OwnedFd) -> rustix::io::Result<OwnedFd> {
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(source, "", flags)
-}
-
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns_fd: u64,
-}
-
-/// Makes a detached mount, and all below it, read-only.
-pub(crate) fn make_read_only(mount: &OwnedFd) -> std::io::Result<()> {
-    restrict(mount, libc::MOUNT_ATTR_RDONLY)
-}
-
-/// Makes device nodes in a mount, and in all below it, mere names: a step may make them (there is
-/// no control group that would forbid to open them), and a layer may bring them.
-pub(crate) fn without_devices(mount: &OwnedFd) -> std::io::Result<()> {
-    restrict(mount, libc::MOUNT_ATTR_NODEV)
-}
-
-/// Sets attributes of a detached mount and of all below it (`MOUNT_ATTR_*`).
-pub(crate) fn restrict(mount: &OwnedFd, set: u64) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    let attributes = MountAttr {
-        set,
-        clear: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
-    // SAFETY: the structure has the kernel's layout and the size given, and lives until the call
-    // returns; the path is a C string.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<MountAttr>(),
-        )
-    };
-    check(if done == 0 { 0 } else { -1 })
 }
 
 /// Mounts one of the specification's mounts.

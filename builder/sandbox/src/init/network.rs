@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{getpid, getppid};
 
-use super::death_signal;
+use super::death_signal::death_signal;
 use super::fail::{Context as _, Failure, check};
 
 /// The address under which the command finds the caller's name server.

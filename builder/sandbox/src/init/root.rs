@@ -9,12 +9,13 @@ use rustix::process::{pivot_root, umask};
 
 use super::command::Inside;
 use super::fail::{Context as _, Failure, check};
-use super::mount::{attach, clone_of, make_read_only, new_file_system, without_devices};
+use super::mount::{attach, clone_of, new_file_system};
 use super::seal::seal;
 use super::target::Targets;
 use super::{device, mask, mount, overlay, place};
 use crate::capability::Capabilities;
 use crate::filter::{self, Policy};
+use crate::mount_attributes::{make_private, make_read_only, without_devices};
 use crate::spec::{Network, Root};
 use crate::{Spec, landlock};
 
@@ -123,14 +124,6 @@ fn proc(shared: bool) -> Result<OwnedFd, Failure> {
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     new_file_system("proc", &[], quiet).context("mount /proc")
-}
-
-/// Keeps this namespace's mounts from all others.
-pub(crate) fn make_private() -> std::io::Result<()> {
-    let flags = libc::MS_REC | libc::MS_PRIVATE;
-    let null = std::ptr::null();
-    // SAFETY: the target is a C string; the other arguments may be null when only flags change.
-    check(unsafe { libc::mount(null, c"/".as_ptr(), null, flags, null.cast()) })
 }
 
 /// Mounts the root over the directory that takes its changes: nobody outside sees it.

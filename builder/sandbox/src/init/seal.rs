@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::fail::{Context as _, Failure};
-use super::mount::make_read_only;
+use crate::mount_attributes::make_read_only;
 
 /// How long files may take to be closed after the last process has ended: the kernel empties
 /// queues of sockets later.

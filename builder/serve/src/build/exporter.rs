@@ -216,9 +216,16 @@ impl Export<'_> {
         };
         let mut sent = Ok(());
         let (solved, events) = (&self.built.solved, &*self.built.journal);
-        let options = &self.built.options;
+        let wanted = Wanted {
+            outputs: std::slice::from_ref(&output),
+            tags: &[],
+            options: &self.built.options,
+            attester,
+            digests: false,
+            cancel: self.cancel,
+        };
         // The files of attestations are there until this returns.
-        let delivered = output::deliver_files(solved, &output, attester, options, events, |all| {
+        let delivered = output::deliver_files(solved, &output, &wanted, events, |all| {
             sent = all.iter().try_for_each(|(directory, files)| {
                 let files = match directory {
                     Some(directory) => with_prefix(files, directory),
