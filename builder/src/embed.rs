@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::{Options as StoreOptions, OverlayXattrs, Store};
-use kiln_engine::Engine;
+use kiln_engine::{Engine, EngineError};
 use kiln_graph::{Platform, ResolvedImage};
 use kiln_image::{Client, ClientOptions, CredentialSource, ImageError, Logins};
 use kiln_sandbox::{Identity, IsolationChoice, Privileges, Sandbox, enter_user_namespace};
+use kiln_solve::{Executor, SourceResolver};
 
 use crate::open::StoredDocuments;
 use crate::{BuildOutcome, BuildRequest, Config, Error};
@@ -26,6 +27,22 @@ impl Kiln {
     #[must_use]
     pub fn builder() -> KilnBuilder {
         KilnBuilder::default()
+    }
+
+    /// Has commands run by an executor of the caller's, in place of sandboxes of this machine.
+    #[must_use]
+    pub fn with_executor(self, executor: Arc<dyn Executor<EngineError>>) -> Self {
+        Self {
+            engine: self.engine.with_executor(executor),
+        }
+    }
+
+    /// Has sources resolved by the caller, in place of this machine's directories, git and HTTP.
+    #[must_use]
+    pub fn with_sources(self, sources: Arc<dyn SourceResolver<EngineError>>) -> Self {
+        Self {
+            engine: self.engine.with_sources(sources),
+        }
     }
 
     /// Runs a build, and writes what it was asked for.

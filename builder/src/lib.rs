@@ -38,6 +38,7 @@ mod attest;
 mod build_file;
 mod build_id;
 mod config;
+pub mod conformance;
 mod context;
 mod embed;
 mod error;
@@ -102,6 +103,7 @@ pub use kiln_image::{
 };
 pub use kiln_sandbox::SandboxError;
 pub use kiln_sandbox::{Identity, Isolation, IsolationChoice, Privileges, run_if_helper};
+pub use kiln_solve as solve;
 pub use mounted::{MountOptions, mount_image, mounted_images, unmount_image};
 pub use open::{enter, isolation_of_environment, open, open_isolated};
 pub use outcome::BuildOutcome;

@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt as _;
 use reqwest::Response;
+use reqwest::header::CONTENT_ENCODING;
 
 /// An answer's body; `None` when it is longer than `most` bytes, whatever it said before.
 pub(crate) async fn limited(answer: Response, most: usize) -> reqwest::Result<Option<Vec<u8>>> {
@@ -26,4 +27,11 @@ pub(crate) async fn beginning(answer: Response, most: usize) -> Vec<u8> {
         bytes.extend_from_slice(&chunk);
     }
     bytes
+}
+
+/// How a server encoded what was asked for as it is; some do so all the same.
+pub(crate) fn encoding(answer: &Response) -> Option<String> {
+    let value = answer.headers().get(CONTENT_ENCODING)?.to_str().ok()?;
+    let value = value.trim().to_ascii_lowercase();
+    (!value.is_empty() && value != "identity").then_some(value)
 }

@@ -3,33 +3,30 @@
 //! The methods block; the network runs on a runtime of the client's own, started at its first use.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{Read as _, Write};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use kiln_graph::BlobDigest;
-use kiln_tree::host;
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_RANGE};
-use reqwest::{Method, Response, StatusCode, redirect};
+use reqwest::header::ACCEPT;
+use reqwest::{Method, Response, redirect};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer_body::limited;
+use crate::answer_body::{encoding, limited};
 use crate::auth::Challenge;
 use crate::certificate::{authorities, given};
 use crate::credentials::{CredentialSource, Logins};
 use crate::daemon::save_from_daemon;
 use crate::document::media_type;
 use crate::error::wrong_digest;
+use crate::http_client::{build, certificates, plain_builder};
 use crate::layout::Layout;
-use crate::registry::{self, Registries, RegistrySettings};
-use crate::request::{Ask, MAX_REDIRECTS, TRIES, unreachable};
-use crate::{Documents, ImageError, ImageName, Reference};
+use crate::registry::{self, Registries};
+use crate::request::{Ask, MAX_REDIRECTS, unreachable};
+use crate::{Documents, ImageError, Reference};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Manifests and configurations are no larger (distribution specification, "Pushing manifests").
 const MAX_DOCUMENT: usize = 8 << 20;
 
@@ -397,7 +394,7 @@ impl Client {
     }
 
     /// Asks mirrors first; what they can't give, the registry itself is asked for.
-    async fn send_anywhere(
+    pub(crate) async fn send_anywhere(
         &self,
         reference: &Reference,
         path: &str,
@@ -442,133 +439,6 @@ impl Client {
         let answer = self.send_anywhere(reference, path, headers).await?;
         read_document(reference, answer).await
     }
-
-    /// Fetches a blob of an image; `progress` is told the bytes so far. The digest is the
-    /// caller's to check, the length is checked here.
-    ///
-    /// # Errors
-    /// When it can't be had whole, or `out` can't be written.
-    pub fn fetch_blob(
-        &self,
-        image: &str,
-        digest: &BlobDigest,
-        size: u64,
-        out: &mut dyn Write,
-        progress: &dyn Fn(u64),
-    ) -> Result<(), ImageError> {
-        match image.parse()? {
-            ImageName::Registry(reference) => {
-                let fetch = self.fetch_remote(&reference, digest, size, out, progress, TRIES);
-                self.wait_for(fetch)
-            }
-            ImageName::Layout { directory, .. } => Layout::open(&directory)?.copy_blob(digest, out),
-            ImageName::Archive { file, .. } => Layout::open_tar(&file)?.copy_blob(digest, out),
-            ImageName::Daemon(name) => {
-                Layout::open_tar(self.saved(&name)?.path())?.copy_blob(digest, out)
-            }
-        }
-    }
-
-    /// Fetches a blob that can be done without: as [`Self::fetch_blob`], but a transfer that breaks is
-    /// taken up again only once.
-    ///
-    /// # Errors
-    /// When it can't be had whole, or `out` can't be written.
-    pub fn try_blob(
-        &self,
-        image: &Reference,
-        digest: &BlobDigest,
-        size: u64,
-        out: &mut dyn Write,
-        progress: &dyn Fn(u64),
-    ) -> Result<(), ImageError> {
-        self.wait_for(self.fetch_remote(image, digest, size, out, progress, 2))
-    }
-
-    /// A transfer that breaks is taken up again where it broke; from the beginning where the server
-    /// doesn't do that.
-    async fn fetch_remote(
-        &self,
-        reference: &Reference,
-        digest: &BlobDigest,
-        size: u64,
-        out: &mut dyn Write,
-        progress: &dyn Fn(u64),
-        tries: u32,
-    ) -> Result<(), ImageError> {
-        let path = format!("blobs/{digest}");
-        let mut done = 0;
-        let mut takes_ranges = true;
-        for attempt in 0..tries {
-            let mut headers = Vec::new();
-            if done > 0 && takes_ranges {
-                headers.push(("range", format!("bytes={done}-")));
-            }
-            let answer = match self.send_anywhere(reference, &path, &headers).await {
-                Err(ImageError::Answer { status: 416, .. }) if takes_ranges => {
-                    takes_ranges = false;
-                    continue;
-                }
-                other => other?,
-            };
-            if let Some(encoding) = encoding(&answer) {
-                let reason = format!(
-                    "layer {digest} comes in another encoding ({encoding}): something between here and the registry changes what it sends"
-                );
-                let image = reference.to_string();
-                return Err(ImageError::Document { image, reason });
-            }
-            let before = done;
-            let copied = match first_byte(&answer) {
-                Some(start) if start <= done => {
-                    copy_body(answer, done - start, &mut done, size, out, progress).await
-                }
-                _ => {
-                    takes_ranges = false;
-                    Err(Broken::Read)
-                }
-            };
-            match copied {
-                Ok(()) if done == size => return Ok(()),
-                Err(Broken::Write(source)) => {
-                    return Err(ImageError::Io {
-                        what: format!("layer {digest}"),
-                        source,
-                    });
-                }
-                Ok(()) | Err(Broken::Read) if done > before && attempt + 1 < TRIES => {}
-                Ok(()) | Err(Broken::Read) => self.wait(attempt, None).await,
-            }
-            if done > size {
-                break;
-            }
-        }
-        let (image, what) = (reference.to_string(), format!("layer {digest}"));
-        Err(ImageError::WrongSize {
-            image,
-            what,
-            expected: size,
-            actual: done,
-        })
-    }
-}
-
-fn plain_builder() -> reqwest::ClientBuilder {
-    // Another provider may be installed by the embedding program: then that one serves.
-    _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .dns_resolver(crate::host_name::Resolver)
-        .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-}
-
-fn build(builder: reqwest::ClientBuilder) -> reqwest::Client {
-    #[expect(
-        clippy::expect_used,
-        reason = "a TLS provider is installed, and the options are fixed"
-    )]
-    builder.build().expect("the client's options are valid")
 }
 
 /// `HOST[:PORT]` of an address, as settings name it.
@@ -590,23 +460,6 @@ impl Drop for Shared {
     }
 }
 
-/// The certificates of a registry's own authorities. A file that can't be read is told of when the
-/// connection fails.
-fn certificates(settings: &RegistrySettings) -> Vec<reqwest::Certificate> {
-    let read = |path: &PathBuf| {
-        let pem = host::read(path).unwrap_or_default();
-        reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default()
-    };
-    settings.ca.iter().flat_map(read).collect()
-}
-
-/// How a server encoded what was asked for as it is; some do so all the same.
-fn encoding(answer: &Response) -> Option<String> {
-    let value = answer.headers().get(CONTENT_ENCODING)?.to_str().ok()?;
-    let value = value.trim().to_ascii_lowercase();
-    (!value.is_empty() && value != "identity").then_some(value)
-}
-
 /// A document that was compressed on the way; `None` when it isn't one, or is too large.
 fn unzipped(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
@@ -617,45 +470,6 @@ fn unzipped(bytes: &[u8]) -> Option<Vec<u8>> {
     read.ok()
         .filter(|count| *count <= MAX_DOCUMENT)
         .map(|_| plain)
-}
-
-/// Where in the blob an answer's body begins; `None` when it doesn't say.
-fn first_byte(answer: &Response) -> Option<u64> {
-    if answer.status() != StatusCode::PARTIAL_CONTENT {
-        return Some(0);
-    }
-    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    let (start, _) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
-    start.trim().parse().ok()
-}
-
-enum Broken {
-    Read,
-    Write(std::io::Error),
-}
-
-async fn copy_body(
-    answer: Response,
-    mut skip: u64,
-    done: &mut u64,
-    size: u64,
-    out: &mut dyn Write,
-    progress: &dyn Fn(u64),
-) -> Result<(), Broken> {
-    let mut body = answer.bytes_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|_| Broken::Read)?;
-        let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
-        skip -= skipped as u64;
-        let fresh = &chunk[skipped..];
-        *done += fresh.len() as u64;
-        if *done > size {
-            return Ok(());
-        }
-        out.write_all(fresh).map_err(Broken::Write)?;
-        progress(*done);
-    }
-    Ok(())
 }
 
 /// The bytes of a document that a registry sends.

@@ -48,4 +48,4 @@ pub use refusal::Refusal;
 pub use resources::{descriptors, prepare_process};
 pub use root_mount::{RootMount, mount_namespace, unmount};
 pub use selection::{Fallback, Selection};
-pub use spec::{Mount, MountKind, Network, Place, Root, Spec};
+pub use spec::{Mount, MountKind, Network, OwnerCalls, Place, Root, Spec};

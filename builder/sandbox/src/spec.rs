@@ -36,13 +36,8 @@ pub struct Spec {
     pub shm_size: u64,
     /// All capabilities, no system call filter, nothing masked.
     pub insecure: bool,
-    /// Give up ids that can't be had: calls that change owners or users seem to succeed
-    /// (for user namespaces with a single id).
-    pub fake_ids: bool,
-    /// With `fake_ids`: a command that asks for another id than root is ended at once, and fails to
-    /// be run: what it does would be another thing where there are more ids.
-    #[serde(default)]
-    pub refuse_ids: bool,
+    /// What becomes of calls that change owners or users.
+    pub owner_calls: OwnerCalls,
     /// Whether the mounts are made in a user namespace.
     pub in_user_namespace: bool,
     /// How the process is kept apart.
@@ -75,13 +70,28 @@ impl Spec {
             limits: Vec::new(),
             shm_size: 1 << 20,
             insecure: false,
-            fake_ids: identity == Identity::Single,
-            refuse_ids: false,
+            owner_calls: match identity {
+                Identity::Single => OwnerCalls::Faked,
+                _ => OwnerCalls::Real,
+            },
             in_user_namespace: identity.is_in_user_namespace(),
             ways: Ways::NAMESPACES,
             terminal: false,
         }
     }
+}
+
+/// What becomes of calls that change owners or users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerCalls {
+    /// They do what they say.
+    Real,
+    /// They seem to succeed: for user namespaces with a single id.
+    Faked,
+    /// The same, but a command that asks for another id than root is ended at once, and fails to be run:
+    /// what it does would be another thing where there are more ids.
+    Refused,
 }
 
 /// The root filesystem.

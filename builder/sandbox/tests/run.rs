@@ -9,7 +9,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use kiln_graph::UnixId;
-use kiln_sandbox::{Exit, Finished, Mount, MountKind, Network, Output, Root, Sandbox, Spec, Ways};
+use kiln_sandbox::{
+    Exit, Finished, Mount, MountKind, Network, Output, OwnerCalls, Root, Sandbox, Spec, Ways,
+};
 
 struct Place {
     directory: tempfile::TempDir,
@@ -63,8 +65,7 @@ impl Place {
             limits: vec![],
             shm_size: 1 << 20,
             insecure: false,
-            fake_ids: false,
-            refuse_ids: false,
+            owner_calls: OwnerCalls::Real,
             in_user_namespace: false,
             ways: Ways::NAMESPACES,
             terminal: false,
@@ -269,8 +270,7 @@ fn a_process_with_one_id_that_asks_for_others_is_ended() {
     let id = |id: u32| UnixId::try_from(id).unwrap();
     let ended = |script: &str, uid: u32, groups: &[u32]| {
         let spec = Spec {
-            fake_ids: true,
-            refuse_ids: true,
+            owner_calls: OwnerCalls::Refused,
             uid: id(uid),
             groups: groups.iter().map(|group| id(*group)).collect(),
             ..place.spec(script)

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln_cache::{Staging, Tree};
 use kiln_graph::{Exec, HOST_GATEWAY, Manifest, Op, Platform, Security, Step, Timestamp, UnixId};
 use kiln_sandbox::{
-    Cgroups, Exit, Fallback, Finished, Isolation, Mount, Root, Sandbox, SandboxError, Selection,
-    Spec, User, Ways, resolve_user,
+    Cgroups, Exit, Fallback, Finished, Isolation, Mount, OwnerCalls, Root, Sandbox, SandboxError,
+    Selection, Spec, User, Ways, resolve_user,
 };
 use kiln_solve::{Event, EventSink, Executed, Executor, Job, StepResult};
 use kiln_tree::{TreeRoot, host};
@@ -190,6 +190,14 @@ impl<'a> CommandExecutor<'a> {
                 }
                 true
             }
+        }
+    }
+
+    fn owner_calls(&self, single: bool) -> OwnerCalls {
+        match single {
+            false => OwnerCalls::Real,
+            true if self.refuses_ids() => OwnerCalls::Refused,
+            true => OwnerCalls::Faked,
         }
     }
 
@@ -394,8 +402,7 @@ impl<'a> CommandExecutor<'a> {
                 .collect(),
             shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
             insecure: exec.security == Security::Insecure,
-            fake_ids: single,
-            refuse_ids: self.refuses_ids(),
+            owner_calls: self.owner_calls(single),
             in_user_namespace: self.selection.privileges().identity.is_in_user_namespace(),
             ways: Ways::NAMESPACES,
             terminal: false,

@@ -13,6 +13,7 @@ mod rule;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
+use crate::OwnerCalls;
 pub(crate) use rule::Policy;
 
 /// Installs the filter of a policy for this process and all it starts. Needs CAP_SYS_ADMIN over the
@@ -27,7 +28,7 @@ pub(crate) fn install(policy: Policy) -> io::Result<Option<OwnedFd>> {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_mut_ptr(),
     };
-    let listens = policy.fake_ids && policy.tell_ids;
+    let listens = policy.owner_calls == OwnerCalls::Refused;
     let operation = libc::SECCOMP_SET_MODE_FILTER;
     let flags = match listens {
         true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::allowed::ALLOWED;
 use super::call::{Call, Interface};
 use super::refused::REFUSED;
+use crate::OwnerCalls;
 use crate::capability::Capabilities;
 
 /// What becomes of one call.
@@ -32,10 +33,8 @@ pub(super) enum Rule {
 pub(crate) struct Policy {
     /// What it may do besides what anybody may; `None`: everything.
     pub(crate) capabilities: Option<Capabilities>,
-    /// Whether calls that change owners and users seem to succeed without doing anything.
-    pub(crate) fake_ids: bool,
-    /// Whether those that ask for another id than root are told of instead.
-    pub(crate) tell_ids: bool,
+    /// What becomes of calls that change owners and users.
+    pub(crate) owner_calls: OwnerCalls,
     /// Whether it may look into other processes.
     pub(crate) tracing: bool,
 }
@@ -135,8 +134,10 @@ impl Policy {
 
     fn of_allowed(self, name: &str) -> Rule {
         match name {
-            name if self.fake_ids && FAKED.contains(&name) => match ids_of(name) {
-                Some((first, count)) if self.tell_ids => Rule::Ids { first, count },
+            name if self.fakes_owners() && FAKED.contains(&name) => match ids_of(name) {
+                Some((first, count)) if self.owner_calls == OwnerCalls::Refused => {
+                    Rule::Ids { first, count }
+                }
                 _ => Rule::Answer(0),
             },
             name if !self.tracing && TRACING.contains(&name) => Rule::Answer(libc::EPERM),
@@ -154,7 +155,11 @@ impl Policy {
 
     /// Whether anything is held back at all.
     pub(super) fn is_needed(self) -> bool {
-        self.capabilities.is_some() || self.fake_ids || !self.tracing
+        self.capabilities.is_some() || self.fakes_owners() || !self.tracing
+    }
+
+    fn fakes_owners(self) -> bool {
+        self.owner_calls != OwnerCalls::Real
     }
 }
 

@@ -5,6 +5,7 @@ use super::call::{AARCH64, ARM, Call, I386, INTERFACES, Interface, X86_64};
 use super::program::program;
 use super::refused::REFUSED;
 use super::rule::Policy;
+use crate::OwnerCalls;
 use crate::capability::Capabilities;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -15,8 +16,7 @@ fn refuse(errno: i32) -> u32 {
 
 const DEFAULT: Policy = Policy {
     capabilities: Some(Capabilities::DEFAULT),
-    fake_ids: false,
-    tell_ids: false,
+    owner_calls: OwnerCalls::Real,
     tracing: true,
 };
 
@@ -185,8 +185,7 @@ fn owners_seem_to_change() {
     for capabilities in [Some(Capabilities::DEFAULT), None] {
         let policy = Policy {
             capabilities,
-            fake_ids: true,
-            tell_ids: false,
+            owner_calls: OwnerCalls::Faked,
             tracing: true,
         };
         for interface in INTERFACES {
@@ -203,8 +202,7 @@ fn owners_seem_to_change() {
 #[test]
 fn other_ids_than_roots_are_told_of() {
     let policy = Policy {
-        fake_ids: true,
-        tell_ids: true,
+        owner_calls: OwnerCalls::Refused,
         ..DEFAULT
     };
     let (none, told) = (u64::from(u32::MAX), libc::SECCOMP_RET_USER_NOTIF);

@@ -19,8 +19,8 @@ use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, 
 use super::fail::{Context as _, Failure, check};
 use super::handover::{self, Channel};
 use super::inherited;
-use crate::Spec;
 use crate::process::{Exit, Order};
+use crate::{OwnerCalls, Spec};
 
 /// The root that a command is started in, prepared by its parent.
 pub(crate) trait Inside {
@@ -49,7 +49,8 @@ pub(crate) fn start(
     caller: &UnixStream,
 ) -> Result<Started, Failure> {
     let (report, told) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
-    let ids = handover::channel(order.spec.refuse_ids).context("make a socket")?;
+    let is_told = order.spec.owner_calls == OwnerCalls::Refused;
+    let ids = handover::channel(is_told).context("make a socket")?;
     // SAFETY: this process has one thread, so the child may go on as usual.
     let child = unsafe { libc::fork() };
     check(child).context("fork")?;

@@ -84,8 +84,7 @@ impl Inside for Prepared {
         }
         let policy = Policy {
             capabilities: (!spec.insecure).then_some(capabilities),
-            fake_ids: spec.fake_ids,
-            tell_ids: spec.refuse_ids,
+            owner_calls: spec.owner_calls,
             tracing: true,
         };
         let told = filter::install(policy).context("install the system call filter")?;

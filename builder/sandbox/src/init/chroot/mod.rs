@@ -137,8 +137,7 @@ impl Inside for Prepared {
             .context("confine the step with Landlock")?;
         let policy = Policy {
             capabilities: Some(kept),
-            fake_ids: spec.fake_ids,
-            tell_ids: spec.refuse_ids,
+            owner_calls: spec.owner_calls,
             tracing: false,
         };
         let told = filter::install(policy).context("install the system call filter")?;

@@ -72,3 +72,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Memory;
+
+    #[test]
+    fn it_keeps_what_a_shared_cache_keeps() {
+        kiln::conformance::remote(&Memory::default()).unwrap();
+    }
+}

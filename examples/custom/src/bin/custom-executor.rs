@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use kiln::graph::Op;
+use kiln::solve::{Executed, Executor, Job, empty_tree};
 use kiln::{DockerfileRequest, EngineError};
-use kiln_solve::{Executed, Executor, Job, empty_tree};
 
 struct SaysOnly;
 

@@ -24,3 +24,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     _ = Kiln::builder().user_store()?.open()?.build(build)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Own;
+
+    #[test]
+    fn it_keeps_what_a_provider_keeps() {
+        kiln::conformance::secrets(&Own, "token", "other").unwrap();
+    }
+}
