@@ -174,7 +174,7 @@ fn extracted(inventory: &Inventory) -> Vec<Value> {
         .filter_map(|found| found.package.license.as_deref());
     let named: BTreeSet<&str> = expressions.flat_map(references).collect();
     let one = |id: &str| {
-        let name = id.trim_start_matches("LicenseRef-");
+        let name = id.strip_prefix("LicenseRef-").unwrap_or(id);
         json!({
             "licenseId": id,
             "name": name,

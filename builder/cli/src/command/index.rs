@@ -29,7 +29,10 @@ pub(super) fn create(engine: &Engine, args: &super::image::CreateArgs) -> Result
     let pairs = super::source::pairs("--annotation", &args.annotations, '=')?;
     let annotations: BTreeMap<String, String> = pairs
         .into_iter()
-        .map(|(name, value)| (name.trim_start_matches("index:").to_owned(), value))
+        .map(|(name, value)| match name.strip_prefix("index:") {
+            Some(own) => (own.to_owned(), value),
+            None => (name, value),
+        })
         .collect();
     let index = engine.merge_images(&images, &annotations)?;
     if args.dry_run {

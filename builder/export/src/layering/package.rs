@@ -151,7 +151,7 @@ fn directory_package(path: &str) -> Option<String> {
     // `NAME-1.0.dist-info` changes with `NAME`.
     let name = match name.strip_suffix(".dist-info") {
         Some(name) => name.split('-').next().unwrap_or(name),
-        None => name.trim_end_matches(".py"),
+        None => name.strip_suffix(".py").unwrap_or(name),
     };
     Some(format!("{directory} {}", name.to_lowercase()))
 }
