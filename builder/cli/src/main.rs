@@ -11,6 +11,7 @@
 mod command;
 mod convert;
 mod display;
+mod human;
 mod report;
 mod terminal;
 mod untag;

@@ -1,4 +1,4 @@
-//! Durations as people write and read them.
+//! Durations as people write them.
 
 use std::time::Duration;
 
@@ -28,51 +28,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
-/// About how long: `3 weeks`, `90 minutes`, `1 second`. A unit is used from two of it on.
-#[must_use]
-pub fn format_duration(duration: Duration) -> String {
-    const UNITS: &[(&str, u64)] = &[
-        ("year", 365 * 86_400),
-        ("week", 7 * 86_400),
-        ("day", 86_400),
-        ("hour", 3600),
-        ("minute", 60),
-    ];
-    let seconds = duration.as_secs_f64();
-    let rounded = |unit: u64| (seconds / unit as f64).round() as u64;
-    let larger = UNITS.iter().map(|(name, unit)| (*name, rounded(*unit)));
-    let (name, number) = larger
-        .into_iter()
-        .find(|(_, number)| *number >= 2)
-        .unwrap_or(("second", rounded(1)));
-    match number {
-        1 => format!("1 {name}"),
-        _ => format!("{number} {name}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn as_people_read_them() {
-        let cases = [
-            (0, "0 seconds"),
-            (1, "1 second"),
-            (89, "89 seconds"),
-            (90, "2 minutes"),
-            (5399, "90 minutes"),
-            (5400, "2 hours"),
-            (86_400, "24 hours"),
-            (3 * 86_400, "3 days"),
-            (300 * 86_400, "43 weeks"),
-            (730 * 86_400, "2 years"),
-        ];
-        for (seconds, want) in cases {
-            assert_eq!(format_duration(Duration::from_secs(seconds)), want);
-        }
-    }
 
     #[test]
     fn as_people_write_them() {

@@ -45,7 +45,7 @@ pub use chmod::{BadMode, Chmod};
 pub use clean_path::{clean_below_root, clean_path};
 pub use config_check::{BadConfig, MAX_CONFIG_ENTRIES};
 pub use digest::{BadDigest, ContentDigest, DefinitionDigest, Digest, StepKey, TreeId};
-pub use duration::{format_duration, parse_duration};
+pub use duration::parse_duration;
 pub use entitlement::{BadEntitlement, Entitlement, Entitlements};
 pub use extra_host::{HOST_GATEWAY, parse_extra_host};
 pub use fault::Fault;
@@ -62,7 +62,7 @@ pub use op::{
 };
 pub use platform::{BadPlatform, Platform};
 pub use render::Format;
-pub use size::{format_decimal_size, format_size, parse_memory, parse_size};
+pub use size::{parse_memory, parse_size};
 pub use step::{Reuse, Step, StepName};
 pub use tree::{Entry, Manifest, Node, Timestamp};
 pub use unix_id::{BadUnixId, UnixId};

@@ -56,54 +56,9 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
     u64::try_from(bytes).map_err(|_| bad())
 }
 
-/// A number of bytes in powers of 1024: `15 B`, `1.46 KiB`.
-#[must_use]
-pub fn format_size(bytes: u64) -> String {
-    format_units(bytes, 1024.0, &["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
-}
-
-/// A number of bytes in powers of 1000: `15 B`, `1.50 kB`.
-#[must_use]
-pub fn format_decimal_size(bytes: u64) -> String {
-    format_units(bytes, 1000.0, &["kB", "MB", "GB", "TB", "PB", "EB"])
-}
-
-fn format_units(bytes: u64, base: f64, units: &[&str]) -> String {
-    let mut size = bytes as f64;
-    let mut unit = None;
-    for larger in units {
-        if size < base {
-            break;
-        }
-        size /= base;
-        unit = Some(larger);
-    }
-    match unit {
-        Some(unit) => format!("{size:.2} {unit}"),
-        None => format!("{bytes} B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn as_people_read_them() {
-        let cases = [
-            (0, "0 B", "0 B"),
-            (999, "999 B", "999 B"),
-            (1000, "1000 B", "1.00 kB"),
-            (1024, "1.00 KiB", "1.02 kB"),
-            (1_500_000, "1.43 MiB", "1.50 MB"),
-            (5 << 30, "5.00 GiB", "5.37 GB"),
-            (u64::MAX, "16.00 EiB", "18.45 EB"),
-        ];
-        for (bytes, binary, decimal) in cases {
-            assert_eq!(format_size(bytes), binary);
-            assert_eq!(format_decimal_size(bytes), decimal);
-        }
-    }
 
     #[test]
     fn as_people_write_them() {

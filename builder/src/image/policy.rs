@@ -16,10 +16,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use indicatif::DecimalBytes;
 use kiln_attest::PackageRules;
 use kiln_engine::{EventSink, Image, ImageOptions, OutputEntry, Solved};
 use kiln_graph::pattern::matches_deep;
-use kiln_graph::{Node, Target, format_decimal_size};
+use kiln_graph::{Node, Target};
 use serde::Deserialize;
 
 use super::source_rule::{Decision, SourceName, SourceRule, SourceRules};
@@ -212,7 +213,7 @@ fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>
 
 fn over(found: &mut Vec<String>, what: &str, bytes: u64, limit: Option<u64>) {
     if let Some(limit) = limit.filter(|limit| bytes > *limit) {
-        let (size, limit) = (format_decimal_size(bytes), format_decimal_size(limit));
+        let (size, limit) = (DecimalBytes(bytes), DecimalBytes(limit));
         found.push(format!("{what}: {size} is over the limit of {limit}"));
     }
 }

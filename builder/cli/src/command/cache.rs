@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::human::format_size;
 use kiln_engine::{
     CacheSource, CacheTarget, Engine, EngineError, InlineCache, InlineRemote, RegistryRemote,
     Solved, Volumes,
 };
-use kiln_graph::{CacheMount, MountKind, Op, format_size};
+use kiln_graph::{CacheMount, MountKind, Op};
 use kiln_share::{CacheSigner, CacheTrust, DirectoryRemote, Remote, S3Settings};
 
 use super::cache_spec::{Place, Spec, Wanted, read};

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::human::format_size;
 use clap::{Args, Subcommand, ValueEnum};
 use kiln::output::{DeltaFrom, DeltaOptions, check_file, not_worth, write_file};
 use kiln::{Engine, Error};
 use kiln_engine::{Delta, DeltaReport, Level, Meter, Side};
-use kiln_graph::{Platform, format_size};
+use kiln_graph::Platform;
 use kiln_image::{Reference, Resolved, write_oci_archive};
 
 use super::access::AccessArgs;

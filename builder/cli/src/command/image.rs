@@ -1,9 +1,10 @@
 //! `kiln image`.
 
+use crate::human::format_size;
 use clap::{Args, Subcommand};
 use kiln::output::{check_directory, to_directory};
 use kiln_engine::{Meter, Rebase};
-use kiln_graph::{Platform, format_size};
+use kiln_graph::Platform;
 use kiln_image::{ImageError, ImageName, Manifest, PushBlob, PushImage, Reference};
 
 use kiln_tree::host;

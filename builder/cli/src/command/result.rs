@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use kiln_graph::format_size;
+use crate::human::format_size;
 use serde::Serialize;
 
 use kiln::{BuildOutcome, Error};

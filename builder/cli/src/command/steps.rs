@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::human::format_size;
 use clap::Args;
 use kiln_cache::{BuildRecord, BuiltStep, StepOutcome};
-use kiln_graph::{Build, StageStep, format_size};
+use kiln_graph::{Build, StageStep};
 
 use super::source::SourceArgs;
 use super::{Failed, print, print_json};

@@ -6,8 +6,9 @@ use clap::Args;
 use kiln_cache::{Kind, PruneOptions, UsageItem};
 
 use super::{Failed, print, say};
+use crate::human::{format_duration, format_size};
 use kiln::Error;
-use kiln_graph::{format_duration, format_size, parse_size};
+use kiln_graph::parse_size;
 
 use crate::untag::{UntagRules, untag};
 use kiln_graph::parse_duration;

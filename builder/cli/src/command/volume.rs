@@ -1,8 +1,8 @@
 //! `kiln volume`: the caches that steps keep.
 
+use crate::human::format_size;
 use clap::Subcommand;
 use kiln_cache::{Kind, VolumeInfo};
-use kiln_graph::format_size;
 
 use super::cache::{self, Specs};
 use super::{Failed, print, print_json};

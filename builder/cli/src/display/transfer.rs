@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kiln_graph::format_size;
+use crate::human::format_size;
 
 /// A transfer that goes on.
 #[derive(Clone, Debug)]

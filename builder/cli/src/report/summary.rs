@@ -2,7 +2,7 @@
 
 use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 
-use kiln_graph::format_size;
+use crate::human::format_size;
 
 use crate::report::seconds;
 
