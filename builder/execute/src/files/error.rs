@@ -52,7 +52,7 @@ pub enum FilesError {
         source: io::Error,
     },
     /// A difference stands beside other actions.
-    #[error("a difference of trees is its operation's only action; this is a bug in kiln")]
+    #[error("a difference of trees is its operation's only action")]
     NotAlone,
     /// A system call failed.
     #[error("cannot {action} {path}: {source}")]
