@@ -6,6 +6,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use crate::answer_body::limited;
+use crate::blocking::on_own_thread;
 use crate::credentials::{self, CredentialSource, Credentials, Logins, WantedToken};
 
 /// What a registry asks for.
@@ -101,7 +102,7 @@ pub(crate) async fn answer(
         }
     }
     // A helper is a program that may ask the user.
-    let found = tokio::task::block_in_place(|| credentials::find(host, source, logins));
+    let found = on_own_thread(|| credentials::find(host, source, logins));
     let (credentials, problem) = match found {
         Ok(found) => (found, None),
         Err(problem) => (None, Some(problem)),
@@ -141,7 +142,7 @@ fn fetched_elsewhere(
         service: parameters.get("service").map_or("", String::as_str),
         scopes,
     };
-    tokio::task::block_in_place(|| provider.0.token(&wanted))
+    on_own_thread(|| provider.0.token(&wanted))
 }
 
 /// A token, or why there is none.

@@ -10,6 +10,7 @@
 mod answer_body;
 mod archive;
 mod auth;
+mod blocking;
 mod certificate;
 mod client;
 mod credentials;

@@ -12,6 +12,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
 
+use crate::blocking::on_own_thread;
 use crate::client::Client;
 use crate::request::{Ask, Rights};
 use crate::{ImageError, Reference};
@@ -284,7 +285,7 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<(), ImageError> {
         // It may have to be fetched by this very client, which blocks.
-        let path = tokio::task::block_in_place(&blob.file)?;
+        let path = on_own_thread(&blob.file)?;
         let location = self.upload_url(reference, begun)?;
         let sending = Sending {
             blob,
