@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use kiln_graph::{GitSource, ImagePath};
+use kiln_graph::{GitSource, ImagePath, parse_bool};
 
 /// Keys that stand for themselves without a value.
 const FLAGS: &[&str] = &["fetch-by-commit", "keep-git-dir", "submodules"];
@@ -126,14 +126,13 @@ fn choose(git: &mut GitSource, subdir: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A truth value as Go's `strconv.ParseBool` reads it; nothing is true.
+/// A truth value; nothing is true.
 fn truth(key: &str, value: &str) -> Result<bool, String> {
     match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!(
-            "invalid {key} value '{other}' in a git address: use true or false"
-        )),
+        "" => Ok(true),
+        value => parse_bool(value).ok_or_else(|| {
+            format!("invalid {key} value '{value}' in a git address: use true or false")
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `--set TARGET.KEY[.NAME]=VALUE`, and the flags that stand for some of them.
 
+use kiln_graph::parse_bool;
 use serde_json::{Value, json};
 
 use crate::BakeError;
@@ -118,11 +119,7 @@ fn list_of(key: &str) -> Option<&'static str> {
 
 /// A truth as Go reads it.
 pub(crate) fn flag(value: &str) -> Result<bool, String> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!("'{other}' is not true or false")),
-    }
+    parse_bool(value).ok_or_else(|| format!("'{value}' is not true or false"))
 }
 
 /// Applies the overrides that fit a target. Lists replace the target's own, those that only add

@@ -110,16 +110,8 @@ impl GraphBuilder {
         to: &str,
     ) -> Result<StepId, GraphError> {
         let copy = CopyFiles {
-            from: Input(1),
-            sources: vec![path.to_owned()],
-            dest: ImagePath::new(to),
             to_directory: to.ends_with('/'),
-            owner: None,
-            chmod: None,
-            parents: false,
-            exclude: Vec::new(),
-            include: Vec::new(),
-            unpack: false,
+            ..CopyFiles::new(Input(1), path, ImagePath::new(to))
         };
         let text = format!("copy {path} {to}");
         self.files(&text, FileAction::Copy(Box::new(copy)), vec![onto, from])

@@ -440,6 +440,25 @@ pub struct CopyFiles {
     pub unpack: bool,
 }
 
+impl CopyFiles {
+    /// A copy of one source into a directory, with all that it is and has.
+    #[must_use]
+    pub fn new(from: Input, source: impl Into<String>, dest: ImagePath) -> Self {
+        Self {
+            from,
+            sources: vec![source.into()],
+            dest,
+            to_directory: true,
+            owner: None,
+            chmod: None,
+            parents: false,
+            exclude: Vec::new(),
+            include: Vec::new(),
+            unpack: false,
+        }
+    }
+}
+
 /// Who owns what is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

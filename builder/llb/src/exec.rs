@@ -95,18 +95,7 @@ fn is_copied(mount: &pb::Mount) -> bool {
 
 /// Copies what a directory holds.
 fn content(from: Input, directory: String, dest: ImagePath) -> FileAction {
-    FileAction::Copy(Box::new(CopyFiles {
-        from,
-        sources: vec![directory],
-        dest,
-        to_directory: true,
-        owner: None,
-        chmod: None,
-        parents: false,
-        exclude: Vec::new(),
-        include: Vec::new(),
-        unpack: false,
-    }))
+    FileAction::Copy(Box::new(CopyFiles::new(from, directory, dest)))
 }
 
 /// Leaves an empty directory where a mount is.

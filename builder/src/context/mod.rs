@@ -306,19 +306,12 @@ fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<Ste
 
 fn unpacked() -> Op {
     let copy = CopyFiles {
-        from: Input(0),
-        sources: vec!["*".to_owned()],
-        dest: ImagePath::root(),
-        to_directory: true,
         owner: Some(Owner::Ids {
             uid: UnixId::ROOT,
             gid: UnixId::ROOT,
         }),
-        chmod: None,
-        parents: false,
-        exclude: Vec::new(),
-        include: Vec::new(),
         unpack: true,
+        ..CopyFiles::new(Input(0), "*", ImagePath::root())
     };
     Op::Files(Files {
         base: None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_engine::{Engine, Solved};
-use kiln_graph::ImagePath;
+use kiln_graph::{ImagePath, parse_bool};
 
 use crate::context::Fetcher;
 use crate::{DockerfileRequest, Error};
@@ -65,16 +65,9 @@ fn inside(context: PathBuf, directory: &ImagePath) -> Result<PathBuf, Error> {
 /// Whether the main context's `.git` is wanted, as BuildKit is told.
 fn keeps_git_dir(request: &DockerfileRequest) -> Result<bool, Error> {
     const NAME: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
-    match request
-        .options
-        .build_args
-        .get(NAME)
-        .map_or("", String::as_str)
-    {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(Error::Usage(format!(
-            "the build argument {NAME}={other}: use 1 or 0"
-        ))),
+    match request.options.build_args.get(NAME).map(String::as_str) {
+        None | Some("") => Ok(false),
+        Some(value) => parse_bool(value)
+            .ok_or_else(|| Error::Usage(format!("the build argument {NAME}={value}: use 1 or 0"))),
     }
 }

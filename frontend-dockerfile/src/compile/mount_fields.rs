@@ -1,9 +1,8 @@
 //! The fields of a `--mount`, with their variables expanded. They are read in order: what some say
 //! depends on the type, which has to stand before them.
 
-use kiln_graph::{BadUnixId, Sharing, UnixId};
+use kiln_graph::{BadUnixId, Sharing, UnixId, parse_bool};
 
-use crate::lint::truth;
 use crate::quote::quote;
 use crate::suggest::did_you_mean;
 
@@ -105,15 +104,15 @@ impl Fields {
             "source" | "src" => value.clone_into(&mut self.source),
             "target" | "dst" | "destination" => value.clone_into(&mut self.target),
             "readonly" | "ro" => {
-                self.read_only = truth(value).ok_or_else(wrong)?;
+                self.read_only = parse_bool(value).ok_or_else(wrong)?;
                 self.is_access_said = true;
             }
             "readwrite" | "rw" => {
-                self.read_only = !truth(value).ok_or_else(wrong)?;
+                self.read_only = !parse_bool(value).ok_or_else(wrong)?;
                 self.is_access_said = true;
             }
             "required" if matches!(self.kind, Kind::Secret | Kind::Ssh) => {
-                self.required = truth(value).ok_or_else(wrong)?;
+                self.required = parse_bool(value).ok_or_else(wrong)?;
             }
             "size" if self.kind == Kind::Tmpfs => {
                 self.size = Some(size(value).ok_or_else(wrong)?).filter(|size| *size > 0);

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use kiln_graph::parse_bool;
+
 use crate::Rule;
 use crate::ast::Dockerfile;
 
@@ -51,7 +53,7 @@ impl Checks {
                 "experimental" if value == "all" => checks.experimental_all = true,
                 "experimental" => checks.experimental = names(value),
                 "error" => {
-                    checks.error = truth(value)
+                    checks.error = parse_bool(value)
                         .ok_or_else(|| format!("failed to parse check option \"{part}\""))?;
                 }
                 name => return Err(invalid(name)),
@@ -94,15 +96,6 @@ fn first_word(text: &str) -> &str {
 
 fn names(text: &str) -> BTreeSet<String> {
     text.split(',').map(|name| name.trim().to_owned()).collect()
-}
-
-/// A truth value as Go's `strconv.ParseBool` reads it.
-pub(crate) fn truth(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use kiln_graph::Location;
 
 use crate::suggest::nearest;
 use crate::{Diagnostic, Rule};
-pub(crate) use checks::{Checks, truth};
+pub(crate) use checks::Checks;
 pub(crate) use syntax::{check_parsed, check_stages};
 
 /// What a warning is about.

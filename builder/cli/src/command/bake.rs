@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
             let given = target.text(attribute).filter(|text| !text.is_empty());
             words.extend(given.map(|value| format!("--{flag}={value}")));
         }
-        let allowed = self.permissions.of_build();
+        let allowed = self.permissions.of_build().iter();
         words.extend(allowed.map(|value| format!("--allow={value}")));
         for (flag, given) in [
             ("--no-cache", target.flag("no-cache")),

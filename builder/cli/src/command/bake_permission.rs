@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use kiln::output::Output;
 use kiln::{ContextFrom, Error, SecretPlace, Secrets};
 use kiln_bake::{Target, linked_target};
+use kiln_graph::{Entitlement, Entitlements};
 
 use super::cache_spec::{self, Place, Wanted};
 use super::file_settings::real;
@@ -19,60 +20,56 @@ const IMAGES: [&str; 4] = ["oci-layout://", "oci-archive:", "docker-archive:", "
 /// What `--allow` says.
 #[derive(Debug)]
 pub(super) struct Permissions {
-    /// `network.host` and the like.
+    /// What the builds of targets are allowed.
     words: Vec<String>,
-    /// Directories that may be read, without links.
-    read: Vec<PathBuf>,
-    /// Directories that may be written, without links.
-    write: Vec<PathBuf>,
-    here: PathBuf,
+    /// Whether targets may have SSH agents.
+    ssh: bool,
+    /// The directories are without links; the working directory is one of them.
+    allowed: Entitlements,
 }
 
 impl Permissions {
     /// Reads the values of `--allow`. Files below the working directory are always allowed.
     pub(super) fn new(allow: &[String]) -> Result<Self, Error> {
         let here = std::env::current_dir().map_err(Error::file("find", Path::new(".")))?;
-        let here = real(&here).unwrap_or(here);
         let mut all = Self {
             words: Vec::new(),
-            read: Vec::new(),
-            write: Vec::new(),
-            here,
+            ssh: false,
+            allowed: Entitlements::default(),
         };
+        all.allowed.allow(Entitlement::Read(place(&here)));
+        all.allowed.allow(Entitlement::Write(place(&here)));
         for word in allow.iter().flat_map(|words| words.split(',')) {
-            all.add(word);
+            match word.split_once('=') {
+                None if word == "ssh" => all.ssh = true,
+                Some(("fs", directory)) => {
+                    all.add("fs.read", directory);
+                    all.add("fs.write", directory);
+                }
+                Some((key, directory)) => all.add(key, directory),
+                None => all.words.push(word.to_owned()),
+            }
         }
         Ok(all)
     }
 
-    fn add(&mut self, word: &str) {
-        let place = |directory: &str| match directory {
-            "*" => PathBuf::from("/"),
-            directory => real(Path::new(directory)).unwrap_or_else(|| directory.into()),
-        };
-        match word.split_once('=') {
-            Some(("fs", directory)) => {
-                self.read.push(place(directory));
-                self.write.push(place(directory));
-            }
-            Some(("fs.read", directory)) => self.read.push(place(directory)),
-            Some(("fs.write", directory)) => self.write.push(place(directory)),
-            _ => self.words.push(word.to_owned()),
+    fn add(&mut self, key: &str, directory: &str) {
+        let directory = if directory == "*" { "/" } else { directory };
+        let word = format!("{key}={directory}");
+        // What is no entitlement is refused by the build.
+        if let Ok(entitlement) = word.parse() {
+            self.allowed.allow(match entitlement {
+                Entitlement::Read(directory) => Entitlement::Read(place(&directory)),
+                Entitlement::Write(directory) => Entitlement::Write(place(&directory)),
+                other => other,
+            });
         }
+        self.words.push(word);
     }
 
     /// The values of `--allow` for the builds of targets.
-    pub(super) fn of_build(&self) -> impl Iterator<Item = String> {
-        let words = self.words.iter().filter(|word| *word != "ssh").cloned();
-        let read = self
-            .read
-            .iter()
-            .map(|at| format!("fs.read={}", at.display()));
-        let write = self
-            .write
-            .iter()
-            .map(|at| format!("fs.write={}", at.display()));
-        words.chain(read).chain(write)
+    pub(super) fn of_build(&self) -> &[String] {
+        &self.words
     }
 
     /// Whether a target asks for nothing else.
@@ -93,14 +90,11 @@ impl Permissions {
         let host = target.text("network") == Some("host");
         let host = host.then(|| "network.host".to_owned());
         let ssh = (!target.list("ssh").is_empty()).then(|| "ssh".to_owned());
-        for asked in target
-            .list("entitlements")
-            .into_iter()
-            .chain(host)
-            .chain(ssh)
-        {
-            if !self.words.contains(&asked) {
-                return Err(format!("asks for {asked}: allow it with --allow {asked}"));
+        let asked = target.list("entitlements").into_iter();
+        for word in asked.chain(host).chain(ssh) {
+            let is_allowed = (word == "ssh" && self.ssh) || self.words.contains(&word);
+            if !is_allowed {
+                return Err(format!("asks for {word}: allow it with --allow {word}"));
             }
         }
         Ok(())
@@ -178,24 +172,29 @@ impl Permissions {
     }
 
     fn reads(&self, path: &Path) -> Result<(), String> {
-        self.inside(&self.read, path)
-            .map_err(|at| format!("reads {at}: allow it with --allow fs.read={at}"))
+        match real(path) {
+            Some(real) if self.allowed.may_read(&real) => Ok(()),
+            found => Err(outside("reads", "fs.read", &found, path)),
+        }
     }
 
     fn writes(&self, path: &Path) -> Result<(), String> {
-        self.inside(&self.write, path)
-            .map_err(|at| format!("writes {at}: allow it with --allow fs.write={at}"))
-    }
-
-    /// An error with the path as it really is, unless it is in an allowed directory.
-    fn inside(&self, allowed: &[PathBuf], path: &Path) -> Result<(), String> {
-        let real = real(path).ok_or_else(|| path.display().to_string())?;
-        let mut allowed = allowed.iter().chain([&self.here]);
-        match allowed.any(|directory| real.starts_with(directory)) {
-            true => Ok(()),
-            false => Err(real.display().to_string()),
+        match real(path) {
+            Some(real) if self.allowed.may_write(&real) => Ok(()),
+            found => Err(outside("writes", "fs.write", &found, path)),
         }
     }
+}
+
+/// A directory's path without links, as far as it is there.
+fn place(directory: &Path) -> PathBuf {
+    real(directory).unwrap_or_else(|| directory.to_owned())
+}
+
+/// What a target does with a path that isn't allowed, which is named as it really is.
+fn outside(does: &str, word: &str, real: &Option<PathBuf>, path: &Path) -> String {
+    let at = real.as_deref().unwrap_or(path).display();
+    format!("{does} {at}: allow it with --allow {word}={at}")
 }
 
 /// The directory of a shared cache, if it is one. Servers whose clients run or read what the spec

@@ -44,28 +44,12 @@ pub(super) fn apply(
     copy_one(
         upper,
         &selected,
-        &everything(),
+        &CopyFiles::new(Input(0), "/", ImagePath::root()),
         &changes,
         around,
         &mut place,
     )?;
     place.into_manifest()
-}
-
-/// A copy of a tree as it is.
-fn everything() -> CopyFiles {
-    CopyFiles {
-        from: Input(0),
-        sources: vec!["/".to_owned()],
-        dest: ImagePath::root(),
-        to_directory: true,
-        owner: None,
-        chmod: None,
-        parents: false,
-        exclude: Vec::new(),
-        include: Vec::new(),
-        unpack: false,
-    }
 }
 
 /// What the upper tree lacks, and what is a directory in one of them only; not what is below such.

@@ -319,18 +319,7 @@ pub fn command(name: &str, inputs: usize) -> Step {
 
 /// A copy of one path of its only input.
 pub fn copy(path: &str) -> Step {
-    let copy = CopyFiles {
-        from: Input(0),
-        sources: vec![path.to_owned()],
-        dest: ImagePath::root(),
-        to_directory: true,
-        owner: None,
-        chmod: None,
-        parents: false,
-        exclude: Vec::new(),
-        include: Vec::new(),
-        unpack: false,
-    };
+    let copy = CopyFiles::new(Input(0), path, ImagePath::root());
     let files = Files {
         base: None,
         actions: vec![FileAction::Copy(Box::new(copy))],
