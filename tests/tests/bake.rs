@@ -245,6 +245,7 @@ fn a_bake_file_has_what_the_user_allows() {
     std::fs::write(outside.join("key"), "hostsecret").unwrap();
     space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     std::os::unix::fs::symlink(outside.join("key"), space.path("context/link")).unwrap();
+    std::os::unix::fs::symlink(&outside, space.path("context/layout")).unwrap();
     let at = outside.display();
     let cases = [
         (
@@ -256,6 +257,10 @@ fn a_bake_file_has_what_the_user_allows() {
         (format!("contexts = {{ h = \"{at}\" }}"), "--allow fs.read="),
         (
             format!("contexts = {{ h = \"oci-layout://{at}\" }}"),
+            "--allow fs.read=",
+        ),
+        (
+            "contexts = { h = \"oci:layout:tag\" }".to_owned(),
             "--allow fs.read=",
         ),
         (format!("context = \"{at}\""), "--allow fs.read="),

@@ -90,12 +90,9 @@ impl Secrets {
     /// When it isn't of that form, or its provider isn't in this build of kiln.
     pub fn add(&mut self, text: &str) -> Result<(), SecretError> {
         let spec = Spec::read(text)?;
-        let id = spec.id;
-        let place = match (spec.source, spec.variable) {
-            (Some(source), _) => self.place(&id, &source)?,
-            (None, Some(name)) => Place::Variable(name),
-            (None, None) if spec.is_file => self.place(&id, &id)?,
-            (None, None) => Place::Variable(id.clone()),
+        let place = match spec.origin() {
+            Some(source) => self.place(&spec.id, source)?,
+            None => Place::Variable(spec.variable.unwrap_or_else(|| spec.id.clone())),
         };
         let secret = Secret {
             place,
@@ -103,7 +100,7 @@ impl Secrets {
             sensitive: spec.sensitive,
             value: Mutex::new(None),
         };
-        self.secrets.insert(id, secret);
+        self.secrets.insert(spec.id, secret);
         Ok(())
     }
 
@@ -114,22 +111,21 @@ impl Secrets {
     /// When it isn't of that form.
     pub fn reads(&self, text: &str) -> Result<Option<SecretPlace>, SecretError> {
         let spec = Spec::read(text)?;
-        let file = spec.is_file.then_some(spec.id);
-        let source = spec.source.or(file.filter(|_| spec.variable.is_none()));
-        Ok(source.map(|source| {
-            let provider = source.split_once(':').map(|(name, _)| name);
-            let known = |name: &&str| self.sources.iter().any(|own| own.name() == *name);
-            match provider.filter(known) {
-                Some(name) => SecretPlace::Provider(name.to_owned()),
-                None => SecretPlace::File(source.into()),
-            }
+        Ok(spec.origin().map(|source| match self.provider(source) {
+            Some((known, _)) => SecretPlace::Provider(known.name().to_owned()),
+            None => SecretPlace::File(source.into()),
         }))
     }
 
+    /// The provider that a source names, and the address there.
+    fn provider<'s>(&self, source: &'s str) -> Option<(&Arc<dyn SecretSource>, &'s str)> {
+        let (name, address) = source.split_once(':')?;
+        let known = self.sources.iter().find(|known| known.name() == name);
+        known.map(|known| (known, address))
+    }
+
     fn place(&self, id: &str, source: &str) -> Result<Place, SecretError> {
-        if let Some((name, address)) = source.split_once(':')
-            && let Some(known) = self.sources.iter().find(|known| known.name() == name)
-        {
+        if let Some((known, address)) = self.provider(source) {
             return Ok(Place::Source(known.clone(), address.to_owned()));
         }
         if Path::new(source).exists() {
@@ -181,6 +177,15 @@ struct Spec {
 }
 
 impl Spec {
+    /// What it is read from, unless that is a variable.
+    fn origin(&self) -> Option<&str> {
+        match (&self.source, &self.variable) {
+            (Some(source), _) => Some(source),
+            (None, None) if self.is_file => Some(&self.id),
+            _ => None,
+        }
+    }
+
     /// Errors repeat no values: whoever mistypes a key may have written the secret itself.
     fn read(text: &str) -> Result<Self, SecretError> {
         // A command may have commas: it is the last field, and goes to the end.

@@ -10,12 +10,10 @@ use kiln::output::Output;
 use kiln::{ContextFrom, Error, SecretPlace, Secrets};
 use kiln_bake::{Target, linked_target};
 use kiln_graph::{Entitlement, Entitlements};
+use kiln_image::ImageName;
 
 use super::cache_spec::{self, Place, Wanted};
 use super::file_settings::real;
-
-/// Beginnings of contexts that are images of this machine.
-const IMAGES: [&str; 4] = ["oci-layout://", "oci-archive:", "docker-archive:", "oci:"];
 
 /// What `--allow` says.
 #[derive(Debug)]
@@ -117,11 +115,15 @@ impl Permissions {
         if source.starts_with("docker-image://") || source.starts_with("target:") {
             return Ok(());
         }
-        if source.starts_with("docker-daemon:") {
-            return self.reads(Path::new("/"));
-        }
-        if let Some(path) = IMAGES.iter().find_map(|start| source.strip_prefix(start)) {
-            return self.reads(Path::new(path));
+        match source.parse() {
+            Ok(
+                ImageName::Layout {
+                    directory: path, ..
+                }
+                | ImageName::Archive { file: path, .. },
+            ) => return self.reads(&path),
+            Ok(ImageName::Daemon(_)) => return self.reads(Path::new("/")),
+            Ok(ImageName::Registry(_)) | Err(_) => {}
         }
         match ContextFrom::from(source) {
             ContextFrom::Directory(directory) => self.reads(&directory),
