@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use kiln_graph::{GitSource, ImagePath, parse_bool};
+use kiln_graph::{GitSource, ImagePath, is_commit, parse_bool};
 
 /// Keys that stand for themselves without a value.
 const FLAGS: &[&str] = &["fetch-by-commit", "keep-git-dir", "submodules"];
@@ -89,16 +89,11 @@ impl Wanted {
             _ => git.checksum = Some(commit.clone()),
         }
         // Servers know whole names only: a part of one is what the commit of the branch begins with.
-        if self.by_commit || git.reference.is_empty() && is_whole(&commit) {
+        if self.by_commit || git.reference.is_empty() && is_commit(&commit) {
             git.reference = commit;
         }
         Ok(())
     }
-}
-
-/// Whether a text is the whole name of a commit, by SHA-1 or SHA-256.
-fn is_whole(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn below(prefix: &str, name: &str) -> String {

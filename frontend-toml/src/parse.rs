@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use kiln_graph::is_commit;
+
 use crate::check;
 use crate::error::{NOWHERE, TomlError, Wrong};
 use crate::files::Files;
@@ -141,7 +143,7 @@ fn included(include: &Placed<Include>) -> Result<Included<'_>, Wrong> {
         Include::Git(git) => git,
     };
     let commit = &git.commit.value;
-    if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !is_commit(commit) {
         let message = format!(
             "'{commit}' is no whole commit: a branch or tag can change, so write its 40 digits"
         );

@@ -2,14 +2,13 @@
 
 use kiln_engine::{Engine, Event, EventSink, Pins};
 use kiln_graph::encode::Encoder;
-use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId};
+use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId, is_commit};
 use kiln_image::{ImageName, Reference};
 
 use super::signature::{RequiredSignature, SignatureRule};
 use super::source_check::SourceCheck;
 use super::source_rule::{SourceName, SourceRules};
 use crate::attest::{missing_signature, verify_image};
-use crate::lock::is_commit;
 use crate::{Error, file_text};
 
 /// Bumped when signatures are checked in another way: what was found before counts no more.

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use kiln_engine::{Engine, Pin, Pins, Request};
-use kiln_graph::{BlobDigest, Build, GitSource, HttpSource, Op, StepId};
+use kiln_graph::{BlobDigest, Build, GitSource, HttpSource, Op, StepId, is_commit};
 
-use super::{Lock, is_commit};
+use super::Lock;
 use crate::{Error, SignatureRule};
 
 /// What is done about something that can change and isn't locked.

@@ -15,7 +15,7 @@
 //! [[git]]
 //! remote = "https://git.example/code"
 //! ref = "main"
-//! commit = "40 hexadecimal digits"
+//! commit = "40 hexadecimal digits, or 64 by SHA-256"
 //!
 //! [[http]]
 //! url = "https://example.org/file"
@@ -30,7 +30,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use kiln_engine::Pins;
-use kiln_graph::BlobDigest;
+use kiln_graph::{BlobDigest, is_commit};
 use kiln_image::ImageName;
 use serde::{Deserialize, Serialize};
 
@@ -169,10 +169,6 @@ impl Lock {
         let text = toml::to_string(&document).unwrap_or_default();
         format!("# Written by 'kiln lock'; keep it beside the build file.\n{text}")
     }
-}
-
-pub(crate) fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Where the lock of a build file lies.

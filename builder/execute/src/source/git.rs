@@ -5,7 +5,7 @@ use std::process::Command;
 
 use kiln_cache::{Staging, Store, StoreError};
 use kiln_graph::address::redact;
-use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp, resolve};
+use kiln_graph::{Digest, GitSource, ImagePath, Step, Timestamp, is_commit, resolve};
 use kiln_sandbox::Sandbox;
 use kiln_solve::{Cancel, Job, Outcome, ResolvedSource};
 use kiln_tree::upper::{self, UpperOptions};
@@ -60,11 +60,11 @@ impl GitResolver<'_> {
         let (commit, tag) = git.resolve()?;
         // Only a kept `.git` knows the tag.
         let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
-        let has_credentials = git.access()?.has_credentials();
-        let key = self.memo_key(source, &commit, &tag, has_credentials);
+        let opened_by = git.opened_by()?;
+        let key = tree_key(source, &commit, &tag, opened_by);
         if let Some(tree) = self.store.memo_tree("git", &key)? {
             // Whoever has other credentials may not be let in.
-            if has_credentials && git.names_a_commit() {
+            if opened_by == OpenedBy::Given && git.names_a_commit() {
                 git.list("HEAD")?;
             }
             return Ok(ResolvedSource {
@@ -89,28 +89,6 @@ impl GitResolver<'_> {
             revision: Some(commit),
             ..resolved(&tree, Outcome::Ran)
         })
-    }
-
-    /// What the tree of a commit is remembered under.
-    fn memo_key(
-        &self,
-        source: &GitSource,
-        commit: &str,
-        tag: &str,
-        has_credentials: bool,
-    ) -> Digest {
-        // What credentials opened is not for whoever knows a commit's name.
-        let own = match (self.options.own_git, has_credentials) {
-            (true, _) => " own",
-            (false, true) => " given",
-            (false, false) => "",
-        };
-        let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
-        let flags = match tag {
-            "" => flags,
-            tag => format!("{flags} {tag}"),
-        };
-        memo_key(&[&source.remote, commit, &source.subdir.to_string(), &flags])
     }
 
     /// The wanted directory of a commit, and when the commit was made, in seconds since 1970.
@@ -148,6 +126,32 @@ impl GitResolver<'_> {
         })?;
         Ok(staging)
     }
+}
+
+/// Whose credentials open a repository.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OpenedBy {
+    Nobody,
+    /// Those that were given for the build.
+    Given,
+    /// The user's own.
+    Own,
+}
+
+/// What the tree of a commit is remembered under. What credentials opened is not for whoever knows a
+/// commit's name.
+fn tree_key(source: &GitSource, commit: &str, tag: &str, opened_by: OpenedBy) -> Digest {
+    let own = match opened_by {
+        OpenedBy::Nobody => "",
+        OpenedBy::Given => " given",
+        OpenedBy::Own => " own",
+    };
+    let flags = format!("{} {} dated{own}", source.keep_git_dir, source.submodules);
+    let flags = match tag {
+        "" => flags,
+        tag => format!("{flags} {tag}"),
+    };
+    memo_key(&[&source.remote, commit, &source.subdir.to_string(), &flags])
 }
 
 /// A directory of a checkout. A repository's links may lead anywhere, and are followed inside it.
@@ -246,10 +250,17 @@ impl Git<'_> {
         }
     }
 
+    fn opened_by(&self) -> Result<OpenedBy, EngineError> {
+        Ok(match self.options.own_git {
+            true => OpenedBy::Own,
+            false if self.access()?.has_credentials() => OpenedBy::Given,
+            false => OpenedBy::Nobody,
+        })
+    }
+
     /// Whether the reference is a commit, of which no server need be asked.
     fn names_a_commit(&self) -> bool {
-        let reference = &self.source.reference;
-        matches!(reference.len(), 40 | SHA256) && reference.bytes().all(|b| b.is_ascii_hexdigit())
+        is_commit(&self.source.reference)
     }
 
     /// What the server says of a reference.
