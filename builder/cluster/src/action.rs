@@ -1,6 +1,6 @@
 //! An order as an action of the API: a tree of inputs, a command, and what a worker must offer. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
@@ -92,15 +92,14 @@ pub(crate) fn properties(
     asked: &WorkerProperties,
 ) -> BTreeMap<String, Vec<String>> {
     let mut properties: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let asked = asked.iter();
-    properties.extend(asked.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])));
-    let own: BTreeSet<String> = properties.keys().cloned().collect();
-    for (name, value) in given.iter().filter(|(name, _)| !own.contains(name)) {
+    for (name, value) in given {
         properties
             .entry(name.clone())
             .or_default()
             .push(value.clone());
     }
+    let asked = asked.iter();
+    properties.extend(asked.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])));
     for (name, value) in [(OS_FAMILY, "linux"), (ISA, isa(architecture))] {
         let usual = || vec![value.to_owned()];
         _ = properties.entry(name.to_owned()).or_insert_with(usual);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use kiln_cache::Store;
 use kiln_execute::{Around, DefaultNetwork, Elsewhere, EngineError, There, now};
 use kiln_graph::{Op, Step, StepKey, Timestamp, TreeId};
 use kiln_share::{CacheSource, CacheTrust, RemoteTree};
@@ -131,7 +132,7 @@ impl Elsewhere for ClusterExecutor {
 
     fn note(&self, filed: &Filed, around: &Around<'_>) {
         let store = &around.trees.store;
-        let is_here = |id: &TreeId| store.tree(id).is_ok_and(|tree| tree.is_some());
+        let is_here = |id: &TreeId| is_here(store, id);
         let output = filed.added.iter().map(|id| self.known.get(id));
         let output: Option<Vec<RemoteTree>> = output.collect();
         if let Some(output) = output.filter(|_| !filed.added.iter().all(is_here)) {
@@ -144,14 +145,15 @@ impl Elsewhere for ClusterExecutor {
     }
 }
 
+fn is_here(store: &Store, id: &TreeId) -> bool {
+    store.tree(id).is_ok_and(|tree| tree.is_some())
+}
+
 impl ClusterExecutor {
     /// Whether files of a root filesystem are in the cluster only.
     fn has_left(&self, snapshot: &Snapshot, around: &Around<'_>) -> bool {
         snapshot.layers().iter().any(|layer| match layer {
-            LayerRef::Tree(id) => {
-                let is_here = around.trees.store.tree(id).is_ok_and(|tree| tree.is_some());
-                !is_here && self.known.get(id).is_some()
-            }
+            LayerRef::Tree(id) => self.known.get(id).is_some() && !is_here(&around.trees.store, id),
             LayerRef::Image { .. } => false,
         })
     }

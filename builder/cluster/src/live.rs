@@ -56,6 +56,15 @@ pub(crate) fn stream_number(stream: Stream) -> u8 {
     }
 }
 
+/// The stream that a number of a record stands for.
+pub(crate) fn stream_of(number: u8) -> Option<Stream> {
+    match number {
+        1 => Some(Stream::Stdout),
+        2 => Some(Stream::Stderr),
+        _ => None,
+    }
+}
+
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LiveRecord {
@@ -84,9 +93,7 @@ impl LiveReader {
             rest = after;
             records.extend(match kind {
                 STEP_BEGINS => position(bytes).map(LiveRecord::Begins),
-                1 => Some(LiveRecord::Wrote(Stream::Stdout, bytes.to_vec())),
-                2 => Some(LiveRecord::Wrote(Stream::Stderr, bytes.to_vec())),
-                _ => None,
+                kind => stream_of(kind).map(|stream| LiveRecord::Wrote(stream, bytes.to_vec())),
             });
         }
         self.rest = rest.to_vec();

@@ -48,17 +48,22 @@ pub(crate) struct Order {
 const COMPRESSION: u64 = 5;
 
 impl Order {
-    /// About how many bytes its roots have once they are unpacked.
-    pub(crate) fn unpacked(&self) -> u64 {
+    /// The layers of images that its roots are made of; one may come several times.
+    pub(crate) fn image_layers(&self) -> impl Iterator<Item = &ImageLayer> {
         let inputs = self.steps.iter().flat_map(|step| &step.inputs);
         let layers = inputs.flat_map(|input| match input {
             OrderedInput::Layers(layers) => &layers[..],
             OrderedInput::Step(_) => &[],
         });
-        let images = layers.filter_map(|layer| match layer {
-            OrderedLayer::Image(layer) => Some((layer.blob, layer.size)),
+        layers.filter_map(|layer| match layer {
+            OrderedLayer::Image(layer) => Some(layer),
             OrderedLayer::Tree(_) => None,
-        });
+        })
+    }
+
+    /// About how many bytes its roots have once they are unpacked.
+    pub(crate) fn unpacked(&self) -> u64 {
+        let images = self.image_layers().map(|layer| (layer.blob, layer.size));
         let trees = self.trees.iter().map(|tree| &tree.layer);
         let trees = trees.map(|layer| (layer.blob, layer.size));
         let distinct: BTreeMap<BlobDigest, u64> = images.chain(trees).collect();

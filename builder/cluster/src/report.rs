@@ -19,7 +19,7 @@ use kiln_share::RemoteTree;
 use kiln_solve::Stream;
 use serde::{Deserialize, Serialize};
 
-use crate::live::stream_number;
+use crate::live::{stream_number, stream_of};
 
 pub(crate) const VERSION: u32 = 1;
 
@@ -207,11 +207,7 @@ pub(crate) fn record(kind: u8, millis: u32, bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn log_records(mut log: &[u8]) -> Vec<(Stream, &[u8])> {
     let mut records = Vec::new();
     while let Some(((kind, bytes), rest)) = first_record(log) {
-        let stream = match kind {
-            1 => Stream::Stdout,
-            2 => Stream::Stderr,
-            _ => break,
-        };
+        let Some(stream) = stream_of(kind) else { break };
         records.push((stream, bytes));
         log = rest;
     }

@@ -135,11 +135,9 @@ impl<'a> ElsewhereExecutor<'a> {
 impl Executor<EngineError> for ElsewhereExecutor<'_> {
     /// What runs elsewhere needs no files here.
     fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
+        // What is carried out here is prepared then.
         if let Op::Files(_) = job.step.op {
-            return match self.there.carries(job, &self.around) {
-                true => Ok(()),
-                false => self.files.prepare(job),
-            };
+            return Ok(());
         }
         match self.there.stays(job, &self.around) {
             Some(_) => self.commands.prepare(job),

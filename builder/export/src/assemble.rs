@@ -53,7 +53,7 @@ pub fn assemble(
     if let Some(config) = &options.config {
         target.config = (**config).clone();
     }
-    let target = &created::dated(graph, created, &target, options.epoch);
+    let target = &created::dated(graph, created, target, options.epoch);
     let planner = LayerPlanner::of(built);
     let (layers, history) = planner.plan(target, &options.plan, events)?;
     let numbered: Vec<(usize, &PlannedLayer)> = layers.iter().enumerate().collect();

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 pub(crate) fn dated(
     graph: &Graph,
     created: &BTreeMap<StepId, u64>,
-    target: &Target,
+    mut target: Target,
     epoch: Option<i64>,
 ) -> Target {
     let known = |step: StepId| created.get(&step).copied();
@@ -22,7 +22,6 @@ pub(crate) fn dated(
             .and_then(|time| i64::try_from(time).ok())
             .and_then(rfc3339),
     };
-    let mut target = target.clone();
     if target.config.created.is_none() {
         target.config.created = epoch.and_then(rfc3339);
     }

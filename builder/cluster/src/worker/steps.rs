@@ -22,9 +22,7 @@ use kiln_tree::host;
 use super::packed::PackedBlobs;
 use super::scratch::Scratch;
 use crate::live::LiveWriter;
-use crate::order::{
-    BLOBS, Order, OrderedIds, OrderedInput, OrderedLayer, OrderedStep, snapshot_of,
-};
+use crate::order::{BLOBS, Order, OrderedIds, OrderedInput, OrderedStep, snapshot_of};
 use crate::report::{Log, OUT, StepEnd, StepReport, log_record};
 
 /// Runs steps until one doesn't succeed.
@@ -93,15 +91,7 @@ fn trees(
 
 /// Unpacks the layers of images, side by side.
 fn unpack_layers(order: &Order, trees: &Snapshotter) -> Result<(), EngineError> {
-    let inputs = order.steps.iter().flat_map(|step| &step.inputs);
-    let layers = inputs.flat_map(|input| match input {
-        OrderedInput::Layers(layers) => &layers[..],
-        OrderedInput::Step(_) => &[],
-    });
-    let layers = layers.filter_map(|layer| match layer {
-        OrderedLayer::Image(layer) => Some((layer.diff_id, layer)),
-        OrderedLayer::Tree(_) => None,
-    });
+    let layers = order.image_layers().map(|layer| (layer.diff_id, layer));
     let distinct: BTreeMap<BlobDigest, &ImageLayer> = layers.collect();
     let layers: Vec<&ImageLayer> = distinct.into_values().collect();
     let unpacked = parallel::map(&layers, |layer| PackedBlobs::unpack(trees, layer))?;
