@@ -146,6 +146,14 @@ impl Solved {
         extract(&self.trees, &self.snapshot(step)?, path, events)
     }
 
+    /// Brings all layers of images into the store.
+    ///
+    /// # Errors
+    /// When one can't be fetched.
+    pub fn bring(&self, images: &[Image], events: &dyn EventSink) -> Result<(), EngineError> {
+        Shipper(&self.trees).bring(images, events)
+    }
+
     /// Everything that an archive of images needs.
     ///
     /// # Errors

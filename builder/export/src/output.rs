@@ -87,6 +87,15 @@ impl Shipper<'_> {
         })
     }
 
+    /// Brings all layers of images into the store.
+    ///
+    /// # Errors
+    /// When one can't be fetched.
+    pub fn bring(&self, images: &[Image], events: &dyn EventSink) -> Result<(), EngineError> {
+        let mut layers = images.iter().flat_map(|image| &image.layers);
+        layers.try_for_each(|layer| self.layer_file(layer, events).map(drop))
+    }
+
     fn layer_file(
         &self,
         layer: &ImageBlob,

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bollard_buildkit_proto::pb;
 use bollard_buildkit_proto::pb::op::Op as Operation;
 use kiln_graph::{
-    Build, FileAction, Files, Graph, ImageConfig, ImageRequest, ImageTable, Input, Op, Platform,
-    Reuse, Step, StepId, StepName, Target,
+    Build, FileAction, Files, Graph, GraphBuilder, ImageConfig, ImageRequest, ImageTable, Input,
+    Op, Platform, Reuse, Step, StepId, StepName, Target,
 };
 
 use crate::definition::{Ordered, Vertex, read};
 use crate::error::{LlbError, malformed, unsupported};
-use crate::source::{LocalSource, Source, source};
+use crate::source::{LocalSource, RESULT, Source, source};
 
 /// A definition as a graph, with the directories of clients that it reads by the names that the graph has
 /// for them.
@@ -86,35 +86,30 @@ pub fn compile(
 
 /// A definition without operations is the empty tree.
 fn nothing(host: &Platform) -> Result<Outcome, LlbError> {
-    let mut graph = Graph::new();
-    let name = StepName {
-        stage: String::new(),
-        number: 0,
-        of: 0,
-        text: "scratch".to_owned(),
-    };
-    let step = Step {
-        op: Op::Scratch,
-        name,
-        location: None,
-        platform: host.clone(),
-        reuse: Reuse::Always,
-        remote: kiln_graph::WorkerProperties::none(),
-    };
-    let root = graph.add(step, Vec::new());
-    let target = Target {
-        config: ImageConfig::scratch(host),
-        platform: host.clone(),
-        root: root.map_err(|error| malformed(error.to_string()))?,
-        history: Vec::new(),
-    };
-    let build = Build {
-        graph,
-        targets: vec![target],
-        ..Build::default()
-    };
-    let locals = BTreeMap::new();
+    let mut graph = GraphBuilder::new(host.clone());
+    let root = graph.scratch();
+    let root = root.map_err(|error| malformed(error.to_string()))?;
+    let (build, locals) = (graph.build(root), BTreeMap::new());
     Ok(Outcome::Done(Box::new(Compiled { build, locals })))
+}
+
+/// The results of other builds that a definition is made from, by their identifiers.
+///
+/// # Errors
+/// When it is malformed.
+pub fn results_in(definition: &pb::Definition) -> Result<BTreeSet<String>, LlbError> {
+    if definition.def.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let ordered = read(definition)?;
+    let results = ordered
+        .vertices
+        .iter()
+        .filter_map(|vertex| match &vertex.op.op {
+            Some(Operation::Source(op)) => op.identifier.strip_prefix(RESULT).map(str::to_owned),
+            _ => None,
+        });
+    Ok(results.collect())
 }
 
 /// The images that aren't known.
@@ -322,9 +317,8 @@ impl Compiler<'_> {
             None => self.input_or_scratch(place, upper)?,
             Some(lower) => {
                 let upper = self.input_or_scratch(place, upper)?;
-                let mut inputs = vec![lower];
-                let upper = Input::add(&mut inputs, upper);
-                let lower = Input(0);
+                let inputs = vec![lower, upper];
+                let (lower, upper) = (Input(0), Input(1));
                 let actions = vec![FileAction::Difference { lower, upper }];
                 let base = None;
                 self.add(place, Op::Files(Files { base, actions }), inputs)?

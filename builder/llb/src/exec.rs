@@ -134,8 +134,7 @@ fn copy_in(
         let dest = place_of(meta, mount);
         actions.extend(emptied(&dest));
         if let Some(input) = compiler.input(place, mount.input)? {
-            let from = Input(u32::try_from(inputs.len()).unwrap_or(u32::MAX));
-            inputs.push(input);
+            let from = Input::add(&mut inputs, input);
             actions.push(content(from, "/".to_owned(), dest));
         }
     }

@@ -47,7 +47,8 @@ pub(crate) fn file(
         if is_chain && number + 1 < op.actions.len() {
             continue;
         }
-        let step = compiler.add(place, Op::Files(chain.files.clone()), chain.inputs.clone())?;
+        let Chain { files, inputs } = std::mem::replace(&mut chain, Chain::on(None));
+        let step = compiler.add(place, Op::Files(files), inputs)?;
         made.push(step);
         if let Ok(output) = usize::try_from(action.output) {
             compiler.output(place, output, step)?;

@@ -19,6 +19,6 @@ mod source;
 
 pub use bollard_buildkit_proto::pb;
 
-pub use compile::{Compiled, Outcome, compile};
+pub use compile::{Compiled, Outcome, compile, results_in};
 pub use error::LlbError;
-pub use source::{LAYOUT, LocalSource, OWN_RESULTS, image_of_ref};
+pub use source::{LAYOUT, LocalSource, OWN_RESULTS, RESULT, image_of_ref};

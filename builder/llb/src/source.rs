@@ -7,6 +7,9 @@ use kiln_graph::{BlobDigest, ContextSource, GitSource, HttpSource, ImagePath, Op
 
 use crate::error::{LlbError, malformed, unsupported};
 
+/// What sources that are results of other builds begin with.
+pub const RESULT: &str = "kiln-ref://";
+
 /// Begins the names that results of other builds have while a build is made from them.
 pub const OWN_RESULTS: &str = "kiln-ref.invalid/";
 /// Begins the identifiers of images in layouts of the client's.

@@ -124,11 +124,9 @@ impl Ids {
     }
 
     /// What a command that was executed has given.
-    fn told(self) -> io::Result<Option<OwnedFd>> {
-        match self.told {
-            Some(told) => Ok(Some(told)),
-            None => self.channel.as_ref().map(handover::take).transpose(),
-        }
+    fn told(mut self) -> io::Result<Option<OwnedFd>> {
+        _ = self.has_asked()?;
+        Ok(self.told)
     }
 }
 

@@ -5,11 +5,10 @@
 //! random: who doesn't know it can't name the result.
 
 use kiln_graph::{BlobDigest, Digest};
+use kiln_llb::RESULT;
 use prost::Message as _;
 
 use crate::proto::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
-
-const SCHEME: &str = "kiln-ref://";
 
 /// A name that nobody can guess.
 pub(crate) fn new_id() -> std::io::Result<String> {
@@ -23,7 +22,7 @@ fn digest(bytes: &[u8]) -> String {
 
 /// The definition that names a result.
 pub(super) fn of(id: &str) -> Definition {
-    definition_of(&format!("{SCHEME}{id}"))
+    definition_of(&format!("{RESULT}{id}"))
 }
 
 /// The definition of one source.
@@ -58,19 +57,9 @@ pub(crate) fn ref_of(definition: &Definition) -> Option<String> {
         return None;
     };
     match Op::decode(source.as_slice()).ok()?.op? {
-        op::Op::Source(source) => source.identifier.strip_prefix(SCHEME).map(str::to_owned),
+        op::Op::Source(source) => source.identifier.strip_prefix(RESULT).map(str::to_owned),
         _ => None,
     }
-}
-
-/// The results that operations of a definition are made from.
-pub(crate) fn refs_in(definition: &Definition) -> Vec<String> {
-    let operations = definition.def.iter();
-    let sources = operations.filter_map(|bytes| match Op::decode(bytes.as_slice()).ok()?.op? {
-        op::Op::Source(source) => source.identifier.strip_prefix(SCHEME).map(str::to_owned),
-        _ => None,
-    });
-    sources.collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use kiln_graph::{ImageRequest, Platform};
 use tonic::{Request, Status};
 
-pub(crate) use definition::{definition_of, new_id, ref_of, refs_in};
+pub(crate) use definition::{definition_of, new_id, ref_of};
 
 use crate::build::{Answer, Asked, build, resolve_image};
 use crate::connection::ConnectionId;

@@ -106,7 +106,8 @@ impl Run<'_> {
     }
 }
 
-fn status(error: &LlbError) -> Status {
+/// What clients are told of a definition that can't be used.
+pub(super) fn status(error: &LlbError) -> Status {
     let code = match error {
         LlbError::Unsupported(_) => Code::Unimplemented,
         _ => Code::InvalidArgument,

@@ -21,15 +21,17 @@ use kiln_graph::{
     BlobDigest, Entitlements, ImageConfig, ImagePath, ImageRequest, ImageTable, Platform,
 };
 use kiln_image::{CredentialSource, Provider};
-use kiln_llb::image_of_ref;
+use kiln_llb::{image_of_ref, results_in};
 use kiln_sandbox::{CgroupParent, Cgroups, SandboxError};
 use tonic::Status;
 
 use super::attributes::{Attributes, LayoutName, Source};
 use super::contexts::{Client, Local};
 use super::sources::Sources;
-use super::{Answer, Asked, Built, Scratch, cache, frontend, image_config, layout, question};
-use crate::bridge::{new_id, ref_of, refs_in};
+use super::{
+    Answer, Asked, Built, Scratch, cache, definition, frontend, image_config, layout, question,
+};
+use crate::bridge::{new_id, ref_of};
 use crate::control::entitlements;
 use crate::control::workers::DOCKERFILE;
 use crate::error::{BuildError, with_details};
@@ -502,9 +504,8 @@ impl Run<'_> {
         let images = targets.map(|target| solved.image(target, &options, &*self.progress));
         let images = images.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
         // Layers that no step has asked for yet are brought here: what is lent is used from the store.
-        let names = std::slice::from_ref(&name);
-        let brought = solved.archive(&images, names, &*self.progress);
-        _ = brought.map_err(Error::from)?;
+        let brought = solved.bring(&images, &*self.progress);
+        brought.map_err(Error::from)?;
         solved.tag(&images, &name).map_err(Error::from)?;
         self.sources.admit(&name);
         self.lent.borrow_mut().names.push(name);
@@ -513,7 +514,7 @@ impl Run<'_> {
 
     /// Lends the results that a definition is made from.
     pub(super) fn lend_refs(&self, definition: &Definition) -> Result<(), BuildError> {
-        for id in refs_in(definition) {
+        for id in results_in(definition).map_err(|error| definition::status(&error))? {
             let built = self.client.server.jobs.result(&id)?;
             let name = image_of_ref(&id).map_err(|error| Status::unknown(error.to_string()))?;
             self.lend(&built, name, None)?;
