@@ -17,7 +17,7 @@ impl Daemon {
     /// `None` for ordinary users: the daemon runs as root only.
     #[must_use]
     pub fn start(space: &Space) -> Option<Self> {
-        if run("id", &["-u"]).ok().stdout.trim() != "0" {
+        if !crate::is_root() {
             return None;
         }
         let directory = space.path("docker");

@@ -209,6 +209,13 @@ pub fn shell(directory: &Path, script: &str) -> String {
     Run::of(&command.output().unwrap()).ok().stdout
 }
 
+/// Whether a process with these words runs.
+#[must_use]
+pub fn runs(words: &str) -> bool {
+    let found = Command::new("pgrep").args(["-f", words]).output();
+    found.unwrap().status.success()
+}
+
 /// Whether the tests are root.
 #[must_use]
 pub fn is_root() -> bool {

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Run, Space, kiln_binary};
+use kiln_tests::{BUSYBOX, Run, Space, is_root, kiln_binary};
 
 /// Builds as root below a limit that a shell sets.
 fn below(space: &Space, limit: &str, args: &str) -> Run {
@@ -111,10 +111,7 @@ fn files_beyond_the_limit_on_sizes_are_an_error() {
 
 #[test]
 fn users_with_few_processes_are_told() {
-    if !std::fs::read_to_string("/proc/self/status")
-        .unwrap()
-        .contains("\nUid:\t0\t")
-    {
+    if !is_root() {
         return;
     }
     let space = Space::new();
@@ -148,10 +145,7 @@ fn users_with_few_processes_are_told() {
 
 #[test]
 fn stores_of_other_users_are_refused() {
-    if !std::fs::read_to_string("/proc/self/status")
-        .unwrap()
-        .contains("\nUid:\t0\t")
-    {
+    if !is_root() {
         return;
     }
     let space = Space::new();

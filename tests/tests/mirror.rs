@@ -138,7 +138,6 @@ fn what_is_no_request_for_an_image_is_refused() {
     assert_eq!(part.trim(), "10");
 }
 
-/// Neither the user's credentials nor those of another caller let anybody in.
 #[test]
 fn silent_connections_do_not_keep_others_out() {
     let space = Space::new();
@@ -152,6 +151,7 @@ fn silent_connections_do_not_keep_others_out() {
     drop(silent);
 }
 
+/// Neither the user's credentials nor those of another caller let anybody in.
 #[test]
 fn callers_get_what_their_own_credentials_give() {
     let space = Space::new();

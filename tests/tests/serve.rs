@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_tests::{
-    BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read, run, shell, wait,
+    BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read, run, runs, shell, wait,
 };
 
 #[test]
@@ -584,12 +584,6 @@ fn a_cache_in_a_registry_serves_another_store() {
         read(space.path("one/random")),
         read(space.path("two/random"))
     );
-}
-
-/// Whether a process with these words runs.
-fn runs(words: &str) -> bool {
-    let found = Command::new("pgrep").args(["-f", words]).output().unwrap();
-    found.status.success()
 }
 
 #[test]

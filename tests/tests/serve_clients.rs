@@ -1,13 +1,13 @@
 //! Clients of one `kiln serve` beside each other: what one builds, another has no part in.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
-use kiln_tests::{BUSYBOX, Server, Space, run, wait};
+use kiln_tests::{BUSYBOX, Server, Space, run, runs, wait};
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -89,11 +89,6 @@ impl Client {
 /// What nothing else on this machine runs.
 fn endless(digit: u32) -> String {
     format!("sleep {digit}{}", std::process::id())
-}
-
-fn runs(words: &str) -> bool {
-    let found = Command::new("pgrep").args(["-f", words]).output().unwrap();
-    found.status.success()
 }
 
 /// Another client's build, whose step runs.
