@@ -52,7 +52,10 @@ impl Document {
                 serde_json::from_str(&source.text).map_err(|error| wrong(error.to_string()))?;
             return self.add_json(&value).map_err(wrong);
         }
-        let body: Body = hcl::parse(&source.text).map_err(|error| wrong(error.to_string()))?;
+        let body: Body = hcl::parse(&source.text).map_err(|error| {
+            let text = error.to_string();
+            wrong(text.trim_start_matches(" --> ").to_owned())
+        })?;
         for structure in body {
             match structure {
                 Structure::Attribute(attribute) => {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kiln_graph::BlobDigest;
+use kiln_tree::host;
 use reqwest::header::ACCEPT;
 use reqwest::{Method, Response, redirect};
 use tempfile::NamedTempFile;
@@ -22,6 +23,7 @@ use crate::daemon::save_from_daemon;
 use crate::document::media_type;
 use crate::error::wrong_digest;
 use crate::http_client::{build, certificates, plain_builder};
+use crate::layer::decompress::{decompressed, is_compressed};
 use crate::layout::Layout;
 use crate::registry::{self, Registries};
 use crate::request::{Ask, MAX_REDIRECTS, unreachable};
@@ -302,7 +304,7 @@ impl Client {
     /// # Errors
     /// When it can't be read.
     pub fn names_in_archive(&self, file: &Path) -> Result<Vec<String>, ImageError> {
-        Ok(Layout::open_tar(file)?.names())
+        Ok(self.archive(file)?.names())
     }
 
     /// The only manifest of an archive, when it is an artifact of that type rather than an image.
@@ -314,22 +316,50 @@ impl Client {
         file: &Path,
         artifact_type: &str,
     ) -> Result<Option<Vec<u8>>, ImageError> {
-        Layout::open_tar(file)?.artifact(artifact_type)
+        self.archive(file)?.artifact(artifact_type)
+    }
+
+    /// An archive of images. One that is compressed as a whole is decompressed once.
+    pub(crate) fn archive(&self, file: &Path) -> Result<Layout, ImageError> {
+        let failed = |source| ImageError::Io {
+            what: file.display().to_string(),
+            source,
+        };
+        let opened = host::open(file).map_err(failed)?;
+        let modified = opened.metadata().and_then(|about| about.modified());
+        if !is_compressed(&opened).map_err(failed)? {
+            return Layout::open_tar(file);
+        }
+        let key = format!("{} {:?}", file.display(), modified.map_err(failed)?);
+        let plain = self.kept_file(&key, |out| {
+            let mut plain = decompressed(opened).map_err(failed)?;
+            std::io::copy(&mut plain, out).map(drop).map_err(failed)
+        })?;
+        Layout::open_tar(plain.path())
     }
 
     /// An image of the Docker daemon's as an archive, fetched once.
     pub(crate) fn saved(&self, name: &str) -> Result<Arc<NamedTempFile>, ImageError> {
+        self.kept_file(name, |out| save_from_daemon(self, name, out))
+    }
+
+    /// A file that is written once, and there as long as this client is.
+    fn kept_file(
+        &self,
+        key: &str,
+        write: impl FnOnce(&mut std::fs::File) -> Result<(), ImageError>,
+    ) -> Result<Arc<NamedTempFile>, ImageError> {
         let mut saved = self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = saved.get(name) {
+        if let Some(file) = saved.get(key) {
             return Ok(file.clone());
         }
         let mut file = NamedTempFile::new().map_err(|source| ImageError::Io {
             what: "a temporary file".to_owned(),
             source,
         })?;
-        save_from_daemon(self, name, file.as_file_mut())?;
+        write(file.as_file_mut())?;
         let file = Arc::new(file);
-        saved.insert(name.to_owned(), file.clone());
+        saved.insert(key.to_owned(), file.clone());
         Ok(file)
     }
 

@@ -11,6 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use kiln_tree::host;
 use tokio_util::io::ReaderStream;
 
+use crate::error::cause;
 use crate::{Client, ImageError};
 
 /// How often progress is told of.
@@ -43,7 +44,8 @@ impl Daemon {
 
     fn silent(&self, error: &reqwest::Error) -> ImageError {
         self.fail(format!(
-            "{error}; is it running, and may you use its socket?"
+            "{}; is it running, and may you use its socket?",
+            cause(error)
         ))
     }
 }

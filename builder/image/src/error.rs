@@ -157,8 +157,8 @@ pub enum ImageError {
         /// What the system said.
         source: io::Error,
     },
-    /// The Docker daemon doesn't take the image.
-    #[error("the Docker daemon at {socket} doesn't take the image: {reason}")]
+    /// The Docker daemon isn't there, or refuses.
+    #[error("the Docker daemon at {socket} can't be used: {reason}")]
     Daemon {
         /// Its socket.
         socket: String,

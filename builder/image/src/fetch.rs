@@ -32,7 +32,7 @@ impl Client {
                 self.wait_for(fetch)
             }
             ImageName::Layout { directory, .. } => Layout::open(&directory)?.copy_blob(digest, out),
-            ImageName::Archive { file, .. } => Layout::open_tar(&file)?.copy_blob(digest, out),
+            ImageName::Archive { file, .. } => self.archive(&file)?.copy_blob(digest, out),
             ImageName::Daemon(name) => {
                 Layout::open_tar(self.saved(&name)?.path())?.copy_blob(digest, out)
             }

@@ -22,7 +22,7 @@ impl Client {
                 Ok(self.kept_of(Layout::open(&directory)?.resolve(tag.as_deref(), platform)?))
             }
             ImageName::Archive { file, tag } => {
-                Ok(self.kept_of(Layout::open_tar(&file)?.resolve(tag.as_deref(), platform)?))
+                Ok(self.kept_of(self.archive(&file)?.resolve(tag.as_deref(), platform)?))
             }
             ImageName::Daemon(name) => {
                 let layout = Layout::open_tar(self.saved(&name)?.path())?;
@@ -43,7 +43,7 @@ impl Client {
     ) -> Result<Vec<(BlobDigest, Vec<u8>)>, ImageError> {
         Ok(match name {
             ImageName::Layout { directory, .. } => Layout::open(directory)?.attestations(image),
-            ImageName::Archive { file, .. } => Layout::open_tar(file)?.attestations(image),
+            ImageName::Archive { file, .. } => self.archive(file)?.attestations(image),
             ImageName::Registry(_) | ImageName::Daemon(_) => Vec::new(),
         })
     }

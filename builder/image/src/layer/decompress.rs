@@ -1,6 +1,8 @@
 //! Decompresses a layer, whatever its media type claims, on a thread of its own.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 const CHUNK: usize = 256 * 1024;
@@ -36,6 +38,17 @@ pub fn decompressed<'a>(reader: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
     } else {
         Ok(Box::new(reader))
     }
+}
+
+/// Whether a file begins as one of the compressed forms that [`decompressed`] reads.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn is_compressed(file: &File) -> io::Result<bool> {
+    let mut start = [0; XZ_MAGIC.len()];
+    let read = file.read_at(&mut start, 0)?;
+    let forms: [&[u8]; 4] = [&GZIP_MAGIC, &ZSTD_MAGIC, &BZIP2_MAGIC, &XZ_MAGIC];
+    Ok(forms.iter().any(|magic| start[..read].starts_with(magic)))
 }
 
 /// Reads ahead of its user: what `pump` on another thread sends.

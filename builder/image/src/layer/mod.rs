@@ -2,7 +2,7 @@
 
 mod codec;
 mod compress;
-mod decompress;
+pub(crate) mod decompress;
 mod encode;
 mod estargz;
 mod header;
