@@ -109,7 +109,24 @@ impl Run {
 
     /// Demands a failed build (status 1) whose message has all of `parts`.
     pub fn fails_with(&self, parts: &[&str]) {
-        assert_eq!(self.status, Some(1), "{}\n{}", self.stdout, self.stderr);
+        self.ends_with(1, parts);
+    }
+
+    /// Expects a command line that is refused, and these parts of the message.
+    #[track_caller]
+    pub fn is_refused_with(&self, parts: &[&str]) {
+        self.ends_with(2, parts);
+    }
+
+    #[track_caller]
+    fn ends_with(&self, status: i32, parts: &[&str]) {
+        assert_eq!(
+            self.status,
+            Some(status),
+            "{}\n{}",
+            self.stdout,
+            self.stderr
+        );
         for part in parts {
             assert!(
                 self.stderr.contains(part),

@@ -254,6 +254,10 @@ fn builds_and_their_logs_are_remembered() {
         log.lines().filter(|line| line.starts_with("line-")).count(),
         20_000
     );
+    for verb in ["logs", "explain"] {
+        let failed = space.kiln(&[verb, "stage-1[2]"]);
+        failed.is_refused_with(&["no step of build", "stage-1[2]"]);
+    }
     _ = space.build(&[]).ok();
     let history = space.kiln(&["history", "--json"]).ok().stdout;
     let history: serde_json::Value = serde_json::from_str(&history).unwrap();

@@ -1,7 +1,7 @@
 //! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, read, run};
+use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, read, run, shell};
 
 /// The base image as a directory that `skopeo` wrote.
 fn layout(space: &Space) -> String {
@@ -217,4 +217,107 @@ fn the_files_of_an_image_are_unpacked() {
     let again = space.kiln(&["image", "unpack", BUSYBOX, &to]);
     assert_eq!(again.status, Some(2), "{}", again.stderr);
     assert!(again.stderr.contains("isn't empty"), "{}", again.stderr);
+}
+
+/// `docker load` takes archives that are compressed as a whole, and reads standard input.
+#[test]
+fn archives_are_loaded_as_docker_does() {
+    let space = Space::new();
+    let archive = space.path("saved.tar").display().to_string();
+    let layout = layout(&space);
+    let to = format!("docker-archive:{archive}:example.org/saved:v1");
+    _ = run(
+        "skopeo",
+        &["copy", "-q", &format!("oci:{layout}:latest"), &to],
+    );
+    for (form, command) in [
+        ("gz", "gzip -c saved.tar"),
+        ("zst", "zstd -q -c saved.tar"),
+        ("xz", "xz -0 -c saved.tar"),
+    ] {
+        let packed = format!("saved.{form}");
+        _ = shell(&space.path(""), &format!("{command} > {packed}"));
+        let packed = space.path(packed).display().to_string();
+        let name = format!("local/{form}");
+        _ = space
+            .kiln(&["image", "load", "-i", &packed, "-t", &name])
+            .ok();
+        space.write(
+            "Dockerfile",
+            format!("FROM {name}\nRUN echo {form} > /made\n"),
+        );
+        let out = space.build_files(&[]);
+        assert_eq!(read(out.join("made")), format!("{form}\n"));
+    }
+    let load = |args: &[&str], file: &str| {
+        let mut command = space.command(args);
+        let input = std::fs::File::open(space.path(file)).unwrap();
+        Run::of(&command.stdin(input).output().unwrap())
+    };
+    for args in [&["load"][..], &["image", "load", "-"]] {
+        let loaded = load(args, "saved.gz").ok();
+        assert_eq!(loaded.stdout, "example.org/saved:v1\n");
+    }
+    load(&["load"], "context/Dockerfile").fails_with(&["no archive of an image"]);
+    for args in [["load", "-i", "no.tar"], ["image", "load", "no.tar"]] {
+        let args: Vec<&str> = args.into();
+        space
+            .kiln(&args)
+            .fails_with(&["no.tar: No such file or directory"]);
+    }
+}
+
+#[test]
+fn images_have_ids_as_well_as_names() {
+    let space = Space::new();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let id = space.build(&["-q", "-t", "mine:1"]).ok().stdout;
+    let id = id.trim();
+    let short = &id["sha256:".len()..][..12];
+    let listed = space.kiln(&["image", "ls", "--quiet"]).ok().stdout;
+    assert_eq!(listed, format!("{short}\n"));
+    _ = space.kiln(&["image", "tag", short, "mine:2"]).ok();
+    _ = space.kiln(&["image", "inspect", id]).ok();
+    let to = space.path("files").display().to_string();
+    _ = space.kiln(&["image", "unpack", short, &to]).ok();
+    let listed = space.kiln(&["image", "ls", "--json"]).ok().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[1]["name"], "docker.io/library/mine:2");
+    space
+        .kiln(&["image", "inspect", "sha256:0000"])
+        .is_refused_with(&["no image sha256:0000 in the store"]);
+    _ = space.kiln(&["image", "rm", short]).ok();
+    assert_eq!(space.kiln(&["image", "ls"]).ok().stdout, "");
+}
+
+/// What was mistyped is told from what a registry doesn't have.
+#[test]
+fn names_that_no_image_has_are_compared_with_those_of_the_store() {
+    let space = Space::new();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    _ = space.build(&["-t", "127.0.0.1:1/mine:1"]).ok();
+    for (name, says) in [
+        (
+            "127.0.0.1:1/mine:2",
+            "in the store there is 127.0.0.1:1/mine:1",
+        ),
+        (
+            "127.0.0.1:1/other:2",
+            "the store has no image of this name, either",
+        ),
+    ] {
+        for verb in ["inspect", "layers"] {
+            let failed = space.kiln(&["image", verb, name]);
+            failed.fails_with(&["cannot reach 127.0.0.1:1", says]);
+        }
+    }
+    let name = "127.0.0.1:1/mine:1";
+    for args in [
+        &["image", "layers", name, "--platform", "linux/s390x"][..],
+        &["image", "sbom", name, "--platform", "linux/s390x"],
+        &["image", "diff", name, name, "--platform", "linux/s390x"],
+    ] {
+        let says = "--platform linux/s390x: 127.0.0.1:1/mine:1 is an image for linux/";
+        space.kiln(args).is_refused_with(&[says]);
+    }
 }

@@ -83,6 +83,15 @@ fn image_of(error: &ImageError) -> Option<String> {
     }
 }
 
+/// The image that an error says can't be had.
+pub(super) fn missing_image(error: &Error) -> Option<String> {
+    match error {
+        Error::Image(source) | Error::Engine(EngineError::Image(source)) => image_of(source),
+        Error::BaseImage { source, .. } => image_of(source),
+        _ => None,
+    }
+}
+
 /// The stage whose name is nearly that of an image: `COPY --from=bulider`.
 fn stage(image: &str, texts: &Texts) -> Option<String> {
     let (file, _) = kiln_frontend_dockerfile::parse_partial("", texts.main());

@@ -3,13 +3,16 @@
 use crate::human::format_size;
 use clap::{Args, Subcommand};
 use kiln::output::{check_directory, to_directory};
+use kiln_cache::Store;
 use kiln_engine::{Meter, Rebase};
 use kiln_graph::Platform;
-use kiln_image::{ImageError, ImageName, Manifest, PushBlob, PushImage, Reference};
+use kiln_image::{ImageError, Reference};
 
 use kiln_tree::host;
 
 use super::access::AccessArgs;
+use super::image_id::platform_of;
+use super::image_load::{LoadArgs, PullArgs};
 use super::{Failed, print, print_json};
 use crate::display::{Style, display};
 use kiln::Error;
@@ -24,10 +27,17 @@ pub(crate) struct ImageArgs {
 }
 
 /// The commands of `kiln image`.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Debug, Clone)]
 pub(crate) enum ImageCommand {
     /// List the images in the store
-    Ls,
+    Ls {
+        /// Only their IDs
+        #[arg(short, long, conflicts_with = "json")]
+        quiet: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print an image's manifest and configuration, from the store, a registry or an archive
     Inspect(InspectArgs),
     /// Merge images of several platforms into an index, and push it
@@ -46,25 +56,19 @@ pub(crate) enum ImageCommand {
         name: String,
     },
     /// Fetch an image into the store, where builds find it under its name
-    Pull {
-        /// The image
-        name: String,
-    },
+    Pull(PullArgs),
     /// Bring an image into the store: oci-archive:FILE, docker-archive:FILE, oci:DIRECTORY,
     /// docker-daemon:NAME, or a file that docker save or 'kiln delta create' wrote
-    Load {
-        /// The image
-        source: String,
-        /// Its name in the store (default: as the archive says)
-        #[arg(short, long)]
-        tag: Option<String>,
-    },
+    Load(LoadArgs),
     /// Write the files of an image to a new or empty directory
     Unpack {
         /// The image, in the store, a registry or an archive
         name: String,
         /// The directory
         directory: std::path::PathBuf,
+        /// Of several, the image for this platform
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<String>,
     },
     /// Mount the files of an image on a directory, or list the mounted images
     Mount(super::mount::MountArgs),
@@ -78,6 +82,9 @@ pub(crate) enum ImageCommand {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Of several, the image for this platform
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<String>,
     },
     /// List the packages of an image
     Sbom(super::sbom::SbomArgs),
@@ -90,6 +97,9 @@ pub(crate) enum ImageCommand {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Of several, the image for this platform
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<String>,
     },
     /// Put an image's own layers onto another base, without running anything
     Rebase {
@@ -118,19 +128,34 @@ pub(crate) enum ImageCommand {
 
 impl ImageCommand {
     /// The images that it names.
-    fn names(&self) -> Vec<&String> {
+    fn names(&self) -> Vec<String> {
         match self {
-            Self::Ls | Self::Rm { .. } | Self::Umount(_) => Vec::new(),
-            Self::Mount(args) => args.name.iter().collect(),
-            Self::Inspect(args) => vec![&args.name],
-            Self::Sbom(args) => vec![&args.name],
-            Self::Create(args) => args.images.iter().chain(&args.tags).collect(),
+            Self::Create(args) => args.images.iter().chain(&args.tags).cloned().collect(),
+            Self::Pull(args) => vec![args.name.clone()],
+            Self::Load(args) => args.source.iter().cloned().collect(),
+            _ => {
+                let mut own = self.clone();
+                own.stored().into_iter().map(std::mem::take).collect()
+            }
+        }
+    }
+
+    /// The names of images that are looked up in the store first.
+    fn stored(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Ls { .. }
+            | Self::Rm { .. }
+            | Self::Umount(_)
+            | Self::Create(_)
+            | Self::Pull(_)
+            | Self::Load(_) => Vec::new(),
+            Self::Mount(args) => args.name.iter_mut().collect(),
+            Self::Inspect(args) => vec![&mut args.name],
+            Self::Sbom(args) => args.names(),
             Self::Tag { name, .. }
             | Self::Push { name }
-            | Self::Pull { name }
             | Self::Unpack { name, .. }
             | Self::Layers { name, .. } => vec![name],
-            Self::Load { source, .. } => vec![source],
             Self::Diff { before, after, .. } => vec![before, after],
             Self::Rebase {
                 name, from, onto, ..
@@ -140,7 +165,7 @@ impl ImageCommand {
 }
 
 /// The flags of `kiln image inspect`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct InspectArgs {
     /// The image
     pub(super) name: String,
@@ -153,7 +178,7 @@ pub(crate) struct InspectArgs {
 }
 
 /// The flags of `kiln image create`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct CreateArgs {
     /// The images, in registries
     #[arg(required = true)]
@@ -174,28 +199,57 @@ pub(crate) struct CreateArgs {
 
 /// Runs `kiln image`.
 pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
-    let command = &args.command;
+    let mut command = args.command.clone();
     let names = command.names().into_iter();
     let named: Vec<Reference> = names.filter_map(|name| name.parse().ok()).collect();
     let engine = super::open_with(None, args.access.read(&named)?)?;
+    for name in command.stored() {
+        *name = super::image_id::name(engine.store(), name)?;
+    }
+    match &command {
+        ImageCommand::Mount(args) => super::mount::mount(&engine, args),
+        other => execute(&engine, other).map_err(|error| failed(engine.store(), other, &error)),
+    }
+}
+
+/// An error, with what the store has, where the image was looked for in it first.
+fn failed(store: &Store, command: &ImageCommand, error: &Error) -> Failed {
     match command {
-        ImageCommand::Ls => list(&engine)?,
-        ImageCommand::Inspect(args) => super::index::inspect(&engine, args)?,
-        ImageCommand::Create(args) => super::index::create(&engine, args)?,
-        ImageCommand::Tag { name, names } => super::index::tag(&engine, name, names)?,
-        ImageCommand::Push { name } => push(&engine, name)?,
-        ImageCommand::Pull { name } => pull(&engine, name)?,
-        ImageCommand::Load { source, tag } => load(&engine, source, tag.as_deref())?,
-        ImageCommand::Unpack { name, directory } => unpack(&engine, name, directory)?,
-        ImageCommand::Mount(args) => super::mount::mount(&engine, args)?,
-        ImageCommand::Umount(args) => super::mount::umount(&engine, args)?,
-        ImageCommand::Layers { name, json } => layers(&engine, name, *json)?,
-        ImageCommand::Sbom(args) => super::sbom::run(&engine, args)?,
+        ImageCommand::Push { .. } | ImageCommand::Pull(_) | ImageCommand::Create(_) => {
+            Failed::of(error, &kiln::Texts::default())
+        }
+        _ => super::image_id::absent(store, error),
+    }
+}
+
+fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<(), Error> {
+    match command {
+        ImageCommand::Ls { quiet, json } => list(engine, *quiet, *json)?,
+        ImageCommand::Inspect(args) => super::index::inspect(engine, args)?,
+        ImageCommand::Create(args) => super::index::create(engine, args)?,
+        ImageCommand::Tag { name, names } => super::index::tag(engine, name, names)?,
+        ImageCommand::Push { name } => super::image_push::push(engine, name)?,
+        ImageCommand::Pull(args) => super::image_load::pull(engine, args)?,
+        ImageCommand::Load(args) => super::image_load::load(engine, args)?,
+        ImageCommand::Unpack {
+            name,
+            directory,
+            platform,
+        } => unpack(engine, name, directory, platform.as_deref())?,
+        ImageCommand::Mount(_) => {}
+        ImageCommand::Umount(args) => super::mount::umount(engine, args)?,
+        ImageCommand::Layers {
+            name,
+            json,
+            platform,
+        } => layers(engine, name, *json, platform.as_deref())?,
+        ImageCommand::Sbom(args) => super::sbom::run(engine, args)?,
         ImageCommand::Diff {
             before,
             after,
             json,
-        } => diff(&engine, before, after, *json)?,
+            platform,
+        } => diff(engine, before, after, *json, platform.as_deref())?,
         ImageCommand::Rebase {
             name,
             from,
@@ -216,10 +270,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
         }
         ImageCommand::Rm { names } => {
             for name in names {
-                let full = full_name(name)?.to_string();
-                if !engine.store().remove_image(&full)? {
-                    return Err(no_such_image(name).into());
-                }
+                remove(engine.store(), name)?;
             }
         }
     }
@@ -235,50 +286,14 @@ pub(super) fn forget(names: &[String]) {
     }
 }
 
-/// Fetches and unpacks an image, and keeps it under its name.
-fn pull(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
-    let (platform, events) = (Platform::host(), display(Style::Auto));
-    engine.pull(name, &platform, &*events)?;
-    if let ImageName::Registry(own) = name.parse().map_err(ImageError::from)? {
-        engine.load(name, &platform, &own, &*events)?;
-        print(&format!("{own}\n"));
-    }
-    Ok(())
-}
-
-fn load(engine: &kiln::Engine, source: &str, tag: Option<&str>) -> Result<(), Error> {
-    let source = match std::path::Path::new(source).is_file() {
-        true => format!("docker-archive:{source}"),
-        false => source.to_owned(),
-    };
-    let names = match (
-        tag,
-        source.split_once("-archive:"),
-        source.split_once("daemon:"),
-    ) {
-        (Some(tag), ..) => vec![tag.to_owned()],
-        (None, Some((_, file)), _) => engine.client().names_in_archive(file.as_ref())?,
-        (None, None, Some((_, name))) => vec![name.to_owned()],
-        (None, None, None) => Vec::new(),
-    };
-    if let Some(artifact) = difference(engine, &source)? {
-        return load_difference(engine, &source, &artifact, &names);
-    }
-    if names.is_empty() {
-        let text = format!("{source} says no name: give one with --tag");
-        return Err(Error::Usage(text));
-    }
-    for name in names {
-        let name = full_name(&name)?;
-        let platform = Platform::host();
-        engine.load(&source, &platform, &name, &*display(Style::Auto))?;
-        print(&format!("{name}\n"));
-    }
-    Ok(())
-}
-
 /// Writes an image's files to a directory, which must have none.
-fn unpack(engine: &kiln::Engine, name: &str, directory: &std::path::Path) -> Result<(), Error> {
+fn unpack(
+    engine: &kiln::Engine,
+    name: &str,
+    directory: &std::path::Path,
+    platform: Option<&str>,
+) -> Result<(), Error> {
+    let platform = platform_of(engine, &[name], platform)?;
     check_directory("DIRECTORY", directory)?;
     let mut inside = host::read_dir(directory).into_iter().flatten();
     if inside.next().is_some() {
@@ -287,45 +302,21 @@ fn unpack(engine: &kiln::Engine, name: &str, directory: &std::path::Path) -> Res
     }
     let _session = engine.store().session()?;
     let events = display(Style::Auto);
-    let files = engine.image_files(name, &Platform::host(), &*events)?;
+    let files = engine.image_files(name, &platform, &*events)?;
     let size = files.iter().map(|(entry, _)| entry.size()).sum();
     let transfer = format!("write {}", directory.display());
     let meter = Meter::new(&*events, transfer, Some(size));
     to_directory(&files, directory, &|bytes| meter.advance(bytes), &*events)
 }
 
-/// The manifest of a difference, when an archive holds one in place of an image.
-fn difference(engine: &kiln::Engine, source: &str) -> Result<Option<Vec<u8>>, Error> {
-    match source.parse() {
-        Ok(ImageName::Archive { file, .. }) => {
-            let client = engine.client();
-            Ok(client.artifact_in_archive(&file, kiln_engine::DELTA_ARTIFACT)?)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Makes the new image of a difference out of the old one, which is in the store.
-fn load_difference(
+fn layers(
     engine: &kiln::Engine,
-    source: &str,
-    artifact: &[u8],
-    names: &[String],
+    name: &str,
+    json: bool,
+    platform: Option<&str>,
 ) -> Result<(), Error> {
-    let [name] = names else {
-        let text = format!("{source} says no name: give one with --tag");
-        return Err(Error::Usage(text));
-    };
-    let name = full_name(name)?;
-    let _session = engine.store().session()?;
-    let events = display(Style::Auto);
-    engine.deltas().load(source, artifact, &name, &*events)?;
-    print(&format!("{name}\n"));
-    Ok(())
-}
-
-fn layers(engine: &kiln::Engine, name: &str, json: bool) -> Result<(), Error> {
-    let report = engine.inspect_image(name, &Platform::host(), &*display(Style::Auto))?;
+    let platform = platform_of(engine, &[name], platform)?;
+    let report = engine.inspect_image(name, &platform, &*display(Style::Auto))?;
     if json {
         print_json(&serde_json::json!(report));
         return Ok(());
@@ -363,9 +354,16 @@ fn layers(engine: &kiln::Engine, name: &str, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn diff(engine: &kiln::Engine, before: &str, after: &str, json: bool) -> Result<(), Error> {
+fn diff(
+    engine: &kiln::Engine,
+    before: &str,
+    after: &str,
+    json: bool,
+    platform: Option<&str>,
+) -> Result<(), Error> {
+    let platform = platform_of(engine, &[before, after], platform)?;
     let events = display(Style::Auto);
-    let found = engine.diff_images(before, after, &Platform::host(), &*events)?;
+    let found = engine.diff_images(before, after, &platform, &*events)?;
     if json {
         print_json(&serde_json::json!(found));
         return Ok(());
@@ -386,74 +384,32 @@ pub(super) fn no_such_image(name: &str) -> Error {
     ))
 }
 
-fn list(engine: &kiln::Engine) -> Result<(), Error> {
+fn list(engine: &kiln::Engine, quiet: bool, json: bool) -> Result<(), Error> {
+    let images = engine.store().images()?;
+    if json {
+        print_json(&serde_json::json!(images));
+        return Ok(());
+    }
     let mut text = String::new();
-    for image in engine.store().images()? {
+    for image in images {
         let id = &image.config.hex()[..12];
         let size = format_size(image.size);
-        text += &format!(
-            "{}  {id}  {}  {size}\n",
-            image.name,
-            image.platforms.join(",")
-        );
+        let platforms = image.platforms.join(",");
+        text += &match quiet {
+            true => format!("{id}\n"),
+            false => format!("{}  {id}  {platforms}  {size}\n", image.name),
+        };
     }
     print(&text);
     Ok(())
 }
 
-fn push(engine: &kiln::Engine, name: &str) -> Result<(), Error> {
-    let reference = full_name(name)?;
-    let store = engine.store();
-    let image = store
-        .image(&reference.to_string())?
-        .ok_or_else(|| no_such_image(name))?;
-    let read = |digest: &kiln_graph::BlobDigest| -> Result<Vec<u8>, Error> {
-        let blob = store.blob(digest)?.ok_or_else(|| {
-            Error::Usage(format!(
-                "blob {digest} of {name} was never fetched; build it again with --push"
-            ))
-        })?;
-        std::fs::read(&blob.path).map_err(|source| Error::File {
-            what: format!("cannot read blob {digest}"),
-            source,
-        })
-    };
-    let top = read(&image.digest)?;
-    let mut blobs = Vec::new();
-    let mut manifests = Vec::new();
-    let is_part = |digest: &&kiln_graph::BlobDigest| {
-        **digest != image.digest && Some(**digest) != image.index
-    };
-    for digest in image.blobs.iter().filter(is_part) {
-        let Some(blob) = store.blob(digest)? else {
-            read(digest)?;
-            continue;
-        };
-        let bytes = if blob.size < 1 << 20 {
-            read(digest)?
-        } else {
-            Vec::new()
-        };
-        if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
-            let kind = match manifest.media_type.as_str() {
-                "" => kiln_image::media_type::MANIFEST,
-                own => own,
-            };
-            manifests.push((bytes, kind.to_owned()));
-            continue;
+/// Takes a name away: the one that was given, or all of the image whose ID it is.
+fn remove(store: &Store, name: &str) -> Result<(), Error> {
+    for name in super::image_id::names(store, name)? {
+        if !store.remove_image(&full_name(&name)?.to_string())? {
+            return Err(no_such_image(&name));
         }
-        let path = blob.path.clone();
-        blobs.push(PushBlob {
-            digest: *digest,
-            size: blob.size,
-            mount_from: None,
-            file: Box::new(move || Ok(path.clone())),
-        });
     }
-    let image = PushImage {
-        blobs,
-        manifests,
-        top: (top, image.media_type),
-    };
-    Ok(engine.client().push(&reference, &image, &|_| {})?)
+    Ok(())
 }

@@ -72,10 +72,7 @@ pub(super) fn tag(engine: &Engine, name: &str, more: &[String]) -> Result<(), Er
 /// # Errors
 /// When there is no such image.
 pub(super) fn inspect(engine: &Engine, args: &super::image::InspectArgs) -> Result<(), Error> {
-    let platform = match &args.platform {
-        Some(text) => super::source::platform(text)?,
-        None => Platform::host(),
-    };
+    let platform = super::source::platform_or_host(args.platform.as_deref())?;
     let found = match args.name.parse::<ImageName>().map_err(ImageError::from)? {
         ImageName::Registry(reference) => match stored(engine, &reference)? {
             Some(found) => found,

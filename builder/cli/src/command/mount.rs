@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use kiln::{Engine, Error, MountOptions, Platform, mount_image, mounted_images, unmount_image};
+use kiln::{Engine, Error, MountOptions, mount_image, mounted_images, unmount_image};
 use kiln_tree::host;
 
 use super::{Failed, child, print, say};
 use crate::display::{Style, display};
 
 /// The flags of `kiln image mount`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct MountArgs {
     /// The image, in the store, a registry or an archive; without it, the mounted images are listed
     #[arg(requires = "directory")]
@@ -34,7 +34,7 @@ pub(crate) struct MountArgs {
 }
 
 /// The flags of `kiln image umount`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct UmountArgs {
     /// The directories
     #[arg(required_unless_present = "all")]
@@ -57,10 +57,7 @@ pub(crate) fn mount(engine: &Engine, args: &MountArgs) -> Result<(), Failed> {
         allow_setuid: args.allow_setuid,
         for_children: !args.command.is_empty(),
     };
-    let platform = match &args.platform {
-        Some(text) => super::source::platform(text)?,
-        None => Platform::host(),
-    };
+    let platform = super::image_id::platform_of(engine, &[name], args.platform.as_deref())?;
     let made = make(directory)?;
     let events = display(Style::Auto);
     let mounted = mount_image(engine, name, &platform, directory, options, &*events);
@@ -68,7 +65,9 @@ pub(crate) fn mount(engine: &Engine, args: &MountArgs) -> Result<(), Failed> {
     if mounted.is_err() && made {
         _ = host::remove_dir(directory);
     }
-    _ = mounted?;
+    if let Err(error) = mounted {
+        return Err(super::image_id::absent(engine.store(), &error));
+    }
     let [program, words @ ..] = &args.command[..] else {
         let shown = directory.display();
         say(&format!(

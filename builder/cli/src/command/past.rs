@@ -69,6 +69,9 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
     let mut steps = crate::report::explain::explain(engine.store(), &build)?;
     if let Some(wanted) = &args.step {
         steps.retain(|step| step.name.contains(wanted.as_str()));
+        if steps.is_empty() {
+            return Err(no_such_step(&build, wanted).into());
+        }
     }
     if args.json {
         print_json(&serde_json::json!({ "build": build.id, "steps": steps }));
@@ -76,6 +79,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failed> {
         print(&crate::report::explain::text(&build, &steps));
     }
     Ok(())
+}
+
+fn no_such_step(build: &BuildRecord, wanted: &str) -> Error {
+    Error::Usage(format!(
+        "no step of build {} has {wanted:?} in its name; without a step, 'kiln explain' shows all of them",
+        build.id
+    ))
 }
 
 /// Runs `kiln history`.
@@ -138,6 +148,9 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
     let engine = super::open()?;
     let build = find(engine.store(), args.build.as_deref())?;
     let wanted = args.step.as_deref().unwrap_or_default();
+    if !build.steps.is_empty() && !build.steps.iter().any(|step| step.name.contains(wanted)) {
+        return Err(no_such_step(&build, wanted).into());
+    }
     let mut count = 0;
     for (number, step) in build.steps.iter().enumerate() {
         if step.log == 0 || !step.name.contains(wanted) {

@@ -13,7 +13,7 @@ use super::{print, print_json, say};
 use crate::display::{Style, display};
 
 /// The flags of `kiln image sbom`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct SbomArgs {
     /// The image, in the store, a registry or an archive
     pub(super) name: String,
@@ -26,14 +26,27 @@ pub(crate) struct SbomArgs {
     /// With --diff, as JSON
     #[arg(long, requires = "diff")]
     json: bool,
-    /// The platform, for images of several
+    /// Of several, the image for this platform
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    platform: Option<String>,
+}
+
+impl SbomArgs {
+    /// The images that they name.
+    pub(super) fn names(&mut self) -> Vec<&mut String> {
+        std::iter::once(&mut self.name)
+            .chain(&mut self.diff)
+            .collect()
+    }
 }
 
 /// Runs `kiln image sbom`.
 pub(crate) fn run(engine: &Engine, args: &SbomArgs) -> Result<(), Error> {
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let images: Vec<&str> = std::iter::once(&args.name)
+        .chain(&args.diff)
+        .map(String::as_str)
+        .collect();
+    let platform = super::image_id::platform_of(engine, &images, args.platform.as_deref())?;
     let (subject, inventory) = packages(engine, &args.name, &platform)?;
     let Some(old) = &args.diff else {
         let text = document(args.format, &subject, &inventory);

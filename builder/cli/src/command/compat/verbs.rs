@@ -31,6 +31,7 @@ const NO_BUILDERS: &str =
     "kiln has no builders to choose from or to start: 'kiln build' is the builder";
 const NO_CONTAINERS: &str = "kiln builds images and runs no containers: 'kiln build --load' gives the image to Docker; 'kiln shell' opens a shell in a step";
 const CREDENTIALS: &str = "kiln keeps no credentials: it reads those of 'docker login' (~/.docker/config.json, with its helpers)";
+const ONE_BUILD: &str = "'kiln history' lists builds; with --build ID 'kiln explain' shows the steps of one, 'kiln logs' prints their output, 'kiln timeline' writes them as a page";
 const BY_FILE: &str = "kiln builds images from a Dockerfile or a kiln.toml, not command by command: 'kiln init' writes one";
 
 /// All of them. Of several that fit, the longest counts.
@@ -58,9 +59,21 @@ pub(crate) const VERBS: &[Verb] = &[
     verb(&["push"], Is(&["image", "push"])),
     verb(&["pull"], Is(&["image", "pull"])),
     verb(&["inspect"], Is(&["image", "inspect"])),
+    verb(&["load"], Is(&["image", "load"])),
+    verb(&["history", "ls"], Is(&["history"])),
+    verb(&["history", "logs"], Says(ONE_BUILD)),
+    verb(&["history", "inspect"], Says(ONE_BUILD)),
+    verb(&["volume", "list"], Is(&["volume", "ls"])),
+    verb(&["volume", "remove"], Is(&["volume", "rm"])),
     verb(
-        &["load"],
-        Says("'kiln image load docker-archive:FILE' reads an archive"),
+        &["volume", "prune"],
+        Says(
+            "'kiln prune' removes what was long unused, volumes too; 'kiln volume rm NAME' removes one",
+        ),
+    ),
+    verb(
+        &["volume", "create"],
+        Says("the first step with RUN --mount=type=cache,id=NAME makes a volume"),
     ),
     verb(
         &["save"],
@@ -73,6 +86,11 @@ pub(crate) const VERBS: &[Verb] = &[
     verb(&["run"], Says(NO_CONTAINERS)),
     verb(&["exec"], Says(NO_CONTAINERS)),
     verb(&["ps"], Says(NO_CONTAINERS)),
+    verb(&["rm"], Says(NO_CONTAINERS)),
+    verb(&["start"], Says(NO_CONTAINERS)),
+    verb(&["stop"], Says(NO_CONTAINERS)),
+    verb(&["kill"], Says(NO_CONTAINERS)),
+    verb(&["container"], Says(NO_CONTAINERS)),
     verb(&["compose", "build"], Is(&["bake"])),
     verb(&["compose"], Says(NO_CONTAINERS)),
     verb(
@@ -85,6 +103,13 @@ pub(crate) const VERBS: &[Verb] = &[
     verb(&["system", "prune"], Is(&["prune"])),
     verb(&["info"], Is(&["doctor"])),
     verb(&["version"], Is(&["--version"])),
+    verb(&["-v"], Is(&["--version"])),
+    verb(
+        &["cache"],
+        Says(
+            "'kiln du' shows the cache, 'kiln prune' removes what is unused, 'kiln volume' manages cache volumes",
+        ),
+    ),
     verb(&["search"], Says("search in the registry's own pages")),
     // docker buildx
     verb(&["buildx", "build"], Is(&["build"])),
@@ -103,7 +128,8 @@ pub(crate) const VERBS: &[Verb] = &[
     ),
     verb(&["buildx", "imagetools"], Says(IMAGE_TOOLS)),
     verb(&["buildx", "history", "ls"], Is(&["history"])),
-    verb(&["buildx", "history", "logs"], Is(&["logs"])),
+    verb(&["buildx", "history", "logs"], Says(ONE_BUILD)),
+    verb(&["buildx", "history", "inspect"], Says(ONE_BUILD)),
     verb(&["buildx", "history"], Is(&["history"])),
     verb(
         &["buildx", "dap"],
@@ -178,6 +204,9 @@ mod tests {
             ("buildx imagetools inspect a", "image inspect a"),
             ("images", "image ls"),
             ("tag a b", "image tag a b"),
+            ("load -i a.tar", "image load -i a.tar"),
+            ("history ls", "history"),
+            ("-v", "--version"),
             ("image ls", "image ls"),
             ("history", "history"),
         ] {
@@ -188,6 +217,8 @@ mod tests {
             ("imagetools", "kiln image create"),
             ("buildx imagetools --help", "kiln image create"),
             ("run busybox", "runs no containers"),
+            ("history inspect x", "--build ID"),
+            ("volume prune", "kiln volume rm"),
             ("buildx create --use", "'kiln build' is the builder"),
         ] {
             let text = translated(line).unwrap_err();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::command::hint::nearest;
+
 /// What a flag means to kiln.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -183,8 +185,14 @@ pub(super) fn parse(args: &[String]) -> Result<Given, String> {
 
 fn find(arg: &str) -> Result<(&'static Flag, Option<&str>), String> {
     let unknown = || {
-        let all = names().collect::<Vec<_>>().join(" ");
-        format!("'{arg}' is no flag of the executor: use {all}")
+        let typed = arg.split('=').next().unwrap_or(arg);
+        match nearest(typed, names()) {
+            Some(near) => format!("'{typed}' is no flag of the executor; did you mean {near}?"),
+            None => {
+                let all = names().collect::<Vec<_>>().join(" ");
+                format!("'{typed}' is no flag of the executor: use {all}")
+            }
+        }
     };
     if let Some(long) = arg.strip_prefix("--") {
         let (name, value) = match long.split_once('=') {
