@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, digest, shell};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, copy_to_layout, digest, shell};
 
 const SIZE: usize = 1_500_000;
 
@@ -124,6 +124,11 @@ struct Receiver<'a> {
 impl Receiver<'_> {
     fn pull(&self, tag: &str) -> Run {
         self.space.kiln(&["image", "pull", &self.site.name(tag)])
+    }
+
+    fn pull_from(&self, tag: &str, base: &str) -> Run {
+        let name = self.site.name(tag);
+        self.space.kiln(&["image", "pull", &name, "--base", base])
     }
 
     /// The digest of the image that is in the store.
@@ -267,6 +272,47 @@ fn without_an_earlier_image_layers_are_pulled() {
     let said = receiver.pull("v9").ok().stderr;
     assert!(!said.contains("pull difference"), "{said}");
     assert_eq!(receiver.digest("v9"), site.digest("v9"));
+}
+
+/// The old image is another repository's, or lies in a directory: the user says so.
+#[test]
+fn the_old_image_is_the_one_that_is_named() {
+    let site = Site::with_difference();
+    let v1 = site.name("v1");
+    let files = site.space.path("old-files").display().to_string();
+    _ = site.space.kiln(&["image", "unpack", &v1, &files]).ok();
+    let layout = site.space.path("old").display().to_string();
+    copy_to_layout(&format!("docker://{v1}"), &layout);
+    for base in [format!("oci:{layout}"), files.clone()] {
+        let receiver = Receiver {
+            site: &site,
+            space: Space::new(),
+        };
+        let said = receiver.pull_from("v2", &base).ok().stderr;
+        assert!(said.contains("pull difference"), "{base}: {said}");
+        assert!(!said.contains("WARNING"), "{base}: {said}");
+        assert_eq!(receiver.digest("v2"), site.digest("v2"));
+    }
+    // A directory with other files, or links to some: the layer is pulled.
+    let library = Path::new(&files).join("lib/lib.so.1");
+    std::fs::rename(&library, Path::new(&files).join("aside")).unwrap();
+    std::os::unix::fs::symlink("../aside", &library).unwrap();
+    let receiver = Receiver {
+        site: &site,
+        space: Space::new(),
+    };
+    let said = receiver.pull_from("v2", &files).ok().stderr;
+    assert!(said.contains("is pulled whole"), "{said}");
+    assert_eq!(receiver.digest("v2"), site.digest("v2"));
+    // An image that no difference begins at.
+    let receiver = Receiver {
+        site: &site,
+        space: Space::new(),
+    };
+    let said = receiver.pull_from("v2", BUSYBOX).ok().stderr;
+    let line = "no difference to it begins at an image that is here";
+    assert!(said.contains(line), "{said}");
+    assert_eq!(receiver.digest("v2"), site.digest("v2"));
 }
 
 #[test]

@@ -341,6 +341,20 @@ impl Engine {
         self.trees.trees(&layers, events).map(drop)
     }
 
+    /// Takes the files of an image as those that pulled layers may be rebuilt from.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn use_base_image(
+        &self,
+        name: &str,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        let image = self.find_image(name, platform)?;
+        self.trees.use_base_image(&image.layers, name, events)
+    }
+
     /// A tagged image, when the store has all that is needed to build on it.
     ///
     /// # Errors

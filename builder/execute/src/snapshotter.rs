@@ -151,7 +151,9 @@ impl Snapshotter {
         if self.store.blob(&layer.blob)?.is_some() || self.gives_blob(layer, events) {
             return Ok(None);
         }
-        let rebuilt = self.tar_from_delta(layer, events);
+        let rebuilt = self
+            .tar_from_delta(layer, events)
+            .or_else(|| self.tar_from_files(layer, events));
         Ok(rebuilt.map(|(path, size)| Blob {
             digest: layer.diff_id,
             size,

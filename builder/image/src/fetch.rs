@@ -119,7 +119,7 @@ impl Client {
     }
 }
 
-fn encoded(reference: &Reference, digest: &BlobDigest, encoding: &str) -> ImageError {
+pub(crate) fn encoded(reference: &Reference, digest: &BlobDigest, encoding: &str) -> ImageError {
     let reason = format!(
         "layer {digest} comes in another encoding ({encoding}): something between here and the registry changes what it sends"
     );
@@ -128,7 +128,7 @@ fn encoded(reference: &Reference, digest: &BlobDigest, encoding: &str) -> ImageE
 }
 
 /// Where in the blob an answer's body begins; `None` when it doesn't say.
-fn first_byte(answer: &Response) -> Option<u64> {
+pub(crate) fn first_byte(answer: &Response) -> Option<u64> {
     if answer.status() != StatusCode::PARTIAL_CONTENT {
         return Some(0);
     }
@@ -137,12 +137,12 @@ fn first_byte(answer: &Response) -> Option<u64> {
     start.trim().parse().ok()
 }
 
-enum Broken {
+pub(crate) enum Broken {
     Read,
     Write(std::io::Error),
 }
 
-async fn copy_body(
+pub(crate) async fn copy_body(
     answer: Response,
     mut skip: u64,
     done: &mut u64,

@@ -20,6 +20,7 @@ mod documents;
 mod download;
 mod error;
 mod fetch;
+mod fetch_range;
 mod host_name;
 mod http_client;
 mod image_name;

@@ -12,7 +12,8 @@ use kiln_tree::host;
 
 use super::access::AccessArgs;
 use super::image_id::platform_of;
-use super::image_load::{LoadArgs, PullArgs};
+use super::image_load::LoadArgs;
+use super::pull::PullArgs;
 use super::{Failed, print, print_json};
 use crate::display::{Style, display};
 use kiln::Error;
@@ -131,7 +132,7 @@ impl ImageCommand {
     fn names(&self) -> Vec<String> {
         match self {
             Self::Create(args) => args.images.iter().chain(&args.tags).cloned().collect(),
-            Self::Pull(args) => vec![args.name.clone()],
+            Self::Pull(args) => args.images(),
             Self::Load(args) => args.source.iter().cloned().collect(),
             _ => {
                 let mut own = self.clone();
@@ -229,7 +230,7 @@ fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<(), Error> {
         ImageCommand::Create(args) => super::index::create(engine, args)?,
         ImageCommand::Tag { name, names } => super::index::tag(engine, name, names)?,
         ImageCommand::Push { name } => super::image_push::push(engine, name)?,
-        ImageCommand::Pull(args) => super::image_load::pull(engine, args)?,
+        ImageCommand::Pull(args) => super::pull::run(engine, args)?,
         ImageCommand::Load(args) => super::image_load::load(engine, args)?,
         ImageCommand::Unpack {
             name,

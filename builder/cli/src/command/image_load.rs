@@ -1,11 +1,11 @@
-//! `kiln image pull` and `load`: images that come into the store.
+//! `kiln image load`: images of files that come into the store.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kiln::{Engine, Error};
-use kiln_image::{ImageError, ImageName};
+use kiln_image::ImageName;
 use kiln_tree::host;
 use tempfile::NamedTempFile;
 
@@ -13,16 +13,6 @@ use super::image::full_name;
 use super::image_id::platform_of;
 use super::print;
 use crate::display::{Style, display};
-
-/// The flags of `kiln image pull`.
-#[derive(Args, Debug, Clone)]
-pub(crate) struct PullArgs {
-    /// The image
-    pub(super) name: String,
-    /// Of several, the image for this platform
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
-}
 
 /// The flags of `kiln image load`.
 #[derive(Args, Debug, Clone)]
@@ -38,21 +28,6 @@ pub(crate) struct LoadArgs {
     /// Of several, the image for this platform
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-}
-
-/// Fetches and unpacks an image, and keeps it under its name.
-///
-/// # Errors
-/// When it can't be had.
-pub(super) fn pull(engine: &Engine, args: &PullArgs) -> Result<(), Error> {
-    let platform = platform_of(engine, &[&args.name], args.platform.as_deref())?;
-    let (name, events) = (&args.name, display(Style::Auto));
-    engine.pull(name, &platform, &*events)?;
-    if let ImageName::Registry(own) = name.parse().map_err(ImageError::from)? {
-        engine.load(name, &platform, &own, &*events)?;
-        print(&format!("{own}\n"));
-    }
-    Ok(())
 }
 
 /// Brings an image of an archive, a layout or the Docker daemon into the store.

@@ -51,6 +51,7 @@ mod panic;
 mod past;
 mod plan;
 mod policy;
+mod pull;
 mod ready;
 #[cfg(test)]
 mod reference;

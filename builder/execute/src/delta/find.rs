@@ -11,12 +11,29 @@ use super::source_tree::{files_here, source_trees};
 use super::{OldImage, UsableDelta};
 use crate::EngineError;
 use crate::document::document;
+use crate::single_files::has_layers_of_files;
 use crate::snapshotter::Snapshotter;
 
 /// Smaller layers are fetched without looking, in bytes.
 const SMALL: u64 = 16 << 10;
 /// How many artifacts of one image are looked at.
 const MAX_LOOKED_AT: usize = 32;
+
+/// A difference that may be used.
+struct Candidate {
+    manifest: DeltaManifest,
+    /// The old image's, when that is in the store; else its files are the user's directory's.
+    layers: Option<Vec<ImageLayer>>,
+    /// What would be fetched.
+    bytes: u64,
+}
+
+impl Candidate {
+    /// What is known to fit comes first, then what is small.
+    fn rank(&self) -> (bool, u64) {
+        (self.layers.is_none(), self.bytes)
+    }
+}
 
 impl Snapshotter {
     /// The difference that a layer may be rebuilt from.
@@ -29,7 +46,7 @@ impl Snapshotter {
             return None;
         }
         let image = self.client.image_with_layer(&layer.blob)?;
-        let place = self.deltas.place(image.digest?);
+        let place = self.deltas.looked.place(image.digest?);
         place
             .get_or_init(|| self.find_delta(&image, events))
             .clone()
@@ -41,7 +58,10 @@ impl Snapshotter {
             Ok(Err(reason)) => reason,
             Err(error) => error.to_string(),
         };
-        if self.deltas.explains() && self.has_earlier(image) {
+        let explains = self.deltas.explains()
+            && (self.deltas.base.get().is_some() || self.has_earlier(image))
+            && !has_layers_of_files(self, image);
+        if explains {
             let message = format!("{image} is pulled in whole layers: {reason}");
             events.event(Event::Warning { message });
         }
@@ -68,41 +88,51 @@ impl Snapshotter {
         if listed.is_empty() {
             return Ok(Err("the registry has no differences to it".to_owned()));
         }
-        let mut best: Option<(u64, DeltaManifest, Vec<ImageLayer>)> = None;
+        let mut best: Option<Candidate> = None;
         for referrer in listed.iter().take(MAX_LOOKED_AT) {
-            let Some((manifest, layers)) = self.usable_artifact(image, referrer)? else {
+            let Some(candidate) = self.usable_artifact(image, referrer)? else {
                 continue;
             };
-            let cost = self.cost(&manifest)?;
-            if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
-                best = Some((cost, manifest, layers));
+            if best
+                .as_ref()
+                .is_none_or(|best| candidate.rank() < best.rank())
+            {
+                best = Some(candidate);
             }
         }
-        let Some((_, manifest, layers)) = best else {
+        let Some(best) = best else {
             let reason = "no difference to it begins at an image that is here";
             return Ok(Err(reason.to_owned()));
         };
-        let name = image.to_string();
-        let trees = source_trees(self, &layers, &name, events)?;
+        let old = match (&best.layers, self.deltas.base.get()) {
+            (None, Some(base)) => base.files.clone(),
+            (layers, _) => {
+                let layers = layers.as_deref().unwrap_or_default();
+                let trees = source_trees(self, layers, &image.to_string(), events)?;
+                Arc::new(OldImage::of(&trees)?)
+            }
+        };
         Ok(Ok(UsableDelta {
-            old: OldImage::of(&trees)?,
-            manifest,
+            old,
+            manifest: best.manifest,
             image: image.clone(),
         }))
     }
 
-    /// An artifact whose old image is here, with that image's layers.
+    /// An artifact whose old image is here, or may be what lies in the user's directory.
     fn usable_artifact(
         &self,
         image: &Reference,
         referrer: &Referrer,
-    ) -> Result<Option<(DeltaManifest, Vec<ImageLayer>)>, EngineError> {
+    ) -> Result<Option<Candidate>, EngineError> {
+        let base = self.deltas.base.get();
+        let may_be_directory = base.is_some_and(|base| !base.is_stored);
         // Lists repeat annotations, but need not.
         if let Some(config) = referrer.annotations.get(SOURCE_CONFIG) {
             let Ok(config) = config.parse::<BlobDigest>() else {
                 return Ok(None);
             };
-            if self.store.blob(&config)?.is_none() {
+            if !may_be_directory && self.store.blob(&config)?.is_none() {
                 return Ok(None);
             }
         }
@@ -118,7 +148,14 @@ impl Snapshotter {
             return Ok(None);
         };
         let layers = layers_here(self, &images)?;
-        Ok(layers.map(|layers| (manifest, layers)))
+        if layers.is_none() && !may_be_directory {
+            return Ok(None);
+        }
+        Ok(Some(Candidate {
+            bytes: self.cost(&manifest)?,
+            manifest,
+            layers,
+        }))
     }
 
     /// The bytes of an artifact that would be fetched.

@@ -2,6 +2,7 @@
 //! artifact from it to the image that is pulled. Whatever is wrong with one, the layer is fetched
 //! whole.
 
+mod base;
 mod find;
 mod old_image;
 mod rebuild;
@@ -17,6 +18,7 @@ use kiln_image::Reference;
 
 pub use find::layers_here;
 pub use old_image::OldImage;
+pub(crate) use rebuild::max_tar;
 pub use rebuild::{Fetcher, Rebuild, RebuildError};
 pub use source_tree::{note_files, source_trees};
 
@@ -26,18 +28,44 @@ pub struct UsableDelta {
     /// The artifact.
     pub manifest: DeltaManifest,
     /// The old image.
-    pub old: OldImage,
+    pub old: Arc<OldImage>,
     /// Where its blobs are: the new image.
     pub image: Reference,
 }
 
-type Looked = Arc<OnceLock<Option<Arc<UsableDelta>>>>;
+/// What is found once for each image.
+#[derive(Debug)]
+struct PerImage<T>(Mutex<HashMap<BlobDigest, Arc<OnceLock<T>>>>);
 
-/// The differences that were looked for, by the digests of the images they give.
+impl<T> Default for PerImage<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> PerImage<T> {
+    fn place(&self, image: BlobDigest) -> Arc<OnceLock<T>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.entry(image).or_default().clone()
+    }
+}
+
+/// What layers may be rebuilt from, by the digests of the images they are of.
 #[derive(Debug, Default)]
 pub struct Deltas {
-    looked: Mutex<HashMap<BlobDigest, Looked>>,
+    looked: PerImage<Option<Arc<UsableDelta>>>,
+    earlier: PerImage<Arc<[Arc<OldImage>]>>,
+    /// Files of the old image, where the user says what that is.
+    base: OnceLock<Base>,
     explains: AtomicBool,
+}
+
+/// The old image that the user names.
+#[derive(Debug)]
+struct Base {
+    files: Arc<OldImage>,
+    /// Whether it is in the store, too, where differences find it.
+    is_stored: bool,
 }
 
 impl Deltas {
@@ -48,10 +76,5 @@ impl Deltas {
 
     fn explains(&self) -> bool {
         self.explains.load(Ordering::Relaxed)
-    }
-
-    fn place(&self, image: BlobDigest) -> Looked {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.entry(image).or_default().clone()
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 
 use kiln_cache::Tree;
 use kiln_delta::{Catalog, OldEntry, OldFile, OldFiles};
-use kiln_graph::{Digest, Entry, Node};
-use kiln_tree::TreePath;
+use kiln_graph::{Digest, Entry, ImagePath, Node};
+use kiln_tree::{Decision, Found, TreeError, TreePath, TreeRoot, walk};
+use rustix::fs::FileType;
 
 use crate::EngineError;
 use crate::view::view_of;
@@ -19,7 +21,8 @@ pub struct OldImage(HashMap<String, Known>);
 struct Known {
     place: TreePath,
     size: u64,
-    digest: Digest,
+    /// Not known of files outside of the store.
+    digest: Option<Digest>,
 }
 
 impl OldImage {
@@ -39,7 +42,7 @@ impl OldImage {
                     Known {
                         place,
                         size,
-                        digest,
+                        digest: Some(digest),
                     },
                 );
             }
@@ -47,15 +50,56 @@ impl OldImage {
         Ok(Self(files))
     }
 
+    /// The files of an image that lie in a directory of the host's, which the user named. What the kernel
+    /// keeps at the top of a running system is left out.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn of_directory(directory: &Path) -> Result<Self, TreeError> {
+        let root = TreeRoot::at(directory);
+        let filter = |path: &ImagePath, _: bool| match path.relative_bytes() {
+            b"dev" | b"proc" | b"run" | b"sys" => Decision::SkipAll,
+            _ => Decision::Take,
+        };
+        let visit = |found: &Found<'_>| {
+            let is_file = found.kind == FileType::RegularFile;
+            let path = String::from_utf8(found.path.relative_bytes().to_vec());
+            Ok(path.ok().filter(|_| is_file).map(|path| {
+                let known = Known {
+                    place: root.join(found.path.clone()),
+                    size: u64::try_from(found.stat.st_size).unwrap_or(0),
+                    digest: None,
+                };
+                (path, known)
+            }))
+        };
+        let files = walk(&root, &ImagePath::root(), &filter, &visit)?;
+        Ok(Self(files.into_iter().collect()))
+    }
+
+    /// A file by its path from the root: where its content is, and its length.
+    pub(crate) fn find(&self, path: &str) -> Option<(&TreePath, u64)> {
+        let known = self.0.get(path)?;
+        Some((&known.place, known.size))
+    }
+
+    /// All files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &TreePath, u64)> {
+        let all = self.0.iter();
+        all.map(|(path, known)| (&**path, &known.place, known.size))
+    }
+
     /// The files, to find those that are like new ones.
     #[must_use]
     pub fn catalog(&self) -> Catalog {
-        let entry = |(path, known): (&String, &Known)| OldEntry {
-            path: path.clone(),
-            size: known.size,
-            digest: known.digest,
+        let entry = |(path, known): (&String, &Known)| {
+            Some(OldEntry {
+                path: path.clone(),
+                size: known.size,
+                digest: known.digest?,
+            })
         };
-        self.0.iter().map(entry).collect()
+        self.0.iter().filter_map(entry).collect()
     }
 }
 

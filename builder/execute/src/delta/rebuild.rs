@@ -12,10 +12,10 @@ use kiln_image::ImageError;
 use kiln_image::layer::Recipe;
 use kiln_solve::{Event, EventSink};
 use kiln_tree::host;
-use sha2::{Digest as _, Sha256};
 
 use super::{OldImage, UsableDelta};
 use crate::EngineError;
+use crate::hashing::Hashing;
 use crate::meter::meter;
 use crate::snapshotter::Snapshotter;
 
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Rebuild<'_> {
 }
 
 /// The most bytes that the tar of a layer may have.
-fn max_tar(layer: &ImageLayer) -> u64 {
+pub(crate) fn max_tar(layer: &ImageLayer) -> u64 {
     let ratio = match layer.media_type.rsplit(['+', '.']).next() {
         Some("gzip") => MAX_GZIP_RATIO,
         Some("zstd") => MAX_ZSTD_RATIO,
@@ -136,13 +136,9 @@ impl Rebuild<'_> {
             tar: max_tar(self.layer),
         };
         self.write_aside(|file| {
-            let mut out = Hashing {
-                inner: io::BufWriter::new(file),
-                hash: Sha256::new(),
-            };
+            let mut out = Hashing::new(io::BufWriter::new(file));
             self.apply_to(&delta, &mut out, limits)?;
-            out.inner.flush().map_err(DeltaError::from)?;
-            let actual = BlobDigest::from_sha256(out.hash.finalize().into());
+            let actual = out.finish().map_err(DeltaError::from)?;
             same("the rebuilt tar", self.layer.diff_id, actual)
         })
         .and_then(|(path, ())| {
@@ -200,23 +196,6 @@ fn same(what: &'static str, expected: BlobDigest, actual: BlobDigest) -> Result<
             expected,
             actual,
         }),
-    }
-}
-
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 
@@ -278,7 +257,7 @@ impl Snapshotter {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         let is_unpacked = self.store.unpacked_layer(&layer.diff_id)?.is_some();
-        if is_unpacked && self.gives_tar_only(layer, events) {
+        if is_unpacked && (self.has_single_files(layer)? || self.gives_tar_only(layer, events)) {
             return Ok(());
         }
         self.blob(layer, image, events).map(drop)

@@ -14,7 +14,7 @@ use super::encode::{Counting, Encoded};
 use super::seekable::Written;
 use super::toc;
 
-const PREFIX: &str = "io.github.containers.zstd-chunked";
+pub(super) const PREFIX: &str = "io.github.containers.zstd-chunked";
 /// What the first two are called by readers older than containers/storage 1.50, and by the stargz
 /// snapshotter.
 const OLD_PREFIX: &str = "io.containers.zstd-chunked";
