@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Daemon, Registry, Space, copy_to_layout, digest, run, shell};
+use kiln_tests::{
+    BUSYBOX, Daemon, Registry, Run, Space, copy_to_layout, digest, is_root, run, shell,
+};
 
 /// `docker-registry`'s form of the user `user` with the password `hunter2` (bcrypt).
 const USER: &str = "user:$2b$04$zIl6gY4skHneMRndUS3dj.oQId0OiA3/nuvcwaIUlilsvIYuV1Ryi";
@@ -97,6 +100,132 @@ fn daemons_pull_the_pushed_images() {
             let said = docker.docker(&["pull", &own]).ok().stdout;
             assert!(said.contains(&format!("Digest: {theirs}")), "{said}");
         }
+    }
+    assert!(log(&node).contains("pull difference"), "{}", log(&node));
+}
+
+/// What podman says of an image that it pulls from a registry nobody can reach, whose mirror is ours.
+#[test]
+fn podman_pulls_the_pushed_images() {
+    if !is_root() {
+        return;
+    }
+    let builder = Space::new();
+    let registry = Registry::start(&builder.path("registry"), false);
+    push_versions(&builder, &registry);
+    let node = Space::new();
+    let above = registry.name("");
+    let mirror = Mirror::start(&node, &["--upstream", above.trim_end_matches('/')]);
+    let settings = format!(
+        "[[registry]]\nlocation = \"registry.invalid\"\n[[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        mirror.address
+    );
+    std::fs::write(node.path("registries.conf"), settings).unwrap();
+    let podman = |args: &[&str]| {
+        let mut command = Command::new("podman");
+        for (flag, name) in [
+            ("--root", "root"),
+            ("--runroot", "run"),
+            ("--tmpdir", "tmp"),
+        ] {
+            command.arg(flag).arg(node.path("podman").join(name));
+        }
+        command.args(["--storage-driver", "vfs", "--events-backend", "none"]);
+        command.env("CONTAINERS_REGISTRIES_CONF", node.path("registries.conf"));
+        Run::of(&command.args(args).output().unwrap()).ok().stdout
+    };
+    for tag in ["v1", "v2"] {
+        let image = format!("registry.invalid/team/app:{tag}");
+        _ = podman(&["pull", "-q", &image]);
+        let own = podman(&["image", "inspect", "--format", "{{.Digest}}", &image]);
+        let theirs = digest(&registry.name(&format!("team/app:{tag}")));
+        assert_eq!(own.trim(), theirs, "{tag}");
+    }
+    assert!(log(&node).contains("pull difference"), "{}", log(&node));
+}
+
+/// A containerd of its own.
+struct Containerd {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Containerd {
+    fn start(space: &Space) -> Self {
+        let directory = space.path("containerd");
+        std::fs::create_dir(&directory).unwrap();
+        let part = |name: &str| directory.join(name).display().to_string();
+        std::fs::write(
+            directory.join("config.toml"),
+            "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n",
+        )
+        .unwrap();
+        let log = std::fs::File::create(directory.join("log")).unwrap();
+        let child = Command::new("containerd")
+            .args(["--config", &part("config.toml"), "--root", &part("root")])
+            .args(["--state", &part("state"), "--address", &part("socket")])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let containerd = Self { child, directory };
+        let started = Instant::now();
+        while containerd.ctr(&["version"]).status != Some(0) {
+            let log = std::fs::read_to_string(containerd.directory.join("log")).unwrap();
+            assert!(started.elapsed() < Duration::from_mins(1), "{log}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        containerd
+    }
+
+    fn ctr(&self, args: &[&str]) -> Run {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.directory.join("socket"));
+        Run::of(&command.args(args).output().unwrap())
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// containerd says in each request which registry it means.
+#[test]
+fn containerd_pulls_the_pushed_images() {
+    if !is_root() {
+        return;
+    }
+    let builder = Space::new();
+    let registry = Registry::start(&builder.path("registry"), false);
+    push_versions(&builder, &registry);
+    let node = Space::new();
+    let above = registry.name("").trim_end_matches('/').to_owned();
+    let mirror = Mirror::start(&node, &["--upstream", &above]);
+    let hosts = node.path("certs.d").join(&above);
+    std::fs::create_dir_all(&hosts).unwrap();
+    // What the mirror can't give comes from nowhere.
+    let settings = format!(
+        "server = \"http://127.0.0.1:1\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+        mirror.address
+    );
+    std::fs::write(hosts.join("hosts.toml"), settings).unwrap();
+    let containerd = Containerd::start(&node);
+    let directory = node.path("certs.d").display().to_string();
+    for tag in ["v1", "v2"] {
+        let image = registry.name(&format!("team/app:{tag}"));
+        let pull = ["images", "pull", "--snapshotter", "native", "--hosts-dir"];
+        _ = containerd
+            .ctr(&[&pull[..], &[&directory, &image]].concat())
+            .ok();
+        let listed = containerd.ctr(&["images", "ls"]).ok().stdout;
+        let line = listed
+            .lines()
+            .find(|line| line.starts_with(&image))
+            .unwrap();
+        assert!(line.contains(&digest(&image)), "{line}");
     }
     assert!(log(&node).contains("pull difference"), "{}", log(&node));
 }
