@@ -17,7 +17,9 @@
 )]
 
 use std::fs::{File, Metadata, OpenOptions, Permissions, ReadDir};
-use std::io::{Read as _, Result};
+use std::io::{Error, ErrorKind, Read as _, Result};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// As [`File::open`].
@@ -117,6 +119,29 @@ pub fn canonicalize(path: impl AsRef<Path>) -> Result<PathBuf> {
     std::fs::canonicalize(path)
 }
 
+/// Listens at a socket that it makes, whose path may be longer than the 107 bytes of an address.
+pub fn listen(path: impl AsRef<Path>) -> Result<UnixListener> {
+    let (_held, short) = short_path(path.as_ref())?;
+    UnixListener::bind(short)
+}
+
+/// Connects to a socket, whose path may be longer than the 107 bytes of an address.
+pub fn connect(path: impl AsRef<Path>) -> Result<UnixStream> {
+    let (_held, short) = short_path(path.as_ref())?;
+    UnixStream::connect(short)
+}
+
+/// A path to a file by its open directory.
+fn short_path(path: &Path) -> Result<(File, PathBuf)> {
+    let no_name = || Error::new(ErrorKind::InvalidInput, "no name of a socket");
+    let name = path.file_name().ok_or_else(no_name)?;
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let directory = File::open(parent.unwrap_or(Path::new(".")))?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+    let short = short.join(name);
+    Ok((directory, short))
+}
+
 /// As [`Path::exists`].
 pub fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().exists()
@@ -143,7 +168,7 @@ pub fn aside(path: &Path) -> PathBuf {
 /// What lies there was left by a process that died, or put there by somebody else.
 fn create_new(path: &Path) -> Result<File> {
     match File::create_new(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             std::fs::remove_file(path)?;
             File::create_new(path)
         }
@@ -166,7 +191,7 @@ mod tests {
         std::os::unix::fs::symlink(at("other"), &aside).unwrap();
         let failed = replace(&at("file"), |file| {
             file.write_all(b"half")?;
-            Err::<(), _>(std::io::ErrorKind::Interrupted.into())
+            Err::<(), _>(ErrorKind::Interrupted.into())
         });
         assert!(failed.is_err());
         assert_eq!(read_to_string(at("file")).unwrap(), "old");

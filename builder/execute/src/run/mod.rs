@@ -1,5 +1,6 @@
 //! Executes a command in a sandbox.
 
+mod agent;
 mod changes;
 mod failure;
 mod leak;

@@ -11,6 +11,7 @@ use kiln_solve::{Event, Job, StepResult};
 use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
 use zeroize::Zeroizing;
 
+use super::agent::AgentSocket;
 use super::failure::impossible;
 use super::mask::{Hidden, SHORTEST};
 use crate::import::import;
@@ -28,6 +29,8 @@ pub(super) struct Held {
     /// The root that things are moved into and out of, instead of being mounted.
     root: Option<PathBuf>,
     pub(super) volumes: Vec<Volume>,
+    /// Sockets of SSH agents, which end before their directories go.
+    agents: Vec<AgentSocket>,
     pub(super) scratch: Vec<Staging>,
     /// The secrets that the command was given.
     pub(super) secrets: Vec<Hidden>,
@@ -44,6 +47,7 @@ impl Held {
         Self {
             root: lends.then(|| staging.fs().to_owned()),
             volumes: Vec::new(),
+            agents: Vec::new(),
             scratch: Vec::new(),
             secrets: Vec::new(),
         }
@@ -94,7 +98,7 @@ impl MountPlanner<'_> {
                 }),
                 MountKind::Secret(secret) => self.secret(secret, &mut env, held)?,
                 MountKind::Ssh(ssh) => {
-                    let kind = self.ssh(ssh)?;
+                    let kind = self.ssh(ssh, held)?;
                     // As in BuildKit: the variable is there even if the socket isn't.
                     env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.to_string()));
                     kind
@@ -109,19 +113,43 @@ impl MountPlanner<'_> {
     fn ssh(
         &self,
         ssh: &kiln_graph::SshMount,
+        held: &mut Held,
     ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
-        match self.secrets.ssh_agent(&ssh.id) {
-            Some(source) => {
-                // The user's own path, which may be a link.
-                let source = host::canonicalize(&source).unwrap_or(source);
-                Ok(Some(kiln_sandbox::MountKind::Bind {
-                    source: source.into(),
-                    read_only: false,
-                }))
-            }
-            None if ssh.required => Err(self.not_given(Needed::Agent(ssh.id.clone()))),
-            None => Ok(None),
-        }
+        let Some(agent) = self.secrets.ssh_agent(&ssh.id) else {
+            return match ssh.required {
+                true => Err(self.not_given(Needed::Agent(ssh.id.clone()))),
+                false => Ok(None),
+            };
+        };
+        // The user's own path, which may be a link.
+        let agent = host::canonicalize(&agent).unwrap_or(agent);
+        let source = match AgentSocket::is_needed(ssh) {
+            true => self.own_socket(agent, ssh, held)?,
+            false => agent,
+        };
+        Ok(Some(kiln_sandbox::MountKind::Bind {
+            source: source.into(),
+            read_only: false,
+        }))
+    }
+
+    /// A socket with the owner and the mode that the step wants.
+    fn own_socket(
+        &self,
+        agent: PathBuf,
+        ssh: &kiln_graph::SshMount,
+        held: &mut Held,
+    ) -> Result<PathBuf, EngineError> {
+        let staging = self.trees.store.staging()?;
+        let path = staging.work().join("agent");
+        let socket = AgentSocket::open(&path, agent, ssh);
+        let socket = socket.map_err(|source| EngineError::Output {
+            what: "the socket of an SSH agent".to_owned(),
+            source,
+        })?;
+        held.agents.push(socket);
+        held.scratch.push(staging);
+        Ok(path)
     }
 
     fn secret(
