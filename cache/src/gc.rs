@@ -69,7 +69,20 @@ impl Store {
     /// # Errors
     /// When the store can't be read or written.
     pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
-        let items = self.victims(options)?;
+        self.prune_of(options, &|_| true)
+    }
+
+    /// Removes what is no longer wanted among the things that `select` takes. Limits of size are those of the
+    /// whole store.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub fn prune_of(
+        &self,
+        options: &PruneOptions,
+        select: &dyn Fn(&UsageItem) -> bool,
+    ) -> Result<PruneReport, StoreError> {
+        let items = self.victims(options, select)?;
         if options.dry_run {
             return Ok(PruneReport { items });
         }
@@ -81,7 +94,11 @@ impl Store {
         Ok(report)
     }
 
-    fn victims(&self, options: &PruneOptions) -> Result<Vec<UsageItem>, StoreError> {
+    fn victims(
+        &self,
+        options: &PruneOptions,
+        select: &dyn Fn(&UsageItem) -> bool,
+    ) -> Result<Vec<UsageItem>, StoreError> {
         let usage = self.usage()?;
         let total = usage.total();
         let mut items = usage.items;
@@ -89,7 +106,8 @@ impl Store {
         let in_use = self.oldest_session()?;
         let mut needed = self.image_blobs()?;
         needed.extend(self.mounted_trees()?);
-        items.retain(|item| item.last_used < in_use && !needed.contains(&item.name));
+        let is_free = |item: &UsageItem| item.last_used < in_use && !needed.contains(&item.name);
+        items.retain(|item| is_free(item) && select(item));
         items.sort_by_cached_key(goes_at);
         if options.all {
             return Ok(items);

@@ -2,6 +2,7 @@
 
 mod check;
 mod disk_usage;
+mod filter;
 mod returned_metadata;
 mod solve;
 pub(crate) mod workers;
