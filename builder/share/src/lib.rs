@@ -14,6 +14,7 @@
     reason = "a shared directory is named by the user, and no tree"
 )]
 
+mod bundle;
 mod directory;
 mod error;
 mod inline;
@@ -28,6 +29,7 @@ use std::path::Path;
 use kiln_graph::{BlobDigest, ContentDigest, Digest, Entry, Manifest, StepKey, TreeId};
 use serde::{Deserialize, Serialize};
 
+pub use bundle::{BlobPlace, BundleSource, BundleTarget};
 pub use directory::DirectoryRemote;
 pub use error::RemoteError;
 pub use inline::InlineRemote;
