@@ -77,7 +77,7 @@ pub use excerpt::excerpt;
 pub use fields::{FieldError, Fields};
 pub use image::{
     ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceCheck,
-    SourceName, SourceRules, StaleDelta, expire, stale_deltas,
+    SourceName, SourceRules, SourceVerdict, StaleDelta, expire, stale_deltas,
 };
 pub use journal::{About, Journal, redacted};
 pub use kiln_attest::artifact::Form as IndexForm;

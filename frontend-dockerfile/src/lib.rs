@@ -21,7 +21,7 @@ mod quote;
 mod remote;
 mod suggest;
 
-pub use compile::{Checked, Compiled, ContextKind, Options, Outcome, check, compile};
+pub use compile::{Checked, Compiled, ContextKind, Options, Outcome, check, compile, epoch_source};
 pub use diagnostic::{Diagnostic, Rule};
 pub use error::DockerfileError;
 pub use ignore::read_ignore_file;

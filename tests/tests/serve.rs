@@ -350,7 +350,8 @@ fn secrets_and_agents_are_the_clients() {
         format!(
             "FROM {BUSYBOX}\n\
              RUN --mount=type=secret,id=s,required test $(cat /run/secrets/s | wc -c) = {}\n\
-             RUN --mount=type=ssh test -S $SSH_AUTH_SOCK\n",
+             RUN --mount=type=ssh test -S $SSH_AUTH_SOCK\n\
+             RUN --mount=type=ssh,mode=741,uid=100,gid=102 test \"$(stat -c '%u %g %f' $SSH_AUTH_SOCK)\" = '100 102 c1e1'\n",
             canary.len()
         ),
     );
@@ -587,6 +588,55 @@ fn a_cache_in_a_registry_serves_another_store() {
 }
 
 #[test]
+fn a_cache_in_the_clients_directory_serves_another_store() {
+    let space = Space::new();
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX} AS a\nRUN echo $RANDOM > /random\nFROM scratch\nCOPY --from=a /random /\n"),
+    );
+    let first = Server::start(&space, &[]);
+    _ = first
+        .build(&["--cache-to", "type=local,dest=cache,mode=max", "-o", "one"])
+        .ok();
+    // It is a layout that other tools can copy with all that belongs to it.
+    let layout = format!("oci:{}:latest", space.path("cache").display());
+    let copy = format!("oci:{}:latest", space.path("copy").display());
+    _ = run("skopeo", &["copy", &layout, &copy]).ok();
+    let other = space.path("other-store").display().to_string();
+    let second = Server::named(&space, "other", &["--root", &other]);
+    let from = "type=local,src=copy";
+    let told = second
+        .build(&["--cache-from", from, "-o", "two"])
+        .ok()
+        .stderr;
+    assert!(told.contains("CACHED"), "{told}");
+    let random = |out: &str| read(space.path(format!("{out}/random")));
+    assert_eq!(random("one"), random("two"));
+    // What a build took from a cache goes into the next one.
+    let third_root = space.path("third-store").display().to_string();
+    let again = [
+        "--cache-from",
+        from,
+        "--cache-to",
+        "type=local,dest=again,mode=max",
+    ];
+    _ = second.build(&again).ok();
+    let third = Server::named(&space, "third", &["--root", &third_root]);
+    _ = third
+        .build(&["--cache-from", "type=local,src=again", "-o", "three"])
+        .ok();
+    assert_eq!(random("one"), random("three"));
+    // Damage is told, and builds go on without the cache.
+    for file in std::fs::read_dir(space.path("copy/blobs/sha256")).unwrap() {
+        std::fs::write(file.unwrap().path(), "damaged").unwrap();
+    }
+    let fourth_root = space.path("fourth-store").display().to_string();
+    let fourth = Server::named(&space, "fourth", &["--root", &fourth_root]);
+    _ = fourth.build(&["--cache-from", from, "-o", "four"]).ok();
+    assert_ne!(random("one"), random("four"));
+}
+
+#[test]
 fn a_client_that_goes_away_leaves_nothing_running() {
     let space = Space::new();
     let server = Server::start(&space, &[]);
@@ -681,6 +731,63 @@ fn what_the_store_holds_is_shown_and_removed() {
     assert!(removed.contains("contexts"), "{removed}");
     let left = ask(&["du"]);
     assert!(left.contains("Total:\t\t0B"), "{left}");
+}
+
+#[test]
+fn filters_say_what_is_removed() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let run = "RUN --mount=type=cache,target=/c touch /c/1";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{run}\n"));
+    _ = server.build(&[]).ok();
+    let ask = |words: &[&str]| Run::of(&server.buildx(words).output().unwrap());
+    let volumes = ["--filter", "type=exec.cachemount"];
+    let held = |filter: &[&str]| {
+        let du = [&["du", "--verbose"], filter].concat();
+        ask(&du).ok().stdout.matches("ID:").count()
+    };
+    let all = held(&[]);
+    assert_eq!(held(&volumes), 1);
+    _ = ask(&[&["prune", "--force"], &volumes[..]].concat()).ok();
+    assert_eq!((held(&volumes), held(&[])), (0, all - 1));
+    let nothing = ["prune", "--force", "--all", "--filter", "id=nothing"];
+    _ = ask(&nothing).ok();
+    assert_eq!(held(&[]), all - 1);
+    ask(&["prune", "--force", "--filter", "colour=red"]).fails_with(&["colour"]);
+}
+
+#[test]
+fn rules_about_sources_hold() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN true\n"));
+    let build = |rules: &str| {
+        let policy = format!("{{\"rules\": [{rules}]}}");
+        std::fs::write(space.path("policy.json"), policy).unwrap();
+        let words = ["build", "--progress", "plain", "context"];
+        let mut command = server.buildx(&words);
+        _ = command.env("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "policy.json");
+        Run::of(&command.output().unwrap())
+    };
+    let rule = |action: &str, source: &str, to: &str| {
+        format!(
+            "{{\"action\": \"{action}\", \"selector\": {{\"identifier\": \"{source}\"}}, \"updates\": {{\"identifier\": \"{to}\"}}}}"
+        )
+    };
+    let image = format!("docker-image://{BUSYBOX}");
+    _ = build(&rule("ALLOW", &image, "")).ok();
+    for source in [image.as_str(), "docker-image://*", "local://context"] {
+        build(&rule("DENY", source, "")).fails_with(&["denied by policy"]);
+    }
+    let missing = "docker-image://127.0.0.1:5000/no/such:image";
+    build(&rule("CONVERT", &image, missing)).fails_with(&["no/such"]);
+    build(&rule("CONVERT", "local://context", "local://other")).fails_with(&["policy"]);
+    let back = [rule("CONVERT", missing, &image), rule("ALLOW", "*", "")].join(", ");
+    space.write(
+        "Dockerfile",
+        "FROM 127.0.0.1:5000/no/such:image\nRUN true\n",
+    );
+    _ = build(&back).ok();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
-use kiln_tests::{GIT, Run, Script, Space, Web, read, run, shell};
+use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, Web, read, run, shell};
 
 /// A repository with a file, a directory, a submodule, a tag and a later commit, and its address.
 fn repository(space: &Space, web: &Web) -> String {
@@ -136,6 +136,72 @@ fn a_download_is_named_by_its_address_and_decoded() {
         format!("FROM scratch\nADD {} /\n", url("cut")),
     );
     space.build(&[]).fails_with(&["/cut"]);
+}
+
+/// A server of an archive with and without its time, as servers that write dates themselves say it.
+const DATED: &str = "
+import http.server, io, tarfile
+def archive():
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode='w') as tar:
+        for name, mtime in (('old', 1000000000), ('new', 1700000402)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = 1, mtime
+            tar.addfile(info, io.BytesIO(b'x'))
+    return out.getvalue()
+class Answer(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_GET(self):
+        body = archive()
+        self.send_response(200)
+        if self.path == '/dated.tar':
+            self.send_header('Last-Modified', 'Tuesday, 14-Nov-23 22:13:21 UTC')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
+print('port', server.server_port)
+server.serve_forever()
+";
+
+#[test]
+fn the_time_of_a_build_is_that_of_a_stage_or_a_named_context() {
+    let server = Script::python(DATED);
+    let url = |path: &str| format!("http://127.0.0.1:{}/{path}", server.port());
+    let space = Space::new();
+    let epoch = |stage: &str, args: &[&str]| {
+        let file = format!(
+            "ARG SOURCE_DATE_EPOCH=src\n{stage}\nFROM {BUSYBOX}\nARG SOURCE_DATE_EPOCH\nRUN echo -n \"$SOURCE_DATE_EPOCH\" > /epoch\n"
+        );
+        space.write("Dockerfile", file);
+        read(space.build_files(args).join("epoch"))
+    };
+    for (path, time) in [("dated.tar", "1700000001"), ("plain.tar", "1700000402")] {
+        let stage = format!("FROM scratch AS src\nADD {} /", url(path));
+        assert_eq!(epoch(&stage, &[]), time, "{path}");
+        let context = format!("src={}", url(path));
+        assert_eq!(epoch("", &["--build-context", &context]), time, "{path}");
+        let given = ["--build-arg", "SOURCE_DATE_EPOCH=7"];
+        assert_eq!(epoch(&stage, &given), "7", "what the user says counts");
+    }
+    std::fs::create_dir(space.path("plain")).unwrap();
+    let plain = format!("src={}", space.path("plain").display());
+    assert_eq!(
+        epoch("", &["--build-context", &plain]),
+        "",
+        "directories have no time"
+    );
+    for (stage, says) in [
+        (
+            "FROM scratch AS src\nCOPY Dockerfile /",
+            "source-only requirements",
+        ),
+        ("", "invalid SOURCE_DATE_EPOCH: src"),
+    ] {
+        let file = format!("ARG SOURCE_DATE_EPOCH=src\n{stage}\nFROM scratch\nCOPY . /\n");
+        space.write("Dockerfile", file);
+        space.build(&[]).fails_with(&[says]);
+    }
 }
 
 #[test]

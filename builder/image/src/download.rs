@@ -133,8 +133,7 @@ impl Client {
         let about = Downloaded {
             unchanged: false,
             etag: header(ETAG).map(str::to_owned),
-            last_modified: header(LAST_MODIFIED)
-                .and_then(|date| httpdate::parse_http_date(date).ok()),
+            last_modified: header(LAST_MODIFIED).and_then(http_date),
             file_name: header(CONTENT_DISPOSITION).and_then(disposition_name),
         };
         let fail = |source| ImageError::Io {
@@ -190,6 +189,13 @@ async fn short_answer(
         }
     }
     Ok((status, bytes))
+}
+
+/// A date of HTTP (RFC 9110, section 5.6.7). Servers that write their own say UTC where GMT is meant.
+fn http_date(text: &str) -> Option<SystemTime> {
+    let start = text.trim().strip_suffix("UTC");
+    let text = start.map_or_else(|| text.trim().to_owned(), |start| format!("{start}GMT"));
+    httpdate::parse_http_date(&text).ok()
 }
 
 /// The `filename` of a `Content-Disposition` header (RFC 6266), without directories.

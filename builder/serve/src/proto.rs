@@ -8,7 +8,9 @@ pub(crate) use bollard_buildkit_proto::google::protobuf::{Any, Timestamp};
 pub(crate) use bollard_buildkit_proto::google::rpc::Status as RpcStatus;
 pub(crate) use bollard_buildkit_proto::moby::buildkit::secrets::v1 as secrets;
 pub(crate) use bollard_buildkit_proto::moby::buildkit::v1 as control;
-pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::{apicaps, frontend, types};
+pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::{
+    apicaps, frontend, sourcepolicy, types,
+};
 pub(crate) use bollard_buildkit_proto::moby::filesync::v1 as filesync;
 pub(crate) use bollard_buildkit_proto::moby::sshforward::v1 as sshforward;
 pub(crate) use bollard_buildkit_proto::pb;

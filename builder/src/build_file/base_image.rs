@@ -16,7 +16,10 @@ use kiln_image::{ImageError, Resolved};
 use crate::context::{Given, text_of};
 use crate::image::source_guard::SourceGuard;
 use crate::lock::{Locker, is_mutable};
-use crate::{Assume, DockerfileRequest, Error, Pull, SignatureRule, SourceCheck, SourceRules};
+use crate::{
+    Assume, DockerfileRequest, Error, Pull, RequiredSignature, SignatureRule, SourceCheck,
+    SourceRules,
+};
 
 /// Finds base images out.
 pub(crate) struct BaseImages<'a> {
@@ -188,11 +191,31 @@ impl BaseImages<'_> {
         let locked = self.locker.image(&request.name);
         let guard = self.guard();
         let (name, platform) = (&request.name, &request.platform);
-        let wanted = guard.image(name, platform, locked.is_some(), location.as_ref())?;
+        let admitted = guard.image(name, platform, locked.is_some(), location.as_ref())?;
+        if let Some(name) = admitted.instead {
+            let other = ImageRequest {
+                name,
+                platform: platform.clone(),
+            };
+            return self.admitted(&other, None, admitted.signature, location);
+        }
         if locked.is_none() && self.locker.is_required() && is_mutable(&request.name) {
             let what = format!("the image {}", request.name);
             return Err(Error::NotLocked { what, location });
         }
+        self.admitted(request, locked, admitted.signature, location)
+    }
+
+    /// Finds an image that may be used.
+    fn admitted(
+        &self,
+        request: &ImageRequest,
+        locked: Option<BlobDigest>,
+        wanted: Option<RequiredSignature>,
+        location: Option<Location>,
+    ) -> Result<ResolvedImage, Error> {
+        let guard = self.guard();
+        let (name, platform) = (&request.name, &request.platform);
         let found = self.find(request, locked);
         let found = found.map_err(|source| Error::BaseImage {
             source: Box::new(source),

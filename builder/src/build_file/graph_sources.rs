@@ -27,7 +27,8 @@ pub fn resolve_images(
     base.add_to(images, asked.collect())
 }
 
-/// Whether what a graph fetches by git and HTTP may be used, as a request says.
+/// Whether what a graph fetches by git and HTTP may be used, as a request says. Gives the digests that files must
+/// have.
 ///
 /// # Errors
 /// When something may not.
@@ -35,8 +36,10 @@ pub fn check_sources(
     engine: &Engine,
     request: &DockerfileRequest,
     build: &Build,
-) -> Result<(), Error> {
+) -> Result<Pins, Error> {
     let (given, locker) = (Given::of(request), Locker::default());
     let base = BaseImages::new(engine, request, &given, &locker, Path::new(""));
-    base.guard().build(build, &Pins::default())
+    let mut pins = Pins::default();
+    base.guard().build(build, &mut pins)?;
+    Ok(pins)
 }

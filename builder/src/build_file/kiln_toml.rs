@@ -209,7 +209,7 @@ fn values(
         configure(&mut build)?;
     }
     base.locker.settle(base.engine, &mut build)?;
-    base.guard().build(&build.build, &build.pins)?;
+    base.guard().build(&build.build, &mut build.pins)?;
     let solved = base.engine.solve(build)?;
     for (wanted, step) in steps.wanted {
         let written = solved.written(step).unwrap_or_default().to_owned();

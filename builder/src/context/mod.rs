@@ -156,7 +156,7 @@ impl<'a> Fetcher<'a> {
         let keep_git_dir = keep_git_dir.then_some(true);
         let source = read_remote(address, None, keep_git_dir).map_err(Error::Usage)?;
         let is_git = matches!(source, Op::Git(_));
-        let (solved, root) = self.solve(Small {
+        let (solved, root) = self.solve(&Small {
             name: address,
             source: source.clone(),
             directory: None,
@@ -172,11 +172,7 @@ impl<'a> Fetcher<'a> {
                 kept: Some(solved),
             });
         }
-        let only = std::fs::read_dir(&directory)
-            .ok()
-            .and_then(|mut names| names.next()?.ok());
-        let file = only.map_or_else(|| directory.clone(), |entry| entry.path());
-        self.as_context(&file, source, None, time)
+        self.as_context(&only_file(&directory), source, None, time)
     }
 
     /// Brings a commit of a repository that a build file names here: its files, for as long as the
@@ -190,7 +186,7 @@ impl<'a> Fetcher<'a> {
             checksum: Some(commit.to_owned()),
             submodules: false,
         });
-        let (solved, root) = self.solve(Small {
+        let (solved, root) = self.solve(&Small {
             name: remote,
             source,
             directory: None,
@@ -219,7 +215,7 @@ impl<'a> Fetcher<'a> {
             true => None,
             false => Some(read_text(file)?),
         };
-        let (solved, root) = self.solve(Small {
+        let (solved, root) = self.solve(&Small {
             name,
             source,
             directory,
@@ -238,9 +234,45 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    fn solve(&self, small: Small<'_>) -> Result<(Solved, StepId), Error> {
+    /// When a source that a build file names was made; of an archive that its server says no time of, the
+    /// latest time in it. `settle` pins the source, and refuses what may not be used.
+    pub(crate) fn time(
+        &self,
+        name: &str,
+        source: &Op,
+        settle: &dyn Fn(&mut Request) -> Result<(), Error>,
+    ) -> Result<Option<i64>, Error> {
+        let solve = |unpack| {
+            let (mut request, root) = self.request(&Small {
+                name,
+                source: source.clone(),
+                directory: None,
+                unpack,
+                named: Named::ByBuildFile,
+            })?;
+            settle(&mut request)?;
+            Ok::<_, Error>((self.engine.solve(request)?, root))
+        };
+        let (solved, root) = solve(false)?;
+        let time = solved.latest_time(root)?;
+        if time.is_some() || matches!(source, Op::Git(_)) {
+            return Ok(time);
+        }
+        if !std::fs::File::open(only_file(&solved.directory(root)?)).is_ok_and(is_tar) {
+            return Ok(None);
+        }
+        let (solved, root) = solve(true)?;
+        Ok(solved.latest_time(root)?)
+    }
+
+    fn solve(&self, small: &Small<'_>) -> Result<(Solved, StepId), Error> {
+        let (request, root) = self.request(small)?;
+        Ok((self.engine.solve(request)?, root))
+    }
+
+    fn request(&self, small: &Small<'_>) -> Result<(Request, StepId), Error> {
         let mut build = Build::default();
-        let mut root = add(&mut build, small.name, small.source, Vec::new())?;
+        let mut root = add(&mut build, small.name, small.source.clone(), Vec::new())?;
         if small.unpack {
             let name = "unpack the build context";
             root = add(&mut build, name, unpacked(), vec![root])?;
@@ -262,8 +294,16 @@ impl<'a> Fetcher<'a> {
             let name = "stdin".to_owned();
             request.contexts.insert(name, directory.to_owned());
         }
-        Ok((self.engine.solve(request)?, root))
+        Ok((request, root))
     }
+}
+
+/// The one file of a directory that a download is in.
+fn only_file(directory: &Path) -> PathBuf {
+    let only = std::fs::read_dir(directory)
+        .ok()
+        .and_then(|mut names| names.next()?.ok());
+    only.map_or_else(|| directory.to_owned(), |entry| entry.path())
 }
 
 /// Reads a build file.

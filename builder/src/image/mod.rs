@@ -11,6 +11,6 @@ mod stale_delta;
 pub use expire::{ExpireRules, Expired, expire};
 pub use policy::{Policy, PolicyTest};
 pub use signature::{RequiredSignature, SignatureRule};
-pub use source_check::SourceCheck;
+pub use source_check::{SourceCheck, SourceVerdict};
 pub use source_rule::{SourceName, SourceRules};
 pub use stale_delta::{StaleDelta, stale_deltas};

@@ -2,11 +2,13 @@
 
 use kiln_engine::{Engine, Event, EventSink, Pins};
 use kiln_graph::encode::Encoder;
-use kiln_graph::{BlobDigest, Build, Digest, Location, Op, Platform, StepId, is_commit};
+use kiln_graph::{
+    BlobDigest, Build, Digest, HttpSource, Location, Op, Platform, StepId, is_commit,
+};
 use kiln_image::{ImageName, Reference};
 
 use super::signature::{RequiredSignature, SignatureRule};
-use super::source_check::SourceCheck;
+use super::source_check::{SourceCheck, SourceVerdict};
 use super::source_rule::{SourceName, SourceRules};
 use crate::attest::{missing_signature, verify_image};
 use crate::{Error, file_text};
@@ -25,8 +27,17 @@ pub(crate) struct SourceGuard<'a> {
     pub(crate) events: &'a dyn EventSink,
 }
 
+/// What is to be done about an image that may be used.
+#[derive(Debug, Default)]
+pub(crate) struct AdmittedImage {
+    /// The signature that it must have.
+    pub(crate) signature: Option<RequiredSignature>,
+    /// The name of the image that takes its place.
+    pub(crate) instead: Option<String>,
+}
+
 impl<'a> SourceGuard<'a> {
-    /// Whether an image may be used at all, and the signature it must have.
+    /// Whether an image may be used at all, and as what.
     ///
     /// # Errors
     /// When it may not.
@@ -36,10 +47,20 @@ impl<'a> SourceGuard<'a> {
         platform: &Platform,
         is_locked: bool,
         location: Option<&Location>,
-    ) -> Result<Option<RequiredSignature>, Error> {
-        let name = SourceName::image(name, is_locked);
-        let rule = self.check(&name, Some(platform), location)?;
-        rule.map(|rule| rule.resolve(file_text)).transpose()
+    ) -> Result<AdmittedImage, Error> {
+        let source = SourceName::image(name, is_locked);
+        let (rule, instead) = match self.ask(&source, Some(platform), location)? {
+            SourceVerdict::AsItIs => (self.rule(&source, location)?, None),
+            SourceVerdict::Image(other) => {
+                let replacement = SourceName::image(&other, false);
+                (self.rule(&replacement, location)?, Some(other))
+            }
+            SourceVerdict::Checksum(_) => return Err(irreplaceable(&source, location)),
+        };
+        Ok(AdmittedImage {
+            signature: rule.map(|rule| rule.resolve(file_text)).transpose()?,
+            instead,
+        })
     }
 
     /// Why an image hasn't the signatures that it must have, if it hasn't.
@@ -102,34 +123,54 @@ impl<'a> SourceGuard<'a> {
         self.denied(&SourceName::image(name, true), rule, location)
     }
 
-    /// Whether what the steps of a build fetch by git and HTTP may be used.
+    /// Whether what the steps of a build fetch by git and HTTP may be used. `pins` learns the digests that files
+    /// must have.
     ///
     /// # Errors
     /// When something may not.
-    pub(crate) fn build(&self, build: &Build, pins: &Pins) -> Result<(), Error> {
+    pub(crate) fn build(&self, build: &Build, pins: &mut Pins) -> Result<(), Error> {
         if self.rules.is_empty() && self.check.is_none() {
             return Ok(());
         }
         let roots: Vec<StepId> = build.targets.iter().map(|target| target.root).collect();
         for id in build.graph.needed_for(&roots) {
             let step = build.graph.step(id);
-            let source = match &step.op {
+            let location = step.location.as_ref();
+            match &step.op {
                 Op::Git(git) => {
                     let is_pinned = is_commit(&git.reference)
                         || git.checksum.is_some()
                         || pins.git.contains_key(&Pins::git_key(git));
-                    SourceName::git(&git.remote, &git.reference, is_pinned)
+                    let source = SourceName::git(&git.remote, &git.reference, is_pinned);
+                    self.as_it_is(&source, location)?;
                 }
-                Op::Http(http) => {
-                    let is_pinned =
-                        http.checksum.is_some() || pins.http.contains_key(&Pins::http_key(http));
-                    SourceName::http(&http.url, is_pinned)
-                }
-                _ => continue,
-            };
-            let _none = self.check(&source, None, step.location.as_ref())?;
+                Op::Http(http) => self.file(http, location, pins)?,
+                _ => {}
+            }
         }
         Ok(())
+    }
+
+    /// Whether a file of a web server may be used.
+    fn file(
+        &self,
+        http: &HttpSource,
+        location: Option<&Location>,
+        pins: &mut Pins,
+    ) -> Result<(), Error> {
+        let key = Pins::http_key(http);
+        let pinned = http.checksum.or_else(|| pins.http.get(&key).copied());
+        let source = SourceName::http(&http.url, pinned.is_some());
+        match self.ask(&source, None, location)? {
+            SourceVerdict::AsItIs => {}
+            SourceVerdict::Checksum(digest) if pinned.is_none_or(|pinned| pinned == digest) => {
+                pins.http.insert(key, digest);
+            }
+            SourceVerdict::Checksum(_) | SourceVerdict::Image(_) => {
+                return Err(irreplaceable(&source, location));
+            }
+        }
+        self.rule(&source, location).map(|_| ())
     }
 
     /// Whether a commit of a repository may be used.
@@ -137,25 +178,37 @@ impl<'a> SourceGuard<'a> {
     /// # Errors
     /// When it may not.
     pub(crate) fn commit(&self, remote: &str, commit: &str) -> Result<(), Error> {
-        self.check(&SourceName::git(remote, commit, true), None, None)
-            .map(|_| ())
+        self.as_it_is(&SourceName::git(remote, commit, true), None)
     }
 
-    fn check(
+    /// Whether a source may be used that nothing can take the place of.
+    fn as_it_is(&self, source: &SourceName, location: Option<&Location>) -> Result<(), Error> {
+        match self.ask(source, None, location)? {
+            SourceVerdict::AsItIs => self.rule(source, location).map(|_| ()),
+            _ => Err(irreplaceable(source, location)),
+        }
+    }
+
+    /// What whoever asks for the build says of a source.
+    fn ask(
         &self,
         source: &SourceName,
         platform: Option<&Platform>,
         location: Option<&Location>,
+    ) -> Result<SourceVerdict, Error> {
+        let Some(check) = self.check else {
+            return Ok(SourceVerdict::AsItIs);
+        };
+        let verdict = check.check(source.identifier(), platform);
+        verdict.map_err(|rule| denied(source, rule, location))
+    }
+
+    /// What the rules say of a source.
+    fn rule(
+        &self,
+        source: &SourceName,
+        location: Option<&Location>,
     ) -> Result<Option<&'a SignatureRule>, Error> {
-        if let Some(check) = self.check
-            && let Err(rule) = check.check(source.identifier(), platform)
-        {
-            return Err(Error::SourceDenied {
-                source_name: source.to_string(),
-                rule,
-                location: location.cloned(),
-            });
-        }
         match self.rules.check(source) {
             Ok(wanted) => Ok(wanted),
             Err(rule) => self.denied(source, rule, location).map(|()| None),
@@ -169,11 +222,7 @@ impl<'a> SourceGuard<'a> {
         rule: String,
         location: Option<&Location>,
     ) -> Result<(), Error> {
-        let error = Error::SourceDenied {
-            source_name: source.to_string(),
-            rule,
-            location: location.cloned(),
-        };
+        let error = denied(source, rule, location);
         if self.rules.only_warns() {
             let message = error.to_string();
             self.events.event(Event::Warning { message });
@@ -181,6 +230,19 @@ impl<'a> SourceGuard<'a> {
         }
         Err(error)
     }
+}
+
+fn denied(source: &SourceName, rule: String, location: Option<&Location>) -> Error {
+    Error::SourceDenied {
+        source_name: source.to_string(),
+        rule,
+        location: location.cloned(),
+    }
+}
+
+fn irreplaceable(source: &SourceName, location: Option<&Location>) -> Error {
+    const RULE: &str = "the policy replaces it by another source: images can be replaced, and files be given a digest";
+    denied(source, RULE.to_owned(), location)
 }
 
 fn memo_key(digest: &BlobDigest, wanted: &RequiredSignature) -> Digest {

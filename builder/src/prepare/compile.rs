@@ -1,10 +1,10 @@
 //! From a build file's text to a graph.
 
 use kiln_engine::{Engine, Pins};
-use kiln_frontend_dockerfile::ast::Dockerfile;
-use kiln_frontend_dockerfile::{ImageTable, Options, Outcome, check, parse_partial};
+use kiln_frontend_dockerfile::{ImageTable, Outcome, check, parse_partial};
 use kiln_frontend_toml::Settings;
 
+use super::epoch::Epochs;
 use super::{CheckedFile, Located, Opened, Prepared};
 use crate::build_file::base_image::BaseImages;
 use crate::build_file::{Texts, kiln_toml};
@@ -29,7 +29,8 @@ impl Opened {
         let images = BaseImages::new(engine, request, &given, &locker, self.directory());
         let mut options = self.options_for(request);
         let (file, unread) = parse_partial(&options.file_name, &self.text);
-        fix_epoch(&mut options, Some(&file), self.contexts.time);
+        let epochs = self.epochs(engine, request, &images);
+        epochs.fix(&mut options, Some(&file)).map_err(located)?;
         let checked = images.check(&file, unread.as_ref(), &options);
         Ok(CheckedFile {
             checked: checked.map_err(located)?,
@@ -51,8 +52,8 @@ impl Opened {
         let given = Given::of(request);
         let images = BaseImages::new(engine, request, &given, locker, self.directory());
         let mut prepared = match self.is_toml() {
-            true => self.compile_toml(request, &images)?,
-            false => self.compile_dockerfile(request, &images)?,
+            true => self.compile_toml(engine, request, &images)?,
+            false => self.compile_dockerfile(engine, request, &images)?,
         };
         let mut build = prepared.request();
         match locker.settle(engine, &mut build) {
@@ -60,20 +61,38 @@ impl Opened {
             Err(error) => return Err(Box::new((error, prepared.texts))),
         }
         if request.assume_images == Assume::Nothing {
-            let allowed = images.guard().build(&build.build, &prepared.pins);
+            let allowed = images.guard().build(&build.build, &mut prepared.pins);
             allowed.map_err(|error| Box::new((error, prepared.texts.clone())))?;
         }
         Ok(prepared)
     }
 
+    /// What `SOURCE_DATE_EPOCH` may name.
+    fn epochs<'a>(
+        &'a self,
+        engine: &'a Engine,
+        request: &'a DockerfileRequest,
+        images: &'a BaseImages<'a>,
+    ) -> Epochs<'a> {
+        Epochs {
+            engine,
+            request,
+            images,
+            times: &self.contexts.times,
+        }
+    }
+
     fn compile_toml(
         &self,
+        engine: &Engine,
         request: &DockerfileRequest,
         images: &BaseImages<'_>,
     ) -> Result<Prepared, Located> {
         let mut options = self.options_for(request);
-        fix_epoch(&mut options, None, self.contexts.time);
         let mut texts = Texts::of(self.text.as_str());
+        let epochs = self.epochs(engine, request, images);
+        let fixed = epochs.fix(&mut options, None);
+        fixed.map_err(|error| Box::new((error, texts.clone())))?;
         let main = &self.contexts.directories["context"];
         let read = kiln_toml::read(images, request, &options, main, &mut texts);
         let read = read.map_err(|error| Box::new((error, texts.clone())))?;
@@ -102,6 +121,7 @@ impl Opened {
 
     fn compile_dockerfile(
         &self,
+        engine: &Engine,
         request: &DockerfileRequest,
         images: &BaseImages<'_>,
     ) -> Result<Prepared, Located> {
@@ -116,7 +136,8 @@ impl Opened {
             };
             return Err(located(error.after(&warnings).into()));
         }
-        fix_epoch(&mut options, Some(&file), self.contexts.time);
+        let epochs = self.epochs(engine, request, images);
+        epochs.fix(&mut options, Some(&file)).map_err(located)?;
         let compiled = images.compile(&file, &options, &mut ImageTable::new());
         Ok(Prepared {
             allowed: request.allowed.clone(),
@@ -132,19 +153,4 @@ impl Opened {
             kept: self.contexts.kept.clone(),
         })
     }
-}
-
-/// Makes `SOURCE_DATE_EPOCH` a number, wherever it is given: `context` is the time of the main
-/// context, and says nothing when that is a directory
-/// (<https://github.com/moby/buildkit/pull/6602>).
-fn fix_epoch(options: &mut Options, file: Option<&Dockerfile>, context: Option<i64>) {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = options.build_args.get(NAME).cloned();
-    let value = given.or_else(|| file?.global_arg(NAME).map(str::to_owned));
-    let value = match value.as_deref() {
-        None => return,
-        Some("context") => context.map_or_else(String::new, |time| time.to_string()),
-        Some(value) => value.to_owned(),
-    };
-    options.build_args.insert(NAME.to_owned(), value);
 }

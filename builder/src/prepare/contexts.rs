@@ -17,8 +17,8 @@ pub(super) struct Contexts {
     pub(super) directories: BTreeMap<String, PathBuf>,
     /// The build file's text, when the main context is nothing else.
     pub(super) text: Option<String>,
-    /// When the main context was made, if that is known.
-    pub(super) time: Option<i64>,
+    /// When contexts were made, of those that say it, in seconds since 1970.
+    pub(super) times: BTreeMap<String, i64>,
     pub(super) kept: Vec<Arc<Solved>>,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<
     let mut all = Contexts {
         directories: BTreeMap::new(),
         text: None,
-        time: None,
+        times: BTreeMap::new(),
         kept: Vec::new(),
     };
     let main = ("context".to_owned(), &request.context);
@@ -39,8 +39,11 @@ pub(super) fn fetch_all(engine: &Engine, request: &DockerfileRequest) -> Result<
         let keep_git_dir = name == "context" && keeps_git_dir(request)?;
         let mut fetched = fetcher.fetch(from, keep_git_dir)?;
         if name == "context" {
-            (all.text, all.time) = (fetched.text, fetched.time);
+            all.text = fetched.text;
             fetched.directory = inside(fetched.directory, &request.context_directory)?;
+        }
+        if let Some(time) = fetched.time {
+            all.times.insert(name.clone(), time);
         }
         all.directories.insert(name, fetched.directory);
         all.kept.extend(fetched.kept.map(Arc::new));

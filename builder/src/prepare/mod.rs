@@ -2,6 +2,7 @@
 
 mod compile;
 mod contexts;
+mod epoch;
 mod opened;
 mod prepared;
 mod request;

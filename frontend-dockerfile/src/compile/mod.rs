@@ -30,6 +30,7 @@ use crate::lint::{Checks, Linter, check_parsed, check_stages};
 use crate::{Diagnostic, DockerfileError, Outline};
 use args::Globals;
 use budget::Budget;
+pub use epoch::epoch_source;
 use heads::{BaseKind, Head, Names};
 pub use options::{ContextKind, Options};
 pub(crate) use outline::Captured;

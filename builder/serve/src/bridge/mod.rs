@@ -122,12 +122,13 @@ async fn resolve(
         name: request.r#ref.clone(),
         platform,
     };
-    let found = resolve_image(server, job, request.resolve_mode, wanted).await;
-    let (digest, config) = found.map_err(|error| error.status())?;
+    let (mode, policies) = (request.resolve_mode, request.source_policies);
+    let found = resolve_image(server, job, mode, policies, wanted).await;
+    let found = found.map_err(|error| error.status())?;
     Ok(ResolveImageConfigResponse {
-        digest: digest.to_string(),
-        config,
-        r#ref: request.r#ref,
+        digest: found.digest.to_string(),
+        config: found.config,
+        r#ref: found.name,
     })
 }
 
@@ -171,6 +172,7 @@ async fn solve(
         inputs: request.frontend_inputs,
         imports: imports.collect(),
         definition,
+        policies: request.source_policies,
     };
     // The client may take back what it asked for.
     let stop = StopOnDrop::new(job.clone());

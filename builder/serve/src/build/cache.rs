@@ -1,16 +1,23 @@
 //! Shared caches that clients name. Their format is kiln's own: those of BuildKit aren't read.
+//!
+//! The client's own directories (`type=local`) are in [`super::local_cache`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use kiln::Error;
 use kiln_engine::{
-    CacheMode, CacheSource, CacheTarget, Engine, InlineCache, InlineRemote, RegistryRemote,
+    CacheMode, CacheSource, CacheTarget, Engine, EngineError, InlineCache, InlineRemote,
+    RegistryRemote,
 };
 use kiln_image::Reference;
 use kiln_share::{CacheTrust, Remote, S3Keys, S3Settings};
 use tonic::Status;
 
 use super::attributes::Attributes;
+use super::contexts::Client;
+use super::local_cache::{self, LocalTarget};
+use crate::error::BuildError;
 use crate::proto::control::CacheOptionsEntry;
 
 /// Caches that results are sent to.
@@ -19,8 +26,27 @@ pub(super) struct Targets {
     pub(super) remotes: Vec<CacheTarget>,
     /// For each remote, its name, and whether a failure is only told.
     pub(super) tolerant: Vec<(String, bool)>,
+    /// Those of the remotes that are written when all is there, each with its place among them.
+    pub(super) locals: Vec<(usize, Arc<LocalTarget>)>,
     /// Whether the image carries its own.
     pub(super) inline: Option<InlineCache>,
+}
+
+impl Targets {
+    /// Ends the remote of a place, when it is a directory of the client's: gives its manifest's descriptor as JSON.
+    pub(super) fn finish(&self, place: usize) -> Result<Option<String>, BuildError> {
+        let Some((_, local)) = self.locals.iter().find(|(own, _)| *own == place) else {
+            return Ok(None);
+        };
+        let failed = |source| EngineError::RemoteCache {
+            remote: local.name(),
+            source,
+        };
+        let manifest = local.finish().map_err(failed).map_err(Error::from)?;
+        let json = serde_json::to_string(&manifest);
+        let json = json.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Some(json))
+    }
 }
 
 fn flag(attributes: &HashMap<String, String>, key: &str) -> Option<bool> {
@@ -43,7 +69,7 @@ fn reference(engine: &Engine, entry: &CacheOptionsEntry) -> Result<Reference, St
 
 fn unknown(kind: &str) -> Status {
     Status::unknown(format!(
-        "unknown cache type {kind:?}: kiln has registry, inline and s3"
+        "unknown cache type {kind:?}: kiln has registry, inline, local and s3"
     ))
 }
 
@@ -101,20 +127,22 @@ pub(super) fn imports_of(attributes: Attributes<'_>) -> Result<Vec<CacheOptionsE
 /// that carries one.
 pub(super) fn imports(
     engine: &Engine,
+    client: &Client<'_>,
     entries: &[CacheOptionsEntry],
 ) -> Result<Vec<CacheSource>, Status> {
     let mut sources = Vec::new();
     for entry in entries {
-        let client = || engine.client().clone();
+        let registries = || engine.client().clone();
         let remotes: Vec<Arc<dyn Remote>> = match entry.r#type.as_str() {
             "registry" | "inline" => {
                 let name = reference(engine, entry)?;
                 vec![
-                    Arc::new(RegistryRemote::new(client(), name.clone())),
-                    Arc::new(InlineRemote::new(client(), name)),
+                    Arc::new(RegistryRemote::new(registries(), name.clone())),
+                    Arc::new(InlineRemote::new(registries(), name)),
                 ]
             }
             "s3" => vec![s3(&entry.attrs)?],
+            "local" => vec![Arc::new(local_cache::source(client, &entry.attrs)?)],
             other => return Err(unknown(other)),
         };
         let source = |remote| CacheSource::new(remote, CacheTrust::default());
@@ -124,7 +152,11 @@ pub(super) fn imports(
 }
 
 /// Caches that results are sent to.
-pub(super) fn exports(engine: &Engine, entries: &[CacheOptionsEntry]) -> Result<Targets, Status> {
+pub(super) fn exports(
+    engine: &Engine,
+    client: &Client<'_>,
+    entries: &[CacheOptionsEntry],
+) -> Result<Targets, Status> {
     let mut targets = Targets::default();
     for entry in entries {
         let remote: Arc<dyn Remote> = match entry.r#type.as_str() {
@@ -137,6 +169,11 @@ pub(super) fn exports(engine: &Engine, entries: &[CacheOptionsEntry]) -> Result<
                 Arc::new(RegistryRemote::new(engine.client().clone(), name))
             }
             "s3" => s3(&entry.attrs)?,
+            "local" => {
+                let local = local_cache::target(client, &entry.attrs)?;
+                targets.locals.push((targets.remotes.len(), local.clone()));
+                local
+            }
             other => return Err(unknown(other)),
         };
         let is_tolerant = flag(&entry.attrs, "ignore-error") == Some(true);

@@ -21,8 +21,9 @@ impl Run<'_> {
         self.lend_refs(definition)?;
         let attest = self.client.attributes.attestations()?;
         let Compiled { build, locals } = self.compile(definition, &asked)?;
-        check_sources(&self.engine, &asked, &build)?;
+        let pins = check_sources(&self.engine, &asked, &build)?;
         let mut request = Request::new(build);
+        request.pins = pins;
         request.allowed = asked.allowed.clone();
         let mut lines = Contexts::new();
         // Copies of the client's directories are this build's until it ends.

@@ -77,7 +77,7 @@ impl Export<'_> {
         if epoch_of(exporter)? == Epoch::None {
             attributes.insert("rewrite-timestamp".to_owned(), "false".to_owned());
         }
-        let output = Output::of_exporter(&exporter.r#type, attributes, dest);
+        let output = Output::of_exporter(kind_of(exporter), attributes, dest);
         Ok(output.map_err(|reason| {
             Status::invalid_argument(format!("exporter {}: {reason}", exporter.r#type))
         })?)
@@ -251,6 +251,20 @@ impl Export<'_> {
             Err(_) => Err(Status::cancelled("context canceled").into()),
         }
     }
+}
+
+/// What kind of output an exporter is. What is pushed has no name in the store, unless the client asks for one:
+/// it would stay for ever, for clients can't remove names.
+fn kind_of(exporter: &Exporter) -> &str {
+    let is = |key: &str| exporter.attrs.get(key).is_some_and(|value| is_true(value));
+    match exporter.r#type.as_str() {
+        "image" if is("push") && !is("store") => "registry",
+        kind => kind,
+    }
+}
+
+fn is_true(value: &str) -> bool {
+    kiln_graph::parse_bool(value) == Some(true)
 }
 
 /// The time that an exporter is told by itself.

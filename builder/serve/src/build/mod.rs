@@ -8,8 +8,10 @@ mod definition;
 mod exporter;
 mod frontend;
 mod layout;
+mod local_cache;
 mod question;
 mod run;
+mod source_policy;
 mod sources;
 
 use std::collections::HashMap;
@@ -24,9 +26,11 @@ use tonic::Status;
 
 pub(crate) use exporter::{Export, export};
 pub(crate) use run::{build, resolve_image};
+pub(crate) use source_policy::SourcePolicy;
 
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
+use crate::proto::sourcepolicy::Policy;
 
 /// What is asked of a frontend.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,8 @@ pub(crate) struct Asked {
     pub(crate) imports: Vec<CacheOptionsEntry>,
     /// A definition in place of what a frontend makes.
     pub(crate) definition: Option<Definition>,
+    /// Rules about sources, beside the build's.
+    pub(crate) policies: Vec<Policy>,
 }
 
 /// A build that was solved.
@@ -52,6 +58,8 @@ pub(crate) struct Built {
     pub(crate) file: String,
     /// Whether results are named by their platforms, were it only one.
     pub(crate) is_map: bool,
+    /// What the client is told of the cache that was written to its directory: a descriptor, as JSON.
+    pub(crate) cache_manifest: Option<String>,
     /// Whether it is of a definition: how its image is configured the client says.
     pub(crate) is_definition: bool,
     /// The attestations that are asked for.

@@ -27,6 +27,7 @@ use tonic::Status;
 
 use super::attributes::{Attributes, LayoutName, Source};
 use super::contexts::{Client, Local};
+use super::source_policy::SourcePolicy;
 use super::sources::Sources;
 use super::{
     Answer, Asked, Built, Scratch, cache, definition, frontend, image_config, layout, question,
@@ -39,9 +40,10 @@ use crate::job::Job;
 use crate::progress::{Contexts, Progress};
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
+use crate::proto::sourcepolicy::Policy;
 use crate::server::Server;
 use crate::session::{
-    ClientStore, SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of,
+    ClientStore, ImageLookup, SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of,
 };
 
 /// Runs a frontend.
@@ -61,16 +63,27 @@ pub(crate) async fn build(
     apart(work).await
 }
 
-/// What an image's name stands for: its digest, and its configuration.
+/// What an image's name stands for.
+pub(crate) struct Image {
+    /// Its name, or that of the image that a policy puts in its place.
+    pub(crate) name: String,
+    pub(crate) digest: BlobDigest,
+    /// Its configuration, as JSON.
+    pub(crate) config: Vec<u8>,
+}
+
+/// Finds out what an image's name stands for.
 pub(crate) async fn resolve_image(
     server: Arc<Server>,
     job: Arc<Job>,
     mode: String,
+    policies: Vec<Policy>,
     wanted: ImageRequest,
-) -> Result<(BlobDigest, Vec<u8>), BuildError> {
+) -> Result<Image, BuildError> {
     let mode = (!mode.is_empty()).then(|| ("image-resolve-mode".to_owned(), mode));
     let asked = Asked {
         attributes: mode.into_iter().collect(),
+        policies,
         ..Asked::default()
     };
     apart(move || run(&server, &job, &asked, |run| run.image_config(&wanted))).await
@@ -165,7 +178,9 @@ fn run<T>(
     };
     let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
-    let policy = policy(server, job)?;
+    let policy = policy(server, job, &engine)?;
+    let rules = job.request.known.source_policy.iter();
+    let rules = SourcePolicy::read(rules.chain(&asked.policies))?;
     let run = Run {
         client: Client {
             server,
@@ -180,19 +195,26 @@ fn run<T>(
         lent: RefCell::new(lent),
         progress: progress.clone(),
         secrets: Arc::new(secrets),
-        sources: Arc::new(Sources::new(policy.map(Arc::new))),
+        sources: Arc::new(Sources::new(rules, policy)),
     };
     work(&run)
 }
 
 /// The policy that the client wants the build's sources to be held to.
-fn policy(server: &Server, job: &Job) -> Result<Option<SessionPolicy>, Status> {
+fn policy(server: &Server, job: &Job, engine: &Engine) -> Result<Option<SessionPolicy>, Status> {
     let id = &job.request.known.source_policy_session;
     if id.is_empty() {
         return Ok(None);
     }
     let session = server.runtime.block_on(server.sessions.get(id))?;
-    SessionPolicy::new(server.runtime.clone(), session).map(Some)
+    let client = engine.client().clone();
+    let lookup: ImageLookup = Box::new(move |image, platform| {
+        let found = client.resolve(image, platform);
+        let found = found.map_err(|error| error.to_string())?;
+        let config = serde_json::to_vec(&found.config).map_err(|error| error.to_string())?;
+        Ok((found.named.unwrap_or(found.manifest), config))
+    });
+    SessionPolicy::new(server.runtime.clone(), session, lookup).map(Some)
 }
 
 impl Run<'_> {
@@ -232,7 +254,7 @@ impl Run<'_> {
         })
     }
 
-    fn image_config(&self, wanted: &ImageRequest) -> Result<(BlobDigest, Vec<u8>), BuildError> {
+    fn image_config(&self, wanted: &ImageRequest) -> Result<Image, BuildError> {
         let asked = self.request()?;
         let mut found = ImageTable::new();
         let line = format!("[internal] load metadata for {}", wanted.name);
@@ -243,7 +265,11 @@ impl Run<'_> {
         let found = found.ok_or_else(|| Status::not_found(wanted.name.clone()))?;
         let config = serde_json::to_vec(&found.config);
         let config = config.map_err(|error| Status::internal(error.to_string()))?;
-        Ok((found.source.manifest, config))
+        Ok(Image {
+            name: found.source.name,
+            digest: found.source.manifest,
+            config,
+        })
     }
 
     /// What the frontend is asked for, but for the contexts.
@@ -274,8 +300,7 @@ impl Run<'_> {
 
     /// Has the client's policy decide on a context.
     pub(super) fn check_context(&self, source: &str) -> Result<(), Status> {
-        let policy = self.sources.policy.as_ref();
-        policy.map_or(Ok(()), |policy| policy.context(source))
+        self.sources.context(source)
     }
 
     /// The network of steps that don't say which they want.
@@ -398,6 +423,7 @@ impl Run<'_> {
             Some(id) => server.runtime.block_on(server.sessions.get(id))?,
             None => self.client.session.clone(),
         };
+        self.check_context(&format!("oci-layout://{}@{}", layout.store, layout.digest))?;
         let name = format!("oci:{}", layout.store);
         let store = ClientStore::new(server.runtime.clone(), session, name);
         let directory = self.scratch.0.join(format!("layout-{}", new_name()?));
@@ -576,8 +602,8 @@ impl Run<'_> {
             .clone()
             .unwrap_or_default()
             .exports;
-        let targets = cache::exports(&self.engine, &exports)?;
-        options.inline = targets.inline;
+        let targets = cache::exports(&self.engine, &self.client, &exports)?;
+        options.inline.clone_from(&targets.inline);
         request.no_cache = attributes.no_cache();
         request.network = self.network()?;
         request.jobs = self.client.server.jobs_at_once.unwrap_or(request.jobs);
@@ -585,8 +611,8 @@ impl Run<'_> {
         let journal = self.journal(source.is_none());
         request.events = journal.clone();
         request.cancel = self.job.cancel.clone();
-        request.cache_from = cache::imports(&self.engine, &self.imports()?)?;
-        request.cache_to = targets.remotes;
+        request.cache_from = cache::imports(&self.engine, &self.client, &self.imports()?)?;
+        request.cache_to.clone_from(&targets.remotes);
         request.cgroups = self.cgroups()?;
         let several = request.build.targets.len() > 1;
         self.progress.plan(&request.build, lines, several);
@@ -599,7 +625,7 @@ impl Run<'_> {
             file: file.to_owned(),
             vertex,
         })?;
-        self.share(&mut solved, &targets.tolerant)?;
+        let cache_manifest = self.share(&mut solved, &targets)?;
         let facts = self.facts(source, &solved, &journal)?;
         let built = Built {
             solved,
@@ -607,6 +633,7 @@ impl Run<'_> {
             texts,
             file: file.to_owned(),
             is_map: several || attributes.is_map(),
+            cache_manifest,
             is_definition: source.is_none(),
             attest,
             facts,
@@ -710,20 +737,30 @@ impl Run<'_> {
         Ok(all)
     }
 
-    /// Waits until shared caches have what they lacked.
-    fn share(&self, solved: &mut Solved, tolerant: &[(String, bool)]) -> Result<(), BuildError> {
-        for ((name, is_tolerant), sent) in tolerant.iter().zip(solved.exported()) {
+    /// Waits until shared caches have what they lacked. Gives what the client is told of a cache in its directory.
+    fn share(
+        &self,
+        solved: &mut Solved,
+        targets: &cache::Targets,
+    ) -> Result<Option<String>, BuildError> {
+        let mut told = None;
+        for (place, sent) in solved.exported().into_iter().enumerate() {
+            let Some((name, is_tolerant)) = targets.tolerant.get(place) else {
+                continue;
+            };
             let line = format!("exporting cache to {name}");
-            let done = self.progress.during(&line, |_| sent.map(drop));
+            let done = self.progress.during(&line, |_| {
+                _ = sent.map_err(failed)?;
+                targets.finish(place)
+            });
             match done {
                 Err(error) if *is_tolerant => self.progress.event(kiln_engine::Event::Warning {
                     message: format!("the cache was not exported to {name}: {error}"),
                 }),
-                Err(error) => return Err(failed(error)),
-                Ok(()) => {}
+                done => told = done?.or(told),
             }
         }
-        Ok(())
+        Ok(told)
     }
 }
 

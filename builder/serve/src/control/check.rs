@@ -4,6 +4,7 @@
 use kiln_graph::Entitlements;
 use tonic::Status;
 
+use crate::build::SourcePolicy;
 use crate::proto::SolveRequest;
 use crate::proto::control::{CacheOptionsEntry, Exporter};
 
@@ -35,14 +36,8 @@ pub(super) fn check(request: &SolveRequest, granted: &Entitlements) -> Result<()
         exports(&cache.exports)?;
     }
     entitlements(&known.entitlements, granted)?;
+    _ = SourcePolicy::read(&known.source_policy)?;
     let refused = [
-        (
-            known
-                .source_policy
-                .as_ref()
-                .is_some_and(|policy| !policy.rules.is_empty()),
-            "source policies",
-        ),
         (request.newer.proxy_network, "networks through a proxy"),
         (
             request.newer.compatibility_version != 0,

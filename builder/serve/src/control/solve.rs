@@ -97,6 +97,7 @@ async fn run(
                 attributes: known.frontend_attrs.clone(),
                 inputs: known.frontend_inputs.clone(),
                 imports: known.cache.clone().unwrap_or_default().imports,
+                policies: Vec::new(),
             };
             let answer = build(server.clone(), job.clone(), asked).await;
             let answer = answer.map_err(|error| error.status())?;
@@ -191,6 +192,10 @@ async fn exported(
         .filter(|(key, _)| key.starts_with("frontend."))
         .map(|(key, value)| (key, String::from_utf8_lossy(&value).into_owned()))
         .collect();
+    let cache = returned.first.as_ref();
+    if let Some(manifest) = cache.and_then(|built| built.cache_manifest.clone()) {
+        response.insert("cache.manifest".to_owned(), manifest);
+    }
     if wanted.is_empty() {
         return Ok(response);
     }

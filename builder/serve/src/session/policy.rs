@@ -1,31 +1,42 @@
 //! `PolicyVerifier.CheckPolicy`: a client that has a policy decides on each source before it is used.
 //!
-//! What the client can't decide without looking into the source (an image's configuration or
-//! attestations, a commit, a file's checksum) is refused, and so is a source that it would replace
-//! by another: a build without the policy is not what was asked for.
+//! A policy may look at an image's digest and configuration first, and put another image in an image's place.
+//! What else it asks for (attestations, a commit, a file's checksum) or would replace is refused: a build
+//! without the policy is not what was asked for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln::{SourceCheck, SourceName};
-use kiln_frontend_dockerfile::read_remote;
-use kiln_graph::{Op, Platform};
+use kiln::SourceVerdict;
+use kiln_graph::{BlobDigest, Platform};
+use kiln_image::ImageName;
 use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::Session;
 use crate::control::workers;
-use crate::proto::frontend::ResolveSourceMetaResponse;
+use crate::proto::frontend::{
+    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse,
+};
 use crate::proto::pb::SourceOp;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
 
 const PATH: &str = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy";
+const IMAGE: &str = "docker-image://";
+/// A client decides after so many questions.
+const MAX_ROUNDS: usize = 10;
+
+/// Finds an image's digest and configuration out.
+pub(crate) type ImageLookup =
+    Box<dyn Fn(&str, &Platform) -> Result<(BlobDigest, Vec<u8>), String> + Send + Sync>;
+
 /// What a session's policy says.
 pub(crate) struct SessionPolicy {
     runtime: Handle,
     session: Arc<Session>,
+    lookup: ImageLookup,
     /// Answers so far: a source is asked about once in a build.
-    known: Mutex<HashMap<(String, String), Result<(), String>>>,
+    known: Mutex<HashMap<(String, String), Result<SourceVerdict, String>>>,
 }
 
 impl SessionPolicy {
@@ -33,7 +44,11 @@ impl SessionPolicy {
     ///
     /// # Errors
     /// When it has none.
-    pub(crate) fn new(runtime: Handle, session: Arc<Session>) -> Result<Self, Status> {
+    pub(crate) fn new(
+        runtime: Handle,
+        session: Arc<Session>,
+        lookup: ImageLookup,
+    ) -> Result<Self, Status> {
         if !session.offers(PATH) {
             let text = "the session that is to verify the build's sources offers no policy";
             return Err(Status::failed_precondition(text));
@@ -41,62 +56,155 @@ impl SessionPolicy {
         Ok(Self {
             runtime,
             session,
+            lookup,
             known: Mutex::default(),
         })
     }
 
-    /// Decides on a context, by the address or the directory that the client named.
+    /// Decides on a source.
     ///
     /// # Errors
-    /// When it may not be used.
-    pub(crate) fn context(&self, source: &str) -> Result<(), Status> {
-        let identifier = match source.contains("://") {
-            true => remote_identifier(source),
-            false => format!("local://{source}"),
-        };
-        self.check(&identifier, None)
-            .map_err(|reason| Status::unknown(format!("{identifier}: {reason}")))
+    /// Why it may not be used.
+    pub(crate) fn check(
+        &self,
+        source: &str,
+        platform: Option<&Platform>,
+    ) -> Result<SourceVerdict, String> {
+        let platform_name = platform.map(Platform::to_string).unwrap_or_default();
+        let key = (source.to_owned(), platform_name);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = known.get(&key) {
+            return answer.clone();
+        }
+        drop(known);
+        let answer = decide(source, &|about| self.ask(about, platform), &|image| {
+            (self.lookup)(image, platform.unwrap_or(&Platform::host()))
+        });
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key, answer.clone());
+        answer
     }
 
-    fn ask(&self, source: &str, platform: Option<&Platform>) -> Result<(), String> {
+    fn ask(
+        &self,
+        about: ResolveSourceMetaResponse,
+        platform: Option<&Platform>,
+    ) -> Result<CheckPolicyResponse, String> {
         let request = CheckPolicyRequest {
             platform: platform.map(workers::platform),
-            source: Some(ResolveSourceMetaResponse {
-                source: Some(SourceOp {
-                    identifier: source.to_owned(),
-                    ..SourceOp::default()
-                }),
-                ..ResolveSourceMetaResponse::default()
-            }),
+            source: Some(about),
         };
-        let answer = self.session.unary(PATH, request);
-        let answer: CheckPolicyResponse = self
-            .runtime
-            .block_on(answer)
-            .map_err(|status| format!("the client's policy: {}", status.message()))?;
-        decide(answer, source)
+        let answer = self.runtime.block_on(self.session.unary(PATH, request));
+        answer.map_err(|status| format!("the client's policy: {}", status.message()))
     }
 }
 
-/// What an answer comes to.
-fn decide(answer: CheckPolicyResponse, source: &str) -> Result<(), String> {
-    match answer.result {
-        Some(PolicyResult::Decision(decision)) => allowed(&decision, source),
-        Some(PolicyResult::Request(_)) => Err(
-            "the client's policy asks what is in the source before it decides, which kiln can't tell it"
+type Ask<'a> = &'a dyn Fn(ResolveSourceMetaResponse) -> Result<CheckPolicyResponse, String>;
+type Lookup<'a> = &'a dyn Fn(&str) -> Result<(BlobDigest, Vec<u8>), String>;
+
+/// Asks until there is a decision.
+fn decide(source: &str, ask: Ask<'_>, lookup: Lookup<'_>) -> Result<SourceVerdict, String> {
+    let mut about = ResolveSourceMetaResponse {
+        source: Some(SourceOp {
+            identifier: source.to_owned(),
+            ..SourceOp::default()
+        }),
+        ..ResolveSourceMetaResponse::default()
+    };
+    for _ in 0..MAX_ROUNDS {
+        let now = about.source.clone().unwrap_or_default();
+        match ask(about.clone())?.result {
+            Some(PolicyResult::Decision(decision)) if decision.action == Decision::CONVERT => {
+                let missing = || "the client's policy replaces it by nothing".to_owned();
+                about = ResolveSourceMetaResponse {
+                    source: Some(decision.update.ok_or_else(missing)?),
+                    ..ResolveSourceMetaResponse::default()
+                };
+            }
+            Some(PolicyResult::Decision(decision)) => {
+                allowed(&decision, &now.identifier)?;
+                return verdict_of(source, &now);
+            }
+            Some(PolicyResult::Request(request)) => about = looked_up(&request, now, lookup)?,
+            None => return Err("the client's policy gave no decision".to_owned()),
+        }
+    }
+    Err("too many policy requests".to_owned())
+}
+
+/// What a policy wants to know of a source before it decides.
+fn looked_up(
+    request: &ResolveSourceMetaRequest,
+    source: SourceOp,
+    lookup: Lookup<'_>,
+) -> Result<ResolveSourceMetaResponse, String> {
+    let is_same = |asked: &SourceOp| asked.identifier == source.identifier;
+    let wants_more = request
+        .image
+        .as_ref()
+        .is_some_and(|image| image.attestation_chain || !image.resolve_attestations.is_empty());
+    let image = source.identifier.strip_prefix(IMAGE);
+    let (Some(image), false, true) = (
+        image,
+        wants_more || request.git.is_some() || request.http.is_some(),
+        request.source.as_ref().is_none_or(is_same),
+    ) else {
+        return Err(
+            "the client's policy asks what is in the source before it decides, which kiln tells of images only, without their attestations"
                 .to_owned(),
+        );
+    };
+    let (digest, config) = lookup(image)?;
+    let has_config = !request.image.as_ref().is_some_and(|image| image.no_config);
+    Ok(ResolveSourceMetaResponse {
+        source: Some(source),
+        image: Some(ResolveSourceImageResponse {
+            digest: digest.to_string(),
+            config: if has_config { config } else { Vec::new() },
+            attestation_chain: None,
+        }),
+        ..ResolveSourceMetaResponse::default()
+    })
+}
+
+/// What it comes to that a policy put `now` in the place of a source.
+///
+/// # Errors
+/// When that can't be done here.
+pub(crate) fn verdict_of(source: &str, now: &SourceOp) -> Result<SourceVerdict, String> {
+    const SUM: &str = "http.checksum";
+    let is_meant = |key: &&String| {
+        ["image.", "git.", "http.", "local."]
+            .iter()
+            .any(|kind| key.starts_with(kind))
+    };
+    if let Some(other) = now.attrs.keys().filter(is_meant).find(|key| *key != SUM) {
+        return Err(format!("the policy sets {other}, which kiln can't do"));
+    }
+    let sum = now.attrs.get(SUM);
+    match (now.identifier.strip_prefix(IMAGE), sum) {
+        _ if now.identifier == source => match sum {
+            None => Ok(SourceVerdict::AsItIs),
+            Some(sum) => sum
+                .parse()
+                .map(SourceVerdict::Checksum)
+                .map_err(|error| format!("the policy's checksum {sum:?}: {error}")),
+        },
+        (Some(image), None) if source.starts_with(IMAGE) => match image.parse() {
+            Ok(ImageName::Registry(name)) => Ok(SourceVerdict::Image(name.to_string())),
+            _ => Err(format!(
+                "the policy replaces it by {image:?}, which is no image of a registry"
+            )),
+        },
+        _ => Err(
+            "the policy replaces it by another source, which kiln does for images only".to_owned(),
         ),
-        None => Err("the client's policy gave no decision".to_owned()),
     }
 }
 
 fn allowed(decision: &Decision, source: &str) -> Result<(), String> {
     let action = match decision.action {
         Decision::ALLOW => return Ok(()),
-        Decision::CONVERT => {
-            let text = "the client's policy replaces it by another source, which kiln can't do";
-            return Err(text.to_owned());
-        }
         Decision::DENY => "DENY".to_owned(),
         other => other.to_string(),
     };
@@ -109,33 +217,6 @@ fn allowed(decision: &Decision, source: &str) -> Result<(), String> {
     Err(format!(
         "source {source:?} not allowed by policy: action {action}{why}"
     ))
-}
-
-/// The name of what is at an address.
-fn remote_identifier(address: &str) -> String {
-    match read_remote(address, None, None) {
-        Ok(Op::Git(git)) => {
-            let name = SourceName::git(&git.remote, &git.reference, false);
-            name.identifier().to_owned()
-        }
-        _ => SourceName::http(address, false).identifier().to_owned(),
-    }
-}
-
-impl SourceCheck for SessionPolicy {
-    fn check(&self, source: &str, platform: Option<&Platform>) -> Result<(), String> {
-        let platform_name = platform.map(Platform::to_string).unwrap_or_default();
-        let key = (source.to_owned(), platform_name);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = known.get(&key) {
-            return answer.clone();
-        }
-        drop(known);
-        let answer = self.ask(source, platform);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(key, answer.clone());
-        answer
-    }
 }
 
 #[cfg(test)]
@@ -155,38 +236,101 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_clear_yes_is_one() {
-        const SOURCE: &str = "docker-image://docker.io/library/busybox:latest";
-        assert_eq!(decide(decision(Decision::ALLOW), SOURCE), Ok(()));
-        let denied = decide(decision(Decision::DENY), SOURCE).unwrap_err();
-        assert_eq!(
-            denied,
-            format!("source {SOURCE:?} not allowed by policy: action DENY: pin it")
-        );
-        let request = CheckPolicyResponse {
-            result: Some(PolicyResult::Request(Box::default())),
+    const SOURCE: &str = "docker-image://docker.io/library/busybox:latest";
+
+    /// What a client that gives these answers, one after the other, comes to.
+    fn decided(answers: &[CheckPolicyResponse]) -> (Result<SourceVerdict, String>, usize) {
+        let asked = std::cell::Cell::new(0);
+        let ask = |about: ResolveSourceMetaResponse| {
+            let number = asked.get();
+            asked.set(number + 1);
+            if about.image.is_some_and(|image| image.digest.is_empty()) {
+                return Err("no digest".to_owned());
+            }
+            Ok(answers[number.min(answers.len() - 1)].clone())
         };
-        for other in [
-            decision(Decision::CONVERT),
-            decision(7),
-            request,
-            CheckPolicyResponse::default(),
-        ] {
-            assert!(decide(other, SOURCE).is_err());
+        let lookup = |name: &str| match name {
+            "docker.io/library/busybox:latest" => {
+                Ok((BlobDigest::from_sha256([7; 32]), b"{}".to_vec()))
+            }
+            other => Err(format!("{other} is not known")),
+        };
+        (decide(SOURCE, &ask, &lookup), asked.get())
+    }
+
+    fn request(source: &str) -> CheckPolicyResponse {
+        CheckPolicyResponse {
+            result: Some(PolicyResult::Request(Box::new(ResolveSourceMetaRequest {
+                source: Some(SourceOp {
+                    identifier: source.to_owned(),
+                    ..SourceOp::default()
+                }),
+                ..ResolveSourceMetaRequest::default()
+            }))),
+        }
+    }
+
+    fn convert(to: &str, attributes: &[(&str, &str)]) -> CheckPolicyResponse {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        CheckPolicyResponse {
+            result: Some(PolicyResult::Decision(Decision {
+                action: Decision::CONVERT,
+                deny_messages: Vec::new(),
+                update: Some(SourceOp {
+                    identifier: to.to_owned(),
+                    attrs: attributes.iter().map(owned).collect(),
+                }),
+            })),
         }
     }
 
     #[test]
-    fn contexts_have_the_names_of_policies() {
-        for (address, want) in [
-            (
-                "https://github.com/a/b.git#main",
-                "git://github.com/a/b.git#main",
-            ),
-            ("https://x.example/a.tar", "https://x.example/a.tar"),
+    fn only_a_clear_yes_is_one() {
+        let yes = decision(Decision::ALLOW);
+        assert_eq!(
+            decided(std::slice::from_ref(&yes)).0,
+            Ok(SourceVerdict::AsItIs)
+        );
+        let denied = decided(&[decision(Decision::DENY)]).0.unwrap_err();
+        assert_eq!(
+            denied,
+            format!("source {SOURCE:?} not allowed by policy: action DENY: pin it")
+        );
+        for other in [decision(7), CheckPolicyResponse::default()] {
+            assert!(decided(&[other]).0.is_err());
+        }
+    }
+
+    #[test]
+    fn policies_look_into_images_and_replace_them() {
+        let (yes, no) = (decision(Decision::ALLOW), decision(Decision::DENY));
+        let looked = decided(&[request(SOURCE), yes.clone()]);
+        assert_eq!(looked, (Ok(SourceVerdict::AsItIs), 2));
+        assert!(
+            decided(&[request("docker-image://docker.io/library/other:latest")])
+                .0
+                .is_err()
+        );
+        let other = "docker-image://docker.io/library/alpine:latest";
+        let replaced = decided(&[convert(other, &[("note", "1")]), yes.clone()]).0;
+        let name = "docker.io/library/alpine:latest".to_owned();
+        assert_eq!(replaced, Ok(SourceVerdict::Image(name)));
+        let denied = decided(&[convert(other, &[]), no]).0.unwrap_err();
+        assert!(
+            denied.contains("alpine"),
+            "what takes the place is decided on: {denied}"
+        );
+        assert_eq!(
+            decided(&[convert(SOURCE, &[])]),
+            (Err("too many policy requests".to_owned()), MAX_ROUNDS)
+        );
+        for bad in [
+            convert("https://a.example/b", &[]),
+            convert("docker-image://", &[]),
+            convert(other, &[("image.layerlimit", "1")]),
+            convert(SOURCE, &[("http.checksum", "sha256:1")]),
         ] {
-            assert_eq!(remote_identifier(address), want);
+            assert!(decided(&[bad.clone(), yes.clone()]).0.is_err(), "{bad:?}");
         }
     }
 }
