@@ -562,3 +562,110 @@ fn clusters_are_spoken_to_in_tls_with_certificates_on_both_sides() {
     refused(&cluster.executor());
     assert_eq!(cluster.actions(), 1);
 }
+
+/// Lines of `kiln steps` that hold a text.
+fn steps_with(space: &Space, store: &str, text: &str) -> Vec<String> {
+    let mut command = space.command(&["steps", "context"]);
+    _ = command.env("KILN_ROOT", space.path(store));
+    let run = Run::of(&command.output().unwrap()).ok();
+    let lines = run.stdout.lines().filter(|line| line.contains(text));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn steps_run_where_their_inputs_are() {
+    let space = Space::new();
+    let steps = "\
+FROM BUSYBOX AS large
+COPY large /large
+RUN wc -c < /large > /size
+FROM BUSYBOX AS made
+RUN echo 1 > /one
+RUN echo 2 > /two
+FROM BUSYBOX
+COPY --from=large /size /
+COPY --from=made /one /two /
+";
+    dockerfile(&space, steps);
+    space.write("large", "x".repeat(40 << 20));
+    let want = here(&space);
+    let cluster = Cluster::start(None, Fault::None);
+    let output = ["-o", "type=oci,dest=there.tar"];
+    let executor = cluster.executor();
+    let args = [&["--executor", &executor], &output[..]].concat();
+    _ = build(&space, "there", &args).ok();
+    assert!(
+        std::fs::read(space.path("there.tar")).unwrap() == want,
+        "another image"
+    );
+    let kept = steps_with(&space, "there", "[on this machine: what it needs is here]");
+    assert_eq!(kept.len(), 1, "{kept:#?}");
+    assert!(kept[0].contains("wc -c"), "{kept:#?}");
+    assert_eq!(commands_on(&space, "there", "(worker-1)]"), 2);
+    // The user may want all of them there.
+    let all = format!("{},place=cluster", cluster.executor());
+    _ = build(&space, "all", &["--executor", &all]).ok();
+    assert_eq!(commands_on(&space, "all", "(worker-1)]"), 3);
+}
+
+/// How many commands ran in a place.
+fn commands_on(space: &Space, store: &str, place: &str) -> usize {
+    let steps = steps_with(space, store, place);
+    steps.iter().filter(|step| step.contains("RUN ")).count()
+}
+
+/// Eight independent steps of a second each.
+fn independent() -> String {
+    let stages =
+        (0..8).map(|at| format!("FROM BUSYBOX AS s{at}\nRUN sleep 1; echo {at} > /o{at}\n"));
+    let copies = (0..8).map(|at| format!("COPY --from=s{at} /o{at} /\n"));
+    stages
+        .chain(["FROM BUSYBOX\n".to_owned()])
+        .chain(copies)
+        .collect()
+}
+
+#[test]
+fn steps_run_here_and_there_at_once() {
+    let Some(worker) = CasdWorker::start() else {
+        return;
+    };
+    let space = Space::new();
+    dockerfile(&space, &independent());
+    let want = here(&space);
+    let executor = format!("{},jobs=1", worker.executor());
+    let args = [
+        "--jobs",
+        "1",
+        "--executor",
+        &executor,
+        "-o",
+        "type=oci,dest=both.tar",
+    ];
+    let run = build(&space, "both", &args).ok();
+    assert!(
+        std::fs::read(space.path("both.tar")).unwrap() == want,
+        "{}",
+        run.stderr
+    );
+    let there = commands_on(&space, "both", "[on grpc://");
+    let here = commands_on(&space, "both", "[on this machine: other machines are busy]");
+    assert!(there > 0 && here > 0, "{}", run.stderr);
+    assert_eq!(there + here, 8, "{}", run.stderr);
+}
+
+#[test]
+fn steps_that_wait_too_long_for_a_worker_are_done_here() {
+    let space = Space::new();
+    dockerfile(&space, &independent());
+    let cluster = Cluster::start(None, Fault::OnlyQueues);
+    let executor = format!("{},race=500ms", cluster.executor());
+    let args = ["--executor", &executor, "-o", "type=oci,dest=raced.tar"];
+    let began = Instant::now();
+    let run = build(&space, "raced", &args).ok();
+    assert!(began.elapsed() < Duration::from_secs(60), "{}", run.stderr);
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    assert!(std::fs::read(space.path("raced.tar")).unwrap() == here(&space));
+    assert_eq!(cluster.cancelled(), cluster.actions(), "{}", run.stderr);
+    assert!(!steps_with(&space, "raced", "[on this machine: it was done here first]").is_empty());
+}

@@ -1,10 +1,11 @@
 //! Sends a chain of steps as an action, and has it run.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use bazel_remote_apis::build::bazel::remote::execution::v2::ActionResult;
+use bazel_remote_apis::build::bazel::remote::execution::v2::{ActionResult, Digest};
 use kiln_execute::meter;
 use kiln_solve::Job;
 use tokio::sync::Notify;
@@ -21,6 +22,10 @@ use crate::{ClusterError, ExecutorSettings};
 
 /// A transfer of less than this is over before anybody reads of it, in bytes.
 const MIN_SHOWN: u64 = 1 << 20;
+/// So much is sent without waiting for others, in bytes: descriptions of steps, and small trees.
+const MAX_AT_ONCE: u64 = 1 << 20;
+/// How often it is looked whether others have sent what they send.
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 /// How often a transfer is told of.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -31,6 +36,8 @@ pub(crate) struct Dispatch<'a> {
     /// What the cluster is called.
     pub(crate) server: &'a str,
     pub(crate) connection: &'a Connection,
+    /// Held while much is sent: what several steps need is sent once.
+    pub(crate) sending: &'a Mutex<()>,
     pub(crate) job: &'a Job<'a>,
     pub(crate) from: Origin<'a>,
 }
@@ -83,12 +90,26 @@ impl Dispatch<'_> {
 
     /// Sends what the cluster lacks of an action; gives the bytes.
     fn send(&self, inputs: &mut Inputs, action: &OrderedAction) -> Result<u64, Failure> {
-        let Connection {
-            runtime, storage, ..
-        } = self.connection;
         let messages = action.messages.iter().map(|stored| &stored.digest).cloned();
-        let all = inputs.digests().chain(messages);
-        let missing = runtime.block_on(storage.missing(all))?;
+        let all: Vec<Digest> = inputs.digests().chain(messages).collect();
+        let mut missing = self.missing(&all)?;
+        let mut alone = None;
+        if size_of(&all, &missing) > MAX_AT_ONCE {
+            // Somebody else may be sending it.
+            alone = Some(self.alone()?);
+            missing = self.missing(&all)?;
+        }
+        let sent = self.send_all(inputs, action, &missing);
+        drop(alone);
+        sent
+    }
+
+    fn send_all(
+        &self,
+        inputs: &mut Inputs,
+        action: &OrderedAction,
+        missing: &HashSet<String>,
+    ) -> Result<u64, Failure> {
         let is_missing = |hash: &str| missing.contains(hash);
         inputs.bring(is_missing, self.from)?;
         let mut uploads = inputs.uploads(is_missing);
@@ -100,17 +121,57 @@ impl Dispatch<'_> {
         }));
         let all = total(&uploads);
         let sent = Arc::new(AtomicU64::new(0));
-        let work = storage.send_all(uploads, &sent);
+        let work = self.connection.storage.send_all(uploads, &sent);
         if all < MIN_SHOWN {
-            return Ok(runtime.block_on(work)?);
+            return Ok(self.wait(work)?);
         }
         let name = format!("push to {} {}", self.server, &action.digest.hash[..12]);
         let meter = meter(&self.from.trees.store, self.job.events, name, Some(all));
         let tell = || meter.set(sent.load(Ordering::Relaxed));
-        let sent = runtime.block_on(while_telling(work, &tell))?;
+        let sent = self.wait(while_telling(work, &tell))?;
         tell();
         Ok(sent)
     }
+
+    fn missing(&self, all: &[Digest]) -> Result<HashSet<String>, ClusterError> {
+        self.wait(self.connection.storage.missing(all.iter().cloned()))
+    }
+
+    /// Waits until nobody else sends much.
+    fn alone(&self) -> Result<MutexGuard<'_, ()>, ClusterError> {
+        while !self.job.cancel.is_cancelled() {
+            match self.sending.try_lock() {
+                Ok(alone) => return Ok(alone),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
+            }
+        }
+        Err(ClusterError::Cancelled)
+    }
+
+    /// Waits for what the network does, until the step is cancelled.
+    fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, ClusterError>>,
+    ) -> Result<T, ClusterError> {
+        let stop = Arc::new(Notify::new());
+        let stopping = stop.clone();
+        let _guard = self.job.cancel.on_cancel(move || stopping.notify_one());
+        self.connection.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.notified() => Err(ClusterError::Cancelled),
+                done = work => done,
+            }
+        })
+    }
+}
+
+/// How many bytes of these are missing.
+fn size_of(all: &[Digest], missing: &HashSet<String>) -> u64 {
+    let missing = all.iter().filter(|digest| missing.contains(&digest.hash));
+    let sizes = missing.map(|digest| u64::try_from(digest.size_bytes).unwrap_or(0));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Awaits work, and calls `tell` from time to time meanwhile.

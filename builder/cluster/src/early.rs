@@ -31,6 +31,12 @@ impl EarlyResults {
         waiting.extend(results.into_iter().map(|early| (early.definition, early)));
     }
 
+    /// Whether there is something of a step.
+    pub(crate) fn has(&self, job: &Job<'_>) -> bool {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.contains_key(&job.definition)
+    }
+
     /// What a step gave, if it is made from the same now.
     pub(crate) fn take(&self, job: &Job<'_>) -> Option<Early> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

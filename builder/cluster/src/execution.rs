@@ -28,6 +28,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(10);
 /// How long a server may take to confirm that it cancels.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to name what was sent.
+const NAME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One action to be run.
 pub(crate) struct Execution<'a> {
@@ -47,6 +49,8 @@ pub(crate) struct Execution<'a> {
 struct Progress {
     /// The operation's name, once the server has said it.
     name: String,
+    /// Is told when it has.
+    named: Arc<Notify>,
     executing: bool,
     /// Until when it may wait for a worker.
     queue_end: Option<Instant>,
@@ -67,11 +71,22 @@ impl Execution<'_> {
     /// Runs the action to its end.
     pub(crate) async fn run(&self) -> Result<ActionResult, ClusterError> {
         let mut progress = Progress::default();
+        let named = progress.named.clone();
         let done = {
-            let work = self.persist(&mut progress);
+            let mut work = std::pin::pin!(self.persist(&mut progress));
             tokio::select! {
-                done = work => Some(done),
-                () = self.stop.notified() => None,
+                done = work.as_mut() => Some(done),
+                () = self.stop.notified() => {
+                    // One that was just sent can't be cancelled before it has a name.
+                    _ = tokio::time::timeout(NAME_PATIENCE, async {
+                        tokio::select! {
+                            _ = work.as_mut() => {}
+                            () = named.notified() => {}
+                        }
+                    })
+                    .await;
+                    None
+                }
             }
         };
         match done {
@@ -119,7 +134,10 @@ impl Execution<'_> {
     }
 
     fn begin_again(&self, progress: &mut Progress) {
-        *progress = Progress::default();
+        *progress = Progress {
+            named: progress.named.clone(),
+            ..Progress::default()
+        };
         self.tell(Told::Again);
     }
 
@@ -205,6 +223,7 @@ impl Progress {
     fn understand(&mut self, operation: Operation) -> Result<News, ClusterError> {
         if !operation.name.is_empty() {
             self.name = operation.name;
+            self.named.notify_one();
         }
         let metadata = operation.metadata.as_ref();
         let metadata = metadata.map(|any| ExecuteOperationMetadata::decode(&any.value[..]));

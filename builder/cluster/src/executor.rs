@@ -1,11 +1,12 @@
 //! Runs commands on a cluster's workers.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kiln_cache::Store;
-use kiln_execute::{Around, DefaultNetwork, Elsewhere, EngineError, There, now};
+use kiln_execute::{Around, DefaultNetwork, Elsewhere, EngineError, Moves, There, now};
 use kiln_graph::{Op, Step, StepKey, Timestamp, TreeId};
 use kiln_share::{CacheSource, CacheTrust, RemoteTree};
 use kiln_solve::{Executed, Filed, Job, LayerRef, Snapshot, StepResult};
@@ -20,12 +21,13 @@ use crate::helpers::Helpers;
 use crate::inputs::{Inputs, Origin};
 use crate::kept;
 use crate::known::KnownTrees;
+use crate::moves::{Counter, Seen};
 use crate::order::{ORDER, Order, OrderedIds, VERSION};
 use crate::outputs::{Given, Outputs};
 use crate::placement::obstacle;
 use crate::progress::{Watch, placed};
 use crate::results::Results;
-use crate::{ClusterError, ExecutorSettings, IdsChoice, ReapiRemote};
+use crate::{ClusterError, ExecutorSettings, IdsChoice, PlaceChoice, ReapiRemote};
 
 /// A cluster that fails so often is asked no more by this build.
 const MAX_FAILURES: u32 = 3;
@@ -40,6 +42,8 @@ pub struct ClusterExecutor {
     source: CacheSource,
     helpers: Helpers,
     known: KnownTrees,
+    seen: Seen,
+    sending: Mutex<()>,
     /// What steps gave before it was their turn.
     early: EarlyResults,
     /// Steps that its workers can't run.
@@ -62,6 +66,32 @@ impl Elsewhere for ClusterExecutor {
         self.obstacle(job.step, around)
             .or_else(|| self.unable.reason(&job.definition))
             .or_else(|| self.given_up())
+    }
+
+    fn slots(&self) -> usize {
+        self.settings.jobs
+    }
+
+    fn moves(&self, job: &Job<'_>, around: &Around<'_>) -> Option<Moves> {
+        let is_asked_for = !job.step.remote.is_empty();
+        if self.settings.required || self.settings.place == PlaceChoice::Cluster || is_asked_for {
+            return None;
+        }
+        let counter = Counter {
+            connection: self.remote.connection().ok()?,
+            known: &self.known,
+            seen: &self.seen,
+            around,
+        };
+        counter.count(job)
+    }
+
+    fn race_after(&self) -> Option<Duration> {
+        self.settings.race_after
+    }
+
+    fn has_early(&self, job: &Job<'_>) -> bool {
+        self.early.has(job)
     }
 
     fn early(&self, job: &Job<'_>, around: &Around<'_>) -> Result<Option<Executed>, EngineError> {
@@ -170,6 +200,8 @@ impl ClusterExecutor {
             settings,
             remote,
             known: KnownTrees::default(),
+            seen: Seen::default(),
+            sending: Mutex::default(),
             early: EarlyResults::default(),
             unable: Unable::default(),
             failures: AtomicU32::new(0),
@@ -226,6 +258,7 @@ impl ClusterExecutor {
             settings: &self.settings,
             server: &self.server,
             connection,
+            sending: &self.sending,
             job,
             from,
         };

@@ -8,6 +8,8 @@ use crate::placement::NetworkChoice;
 
 /// How long a step waits for a worker unless the user says otherwise.
 const QUEUE_LIMIT: Duration = Duration::from_secs(600);
+/// How many steps are sent at once unless the user says otherwise.
+const JOBS: usize = 64;
 
 /// A cluster to run steps on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,12 @@ pub struct ExecutorSettings {
     pub ids: IdsChoice,
     /// Whether all that steps change is brought here, not only what somebody here needs.
     pub brings_outputs: bool,
+    /// Where steps run that can run in both places.
+    pub place: PlaceChoice,
+    /// How many steps are there at once, at least one; those that wait for a worker are among them.
+    pub jobs: usize,
+    /// After which time a step that has no result yet is begun in the other place as well.
+    pub race_after: Option<Duration>,
     /// Whether what fails there fails, where it could run here.
     pub required: bool,
 }
@@ -42,6 +50,16 @@ pub enum IdsChoice {
     One,
 }
 
+/// Where steps run that can run in both places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlaceChoice {
+    /// Where their inputs are cheapest, as long as there is room.
+    #[default]
+    Cheapest,
+    /// On the cluster.
+    Cluster,
+}
+
 impl ExecutorSettings {
     /// A cluster, and usual settings.
     #[must_use]
@@ -54,6 +72,9 @@ impl ExecutorSettings {
             helpers: Vec::new(),
             ids: IdsChoice::default(),
             brings_outputs: false,
+            place: PlaceChoice::default(),
+            jobs: JOBS,
+            race_after: None,
             required: false,
         }
     }

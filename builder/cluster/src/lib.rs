@@ -50,6 +50,7 @@ mod kept;
 mod known;
 mod live;
 mod log_stream;
+mod moves;
 mod order;
 mod outputs;
 mod placement;
@@ -64,7 +65,7 @@ mod worker;
 
 pub use error::ClusterError;
 pub use executor::ClusterExecutor;
-pub use executor_settings::{ExecutorSettings, IdsChoice};
+pub use executor_settings::{ExecutorSettings, IdsChoice, PlaceChoice};
 pub use placement::NetworkChoice;
 pub use remote::ReapiRemote;
 pub use settings::{BadSettings, ReapiSettings};

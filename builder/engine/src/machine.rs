@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln_execute::{
-    Around, CommandExecutor, CommandOptions, ContentReader, ContextResolver, Elsewhere,
+    Around, AtOnce, CommandExecutor, CommandOptions, ContentReader, ContextResolver, Elsewhere,
     ElsewhereExecutor, EngineError, FileExecutor, GitOptions, GitResolver, HttpResolver,
     LocalSources, Records, SharedSources, Snapshotter, VolumeFinder,
 };
@@ -139,7 +139,12 @@ impl<'a> Machine<'a> {
     ) -> Option<ElsewhereExecutor<'b>> {
         let there = self.request.elsewhere.as_deref()?;
         let around = self.around();
-        Some(ElsewhereExecutor::new(there, commands, files, around))
+        let at_once = AtOnce {
+            here: self.solve.jobs,
+            there: there.slots().min(max_steps()),
+        };
+        let executor = ElsewhereExecutor::new(there, commands, files, around, at_once);
+        Some(executor)
     }
 
     fn around(&self) -> Around<'_> {

@@ -43,7 +43,7 @@ pub use clock::now;
 pub use contents::ContentReader;
 pub use distant::{Distant, DistantTrees};
 pub use document::document;
-pub use elsewhere::{Around, Elsewhere, ElsewhereExecutor, There};
+pub use elsewhere::{Around, AtOnce, Elsewhere, ElsewhereExecutor, Moves, There};
 pub use error::{ChangedFiles, EngineError, Needed, StepFailure, WrongChecksum};
 pub use files::{FileExecutor, FilesError};
 pub use joined::joined;

@@ -7,7 +7,7 @@ use kiln_cache::{LayerBlob, Store};
 use kiln_execute::delta::note_files;
 use kiln_execute::{Distant, EngineError, Snapshotter, meter};
 use kiln_graph::encode::Encoder;
-use kiln_graph::{Digest, Entry, Timestamp};
+use kiln_graph::{Digest, Entry, Timestamp, TreeId};
 use kiln_image::layer::{Codec, EncodeOptions, encode};
 use kiln_solve::{EventSink, LayerRef};
 use kiln_tree::host;
@@ -103,6 +103,19 @@ pub(crate) fn own_blob(
         note_files(store, &blob.diff_id, id)?;
     }
     Ok(blob)
+}
+
+/// The blob of a tree's files as shared caches and clusters have it, where it has been made already.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn made_layer(store: &Store, id: &TreeId) -> Result<Option<LayerBlob>, EngineError> {
+    // The key of what is one tree: see `content_of`.
+    let key = blob_key(&id.0, &ImageOptions::default());
+    let Some(made) = store.memo::<LayerBlob>("layer-blob", &key)? else {
+        return Ok(None);
+    };
+    Ok(store.blob(&made.blob)?.map(|_| made))
 }
 
 fn encode_layer(

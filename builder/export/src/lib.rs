@@ -51,6 +51,7 @@ pub use image_options::{ImageOptions, InlineCache};
 pub use index::{IndexMerger, MergedIndex};
 pub use inspect::{Difference, ImageReport, LayerReport, diff_images, find_image, inspect_image};
 pub use inventory::{image_packages, packages};
+pub use layer_blob::made_layer;
 pub use layering::{LayerPlan, PathRule};
 pub use load::{load, stored_image};
 pub use local::{left_out_warning, write_directory};

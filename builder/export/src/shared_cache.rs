@@ -284,14 +284,13 @@ pub fn remote_tree(
     events: &dyn EventSink,
 ) -> Result<(RemoteTree, Vec<BlobFile>), EngineError> {
     let store = &trees.store;
-    let layers = vec![LayerRef::Tree(*tree)];
-    let own = trees.trees(&Snapshot::new(layers.clone()), events)?;
+    let own = trees.trees(&Snapshot::new(vec![LayerRef::Tree(*tree)]), events)?;
     let own = own
         .first()
         .map_or_else(|| store.empty_tree(), |tree| Ok(tree.clone()))?;
     let manifest = store.put_blob(&kiln_cache::manifest_file::write(&*own.manifest()?))?;
     let planned = PlannedLayer::Stack {
-        layers,
+        layers: vec![LayerRef::Tree(*tree)],
         over_base: true,
     };
     let making = Making {

@@ -108,6 +108,12 @@ pub struct Executed {
 
 /// Runs steps of one kind: commands, or file operations. Called from many threads at once.
 pub trait Executor<E>: Send + Sync {
+    /// How many steps it runs at once, where it keeps to a limit of its own: they then take none of the
+    /// solver's slots ([`crate::SolveOptions::jobs`]).
+    fn slots(&self) -> Option<usize> {
+        None
+    }
+
     /// Brings here what the step needs, before its time is counted.
     ///
     /// # Errors

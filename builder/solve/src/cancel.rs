@@ -8,6 +8,7 @@ type Hook = Box<dyn Fn() + Send>;
 #[derive(Default)]
 struct State {
     cancelled: AtomicBool,
+    overtaken: AtomicBool,
     hooks: Mutex<Vec<(u64, Hook)>>,
 }
 
@@ -34,6 +35,18 @@ impl Cancel {
         for (_, hook) in self.hooks().iter() {
             hook();
         }
+    }
+
+    /// The same, because somebody else has done the work: a result that comes all the same is not kept.
+    pub fn overtake(&self) {
+        self.0.overtaken.store(true, Ordering::SeqCst);
+        self.cancel();
+    }
+
+    /// Whether [`Cancel::overtake`] was called.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.0.overtaken.load(Ordering::SeqCst)
     }
 
     /// Whether [`Cancel::cancel`] was called.

@@ -94,7 +94,7 @@ impl<'a, E: StepError> Solver<'a, E> {
             let (send, ended) = channel::<Answer<E>>();
             let mut running = 0;
             // Those that look something up or wait for others don't hold a slot.
-            let most = self.slots.count() * 2;
+            let most = self.at_once() * 2;
             loop {
                 let ready = match progress.goes_on() {
                     true => schedule.take_ready(most - running),
@@ -121,6 +121,13 @@ impl<'a, E: StepError> Solver<'a, E> {
             }
         });
         progress.finish()
+    }
+
+    /// How many steps run at once.
+    fn at_once(&self) -> usize {
+        let executors = [self.backend.commands, self.backend.files];
+        let own = executors.iter().filter_map(|executor| executor.slots());
+        own.fold(self.slots.count(), usize::max)
     }
 
     fn answer(&self, id: StepId, inputs: &[StepResult]) -> Answer<E> {

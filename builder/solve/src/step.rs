@@ -97,7 +97,7 @@ impl<E: StepError> Solver<'_, E> {
         if let Some(filed) = found {
             return self.done(job, Outcome::Cached, filed, key.parts);
         }
-        let _slot = self.slots.take();
+        let _slot = executor.slots().is_none().then(|| self.slots.take());
         if self.cancel.is_cancelled() {
             return Err(E::cancelled());
         }

@@ -7,7 +7,7 @@ use kiln::Error;
 #[cfg(feature = "reapi")]
 use kiln::Fields;
 #[cfg(feature = "reapi")]
-use kiln_cluster::{ClusterExecutor, ExecutorSettings, IdsChoice, NetworkChoice};
+use kiln_cluster::{ClusterExecutor, ExecutorSettings, IdsChoice, NetworkChoice, PlaceChoice};
 use kiln_engine::Elsewhere;
 
 /// The word for no cluster, where kiln.conf names one.
@@ -18,8 +18,8 @@ const LOCAL: &str = "local";
 pub(super) struct ExecutorArgs {
     /// Run steps on a cluster that speaks the Remote Execution API: grpcs://HOST:PORT, with
     /// instance=, property.NAME=, header.NAME=, ca=, cert=, key=, credential_helper=,
-    /// network=worker|local, ids=same|all|one, queue=DURATION, outputs=remote|local and helper=FILE
-    /// behind commas; or local
+    /// network=worker|local, ids=same|all|one, queue=DURATION, outputs=remote|local,
+    /// place=cheapest|cluster, jobs=N, race=DURATION and helper=FILE behind commas; or local
     #[arg(long, value_name = "SPEC", env = "KILN_EXECUTOR")]
     executor: Option<String>,
     /// Fail where the executor can't run a step, instead of running the step here
@@ -101,8 +101,33 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
         Some("local") => true,
         Some(other) => return Err(format!("outputs={other}: use remote or local")),
     };
+    settings.place = match fields.take("place").as_deref() {
+        None | Some("cheapest") => PlaceChoice::Cheapest,
+        Some("cluster") => PlaceChoice::Cluster,
+        Some(other) => return Err(format!("place={other}: use cheapest or cluster")),
+    };
+    if let Some(jobs) = fields.take("jobs") {
+        settings.jobs = at_once(&jobs)?;
+    }
+    if let Some(after) = fields.take("race") {
+        let after = kiln_graph::parse_duration(&after);
+        settings.race_after = Some(after.map_err(|reason| format!("race: {reason}"))?);
+    }
     fields.finish(&KEYS)?;
     Ok(settings)
+}
+
+/// More steps at once would only be threads that wait.
+#[cfg(feature = "reapi")]
+const MAX_JOBS: usize = 4096;
+
+#[cfg(feature = "reapi")]
+fn at_once(text: &str) -> Result<usize, String> {
+    let jobs = text
+        .parse()
+        .ok()
+        .filter(|jobs| (1..=MAX_JOBS).contains(jobs));
+    jobs.ok_or_else(|| format!("jobs={text}: give a number from 1 to {MAX_JOBS}"))
 }
 
 /// What begins the names of platform properties.
@@ -110,7 +135,7 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
 const PROPERTY: &str = "property.";
 
 #[cfg(feature = "reapi")]
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "instance",
     "property.NAME",
     "header.NAME",
@@ -123,6 +148,9 @@ const KEYS: [&str; 13] = [
     "ids",
     "queue",
     "outputs",
+    "place",
+    "jobs",
+    "race",
     "helper",
 ];
 
@@ -133,7 +161,7 @@ mod tests {
     #[test]
     fn specs_are_read() {
         let read = |text: &str| settings(text, false);
-        let all = read("grpc://h:1,instance=main,property.pool=a,property.pool=b,network=local,ids=one,queue=5s,helper=/k").unwrap();
+        let all = read("grpc://h:1,instance=main,property.pool=a,property.pool=b,network=local,ids=one,queue=5s,place=cluster,jobs=7,race=1m,helper=/k").unwrap();
         let pool = |value: &str| ("pool".to_owned(), value.to_owned());
         assert_eq!(all.server.to_string(), "grpc://h:1/main");
         assert_eq!(all.properties, [pool("a"), pool("b")]);
@@ -141,6 +169,9 @@ mod tests {
         assert_eq!(all.ids, IdsChoice::One);
         assert!(!all.required);
         assert_eq!(all.queue_limit.as_secs(), 5);
+        assert_eq!(all.place, PlaceChoice::Cluster);
+        assert_eq!(all.jobs, 7);
+        assert_eq!(all.race_after.map(|after| after.as_secs()), Some(60));
         assert_eq!(all.helpers, [std::path::PathBuf::from("/k")]);
         for (text, reason) in [
             ("", "begin with the server"),
@@ -151,6 +182,10 @@ mod tests {
             ("grpc://h:1,ids=some", "use same, all or one"),
             ("grpc://h:1,outputs=there", "use remote or local"),
             ("grpc://h:1,queue=soon", "queue"),
+            ("grpc://h:1,place=here", "use cheapest or cluster"),
+            ("grpc://h:1,jobs=0", "from 1 to 4096"),
+            ("grpc://h:1,jobs=many", "from 1 to 4096"),
+            ("grpc://h:1,race=late", "race"),
             ("grpc://h:1,cert=c", "go together"),
         ] {
             let error = read(text).unwrap_err();

@@ -251,6 +251,9 @@ impl<'a> CommandExecutor<'a> {
         }
         self.check_leaks(job.step, &held, &base, &manifest, &staging, started)?;
         let changed = ended.is_err().then(|| ChangedFiles::of(&manifest));
+        if job.cancel.is_overtaken() {
+            return Err(EngineError::Cancelled);
+        }
         let tree = self.trees.store.commit(staging, manifest)?;
         match ended {
             Ok(()) => Ok(Executed {
