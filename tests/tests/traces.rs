@@ -1,7 +1,7 @@
 //! Builds as OpenTelemetry traces.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Run, Script, Space};
+use kiln_tests::{BUSYBOX, Cluster, Fault, Run, Script, Space};
 use serde_json::Value;
 
 /// A collector that keeps what it is sent in a file, with its token checked.
@@ -24,8 +24,13 @@ server.serve_forever()
 "#;
 
 fn build(space: &Space, port: u16, token: &str) -> Run {
+    build_with(space, port, token, &[])
+}
+
+fn build_with(space: &Space, port: u16, token: &str, more: &[&str]) -> Run {
     let endpoint = format!("http://127.0.0.1:{port}/");
-    let mut command = space.command(&["build", "context", "--otlp-endpoint", &endpoint]);
+    let args = [&["build", "context", "--otlp-endpoint", &endpoint], more].concat();
+    let mut command = space.command(&args);
     command.env("OTEL_EXPORTER_OTLP_HEADERS", format!("x-token={token}"));
     command.env("OTEL_SERVICE_NAME", "images");
     command.env(
@@ -92,4 +97,48 @@ fn a_build_is_good_without_its_collector() {
         gone.stderr
     );
     assert!(!kept.exists());
+}
+
+/// What was sent to a cluster says where it ran in each report of the build, and what wasn't, why.
+#[test]
+fn reports_say_where_steps_ran() {
+    let space = Space::new();
+    let steps = "RUN echo 1 > /one\nRUN --mount=type=cache,target=/cache echo 2 > /two\n";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{steps}"));
+    let kept = space.path("kept.json");
+    let server = Script::python_with(COLLECTOR, &[("KEPT", kept.to_str().unwrap())]);
+    let cluster = Cluster::start(None, Fault::None);
+    let executor = cluster.executor();
+    _ = build_with(&space, server.port(), "open", &["--executor", &executor]).ok();
+    let worker = format!("{} (worker-1)", cluster.url());
+    let sent: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    let spans = &sent["resourceSpans"][0]["scopeSpans"][0]["spans"];
+    let place_of = |name: &str| {
+        let mut spans = spans.as_array().unwrap().iter();
+        let span = spans.find(|span| span["name"].as_str().unwrap().contains(name));
+        let attributes = span.unwrap()["attributes"].as_array().unwrap().iter();
+        let mut places = attributes.filter(|one| one["key"] == "kiln.step.place");
+        places
+            .next()
+            .map(|one| one["value"]["stringValue"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(place_of("echo 1"), Some(worker.clone()));
+    assert_eq!(place_of("echo 2"), None);
+    let explained = space.kiln(&["explain"]).ok().stdout;
+    assert!(explained.contains(&format!(" on {worker}")), "{explained}");
+    _ = space.kiln(&["timeline", "-o", "t.html"]).ok();
+    let page = kiln_tests::read(space.path("t.html"));
+    assert!(page.contains(&worker), "the page lacks the worker");
+    assert!(
+        page.contains("a step uses a cache volume"),
+        "the page lacks the reason"
+    );
+    let history: Value =
+        serde_json::from_str(&space.kiln(&["history", "--json"]).ok().stdout).unwrap();
+    let steps = history[0]["steps"].as_array().unwrap();
+    let places: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| step["place"].as_str())
+        .collect();
+    assert_eq!(places, [worker.as_str()]);
 }
