@@ -13,8 +13,8 @@ use crate::order::HELPER;
 use crate::report::OUT;
 
 /// How the API names Linux and processors (platform properties of the API's lexicon).
-const OS_FAMILY: &str = "OSFamily";
-const ISA: &str = "ISA";
+pub(crate) const OS_FAMILY: &str = "OSFamily";
+pub(crate) const ISA: &str = "ISA";
 
 /// Files by their paths below the action's directory.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +114,7 @@ pub(crate) fn properties(
 }
 
 /// An architecture as the API's lexicon has it; others keep their name.
-fn isa(architecture: &str) -> &str {
+pub(crate) fn isa(architecture: &str) -> &str {
     match architecture {
         "amd64" => "x86-64",
         "386" => "x86-32",

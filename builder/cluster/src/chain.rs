@@ -13,7 +13,7 @@ use crate::outputs::Given;
 use crate::report::{StepEnd, StepReport};
 
 /// A longer chain goes in parts: what fails late is lost with all that ran before it in its part.
-const MAX_STEPS: usize = 64;
+pub(crate) const MAX_STEPS: usize = 64;
 /// A larger directory of the user's ends a chain, in bytes and entries: all of it would be sent,
 /// where a step of its own sends what it copied.
 const MAX_DIRECTORY: (u64, usize) = (32 << 20, 5000);

@@ -15,7 +15,8 @@
 //!
 //! Steps run on their workers ([`ClusterExecutor`]): each is an action whose inputs are kiln itself, the
 //! layers that its root is made of, and a description (`order.rs`); its outputs are the changes of the
-//! step as a tree, and a report (`report.rs`). The worker's side is [`run_if_worker`].
+//! step as a tree, and a report (`report.rs`). The worker's side is [`run_if_worker`]; a machine whose own
+//! store and sandboxes serve others is a [`ClusterNode`].
 //!
 //! The API: <https://github.com/bazelbuild/remote-apis>, `remote_execution.proto`, and
 //! `google/bytestream/bytestream.proto`.
@@ -51,7 +52,9 @@ mod known;
 mod live;
 mod log_stream;
 mod moves;
+mod node;
 mod order;
+mod ordered;
 mod outputs;
 mod placement;
 mod progress;
@@ -66,6 +69,7 @@ mod worker;
 pub use error::ClusterError;
 pub use executor::ClusterExecutor;
 pub use executor_settings::{ExecutorSettings, IdsChoice, PlaceChoice};
+pub use node::{ClusterNode, NodeParts};
 pub use placement::NetworkChoice;
 pub use remote::ReapiRemote;
 pub use settings::{BadSettings, ReapiSettings};

@@ -147,6 +147,14 @@ impl From<OrderedNetwork> for DefaultNetwork {
 }
 
 impl OrderedInput {
+    /// How many layers it names.
+    pub(crate) fn layers(&self) -> usize {
+        match self {
+            Self::Layers(layers) => layers.len(),
+            Self::Step(_) => 0,
+        }
+    }
+
     /// A root filesystem.
     pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Self {
         let layer = |layer: &LayerRef| match layer {

@@ -106,6 +106,12 @@ impl Engine {
         self.store().stop();
     }
 
+    /// What runs processes.
+    #[must_use]
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// How steps are run.
     #[must_use]
     pub fn selection(&self) -> &Selection {

@@ -27,6 +27,15 @@ impl Collector {
         }
     }
 
+    /// Whether it is done now, or was a short while ago.
+    fn is_early(&self) -> bool {
+        match self.last.try_lock() {
+            Ok(last) => last.is_some_and(|at| at.elapsed() < PAUSE),
+            Err(TryLockError::Poisoned(_)) => false,
+            Err(TryLockError::WouldBlock) => true,
+        }
+    }
+
     fn run(&self, server: &Server) {
         let mut last = match self.last.try_lock() {
             Ok(last) => last,
@@ -46,7 +55,7 @@ impl Collector {
 
 /// Collects in the background, unless that is done already or was a short while ago.
 pub(crate) fn collect(server: &Arc<Server>) {
-    if server.collector.policies.is_empty() {
+    if server.collector.policies.is_empty() || server.collector.is_early() {
         return;
     }
     let server = server.clone();

@@ -50,6 +50,7 @@ pub use client::{ClientError, Worker, dial_stdio, workers};
 pub use history::HistoryLimits;
 pub use listen::{ServeError, serve};
 pub use server::{Frontends, Options};
+pub use service::{Answer, Call, OtherApi};
 pub use session::fuzz;
 pub use socket::SocketOwner;
 pub use tls::{BadTls, Tls};

@@ -100,6 +100,9 @@ pub fn serve(
         stop.await;
         sockets.unlink();
         server.jobs.stop();
+        if let Some(other) = &server.other {
+            other.stop();
+        }
         server.jobs.ended(GRACE).await;
         stopping.cancel();
         drop(connections);

@@ -11,6 +11,7 @@ use crate::Address;
 use crate::collect::Collector;
 use crate::history::{History, HistoryLimits};
 use crate::job::Jobs;
+use crate::service::OtherApi;
 use crate::session::{Mirrors, Sessions};
 use crate::socket::SocketOwner;
 use crate::tls::Tls;
@@ -37,6 +38,8 @@ pub struct Options {
     pub prune: Vec<PruneOptions>,
     /// How many builds of clients are remembered.
     pub history: HistoryLimits,
+    /// Another API that is answered at the same addresses.
+    pub other: Option<Arc<dyn OtherApi>>,
 }
 
 /// Which frontends clients may name.
@@ -74,6 +77,7 @@ pub(crate) struct Server {
     pub(crate) jobs_at_once: Option<usize>,
     pub(crate) collector: Collector,
     pub(crate) history: History,
+    pub(crate) other: Option<Arc<dyn OtherApi>>,
     /// This worker's name.
     pub(crate) worker: String,
 }
@@ -86,6 +90,7 @@ impl Server {
         Self {
             mirrors: Mirrors::of(&root),
             history: History::of(&root, options.history),
+            other: options.other.clone(),
             engine,
             runtime,
             sessions: Arc::default(),

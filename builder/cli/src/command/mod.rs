@@ -46,6 +46,8 @@ mod lock;
 mod man;
 mod mirror;
 mod mount;
+#[cfg(feature = "serve")]
+mod node;
 mod open;
 mod panic;
 mod past;

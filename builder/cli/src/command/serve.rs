@@ -41,6 +41,10 @@ pub(crate) struct ServeArgs {
     /// Let clients allow their builds this: network.host or security.insecure (repeatable)
     #[arg(long = "allow-insecure-entitlement", value_name = "ENTITLEMENT")]
     entitlements: Vec<String>,
+    /// Run steps of other machines' builds as well: their --executor is grpc://IP:PORT, or grpcs:// with TLS,
+    /// of a tcp:// address (Remote Execution API)
+    #[arg(long)]
+    remote_execution: bool,
     /// How steps are kept apart from the machine: auto, namespaces or chroot
     #[arg(long, value_name = "HOW", env = "KILN_ISOLATION")]
     isolation: Option<IsolationChoice>,
@@ -69,8 +73,11 @@ pub(super) fn run_with(args: &ServeArgs, file: &File) -> Result<(), Failed> {
         say(&format!("WARNING: {note}"));
     }
     let registries = settings.registries.clone();
-    let options = args.options(file, settings, !inherited.is_empty())?;
+    let mut options = args.options(file, settings, !inherited.is_empty())?;
     let engine = args.open(root, registries)?;
+    if args.remote_execution {
+        options.other = Some(super::node::open(&engine, &options)?);
+    }
     let ready = |addresses: &[Address]| {
         for address in addresses {
             say(&format!("listening at {address}"));
@@ -103,6 +110,7 @@ impl ServeArgs {
             jobs: settings.jobs,
             prune: settings.prune,
             history: settings.history,
+            other: None,
         })
     }
 
