@@ -172,7 +172,8 @@ mod tests {
         assert!(now().is_none());
         drop(queued);
         drop(next);
-        assert_eq!(std::iter::from_fn(now).count(), MAX_QUEUED);
+        let queued: Vec<_> = std::iter::from_fn(now).collect();
+        assert_eq!(queued.len(), MAX_QUEUED);
     }
 
     #[test]
