@@ -1,7 +1,9 @@
 //! `USER[:GROUP]` looked up in an image's `/etc/passwd` and `/etc/group`, with the rules of
 //! container runtimes: a name gives its primary and supplementary groups; a number found in
 //! `passwd` gives that entry's groups, another number group 0; a group given explicitly stands
-//! alone.
+//! alone, and two numbers are looked up nowhere. The primary group is always one of the supplementary
+//! ones, too, so that what a group may not do isn't allowed by leaving it (CVE-2023-25173). The home
+//! directory is that of the first entry with the user's number.
 
 use kiln_graph::{BadUnixId, UnixId};
 
@@ -12,7 +14,7 @@ pub struct User {
     pub uid: UnixId,
     /// Group.
     pub gid: UnixId,
-    /// More groups.
+    /// All groups: the primary one, and more.
     pub groups: Vec<UnixId>,
     /// Home directory; empty when unknown.
     pub home: String,
@@ -63,21 +65,34 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuc
     };
     let user = if user.is_empty() { "0" } else { user };
     let number = UnixId::in_text(user)?;
-    let entry = passwd
-        .lines()
-        .filter_map(parse_passwd)
-        .find(|entry| entry.name == user || (number.is_some() && entry.uid.parse().ok() == number));
+    let entries = || passwd.lines().filter_map(parse_passwd);
+    let has_uid = |entry: &Passwd<'_>, uid: UnixId| entry.uid.parse().ok() == Some(uid);
+    let is_meant = |entry: &Passwd<'_>| {
+        entry.name == user || number.is_some_and(|number| has_uid(entry, number))
+    };
+    let numbers = match (number, wanted_group) {
+        (Some(uid), Some(wanted)) => UnixId::in_text(wanted)?.map(|gid| (uid, gid)),
+        _ => None,
+    };
+    let entry = match numbers {
+        Some(_) => None,
+        None => entries().find(is_meant),
+    };
     let uid = match (&entry, number) {
         (Some(entry), _) => entry.uid.parse()?,
         (None, Some(uid)) => uid,
         (None, None) => return Err(NoSuchUser::User(user.to_owned())),
     };
-    let home = entry.as_ref().map_or("", |entry| entry.home).to_owned();
-    let (gid, groups) = match (wanted_group, &entry) {
-        (Some(wanted), _) => (group_of(wanted, group)?, Vec::new()),
-        (None, Some(entry)) => (entry.gid.parse()?, memberships(entry.name, group)?),
-        (None, None) => (UnixId::ROOT, Vec::new()),
+    let (gid, more) = match (numbers, wanted_group, &entry) {
+        (Some((_, gid)), ..) => (gid, Vec::new()),
+        (None, Some(wanted), _) => (group_of(wanted, group)?, Vec::new()),
+        (None, None, Some(entry)) => (entry.gid.parse()?, memberships(entry.name, group)?),
+        (None, None, None) => (UnixId::ROOT, Vec::new()),
     };
+    let others = more.into_iter().filter(|other| *other != gid);
+    let groups = std::iter::once(gid).chain(others).collect();
+    let home = entries().find(|entry| has_uid(entry, uid));
+    let home = home.map_or("", |entry| entry.home).to_owned();
     Ok(User {
         uid,
         gid,
@@ -165,8 +180,9 @@ fn parse_group(line: &str) -> Option<Group<'_>> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\napp:x:1001:\nextra:x:50:app,other\nwheel:x:10:app\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\ntoor:x:0:10::/toor:\n7:x:8:8::/eight:\n";
+    const GROUP: &str =
+        "root:x:0:\napp:x:1001:app\nextra:x:50:app,other,toor\nwheel:x:10:app\n60:x:61:\n";
 
     #[test]
     fn rules_of_container_runtimes() {
@@ -178,13 +194,19 @@ mod tests {
             home: home.to_owned(),
         };
         let cases = [
-            ("", user(0, 0, &[], "/root")),
-            ("root", user(0, 0, &[], "/root")),
-            ("app", user(1000, 1001, &[50, 10], "/home/app")),
-            ("1000", user(1000, 1001, &[50, 10], "/home/app")),
-            ("77", user(77, 0, &[], "")),
-            ("app:extra", user(1000, 50, &[], "/home/app")),
-            ("77:88", user(77, 88, &[], "")),
+            ("", user(0, 0, &[0], "/root")),
+            ("root", user(0, 0, &[0], "/root")),
+            (":50", user(0, 50, &[50], "/root")),
+            ("toor", user(0, 10, &[10, 50], "/root")),
+            ("app", user(1000, 1001, &[1001, 50, 10], "/home/app")),
+            ("1000", user(1000, 1001, &[1001, 50, 10], "/home/app")),
+            ("77", user(77, 0, &[0], "")),
+            ("app:extra", user(1000, 50, &[50], "/home/app")),
+            ("77:88", user(77, 88, &[88], "")),
+            ("7", user(8, 8, &[8], "/eight")),
+            ("7:50", user(7, 50, &[50], "")),
+            ("app:60", user(1000, 61, &[61], "/home/app")),
+            ("1000:60", user(1000, 60, &[60], "/home/app")),
         ];
         for (spec, want) in cases {
             assert_eq!(resolve_user(spec, PASSWD, GROUP), Ok(want), "{spec}");

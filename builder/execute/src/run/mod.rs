@@ -352,6 +352,10 @@ impl<'a> CommandExecutor<'a> {
             }
             (user.uid, user.gid, user.groups) = (UnixId::ROOT, UnixId::ROOT, Vec::new());
         }
+        if !self.trees.gives_away {
+            // With one id there are no groups to set, and the only one is the process's own.
+            user.groups.retain(|group| *group != user.gid);
+        }
         Ok(user)
     }
 
