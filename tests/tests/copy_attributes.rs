@@ -354,3 +354,31 @@ fn the_directory_before_a_wildcard_must_be_there() {
     space.write("Dockerfile", "FROM scratch\nCOPY d/*.md /o/\nCOPY d /d\n");
     assert!(space.build_files(&[]).join("d/x").exists());
 }
+
+/// A directory that the ignore list leaves out is there for what it takes back, as it is in the context.
+#[test]
+fn directories_of_what_is_taken_back_are_as_they_were() {
+    let space = Space::new();
+    space
+        .write("d/e/taken", "1")
+        .write("d/out", "2")
+        .write(".dockerignore", "d\n!d/e/taken\n")
+        .write("Dockerfile", "FROM scratch\nCOPY d /x\nCOPY . /y\n");
+    let script = "for name in 'd/e/taken', 'd/e', 'd': os.utime(name, (1, 1600000000))\n\
+                  os.chmod('d', 0o2750)\nos.chmod('d/e', 0o711)\n\
+                  os.setxattr('d/e', 'user.kiln', b'kept')";
+    python(&space, script);
+    let out = space.build_files(&[]);
+    for (path, want) in [("y/d", 0o2750), ("x/e", 0o711), ("y/d/e", 0o711)] {
+        assert_eq!(mode(out.join(path)), want, "{path}");
+        let time = std::fs::metadata(out.join(path)).unwrap().mtime();
+        assert_eq!(time, 1_600_000_000, "{path}");
+    }
+    let tar = space.path("out.tar").display().to_string();
+    _ = space.build(&["-o", &format!("type=tar,dest={tar}")]).ok();
+    let script = format!(
+        "import tarfile; print(tarfile.open({tar:?}).getmember('x/e').pax_headers['SCHILY.xattr.user.kiln'])"
+    );
+    assert_eq!(run("python3", &["-c", &script]).ok().stdout, "kept\n");
+    assert!(!out.join("y/d/out").exists());
+}

@@ -95,7 +95,11 @@ fn read(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<
     let Some((node, xattrs)) = content(root, found, cache)? else {
         return Ok(None);
     };
-    let entry = Entry {
+    Ok(Some(Inode::new(entry(found, node, xattrs), &found.stat)))
+}
+
+fn entry(found: &Found<'_>, node: Node, xattrs: Xattrs) -> Entry {
+    Entry {
         path: found.path.clone(),
         mode: found.stat.st_mode & 0o7777,
         uid: found.stat.st_uid,
@@ -104,8 +108,26 @@ fn read(root: &TreeRoot, found: &Found<'_>, cache: &StatCache) -> Result<Option<
         mtime_counts: false,
         xattrs,
         node,
+    }
+}
+
+/// One directory below a directory of the user's, without what is in it; `None` where there is none.
+///
+/// # Errors
+/// When it can't be read.
+pub fn directory(root: &TreeRoot, path: &ImagePath) -> Result<Option<Entry>, StoreError> {
+    let look = |found: &Found<'_>| match found.kind {
+        FileType::Directory => Ok(Some(entry(found, DIRECTORY, own_xattrs(root, found)?))),
+        _ => Ok(None),
     };
-    Ok(Some(Inode::new(entry, &found.stat)))
+    Ok(root.visit(path, look)?.flatten())
+}
+
+const DIRECTORY: Node = Node::Directory { opaque: false };
+
+fn own_xattrs(root: &TreeRoot, found: &Found<'_>) -> Result<Xattrs, TreeError> {
+    let xattrs = found.xattrs(None, is_own);
+    xattrs.map_err(failed(root, found, "read the attributes of"))
 }
 
 /// What something is, and its extended attributes.
@@ -118,11 +140,7 @@ fn content(
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let node = match found.kind {
         FileType::RegularFile => return file(root, found, cache).map(Some),
-        FileType::Directory => {
-            let xattrs = found.xattrs(None, is_own);
-            let xattrs = xattrs.map_err(failed(root, found, "read the attributes of"))?;
-            return Ok(Some((Node::Directory { opaque: false }, xattrs)));
-        }
+        FileType::Directory => return Ok(Some((DIRECTORY, own_xattrs(root, found)?))),
         FileType::Socket => Node::File {
             size: 0,
             digest: Digest::of(b""),

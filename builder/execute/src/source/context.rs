@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::Store;
-use kiln_cache::scan::context::{Decision, Selection, scan};
+use kiln_cache::scan::context::{Decision, Selection, directory, scan};
 use kiln_graph::pattern::{Matcher, has_wildcard};
 use kiln_graph::{
     ContextSource, CopyFiles, Entry, FileAction, Graph, ImagePath, Manifest, MountKind, Node, Op,
@@ -189,13 +189,10 @@ fn with_parents(manifest: Manifest, root: &TreeRoot) -> Manifest {
     if missing.is_empty() {
         return manifest;
     }
-    let made = missing.into_iter().map(|directory| {
-        let stat = root.stat(&directory);
-        let mode = stat.map_or(0o755, |stat| stat.st_mode & 0o7777);
-        Entry {
-            mode,
-            ..Entry::directory(directory)
-        }
+    let made = missing.into_iter().map(|path| {
+        // What is gone meanwhile is made as builders make parents.
+        let found = directory(root, &path).ok().flatten();
+        found.unwrap_or_else(|| Entry::directory(path))
     });
     let made: Vec<Entry> = made.collect();
     made.into_iter().chain(manifest.into_entries()).collect()
