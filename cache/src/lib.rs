@@ -41,6 +41,7 @@ mod store;
 mod tree;
 mod usage;
 mod volume;
+mod volume_away;
 
 pub use attribution::{Attribution, Share};
 pub use blob::{Blob, BlobWriter};

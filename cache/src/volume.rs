@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_graph::{Digest, ImagePath};
-use kiln_tree::{Decision, Found, TreeRoot, host, remove_all, walk};
+use kiln_tree::{TreeRoot, host, remove_all};
 use serde::{Deserialize, Serialize};
 
 use crate::checked_text::read_checked;
 use crate::error::Context as _;
 use crate::lock::{Lock, Mode, Stop};
 use crate::staging::rename;
+use crate::volume_away::{AWAY, Away, bring_back};
 use crate::{Staging, Store, StoreError, pending};
 
 /// How a volume is shared by steps that want it at once.
@@ -351,49 +352,6 @@ impl Store {
         remove_all(&aside);
         Ok(true)
     }
-}
-
-/// Notes of volumes that are moved away.
-const AWAY: &str = "away";
-
-/// Where a volume's directory is while it is moved away.
-#[derive(Debug, Serialize, Deserialize)]
-struct Away {
-    /// Somewhere below this directory.
-    root: PathBuf,
-    /// The directory's own number on its file system.
-    inode: u64,
-}
-
-/// Moves a volume's directory back that was moved away, and forgets that it was.
-fn bring_back(store: &Store, note: &Path, directory: &Path) {
-    let Ok(Some(text)) = read_checked(note) else {
-        return;
-    };
-    if !host::exists(directory)
-        && let Ok(away) = serde_json::from_str::<Away>(&text)
-        && away.root.starts_with(store.root())
-        && let Some(parent) = directory.parent()
-        && let Some(name) = directory.file_name()
-    {
-        let root = TreeRoot::at(away.root);
-        let home = TreeRoot::at(parent).join(ImagePath::new(name.as_encoded_bytes()));
-        if let Some(found) = find(&root, away.inode) {
-            _ = root.rename(&found, &home);
-        }
-    }
-    _ = host::remove_file(note);
-}
-
-/// The directory below `root` that has this number, no link followed.
-fn find(root: &TreeRoot, inode: u64) -> Option<ImagePath> {
-    let directories = |_: &ImagePath, is_directory: bool| match is_directory {
-        true => Decision::Take,
-        false => Decision::SkipAll,
-    };
-    let visit = |found: &Found<'_>| Ok((found.stat.st_ino == inode).then(|| found.path.clone()));
-    let found = walk(root, &ImagePath::root(), &directories, &visit);
-    found.ok()?.into_iter().next()
 }
 
 fn read_about(path: &Path) -> Result<Option<VolumeInfo>, StoreError> {

@@ -29,7 +29,6 @@ mod image_path;
 mod link;
 mod location;
 mod op;
-mod op_encode;
 pub mod pattern;
 mod platform;
 mod render;

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{CONTENT_DISPOSITION, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
 
+use crate::answer_body::encoding;
 use crate::{Client, ImageError};
 
 /// The most that a short answer may have, in bytes.
@@ -140,16 +141,16 @@ impl Client {
             what: url.to_owned(),
             source,
         };
-        let is_gzip =
-            header(CONTENT_ENCODING).is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let is_gzip = encoding(&answer).is_some_and(|name| name == "gzip");
         let mut out = start().map_err(fail)?;
         if is_gzip {
             let mut decoder = MultiGzDecoder::new(out);
             write_body(url, answer, &mut decoder).await?;
-            decoder.try_finish().map_err(fail)?;
+            out = decoder.finish().map_err(fail)?;
         } else {
             write_body(url, answer, &mut out).await?;
         }
+        out.flush().map_err(fail)?;
         Ok(about)
     }
 }
@@ -168,7 +169,7 @@ async fn write_body(
         let chunk = chunk.map_err(|error| broken(url, &error))?;
         out.write_all(&chunk).map_err(fail)?;
     }
-    out.flush().map_err(fail)
+    Ok(())
 }
 
 /// Sends a request whose answer is kept in memory.

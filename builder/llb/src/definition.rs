@@ -127,7 +127,6 @@ fn count_parts(mut bytes: &[u8], depth: usize) -> usize {
             5 => Some(4),
             _ => None,
         };
-        let length = length.and_then(|length| usize::try_from(length).ok());
         let split = length.and_then(|length| bytes.split_at_checked(length));
         let Some((field, rest)) = split else { break };
         if key & 7 == 2 {
@@ -142,17 +141,8 @@ fn count_parts(mut bytes: &[u8], depth: usize) -> usize {
 }
 
 /// A number of the wire format.
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
+fn varint(bytes: &mut &[u8]) -> Option<usize> {
+    prost::decode_length_delimiter(bytes).ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod attestation;
 mod delta;
 mod filesystem;
+mod form;
 mod place;
 mod spec;
 
@@ -19,9 +20,10 @@ use kiln_tree::Progress;
 pub use attestation::Attester;
 use attestation::{Outgoing, Place, sbom};
 pub use delta::{BadDeltaFrom, DeltaFrom, DeltaOptions, DeltaSources, not_worth};
+pub use form::Form;
 use place::fail;
 pub use place::{check_directory, check_file, write_file};
-pub use spec::{Form, Output};
+pub use spec::Output;
 
 use crate::Error;
 use crate::attest::Attested;

@@ -8,82 +8,8 @@ use kiln_engine::{Annotations, ImageOptions};
 use kiln_image::layer::Codec;
 use kiln_image::{BadReference, Reference};
 
+use super::form::Form;
 use crate::{AttestOptions, Fields, Storage};
-
-/// A form of result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// An OCI layout, as an archive or a directory.
-    Oci,
-    /// What `docker load` reads.
-    Docker,
-    /// The root file system as a tar.
-    Tar,
-    /// The root file system as a directory.
-    Local,
-    /// Pushed.
-    Registry,
-    /// In the Docker daemon.
-    Daemon,
-    /// In kiln's store.
-    Image,
-    /// The root file system as an EROFS image.
-    Erofs,
-    /// The root file system as a squashfs.
-    Squashfs,
-    /// The root file system as an ext4 file system.
-    Ext4,
-    /// The root file system as a cpio archive, for an initramfs.
-    Cpio,
-    /// The list of packages.
-    Sbom,
-    /// Nowhere: the results of the steps stay in the cache.
-    CacheOnly,
-}
-
-/// The names of forms.
-const FORMS: [(&str, Form); 12] = [
-    ("oci", Form::Oci),
-    ("docker", Form::Docker),
-    ("tar", Form::Tar),
-    ("local", Form::Local),
-    ("erofs", Form::Erofs),
-    ("squashfs", Form::Squashfs),
-    ("ext4", Form::Ext4),
-    ("cpio", Form::Cpio),
-    ("registry", Form::Registry),
-    ("image", Form::Image),
-    ("sbom", Form::Sbom),
-    ("cacheonly", Form::CacheOnly),
-];
-
-impl Form {
-    /// What `type=` calls it; the daemon is `docker` without a destination.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        let own = FORMS.iter().find(|(_, form)| *form == self);
-        own.map_or("docker", |(name, _)| name)
-    }
-
-    /// Whether it is made of the root's files, in one file system.
-    fn is_file_system(self) -> bool {
-        matches!(self, Self::Erofs | Self::Squashfs | Self::Ext4 | Self::Cpio)
-    }
-
-    /// Whether one file is written.
-    pub(super) fn is_file(self) -> bool {
-        self.is_file_system() || matches!(self, Self::Oci | Self::Docker | Self::Tar | Self::Sbom)
-    }
-
-    /// The programs of the machine that write it, with the packages they come with.
-    pub(super) fn programs(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Squashfs => &[("mksquashfs", "squashfs-tools")],
-            Self::Ext4 => &[("mke2fs", "e2fsprogs"), ("debugfs", "e2fsprogs")],
-            _ => &[],
-        }
-    }
-}
 
 /// Keys of buildx's exporters that change nothing here: kiln has no containerd to unpack into.
 const WITHOUT_EFFECT: [&str; 8] = [
@@ -252,7 +178,7 @@ impl Output {
         let wanted = attributes.into_iter().filter(|(key, _)| {
             is_known(key) && !["type", "dest", "format"].contains(&key.as_str())
         });
-        let mut output = Self::of(form(kind)?);
+        let mut output = Self::of(Form::named(kind)?);
         output.set(&mut Fields::of_pairs(wanted))?;
         output.dest = dest;
         output.check()
@@ -439,7 +365,7 @@ fn parse(text: &str) -> Result<Output, String> {
     let mut fields = Fields::parse(text);
     let kind = fields.take("type");
     let kind = kind.ok_or("type= is missing: write type=local,dest=PATH, say")?;
-    let mut output = Output::of(form(&kind)?);
+    let mut output = Output::of(Form::named(&kind)?);
     output.set(&mut fields)?;
     fields.finish(&KEYS)?;
     output.check()
@@ -460,14 +386,6 @@ fn annotation(key: &str, value: &str) -> Result<String, String> {
         None => return Err(wrong()),
     };
     Ok(format!("{kind}:{name}={value}"))
-}
-
-fn form(name: &str) -> Result<Form, String> {
-    let found = FORMS.iter().find(|(own, _)| *own == name);
-    found.map(|(_, form)| *form).ok_or_else(|| {
-        let names = FORMS.map(|(own, _)| own);
-        format!("unknown type '{name}': use {}", names.join(", "))
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use kiln_graph::{
     BadEntitlement, Build, Entitlement, Entitlements, ImagePath, Platform, ULIMITS,
     parse_extra_host, parse_memory,
 };
+use kiln_image::ImageName;
 use serde::{Deserialize, Serialize};
 
 use kiln::{
@@ -439,14 +440,9 @@ fn context_kind(
     if let Some(image) = source.strip_prefix("docker-image://") {
         return Ok(ContextKind::Image(image.to_owned()));
     }
-    let images = [
-        "oci-layout://",
-        "oci:",
-        "oci-archive:",
-        "docker-archive:",
-        "docker-daemon:",
-    ];
-    if images.iter().any(|start| source.starts_with(start)) {
+    if let Ok(ImageName::Layout { .. } | ImageName::Archive { .. } | ImageName::Daemon(_)) =
+        source.parse()
+    {
         return Ok(ContextKind::Image(source.to_owned()));
     }
     if let Some(stage) = source.strip_prefix("target:") {

@@ -1,7 +1,6 @@
 //! Carries the actions out, one after the other; the files of one action in parallel.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,14 +8,13 @@ use kiln_graph::{
     Chmod, CopyFiles, Digest, Entry, FileAction, Files, ImagePath, Manifest, Node, Owner,
     Timestamp, UnixId,
 };
-use kiln_image::layer::unpack as unpack_layer;
-use kiln_tree::{Linker, OverlayXattrs, TreePath, TreeRoot, set_file_attributes, timestamp};
-use rayon::prelude::*;
-use rustix::fs::FileType;
+use kiln_tree::{OverlayXattrs, TreePath, TreeRoot};
 
+use super::bring::{Job, bring};
 use super::owner::owner_ids;
 use super::place::{NewDirectory, Place};
 use super::select::expand;
+use super::unpack::unpack;
 use super::{FilesError, Selected, difference, select};
 use crate::view::{Found, Layer, View};
 
@@ -157,7 +155,7 @@ fn new_entry(
     }
 }
 
-const ROOT: Owner = Owner::Ids {
+pub(super) const ROOT: Owner = Owner::Ids {
     uid: UnixId::ROOT,
     gid: UnixId::ROOT,
 };
@@ -192,7 +190,7 @@ pub(super) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    fn new_directory(&self) -> NewDirectory {
+    pub(super) fn new_directory(&self) -> NewDirectory {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         // As in BuildKit: directories that nothing was copied from have permissions only, and clauses
         // change what is copied.
@@ -239,12 +237,6 @@ fn copy_files(
         copy_one(source, &selected, copy, &changes, around, place)?;
     }
     Ok(())
-}
-
-/// A file to be brought once its directory is there.
-struct Job {
-    entry: Entry,
-    from: TreePath,
 }
 
 pub(super) fn copy_one(
@@ -406,167 +398,4 @@ fn top_path(
     }
     place.make_directories(&dest, new)?;
     Ok(dest)
-}
-
-/// Brings files to their places, in parallel.
-fn bring(jobs: &[Job], around: &Surroundings<'_>) -> Result<(), FilesError> {
-    let fail = |job: &Job, source| FilesError::Io {
-        action: "copy",
-        path: job.entry.path.clone(),
-        source,
-    };
-    jobs.par_iter()
-        .with_min_len(16)
-        .try_for_each_init(Linker::default, |linker, job| {
-            bring_one(job, around, linker).map_err(|source| fail(job, source))
-        })?;
-    for job in jobs {
-        if let Node::HardLink { to } = &job.entry.node {
-            let first = around.directory.join(to.clone());
-            let linked = around.directory.link(&job.entry.path, &first);
-            linked.map_err(|source| fail(job, source))?;
-        }
-    }
-    Ok(())
-}
-
-fn bring_one(job: &Job, around: &Surroundings<'_>, linker: &mut Linker) -> std::io::Result<()> {
-    if matches!(job.entry.node, Node::HardLink { .. }) {
-        return Ok(());
-    }
-    if let Some(same) = earlier_copy(&job.entry, around)
-        && linker
-            .link(&around.directory.join(job.entry.path.clone()), &same)
-            .is_ok()
-    {
-        return Ok(());
-    }
-    let is_users = !job.from.root.path().starts_with(around.store);
-    let copy = copy_file(&job.entry, &job.from, around.directory, is_users)?;
-    set_file_attributes(&copy, &job.entry, around.give_away)
-}
-
-/// Copies a file to the entry's path; its attributes are to be set. A user's file may be a socket,
-/// which stands for an empty file, and must still be what was hashed before.
-pub(crate) fn copy_file(
-    entry: &Entry,
-    from: &TreePath,
-    to: &TreeRoot,
-    is_users: bool,
-) -> std::io::Result<File> {
-    if is_users
-        && let Node::File { size: 0, .. } = &entry.node
-        && is_socket(from)?
-    {
-        return to.create_file(&entry.path);
-    }
-    let copied = from.copy_to(to, &entry.path)?;
-    if is_users {
-        unchanged(entry, &copied.source)?;
-    }
-    Ok(copied.target)
-}
-
-fn is_socket(path: &TreePath) -> std::io::Result<bool> {
-    let stat = path.root.stat(&path.path)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
-}
-
-/// Whether a user's file still is what was hashed before it was copied.
-fn unchanged(entry: &Entry, from: &File) -> std::io::Result<()> {
-    let stat = rustix::fs::fstat(from)?;
-    let same_size = match &entry.node {
-        Node::File { size, .. } => u64::try_from(stat.st_size) == Ok(*size),
-        _ => true,
-    };
-    if same_size && timestamp(&stat) == entry.mtime {
-        return Ok(());
-    }
-    let text = "it changed while it was read: build again when nothing writes to it";
-    Err(std::io::Error::other(text))
-}
-
-/// The same file, all attributes included, in an earlier result.
-fn earlier_copy(entry: &Entry, around: &Surroundings<'_>) -> Option<TreePath> {
-    let previous = around.previous.as_ref()?;
-    let there = previous.manifest.get(&entry.path)?;
-    (there == entry).then(|| previous.root.join(entry.path.clone()))
-}
-
-/// Unpacks a local tar archive; `false` when the file isn't one.
-fn unpack(
-    source: &View,
-    selected: &Selected,
-    copy: &CopyFiles,
-    changes: &Changes<'_>,
-    place: &mut Place<'_>,
-) -> Result<bool, FilesError> {
-    let Some(found) = source.get(&selected.root) else {
-        return Ok(false);
-    };
-    // Sockets of the context stand for empty files.
-    if !matches!(source.linked(&found).node, Node::File { size: 1.., .. }) {
-        return Ok(false);
-    }
-    let place_of_it = source.place(&found);
-    let fail = |source| FilesError::Archive {
-        name: selected.root.to_string(),
-        source,
-    };
-    let open = || place_of_it.open_file().map_err(fail);
-    if !kiln_image::layer::is_tar(open()?) {
-        return Ok(false);
-    }
-    let beside = place.directory().path().parent().unwrap_or(Path::new("/"));
-    let scratch = tempfile::tempdir_in(beside).map_err(fail)?;
-    let directory = TreeRoot::at(scratch.path());
-    let options = kiln_image::layer::UnpackOptions {
-        xattrs: OverlayXattrs::User,
-        give_away: place.gives_away(),
-        whiteouts: false,
-    };
-    let unpacked = unpack_layer(open()?, &directory, &options).map_err(fail)?;
-    let dest = place.resolve(&copy.dest, true);
-    // As in BuildKit: modes are those of the archive.
-    let mode = NewDirectory::default().mode;
-    let new = NewDirectory {
-        mode,
-        ..changes.new_directory()
-    };
-    place.make_directories(&dest, new)?;
-    for entry in unpacked.manifest.entries() {
-        if unpacked.implied.contains(&entry.path) {
-            continue;
-        }
-        let from = directory.join(entry.path.clone());
-        let mut entry = entry.clone();
-        if let Node::HardLink { to } = &entry.node {
-            entry.node = Node::HardLink {
-                to: place.resolve(&dest.join(to.relative_bytes()), false),
-            };
-        }
-        entry.path = place.resolve(&dest.join(entry.path.relative_bytes()), false);
-        if let Some(ids) = changes.owner.filter(|_| copy.owner.as_ref() != Some(&ROOT)) {
-            (entry.uid, entry.gid) = ids;
-        }
-        put_unpacked(entry, &from, place)?;
-    }
-    Ok(true)
-}
-
-fn put_unpacked(entry: Entry, from: &TreePath, place: &mut Place<'_>) -> Result<(), FilesError> {
-    if let Some(parent) = entry.path.parent() {
-        place.make_directories(&parent, NewDirectory::default())?;
-    }
-    match &entry.node {
-        Node::Directory { .. } => place.put_directory(entry),
-        Node::File { .. } => place.put_moved(entry, from),
-        Node::HardLink { to } => {
-            let first = to.clone();
-            place.put_link(entry, &first)
-        }
-        // A device by which overlayfs marks what is gone.
-        Node::Whiteout => place.remove(&entry.path),
-        _ => place.put_special(entry),
-    }
 }

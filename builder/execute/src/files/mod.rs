@@ -1,6 +1,7 @@
 //! Carries out [`kiln_graph::Files`]: what COPY, ADD and WORKDIR change.
 
 mod apply;
+mod bring;
 mod difference;
 mod error;
 mod owner;
@@ -8,8 +9,10 @@ mod parents;
 mod place;
 mod select;
 mod step;
+mod unpack;
 
-pub(crate) use apply::{Surroundings, apply, copy_file};
+pub(crate) use apply::{Surroundings, apply};
+pub(crate) use bring::copy_file;
 pub use error::FilesError;
 pub(crate) use select::{Selected, digest, select};
 pub use step::FileExecutor;

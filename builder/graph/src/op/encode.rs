@@ -3,11 +3,11 @@
 //! Left out on purpose: where an image can be had (its content is what counts), proxy variables,
 //! a secret's requiredness, a cache volume's content and sharing, retries and time limits.
 
-use crate::encode::Encoder;
-use crate::op::{
+use super::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource, Mount,
     MountKind, Network, Op, Owner, SecretMount, Security,
 };
+use crate::encode::Encoder;
 
 impl Op {
     /// Adds what decides this operation's result, besides its inputs, to an encoding.

@@ -1,0 +1,139 @@
+//! What is mounted for the time of a command.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ImagePath, Input, UnixId};
+
+/// Something mounted for the time of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where.
+    pub target: ImagePath,
+    /// What.
+    pub kind: MountKind,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum MountKind {
+    /// Files of another step's tree; writes, where allowed, are thrown away.
+    Bind {
+        /// The tree.
+        from: Input,
+        /// The file or directory in it.
+        source: ImagePath,
+        /// Whether the command may write.
+        writable: bool,
+    },
+    /// A volume that outlives the build.
+    Cache(CacheMount),
+    /// Memory.
+    Tmpfs {
+        /// Size limit in bytes.
+        size: Option<u64>,
+    },
+    /// A secret, as a file in memory, as a variable, or both.
+    Secret(SecretMount),
+    /// An SSH agent's socket.
+    Ssh(SshMount),
+    /// A file whose content is part of the build file (a here-document).
+    Inline {
+        /// The content.
+        #[serde(with = "crate::bytes_text")]
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+    },
+}
+
+/// A volume that outlives the build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheMount {
+    /// The volume's name.
+    pub id: String,
+    /// What happens when several steps want it at once.
+    pub sharing: Sharing,
+    /// A tree that fills the volume when it is new.
+    pub from: Option<Input>,
+    /// The directory of that tree, or of the volume.
+    pub source: ImagePath,
+    /// Permission bits of a new volume's directory.
+    pub mode: u32,
+    /// Owner of a new volume's directory.
+    pub uid: UnixId,
+    /// Group of a new volume's directory.
+    pub gid: UnixId,
+    /// Whether the command may only read.
+    pub read_only: bool,
+}
+
+impl CacheMount {
+    /// The owner and mode of a volume that nobody wants otherwise.
+    const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o755);
+
+    /// The name of the volume: its id and, where the directory is to have another owner or mode than
+    /// usual, those. Steps that want one id for different users get a volume each, as in BuildKit.
+    #[must_use]
+    pub fn volume(&self) -> String {
+        let (uid, gid, mode) = Self::USUAL;
+        let mut name = self.id.clone();
+        if self.uid != uid {
+            name.push_str(&format!(";uid={}", self.uid));
+        }
+        if self.gid != gid {
+            name.push_str(&format!(";gid={}", self.gid));
+        }
+        if self.mode != mode {
+            name.push_str(&format!(";mode={:04o}", self.mode));
+        }
+        name
+    }
+}
+
+/// What happens when several steps want one cache volume at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharing {
+    /// All use it at once.
+    #[default]
+    Shared,
+    /// Each gets one of its own.
+    Private,
+    /// One waits for the other.
+    Locked,
+}
+
+/// A secret given to one command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretMount {
+    /// The name the user gives the secret's value under.
+    pub id: String,
+    /// Whether it appears as a file at the mount's target.
+    pub as_file: bool,
+    /// The variable it appears in.
+    pub env: Option<String>,
+    /// Whether the step fails without it.
+    pub required: bool,
+    /// Permission bits of the file.
+    pub mode: u32,
+    /// The file's owner.
+    pub uid: UnixId,
+    /// The file's group.
+    pub gid: UnixId,
+}
+
+/// An SSH agent given to one command, through a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshMount {
+    /// The agent's name; `default` for the main one.
+    pub id: String,
+    /// Whether the step fails without it.
+    pub required: bool,
+    /// Permission bits of the socket.
+    pub mode: u32,
+    /// The socket's owner.
+    pub uid: UnixId,
+    /// The socket's group.
+    pub gid: UnixId,
+}
