@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, copy_to_layout, digest, shell};
+use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Space, copy_to_layout, digest, shell};
 
 const SIZE: usize = 1_500_000;
 
@@ -313,6 +313,63 @@ fn the_old_image_is_the_one_that_is_named() {
     let line = "no difference to it begins at an image that is here";
     assert!(said.contains(line), "{said}");
     assert_eq!(receiver.digest("v2"), site.digest("v2"));
+}
+
+/// Layers that Docker compressed are restored to its very blobs: Go's gzip is known.
+#[test]
+fn layers_that_docker_compressed_are_restored() {
+    let site = Site::new();
+    let Some(docker) = Daemon::start(&site.space) else {
+        return;
+    };
+    let mut name = String::new();
+    for tag in ["docker1", "docker2"] {
+        let mut library = noise(1);
+        library[tag.len() * 9] ^= tag.as_bytes()[6];
+        site.space.write("lib.so.1", library);
+        name = site.name(tag);
+        let file = site.space.path("image.tar").display().to_string();
+        let output = format!("type=docker,dest={file}");
+        _ = site.space.build(&["-t", &name, "-o", &output]).ok();
+        _ = docker.docker(&["load", "-q", "-i", &file]).ok();
+        _ = docker.docker(&["push", "-q", &name]).ok();
+    }
+    let old = site.name("docker1");
+    // The store has the layers in our own compression only.
+    let maker = Space::new();
+    let made = maker.kiln(&["delta", "create", &old, &name, "--push"]).ok();
+    assert!(
+        !made.stderr.contains("can't be restored"),
+        "{}",
+        made.stderr
+    );
+    let (artifact, _) = site.artifact("docker2");
+    let text = artifact.to_string();
+    assert!(text.contains("go-gzip:6 bytes=1"), "{text}");
+
+    let receiver = Receiver {
+        site: &site,
+        space: Space::new(),
+    };
+    _ = receiver.pull("docker1").ok();
+    let said = receiver.pull("docker2").ok().stderr;
+    assert!(said.contains("pull difference"), "{said}");
+    assert!(!said.contains("WARNING"), "{said}");
+    assert_eq!(receiver.digest("docker2"), site.digest("docker2"));
+    let raw = receiver
+        .space
+        .kiln(&["image", "inspect", &name, "--raw"])
+        .ok();
+    let manifest: serde_json::Value = serde_json::from_str(&raw.stdout).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let changed = layers.iter().max_by_key(|layer| layer["size"].as_u64());
+    let digest = changed.unwrap()["digest"].as_str().unwrap();
+    let script = format!(
+        "find store -type f -size +1000k -exec sha256sum {{}} + | grep -c {}",
+        digest.strip_prefix("sha256:").unwrap()
+    );
+    let count = shell(&receiver.space.path(""), &script);
+    assert_eq!(count.trim(), "1", "the blob is here");
 }
 
 #[test]

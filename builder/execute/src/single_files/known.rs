@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_graph::BlobDigest;
 use kiln_image::layer::SingleFile;
@@ -20,6 +21,8 @@ pub(super) struct KnownFiles<'a> {
     images: &'a [Arc<OldImage>],
     /// By file name and length.
     by_name: HashMap<(&'a str, u64), Vec<&'a TreePath>>,
+    /// Found once for each file: a stranger's table can ask for one as often as it likes.
+    digests: Mutex<HashMap<PathBuf, Option<BlobDigest>>>,
 }
 
 impl<'a> KnownFiles<'a> {
@@ -31,7 +34,11 @@ impl<'a> KnownFiles<'a> {
                 alike.push(place);
             }
         }
-        Self { images, by_name }
+        Self {
+            images,
+            by_name,
+            digests: Mutex::default(),
+        }
     }
 
     /// Where a file's content is here, at the same path or under the same name.
@@ -42,10 +49,21 @@ impl<'a> KnownFiles<'a> {
         let alike = self.by_name.get(&(file_name(path), file.size));
         let places = same.map(|(place, _)| place);
         let mut places = places.chain(alike.into_iter().flatten().copied());
-        // One that can't be read is fetched.
         places
-            .find(|place| digest(place, file.size).is_ok_and(|own| own == file.digest))
+            .find(|place| self.digest(place, file.size) == Some(file.digest))
             .cloned()
+    }
+
+    /// The digest of a file; none of one that can't be read.
+    fn digest(&self, place: &TreePath, size: u64) -> Option<BlobDigest> {
+        let key = place.display();
+        let known = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(&key) {
+            return *found;
+        }
+        let found = digest(place, size).ok();
+        known().insert(key, found);
+        found
     }
 }
 

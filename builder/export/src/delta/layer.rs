@@ -40,6 +40,9 @@ impl MadeLayer {
     }
 }
 
+/// Versions that knew fewer encoders kept what they found as `layer-recipe`.
+const MEMO: &str = "layer-encoder";
+
 /// What is known of how a blob was compressed.
 #[derive(Serialize, Deserialize)]
 struct KnownRecipe {
@@ -86,7 +89,7 @@ impl LayerDiffer<'_> {
     fn recipe(&self, whole: &Blob) -> Result<Option<String>, EngineError> {
         let store = &self.trees.store;
         let key = recipe_key(&whole.digest);
-        if let Some(known) = store.memo::<KnownRecipe>("layer-recipe", &key)? {
+        if let Some(known) = store.memo::<KnownRecipe>(MEMO, &key)? {
             return Ok(known.recipe.filter(|text| text.parse::<Recipe>().is_ok()));
         }
         let name = format!("compress layer {} again", &whole.digest.hex()[..12]);
@@ -101,7 +104,7 @@ impl LayerDiffer<'_> {
         let known = KnownRecipe {
             recipe: recipe.clone(),
         };
-        store.put_memo("layer-recipe", &key, &known)?;
+        store.put_memo(MEMO, &key, &known)?;
         Ok(recipe)
     }
 }

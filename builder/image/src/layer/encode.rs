@@ -109,6 +109,12 @@ impl<W> Counting<W> {
         }
     }
 
+    /// The writer, and the digest of what went to it.
+    pub(crate) fn into_parts(self) -> (W, BlobDigest) {
+        let digest = BlobDigest::from_sha256(self.hash.finalize().into());
+        (self.inner, digest)
+    }
+
     /// The digest, and the number of bytes.
     pub(crate) fn finish(self) -> (BlobDigest, u64) {
         (

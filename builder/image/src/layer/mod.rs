@@ -5,6 +5,7 @@ mod compress;
 pub(crate) mod decompress;
 mod encode;
 mod estargz;
+mod go_gzip;
 mod header;
 mod layer_blob;
 mod recipe;

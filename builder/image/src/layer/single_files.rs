@@ -3,21 +3,23 @@
 //! stranger: nothing is trusted but digests.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_graph::BlobDigest;
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use super::zstd_chunked::PREFIX;
 
 /// The longest metadata that is read, compressed, in bytes.
 const MAX_PACKED: u64 = 64 << 20;
-/// The longest table of contents, in bytes.
-const MAX_TABLE: u64 = 256 << 20;
+/// The longest table of contents, in bytes. It is read as it comes, and only files are kept of it.
+const MAX_TABLE: u64 = 128 << 20;
 /// The longest line of tar-split metadata: headers of one entry, in base64.
 const MAX_LINE: u64 = 8 << 20;
 
@@ -128,7 +130,8 @@ impl Metadata {
 struct Table {
     #[serde(default)]
     version: u32,
-    entries: Vec<TableEntry>,
+    #[serde(deserialize_with = "only_files")]
+    entries: Vec<SingleFile>,
 }
 
 #[derive(Deserialize)]
@@ -148,38 +151,49 @@ struct TableEntry {
     digest: String,
 }
 
+/// The entries that are files with content; a stranger's list of others fills no memory.
+fn only_files<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<SingleFile>, D::Error> {
+    struct Files;
+    impl<'de> Visitor<'de> for Files {
+        type Value = Vec<SingleFile>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of entries")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut files = Vec::new();
+            while let Some(entry) = list.next_element::<TableEntry>()? {
+                if entry.kind == "reg" && entry.size > 0 {
+                    files.push(SingleFile {
+                        name: entry.name,
+                        size: entry.size,
+                        digest: entry.digest.parse().map_err(A::Error::custom)?,
+                        range: entry.offset..entry.end_offset,
+                    });
+                }
+            }
+            Ok(files)
+        }
+    }
+    list.deserialize_seq(Files)
+}
+
 /// The files of a table; what they are made of lies before `end` in the blob.
 fn files(table: &[u8], end: u64) -> Outcome<Vec<SingleFile>> {
     let wrong = SingleFilesError::Metadata;
-    let mut plain = Vec::new();
-    let decoder = zstd::stream::read::Decoder::new(table)?;
-    decoder.take(MAX_TABLE + 1).read_to_end(&mut plain)?;
-    if plain.len() as u64 > MAX_TABLE {
-        return Err(wrong("its table of contents is too large"));
-    }
-    let table: Table = serde_json::from_slice(&plain)
-        .map_err(|_| wrong("its table of contents can't be understood"))?;
+    let plain = zstd::stream::read::Decoder::new(table)?.take(MAX_TABLE);
+    let table: Table = serde_json::from_reader(BufReader::new(plain))
+        .map_err(|_| wrong("its table of contents can't be understood, or is too large"))?;
     if table.version != 1 {
         return Err(wrong("its table of contents has an unknown version"));
     }
-    let file = |entry: TableEntry| {
-        let range = entry.offset..entry.end_offset;
-        let digest = entry.digest.parse();
-        match digest {
-            Ok(digest) if range.start < range.end && range.end <= end => Ok(SingleFile {
-                name: entry.name,
-                size: entry.size,
-                digest,
-                range,
-            }),
-            _ => Err(wrong("a file of its table of contents is nowhere")),
-        }
-    };
-    let entries = table.entries.into_iter();
-    entries
-        .filter(|entry| entry.kind == "reg" && entry.size > 0)
-        .map(file)
-        .collect()
+    let is_somewhere =
+        |file: &SingleFile| file.range.start < file.range.end && file.range.end <= end;
+    match table.entries.iter().all(is_somewhere) {
+        true => Ok(table.entries),
+        false => Err(wrong("a file of its table of contents is nowhere")),
+    }
 }
 
 #[derive(Deserialize)]
