@@ -102,6 +102,13 @@ fn an_image_is_pushed_and_its_digests_are_told() {
         Some(read(space.path("id")).as_str())
     );
     assert_eq!(about["image.name"], name);
+    let ask = |words: &[&str]| Run::of(&server.buildx(words).output().unwrap()).ok().stdout;
+    _ = ask(&["prune", "--force", "--all"]);
+    let left = ask(&["du"]);
+    assert!(
+        left.contains("Total:\t\t0B"),
+        "what is pushed may go: {left}"
+    );
     let several = [
         "--platform",
         "linux/amd64,linux/arm64",

@@ -160,6 +160,52 @@ fn a_bridge_is_its_own_clients() {
     end(victim);
 }
 
+/// What a frontend adds to a build's rules about sources is read as those are, and never ignored.
+#[test]
+fn rules_of_frontends_are_read() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let client = Client::of(&server);
+    const REF: &str = "rules-of-frontends";
+    let build = control::SolveRequest {
+        r#ref: REF.to_owned(),
+        internal: true,
+        ..control::SolveRequest::default()
+    };
+    let mut grpc = tonic::client::Grpc::new(client.channel.clone());
+    let running = client.runtime.spawn(async move {
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/Solve");
+        let codec = ProstCodec::<_, control::SolveResponse>::default();
+        _ = grpc.unary(Request::new(build), path, codec).await;
+    });
+    let policies = || {
+        vec![control::sourcepolicy::Policy {
+            version: 1,
+            // A rule about nothing.
+            rules: vec![control::sourcepolicy::Rule::default()],
+        }]
+    };
+    let solve = frontend::SolveRequest {
+        definition: Some(directory()),
+        source_policies: policies(),
+        ..frontend::SolveRequest::default()
+    };
+    let solved: Result<frontend::SolveResponse, _> = client.bridge("Solve", REF, solve);
+    let resolve = frontend::ResolveImageConfigRequest {
+        r#ref: BUSYBOX.to_owned(),
+        source_policies: policies(),
+        ..frontend::ResolveImageConfigRequest::default()
+    };
+    let resolved: Result<frontend::ResolveImageConfigResponse, _> =
+        client.bridge("ResolveImageConfig", REF, resolve);
+    for status in [solved.err(), resolved.err()] {
+        let message = status.as_ref().map(Status::message);
+        assert_eq!(message, Some("invalid nil selector in policy"));
+    }
+    running.abort();
+}
+
 #[test]
 fn the_history_names_no_session() {
     let space = Space::new();

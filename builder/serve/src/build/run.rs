@@ -162,6 +162,8 @@ fn run<T>(
     asked: &Asked,
     work: impl FnOnce(&Run<'_>) -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
+    let rules = job.request.known.source_policy.iter();
+    let rules = SourcePolicy::read(rules.chain(&asked.policies))?;
     let id = &job.request.known.session;
     let session = server.runtime.block_on(server.sessions.get(id))?;
     let provider = SessionCredentials::new(server.runtime.clone(), session.clone());
@@ -179,8 +181,6 @@ fn run<T>(
     let secrets = SessionSecrets::new(server.runtime.clone(), session.clone(), scratch.0.clone());
     let progress = Arc::new(Progress::new(job.log.clone(), &job.reference));
     let policy = policy(server, job, &engine)?;
-    let rules = job.request.known.source_policy.iter();
-    let rules = SourcePolicy::read(rules.chain(&asked.policies))?;
     let run = Run {
         client: Client {
             server,
