@@ -89,6 +89,14 @@ pub enum Error {
     /// Something can't be attested or verified.
     #[error(transparent)]
     Attest(#[from] kiln_attest::AttestError),
+    /// A service that signing needs doesn't do its part.
+    #[error("cannot sign: {service}: {reason}")]
+    Signing {
+        /// Which service.
+        service: String,
+        /// What is wrong with it, or what it said.
+        reason: String,
+    },
     /// The key wanted has not signed what is wanted.
     #[error("{image}: no valid signature of {by} for {what}{}", if *.is_unsigned { ": its registry has no signature of it" } else { "" })]
     NotSigned {
@@ -180,7 +188,7 @@ impl Error {
             Self::Image(error) => error.fault(),
             Self::BaseImage { source, .. } => source.fault(),
             Self::Secret(error) => error.fault(),
-            Self::Sandbox(_) => Fault::Environment,
+            Self::Sandbox(_) | Self::Signing { .. } => Fault::Environment,
             Self::File { .. }
             | Self::NotLocked { .. }
             | Self::NotGiven { .. }

@@ -76,15 +76,17 @@ pub use error::Error;
 pub use excerpt::excerpt;
 pub use fields::{FieldError, Fields};
 pub use image::{
-    ExpireRules, Expired, Policy, PolicyTest, RequiredSignature, SignatureRule, SourceCheck,
-    SourceName, SourceRules, SourceVerdict, StaleDelta, expire, stale_deltas,
+    ExpireRules, Expired, IdentityFields, IdentityMistake, Policy, PolicyTest, RequiredSignature,
+    SignatureRule, SourceCheck, SourceName, SourceRules, SourceVerdict, StaleDelta, expire,
+    stale_deltas,
 };
 pub use journal::{About, Journal, redacted};
 pub use kiln_attest::artifact::Form as IndexForm;
 pub use kiln_attest::provenance::{Mode as ProvenanceMode, Provenance};
 pub use kiln_attest::sbom::Format as SbomFormat;
 pub use kiln_attest::{
-    AttestError, PublicKey, Signed, SignerIdentity, Statement, Verifier, Verifiers,
+    AttestError, NamePattern, PublicKey, Signed, SignerIdentity, Statement, TrustedRoot, Verifier,
+    Verifiers,
 };
 pub use kiln_cache::StoreError;
 pub use kiln_engine::{

@@ -19,6 +19,7 @@ mod pod;
 mod program;
 mod registry;
 mod s3;
+mod sigstore;
 mod web;
 
 use std::ffi::OsStr;
@@ -39,6 +40,7 @@ pub use pod::{Bundle, Cgroup, Pod};
 pub use program::compile;
 pub use registry::Registry;
 pub use s3::{KEY, S3, SECRET};
+pub use sigstore::Sigstore;
 pub use web::{Script, Web};
 
 /// The base image that `scripts/setup-tests` serves.

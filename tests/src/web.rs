@@ -1,4 +1,4 @@
-//! Small servers on loopback, written in Python, for as long as they are held.
+//! Small servers on loopback, written in Python or for Node.js, for as long as they are held.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -28,12 +28,13 @@ impl Script {
         Self::start(&mut command)
     }
 
-    fn start(command: &mut Command) -> Self {
+    /// Runs a command.
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("python3 can be started");
+            .expect("the server can be started");
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         out.read_line(&mut line).expect("the server says its port");

@@ -108,7 +108,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("threshold = 1", Some("name who must have signed")),
     (
         "identity = 'x', issuer = 'y'",
-        Some("identity, issuer, roots and log go together"),
+        Some("identity and issuer go together"),
     ),
 ];
 
@@ -229,6 +229,27 @@ fn several_keys_on_the_command_line() {
         &["--key", &a, "--attestation", "sbm"],
         &["--key", &a, "--timestamp-roots", &a],
         &["--certificate-identity", "x"],
+        &["--certificate-oidc-issuer", "x"],
+        &["--trusted-root", &a],
+        &["--trusted-root", &a, "--key", &a],
+        &[
+            "--certificate-identity-regexp",
+            "(",
+            "--certificate-oidc-issuer",
+            "y",
+            "--ca-roots",
+            &a,
+            "--rekor-key",
+            &a,
+        ],
+        &[
+            "--certificate-identity",
+            "x",
+            "--certificate-oidc-issuer",
+            "y",
+            "--trusted-root",
+            &a,
+        ],
         &["--certificate-identity", "x", "--key", &a],
     ] {
         assert_eq!(verify(flags).status, Some(2), "{flags:?}");

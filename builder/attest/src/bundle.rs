@@ -1,6 +1,7 @@
 //! Signed statements: DSSE envelopes (<https://github.com/secure-systems-lab/dsse>) in Sigstore
-//! bundles of version 0.3. Those that are written here have a key instead of a certificate, and no
-//! entry of a transparency log.
+//! bundles of version 0.3
+//! (<https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_bundle.proto>). Those of a key have
+//! no certificate, and no entry of a transparency log.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -37,16 +38,46 @@ pub fn to_be_signed(statement: &[u8]) -> Vec<u8> {
 /// A bundle of a statement and its signature; `hint` names the key.
 #[must_use]
 pub fn bundle(statement: &[u8], signature: &[u8], hint: &str) -> Vec<u8> {
+    let material = json!({"publicKey": {"hint": hint}, "tlogEntries": []});
+    with_material(statement, signature, &material)
+}
+
+/// A bundle of a statement and its signature, with the signer's certificate (DER), the entry of a log, and the
+/// answer of a timestamp authority.
+pub(crate) fn certified(
+    statement: &[u8],
+    signature: &[u8],
+    certificate: &[u8],
+    entry: &Value,
+    timestamp: Option<&[u8]>,
+) -> Vec<u8> {
+    let mut material = json!({
+        "certificate": {"rawBytes": STANDARD.encode(certificate)},
+        "tlogEntries": [entry],
+    });
+    if let Some(timestamp) = timestamp {
+        let timestamps = json!([{"signedTimestamp": STANDARD.encode(timestamp)}]);
+        material["timestampVerificationData"] = json!({"rfc3161Timestamps": timestamps});
+    }
+    with_material(statement, signature, &material)
+}
+
+fn with_material(statement: &[u8], signature: &[u8], material: &Value) -> Vec<u8> {
     let bundle = json!({
         "mediaType": BUNDLE_MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
-        "dsseEnvelope": {
-            "payload": STANDARD.encode(statement),
-            "payloadType": STATEMENT_MEDIA_TYPE,
-            "signatures": [{"sig": STANDARD.encode(signature), "keyid": ""}],
-        },
+        "verificationMaterial": material,
+        "dsseEnvelope": envelope(statement, signature),
     });
     bundle.to_string().into_bytes()
+}
+
+/// The envelope of a statement and its signature.
+pub(crate) fn envelope(statement: &[u8], signature: &[u8]) -> Value {
+    json!({
+        "payload": STANDARD.encode(statement),
+        "payloadType": STATEMENT_MEDIA_TYPE,
+        "signatures": [{"sig": STANDARD.encode(signature), "keyid": ""}],
+    })
 }
 
 /// Whether a media type is a bundle's, of any version.

@@ -4,6 +4,7 @@
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring};
 
+use crate::der::Element;
 use crate::{AttestError, der, pem};
 
 /// 1.3.6.1.5.5.7.3.3, code signing.
@@ -29,6 +30,9 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     ring::RSA_PKCS1_2048_8192_SHA512,
 ];
 
+/// What is said of a certificate that the roots have nothing to do with.
+const UNKNOWN_ISSUER: &str = "none of the roots has issued it";
+
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -47,13 +51,18 @@ impl Roots {
         if blocks.is_empty() {
             return Err(AttestError::Key("there is no certificate in it".to_owned()));
         }
+        Self::of(&blocks)
+    }
+
+    /// Certificates (DER), of which each is trusted as it is.
+    pub(crate) fn of(certificates: &[Vec<u8>]) -> Result<Self, AttestError> {
         let anchor = |bytes: &Vec<u8>| {
             let certificate = CertificateDer::from(bytes.as_slice());
             let anchor = anchor_from_trusted_cert(&certificate);
             let anchor = anchor.map_err(|error| AttestError::Key(error.to_string()))?;
             Ok(anchor.to_owned())
         };
-        let anchors: Result<_, AttestError> = blocks.iter().map(anchor).collect();
+        let anchors: Result<_, AttestError> = certificates.iter().map(anchor).collect();
         anchors.map(Self)
     }
 }
@@ -111,6 +120,11 @@ impl Certificate {
         }
     }
 
+    /// Its bytes (DER).
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether it has these bytes.
     pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         self.bytes.as_ref() == bytes
@@ -139,28 +153,78 @@ impl Certificate {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    /// The value of an extension (RFC 5280, section 4.1).
-    fn extension(&self, id: &[u8]) -> Option<&[u8]> {
-        /// `extensions [3]` of a TBSCertificate.
-        const EXTENSIONS: u8 = 0xa3;
+    /// Its key, as a SubjectPublicKeyInfo.
+    pub(crate) fn key_info(&self) -> Option<&[u8]> {
+        /// `version [0]` of a TBSCertificate, which may be left out.
+        const VERSION: u8 = 0xa0;
+        /// The serial number, the algorithm, the issuer, the validity and the subject.
+        const BEFORE_THE_KEY: usize = 5;
+        let body = self.body()?;
+        let versions = usize::from(body.first()?.tag == VERSION);
+        let key = body.get(versions + BEFORE_THE_KEY)?;
+        Some(key.whole)
+    }
+
+    /// The value of an extension.
+    pub(crate) fn extension(&self, id: &[u8]) -> Option<&[u8]> {
+        let list = extensions(&self.body()?)?;
+        list.into_iter()
+            .find_map(|extension| value_of(extension, id))
+    }
+
+    /// The TBSCertificate (RFC 5280, section 4.1) as it is without an extension.
+    pub(crate) fn body_without(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let body = self.body()?;
+        let list = extensions(&body)?.into_iter();
+        let kept = list.filter(|extension| value_of(*extension, id).is_none());
+        let kept: Vec<u8> = kept
+            .flat_map(|extension| extension.whole)
+            .copied()
+            .collect();
+        let kept = der::encode(EXTENSIONS, &der::encode(der::SEQUENCE, &kept));
+        let parts = body.iter().map(|part| match part.tag {
+            EXTENSIONS => kept.as_slice(),
+            _ => part.whole,
+        });
+        let parts: Vec<&[u8]> = parts.collect();
+        Some(der::encode(der::SEQUENCE, &parts.concat()))
+    }
+
+    /// The parts of its TBSCertificate (RFC 5280, section 4.1).
+    fn body(&self) -> Option<Vec<Element<'_>>> {
         let whole = der::first(&self.bytes)?.0.of(der::SEQUENCE)?;
-        let body = whole.first()?.of(der::SEQUENCE)?;
-        let extensions = body.into_iter().find(|part| part.tag == EXTENSIONS)?;
-        let list = der::first(extensions.content)?.0.of(der::SEQUENCE)?;
-        list.into_iter().find_map(|extension| {
-            let parts = extension.of(der::SEQUENCE)?;
-            let name = parts.first()?;
-            let value = parts
-                .last()
-                .filter(|value| value.tag == der::OCTET_STRING)?;
-            (name.tag == der::OBJECT_IDENTIFIER && name.content == id).then_some(value.content)
-        })
+        whole.first()?.of(der::SEQUENCE)
+    }
+}
+
+/// `extensions [3]` of a TBSCertificate.
+const EXTENSIONS: u8 = 0xa3;
+
+fn extensions<'a>(body: &[Element<'a>]) -> Option<Vec<Element<'a>>> {
+    let extensions = body.iter().find(|part| part.tag == EXTENSIONS)?;
+    der::first(extensions.content)?.0.of(der::SEQUENCE)
+}
+
+/// The value of an extension, if it is this one.
+fn value_of<'a>(extension: Element<'a>, id: &[u8]) -> Option<&'a [u8]> {
+    let parts = extension.of(der::SEQUENCE)?;
+    let name = parts.first()?;
+    let value = parts
+        .last()
+        .filter(|value| value.tag == der::OCTET_STRING)?;
+    (name.tag == der::OBJECT_IDENTIFIER && name.content == id).then_some(value.content)
+}
+
+impl AttestError {
+    /// Whether it says that a certificate comes from somebody else.
+    pub(crate) fn is_unknown_issuer(&self) -> bool {
+        matches!(self, Self::Certificate(reason) if reason == UNKNOWN_ISSUER)
     }
 }
 
 fn broken(error: webpki::Error) -> AttestError {
     AttestError::Certificate(match error {
-        webpki::Error::UnknownIssuer => "none of the roots has issued it".to_owned(),
+        webpki::Error::UnknownIssuer => UNKNOWN_ISSUER.to_owned(),
         webpki::Error::CertExpired { .. } => "it had expired when it signed".to_owned(),
         webpki::Error::CertNotValidYet { .. } => "it did not hold yet when it signed".to_owned(),
         other => format!("{other:?}"),

@@ -33,11 +33,18 @@ impl Checkpoint {
             let signature = STANDARD.decode(signature).ok()?;
             let signature = signature.get(KEY_ID..)?;
             let verified = key.verify(signed.as_bytes(), signature);
-            (name == origin && verified.is_ok()).then_some(())
+            (is_of(origin, name) && verified.is_ok()).then_some(())
         };
         signatures.split('\n').find_map(holds)?;
         Some(Self { size, root })
     }
+}
+
+/// Whether a log with a name writes such an origin. Rekor's first version has the number of its tree behind
+/// the name: `rekor.example - 123`.
+fn is_of(origin: &str, name: &str) -> bool {
+    let rest = origin.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" - "))
 }
 
 #[cfg(test)]
@@ -74,8 +81,19 @@ mod tests {
         let both = format!("{}\n", note(&text, "witness.example", &other).trim_end());
         let both = both + good.rsplit_once("\n\n").unwrap().1;
         assert_eq!(Checkpoint::read(&both, &public), want);
+        let numbered = note(
+            &text.replace("example", "example - 5"),
+            "log.example",
+            &pair,
+        );
+        assert_eq!(Checkpoint::read(&numbered, &public), want);
         for bad in [
             good.replace("12", "13"),
+            note(
+                &text.replace("example", "example.org"),
+                "log.example",
+                &pair,
+            ),
             good.replace("\n\n", "\n"),
             note(&text, "log.example", &other),
             note(&text, "other.example", &pair),

@@ -1,4 +1,4 @@
-//! Just enough DER (ITU-T X.690) to find the extensions of a certificate.
+//! Just enough DER (ITU-T X.690) to find the extensions of a certificate, and to leave one out.
 
 /// One element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,23 @@ pub(crate) fn all(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
     Some(found)
 }
 
+/// An element with some content.
+pub(crate) fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![tag];
+    match u8::try_from(content.len()) {
+        Ok(length @ 0..=0x7f) => bytes.push(length),
+        _ => {
+            let digits = content.len().to_be_bytes();
+            let zeros = digits.iter().take_while(|byte| **byte == 0).count();
+            let digits = &digits[zeros..];
+            bytes.push(digits.iter().fold(0x80, |length, _| length + 1));
+            bytes.extend_from_slice(digits);
+        }
+    }
+    bytes.extend_from_slice(content);
+    bytes
+}
+
 impl<'a> Element<'a> {
     /// The elements in it, when it has a tag.
     pub(crate) fn of(self, tag: u8) -> Option<Vec<Element<'a>>> {
@@ -87,6 +104,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_encoded_is_read(tag in 0_u8..0x1f, content in prop::collection::vec(any::<u8>(), 0..70_000)) {
+            let bytes = encode(tag, &content);
+            let (element, rest) = first(&bytes).unwrap();
+            prop_assert_eq!((element.tag, element.content, rest.len()), (tag, &content[..], 0));
+        }
+
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             _ = all(&bytes);

@@ -24,6 +24,18 @@ pub enum AttestError {
     /// A certificate can't be read, or doesn't hold.
     #[error("the certificate doesn't hold: {0}")]
     Certificate(String),
+    /// The bytes don't say whom to believe.
+    #[error("not a trusted root of Sigstore: {0}")]
+    TrustedRoot(String),
+    /// A pattern of identities can't be read.
+    #[error("the pattern can't be read: {0}")]
+    Pattern(String),
+    /// A token says nothing of an identity, or no longer.
+    #[error("the identity token can't be used: {0}")]
+    Token(String),
+    /// What a service answers isn't what was asked.
+    #[error("the answer can't be used: {0}")]
+    Answer(&'static str),
     /// A certificate is of somebody else.
     #[error("it was signed by {found}, not by {wanted}")]
     Identity {
@@ -56,7 +68,12 @@ impl AttestError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Key(_) | Self::Password | Self::Threshold { .. } => Fault::User,
+            Self::Key(_)
+            | Self::Password
+            | Self::Threshold { .. }
+            | Self::TrustedRoot(_)
+            | Self::Pattern(_)
+            | Self::Token(_) => Fault::User,
             _ => Fault::Environment,
         }
     }

@@ -2,34 +2,30 @@
 //! certificate holds for minutes only, so the log's time is what counts.
 //!
 //! What the log vouches for is Rekor's signed entry timestamp
-//! (<https://github.com/sigstore/rekor/blob/main/openapi.yaml>, `LogEntry`) over a `dsse` entry of
-//! version 0.0.1; or, of its second version, a proof that the entry is in the log, and the time is that of a
-//! timestamp authority (see `rekor_v2`). Roots and the log's key are the caller's: nothing is fetched.
+//! (<https://github.com/sigstore/rekor/blob/main/openapi.yaml>, `LogEntry`); or a proof that the entry is in the
+//! log, which is all that Rekor's second version gives, and the time is that of a timestamp authority. A proof
+//! that is there must hold. Whom to believe is the caller's to say (see `trusted_root`): nothing is fetched.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_graph::BlobDigest;
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::bundle::{Bundle, Envelope, Material, bytes};
-use crate::certificate::{Certificate, Purpose, Roots};
-use crate::log_key::LogKey;
+use crate::bundle::{Bundle, Envelope, Material};
+use crate::certificate::Certificate;
+use crate::entry_body::EntryBody;
+use crate::inclusion_proof::InclusionProof;
 use crate::number::Number;
-use crate::rekor_v2::{self, InclusionProof};
-use crate::timestamp::TimestampAuthorities;
-use crate::{AttestError, matches_wildcard, pem};
+use crate::trusted_root::Log;
+use crate::{AttestError, NamePattern, TrustedRoot};
 
 /// Who must have signed, and whom to believe about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerIdentity {
-    /// The certificate's address of mail, or of a workflow; `*` stands for anything.
-    subject: String,
+    /// The certificate's address of mail, or of a workflow.
+    subject: NamePattern,
     /// The identity provider's address.
-    issuer: String,
-    roots: Roots,
-    log: LogKey,
-    timestamps: Option<TimestampAuthorities>,
+    issuer: NamePattern,
+    trust: TrustedRoot,
 }
 
 /// An entry of the log, as a bundle has it.
@@ -67,41 +63,21 @@ fn damaged() -> AttestError {
 }
 
 impl SignerIdentity {
-    /// An identity. `roots` are certificates of authorities, `log` the key of the log, in PEM.
-    ///
-    /// # Errors
-    /// When these can't be read.
-    pub fn new(
-        subject: impl Into<String>,
-        issuer: impl Into<String>,
-        roots: &str,
-        log: &str,
-    ) -> Result<Self, AttestError> {
-        Ok(Self {
-            subject: subject.into(),
-            issuer: issuer.into(),
-            roots: Roots::read(roots)?,
-            log: LogKey::read(log)?,
-            timestamps: None,
-        })
-    }
-
-    /// The same, believing the times of authorities, whose certificates these are, in PEM: logs of Rekor's
-    /// second version say none.
-    ///
-    /// # Errors
-    /// When these can't be read.
-    pub fn with_timestamps(self, authorities: &str) -> Result<Self, AttestError> {
-        Ok(Self {
-            timestamps: Some(TimestampAuthorities::read(authorities)?),
-            ..self
-        })
+    /// Whoever's certificate has a name that fits `subject`, for which an identity provider vouches that fits
+    /// `issuer`.
+    #[must_use]
+    pub fn new(subject: NamePattern, issuer: NamePattern, trust: TrustedRoot) -> Self {
+        Self {
+            subject,
+            issuer,
+            trust,
+        }
     }
 
     /// Who must have signed, in words.
     #[must_use]
     pub fn shown(&self) -> String {
-        format!("{} ({})", self.subject, self.issuer)
+        format!("{} ({})", self.subject.as_str(), self.issuer.as_str())
     }
 
     /// Whether a bundle's envelope was signed by this identity.
@@ -116,15 +92,15 @@ impl SignerIdentity {
         let signature = envelope.signature_of(|message, signature| own.verify(message, signature));
         let signature = signature.ok_or(AttestError::Signature)?;
         let time = self.time(bundle, own, signature)?;
-        own.check(&self.roots, others, time, Purpose::CodeSigning)?;
+        self.trust.check(own, others, time)?;
         self.check_name(own)
     }
 
     fn check_name(&self, certificate: &Certificate) -> Result<(), AttestError> {
         let names = certificate.names();
         let issuer = certificate.issuer().unwrap_or_default();
-        let is_it = |name: &String| matches_wildcard(&self.subject, name);
-        match issuer == self.issuer && names.iter().any(is_it) {
+        let is_it = |name: &String| self.subject.matches(name);
+        match self.issuer.matches(&issuer) && names.iter().any(is_it) {
             true => Ok(()),
             false => Err(AttestError::Identity {
                 found: format!("{} ({issuer})", names.join(", ")),
@@ -158,83 +134,36 @@ impl SignerIdentity {
         certificate: &Certificate,
         signature: &[u8],
     ) -> Result<u64, AttestError> {
-        let body = entry.body()?;
-        match (body["kind"].as_str(), body["apiVersion"].as_str()) {
-            (Some("dsse"), Some("0.0.1")) => {
-                self.promised(entry, &body, &bundle.envelope, certificate, signature)
-            }
-            (Some("dsse"), Some("0.0.2")) => {
-                self.proven(entry, &body, bundle, certificate, signature)
-            }
-            _ => Err(log("its entry is of a kind that is not supported")),
-        }
-    }
-
-    /// The time of an entry of Rekor's first version.
-    fn promised(
-        &self,
-        entry: &LogEntry,
-        body: &Value,
-        envelope: &Envelope,
-        certificate: &Certificate,
-        signature: &[u8],
-    ) -> Result<u64, AttestError> {
-        let promise = entry.inclusion_promise.as_ref();
-        let promise = promise.ok_or_else(|| log("the entry has no signed timestamp"))?;
-        let id = hex::encode(decoded(&entry.log_id.key_id)?);
-        let time = entry.integrated_time.get().ok_or_else(damaged)?;
-        // The keys are sorted, and nothing is between them: canonical JSON (RFC 8785).
-        let signed = format!(
-            r#"{{"body":"{}","integratedTime":{time},"logID":"{id}","logIndex":{}}}"#,
-            entry.canonicalized_body,
-            entry.log_index.get().ok_or_else(damaged)?
-        );
-        let timestamp = decoded(&promise.signed_entry_timestamp)?;
-        let holds = self.log.verify(signed.as_bytes(), &timestamp);
-        holds.map_err(|_| log("its timestamp was not signed with the log's key"))?;
-        let spec = &body["spec"];
-        let is_payload = spec["payloadHash"]["algorithm"] == "sha256"
-            && spec["payloadHash"]["value"] == BlobDigest::of(&envelope.payload).hex();
-        let signature = STANDARD.encode(signature);
-        let is_it = |one: &Value| {
-            one["signature"] == signature
-                && verifier_of(one).is_some_and(|bytes| certificate.is(&bytes))
-        };
-        let signatures = spec["signatures"].as_array();
-        match is_payload && signatures.is_some_and(|all| all.iter().any(is_it)) {
+        let (body, bytes) = entry.body()?;
+        let time = self.logged_time(entry, &bytes, bundle, signature)?;
+        match body.is_of(&bundle.envelope, certificate, signature)? {
             true => Ok(time),
             false => Err(log("its entry is of another signature")),
         }
     }
 
-    /// The time that an authority says of a signature, which an entry of Rekor's second version is of.
-    fn proven(
+    /// The time that one of the logs vouches for, or an authority where the log vouches for the entry only.
+    fn logged_time(
         &self,
         entry: &LogEntry,
-        body: &Value,
+        body: &[u8],
         bundle: &Bundle,
-        certificate: &Certificate,
         signature: &[u8],
     ) -> Result<u64, AttestError> {
-        let proof = entry.inclusion_proof.as_ref();
-        let proof = proof.ok_or_else(|| log("the entry has no proof that it is in the log"))?;
-        let bytes = decoded(&entry.canonicalized_body)?;
-        proof.check(&bytes, &self.log).map_err(log)?;
-        if !rekor_v2::is_of(body, &bundle.envelope, certificate, signature) {
-            return Err(log("its entry is of another signature"));
-        }
-        let Some(authorities) = &self.timestamps else {
-            let text = "it says no time: name the certificates of the timestamp authority";
-            return Err(log(text));
-        };
-        let mut why = "there is no timestamp";
-        for response in &bundle.timestamps {
-            match authorities.time(response, signature) {
-                Ok(time) => return Ok(time),
-                Err(reason) => why = reason,
+        let mut why = log("none of the trusted logs has it");
+        for by in self.trust.logs() {
+            let time = match entry.time(by, body) {
+                Ok(Some(time)) => Ok(time),
+                Ok(None) => self.trust.time(&bundle.timestamps, signature),
+                Err(error) => Err(error),
+            };
+            match time {
+                Ok(time) if by.holds(time) => return Ok(time),
+                Ok(_) => why = log("the log's key was not in use then"),
+                Err(error) => why = error,
             }
         }
-        Err(AttestError::Timestamp(why))
+        Err(why)
     }
 }
 
@@ -243,17 +172,55 @@ fn decoded(text: &str) -> Result<Vec<u8>, AttestError> {
 }
 
 impl LogEntry {
-    fn body(&self) -> Result<Value, AttestError> {
+    fn body(&self) -> Result<(EntryBody, Vec<u8>), AttestError> {
         let bytes = decoded(&self.canonicalized_body)?;
-        serde_json::from_slice(&bytes).map_err(|_| damaged())
+        let body = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+        Ok((EntryBody(body), bytes))
     }
-}
 
-/// The certificate that an entry of a log names.
-fn verifier_of(signature: &Value) -> Option<Vec<u8>> {
-    let text = bytes(&signature["verifier"])?;
-    let (label, bytes) = pem::decode(std::str::from_utf8(&text).ok()?).ok()?;
-    (label == "CERTIFICATE").then_some(bytes)
+    /// Whether it is about an envelope that was signed so with this certificate.
+    pub(crate) fn is_of(
+        &self,
+        envelope: &Envelope,
+        certificate: &Certificate,
+        signature: &[u8],
+    ) -> Result<bool, AttestError> {
+        self.body()?.0.is_of(envelope, certificate, signature)
+    }
+
+    /// The time that a log vouches for; `None` when it vouches for the entry only.
+    fn time(&self, by: &Log, body: &[u8]) -> Result<Option<u64>, AttestError> {
+        if let Some(proof) = &self.inclusion_proof {
+            let key = by
+                .key()
+                .ok_or_else(|| log("its key is of an unknown kind"))?;
+            proof.check(body, key).map_err(log)?;
+        }
+        match (&self.inclusion_promise, &self.inclusion_proof) {
+            (Some(promise), _) => self.promised(promise, by).map(Some),
+            (None, Some(_)) => Ok(None),
+            (None, None) => Err(log(
+                "the entry has neither a signed timestamp nor a proof that it is in the log",
+            )),
+        }
+    }
+
+    /// The time of an entry of Rekor's first version.
+    fn promised(&self, promise: &Promise, by: &Log) -> Result<u64, AttestError> {
+        let id = hex::encode(decoded(&self.log_id.key_id)?);
+        let time = self.integrated_time.get().ok_or_else(damaged)?;
+        // The keys are sorted, and nothing is between them: canonical JSON (RFC 8785).
+        let signed = format!(
+            r#"{{"body":"{}","integratedTime":{time},"logID":"{id}","logIndex":{}}}"#,
+            self.canonicalized_body,
+            self.log_index.get().ok_or_else(damaged)?
+        );
+        let timestamp = decoded(&promise.signed_entry_timestamp)?;
+        match by.verify(signed.as_bytes(), &timestamp) {
+            true => Ok(time),
+            false => Err(log("its timestamp was not signed with the log's key")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -261,12 +228,13 @@ mod tests {
     use std::path::Path;
     use std::time::{SystemTime, UNIX_EPOCH};
 
-    use serde_json::json;
+    use kiln_graph::BlobDigest;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::bundle::{SIGN_PREDICATE, to_be_signed};
     use crate::key::tests::{new_key, openssl};
-    use crate::{Artifact, SigningKey, Statement, Verifier};
+    use crate::{Artifact, SigningKey, Statement, Verifier, pem};
 
     const WORKFLOW: &str = "https://github.com/o/r/.github/workflows/ci.yml@refs/heads/main";
     const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -322,9 +290,19 @@ mod tests {
         }
 
         fn identity(&self, subject: &str, roots: &str) -> Verifier {
+            self.identity_at(subject, roots, None)
+        }
+
+        fn identity_at(&self, subject: &str, roots: &str, times: Option<&str>) -> Verifier {
             let log = self.log.public().to_pem();
-            let identity = SignerIdentity::new(subject, ISSUER, &self.read(roots), &log);
-            Verifier::Identity(Box::new(identity.unwrap()))
+            let times = times.map(|name| self.read(name));
+            let trust = TrustedRoot::from_pem(&self.read(roots), &log, times.as_deref());
+            let (subject, issuer) = (
+                NamePattern::wildcard(subject),
+                NamePattern::wildcard(ISSUER),
+            );
+            let identity = SignerIdentity::new(subject, issuer, trust.unwrap());
+            Verifier::Identity(Box::new(identity))
         }
 
         /// What is said of a bundle.
@@ -339,10 +317,7 @@ mod tests {
 
         /// The same, with the times of an authority.
         fn fits_at(&self, bundle: &Value, authorities: &str) -> String {
-            let log = self.log.public().to_pem();
-            let identity = SignerIdentity::new(WORKFLOW, ISSUER, &self.read("ca.pem"), &log);
-            let identity = identity.unwrap().with_timestamps(&self.read(authorities));
-            let verifier = Verifier::Identity(Box::new(identity.unwrap()));
+            let verifier = self.identity_at(WORKFLOW, "ca.pem", Some(authorities));
             verdict(&verifier, bundle, &image())
         }
     }
@@ -476,7 +451,7 @@ mod tests {
             (&|b| entry(b, "logIndex", json!(6)), "log's key"),
             (
                 &|b| entry(b, "inclusionPromise", Value::Null),
-                "no signed timestamp",
+                "neither a signed timestamp nor a proof",
             ),
             (&|b| entry(b, "canonicalizedBody", json!("!")), "is damaged"),
             (
@@ -596,7 +571,7 @@ mod tests {
         let cases: [(Change<'_>, &str); 8] = [
             (
                 &|entry, _| entry["inclusionProof"] = Value::Null,
-                "no proof",
+                "neither a signed timestamp nor a proof",
             ),
             (
                 &|entry, _| entry["inclusionProof"]["logIndex"] = json!(5),
@@ -652,8 +627,8 @@ mod tests {
         let sigstore = Sigstore::new();
         let log = sigstore.log.public().to_pem();
         let why = |roots: &str, log: &str| {
-            let identity = SignerIdentity::new("a", ISSUER, roots, log);
-            identity.unwrap_err().to_string()
+            let trust = TrustedRoot::from_pem(roots, log, None);
+            trust.unwrap_err().to_string()
         };
         assert!(why("", &log).contains("no certificate"));
         assert!(why(&log, &log).contains("no certificate"));

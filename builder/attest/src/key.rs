@@ -35,6 +35,17 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
+    /// A new key, which is kept nowhere.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn generate() -> Result<Self, AttestError> {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random);
+        let document = document.map_err(|_| no_random_numbers())?;
+        Self::from_pkcs8(document.as_ref())
+    }
+
     /// Reads a key: PKCS#8, or encrypted as cosign does, in PEM.
     ///
     /// # Errors
@@ -73,8 +84,7 @@ impl SigningKey {
     /// When the system gives no random numbers.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, AttestError> {
         let signature = self.pair.sign(&self.random, message);
-        let signature = signature
-            .map_err(|_| AttestError::Key("the system gives no random numbers".to_owned()))?;
+        let signature = signature.map_err(|_| no_random_numbers())?;
         Ok(signature.as_ref().to_vec())
     }
 
@@ -85,6 +95,10 @@ impl SigningKey {
             point: self.pair.public_key().as_ref().to_vec(),
         }
     }
+}
+
+fn no_random_numbers() -> AttestError {
+    AttestError::Key("the system gives no random numbers".to_owned())
 }
 
 /// A key that verifies.
@@ -111,27 +125,35 @@ impl PublicKey {
                 "it is a {label}, not a public key"
             )));
         }
-        let point = bytes.strip_prefix(SPKI_PREFIX);
-        let point = point.filter(|point| point.len() == POINT && point[0] == 4);
-        let point = point.ok_or_else(|| {
+        Self::from_info(&bytes).ok_or_else(|| {
             AttestError::Key("not an ECDSA P-256 key, the only supported kind".to_owned())
-        })?;
-        Ok(Self {
+        })
+    }
+
+    /// Reads a SubjectPublicKeyInfo; `None` when it is a key of another kind.
+    pub(crate) fn from_info(bytes: &[u8]) -> Option<Self> {
+        let point = bytes.strip_prefix(SPKI_PREFIX)?;
+        let point = Some(point).filter(|point| point.len() == POINT && point[0] == 4)?;
+        Some(Self {
             point: point.to_vec(),
         })
+    }
+
+    /// The key as a SubjectPublicKeyInfo.
+    pub(crate) fn info(&self) -> Vec<u8> {
+        [SPKI_PREFIX, &self.point].concat()
     }
 
     /// The key in PEM.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        pem::encode("PUBLIC KEY", &[SPKI_PREFIX, &self.point].concat())
+        pem::encode("PUBLIC KEY", &self.info())
     }
 
     /// What bundles name the key by: the SHA-256 of its SubjectPublicKeyInfo, in base64.
     #[must_use]
     pub fn hint(&self) -> String {
-        let info = [SPKI_PREFIX, &self.point].concat();
-        let digest = ring::digest::digest(&ring::digest::SHA256, &info);
+        let digest = ring::digest::digest(&ring::digest::SHA256, &self.info());
         STANDARD.encode(digest)
     }
 

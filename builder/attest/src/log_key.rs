@@ -20,10 +20,18 @@ impl LogKey {
     /// Reads a key in PEM.
     pub(crate) fn read(text: &str) -> Result<Self, AttestError> {
         let (label, bytes) = pem::decode(text)?;
+        match Self::from_info(&bytes) {
+            Some(key) if label == "PUBLIC KEY" => Ok(key),
+            _ => PublicKey::read(text).map(Self::P256),
+        }
+    }
+
+    /// Reads a SubjectPublicKeyInfo; `None` when it is a key of another kind.
+    pub(crate) fn from_info(bytes: &[u8]) -> Option<Self> {
         let ed25519 = bytes.strip_prefix(ED25519_PREFIX);
         match ed25519.and_then(|key| key.try_into().ok()) {
-            Some(key) if label == "PUBLIC KEY" => Ok(Self::Ed25519(key)),
-            _ => PublicKey::read(text).map(Self::P256),
+            Some(key) => Some(Self::Ed25519(key)),
+            None => PublicKey::from_info(bytes).map(Self::P256),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Times that an authority has signed (RFC 3161), as Sigstore's bundles have them: when a signature was
-//! there.
+//! there. What is asked of an authority, and what it answers.
 
 use ring::digest::{self, Algorithm, digest};
 
@@ -37,10 +37,13 @@ impl TimestampAuthorities {
     /// Reads certificates in PEM: of the authority, and of those that vouch for it.
     pub(crate) fn read(text: &str) -> Result<Self, AttestError> {
         let known = pem::decode_all(text, "CERTIFICATE")?;
-        Ok(Self {
-            roots: Roots::read(text)?,
-            known: known.into_iter().map(Certificate::new).collect(),
-        })
+        let known = known.into_iter().map(Certificate::new).collect();
+        Ok(Self::new(Roots::read(text)?, known))
+    }
+
+    /// Authorities that `roots` vouch for.
+    pub(crate) fn new(roots: Roots, known: Vec<Certificate>) -> Self {
+        Self { roots, known }
     }
 
     /// When a message was there, as a timestamp says, in seconds since 1970; why it is not believed
@@ -70,6 +73,40 @@ impl TimestampAuthorities {
             true => Ok(info.time),
             false => Err("the certificate of a timestamp doesn't hold"),
         }
+    }
+}
+
+/// What asks an authority when it saw a message (RFC 3161, section 2.4.1), to be sent as
+/// `application/timestamp-query`. Its certificate is wanted with the answer.
+#[must_use]
+pub fn timestamp_query(message: &[u8]) -> Vec<u8> {
+    const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
+    const NULL: &[u8] = &[0x05, 0x00];
+    const VERSION: &[u8] = &[INTEGER, 1, 1];
+    const WITH_CERTIFICATE: &[u8] = &[0x01, 1, 0xff];
+    let algorithm = [&der::encode(der::OBJECT_IDENTIFIER, SHA256), NULL].concat();
+    let imprint = [
+        der::encode(der::SEQUENCE, &algorithm),
+        der::encode(der::OCTET_STRING, digest(&digest::SHA256, message).as_ref()),
+    ];
+    let imprint = der::encode(der::SEQUENCE, &imprint.concat());
+    let query = [VERSION, &imprint, WITH_CERTIFICATE].concat();
+    der::encode(der::SEQUENCE, &query)
+}
+
+/// Checks that an authority's answer is about a message. Whether it is to be believed is another question.
+///
+/// # Errors
+/// When it isn't.
+pub fn check_timestamp(response: &[u8], message: &[u8]) -> Result<(), AttestError> {
+    let signed = SignedData::read(response);
+    let info = signed.and_then(|signed| TimestampInfo::read(signed.content));
+    match info {
+        Some(info) if info.is_of(message) => Ok(()),
+        Some(_) => Err(AttestError::Timestamp(
+            "a timestamp is of another signature",
+        )),
+        None => Err(AttestError::Timestamp("a timestamp is damaged")),
     }
 }
 
@@ -306,6 +343,25 @@ pub(crate) mod tests {
         new_authority(at);
         let stranger = authorities(&format!("{}{}", read("tsa.pem"), read("tsa-ca.pem")));
         assert!(stranger.time(&reply, b"signature").is_err());
+    }
+
+    #[test]
+    fn openssl_understands_what_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        new_authority(at);
+        std::fs::write(at.join("query"), timestamp_query(b"signature")).unwrap();
+        openssl(
+            at,
+            "ts -reply -config tsa.cnf -queryfile query -inkey tsa.key -signer tsa.pem -out reply",
+        );
+        let reply = std::fs::read(at.join("reply")).unwrap();
+        let ca = std::fs::read_to_string(at.join("tsa-ca.pem")).unwrap();
+        let authorities = TimestampAuthorities::read(&ca).unwrap();
+        assert!(authorities.time(&reply, b"signature").is_ok());
+        assert_eq!(check_timestamp(&reply, b"signature"), Ok(()));
+        assert!(check_timestamp(&reply, b"another").is_err());
+        assert!(check_timestamp(b"", b"signature").is_err());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Attestations of images that are built: their packages (SBOM), their provenance, signatures.
 
 mod facts;
+mod identity_source;
+mod keyless;
 mod kind;
 mod list;
 mod options;
@@ -11,13 +13,13 @@ mod vcs;
 mod verify;
 
 use kiln_attest::artifact::{self, Artifact, ArtifactDescriptor, Form};
-use kiln_attest::bundle::{SIGN_PREDICATE, bundle, to_be_signed};
+use kiln_attest::bundle::SIGN_PREDICATE;
 use kiln_attest::provenance::Provenance;
 use kiln_attest::sbom::{self, Format};
 use kiln_attest::{Artifact as About, Statement, image_purl};
 use kiln_engine::{Event, EventSink, Image, ImageOptions, Solved};
 use kiln_graph::{BlobDigest, Target};
-use kiln_image::{Descriptor, Reference, Resolved};
+use kiln_image::{Client, Descriptor, Reference, Resolved};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -135,7 +137,12 @@ impl AttestOptions {
         let mut signed = Vec::new();
         if let (Some(signer), Some(subject)) = (&self.signer, &subject) {
             for one in &statements {
-                signed.push(sign(signer, subject, &one.statement)?);
+                signed.push(sign(
+                    signer,
+                    finished.solved.client(),
+                    subject,
+                    &one.statement,
+                )?);
             }
         }
         Ok(Attested {
@@ -149,25 +156,28 @@ impl AttestOptions {
     ///
     /// # Errors
     /// When the key can't sign.
-    pub(crate) fn sign_top(&self, top: &Descriptor) -> Result<Option<Artifact>, Error> {
+    pub(crate) fn sign_top(
+        &self,
+        client: &Client,
+        top: &Descriptor,
+    ) -> Result<Option<Artifact>, Error> {
         let Some(signer) = &self.signer else {
             return Ok(None);
         };
         let subject = ArtifactDescriptor::new(&top.media_type, top.digest, top.size);
         let about = vec![About::new("", &top.digest)];
         let statement = Statement::new(about, SIGN_PREDICATE, serde_json::json!({}));
-        sign(signer, &subject, &statement).map(Some)
+        sign(signer, client, &subject, &statement).map(Some)
     }
 }
 
 fn sign(
     signer: &Signer,
+    client: &Client,
     subject: &ArtifactDescriptor,
     statement: &Statement,
 ) -> Result<Artifact, Error> {
-    let bytes = statement.to_json();
-    let signature = signer.sign(&to_be_signed(&bytes))?;
-    let bundle = bundle(&bytes, &signature, &signer.hint());
+    let bundle = signer.bundle(client, &statement.to_json())?;
     let now = OffsetDateTime::now_utc().replace_nanosecond(0).ok();
     let now = now
         .and_then(|now| now.format(&Rfc3339).ok())

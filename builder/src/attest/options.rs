@@ -14,7 +14,7 @@ use crate::Error;
 const NO_DEFAULTS: &str = "BUILDX_NO_DEFAULT_ATTESTATIONS";
 
 /// The flags as they were given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct AttestFlags {
     /// `--sbom`.
     pub sbom: Option<String>,
@@ -24,6 +24,19 @@ pub struct AttestFlags {
     pub attest: Vec<String>,
     /// `--sign`.
     pub sign: Option<String>,
+    /// `--identity-token`.
+    pub identity_token: Option<String>,
+}
+
+impl std::fmt::Debug for AttestFlags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without what may have a token in it.
+        f.debug_struct("AttestFlags")
+            .field("sbom", &self.sbom)
+            .field("provenance", &self.provenance)
+            .field("attest", &self.attest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where attestations are stored.
@@ -121,7 +134,15 @@ impl AttestOptions {
         if !has_provenance && is_pushed && !is_set(NO_DEFAULTS) {
             options.provenance = Some(ProvenanceOptions::default());
         }
-        options.signer = flags.sign.as_deref().map(Signer::read).transpose()?;
+        let token = flags.identity_token.as_deref();
+        options.signer = match &flags.sign {
+            Some(spec) => Some(Signer::read(spec, token)?),
+            None if token.is_some() => {
+                let text = "--identity-token: it goes with --sign keyless";
+                return Err(Error::Usage(text.to_owned()));
+            }
+            None => None,
+        };
         if options.signer.is_some() && !is_pushed {
             return Err(Error::Usage(
                 "--sign: signatures are stored in a registry: add --push or -o type=registry"
@@ -291,7 +312,7 @@ mod tests {
             sbom: sbom.map(str::to_owned),
             provenance: provenance.map(str::to_owned),
             attest: attest.iter().map(|text| (*text).to_owned()).collect(),
-            sign: None,
+            ..AttestFlags::default()
         };
         AttestOptions::read(&flags, pushed)
     }

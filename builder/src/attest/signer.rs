@@ -1,4 +1,5 @@
-//! Who signs: a key in a file or a variable, or a program that asks a key management service.
+//! Who signs: a key in a file or a variable, a program that asks a key management service, or whom an identity
+//! token names.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -6,7 +7,10 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_attest::SigningKey;
+use kiln_attest::bundle::{bundle, to_be_signed};
+use kiln_image::Client;
 
+use super::keyless::Keyless;
 use crate::Error;
 
 /// The variable with an encrypted key's password.
@@ -21,24 +25,43 @@ enum Kind {
     Key(Box<SigningKey>),
     /// A command of the shell, that reads what is to be signed and writes the signature in base64.
     Program(String),
+    Keyless(Box<Keyless>),
 }
 
 impl Signer {
-    /// Reads `key=FILE`, `key=env:NAME` or `key=exec:COMMAND`.
+    /// Reads `key=FILE`, `key=env:NAME`, `key=exec:COMMAND`, or `keyless[,KEY=VALUE…]` (see
+    /// [`super::keyless`]). `token` is the identity token that is given beside it.
     ///
     /// # Errors
-    /// When it is something else, or the key can't be used.
-    pub fn read(spec: &str) -> Result<Self, Error> {
-        let usage = |reason: &str| Error::Usage(format!("--sign {spec}: {reason}"));
-        let place = spec
-            .strip_prefix("key=")
-            .filter(|place| !place.is_empty())
-            .ok_or_else(|| usage("write key=FILE, key=env:NAME or key=exec:COMMAND"))?;
+    /// When it is something else, or the key or the token can't be used.
+    pub fn read(spec: &str, token: Option<&str>) -> Result<Self, Error> {
+        let usage = |reason: String| Error::Usage(format!("--sign {}: {reason}", shown(spec)));
+        let (kind, rest) = spec.split_once(',').unwrap_or((spec, ""));
+        if kind == "keyless" {
+            let keyless = Keyless::read(rest, token).map_err(usage)?;
+            return Ok(Self(Kind::Keyless(Box::new(keyless)).into()));
+        }
+        if token.is_some() {
+            return Err(usage(
+                "an identity token goes with --sign keyless".to_owned(),
+            ));
+        }
+        let place = spec.strip_prefix("key=").filter(|place| !place.is_empty());
+        let place = place.ok_or_else(|| {
+            usage("write key=FILE, key=env:NAME, key=exec:COMMAND or keyless".to_owned())
+        })?;
+        Self::of_key(spec, place)
+    }
+
+    fn of_key(spec: &str, place: &str) -> Result<Self, Error> {
+        let usage = |reason: String| Error::Usage(format!("--sign {spec}: {reason}"));
         if let Some(command) = place.strip_prefix("exec:") {
             return Ok(Self(Kind::Program(command.to_owned()).into()));
         }
         let text = match place.strip_prefix("env:") {
-            Some(name) => std::env::var(name).map_err(|_| usage("there is no such variable"))?,
+            Some(name) => {
+                std::env::var(name).map_err(|_| usage("there is no such variable".to_owned()))?
+            }
             None => std::fs::read_to_string(place).map_err(|source| Error::File {
                 what: format!("--sign {spec}: cannot read the key {place}"),
                 source,
@@ -46,29 +69,37 @@ impl Signer {
         };
         let password = std::env::var(PASSWORD).ok();
         let key = SigningKey::read(&text, password.as_deref());
-        let key = key.map_err(|error| usage(&error.to_string()))?;
+        let key = key.map_err(|error| usage(error.to_string()))?;
         Ok(Self(Kind::Key(Box::new(key)).into()))
     }
 
-    /// What bundles name the key by; nothing when only a program knows it.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match &*self.0 {
-            Kind::Key(key) => key.public().hint(),
-            Kind::Program(_) => String::new(),
-        }
-    }
-
-    /// The signature of a message, in DER.
+    /// The bundle of a statement and its signature. `client` asks the services of whoever has no key.
     ///
     /// # Errors
-    /// When the key or the program gives none.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+    /// When the key, the program or the services give no signature.
+    pub fn bundle(&self, client: &Client, statement: &[u8]) -> Result<Vec<u8>, Error> {
+        let message = to_be_signed(statement);
         match &*self.0 {
-            Kind::Key(key) => Ok(key.sign(message)?),
-            Kind::Program(command) => ask(command, message),
+            Kind::Key(key) => {
+                let signature = key.sign(&message)?;
+                Ok(bundle(statement, &signature, &key.public().hint()))
+            }
+            Kind::Program(command) => Ok(bundle(statement, &ask(command, &message)?, "")),
+            Kind::Keyless(keyless) => keyless.bundle(client, statement),
         }
     }
+}
+
+/// What was written, without a token.
+fn shown(spec: &str) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some((key, value)) if key.contains("token") && !value.contains(':') => {
+            format!("{key}=…")
+        }
+        _ => part.to_owned(),
+    };
+    let parts: Vec<String> = spec.split(',').map(part).collect();
+    parts.join(",")
 }
 
 fn ask(command: &str, message: &[u8]) -> Result<Vec<u8>, Error> {

@@ -5,7 +5,9 @@
 //! attestations = ["provenance"]   # what must be signed; anything about the image unless given
 //!
 //! identity = "https://github.com/org/repo/.github/workflows/*"   # without a key: the certificate's,
-//! issuer = "https://token.actions.githubusercontent.com"         # who vouches for it,
+//! issuer = "https://token.actions.githubusercontent.com"         # who vouches for it;
+//! identity_regexp, issuer_regexp                                 # the same as regular expressions;
+//! trusted_root = "trusted_root.json"                             # and whom to believe. Instead of that:
 //! roots = "fulcio.pem"            # the authorities that issue certificates,
 //! log = "rekor.pub"               # and the key of the transparency log;
 //! timestamps = "tsa.pem"          # for a log that says no time, the timestamp authority's certificates
@@ -13,9 +15,10 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_attest::{PublicKey, SignerIdentity, Verifier, Verifiers};
+use kiln_attest::{PublicKey, Verifier, Verifiers};
 use serde::{Deserialize, Serialize};
 
+use super::signer_identity::{IdentityFields, IdentityMistake};
 use crate::{AttestationKind, Error};
 
 /// What is written about signatures that an image must have. Files are named by paths.
@@ -34,9 +37,18 @@ pub struct SignatureRule {
     /// Whose certificate it must be, instead of a key; `*` stands for anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// The same as a regular expression.
+    #[serde(alias = "identity-regexp", skip_serializing_if = "Option::is_none")]
+    pub identity_regexp: Option<String>,
     /// The identity provider that vouches for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// The same as a regular expression.
+    #[serde(alias = "issuer-regexp", skip_serializing_if = "Option::is_none")]
+    pub issuer_regexp: Option<String>,
+    /// The file of Sigstore's document of whom to believe.
+    #[serde(alias = "trusted-root", skip_serializing_if = "Option::is_none")]
+    pub trusted_root: Option<PathBuf>,
     /// The file of the authorities' certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roots: Option<PathBuf>,
@@ -65,23 +77,38 @@ impl SignatureRule {
 
     fn check_signers(&self) -> Result<(), &'static str> {
         let has_keys = self.key.is_some() || !self.keys.is_empty();
-        let of_identity = [
-            self.identity.is_some(),
-            self.issuer.is_some(),
-            self.roots.is_some(),
-            self.log.is_some(),
-        ];
-        if of_identity.contains(&true) && of_identity.contains(&false) {
-            return Err("identity, issuer, roots and log go together");
+        let identity = self.identity_fields();
+        let has_identity = !identity.is_empty();
+        match (has_keys, has_identity) {
+            (true, true) => return Err("name keys or an identity, not both"),
+            (false, false) => return Err("name who must have signed: key, keys or identity"),
+            (false, true) if self.threshold.is_some() => {
+                return Err("threshold is for several keys");
+            }
+            (true, false) => return Ok(()),
+            (false, true) => {}
         }
-        if self.timestamps.is_some() && self.identity.is_none() {
-            return Err("timestamps goes with identity");
-        }
-        match (has_keys, self.identity.is_some()) {
-            (true, true) => Err("name keys or an identity, not both"),
-            (false, false) => Err("name who must have signed: key, keys or identity"),
-            (false, true) if self.threshold.is_some() => Err("threshold is for several keys"),
-            _ => Ok(()),
+        identity.check().map_err(|mistake| match mistake {
+            IdentityMistake::Both => "name an identity or a regular expression, not both",
+            IdentityMistake::Incomplete => {
+                "identity and issuer go together with trusted_root, or with roots and log"
+            }
+            IdentityMistake::TrustedTwice => {
+                "trusted_root stands instead of roots, log and timestamps"
+            }
+        })
+    }
+
+    fn identity_fields(&self) -> IdentityFields<'_, Path> {
+        IdentityFields {
+            identity: self.identity.as_deref(),
+            identity_regexp: self.identity_regexp.as_deref(),
+            issuer: self.issuer.as_deref(),
+            issuer_regexp: self.issuer_regexp.as_deref(),
+            trusted_root: self.trusted_root.as_deref(),
+            roots: self.roots.as_deref(),
+            log: self.log.as_deref(),
+            timestamps: self.timestamps.as_deref(),
         }
     }
 
@@ -102,18 +129,12 @@ impl SignatureRule {
             let key = key.map_err(|error| usage(format!("{}: {error}", path.display())))?;
             verifiers.push(Verifier::Key(key));
         }
-        if let (Some(identity), Some(issuer), Some(roots), Some(log)) =
-            (&self.identity, &self.issuer, &self.roots, &self.log)
-        {
-            let identity = SignerIdentity::new(identity, issuer, &read(roots)?, &read(log)?);
-            let identity = match &self.timestamps {
-                Some(path) => {
-                    let text = read(path)?;
-                    identity.and_then(|identity| identity.with_timestamps(&text))
-                }
-                None => identity,
-            };
-            let identity = identity.map_err(|error| usage(error.to_string()))?;
+        let identity = self.identity_fields();
+        if !identity.is_empty() {
+            let identity = identity.resolve(&read).map_err(|error| match error {
+                Error::Attest(error) => usage(error.to_string()),
+                other => other,
+            })?;
             verifiers.push(Verifier::Identity(Box::new(identity)));
         }
         let threshold = usize::try_from(self.threshold.unwrap_or(1)).unwrap_or(usize::MAX);
@@ -134,6 +155,7 @@ impl SignatureRule {
     pub fn below(mut self, directory: &Path) -> Self {
         let own = [
             &mut self.key,
+            &mut self.trusted_root,
             &mut self.roots,
             &mut self.log,
             &mut self.timestamps,
@@ -147,7 +169,9 @@ impl SignatureRule {
     /// Who must have signed, as it is written.
     #[must_use]
     pub fn shown(&self) -> String {
-        if let (Some(identity), Some(issuer)) = (&self.identity, &self.issuer) {
+        let identity = self.identity.as_ref().or(self.identity_regexp.as_ref());
+        let issuer = self.issuer.as_ref().or(self.issuer_regexp.as_ref());
+        if let (Some(identity), Some(issuer)) = (identity, issuer) {
             return format!("{identity} ({issuer})");
         }
         let keys = self.key.iter().chain(&self.keys);
@@ -180,6 +204,7 @@ mod tests {
             let rule: SignatureRule = toml::from_str(text).unwrap();
             rule.check().err().unwrap_or_else(|| "fine".to_owned())
         };
+        let root = |text: &str| format!("{text}\ntrusted-root = 't'");
         let identity = "identity = 'a'\nissuer = 'b'\nroots = 'r'\nlog = 'l'\n";
         let cases = [
             ("key = 'k'", "fine"),
@@ -188,8 +213,18 @@ mod tests {
             ("", "name who must have signed"),
             ("attestations = ['sbom']", "name who must have signed"),
             ("identity = 'a'\nissuer = 'b'", "go together"),
-            ("log = 'l'\nkey = 'k'", "go together"),
-            ("timestamps = 't'\nkey = 'k'", "goes with identity"),
+            ("log = 'l'\nkey = 'k'", "not both"),
+            ("log = 'l'", "go together"),
+            ("timestamps = 't'\nkey = 'k'", "not both"),
+            (&root("identity = 'a'\nissuer = 'b'"), "fine"),
+            (&root("identity_regexp = 'a'\nissuer-regexp = 'b'"), "fine"),
+            (
+                &root("identity = 'a'\nidentity-regexp = 'a'\nissuer = 'b'"),
+                "not both",
+            ),
+            (&root("identity = 'a'"), "go together"),
+            (&root("issuer = 'a'"), "go together"),
+            (&root(identity), "stands instead of roots"),
             (&format!("{identity}timestamps = 't'"), "fine"),
             (
                 "key = 'k'\nattestations = ['sbm']",

@@ -87,7 +87,7 @@ impl Attester<'_> {
         attested: &[Attested],
     ) -> Result<(), Error> {
         let (top, _) = out.solved.top(images)?;
-        let signature = self.options.sign_top(&top)?;
+        let signature = self.options.sign_top(out.solved.client(), &top)?;
         for name in out.names {
             push_image(out.solved, images, name, out.events)?;
             let top = (&top, signature.as_ref());

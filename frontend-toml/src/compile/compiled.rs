@@ -93,8 +93,14 @@ pub struct Signers {
     pub threshold: Option<u32>,
     /// Whose certificate it must be.
     pub identity: Option<String>,
+    /// The same as a regular expression.
+    pub identity_regexp: Option<String>,
     /// The identity provider that vouches for that.
     pub issuer: Option<String>,
+    /// The same as a regular expression.
+    pub issuer_regexp: Option<String>,
+    /// The file that says whom to believe.
+    pub trusted_root: Option<String>,
     /// The file of the authorities' certificates.
     pub roots: Option<String>,
     /// The file of the transparency log's key.

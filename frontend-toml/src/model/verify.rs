@@ -18,8 +18,15 @@ pub struct Verify {
     pub threshold: Option<u32>,
     /// Whose certificate it must be, instead of a key; `*` stands for anything.
     pub identity: Option<Text>,
+    /// The same as a regular expression, which fits any name that it is found in.
+    pub identity_regexp: Option<Text>,
     /// The identity provider that vouches for that.
     pub issuer: Option<Text>,
+    /// The same as a regular expression.
+    pub issuer_regexp: Option<Text>,
+    /// The file of Sigstore's trusted root, which says whom to believe; instead of it `roots`, `log` and
+    /// `timestamps`.
+    pub trusted_root: Option<Text>,
     /// The file of the authorities' certificates.
     pub roots: Option<Text>,
     /// The file of the transparency log's key.

@@ -1,16 +1,10 @@
-//! Entries of Rekor's second version
-//! (<https://github.com/sigstore/rekor-tiles/blob/main/CLIENTS.md>): a `dsse` entry of version 0.0.2, with a
-//! proof that it is in the tree of a checkpoint that the log has signed. Such a log says no time: that is an
-//! authority's.
+//! Proofs that an entry is in the tree of a checkpoint that a log has signed
+//! (<https://github.com/sigstore/rekor-tiles/blob/main/CLIENTS.md>).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_graph::BlobDigest;
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::bundle::{Envelope, bytes};
-use crate::certificate::Certificate;
 use crate::checkpoint::Checkpoint;
 use crate::log_key::LogKey;
 use crate::merkle::{self, Hash};
@@ -60,24 +54,4 @@ impl InclusionProof {
 
 fn hash(text: &str) -> Option<Hash> {
     STANDARD.decode(text).ok()?.try_into().ok()
-}
-
-/// Whether an entry's body is of this envelope, signed so with this certificate.
-pub(crate) fn is_of(
-    body: &Value,
-    envelope: &Envelope,
-    certificate: &Certificate,
-    signature: &[u8],
-) -> bool {
-    let spec = &body["spec"]["dsseV002"];
-    let payload = BlobDigest::of(&envelope.payload);
-    let is_payload = spec["payloadHash"]["algorithm"] == "SHA2_256"
-        && spec["payloadHash"]["digest"] == STANDARD.encode(payload.as_bytes());
-    let is_it = |one: &Value| {
-        let verifier = bytes(&one["verifier"]["x509Certificate"]["rawBytes"]);
-        one["content"] == STANDARD.encode(signature)
-            && verifier.is_some_and(|bytes| certificate.is(&bytes))
-    };
-    let signatures = spec["signatures"].as_array();
-    is_payload && signatures.is_some_and(|all| all.iter().any(is_it))
 }

@@ -1,0 +1,99 @@
+//! Rekor's API, of its first version (<https://github.com/sigstore/rekor/blob/main/openapi.yaml>) and its second
+//! (<https://github.com/sigstore/rekor-tiles/blob/main/CLIENTS.md>).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::certificate::Certificate;
+use crate::{AttestError, pem};
+
+const UNREADABLE: AttestError = AttestError::Answer("it has no entry of a log");
+
+/// A version of Rekor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogVersion {
+    /// The first, which says times.
+    #[default]
+    V1,
+    /// The second, whose entries need the time of an authority.
+    V2,
+}
+
+impl LogVersion {
+    /// Where entries are made, below Rekor's address.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::V1 => "/api/v1/log/entries",
+            Self::V2 => "/api/v2/log/entries",
+        }
+    }
+
+    /// What asks for an entry of an envelope, which was signed with a certificate.
+    pub(super) fn request(self, envelope: &Value, certificate: &Certificate) -> Vec<u8> {
+        let bytes = certificate.as_bytes();
+        let request = match self {
+            Self::V1 => json!({
+                "apiVersion": "0.0.1",
+                "kind": "dsse",
+                "spec": {"proposedContent": {
+                    "envelope": envelope.to_string(),
+                    "verifiers": [STANDARD.encode(pem::encode("CERTIFICATE", bytes))],
+                }},
+            }),
+            Self::V2 => json!({"dsseRequestV002": {
+                "envelope": envelope,
+                "verifiers": [{
+                    "x509Certificate": {"rawBytes": STANDARD.encode(bytes)},
+                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                }],
+            }}),
+        };
+        request.to_string().into_bytes()
+    }
+
+    /// The entry that was made, as bundles have it.
+    pub(super) fn entry(self, answer: &[u8]) -> Result<Value, AttestError> {
+        let answer: Value = serde_json::from_slice(answer).map_err(|_| UNREADABLE)?;
+        match self {
+            Self::V1 => {
+                let entries = answer.as_object();
+                let entry = entries.and_then(|entries| entries.values().next());
+                entry.and_then(entry_of_v1).ok_or(UNREADABLE)
+            }
+            Self::V2 if answer["canonicalizedBody"].is_string() => Ok(answer),
+            Self::V2 => Err(UNREADABLE),
+        }
+    }
+}
+
+/// An entry as the first version has it, with hashes in hexadecimal, as bundles have it.
+fn entry_of_v1(entry: &Value) -> Option<Value> {
+    let base64 = |value: &Value| Some(STANDARD.encode(hex::decode(value.as_str()?).ok()?));
+    let body = STANDARD.decode(entry["body"].as_str()?).ok()?;
+    let body: Value = serde_json::from_slice(&body).ok()?;
+    let mut made = json!({
+        "logIndex": entry["logIndex"].as_u64()?.to_string(),
+        "logId": {"keyId": base64(&entry["logID"])?},
+        "kindVersion": {"kind": body["kind"], "version": body["apiVersion"]},
+        "integratedTime": entry["integratedTime"].as_u64()?.to_string(),
+        "canonicalizedBody": entry["body"],
+    });
+    let verification = &entry["verification"];
+    if let Some(promise) = verification["signedEntryTimestamp"].as_str() {
+        made["inclusionPromise"] = json!({"signedEntryTimestamp": promise});
+    }
+    let proof = &verification["inclusionProof"];
+    if proof.is_object() {
+        let hashes = proof["hashes"].as_array().into_iter().flatten();
+        made["inclusionProof"] = json!({
+            "logIndex": proof["logIndex"].as_u64()?.to_string(),
+            "treeSize": proof["treeSize"].as_u64()?.to_string(),
+            "rootHash": base64(&proof["rootHash"])?,
+            "hashes": hashes.map(base64).collect::<Option<Vec<_>>>()?,
+            "checkpoint": {"envelope": proof["checkpoint"].as_str()?},
+        });
+    }
+    Some(made)
+}
