@@ -1,12 +1,12 @@
 //! The packages of an image: what its layers' trees say, less what upper ones hide.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kiln_graph::ImagePath;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::is_module_root;
-use crate::{Claim, Distribution, Package, TreeEvidence, Warning};
+use crate::{Claim, Distribution, Ecosystem, Package, TreeEvidence, Warning};
 
 /// Links to copyright files lead no further than this.
 const MAX_LINKS: usize = 8;
@@ -65,8 +65,9 @@ impl Inventory {
             if visible.is_fixture(path) {
                 continue;
             }
+            let origins = Origins::of(layers, *top, path);
             for package in claimed {
-                let layer = origin(layers, *top, path, package);
+                let layer = origins.origin(package);
                 let purl = package.purl(distribution);
                 let found = packages
                     .entry(purl.clone())
@@ -96,20 +97,39 @@ impl Inventory {
     }
 }
 
-/// The lowest of the layers that have said so without a break.
-fn origin(layers: &[Layer<'_>], top: usize, path: &ImagePath, package: &Package) -> usize {
-    let mut origin = top;
-    for (number, layer) in layers.iter().enumerate().take(top).rev() {
-        match claim_at(layer.evidence, path) {
-            Some(Claim::Packages(packages)) if packages.iter().any(|one| one.is_same(package)) => {
-                origin = number;
+/// What lower layers say at a path, from the one below the top on, up to where something else is there.
+struct Origins<'a> {
+    top: usize,
+    below: Vec<(usize, HashSet<Identity<'a>>)>,
+}
+
+/// What makes a package the same in two layers.
+type Identity<'a> = (Ecosystem, &'a str, &'a str, &'a BTreeMap<String, String>);
+
+impl<'a> Origins<'a> {
+    fn of(layers: &[Layer<'a>], top: usize, path: &ImagePath) -> Self {
+        let mut below = Vec::new();
+        for (number, layer) in layers.iter().enumerate().take(top).rev() {
+            match claim_at(layer.evidence, path) {
+                Some(Claim::Packages(packages)) => {
+                    let packages = packages.iter().map(Package::identity);
+                    below.push((number, packages.collect()));
+                }
+                Some(_) => break,
+                None if (layer.hides)(path) => break,
+                None => {}
             }
-            Some(_) => break,
-            None if (layer.hides)(path) => break,
-            None => {}
         }
+        Self { top, below }
     }
-    origin
+
+    /// The lowest of the layers that have said so without a break.
+    fn origin(&self, package: &Package) -> usize {
+        let identity = package.identity();
+        let below = self.below.iter();
+        let same = below.take_while(|(_, packages)| packages.contains(&identity));
+        same.last().map_or(self.top, |(number, _)| *number)
+    }
 }
 
 fn claim_at<'a>(tree: &'a TreeEvidence, path: &ImagePath) -> Option<&'a Claim> {
@@ -121,11 +141,8 @@ fn claim_at<'a>(tree: &'a TreeEvidence, path: &ImagePath) -> Option<&'a Claim> {
 }
 
 impl Package {
-    fn is_same(&self, other: &Self) -> bool {
-        self.name == other.name
-            && self.version == other.version
-            && self.ecosystem == other.ecosystem
-            && self.qualifiers == other.qualifiers
+    fn identity(&self) -> Identity<'_> {
+        (self.ecosystem, &self.name, &self.version, &self.qualifiers)
     }
 }
 
@@ -172,7 +189,7 @@ impl<'a> Visible<'a> {
     /// Debian's packages have their licences elsewhere.
     fn with_license(&self, package: &Package) -> Package {
         let mut package = package.clone();
-        if package.ecosystem == crate::Ecosystem::Deb {
+        if package.ecosystem == Ecosystem::Deb {
             package.license = self.copyright(&package.name);
         }
         package
@@ -216,7 +233,7 @@ fn is_project(path: &ImagePath) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ecosystem, Evidence};
+    use crate::Evidence;
 
     fn tree(claims: &[(&str, Claim)]) -> TreeEvidence {
         let one = |(path, claim): &(&str, Claim)| Evidence {

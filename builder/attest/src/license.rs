@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use spdx::{Expression, ParseMode};
 
+/// Words about a licence that are longer aren't read as an expression, in bytes.
+const MAX_WORDS: usize = 4096;
+
 /// A licence in the words of its package as an expression: itself when it is one, else the
 /// nearest that the list of licences has, else a reference to a licence of that name.
 pub(crate) fn expression(words: &str) -> Option<String> {
@@ -16,6 +19,9 @@ pub(crate) fn expression(words: &str) -> Option<String> {
 
 /// An expression, if these words are one or nearly are.
 pub(crate) fn known(words: &str) -> Option<String> {
+    if words.len() > MAX_WORDS {
+        return None;
+    }
     if let Ok(parsed) = Expression::parse(words) {
         return Some(parsed.to_string());
     }
@@ -64,6 +70,9 @@ pub(crate) fn references(expression: &str) -> impl Iterator<Item = &str> {
 /// A licence's short name in a machine-readable Debian copyright file (copyright-format 1.0,
 /// section 7), which may join several with `and`, `or` and commas.
 pub(crate) fn debian(words: &str) -> Option<String> {
+    if words.len() > MAX_WORDS {
+        return None;
+    }
     let words = words.replace(',', "");
     let mut out = Vec::new();
     let mut parts = words.split_whitespace().peekable();

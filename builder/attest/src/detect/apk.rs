@@ -1,26 +1,23 @@
 //! Alpine's packages: `/lib/apk/db/installed` (apk-package(5)).
 
+use super::Reading;
+use super::reading::List;
 use super::stanza::{Stanza, stanzas};
-use super::{Claim, Reading};
 use crate::license;
 use crate::{Ecosystem, Package};
 
 pub(super) fn read(text: &str) -> Reading {
-    let mut reading = Reading::default();
-    let mut packages = Vec::new();
+    let mut list = List::default();
     for stanza in stanzas(text) {
         match package(&stanza) {
-            Some(package) => packages.push(package),
+            Some(package) => list.push(package),
             None => {
                 let line = stanza.first_line();
-                reading
-                    .problems
-                    .push(format!("the paragraph '{line}' has no P: or no V:"));
+                list.problem(format!("the paragraph '{line}' has no P: or no V:"));
             }
         }
     }
-    reading.claim = Some(Claim::Packages(packages));
-    reading
+    list.into()
 }
 
 fn package(stanza: &Stanza<'_>) -> Option<Package> {
@@ -39,6 +36,7 @@ fn package(stanza: &Stanza<'_>) -> Option<Package> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Claim;
 
     #[test]
     fn what_is_installed() {

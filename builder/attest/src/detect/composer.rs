@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Claim, Reading};
+use super::Reading;
+use super::reading::List;
 use crate::license;
 use crate::{Ecosystem, Package};
 
@@ -19,14 +20,14 @@ pub(super) fn read(text: &str) -> Reading {
     };
     let packages: Vec<Package> = listed.iter().filter_map(package).collect();
     let broken = listed.len() - packages.len();
-    let mut reading = Reading::default();
+    let mut list = List::default();
     if broken > 0 {
-        reading.problems.push(format!(
+        list.problem(format!(
             "{broken} of its packages have no name or no version"
         ));
     }
-    reading.claim = Some(Claim::Packages(packages));
-    reading
+    list.extend(packages);
+    list.into()
 }
 
 fn package(value: &Value) -> Option<Package> {
@@ -45,6 +46,7 @@ fn package(value: &Value) -> Option<Package> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Claim;
 
     #[test]
     fn both_forms() {

@@ -24,7 +24,7 @@ pub(super) fn read(text: &str) -> Reading {
             Package::new(Ecosystem::Nuget, name, version)
         })
     };
-    Reading::packages(libraries.iter().filter_map(package).collect())
+    Reading::packages(libraries.iter().filter_map(package))
 }
 
 #[cfg(test)]

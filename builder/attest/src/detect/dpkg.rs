@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use kiln_graph::ImagePath;
 
+use super::reading::List;
 use super::stanza::{Stanza, stanzas};
 use super::{Claim, Reading};
 use crate::license;
@@ -26,19 +27,17 @@ pub(super) fn is_copyright(path: &str) -> bool {
 }
 
 pub(super) fn status(path: &str, text: &str) -> Reading {
-    let mut reading = Reading::default();
-    let mut packages = Vec::new();
+    let mut list = List::default();
     for stanza in stanzas(text) {
         match package(&stanza) {
-            Ok(found) => packages.extend(found),
-            Err(reason) => reading.problems.push(reason),
+            Ok(found) => list.extend(found),
+            Err(reason) => list.problem(reason),
         }
     }
-    if packages.is_empty() && !text.trim().is_empty() && !path.ends_with("/status") {
-        reading.problems.push("no package in it".to_owned());
+    if list.is_empty() && !text.trim().is_empty() && !path.ends_with("/status") {
+        list.problem("no package in it");
     }
-    reading.claim = Some(Claim::Packages(packages));
-    reading
+    list.into()
 }
 
 fn package(stanza: &Stanza<'_>) -> Result<Option<Package>, String> {

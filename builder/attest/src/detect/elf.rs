@@ -14,6 +14,8 @@ use crate::{Ecosystem, Package};
 
 /// Notes of honest programs are smaller, in bytes.
 const MAX_SECTION: u64 = 16 << 20;
+/// Programs have fewer sections: each is read.
+const MAX_SECTIONS: u32 = 100_000;
 /// What a list of crates unpacks to at most, in bytes.
 const MAX_LIST: u64 = 8 << 20;
 
@@ -38,6 +40,9 @@ where
 {
     let header = E::parse(data).ok()?;
     let endian = header.endian().ok()?;
+    if header.shnum(endian, data).ok()? > MAX_SECTIONS {
+        return Some(Reading::problem("it has too many sections to be a program"));
+    }
     let sections = header.sections(endian, data).ok()?;
     let section = |name: &[u8]| {
         let (_, section) = sections.section_by_name(endian, name)?;
@@ -84,13 +89,10 @@ fn crates(bytes: &[u8]) -> Reading {
         return Reading::problem("the crate list can't be parsed");
     };
     let used = list.packages.into_iter().filter(|one| one.kind != "build");
-    Reading::packages(
-        used.map(|one| Package {
-            supplier: Some(one.source).filter(|source| source == "crates.io"),
-            ..Package::new(Ecosystem::Cargo, one.name, one.version)
-        })
-        .collect(),
-    )
+    Reading::packages(used.map(|one| Package {
+        supplier: Some(one.source).filter(|source| source == "crates.io"),
+        ..Package::new(Ecosystem::Cargo, one.name, one.version)
+    }))
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //! file's name say; archives in archives, as applications are packed, are opened too.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, SeekFrom};
 
-use super::zip::Archive;
-use super::{Claim, ReadSeek, Reading};
+use super::reading::{List, plain};
+use super::zip::{Archive, Member};
+use super::{ReadSeek, Reading};
 use crate::license;
 use crate::{Ecosystem, Package};
 
@@ -15,8 +16,13 @@ const ARCHIVES: &[&str] = &[
 const MANIFEST: &str = "META-INF/MANIFEST.MF";
 /// Metadata in an archive is no longer, in bytes.
 const MAX_METADATA: u64 = 4 << 20;
-/// All archives in one are no longer together, in bytes.
-const MAX_NESTED: u64 = 1 << 30;
+/// All that is unpacked of an archive is no longer together, in bytes;
+const MAX_UNPACKED: u64 = 1 << 30;
+/// nor so many times as long as the archive, and as much again as an archive may have that is small.
+const MAX_RATIO: u64 = 64;
+const SMALL: u64 = 16 << 20;
+/// What reading a member costs at least, in bytes.
+const MIN_COST: u64 = 64;
 /// Archives in archives are opened so deep.
 const MAX_DEPTH: u32 = 6;
 
@@ -26,21 +32,18 @@ pub(super) fn is_archive(name: &str) -> bool {
 }
 
 pub(super) fn read(path: &str, file: &mut dyn ReadSeek) -> Reading {
+    let size = file.seek(SeekFrom::End(0)).unwrap_or(0);
+    let most = size.saturating_mul(MAX_RATIO).saturating_add(SMALL);
     let mut search = Search {
-        packages: Vec::new(),
-        problems: Vec::new(),
-        left: MAX_NESTED,
+        list: List::default(),
+        left: most.min(MAX_UNPACKED),
     };
     search.archive(path, file, 0);
-    Reading {
-        claim: Some(Claim::Packages(search.packages)),
-        problems: search.problems,
-    }
+    search.list.into()
 }
 
 struct Search {
-    packages: Vec<Package>,
-    problems: Vec<String>,
+    list: List,
     /// How many bytes may still be unpacked.
     left: u64,
 }
@@ -60,10 +63,17 @@ impl Search {
             if !is_pom && member.name != MANIFEST {
                 continue;
             }
-            match archive.read(member, MAX_METADATA) {
-                Ok(bytes) if is_pom => own.extend(coordinates(&String::from_utf8_lossy(&bytes))),
-                Ok(bytes) => manifest = attributes(&String::from_utf8_lossy(&bytes)),
-                Err(reason) => self.problem(path, depth, &reason),
+            let bytes = match self.read(&mut archive, member, MAX_METADATA) {
+                Ok(bytes) => bytes,
+                Err(reason) => {
+                    self.problem(path, depth, &reason);
+                    continue;
+                }
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            match is_pom {
+                true => own.extend(coordinates(&text)),
+                false => manifest = attributes(&text),
             }
         }
         let main = main_package(path, &manifest);
@@ -71,15 +81,14 @@ impl Search {
             own.iter()
                 .any(|package: &Package| artifact(package) == artifact(main))
         };
-        self.packages.extend(main.filter(|main| !is_there(main)));
-        self.packages.extend(own);
+        self.list.extend(main.filter(|main| !is_there(main)));
+        self.list.extend(own);
         for member in members.iter().filter(|member| is_archive(&member.name)) {
             if depth == MAX_DEPTH {
                 return self.problem(path, depth, "archives are nested too deeply");
             }
-            match archive.read(member, self.left) {
+            match self.read(&mut archive, member, MAX_UNPACKED) {
                 Ok(bytes) => {
-                    self.left -= bytes.len() as u64;
                     let inner = format!("{path}!/{}", member.name);
                     self.archive(&inner, &mut Cursor::new(bytes), depth + 1);
                 }
@@ -88,12 +97,27 @@ impl Search {
         }
     }
 
+    /// What a member unpacks to, as long as enough may be unpacked.
+    fn read(
+        &mut self,
+        archive: &mut Archive<'_>,
+        member: &Member,
+        max: u64,
+    ) -> Result<Vec<u8>, String> {
+        let max = max.min(self.left);
+        let read = archive.read(member, max);
+        // What fails was unpacked as well.
+        let cost = read.as_ref().map_or(max, |bytes| bytes.len() as u64);
+        self.left = self.left.saturating_sub(cost.max(MIN_COST));
+        read
+    }
+
     fn problem(&mut self, path: &str, depth: u32, reason: &str) {
         let place = path
             .split_once('!')
             .map_or(String::new(), |(_, inner)| format!("{inner}: "));
         let place = if depth == 0 { String::new() } else { place };
-        self.problems.push(format!("{place}{reason}"));
+        self.list.problem(plain(&format!("{place}{reason}"), 500));
     }
 }
 
@@ -170,6 +194,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::Claim;
 
     /// Makes an archive with Python's `zipfile`: members are pairs of name and text, or of name and
     /// another archive's path.
@@ -246,6 +271,35 @@ mod tests {
         let (_, problems) = read_bytes("/a.jar", bytes);
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("nested too deep"), "{problems:?}");
+    }
+
+    /// An archive whose list names one member again and again, which unpacks to a megabyte.
+    #[test]
+    fn members_that_overlap_are_told_of() {
+        let script = r"
+import struct, sys, zlib
+data = zlib.compressobj(9, zlib.DEFLATED, -15)
+data = data.compress(b'groupId=g\nartifactId=a\nversion=1\n#' + b'x' * (1 << 20)) + data.flush()
+name = b'META-INF/maven/g/a/pom.properties'
+out = struct.pack('<IHHHHHIIIHH', 0x04034b50, 20, 0, 8, 0, 0, 0, len(data), 1 << 20, len(name), 0) + name + data
+entry = struct.pack('<IHHHHHHIIIHHHHHII', 0x02014b50, 20, 20, 0, 8, 0, 0, 0, len(data), 1 << 20, len(name), 0, 0, 0, 0, 0, 0) + name
+count = 60000
+end = struct.pack('<IHHHHIIH', 0x06054b50, 0, 0, 0, 0, len(entry) * count, len(out), 0)
+sys.stdout.buffer.write(out + entry * count + end)
+";
+        let made = Command::new("python3")
+            .args(["-c", script])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let started = std::time::Instant::now();
+        let (_, problems) = read_bytes("/a.jar", made.stdout);
+        assert!(problems[0].contains("size limit"), "{problems:?}");
+        assert!(
+            problems.last().unwrap().contains("more problems with it"),
+            "{problems:?}"
+        );
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -33,10 +33,12 @@ pub(crate) use reading::Reading;
 pub use reading::{Claim, ReadSeek};
 
 /// Bumped whenever the same files give something else.
-pub const DETECT_VERSION: u32 = 2;
+pub const DETECT_VERSION: u32 = 3;
 
 /// Metadata in text is no longer, in bytes.
 const MAX_TEXT: u64 = 64 << 20;
+/// Metadata in JSON is no longer, in bytes: read, it takes many times as much memory.
+const MAX_JSON: u64 = 16 << 20;
 /// No database of an honest image is larger, in bytes.
 const MAX_DATABASE: u64 = 1 << 30;
 
@@ -161,12 +163,20 @@ impl Detector {
                 Ok(bytes) => rpm::read(path, &bytes),
                 Err(reason) => Reading::problem(reason),
             },
-            _ => match bytes(file, MAX_TEXT) {
+            _ => match bytes(file, self.longest()) {
                 Ok(bytes) => self.read_text(path, &bytes),
                 Err(reason) => Reading::problem(reason),
             },
         };
         Some(reading)
+    }
+
+    /// How long metadata in text may be.
+    fn longest(self) -> u64 {
+        match self {
+            Self::Composer | Self::DotNet | Self::Npm => MAX_JSON,
+            _ => MAX_TEXT,
+        }
     }
 
     fn read_text(self, path: &str, bytes: &[u8]) -> Reading {

@@ -42,9 +42,10 @@ pub(super) fn is_metadata(path: &str) -> bool {
 }
 
 pub(super) fn read(path: &str, text: &str) -> Reading {
-    let stanzas = stanzas(text);
-    let header = stanzas.first();
-    let named = header.and_then(|header| Some((header, header.get("Name")?)));
+    let header = stanzas(text).next();
+    let named = header
+        .as_ref()
+        .and_then(|header| Some((header, header.get("Name")?)));
     let Some((header, name)) = named else {
         // Projects installed in place leave an empty link behind.
         return match path.ends_with(".egg-info") {

@@ -1,6 +1,7 @@
 //! rpm's packages, by its database.
 
-use super::{Claim, Reading};
+use super::Reading;
+use super::reading::List;
 use crate::license;
 use crate::rpm::{DATABASES, Installed, OLD_DATABASES, installed};
 use crate::{Ecosystem, Package};
@@ -29,18 +30,19 @@ pub(super) fn read(path: &str, bytes: &[u8]) -> Reading {
             "an rpm database from before 4.16 is not supported: its packages are missing",
         );
     }
-    let Some((found, broken)) = installed(bytes) else {
+    let Some(found) = installed(bytes) else {
         return Reading::problem("not an rpm database, or damaged");
     };
-    let mut reading = Reading::default();
-    if broken > 0 {
-        reading
-            .problems
-            .push(format!("{broken} of its packages can't be read"));
+    let mut list = List::default();
+    if found.broken > 0 {
+        list.problem(format!("{} of its packages can't be read", found.broken));
     }
-    let real = found.into_iter().filter(|package| package.name != KEYS);
-    reading.claim = Some(Claim::Packages(real.map(package).collect()));
-    reading
+    if !found.is_whole {
+        list.problem("the rpm database is damaged: some of its packages are missing");
+    }
+    let packages = found.packages.into_iter();
+    list.extend(packages.filter(|package| package.name != KEYS).map(package));
+    list.into()
 }
 
 fn package(found: Installed) -> Package {

@@ -1,25 +1,29 @@
 //! Paragraphs of `Name: value` lines, as dpkg, Python and apk write them; values go on in lines
 //! that begin with white space.
 
+use super::reading::plain;
+
 /// A paragraph.
 #[derive(Debug)]
 pub(super) struct Stanza<'a>(&'a str);
 
 /// The paragraphs of a text, in order.
-pub(super) fn stanzas(text: &str) -> Vec<Stanza<'_>> {
-    let mut found = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        let end = at + line.len();
-        if line.trim().is_empty() {
-            found.push(&text[start..at]);
-            start = end;
+pub(super) fn stanzas(text: &str) -> impl Iterator<Item = Stanza<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let lines = rest.split_inclusive('\n');
+            let full = lines.take_while(|line| !line.trim().is_empty());
+            let length: usize = full.map(str::len).sum();
+            let (stanza, after) = rest.split_at(length);
+            // The line that ended it.
+            rest = after.split_once('\n').map_or("", |(_, rest)| rest);
+            if !stanza.is_empty() {
+                return Some(Stanza(stanza));
+            }
         }
-        at = end;
-    }
-    found.push(&text[start..]);
-    let full = found.into_iter().filter(|part| !part.trim().is_empty());
-    full.map(Stanza).collect()
+        None
+    })
 }
 
 impl<'a> Stanza<'a> {
@@ -46,14 +50,7 @@ impl<'a> Stanza<'a> {
 
     /// The first line, for messages.
     pub(super) fn first_line(&self) -> String {
-        self.0
-            .trim_start()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(60)
-            .collect()
+        plain(self.0.trim_start().lines().next().unwrap_or_default(), 60)
     }
 }
 
@@ -63,7 +60,8 @@ mod tests {
 
     #[test]
     fn paragraphs_and_fields() {
-        let found = stanzas("\nA: 1\nB:\n b: no field\n\n \na: 2\r\nA: 3");
+        let found: Vec<Stanza<'_>> =
+            stanzas("\nA: 1\nB:\n b: no field\n\n \na: 2\r\nA: 3").collect();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].get("a"), Some("1"));
         assert_eq!(found[0].get("B"), None);

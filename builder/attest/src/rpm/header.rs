@@ -25,10 +25,11 @@ pub(super) struct Package {
 }
 
 impl Package {
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    /// Reads a header. Its paths are taken from `left`, the bytes that paths may still have.
+    pub(super) fn read(bytes: &[u8], left: &mut usize) -> Option<Self> {
         let header = Header::open(bytes)?;
         let name = header.texts(NAME)?.first()?.to_vec();
-        let files = header.files().unwrap_or_default();
+        let files = header.files(left).unwrap_or_default();
         Some(Self {
             name: String::from_utf8(name).ok()?,
             files,
@@ -94,12 +95,14 @@ impl<'a> Header<'a> {
         (!text.is_empty() && text != "(none)").then_some(text)
     }
 
-    fn files(&self) -> Option<Vec<Vec<u8>>> {
+    fn files(&self, left: &mut usize) -> Option<Vec<Vec<u8>>> {
         let (names, directories) = (self.texts(BASE_NAMES)?, self.texts(DIRECTORIES)?);
         let (places, count) = self.find(DIRECTORY_OF)?;
         let path = |(at, name): (usize, &&[u8])| {
             let directory = number(places, at * 4).filter(|_| at < count)?;
-            Some([*directories.get(usize::try_from(directory).ok()?)?, *name].concat())
+            let directory = *directories.get(usize::try_from(directory).ok()?)?;
+            *left = left.checked_sub(directory.len() + name.len())?;
+            Some([directory, *name].concat())
         };
         names.iter().enumerate().map(path).collect()
     }
@@ -119,7 +122,7 @@ mod tests {
         #[test]
         fn no_header_panics(mut bytes in prop::collection::vec(any::<u8>(), 8..600)) {
             bytes[..7].copy_from_slice(&[0, 0, 0, 4, 0, 0, 0]);
-            _ = Package::read(&bytes);
+            _ = Package::read(&bytes, &mut 1000);
             _ = installed(&bytes);
         }
     }

@@ -34,28 +34,42 @@ pub(crate) struct Installed {
     pub(crate) source: Option<String>,
 }
 
-/// What is installed, and how many packages can't be read; nothing when the bytes are no database
-/// with a table of packages.
-pub(crate) fn installed(database: &[u8]) -> Option<(Vec<Installed>, usize)> {
-    let headers = sqlite::table(database, "Packages")?;
-    let all = headers.len();
-    let read: Vec<Installed> = headers
+/// What a database says is installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Database {
+    pub(crate) packages: Vec<Installed>,
+    /// How many packages can't be read.
+    pub(crate) broken: usize,
+    /// Whether all of the database could be read.
+    pub(crate) is_whole: bool,
+}
+
+/// What is installed; nothing when the bytes are no database with a table of packages.
+pub(crate) fn installed(database: &[u8]) -> Option<Database> {
+    let rows = sqlite::table(database, "Packages")?;
+    let all = rows.last.len();
+    let packages: Vec<Installed> = rows
+        .last
         .into_iter()
         .filter_map(|header| header::installed(&header?))
         .collect();
-    let broken = all - read.len();
-    Some((read, broken))
+    Some(Database {
+        broken: all - packages.len(),
+        packages,
+        is_whole: rows.is_whole,
+    })
 }
 
-/// The files that packages list, with the packages' names. What can't be read is left out.
+/// The files that packages list, with the packages' names. What can't be read is left out, and so are more
+/// paths than a database of that size has: a few bytes can make long ones.
 #[must_use]
 pub fn owners(database: &[u8]) -> Vec<(ImagePath, String)> {
-    let headers = sqlite::table(database, "Packages").unwrap_or_default();
+    let rows = sqlite::table(database, "Packages").unwrap_or_default();
     let mut owners = Vec::new();
-    for header in headers {
-        let Some(package) = header.and_then(|header| header::Package::read(&header)) else {
-            continue;
-        };
+    let mut left = database.len();
+    for header in rows.last {
+        let package = header.and_then(|header| header::Package::read(&header, &mut left));
+        let Some(package) = package else { continue };
         let name = format!("rpm {}", package.name);
         let own = |path: Vec<u8>| (ImagePath::new(path), name.clone());
         owners.extend(package.files.into_iter().map(own));
@@ -124,9 +138,14 @@ mod tests {
         args.extend(files.iter().map(String::as_str));
         run(directory, "rpm", &args);
         let bytes = std::fs::read(directory.join("root/var/lib/rpm/rpmdb.sqlite")).unwrap();
-        let (installed, broken) = installed(&bytes).unwrap();
-        assert_eq!((installed.len(), broken), (names.len(), 0));
-        let first = installed
+        let read = installed(&bytes).unwrap();
+        let found = (read.packages.len(), read.broken, read.is_whole);
+        assert_eq!(found, (names.len(), 0, true));
+        // One that was cut off says so.
+        let cut = installed(&bytes[..bytes.len() / 2]);
+        assert!(cut.is_none_or(|read| !read.is_whole || read.broken > 0));
+        let first = read
+            .packages
             .iter()
             .find(|package| package.name == "pkg3")
             .unwrap();

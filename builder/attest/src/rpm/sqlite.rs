@@ -1,15 +1,24 @@
 //! The rows of a table in an SQLite file (<https://sqlite.org/fileformat2.html>): as much as is
 //! needed to read a table whose rows end with a blob. What isn't as it should be reads as nothing.
 
-/// A page is followed at most this often: a damaged file may lead in circles.
-const MOST_PAGES: usize = 1 << 20;
+/// SQLite takes no table with more columns.
+const MAX_COLUMNS: usize = 32_767;
 const LEAF: u8 = 0x0d;
 const INTERIOR: u8 = 0x05;
 
-/// The last column of each row of a table, where it is a blob; nothing when there is no such table.
-pub(super) fn table(file: &[u8], table: &str) -> Option<Vec<Option<Vec<u8>>>> {
+/// The rows of a table that could be read.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// The last column of each, where it is a blob.
+    pub(super) last: Vec<Option<Vec<u8>>>,
+    /// Whether all of the table could be read.
+    pub(super) is_whole: bool,
+}
+
+/// The rows of a table; nothing when there is no such table.
+pub(super) fn table(file: &[u8], table: &str) -> Option<Rows> {
     let database = Database::open(file)?;
-    let schema = database.rows(1);
+    let (schema, _) = database.rows(1);
     let root = schema.iter().find_map(|row| {
         let columns = columns(row)?;
         let is_wanted = columns.first() == Some(&Value::Text(b"table"))
@@ -19,12 +28,26 @@ pub(super) fn table(file: &[u8], table: &str) -> Option<Vec<Option<Vec<u8>>>> {
             _ => None,
         }
     });
-    let rows = database.rows(root?);
+    let (rows, is_whole) = database.rows(root?);
     let last = rows.iter().map(|row| match columns(row)?.pop()? {
         Value::Blob(bytes) => Some(bytes.to_vec()),
         _ => None,
     });
-    Some(last.collect())
+    Some(Rows {
+        last: last.collect(),
+        is_whole,
+    })
+}
+
+/// The pages of a file that were read: each belongs to one place of one tree. What leads to one again is
+/// damaged, or wants to be read for ever.
+struct Visited(Vec<bool>);
+
+impl Visited {
+    fn visit(&mut self, page: u32) -> Option<()> {
+        let seen = self.0.get_mut(page as usize)?;
+        (!std::mem::replace(seen, true)).then_some(())
+    }
 }
 
 /// A column's value; kinds that no table here has are `Other`.
@@ -66,34 +89,42 @@ impl<'a> Database<'a> {
         self.file.get(start..start.checked_add(self.page_size)?)
     }
 
-    /// The payloads of all rows of a table, by the page its tree begins at.
-    fn rows(&self, root: u32) -> Vec<Vec<u8>> {
+    /// The payloads of all rows of a table, by the page its tree begins at, and whether these are all.
+    fn rows(&self, root: u32) -> (Vec<Vec<u8>>, bool) {
         let mut rows = Vec::new();
         let mut open = vec![root];
-        let (mut summed, mut total) = (0, 0);
-        for _ in 0..MOST_PAGES {
-            let Some(number) = open.pop() else { break };
+        let mut visited = Visited(vec![false; self.file.len() / self.page_size + 1]);
+        let mut is_whole = visited.visit(root).is_some();
+        let mut left = self.file.len();
+        while let Some(number) = open.pop() {
+            let header = if number == 1 { 100 } else { 0 };
+            let before = rows.len();
             let read = self.page(number).and_then(|page| {
-                let header = if number == 1 { 100 } else { 0 };
-                self.read_page(page, header, &mut open, &mut rows)
+                self.read_page(page, header, (&mut open, &mut visited), &mut rows)
             });
-            // A row's bytes are in the file once: more is a file that leads in circles.
-            let bytes: usize = rows.iter().skip(summed).map(Vec::len).sum();
-            (summed, total) = (rows.len(), total + bytes);
-            if read.is_none() || total > self.file.len() {
-                break;
-            }
+            is_whole &= read.is_some();
+            // A row's bytes are in the file once.
+            let bytes: usize = rows.iter().skip(before).map(Vec::len).sum();
+            let Some(rest) = left.checked_sub(bytes) else {
+                return (rows, false);
+            };
+            left = rest;
         }
-        rows
+        (rows, is_whole)
     }
 
     fn read_page(
         &self,
         page: &[u8],
         header: usize,
-        open: &mut Vec<u32>,
+        (open, visited): (&mut Vec<u32>, &mut Visited),
         rows: &mut Vec<Vec<u8>>,
     ) -> Option<()> {
+        let mut follow = |page: u32, visited: &mut Visited| -> Option<()> {
+            visited.visit(page)?;
+            open.push(page);
+            Some(())
+        };
         let kind = *page.get(header)?;
         let cells = usize::from(u16_at(page, header + 3)?);
         let start = match kind {
@@ -106,24 +137,24 @@ impl<'a> Database<'a> {
             let at = usize::from(u16_at(page, start + 2 * cell)?);
             match kind {
                 LEAF => {
-                    let row = self.payload(page.get(at..)?)?;
+                    let row = self.payload(page.get(at..)?, visited)?;
                     bytes += row.len();
                     rows.push(row);
                 }
-                _ => open.push(u32_at(page, at)?),
+                _ => follow(u32_at(page, at)?, visited)?,
             }
             if bytes > self.file.len() {
                 return None;
             }
         }
         if kind == INTERIOR {
-            open.push(u32_at(page, header + 8)?);
+            follow(u32_at(page, header + 8)?, visited)?;
         }
         Some(())
     }
 
     /// A cell's payload with what overflows to other pages.
-    fn payload(&self, cell: &[u8]) -> Option<Vec<u8>> {
+    fn payload(&self, cell: &[u8], visited: &mut Visited) -> Option<Vec<u8>> {
         let (size, after_size) = varint(cell)?;
         let (_, after_id) = varint(cell.get(after_size..)?)?;
         let size = usize::try_from(size)
@@ -137,6 +168,7 @@ impl<'a> Database<'a> {
             false => 0,
         };
         while payload.len() < size {
+            visited.visit(next)?;
             let page = self.page(next)?;
             let take = (size - payload.len()).min(self.usable - 4);
             payload.extend_from_slice(page.get(4..4 + take)?);
@@ -166,6 +198,9 @@ fn columns(row: &[u8]) -> Option<Vec<Value<'_>>> {
     while at < header {
         let (kind, length) = varint(row.get(at..header)?)?;
         at += length;
+        if columns.len() == MAX_COLUMNS {
+            return None;
+        }
         let size = match kind {
             0 | 8 | 9 => 0,
             1..=4 => usize::try_from(kind).ok()?,
@@ -233,6 +268,73 @@ mod tests {
             (integer(&[0xff]), integer(&[0x01, 0x00]), integer(&[])),
             (-1, 256, 0)
         );
+    }
+
+    /// A page of a tree: its kind, and children or nothing.
+    fn page(kind: u8, children: &[u32]) -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        let cells = u16::try_from(children.len()).unwrap();
+        bytes[0] = kind;
+        bytes[3..5].copy_from_slice(&cells.to_be_bytes());
+        for (number, child) in children.iter().enumerate() {
+            let at = 400 + 4 * number;
+            let pointer = u16::try_from(at).unwrap().to_be_bytes();
+            bytes[12 + 2 * number..14 + 2 * number].copy_from_slice(&pointer);
+            bytes[at..at + 4].copy_from_slice(&child.to_be_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn circles_and_missing_pages_are_told() {
+        let rows = |pages: &[Vec<u8>]| {
+            let file = pages.concat();
+            let database = Database {
+                file: &file,
+                page_size: 512,
+                usable: 512,
+            };
+            database.rows(2).1
+        };
+        let leaf = page(LEAF, &[]);
+        let first = leaf.clone();
+        let mut parent = page(INTERIOR, &[3]);
+        parent[8..12].copy_from_slice(&4_u32.to_be_bytes());
+        assert!(rows(&[
+            first.clone(),
+            parent.clone(),
+            leaf.clone(),
+            leaf.clone()
+        ]));
+        // The last page is missing; is no page of a table; is one that was read before.
+        assert!(!rows(&[first.clone(), parent.clone(), leaf.clone()]));
+        assert!(!rows(&[
+            first.clone(),
+            parent.clone(),
+            leaf.clone(),
+            page(9, &[])
+        ]));
+        parent[8..12].copy_from_slice(&3_u32.to_be_bytes());
+        assert!(!rows(&[first.clone(), parent, leaf.clone(), leaf]));
+        let mut own = page(INTERIOR, &[2; 20]);
+        own[8..12].copy_from_slice(&2_u32.to_be_bytes());
+        assert!(!rows(&[first, own]));
+    }
+
+    #[test]
+    fn rows_have_so_many_columns() {
+        // A header of columns without content.
+        let header = |columns: usize| {
+            let length = columns + 3;
+            let digits = [
+                0x80 | (length >> 14) as u8,
+                0x80 | (length >> 7 & 0x7f) as u8,
+                (length & 0x7f) as u8,
+            ];
+            [&digits[..], &vec![8; columns]].concat()
+        };
+        assert_eq!(columns(&header(100)).map(|all| all.len()), Some(100));
+        assert_eq!(columns(&header(40_000)), None);
     }
 
     proptest! {
