@@ -126,6 +126,10 @@ fn rule(rule: &RuleMessage) -> Result<Rule, Status> {
         let text = "source policies with constraints on attributes are not supported by kiln";
         return Err(Status::unimplemented(text));
     }
+    if names_subdirectory(&selector.identifier) {
+        let text = "source policies about a directory of a git repository (#REF:DIRECTORY) are not supported by kiln";
+        return Err(Status::unimplemented(text));
+    }
     let action = match PolicyAction::try_from(rule.action) {
         Ok(PolicyAction::Allow) => Action::Allow,
         Ok(PolicyAction::Deny) => Action::Deny,
@@ -150,6 +154,13 @@ fn rule(rule: &RuleMessage) -> Result<Rule, Status> {
         pattern: pattern(selector)?,
         action,
     })
+}
+
+/// Whether a rule is about a part of a repository. Sources are named here without their directories: it would
+/// never match.
+fn names_subdirectory(identifier: &str) -> bool {
+    let reference = identifier.split_once('#').map(|(_, reference)| reference);
+    identifier.contains("git://") && reference.is_some_and(|reference| reference.contains(':'))
 }
 
 fn pattern(selector: &Selector) -> Result<Option<Regex>, Status> {
@@ -309,6 +320,14 @@ mod tests {
             },
             RuleMessage {
                 selector: Some(regex("(a{1000}){1000}")),
+                ..good.clone()
+            },
+            RuleMessage {
+                selector: Some(Selector {
+                    identifier: "git://github.com/a/b#v1:directory".to_owned(),
+                    match_type: MatchType::Exact.into(),
+                    ..Selector::default()
+                }),
                 ..good.clone()
             },
             RuleMessage {
