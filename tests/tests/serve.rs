@@ -410,7 +410,7 @@ fn errors_show_the_lines_they_are_about() {
     server
         .build(&refused)
         .fails_with(&["security.insecure is not allowed"]);
-    let cache = ["--cache-to", "type=local,dest=cache"];
+    let cache = ["--cache-to", "type=azblob,name=cache"];
     server.build(&cache).fails_with(&["unknown cache type"]);
 }
 

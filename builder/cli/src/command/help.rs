@@ -61,7 +61,7 @@ pub(super) const FLAGS: &[(&str, &[&str])] = &[
     ),
     (
         "What is said about the image",
-        &["sbom", "provenance", "attest", "sign"],
+        &["sbom", "provenance", "attest", "sign", "identity_token"],
     ),
     (
         "Which steps run",
