@@ -382,3 +382,38 @@ fn directories_of_what_is_taken_back_are_as_they_were() {
     assert_eq!(run("python3", &["-c", &script]).ok().stdout, "kept\n");
     assert!(!out.join("y/d/out").exists());
 }
+
+/// Archives of GNU tar leave out the holes of files, in each of its forms.
+#[test]
+fn files_with_holes_are_unpacked() {
+    let space = Space::new();
+    let script = "f = open('holes', 'wb'); f.seek(1 << 20); f.write(b'middle'); f.truncate(3 << 20); f.close()";
+    python(&space, script);
+    let context = space.path("context").display().to_string();
+    let mut lines = "FROM scratch\n".to_owned();
+    for form in ["gnu", "posix 0.0", "posix 0.1", "posix 1.0"] {
+        let (format, version) = form.split_once(' ').unwrap_or((form, "1.0"));
+        let name = form.replace(' ', "-");
+        let made = run(
+            "tar",
+            &[
+                &format!("--directory={context}"),
+                "--create",
+                "--sparse",
+                &format!("--format={format}"),
+                &format!("--sparse-version={version}"),
+                &format!("--file={context}/{name}.tar"),
+                "holes",
+            ],
+        );
+        _ = made.ok();
+        lines += &format!("ADD {name}.tar /{name}/\n");
+    }
+    space.write("Dockerfile", lines);
+    let out = space.build_files(&[]);
+    let want = std::fs::read(space.path("context/holes")).unwrap();
+    for name in ["gnu", "posix-0.0", "posix-0.1", "posix-1.0"] {
+        let found = std::fs::read(out.join(name).join("holes")).unwrap();
+        assert!(found == want, "{name}: {} bytes", found.len());
+    }
+}

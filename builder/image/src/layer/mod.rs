@@ -8,6 +8,7 @@ mod estargz;
 mod go_gzip;
 mod header;
 mod layer_blob;
+mod pax_sparse;
 mod recipe;
 mod seekable;
 mod single_files;

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use super::decompress::{decompressed, pump, read_ahead};
+use super::pax_sparse::PaxSparse;
 
 /// How a layer is unpacked.
 #[derive(Clone, Copy, Debug)]
@@ -130,8 +131,10 @@ impl<'a> Unpacker<'a> {
             headers.set(None);
             let Some(entry) = entry else { return Ok(()) };
             let mut entry = entry?;
-            let name = entry.path_bytes().into_owned();
-            self.one(&mut entry, &name).map_err(|error| {
+            let sparse = PaxSparse::of(&mut entry)?;
+            let own = sparse.as_ref().and_then(|sparse| sparse.name.clone());
+            let name = own.unwrap_or_else(|| entry.path_bytes().into_owned());
+            self.one(&mut entry, &name, sparse).map_err(|error| {
                 let name = String::from_utf8_lossy(&name);
                 io::Error::new(error.kind(), format!("entry '{name}': {error}"))
             })?;
@@ -140,7 +143,12 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn one(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> io::Result<()> {
+    fn one(
+        &mut self,
+        entry: &mut tar::Entry<'_, impl Read>,
+        name: &[u8],
+        sparse: Option<PaxSparse>,
+    ) -> io::Result<()> {
         let path = ImagePath::new(name);
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() || path.is_root() {
@@ -161,7 +169,13 @@ impl<'a> Unpacker<'a> {
             };
         }
         let meta = attributes(entry, parent.join(file_name))?;
-        self.place(entry, meta, kind)
+        match sparse {
+            Some(sparse) => {
+                self.clear(&meta.path)?;
+                self.place_file(&mut sparse.content(entry)?, meta)
+            }
+            None => self.place(entry, meta, kind),
+        }
     }
 
     fn place(
