@@ -381,12 +381,12 @@ fn real(what: &str, directory: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// A platform that some machine has.
 /// The platform of a flag, or this machine's without it.
 pub(super) fn platform_or_host(flag: Option<&str>) -> Result<Platform, Error> {
     flag.map_or_else(|| Ok(Platform::host()), platform)
 }
 
+/// A platform that some machine has.
 pub(crate) fn platform(text: &str) -> Result<Platform, Error> {
     if text.eq_ignore_ascii_case("local") {
         return Ok(Platform::host());
