@@ -7,7 +7,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use kiln::output::{DeltaFrom, DeltaOptions, check_file, not_worth, write_file};
 use kiln::{Engine, Error};
 use kiln_engine::{Delta, DeltaReport, Level, Meter, Side};
-use kiln_graph::Platform;
 use kiln_image::{Reference, Resolved, write_oci_archive};
 
 use super::access::AccessArgs;
@@ -125,10 +124,7 @@ impl CreateArgs {
             true => Some(full_name(&self.new)?),
             false => None,
         };
-        let platform = match &self.platform {
-            Some(text) => super::source::platform(text)?,
-            None => Platform::host(),
-        };
+        let platform = super::source::platform_or_host(self.platform.as_deref())?;
         let _session = engine.store().session()?;
         let find =
             |name: &str| -> Result<Resolved, Error> { Ok(engine.find_image(name, &platform)?) };
