@@ -15,7 +15,7 @@ pub(super) fn csv(text: &str) -> Outcome {
     Ok(Value::Array(rows.collect()))
 }
 
-pub(super) fn csv_rows(text: &str) -> Vec<Vec<String>> {
+fn csv_rows(text: &str) -> Vec<Vec<String>> {
     let mut rows = vec![vec![String::new()]];
     let mut quoted = false;
     let mut rest = text.trim_end_matches(['\n', '\r']).chars().peekable();
@@ -36,7 +36,7 @@ pub(super) fn csv_rows(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-pub(super) fn push(rows: &mut [Vec<String>], c: char) {
+fn push(rows: &mut [Vec<String>], c: char) {
     if let Some(field) = rows.last_mut().and_then(|row| row.last_mut()) {
         field.push(c);
     }

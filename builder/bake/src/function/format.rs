@@ -33,7 +33,7 @@ pub(super) fn format(pattern: &str, args: &[Value]) -> Result<String, String> {
     Ok(out)
 }
 
-pub(super) fn formatted(verb: char, options: &str, value: &Value) -> Result<String, String> {
+fn formatted(verb: char, options: &str, value: &Value) -> Result<String, String> {
     let float = || {
         let own = match value {
             Value::String(text) => text.parse().ok(),

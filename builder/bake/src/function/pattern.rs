@@ -11,7 +11,7 @@ pub(super) fn regex(pattern: &str) -> Result<regex::Regex, String> {
 }
 
 /// The whole match, or what its groups matched: a list, or an object by their names.
-pub(super) fn matched(pattern: &regex::Regex, found: &regex::Captures<'_>) -> Value {
+fn matched(pattern: &regex::Regex, found: &regex::Captures<'_>) -> Value {
     let value =
         |part: Option<regex::Match<'_>>| part.map_or(Value::Null, |part| part.as_str().into());
     let group = |at: usize| value(found.get(at));
