@@ -387,7 +387,7 @@ pub(super) fn platform_or_host(flag: Option<&str>) -> Result<Platform, Error> {
 }
 
 /// A platform that some machine has.
-pub(crate) fn platform(text: &str) -> Result<Platform, Error> {
+fn platform(text: &str) -> Result<Platform, Error> {
     if text.eq_ignore_ascii_case("local") {
         return Ok(Platform::host());
     }
