@@ -30,13 +30,14 @@ impl Permissions {
     /// Reads the values of `--allow`. Files below the working directory are always allowed.
     pub(super) fn new(allow: &[String]) -> Result<Self, Error> {
         let here = std::env::current_dir().map_err(Error::file("find", Path::new(".")))?;
+        let here = place(&here);
         let mut all = Self {
             words: Vec::new(),
             ssh: false,
             allowed: Entitlements::default(),
         };
-        all.allowed.allow(Entitlement::Read(place(&here)));
-        all.allowed.allow(Entitlement::Write(place(&here)));
+        all.allowed.allow(Entitlement::Read(here.clone()));
+        all.allowed.allow(Entitlement::Write(here));
         for word in allow.iter().flat_map(|words| words.split(',')) {
             match word.split_once('=') {
                 None if word == "ssh" => all.ssh = true,
