@@ -1,7 +1,7 @@
 //! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, read, run, shell};
+use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, copy_to_layout, read, run, shell};
 
 /// The base image as a directory that `skopeo` wrote.
 fn layout(space: &Space) -> String {
@@ -320,4 +320,32 @@ fn names_that_no_image_has_are_compared_with_those_of_the_store() {
         let says = "--platform linux/s390x: 127.0.0.1:1/mine:1 is an image for linux/";
         space.kiln(args).is_refused_with(&[says]);
     }
+}
+
+#[test]
+fn an_image_is_pulled_for_another_platform_than_the_one_that_is_here() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let name = registry.name("several");
+    space.write(
+        "Dockerfile",
+        "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /\n",
+    );
+    space.write("amd64", "1").write("arm64", "2");
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    _ = space.build(&[platforms, "-t", &name, "--push"]).ok();
+    let platforms = |space: &Space| {
+        let listed = space.kiln(&["image", "ls", "--json"]).ok().stdout;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        listed[0]["platforms"].clone()
+    };
+    let other = Space::new();
+    for platform in ["linux/amd64", "linux/arm64", "linux/amd64"] {
+        _ = other
+            .kiln(&["image", "pull", &name, "--platform", platform])
+            .ok();
+        assert_eq!(platforms(&other), serde_json::json!([platform]));
+    }
+    let failed = other.kiln(&["image", "pull", BUSYBOX, "--platform", "linux/s390x"]);
+    failed.is_refused_with(&["is an image for linux/"]);
 }

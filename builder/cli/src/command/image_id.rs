@@ -3,6 +3,7 @@
 
 use kiln::{Engine, Error, Platform, Texts};
 use kiln_cache::{ImageRecord, Store};
+use kiln_image::Resolved;
 
 use super::image::full_name;
 use super::source::platform_or_host;
@@ -66,13 +67,24 @@ pub(super) fn platform_of(
 ) -> Result<Platform, Error> {
     let platform = platform_or_host(flag)?;
     for name in images.iter().filter(|_| flag.is_some()) {
-        let found = engine.find_image(name, &platform)?.config.platform();
-        if (&found.os, &found.architecture) != (&platform.os, &platform.architecture) {
-            let text = format!("--platform {platform}: {name} is an image for {found}");
-            return Err(Error::Usage(text));
-        }
+        let found = engine.find_image(name, &platform)?;
+        check_platform(name, &found, &platform)?;
     }
     Ok(platform)
+}
+
+/// An error for an image for another platform than a flag asks for.
+pub(super) fn check_platform(
+    name: &str,
+    found: &Resolved,
+    platform: &Platform,
+) -> Result<(), Error> {
+    let own = found.config.platform();
+    if (&own.os, &own.architecture) == (&platform.os, &platform.architecture) {
+        return Ok(());
+    }
+    let text = format!("--platform {platform}: {name} is an image for {own}");
+    Err(Error::Usage(text))
 }
 
 /// Whether the image's ID, or the digest of its manifest or index, begins with these digits.

@@ -9,8 +9,8 @@ use kiln_graph::Platform;
 use kiln_image::{ImageError, ImageName};
 use kiln_tree::host;
 
-use super::image_id::{self, platform_of};
-use super::print;
+use super::source::platform_or_host;
+use super::{image_id, print};
 use crate::display::{Style, display};
 
 /// The flags of `kiln image pull`.
@@ -38,7 +38,12 @@ impl PullArgs {
 /// Fetches and unpacks an image, and keeps it under its name.
 pub(super) fn run(engine: &kiln::Engine, args: &PullArgs) -> Result<(), Error> {
     let name = &args.name;
-    let platform = platform_of(engine, &[name], args.platform.as_deref())?;
+    let platform = platform_or_host(args.platform.as_deref())?;
+    if args.platform.is_some() {
+        // The store may have the image for another platform, from an earlier pull.
+        let found = engine.client().resolve(name, &platform)?;
+        image_id::check_platform(name, &found, &platform)?;
+    }
     let events = display(Style::Auto);
     let _session = engine.store().session()?;
     if let Some(base) = &args.base {
