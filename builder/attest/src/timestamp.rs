@@ -49,11 +49,7 @@ impl TimestampAuthorities {
     /// When a message was there, as a timestamp says, in seconds since 1970; why it is not believed
     /// otherwise.
     pub(crate) fn time(&self, response: &[u8], message: &[u8]) -> Result<u64, &'static str> {
-        let signed = SignedData::read(response).ok_or("a timestamp is damaged")?;
-        let info = TimestampInfo::read(signed.content).ok_or("a timestamp is damaged")?;
-        if !info.is_of(message) {
-            return Err("a timestamp is of another signature");
-        }
+        let (signed, info) = read(response, message)?;
         if !signed.has_digest() {
             return Err("a timestamp has been changed");
         }
@@ -80,11 +76,11 @@ impl TimestampAuthorities {
 /// `application/timestamp-query`. Its certificate is wanted with the answer.
 #[must_use]
 pub fn timestamp_query(message: &[u8]) -> Vec<u8> {
-    const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
     const NULL: &[u8] = &[0x05, 0x00];
     const VERSION: &[u8] = &[INTEGER, 1, 1];
     const WITH_CERTIFICATE: &[u8] = &[0x01, 1, 0xff];
-    let algorithm = [&der::encode(der::OBJECT_IDENTIFIER, SHA256), NULL].concat();
+    let sha256 = [SHA2, &[1]].concat();
+    let algorithm = [&der::encode(der::OBJECT_IDENTIFIER, &sha256), NULL].concat();
     let imprint = [
         der::encode(der::SEQUENCE, &algorithm),
         der::encode(der::OCTET_STRING, digest(&digest::SHA256, message).as_ref()),
@@ -99,14 +95,22 @@ pub fn timestamp_query(message: &[u8]) -> Vec<u8> {
 /// # Errors
 /// When it isn't.
 pub fn check_timestamp(response: &[u8], message: &[u8]) -> Result<(), AttestError> {
-    let signed = SignedData::read(response);
-    let info = signed.and_then(|signed| TimestampInfo::read(signed.content));
-    match info {
-        Some(info) if info.is_of(message) => Ok(()),
-        Some(_) => Err(AttestError::Timestamp(
-            "a timestamp is of another signature",
-        )),
-        None => Err(AttestError::Timestamp("a timestamp is damaged")),
+    match read(response, message) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(AttestError::Timestamp(reason)),
+    }
+}
+
+/// A timestamp of a message, whoever signed it, and what it says; what is wrong with it otherwise.
+fn read<'a>(
+    response: &'a [u8],
+    message: &[u8],
+) -> Result<(SignedData<'a>, TimestampInfo<'a>), &'static str> {
+    let signed = SignedData::read(response).ok_or("a timestamp is damaged")?;
+    let info = TimestampInfo::read(signed.content).ok_or("a timestamp is damaged")?;
+    match info.is_of(message) {
+        true => Ok((signed, info)),
+        false => Err("a timestamp is of another signature"),
     }
 }
 
