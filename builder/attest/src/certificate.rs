@@ -30,9 +30,6 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     ring::RSA_PKCS1_2048_8192_SHA512,
 ];
 
-/// What is said of a certificate that the roots have nothing to do with.
-const UNKNOWN_ISSUER: &str = "none of the roots has issued it";
-
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -215,16 +212,9 @@ fn value_of<'a>(extension: Element<'a>, id: &[u8]) -> Option<&'a [u8]> {
     (name.tag == der::OBJECT_IDENTIFIER && name.content == id).then_some(value.content)
 }
 
-impl AttestError {
-    /// Whether it says that a certificate comes from somebody else.
-    pub(crate) fn is_unknown_issuer(&self) -> bool {
-        matches!(self, Self::Certificate(reason) if reason == UNKNOWN_ISSUER)
-    }
-}
-
 fn broken(error: webpki::Error) -> AttestError {
     AttestError::Certificate(match error {
-        webpki::Error::UnknownIssuer => UNKNOWN_ISSUER.to_owned(),
+        webpki::Error::UnknownIssuer => return AttestError::UnknownIssuer,
         webpki::Error::CertExpired { .. } => "it had expired when it signed".to_owned(),
         webpki::Error::CertNotValidYet { .. } => "it did not hold yet when it signed".to_owned(),
         other => format!("{other:?}"),

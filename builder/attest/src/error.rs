@@ -24,6 +24,9 @@ pub enum AttestError {
     /// A certificate can't be read, or doesn't hold.
     #[error("the certificate doesn't hold: {0}")]
     Certificate(String),
+    /// A certificate comes from somebody else.
+    #[error("the certificate doesn't hold: none of the roots has issued it")]
+    UnknownIssuer,
     /// The bytes don't say whom to believe.
     #[error("not a trusted root of Sigstore: {0}")]
     TrustedRoot(String),

@@ -250,8 +250,8 @@ impl TrustedRoot {
             match certificate.check(&authority.roots, &between, time, Purpose::CodeSigning) {
                 Ok(()) => return self.check_log(certificate, &between),
                 // That another authority has not issued it says nothing.
-                Err(error) if why.is_none() || !error.is_unknown_issuer() => why = Some(error),
-                Err(_) => {}
+                Err(AttestError::UnknownIssuer) if why.is_some() => {}
+                Err(error) => why = Some(error),
             }
         }
         Err(why.unwrap_or_else(|| {
