@@ -6,7 +6,7 @@
 //! of what is signed; a log of the first version is sent the statement as well, and keeps its digest.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use kiln_attest::keyless::{CERTIFICATE_PATH, CertifiedKey, LogVersion};
 use kiln_attest::timestamp_query;
@@ -35,12 +35,6 @@ pub(super) struct Keyless {
     timestamp: Option<Service>,
     identity: IdentitySource,
     key: Mutex<Option<(Instant, CertifiedKey)>>,
-}
-
-/// The time, in seconds since 1970.
-pub(super) fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs())
 }
 
 impl Keyless {
