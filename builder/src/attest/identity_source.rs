@@ -62,8 +62,10 @@ impl IdentitySource {
                 )
             })?,
         };
-        if let Some(text) = source.local_text() {
-            _ = parsed(&text?)?;
+        match &source {
+            Self::Variable(name) => _ = of_variable(name)?,
+            Self::File(path) => _ = of_file(path)?,
+            Self::Given(_) | Self::GitHub { .. } => {}
         }
         Ok(source)
     }
@@ -95,34 +97,30 @@ impl IdentitySource {
         })
     }
 
-    /// The text of a token that is on this machine; `None` when a service is asked, or it is read already.
-    fn local_text(&self) -> Option<Result<Zeroizing<String>, String>> {
-        let read = |text: Result<String, String>| Some(text.map(Zeroizing::new));
-        match self {
-            Self::Variable(name) => {
-                let text = std::env::var(name);
-                read(text.map_err(|_| format!("there is no variable {name}")))
-            }
-            Self::File(path) => {
-                let text = std::fs::read_to_string(path);
-                read(text.map_err(|error| format!("cannot read {}: {error}", path.display())))
-            }
-            Self::Given(_) | Self::GitHub { .. } => None,
-        }
-    }
-
     /// The token as it is now.
     pub(super) fn token(&self, client: &Client) -> Result<IdentityToken, Error> {
         let usage = |reason: String| Error::Usage(format!("--sign keyless: {reason}"));
-        let token = match (self, self.local_text()) {
-            (Self::Given(token), _) => token.clone(),
-            (Self::GitHub { address, token }, _) => ask_github(client, address, token)?,
-            (_, Some(text)) => text.and_then(|text| parsed(&text)).map_err(usage)?,
-            (_, None) => return Err(usage("there is no identity token".to_owned())),
+        let token = match self {
+            Self::Variable(name) => of_variable(name).map_err(usage)?,
+            Self::File(path) => of_file(path).map_err(usage)?,
+            Self::Given(token) => token.clone(),
+            Self::GitHub { address, token } => ask_github(client, address, token)?,
         };
         token.check(crate::millis::now() / 1000)?;
         Ok(token)
     }
+}
+
+fn of_variable(name: &str) -> Result<IdentityToken, String> {
+    let text = std::env::var(name);
+    let text = text.map_err(|_| format!("there is no variable {name}"))?;
+    parsed(&Zeroizing::new(text))
+}
+
+fn of_file(path: &Path) -> Result<IdentityToken, String> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    parsed(&Zeroizing::new(text))
 }
 
 fn parsed(text: &str) -> Result<IdentityToken, String> {
