@@ -39,14 +39,27 @@ pub(super) fn table(file: &[u8], table: &str) -> Option<Rows> {
     })
 }
 
-/// The pages of a file that were read: each belongs to one place of one tree. What leads to one again is
-/// damaged, or wants to be read for ever.
-struct Visited(Vec<bool>);
+/// A way through the pages of a tree.
+struct Walk {
+    /// The pages that were found. Each belongs to one place of one tree: what leads to one again is damaged, or
+    /// wants to be read for ever.
+    visited: Vec<bool>,
+    /// Those of the tree that are still to be read.
+    open: Vec<u32>,
+    /// The payloads of the rows that were read.
+    rows: Vec<Vec<u8>>,
+}
 
-impl Visited {
+impl Walk {
     fn visit(&mut self, page: u32) -> Option<()> {
-        let seen = self.0.get_mut(page as usize)?;
+        let seen = self.visited.get_mut(page as usize)?;
         (!std::mem::replace(seen, true)).then_some(())
+    }
+
+    fn follow(&mut self, page: u32) -> Option<()> {
+        self.visit(page)?;
+        self.open.push(page);
+        Some(())
     }
 }
 
@@ -91,40 +104,30 @@ impl<'a> Database<'a> {
 
     /// The payloads of all rows of a table, by the page its tree begins at, and whether these are all.
     fn rows(&self, root: u32) -> (Vec<Vec<u8>>, bool) {
-        let mut rows = Vec::new();
-        let mut open = vec![root];
-        let mut visited = Visited(vec![false; self.file.len() / self.page_size + 1]);
-        let mut is_whole = visited.visit(root).is_some();
+        let mut walk = Walk {
+            visited: vec![false; self.file.len() / self.page_size + 1],
+            open: Vec::new(),
+            rows: Vec::new(),
+        };
+        let mut is_whole = walk.follow(root).is_some();
         let mut left = self.file.len();
-        while let Some(number) = open.pop() {
+        while let Some(number) = walk.open.pop() {
             let header = if number == 1 { 100 } else { 0 };
-            let before = rows.len();
-            let read = self.page(number).and_then(|page| {
-                self.read_page(page, header, (&mut open, &mut visited), &mut rows)
-            });
+            let before = walk.rows.len();
+            let page = self.page(number);
+            let read = page.and_then(|page| self.read_page(page, header, &mut walk));
             is_whole &= read.is_some();
             // A row's bytes are in the file once.
-            let bytes: usize = rows.iter().skip(before).map(Vec::len).sum();
+            let bytes: usize = walk.rows.iter().skip(before).map(Vec::len).sum();
             let Some(rest) = left.checked_sub(bytes) else {
-                return (rows, false);
+                return (walk.rows, false);
             };
             left = rest;
         }
-        (rows, is_whole)
+        (walk.rows, is_whole)
     }
 
-    fn read_page(
-        &self,
-        page: &[u8],
-        header: usize,
-        (open, visited): (&mut Vec<u32>, &mut Visited),
-        rows: &mut Vec<Vec<u8>>,
-    ) -> Option<()> {
-        let mut follow = |page: u32, visited: &mut Visited| -> Option<()> {
-            visited.visit(page)?;
-            open.push(page);
-            Some(())
-        };
+    fn read_page(&self, page: &[u8], header: usize, walk: &mut Walk) -> Option<()> {
         let kind = *page.get(header)?;
         let cells = usize::from(u16_at(page, header + 3)?);
         let start = match kind {
@@ -137,24 +140,24 @@ impl<'a> Database<'a> {
             let at = usize::from(u16_at(page, start + 2 * cell)?);
             match kind {
                 LEAF => {
-                    let row = self.payload(page.get(at..)?, visited)?;
+                    let row = self.payload(page.get(at..)?, walk)?;
                     bytes += row.len();
-                    rows.push(row);
+                    walk.rows.push(row);
                 }
-                _ => follow(u32_at(page, at)?, visited)?,
+                _ => walk.follow(u32_at(page, at)?)?,
             }
             if bytes > self.file.len() {
                 return None;
             }
         }
         if kind == INTERIOR {
-            follow(u32_at(page, header + 8)?, visited)?;
+            walk.follow(u32_at(page, header + 8)?)?;
         }
         Some(())
     }
 
     /// A cell's payload with what overflows to other pages.
-    fn payload(&self, cell: &[u8], visited: &mut Visited) -> Option<Vec<u8>> {
+    fn payload(&self, cell: &[u8], walk: &mut Walk) -> Option<Vec<u8>> {
         let (size, after_size) = varint(cell)?;
         let (_, after_id) = varint(cell.get(after_size..)?)?;
         let size = usize::try_from(size)
@@ -168,7 +171,7 @@ impl<'a> Database<'a> {
             false => 0,
         };
         while payload.len() < size {
-            visited.visit(next)?;
+            walk.visit(next)?;
             let page = self.page(next)?;
             let take = (size - payload.len()).min(self.usable - 4);
             payload.extend_from_slice(page.get(4..4 + take)?);
