@@ -35,33 +35,28 @@ impl Signer {
     /// # Errors
     /// When it is something else, or the key or the token can't be used.
     pub fn read(spec: &str, token: Option<&str>) -> Result<Self, Error> {
-        let usage = |reason: String| Error::Usage(format!("--sign {}: {reason}", shown(spec)));
+        let usage = |reason: &str| usage(&shown(spec), reason);
         let (kind, rest) = spec.split_once(',').unwrap_or((spec, ""));
         if kind == "keyless" {
-            let keyless = Keyless::read(rest, token).map_err(usage)?;
+            let keyless = Keyless::read(rest, token).map_err(|reason| usage(&reason))?;
             return Ok(Self(Kind::Keyless(Box::new(keyless)).into()));
         }
         if token.is_some() {
-            return Err(usage(
-                "an identity token goes with --sign keyless".to_owned(),
-            ));
+            return Err(usage("an identity token goes with --sign keyless"));
         }
         let place = spec.strip_prefix("key=").filter(|place| !place.is_empty());
-        let place = place.ok_or_else(|| {
-            usage("write key=FILE, key=env:NAME, key=exec:COMMAND or keyless".to_owned())
-        })?;
+        let place = place
+            .ok_or_else(|| usage("write key=FILE, key=env:NAME, key=exec:COMMAND or keyless"))?;
         Self::of_key(spec, place)
     }
 
     fn of_key(spec: &str, place: &str) -> Result<Self, Error> {
-        let usage = |reason: String| Error::Usage(format!("--sign {spec}: {reason}"));
+        let usage = |reason: &str| usage(spec, reason);
         if let Some(command) = place.strip_prefix("exec:") {
             return Ok(Self(Kind::Program(command.to_owned()).into()));
         }
         let text = match place.strip_prefix("env:") {
-            Some(name) => {
-                std::env::var(name).map_err(|_| usage("there is no such variable".to_owned()))?
-            }
+            Some(name) => std::env::var(name).map_err(|_| usage("there is no such variable"))?,
             None => std::fs::read_to_string(place).map_err(|source| Error::File {
                 what: format!("--sign {spec}: cannot read the key {place}"),
                 source,
@@ -69,7 +64,7 @@ impl Signer {
         };
         let password = std::env::var(PASSWORD).ok();
         let key = SigningKey::read(&text, password.as_deref());
-        let key = key.map_err(|error| usage(error.to_string()))?;
+        let key = key.map_err(|error| usage(&error.to_string()))?;
         Ok(Self(Kind::Key(Box::new(key)).into()))
     }
 
@@ -88,6 +83,10 @@ impl Signer {
             Kind::Keyless(keyless) => keyless.bundle(client, statement),
         }
     }
+}
+
+fn usage(spec: &str, reason: &str) -> Error {
+    Error::Usage(format!("--sign {spec}: {reason}"))
 }
 
 /// What was written, without a token.
