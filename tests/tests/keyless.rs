@@ -51,20 +51,10 @@ impl World {
         self.sign_by(tag, ("", ""), &token, &[])
     }
 
-    /// Whom to believe, for `kiln verify`.
-    fn trust(&self) -> [String; 2] {
-        [
-            "--trusted-root".to_owned(),
-            self.sigstore.file("trusted_root.json"),
-        ]
-    }
-
     fn verify_with(&self, tag: &str, flags: &[&str]) -> Run {
-        let trust = self.trust();
-        let trust = [trust[0].as_str(), trust[1].as_str()];
-        let name = self.name(tag);
-        self.space
-            .kiln(&[&["verify", &name], &trust[..], flags].concat())
+        let (name, root) = (self.name(tag), self.sigstore.file("trusted_root.json"));
+        let own = ["verify", &name, "--trusted-root", &root];
+        self.space.kiln(&[&own[..], flags].concat())
     }
 
     fn verify(&self, tag: &str) -> Run {
