@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_engine::{Engine, Event, EventSink};
+use kiln_engine::{Engine, Event, EventSink, Request};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{
     Checked, Compiled, DockerfileError, ImageRequest, ImageTable, Options, Outcome, ResolvedImage,
@@ -250,6 +250,15 @@ impl BaseImages<'_> {
             config,
             is_known: true,
         })
+    }
+
+    /// Pins what the steps of a build fetch by git and HTTP, and says whether it may be used.
+    ///
+    /// # Errors
+    /// When a source can't be asked for, isn't locked and has to be, or may not be used.
+    pub(crate) fn settle(&self, request: &mut Request) -> Result<(), Error> {
+        self.locker.settle(self.engine, request)?;
+        self.guard().build(&request.build, &mut request.pins)
     }
 
     pub(crate) fn guard(&self) -> SourceGuard<'_> {

@@ -208,8 +208,7 @@ fn values(
     if let Some(configure) = &request.configure {
         configure(&mut build)?;
     }
-    base.locker.settle(base.engine, &mut build)?;
-    base.guard().build(&build.build, &mut build.pins)?;
+    base.settle(&mut build)?;
     let solved = base.engine.solve(build)?;
     for (wanted, step) in steps.wanted {
         let written = solved.written(step).unwrap_or_default().to_owned();

@@ -29,7 +29,7 @@ impl Opened {
         let images = BaseImages::new(engine, request, &given, &locker, self.directory());
         let mut options = self.options_for(request);
         let (file, unread) = parse_partial(&options.file_name, &self.text);
-        let epochs = self.epochs(engine, request, &images);
+        let epochs = self.epochs(request, &images);
         epochs.fix(&mut options, Some(&file)).map_err(located)?;
         let checked = images.check(&file, unread.as_ref(), &options);
         Ok(CheckedFile {
@@ -52,8 +52,8 @@ impl Opened {
         let given = Given::of(request);
         let images = BaseImages::new(engine, request, &given, locker, self.directory());
         let mut prepared = match self.is_toml() {
-            true => self.compile_toml(engine, request, &images)?,
-            false => self.compile_dockerfile(engine, request, &images)?,
+            true => self.compile_toml(request, &images)?,
+            false => self.compile_dockerfile(request, &images)?,
         };
         let mut build = prepared.request();
         match locker.settle(engine, &mut build) {
@@ -70,12 +70,10 @@ impl Opened {
     /// What `SOURCE_DATE_EPOCH` may name.
     fn epochs<'a>(
         &'a self,
-        engine: &'a Engine,
         request: &'a DockerfileRequest,
         images: &'a BaseImages<'a>,
     ) -> Epochs<'a> {
         Epochs {
-            engine,
             request,
             images,
             times: &self.contexts.times,
@@ -84,13 +82,12 @@ impl Opened {
 
     fn compile_toml(
         &self,
-        engine: &Engine,
         request: &DockerfileRequest,
         images: &BaseImages<'_>,
     ) -> Result<Prepared, Located> {
         let mut options = self.options_for(request);
         let mut texts = Texts::of(self.text.as_str());
-        let epochs = self.epochs(engine, request, images);
+        let epochs = self.epochs(request, images);
         let fixed = epochs.fix(&mut options, None);
         fixed.map_err(|error| Box::new((error, texts.clone())))?;
         let main = &self.contexts.directories["context"];
@@ -121,7 +118,6 @@ impl Opened {
 
     fn compile_dockerfile(
         &self,
-        engine: &Engine,
         request: &DockerfileRequest,
         images: &BaseImages<'_>,
     ) -> Result<Prepared, Located> {
@@ -136,7 +132,7 @@ impl Opened {
             };
             return Err(located(error.after(&warnings).into()));
         }
-        let epochs = self.epochs(engine, request, images);
+        let epochs = self.epochs(request, images);
         epochs.fix(&mut options, Some(&file)).map_err(located)?;
         let compiled = images.compile(&file, &options, &mut ImageTable::new());
         Ok(Prepared {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_engine::{Engine, Request};
+use kiln_engine::Request;
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{Options, epoch_source};
 
@@ -14,7 +14,6 @@ const NAME: &str = "SOURCE_DATE_EPOCH";
 
 /// What the time can be taken from.
 pub(super) struct Epochs<'a> {
-    pub(super) engine: &'a Engine,
     pub(super) request: &'a DockerfileRequest,
     pub(super) images: &'a BaseImages<'a>,
     /// When contexts were made, of those that say it.
@@ -76,11 +75,8 @@ impl Epochs<'_> {
             // Nothing is fetched to look at a build file.
             return Ok(Some(None));
         }
-        let settle = |request: &mut Request| {
-            self.images.locker.settle(self.engine, request)?;
-            self.images.guard().build(&request.build, &mut request.pins)
-        };
-        let fetcher = Fetcher::new(self.engine, self.request);
+        let settle = |request: &mut Request| self.images.settle(request);
+        let fetcher = Fetcher::new(self.images.engine, self.request);
         fetcher.time(name, &source, &settle).map(Some)
     }
 }
