@@ -1,6 +1,6 @@
 //! What goes from the store after builds, as the server's configuration says.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use kiln_cache::PruneOptions;
@@ -27,24 +27,19 @@ impl Collector {
         }
     }
 
-    /// Whether it is done now, or was a short while ago.
-    fn is_early(&self) -> bool {
-        match self.last.try_lock() {
-            Ok(last) => last.is_some_and(|at| at.elapsed() < PAUSE),
-            Err(TryLockError::Poisoned(_)) => false,
-            Err(TryLockError::WouldBlock) => true,
-        }
+    /// The lock to do it under; `None` when it is done now, or was a short while ago.
+    fn due(&self) -> Option<MutexGuard<'_, Option<Instant>>> {
+        let last = match self.last.try_lock() {
+            Ok(last) => last,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let is_early = last.is_some_and(|at| at.elapsed() < PAUSE);
+        (!is_early).then_some(last)
     }
 
     fn run(&self, server: &Server) {
-        let mut last = match self.last.try_lock() {
-            Ok(last) => last,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        if last.is_some_and(|at| at.elapsed() < PAUSE) {
-            return;
-        }
+        let Some(mut last) = self.due() else { return };
         for policy in &self.policies {
             // What can't be removed now is after a later build.
             _ = server.engine.store().prune(policy);
@@ -55,7 +50,7 @@ impl Collector {
 
 /// Collects in the background, unless that is done already or was a short while ago.
 pub(crate) fn collect(server: &Arc<Server>) {
-    if server.collector.policies.is_empty() || server.collector.is_early() {
+    if server.collector.policies.is_empty() || server.collector.due().is_none() {
         return;
     }
     let server = server.clone();
