@@ -24,18 +24,25 @@ use crate::proto::control::CacheOptionsEntry;
 #[derive(Default)]
 pub(super) struct Targets {
     pub(super) remotes: Vec<CacheTarget>,
-    /// For each remote, its name, and whether a failure is only told.
-    pub(super) tolerant: Vec<(String, bool)>,
-    /// Those of the remotes that are written when all is there, each with its place among them.
-    pub(super) locals: Vec<(usize, Arc<LocalTarget>)>,
+    /// The export to each of the remotes, in their order.
+    pub(super) exports: Vec<CacheExport>,
     /// Whether the image carries its own.
     pub(super) inline: Option<InlineCache>,
 }
 
-impl Targets {
-    /// Ends the remote of a place, when it is a directory of the client's: gives its manifest's descriptor as JSON.
-    pub(super) fn finish(&self, place: usize) -> Result<Option<String>, BuildError> {
-        let Some((_, local)) = self.locals.iter().find(|(own, _)| *own == place) else {
+/// The export to one remote.
+pub(super) struct CacheExport {
+    pub(super) name: String,
+    /// Whether a failure is only told.
+    pub(super) is_tolerant: bool,
+    /// The remote, when it is a directory of the client's: that is written when all is there.
+    local: Option<Arc<LocalTarget>>,
+}
+
+impl CacheExport {
+    /// Ends it. Gives the manifest's descriptor as JSON, when it is to a directory of the client's.
+    pub(super) fn finish(&self) -> Result<Option<String>, BuildError> {
+        let Some(local) = &self.local else {
             return Ok(None);
         };
         let failed = |source| EngineError::RemoteCache {
@@ -159,6 +166,7 @@ pub(super) fn exports(
 ) -> Result<Targets, Status> {
     let mut targets = Targets::default();
     for entry in entries {
+        let mut local = None;
         let remote: Arc<dyn Remote> = match entry.r#type.as_str() {
             "inline" => {
                 targets.inline = Some(InlineCache::default());
@@ -170,14 +178,17 @@ pub(super) fn exports(
             }
             "s3" => s3(&entry.attrs)?,
             "local" => {
-                let local = local_cache::target(client, &entry.attrs)?;
-                targets.locals.push((targets.remotes.len(), local.clone()));
-                local
+                let target = local_cache::target(client, &entry.attrs)?;
+                local = Some(target.clone());
+                target
             }
             other => return Err(unknown(other)),
         };
-        let is_tolerant = flag(&entry.attrs, "ignore-error") == Some(true);
-        targets.tolerant.push((remote.name(), is_tolerant));
+        targets.exports.push(CacheExport {
+            name: remote.name(),
+            is_tolerant: flag(&entry.attrs, "ignore-error") == Some(true),
+            local,
+        });
         targets.remotes.push(CacheTarget {
             remote,
             mode: match entry.attrs.get("mode").map(String::as_str) {

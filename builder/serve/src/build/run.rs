@@ -603,7 +603,7 @@ impl Run<'_> {
             .unwrap_or_default()
             .exports;
         let targets = cache::exports(&self.engine, &self.client, &exports)?;
-        options.inline.clone_from(&targets.inline);
+        options.inline = targets.inline;
         request.no_cache = attributes.no_cache();
         request.network = self.network()?;
         request.jobs = self.client.server.jobs_at_once.unwrap_or(request.jobs);
@@ -612,7 +612,7 @@ impl Run<'_> {
         request.events = journal.clone();
         request.cancel = self.job.cancel.clone();
         request.cache_from = cache::imports(&self.engine, &self.client, &self.imports()?)?;
-        request.cache_to.clone_from(&targets.remotes);
+        request.cache_to = targets.remotes;
         request.cgroups = self.cgroups()?;
         let several = request.build.targets.len() > 1;
         self.progress.plan(&request.build, lines, several);
@@ -625,7 +625,7 @@ impl Run<'_> {
             file: file.to_owned(),
             vertex,
         })?;
-        let cache_manifest = self.share(&mut solved, &targets)?;
+        let cache_manifest = self.share(&mut solved, &targets.exports)?;
         let facts = self.facts(source, &solved, &journal)?;
         let built = Built {
             solved,
@@ -741,20 +741,18 @@ impl Run<'_> {
     fn share(
         &self,
         solved: &mut Solved,
-        targets: &cache::Targets,
+        exports: &[cache::CacheExport],
     ) -> Result<Option<String>, BuildError> {
         let mut told = None;
-        for (place, sent) in solved.exported().into_iter().enumerate() {
-            let Some((name, is_tolerant)) = targets.tolerant.get(place) else {
-                continue;
-            };
+        for (export, sent) in exports.iter().zip(solved.exported()) {
+            let (name, is_tolerant) = (&export.name, export.is_tolerant);
             let line = format!("exporting cache to {name}");
             let done = self.progress.during(&line, |_| {
                 _ = sent.map_err(failed)?;
-                targets.finish(place)
+                export.finish()
             });
             match done {
-                Err(error) if *is_tolerant => self.progress.event(kiln_engine::Event::Warning {
+                Err(error) if is_tolerant => self.progress.event(kiln_engine::Event::Warning {
                     message: format!("the cache was not exported to {name}: {error}"),
                 }),
                 done => told = done?.or(told),
