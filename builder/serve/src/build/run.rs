@@ -594,15 +594,11 @@ impl Run<'_> {
         } = ready;
         let attributes = self.client.attributes;
         let file = attributes.file_name();
-        let exports = self
-            .job
-            .request
-            .known
-            .cache
-            .clone()
-            .unwrap_or_default()
-            .exports;
-        let targets = cache::exports(&self.engine, &self.client, &exports)?;
+        let exports = match &self.job.request.known.cache {
+            Some(cache) => &cache.exports[..],
+            None => &[],
+        };
+        let targets = cache::exports(&self.engine, &self.client, exports)?;
         options.inline = targets.inline;
         request.no_cache = attributes.no_cache();
         request.network = self.network()?;
