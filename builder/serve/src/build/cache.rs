@@ -80,22 +80,31 @@ fn unknown(kind: &str) -> Status {
     ))
 }
 
+fn text<'a>(attributes: &'a HashMap<String, String>, key: &str) -> Option<&'a String> {
+    attributes.get(key).filter(|value| !value.is_empty())
+}
+
+/// What an entry of a kind must say.
+pub(super) fn required<'a>(
+    kind: &str,
+    attributes: &'a HashMap<String, String>,
+    key: &str,
+) -> Result<&'a String, Status> {
+    let missing = || Status::invalid_argument(format!("{kind} cache: {key} is missing"));
+    text(attributes, key).ok_or_else(missing)
+}
+
 fn s3(attributes: &HashMap<String, String>) -> Result<Arc<dyn Remote>, Status> {
-    let text = |key: &str| {
-        attributes
-            .get(key)
-            .filter(|value| !value.is_empty())
-            .cloned()
-    };
-    let missing = |what: &str| Status::invalid_argument(format!("s3 cache: {what} is missing"));
+    let text = |key: &str| text(attributes, key).cloned();
+    let required = |key: &str| required("s3", attributes, key).cloned();
     // The server's own credentials are not for its clients.
     let keys = S3Keys {
-        id: text("access_key_id").ok_or_else(|| missing("access_key_id"))?,
-        secret: text("secret_access_key").ok_or_else(|| missing("secret_access_key"))?,
+        id: required("access_key_id")?,
+        secret: required("secret_access_key")?,
         token: text("session_token"),
     };
     let settings = S3Settings {
-        bucket: text("bucket").ok_or_else(|| missing("bucket"))?,
+        bucket: required("bucket")?,
         prefix: text("prefix").unwrap_or_default(),
         name: text("name"),
         region: text("region"),

@@ -9,6 +9,7 @@ use kiln_graph::BlobDigest;
 use kiln_share::{BlobPlace, BundleSource, BundleTarget, RemoteError};
 use tonic::{Code, Status};
 
+use super::cache::required;
 use super::contexts::Client;
 use crate::session::ClientStore;
 
@@ -26,12 +27,6 @@ impl ClientDirectory {
     }
 }
 
-fn attribute<'a>(attributes: &'a HashMap<String, String>, key: &str) -> Result<&'a str, Status> {
-    let value = attributes.get(key).filter(|value| !value.is_empty());
-    let missing = || Status::invalid_argument(format!("local cache: {key} is missing"));
-    value.map(String::as_str).ok_or_else(missing)
-}
-
 fn name(directory: &str) -> String {
     format!("client directory {directory}")
 }
@@ -41,8 +36,8 @@ pub(super) fn source(
     client: &Client<'_>,
     attributes: &HashMap<String, String>,
 ) -> Result<BundleSource<ClientDirectory>, Status> {
-    let directory = attribute(attributes, "src")?;
-    let top: Result<BlobDigest, _> = attribute(attributes, "digest")?.parse();
+    let directory = required("local", attributes, "src")?;
+    let top: Result<BlobDigest, _> = required("local", attributes, "digest")?.parse();
     let top = top.map_err(|error| Status::invalid_argument(format!("local cache: {error}")))?;
     let place = ClientDirectory::new(client, directory);
     Ok(BundleSource::new(place, name(directory), top))
@@ -53,7 +48,7 @@ pub(super) fn target(
     client: &Client<'_>,
     attributes: &HashMap<String, String>,
 ) -> Result<Arc<LocalTarget>, Status> {
-    let directory = attribute(attributes, "dest")?;
+    let directory = required("local", attributes, "dest")?;
     let place = ClientDirectory::new(client, directory);
     Ok(Arc::new(BundleTarget::new(place, name(directory))))
 }
