@@ -138,17 +138,17 @@ fn looked_up(
     source: SourceOp,
     lookup: Lookup<'_>,
 ) -> Result<ResolveSourceMetaResponse, String> {
-    let is_same = |asked: &SourceOp| asked.identifier == source.identifier;
-    let wants_more = request
+    let is_other = |asked: &SourceOp| asked.identifier != source.identifier;
+    let wants_attestations = request
         .image
         .as_ref()
         .is_some_and(|image| image.attestation_chain || !image.resolve_attestations.is_empty());
+    let is_unknown = wants_attestations
+        || request.git.is_some()
+        || request.http.is_some()
+        || request.source.as_ref().is_some_and(is_other);
     let image = source.identifier.strip_prefix(IMAGE);
-    let (Some(image), false, true) = (
-        image,
-        wants_more || request.git.is_some() || request.http.is_some(),
-        request.source.as_ref().is_none_or(is_same),
-    ) else {
+    let Some(image) = image.filter(|_| !is_unknown) else {
         return Err(
             "the client's policy asks what is in the source before it decides, which kiln tells of images only, without their attestations"
                 .to_owned(),
