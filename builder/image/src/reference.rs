@@ -106,6 +106,13 @@ impl Reference {
         self.host == other.host && self.repository == other.repository
     }
 
+    /// Whether a name is that of an image in the same repository.
+    #[must_use]
+    pub fn has_beside(&self, name: &str) -> bool {
+        let other = name.parse::<Self>();
+        other.is_ok_and(|other| other.is_beside(self))
+    }
+
     /// What has this digest in the same repository.
     #[must_use]
     pub fn pinned(&self, digest: BlobDigest) -> Self {

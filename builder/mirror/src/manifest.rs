@@ -86,12 +86,10 @@ impl Mirror {
 
     /// Whether a named image of a repository needs a blob.
     pub(crate) fn is_named(&self, image: &Reference, digest: &BlobDigest) -> Result<bool, Refusal> {
-        let is_of = |name: &str| {
-            let name = name.parse::<Reference>();
-            name.is_ok_and(|own| own.is_beside(image))
-        };
         let records = self.store.images()?;
-        let mut own = records.iter().filter(|record| is_of(&record.name));
+        let mut own = records
+            .iter()
+            .filter(|record| image.has_beside(&record.name));
         Ok(own.any(|record| record.blobs.contains(digest)))
     }
 }

@@ -74,12 +74,9 @@ impl Snapshotter {
 
     /// The images of the same repository that are here, the latest first.
     fn earlier_images(&self, image: &Reference) -> Result<Vec<Arc<OldImage>>, EngineError> {
-        let is_beside = |name: &str| {
-            let name = name.parse::<Reference>();
-            name.is_ok_and(|own| own.is_beside(image))
-        };
         let mut records = self.store.images()?;
-        records.retain(|record| is_beside(&record.name) && Some(record.digest) != image.digest);
+        records
+            .retain(|record| image.has_beside(&record.name) && Some(record.digest) != image.digest);
         records.sort_by_key(|record| std::cmp::Reverse(record.tagged));
         let mut found = Vec::new();
         for record in records.iter().take(MAX_EARLIER) {

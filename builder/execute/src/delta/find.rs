@@ -70,12 +70,8 @@ impl Snapshotter {
 
     /// Whether an image of the same repository is here.
     fn has_earlier(&self, image: &Reference) -> bool {
-        let same = |name: &str| {
-            let name = name.parse::<Reference>();
-            name.is_ok_and(|own| own.is_beside(image))
-        };
         let images = self.store.images().unwrap_or_default();
-        images.iter().any(|record| same(&record.name))
+        images.iter().any(|record| image.has_beside(&record.name))
     }
 
     /// The cheapest difference, or why there is none.
