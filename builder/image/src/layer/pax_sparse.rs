@@ -28,6 +28,13 @@ struct Piece {
     length: u64,
 }
 
+impl Piece {
+    /// Where it ends. That is a number once the map has been checked.
+    fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+}
+
 impl PaxSparse {
     /// Reads an entry's records; nothing when they are not about a file with holes.
     ///
@@ -99,7 +106,6 @@ impl PaxSparse {
         Ok(Content {
             data,
             pieces: pieces.into_iter(),
-            piece: None,
             at: 0,
             size: self.size,
         })
@@ -174,9 +180,8 @@ fn map_in_data(data: &mut impl BufRead) -> io::Result<Vec<Piece>> {
 #[derive(Debug)]
 pub(super) struct Content<R> {
     data: BufReader<R>,
+    /// The first one is next, or is being read.
     pieces: std::vec::IntoIter<Piece>,
-    /// The piece that is next, or is being read.
-    piece: Option<Piece>,
     at: u64,
     size: u64,
 }
@@ -184,21 +189,13 @@ pub(super) struct Content<R> {
 impl<R: Read> Read for Content<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Pieces without data say how long the file is.
-        while self
-            .piece
-            .is_none_or(|piece| self.at >= piece.offset + piece.length)
-        {
-            match self.pieces.next() {
-                Some(piece) => self.piece = Some(piece),
-                None => break,
-            }
+        let is_read = |piece: &Piece| self.at >= piece.end();
+        while self.pieces.as_slice().first().is_some_and(is_read) {
+            _ = self.pieces.next();
         }
-        let next = self
-            .piece
-            .filter(|piece| self.at < piece.offset + piece.length);
-        let (is_hole, end) = match next {
+        let (is_hole, end) = match self.pieces.as_slice().first() {
             Some(piece) if self.at < piece.offset => (true, piece.offset),
-            Some(piece) => (false, piece.offset + piece.length),
+            Some(piece) => (false, piece.end()),
             None => (true, self.size),
         };
         let most = usize::try_from(end - self.at).unwrap_or(usize::MAX);
