@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use kiln_graph::ImageLayer;
 use kiln_image::layer::{Metadata, SingleFile, SingleFiles, SingleFilesError};
-use kiln_image::{ImageError, Manifest, Reference};
+use kiln_image::{Descriptor, ImageError, Manifest, Reference};
 use kiln_solve::{Event, EventSink, Meter};
 use kiln_tree::{TreePath, host};
 
@@ -99,12 +99,18 @@ impl Snapshotter {
 
 /// Whether layers of an image, whose manifest is here, can be fetched file by file.
 pub(crate) fn has_layers_of_files(trees: &Snapshotter, image: &Reference) -> bool {
-    let manifest = image
-        .digest
-        .map(|digest| document::<Manifest>(&trees.store, &digest));
-    let manifest = manifest.and_then(Result::ok).flatten();
-    let mut layers = manifest.iter().flat_map(|manifest| &manifest.layers);
-    layers.any(|layer| Metadata::of(&layer.annotations, layer.size).is_some())
+    let layers = layers(trees, image).unwrap_or_default();
+    let has_metadata = |own: &Descriptor| Metadata::of(&own.annotations, own.size).is_some();
+    layers.iter().any(has_metadata)
+}
+
+/// What an image's manifest says of its layers; nothing when that isn't here.
+fn layers(trees: &Snapshotter, image: &Reference) -> Result<Vec<Descriptor>, EngineError> {
+    let Some(digest) = &image.digest else {
+        return Ok(Vec::new());
+    };
+    let manifest = document::<Manifest>(&trees.store, digest)?;
+    Ok(manifest.map_or_else(Vec::new, |manifest| manifest.layers))
 }
 
 impl OneLayer<'_> {
@@ -112,14 +118,9 @@ impl OneLayer<'_> {
         if self.layer.size < SMALL {
             return Ok(None);
         }
-        let Some(digest) = &self.image.digest else {
-            return Ok(None);
-        };
-        let manifest = document::<Manifest>(&self.trees.store, digest)?;
-        let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
-        let own = layers.filter(|own| own.digest == self.layer.blob);
-        let mut found = own.filter_map(|own| Metadata::of(&own.annotations, self.layer.size));
-        Ok(found.next())
+        let layers = layers(self.trees, self.image)?;
+        let mut own = layers.iter().filter(|own| own.digest == self.layer.blob);
+        Ok(own.find_map(|own| Metadata::of(&own.annotations, self.layer.size)))
     }
 
     fn tar(&self, events: &dyn EventSink) -> Result<Option<(PathBuf, u64)>, Unusable> {
