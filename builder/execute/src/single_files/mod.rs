@@ -5,7 +5,6 @@ mod known;
 mod plan;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::ops::Range;
@@ -50,8 +49,8 @@ struct OneLayer<'a> {
 
 /// Where a layer's files come from.
 struct Sources {
-    /// Those that are here, by their places in the list.
-    here: BTreeMap<usize, TreePath>,
+    /// The place of each that is here, in the order of the list.
+    here: Vec<Option<TreePath>>,
     /// What is fetched.
     parts: Vec<Range<u64>>,
 }
@@ -163,13 +162,13 @@ impl OneLayer<'_> {
     fn put_together(
         &self,
         files: &SingleFiles,
-        here: &BTreeMap<usize, TreePath>,
+        here: &[Option<TreePath>],
         fetched: &Fetched,
     ) -> Result<(PathBuf, u64), Unusable> {
         let (path, file) = self.trees.store.temp_file().map_err(EngineError::from)?;
         let mut out = io::BufWriter::with_capacity(1 << 20, file);
         let open = |at: usize| -> io::Result<Box<dyn Read>> {
-            match here.get(&at) {
+            match &here[at] {
                 Some(place) => Ok(Box::new(place.open_file()?)),
                 None => Ok(Box::new(fetched.content(&files.files[at])?)),
             }
@@ -195,16 +194,9 @@ fn sources(
     already: u64,
     size: u64,
 ) -> Result<Option<Sources>, EngineError> {
-    let numbers: Vec<usize> = (0..files.len()).collect();
-    let found = parallel::map(&numbers, |at| Ok::<_, EngineError>(known.find(&files[*at])))?;
-    let mut wanted = Vec::new();
-    let mut here = BTreeMap::new();
-    for (at, place) in found.into_iter().enumerate() {
-        match place {
-            Some(place) => _ = here.insert(at, place),
-            None => wanted.push(files[at].range.clone()),
-        }
-    }
+    let here = parallel::map(files, |file| Ok::<_, EngineError>(known.find(file)))?;
+    let missing = files.iter().zip(&here).filter(|(_, place)| place.is_none());
+    let wanted: Vec<Range<u64>> = missing.map(|(file, _)| file.range.clone()).collect();
     let parts = plan::parts(&wanted, already, size);
     Ok(parts.map(|parts| Sources { here, parts }))
 }
