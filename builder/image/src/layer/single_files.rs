@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use kiln_graph::BlobDigest;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use sha2::{Digest as _, Sha256};
 
+use super::encode::Counting;
 use super::zstd_chunked::PREFIX;
 
 /// The longest metadata that is read, compressed, in bytes.
@@ -260,23 +260,10 @@ impl SingleFiles {
 
 /// Copies a content that must be the file's.
 fn copy(file: &SingleFile, content: impl Read, out: &mut dyn Write) -> Outcome<()> {
-    let mut content = content.take(file.size + 1);
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
-    let mut left = file.size;
-    loop {
-        let count = content.read(&mut buffer)?;
-        if count as u64 > left {
-            return Err(SingleFilesError::Content(file.name.clone()));
-        }
-        if count == 0 {
-            break;
-        }
-        left -= count as u64;
-        hash.update(&buffer[..count]);
-        out.write_all(&buffer[..count])?;
-    }
-    match BlobDigest::from_sha256(hash.finalize().into()) == file.digest {
+    let mut out = Counting::new(out);
+    io::copy(&mut content.take(file.size + 1), &mut out)?;
+    let (digest, size) = out.finish();
+    match digest == file.digest && size <= file.size {
         true => Ok(()),
         false => Err(SingleFilesError::Content(file.name.clone())),
     }
