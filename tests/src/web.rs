@@ -1,6 +1,7 @@
 //! Small servers on loopback, written in Python or for Node.js, for as long as they are held.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -51,6 +52,19 @@ impl Script {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What it answers a request over HTTP, headers included.
+    pub fn http(&self, method: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 }
 

@@ -2,8 +2,6 @@
 //! not. The registry is `fixtures/registry.py`.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kiln_tests::{BUSYBOX, Run, Script, Space};
@@ -33,18 +31,6 @@ impl Meeting {
         format!("127.0.0.1:{}/{image}", self.registry.port())
     }
 
-    fn http(&self, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.registry.port())).unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
     /// Pushes an image that the registry doesn't have; how that went, what was asked of the registry,
     /// and whether it now has the image.
     fn push(&self, mode: &str, from: &str) -> (Run, String, bool) {
@@ -55,7 +41,7 @@ impl Meeting {
             "Dockerfile",
             format!("FROM {from}\nCOPY random /r{number}\n"),
         );
-        self.http("POST", &format!("/_mode/{mode}"));
+        self.registry.http("POST", &format!("/_mode/{mode}"));
         let tag = self.name(&format!("app{number}:1"));
         let built = self.space.build(&[
             "-t",
@@ -64,8 +50,9 @@ impl Meeting {
             "-o",
             "type=registry,compression=uncompressed",
         ]);
-        let log = self.http("GET", "/_log");
+        let log = self.registry.http("GET", "/_log");
         let has = self
+            .registry
             .http("GET", &format!("/_has/app{number}/1"))
             .starts_with("HTTP/1.1 200");
         (built, log, has)
@@ -79,9 +66,9 @@ impl Meeting {
             "Dockerfile",
             format!("FROM {from}\nRUN test -e /Dockerfile\n"),
         );
-        self.http("POST", &format!("/_mode/{mode}"));
+        self.registry.http("POST", &format!("/_mode/{mode}"));
         let built = self.space.build(&[]);
-        (built, self.http("GET", "/_log"))
+        (built, self.registry.http("GET", "/_log"))
     }
 }
 

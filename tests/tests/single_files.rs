@@ -2,8 +2,6 @@
 //! pulled whole. The registry is `fixtures/registry.py`.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 
 use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, shell};
@@ -65,31 +63,19 @@ impl Site {
         _ = self.space.build(&["-o", &output]).ok();
     }
 
-    fn http(&self, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.registry.port())).unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
     /// Pulls the second version while the registry is in a mode; what was said, and the lengths of the parts
     /// that it sent.
     fn pull(&self, receiver: &Space, mode: &str, args: &[&str]) -> (Run, Vec<u64>) {
-        self.http("POST", &format!("/_mode/{mode}"));
+        self.registry.http("POST", &format!("/_mode/{mode}"));
         let name = self.name("v2");
         let run = receiver
             .kiln(&[&["image", "pull", &name], args].concat())
             .ok();
-        let log = self.http("GET", "/_log");
+        let log = self.registry.http("GET", "/_log");
         let parts = log.lines().filter(|line| line.starts_with("part "));
         let sizes = parts.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap());
         let sizes = sizes.collect();
-        self.http("POST", "/_mode/good");
+        self.registry.http("POST", "/_mode/good");
         (run, sizes)
     }
 
@@ -97,7 +83,7 @@ impl Site {
     fn check(&self, receiver: &Space) {
         let name = self.name("v2");
         let raw = receiver.kiln(&["image", "inspect", &name, "--raw"]).ok();
-        self.http("POST", "/_mode/good");
+        self.registry.http("POST", "/_mode/good");
         let pushed = self.space.kiln(&["image", "inspect", &name, "--raw"]).ok();
         assert_eq!(raw.stdout, pushed.stdout);
         receiver.write("Dockerfile", format!("FROM {name}\n"));
@@ -146,7 +132,7 @@ fn only_changed_files_are_fetched() {
 fn a_build_fetches_only_changed_files() {
     let site = Site::new();
     let receiver = site.receiver();
-    site.http("POST", "/_mode/parts");
+    site.registry.http("POST", "/_mode/parts");
     receiver.write(
         "Dockerfile",
         format!("FROM {}\nRUN true\n", site.name("v2")),
