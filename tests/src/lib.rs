@@ -223,6 +223,19 @@ pub fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Run {
         .ok()
 }
 
+/// Bytes that don't compress, and are the same each time.
+#[must_use]
+pub fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
 /// Runs lines of the shell in a directory, demands success, and gives what they printed.
 pub fn shell(directory: &Path, script: &str) -> String {
     let mut command = Command::new("sh");

@@ -4,21 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Space, copy_to_layout, digest, shell};
+use kiln_tests::{BUSYBOX, Daemon, Registry, Run, Space, copy_to_layout, digest, noise, shell};
 
 const SIZE: usize = 1_500_000;
-
-/// Bytes that don't compress, and are the same each time.
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..SIZE).map(|_| next()).collect()
-}
 
 /// A registry with an image, `v1`, and a second version of it, `v2`, with its difference.
 struct Site {
@@ -34,7 +22,7 @@ impl Site {
         let image = registry.name("team/app");
         let dockerfile = format!("FROM {BUSYBOX}\nCOPY lib.so.1 /lib/\nCOPY other /\n");
         space.write("Dockerfile", dockerfile).write("other", "same");
-        space.write("lib.so.1", noise(1));
+        space.write("lib.so.1", noise(1, SIZE));
         let site = Self {
             space,
             _registry: registry,
@@ -46,7 +34,7 @@ impl Site {
 
     fn with_difference() -> Self {
         let site = Self::new();
-        let mut changed = noise(1);
+        let mut changed = noise(1, SIZE);
         changed.splice(700_000..700_004, *b"new code");
         site.space.write("lib.so.1", changed);
         let _v2 = site.push("v2", &["--delta-from", "v1"]);
@@ -154,7 +142,7 @@ impl Receiver<'_> {
         self.space.write("Dockerfile", line);
         let output = format!("type=local,dest={files}");
         let _built = self.space.build(&["-o", &output]).ok();
-        let mut library = noise(1);
+        let mut library = noise(1, SIZE);
         library.splice(700_000..700_004, *b"new code");
         assert!(std::fs::read(Path::new(&files).join("lib/lib.so.1")).unwrap() == library);
         said
@@ -226,7 +214,7 @@ fn damaged_differences_cost_a_line() {
 #[test]
 fn a_difference_to_something_else_is_noticed() {
     let site = Site::with_difference();
-    let mut other = noise(1);
+    let mut other = noise(1, SIZE);
     other[5] ^= 1;
     site.space.write("lib.so.1", other);
     let _v3 = site.push("v3", &["--delta-from", "v1"]);
@@ -324,7 +312,7 @@ fn layers_that_docker_compressed_are_restored() {
     };
     let mut name = String::new();
     for tag in ["docker1", "docker2"] {
-        let mut library = noise(1);
+        let mut library = noise(1, SIZE);
         library[tag.len() * 9] ^= tag.as_bytes()[6];
         site.space.write("lib.so.1", library);
         name = site.name(tag);
@@ -416,7 +404,7 @@ fn documents_keep_their_media_types() {
         name
     };
     let old = push("docker1");
-    let mut changed = noise(1);
+    let mut changed = noise(1, SIZE);
     changed[9] ^= 1;
     site.space.write("lib.so.1", changed);
     let new = push("docker2");
@@ -436,7 +424,7 @@ fn documents_keep_their_media_types() {
 #[test]
 fn a_difference_that_spares_little_is_not_kept() {
     let site = Site::new();
-    site.space.write("lib.so.1", noise(2));
+    site.space.write("lib.so.1", noise(2, SIZE));
     let said = site.push("v2", &["--delta-from", "v1"]).stderr;
     assert!(said.contains("spares less than 30 %"), "{said}");
     let [old, new] = ["v1", "v2"].map(|tag| site.name(tag));
@@ -456,7 +444,7 @@ fn auto_begins_at_what_the_tag_named() {
     let site = Site::new();
     let _first = site.push("latest", &[]);
     let before = site.digest("latest");
-    let mut changed = noise(1);
+    let mut changed = noise(1, SIZE);
     changed[9] ^= 1;
     site.space.write("lib.so.1", changed);
     let _second = site.push("latest", &["--delta-from", "auto:3"]);
@@ -503,7 +491,7 @@ fn what_is_mistyped_is_said() {
 fn differences_are_pruned() {
     let site = Site::new();
     for day in 1..=3 {
-        let mut content = noise(1);
+        let mut content = noise(1, SIZE);
         content[day] ^= 1;
         site.space.write("lib.so.1", content);
         let epoch = format!("SOURCE_DATE_EPOCH={}", 1_767_225_600 + day * 86_400);

@@ -4,22 +4,10 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, shell};
+use kiln_tests::{BUSYBOX, Run, Script, Space, copy_to_layout, noise, shell};
 
 const FILES: u64 = 60;
 const SIZE: usize = 70_000;
-
-/// Bytes that don't compress, and are the same each time.
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..SIZE).map(|_| next()).collect()
-}
 
 /// A registry with two versions of an image in zstd:chunked.
 struct Site {
@@ -37,11 +25,11 @@ impl Site {
         site.space.write("Dockerfile", dockerfile);
         for number in 0..FILES {
             let name = format!("files/{number:02}");
-            site.space.write(&name, noise(number));
+            site.space.write(&name, noise(number, SIZE));
         }
         site.push("v1");
-        site.space.write("files/07", noise(107));
-        site.space.write("files/new", noise(108));
+        site.space.write("files/07", noise(107, SIZE));
+        site.space.write("files/new", noise(108, SIZE));
         let moved = [("files/20", "files/deeper/20"), ("files/21", "files/zz")];
         for (from, to) in moved {
             let content = std::fs::read(site.space.path("context").join(from)).unwrap();
@@ -175,7 +163,7 @@ fn the_old_image_is_the_one_that_is_named() {
         site.check(&receiver);
     }
     // Files of the directory that are others by now are fetched.
-    std::fs::write(Path::new(&files).join("opt/files/30"), noise(999)).unwrap();
+    std::fs::write(Path::new(&files).join("opt/files/30"), noise(999, SIZE)).unwrap();
     std::fs::remove_file(Path::new(&files).join("opt/files/40")).unwrap();
     let link = Path::new(&files).join("opt/files/40");
     std::os::unix::fs::symlink("/etc/shadow", link).unwrap();
