@@ -15,6 +15,8 @@ use kiln_tree::host;
 use crate::image_options::ImageOptions;
 use crate::layering::{LayerContent, PlannedLayer, content_of};
 
+const MEMO: &str = "layer-blob";
+
 /// A layer of a finished image.
 #[derive(Clone, Debug)]
 pub(crate) struct ImageBlob {
@@ -90,13 +92,11 @@ pub(crate) fn own_blob(
     let content = content_of(trees, layer, making.events)?;
     let key = blob_key(&content.key, making.options);
     let store = &trees.store;
-    if let Some(blob) = store.memo::<LayerBlob>("layer-blob", &key)?
-        && store.blob(&blob.blob)?.is_some()
-    {
+    if let Some(blob) = made_blob(store, &key)? {
         return Ok(blob);
     }
     let blob = encode_layer(store, &content, making)?;
-    store.put_memo("layer-blob", &key, &blob)?;
+    store.put_memo(MEMO, &key, &blob)?;
     if let PlannedLayer::Stack { layers, .. } = layer
         && let [LayerRef::Tree(id)] = &layers[..]
     {
@@ -111,8 +111,12 @@ pub(crate) fn own_blob(
 /// When the store can't be read.
 pub fn made_layer(store: &Store, id: &TreeId) -> Result<Option<LayerBlob>, EngineError> {
     // The key of what is one tree: see `content_of`.
-    let key = blob_key(&id.0, &ImageOptions::default());
-    let Some(made) = store.memo::<LayerBlob>("layer-blob", &key)? else {
+    made_blob(store, &blob_key(&id.0, &ImageOptions::default()))
+}
+
+/// The blob that was made before under a key, where it is here.
+fn made_blob(store: &Store, key: &Digest) -> Result<Option<LayerBlob>, EngineError> {
+    let Some(made) = store.memo::<LayerBlob>(MEMO, key)? else {
         return Ok(None);
     };
     Ok(store.blob(&made.blob)?.map(|_| made))
