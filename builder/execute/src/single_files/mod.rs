@@ -18,6 +18,7 @@ use kiln_tree::{TreePath, host};
 
 use crate::delta::max_tar;
 use crate::document::document;
+use crate::hashing::Hashing;
 use crate::meter::meter;
 use crate::snapshotter::Snapshotter;
 use crate::{EngineError, parallel};
@@ -38,6 +39,8 @@ enum Unusable {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("they give another tar than its digest says")]
+    OtherTar,
 }
 
 /// A layer, and the image that it is of.
@@ -166,7 +169,7 @@ impl OneLayer<'_> {
         fetched: &Fetched,
     ) -> Result<(PathBuf, u64), Unusable> {
         let (path, file) = self.trees.store.temp_file().map_err(EngineError::from)?;
-        let mut out = io::BufWriter::with_capacity(1 << 20, file);
+        let mut out = Hashing::new(io::BufWriter::with_capacity(1 << 20, file));
         let open = |at: usize| -> io::Result<Box<dyn Read>> {
             match &here[at] {
                 Some(place) => Ok(Box::new(place.open_file()?)),
@@ -175,13 +178,16 @@ impl OneLayer<'_> {
         };
         let made = files
             .write_tar(max_tar(self.layer), open, &mut out)
-            .and_then(|()| Ok(out.flush()?))
-            .and_then(|()| Ok(host::metadata(&path)?.len()));
+            .map_err(Unusable::from)
+            .and_then(|()| match out.finish()? == self.layer.diff_id {
+                true => Ok(host::metadata(&path)?.len()),
+                false => Err(Unusable::OtherTar),
+            });
         match made {
             Ok(size) => Ok((path, size)),
             Err(error) => {
                 _ = host::remove_file(&path);
-                Err(error.into())
+                Err(error)
             }
         }
     }
