@@ -83,6 +83,10 @@ fn context_identifier(source: &str) -> String {
     if !source.contains("://") {
         return format!("local://{source}");
     }
+    // What stands before the digest is no user's name.
+    if source.starts_with("oci-layout://") {
+        return source.to_owned();
+    }
     match read_remote(source, None, None) {
         Ok(Op::Git(git)) => {
             let name = SourceName::git(&git.remote, &git.reference, false);
@@ -141,6 +145,10 @@ mod tests {
             ),
             ("https://x.example/a.tar", "https://x.example/a.tar"),
             ("context", "local://context"),
+            (
+                "oci-layout://store@sha256:ab",
+                "oci-layout://store@sha256:ab",
+            ),
         ] {
             assert_eq!(context_identifier(address), want);
         }
