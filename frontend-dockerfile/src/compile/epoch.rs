@@ -70,7 +70,8 @@ fn stage_of<'a>(file: &'a Dockerfile, name: &str) -> Option<(&'a Instruction, &'
             .is_some_and(|known| known.eq_ignore_ascii_case(name)),
         _ => false,
     };
-    let start = file.instructions.iter().position(is_named)?;
+    // Of several of one name, a target is the last.
+    let start = file.instructions.iter().rposition(is_named)?;
     let (from, rest) = file.instructions[start..].split_first()?;
     let is_next = |line: &Instruction| matches!(line.kind, Kind::From(_));
     let end = rest.iter().position(is_next).unwrap_or(rest.len());
@@ -116,6 +117,8 @@ mod tests {
         let git = format!("FROM scratch AS src\nADD https://a.example/b.git#main /\n{AFTER}");
         assert!(matches!(source(&git), Ok(Some(Op::Git(_)))));
         assert_eq!(source(AFTER), Ok(None));
+        let twice = format!("FROM busybox AS src\n{git}");
+        assert!(matches!(source(&twice), Ok(Some(Op::Git(_)))));
         for (stage, reason) in [
             (
                 "FROM scratch AS src\nCOPY a /",
