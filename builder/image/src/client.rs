@@ -59,6 +59,7 @@ struct Shared {
     runtime: OnceLock<tokio::runtime::Runtime>,
     http: OnceLock<reqwest::Client>,
     plain_http: OnceLock<reqwest::Client>,
+    staying_http: OnceLock<reqwest::Client>,
     insecure_http: OnceLock<reqwest::Client>,
 }
 
@@ -101,6 +102,7 @@ impl Client {
             runtime: OnceLock::new(),
             http: OnceLock::new(),
             plain_http: OnceLock::new(),
+            staying_http: OnceLock::new(),
             insecure_http: OnceLock::new(),
         };
         Self::over(Arc::new(shared), None, CancellationToken::new())
@@ -166,18 +168,32 @@ impl Client {
 
     /// The way to speak to any server.
     pub(crate) fn http(&self) -> &reqwest::Client {
-        self.0.shared.http.get_or_init(|| {
-            let registries = self.0.shared.options.registries.values();
-            let given = given(self.0.shared.options.certificates.as_deref());
-            let all = authorities()
-                .into_iter()
-                .chain(registries.flat_map(certificates))
-                .chain(given.authorities);
-            let builder = plain_builder().tls_certs_only(all);
-            build(match given.own {
-                Some(own) => builder.identity(own),
-                None => builder,
-            })
+        let shared = &self.0.shared;
+        shared
+            .http
+            .get_or_init(|| self.with_certificates(plain_builder()))
+    }
+
+    /// The way to send what is for one server alone: no redirection is followed.
+    pub(crate) fn staying_http(&self) -> &reqwest::Client {
+        let builder = || plain_builder().redirect(redirect::Policy::none());
+        let shared = &self.0.shared;
+        shared
+            .staying_http
+            .get_or_init(|| self.with_certificates(builder()))
+    }
+
+    fn with_certificates(&self, builder: reqwest::ClientBuilder) -> reqwest::Client {
+        let registries = self.0.shared.options.registries.values();
+        let given = given(self.0.shared.options.certificates.as_deref());
+        let all = authorities()
+            .into_iter()
+            .chain(registries.flat_map(certificates))
+            .chain(given.authorities);
+        let builder = builder.tls_certs_only(all);
+        build(match given.own {
+            Some(own) => builder.identity(own),
+            None => builder,
         })
     }
 

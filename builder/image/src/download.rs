@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Sends a small document, with headers; the status and the answer. Sends it once, and waits
-    /// no longer than `within`.
+    /// no longer than `within`. It is for this server: an answer that leads elsewhere is not followed.
     ///
     /// # Errors
     /// When there is no answer, or it is larger than a megabyte.
@@ -87,7 +87,7 @@ impl Client {
         within: Duration,
     ) -> Result<(u16, Vec<u8>), ImageError> {
         self.wait_for(async {
-            let mut request = self.http().post(url).body(body).timeout(within);
+            let mut request = self.staying_http().post(url).body(body).timeout(within);
             for (name, value) in headers {
                 request = request.header(name, value);
             }

@@ -53,6 +53,6 @@ pub use image_name::ImageName;
 pub use push::{PushBlob, PushImage, Sent};
 pub use reference::{BadReference, Reference};
 pub use referrers::Referrer;
-pub use registry::{Registries, RegistrySettings};
+pub use registry::{Registries, RegistrySettings, is_loopback};
 pub use repository::TaggedManifest;
 pub use resolved::Resolved;

@@ -80,7 +80,9 @@ fn scheme_of(registries: &Registries, host: &str) -> &'static str {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host (`NAME[:PORT]`, `[ADDRESS][:PORT]`) is this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(address) => address
             .split_once(']')

@@ -123,3 +123,29 @@ fn answers_of_every_kind() {
         _ = client.resolve(&name, &Platform::host());
     });
 }
+
+#[test]
+fn what_is_sent_to_one_server_is_sent_to_no_other() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let place = other.local_addr().unwrap();
+    for status in ["301 Moved", "307 Temporary Redirect"] {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", server.local_addr().unwrap());
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nLocation: http://{place}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut asked = [0; 4096];
+            _ = stream.read(&mut asked).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let client = Client::new(ClientOptions::default());
+        let within = Duration::from_secs(60);
+        let (said, _) = client.post(&url, &[], b"secret".to_vec(), within).unwrap();
+        serving.join().unwrap();
+        assert!(status.starts_with(&said.to_string()), "{said}");
+    }
+    assert!(other.accept().is_err(), "nobody came");
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kiln_attest::keyless::{CERTIFICATE_PATH, CertifiedKey, LogVersion};
 use kiln_attest::timestamp_query;
-use kiln_image::{Client, ImageError};
+use kiln_image::{Client, ImageError, is_loopback};
 
 use super::identity_source::IdentitySource;
 use crate::Error;
@@ -37,6 +37,14 @@ pub(super) struct Keyless {
     key: Mutex<Option<(Instant, CertifiedKey)>>,
 }
 
+/// A longer word of what was written may be a token, and isn't shown.
+const MAX_SHOWN: usize = 32;
+
+/// A word of what was written, unless it may be a token.
+pub(super) fn shown(word: &str) -> &str {
+    if word.len() > MAX_SHOWN { "…" } else { word }
+}
+
 impl Keyless {
     /// Reads what stands behind `keyless,`. `token` is what is given elsewhere.
     pub(super) fn read(spec: &str, token: Option<&str>) -> Result<Self, String> {
@@ -45,7 +53,7 @@ impl Keyless {
         for field in spec.split(',').filter(|field| !field.is_empty()) {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             match (key, value) {
-                (_, "") => return Err(format!("'{key}' needs a value")),
+                (_, "") => return Err(format!("'{}' needs a value", shown(key))),
                 ("fulcio" | "fulcio-url", value) => fulcio = value,
                 ("rekor" | "rekor-url", value) => rekor = value,
                 ("rekor-version", value) => version = log_version(value)?,
@@ -53,7 +61,8 @@ impl Keyless {
                 ("token" | "identity-token", value) => token = Some(value),
                 _ => {
                     return Err(format!(
-                        "unknown key '{key}': use fulcio, rekor, rekor-version, timestamp or token"
+                        "unknown key '{}': use fulcio, rekor, rekor-version, timestamp or token",
+                        shown(key)
                     ));
                 }
             }
@@ -130,12 +139,8 @@ impl Service {
     /// A service at an address. It is sent tokens: only this machine is spoken to without encryption.
     pub(super) fn new(name: &'static str, address: &str) -> Result<Self, String> {
         let address = address.trim_end_matches('/').to_owned();
-        let own = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
-        let is_own = |start: &&str| {
-            let rest = address.strip_prefix(start);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
-        };
-        match address.starts_with("https://") || own.iter().any(is_own) {
+        let is_own = address.starts_with("http://") && is_loopback(host(&address));
+        match address.starts_with("https://") || is_own {
             true => Ok(Self { name, address }),
             false => Err(format!("{address}: {name} is reached by https://")),
         }
@@ -188,7 +193,7 @@ impl Service {
 /// The host of an address. Paths and queries can have what isn't to be shown.
 fn host(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     host.rsplit_once('@').map_or(host, |(_, host)| host)
 }
 
@@ -226,6 +231,18 @@ mod tests {
             ("fulcio=http://fulcio.example", "is reached by https://"),
             ("fulcio=http://localhost.example", "is reached by https://"),
             ("fulcio=http://127.0.0.1.example/", "is reached by https://"),
+            (
+                "fulcio=http://127.0.0.1:1@fulcio.example",
+                "is reached by https://",
+            ),
+            (
+                "fulcio=http://fulcio.example#@localhost",
+                "is reached by https://",
+            ),
+            (
+                "fulcio=http://fulcio.example\\@localhost",
+                "is reached by https://",
+            ),
             ("rekor=ftp://x", "is reached by https://"),
             ("token=env:NO_SUCH_VARIABLE_HERE", "there is no variable"),
         ];

@@ -10,7 +10,7 @@ use kiln_attest::SigningKey;
 use kiln_attest::bundle::{bundle, to_be_signed};
 use kiln_image::Client;
 
-use super::keyless::Keyless;
+use super::keyless::{Keyless, shown};
 use crate::Error;
 
 /// The variable with an encrypted key's password.
@@ -35,7 +35,7 @@ impl Signer {
     /// # Errors
     /// When it is something else, or the key or the token can't be used.
     pub fn read(spec: &str, token: Option<&str>) -> Result<Self, Error> {
-        let usage = |reason: &str| usage(&shown(spec), reason);
+        let usage = |reason: &str| usage(&without_token(spec), reason);
         let (kind, rest) = spec.split_once(',').unwrap_or((spec, ""));
         if kind == "keyless" {
             let keyless = Keyless::read(rest, token).map_err(|reason| usage(&reason))?;
@@ -89,13 +89,15 @@ fn usage(spec: &str, reason: &str) -> Error {
     Error::Usage(format!("--sign {spec}: {reason}"))
 }
 
-/// What was written, without a token.
-fn shown(spec: &str) -> String {
+/// What was written, without what may be a token.
+fn without_token(spec: &str) -> String {
     let part = |part: &str| match part.split_once('=') {
         Some((key, value)) if key.contains("token") && !value.contains(':') => {
-            format!("{key}=…")
+            format!("{}=…", shown(key))
         }
-        _ => part.to_owned(),
+        Some(("key" | "fulcio" | "rekor" | "rekor-version" | "timestamp", _)) => part.to_owned(),
+        Some((key, value)) => format!("{}={}", shown(key), shown(value)),
+        None => shown(part).to_owned(),
     };
     let parts: Vec<String> = spec.split(',').map(part).collect();
     parts.join(",")
@@ -133,4 +135,26 @@ fn ask(command: &str, message: &[u8]) -> Result<Vec<u8>, Error> {
         .ok()
         .filter(|bytes| bytes.first() == Some(&0x30));
     signature.ok_or_else(|| fail("its output is not an ECDSA signature (DER in base64)".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_show_no_token() {
+        let token = "eyJ".repeat(40);
+        for spec in [
+            format!("keyless,{token}"),
+            format!("keyless,{token}=="),
+            format!("keyless,tokn={token}"),
+            format!("keyles,token={token}"),
+            token.clone(),
+        ] {
+            let said = Signer::read(&spec, None).unwrap_err().to_string();
+            assert!(!said.contains(&token), "{said}");
+        }
+        let said = Signer::read("cosign.key", None).unwrap_err().to_string();
+        assert!(said.contains("--sign cosign.key"), "{said}");
+    }
 }
