@@ -41,18 +41,15 @@ impl Asked {
     /// Reads a digest.
     pub(super) fn read(digest: &Digest) -> Result<Self, Status> {
         let bad = || Status::invalid_argument(format!("'{}' is no digest", digest.hash));
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if digest.hash.len() != 64 || !digest.hash.bytes().all(is_hex) {
-            return Err(bad());
-        }
-        let parsed = format!("sha256:{}", digest.hash).parse();
+        let text = format!("sha256:{}", digest.hash);
+        let parsed: BlobDigest = text.parse().map_err(|_| bad())?;
         let size = u64::try_from(digest.size_bytes).map_err(|_| bad())?;
         if size > MAX_BLOB {
             let text = format!("a blob of {size} bytes: {MAX_BLOB} are the most");
             return Err(Status::invalid_argument(text));
         }
         Ok(Self {
-            digest: parsed.map_err(|_| bad())?,
+            digest: parsed,
             size,
         })
     }
