@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::Digest;
-use kiln_cache::{BlobWriter, Store, StoreError};
+use kiln_cache::{Blob, BlobWriter, Store, StoreError};
 use kiln_graph::BlobDigest;
 use kiln_tree::host;
 use tonic::Status;
@@ -20,14 +19,8 @@ pub(super) const MAX_BLOB: u64 = 64 << 30;
 /// What a node stores.
 pub(super) struct Blobs {
     store: Store,
-    /// Its own program, as clients of the same release send it along: by hash, a file and its length.
-    own: OnceLock<BTreeMap<String, (PathBuf, u64)>>,
-}
-
-/// A blob that is there.
-pub(super) struct Found {
-    pub(super) path: PathBuf,
-    pub(super) size: u64,
+    /// Its own program, as clients of the same release send it along.
+    own: OnceLock<BTreeMap<BlobDigest, Blob>>,
 }
 
 /// A digest as clients say it, once it was looked at.
@@ -74,22 +67,16 @@ impl Blobs {
     }
 
     /// A blob, if it is there and as long as its digest says.
-    pub(super) fn find(&self, asked: Asked) -> Result<Option<Found>, Status> {
-        if let Some(blob) = self.store.blob(&asked.digest).map_err(|e| failed(&e))? {
-            let found = Found {
-                path: blob.path,
-                size: blob.size,
-            };
-            return Ok(Some(found).filter(|found| found.size == asked.size));
-        }
-        let own = self.own.get_or_init(own_program);
-        let own = own.get(&asked.digest.hex());
-        Ok(own
-            .filter(|(_, size)| *size == asked.size)
-            .map(|(path, size)| Found {
-                path: path.clone(),
-                size: *size,
-            }))
+    pub(super) fn find(&self, asked: Asked) -> Result<Option<Blob>, Status> {
+        let stored = self.store.blob(&asked.digest).map_err(|e| failed(&e))?;
+        let own = || self.own.get_or_init(own_program);
+        let blob = stored.or_else(|| own().get(&asked.digest).cloned());
+        Ok(blob.filter(|blob| blob.size == asked.size))
+    }
+
+    /// Whether a blob is there; the empty one always is.
+    pub(super) fn has(&self, asked: Asked) -> Result<bool, Status> {
+        Ok(asked.size == 0 || self.find(asked)?.is_some())
     }
 
     /// The bytes of a blob that may not be longer than `max`.
@@ -167,14 +154,15 @@ pub(super) fn part(path: &std::path::Path, from: u64, most: usize) -> Result<Vec
     read().map_err(|error: std::io::Error| unread(&error))
 }
 
-fn own_program() -> BTreeMap<String, (PathBuf, u64)> {
+fn own_program() -> BTreeMap<BlobDigest, Blob> {
     let Ok(helper) = Helper::own() else {
         return BTreeMap::new();
     };
     let files = std::iter::once(helper.program).chain(helper.libraries);
     let files = files.filter_map(|file| {
-        let size = u64::try_from(file.digest.size_bytes).ok()?;
-        Some((file.digest.hash, (file.path, size)))
+        let Asked { digest, size } = Asked::read(&file.digest).ok()?;
+        let path = file.path;
+        Some((digest, Blob { digest, size, path }))
     });
     files.collect()
 }

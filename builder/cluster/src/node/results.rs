@@ -78,7 +78,7 @@ impl Node {
         let raw = raw.into_iter().filter_map(Option::as_ref).map(Some);
         for digest in files.chain(trees).chain(raw) {
             let asked = Asked::of(digest)?;
-            if asked.size > 0 && self.blobs.find(asked)?.is_none() {
+            if !self.blobs.has(asked)? {
                 return Err(missing(asked));
             }
         }

@@ -11,7 +11,7 @@ use futures_util::stream;
 use reapi::content_addressable_storage_server::ContentAddressableStorage;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::blobs::{Asked, Found, missing, part};
+use super::blobs::{Asked, missing, part};
 use super::{Answered, ClusterNode, Messages, Node, blocking, check};
 
 /// So many bytes go into one message.
@@ -106,7 +106,7 @@ impl Node {
         let mut missing = Vec::new();
         for digest in digests {
             let asked = Asked::read(&digest)?;
-            if asked.size > 0 && self.blobs.find(asked)?.is_none() {
+            if !self.blobs.has(asked)? {
                 missing.push(digest);
             }
         }
@@ -209,23 +209,20 @@ impl ByteStream for ClusterNode {
             Resource::Blob(asked) => {
                 let node = self.0.clone();
                 let found = blocking(move || node.blobs.find(asked)).await?;
-                let found = found.filter(|_| asked.size > 0);
-                let found = match (found, asked.size) {
-                    (Some(found), _) => found,
-                    (None, 0) => Found {
-                        path: PathBuf::new(),
-                        size: 0,
-                    },
+                let path = match (found, asked.size) {
+                    (Some(found), _) => found.path,
+                    // Nothing of it is read.
+                    (None, 0) => PathBuf::new(),
                     (None, _) => return Err(missing(asked)),
                 };
-                if offset > found.size {
+                if offset > asked.size {
                     return Err(Status::out_of_range("the blob is shorter"));
                 }
                 let end = match limit {
-                    0 => found.size,
-                    limit => found.size.min(offset.saturating_add(limit)),
+                    0 => asked.size,
+                    limit => asked.size.min(offset.saturating_add(limit)),
                 };
-                Ok(Response::new(chunks(found.path, offset, end)))
+                Ok(Response::new(chunks(path, offset, end)))
             }
             Resource::Log(name) => {
                 let operation = self.0.operations.find(&name)?;
