@@ -46,16 +46,19 @@ pub(super) struct Operation {
     pub(super) cancel: Cancel,
     queued: SystemTime,
     state: watch::Sender<State>,
-    log: Mutex<Vec<u8>>,
-    log_length: watch::Sender<usize>,
-    ended: Mutex<Option<Instant>>,
+    /// What it has written.
+    log: watch::Sender<Vec<u8>>,
 }
 
 #[derive(Clone)]
 enum State {
     Queued,
     Runs(SystemTime),
-    Done(Option<SystemTime>, Arc<ExecuteResponse>),
+    Done {
+        began: Option<SystemTime>,
+        ended: Instant,
+        response: Arc<ExecuteResponse>,
+    },
 }
 
 impl Operations {
@@ -83,9 +86,7 @@ impl Operations {
             cancel: Cancel::new(),
             queued: SystemTime::now(),
             state: watch::Sender::new(State::Queued),
-            log: Mutex::default(),
-            log_length: watch::Sender::new(0),
-            ended: Mutex::default(),
+            log: watch::Sender::new(Vec::new()),
         });
         _ = all.insert(name, operation.clone());
         Ok(operation)
@@ -130,11 +131,13 @@ impl Operation {
         if let Some(result) = &mut response.result {
             result.execution_metadata = Some(self.metadata(began, Some(SystemTime::now())));
         }
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let done = State::Done(began, Arc::new(response));
-        _ = self.state.send_replace(done);
+        _ = self.state.send_replace(State::Done {
+            began,
+            ended: Instant::now(),
+            response: Arc::new(response),
+        });
         // Who reads the log looks whether there will be more.
-        self.log_length.send_modify(|_| {});
+        self.log.send_modify(|_| {});
     }
 
     /// More of its output.
@@ -142,11 +145,7 @@ impl Operation {
         if bytes.is_empty() {
             return;
         }
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.extend_from_slice(bytes);
-        let length = log.len();
-        drop(log);
-        _ = self.log_length.send_replace(length);
+        self.log.send_modify(|log| log.extend_from_slice(bytes));
     }
 
     /// Returns when it was cancelled, or nobody has listened for long.
@@ -169,7 +168,7 @@ impl Operation {
             let (operation, mut states) = state?;
             states.changed().await.ok()?;
             let state = states.borrow_and_update().clone();
-            let is_done = matches!(state, State::Done(..));
+            let is_done = matches!(state, State::Done { .. });
             let message = operation.message(state);
             Some((Ok(message), (!is_done).then_some((operation, states))))
         }))
@@ -177,23 +176,23 @@ impl Operation {
 
     /// What it writes, from an offset.
     pub(super) fn log(self: Arc<Self>, from: usize) -> Messages<ReadResponse> {
-        let lengths = self.log_length.subscribe();
+        let news = self.log.subscribe();
         Box::pin(stream::unfold(
-            (self, lengths, from),
-            |(operation, mut lengths, at)| async move {
+            (self, news, from),
+            |(operation, mut news, at)| async move {
                 loop {
-                    _ = lengths.borrow_and_update();
+                    news.mark_unchanged();
                     let is_done = operation.ended().is_some();
                     let more = operation.log_from(at);
                     if !more.is_empty() {
                         let at = at + more.len();
                         let message = ReadResponse { data: more };
-                        return Some((Ok(message), (operation, lengths, at)));
+                        return Some((Ok(message), (operation, news, at)));
                     }
                     if is_done {
                         return None;
                     }
-                    lengths.changed().await.ok()?;
+                    news.changed().await.ok()?;
                 }
             },
         ))
@@ -206,12 +205,14 @@ impl Operation {
     }
 
     fn log_from(&self, at: usize) -> Vec<u8> {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.get(at..).unwrap_or_default().to_vec()
+        self.log.borrow().get(at..).unwrap_or_default().to_vec()
     }
 
     fn ended(&self) -> Option<Instant> {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        match *self.state.borrow() {
+            State::Done { ended, .. } => Some(ended),
+            State::Queued | State::Runs(_) => None,
+        }
     }
 
     fn is_forgotten(&self) -> bool {
@@ -222,7 +223,9 @@ impl Operation {
         let (stage, began, result) = match state {
             State::Queued => (Stage::Queued, None, None),
             State::Runs(began) => (Stage::Executing, Some(began), None),
-            State::Done(began, response) => (Stage::Completed, began, Some(response)),
+            State::Done {
+                began, response, ..
+            } => (Stage::Completed, began, Some(response)),
         };
         let metadata = ExecuteOperationMetadata {
             stage: stage.into(),
