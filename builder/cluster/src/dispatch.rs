@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{ActionResult, Digest};
 use kiln_execute::meter;
-use kiln_solve::Job;
+use kiln_solve::{CancelHook, Job};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -65,9 +65,7 @@ impl Dispatch<'_> {
         action: &OrderedAction,
         watch: &mut Watch<'_>,
     ) -> Result<ActionResult, ClusterError> {
-        let stop = Arc::new(Notify::new());
-        let stopping = stop.clone();
-        let _guard = self.job.cancel.on_cancel(move || stopping.notify_one());
+        let (stop, _guard) = self.stop();
         let (told, mut news) = unbounded_channel();
         let execution = Execution {
             service: &self.connection.service,
@@ -149,14 +147,20 @@ impl Dispatch<'_> {
         Err(ClusterError::Cancelled)
     }
 
+    /// What is told when the step is cancelled, as long as the guard is kept.
+    fn stop(&self) -> (Arc<Notify>, CancelHook) {
+        let stop = Arc::new(Notify::new());
+        let stopping = stop.clone();
+        let guard = self.job.cancel.on_cancel(move || stopping.notify_one());
+        (stop, guard)
+    }
+
     /// Waits for what the network does, until the step is cancelled.
     fn wait<T>(
         &self,
         work: impl Future<Output = Result<T, ClusterError>>,
     ) -> Result<T, ClusterError> {
-        let stop = Arc::new(Notify::new());
-        let stopping = stop.clone();
-        let _guard = self.job.cancel.on_cancel(move || stopping.notify_one());
+        let (stop, _guard) = self.stop();
         self.connection.runtime.block_on(async {
             tokio::select! {
                 biased;

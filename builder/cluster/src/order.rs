@@ -21,8 +21,9 @@ use kiln_share::RemoteTree;
 use kiln_solve::{LayerRef, Snapshot};
 use serde::{Deserialize, Serialize};
 
-/// Bumped whenever older workers' helpers would misunderstand an order. The helper comes with each
-/// action, so both sides are always of one version; the number tells a mix-up from a damaged file.
+/// Bumped whenever older kilns would misunderstand an order. To a worker the helper comes with each
+/// action, so both sides are of one version, and the number tells a mix-up from a damaged file; a node
+/// ([`crate::ClusterNode`]) has its own kiln, and says that it knows another version.
 pub(crate) const VERSION: u32 = 1;
 
 /// The order's name among the inputs.
