@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_execute::{
-    CommandExecutor, CommandOptions, EngineError, FileExecutor, SharedSources, Snapshotter,
-    VolumeFinder, failed_tree,
+    CommandExecutor, CommandOptions, DefaultNetwork, EngineError, FileExecutor, NoSecrets,
+    SharedSources, Snapshotter, VolumeFinder, failed_tree,
 };
 use kiln_export::remote_tree;
 use kiln_graph::{BlobDigest, ContextSource, Graph, Op, Step, StepId, Timestamp, TreeId};
@@ -16,7 +16,7 @@ use kiln_share::RemoteTree;
 use kiln_solve::{Cancel, Event, EventSink, Executed, Executor, Job, Snapshot, StepResult};
 
 use crate::live::LiveWriter;
-use crate::order::{OrderedInput, OrderedStep, snapshot_of};
+use crate::order::{OrderedIds, OrderedInput, OrderedStep, snapshot_of};
 use crate::report::{Log, StepEnd, StepReport, log_record};
 
 /// Where what steps leave goes.
@@ -44,6 +44,17 @@ pub(crate) struct Bench<'a> {
     /// Tells what failed steps leave behind from that of other orders in the same store.
     pub(crate) mark: &'a str,
     pub(crate) live: Mutex<LiveWriter>,
+}
+
+/// How ordered commands are run: with nothing of this machine but a network.
+pub(crate) fn options(network: DefaultNetwork, ids: OrderedIds) -> CommandOptions {
+    CommandOptions {
+        network,
+        cgroups: None,
+        secrets: Arc::new(NoSecrets),
+        allow_secrets_in: Vec::new(),
+        refuse_ids: ids == OrderedIds::Same,
+    }
 }
 
 impl Bench<'_> {
@@ -247,13 +258,12 @@ impl<'a> Heard<'a> {
     }
 
     fn report(self, end: StepEnd, took: Duration) -> Result<StepReport, String> {
-        let log = self.bench.outbox;
         let state = self.state.into_inner();
         let state = state.unwrap_or_else(PoisonError::into_inner);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(StepReport {
             end,
-            log: log_blob(&state.log, log)?,
+            log: log_blob(&state.log, self.bench.outbox)?,
             took: millis(took),
             cpu: millis(state.cpu),
             memory: state.memory,

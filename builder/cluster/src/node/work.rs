@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use kiln_cache::StoreError;
-use kiln_execute::{CommandOptions, DefaultNetwork, NoSecrets, Snapshotter, now};
+use kiln_execute::{DefaultNetwork, Snapshotter, now};
 use kiln_graph::{BlobDigest, ImageLayer};
 use kiln_share::{
     CacheSource, CacheTrust, Remote, RemoteBlob, RemoteError, RemoteManifest, RemoteTree,
@@ -21,7 +21,7 @@ use super::blobs::{Blobs, failed};
 use super::operation::Operation;
 use crate::digest::of_blob;
 use crate::order::{BLOBS, Order, OrderedIds, OrderedNetwork};
-use crate::ordered::{Bench, Outbox};
+use crate::ordered::{Bench, Outbox, options};
 use crate::report::{OUT, REPORT, Report, StepEnd, VERSION};
 
 /// Why a client's results would be others here.
@@ -110,13 +110,7 @@ impl Node {
             trees: self.trees(order),
             sandbox: &self.parts.sandbox,
             selection: &self.parts.selection,
-            options: CommandOptions {
-                network: narrower(order.network, self.parts.network),
-                cgroups: None,
-                secrets: Arc::new(NoSecrets),
-                allow_secrets_in: Vec::new(),
-                refuse_ids: order.ids == OrderedIds::Same,
-            },
+            options: options(narrower(order.network, self.parts.network), order.ids),
             since: now(),
             outbox: left,
             cancel: &operation.cancel,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use kiln_cache::{Options, OverlayXattrs, Store};
-use kiln_execute::{CommandOptions, EngineError, NoSecrets, Snapshotter, now, parallel};
+use kiln_execute::{EngineError, Snapshotter, now, parallel};
 use kiln_graph::{BlobDigest, ImageLayer};
 use kiln_image::{Client, ClientOptions};
 use kiln_sandbox::{Identity, Privileges, Sandbox, Selection};
@@ -17,7 +17,7 @@ use kiln_tree::host;
 use super::packed::PackedBlobs;
 use super::scratch::Scratch;
 use crate::order::{BLOBS, Order, OrderedIds};
-use crate::ordered::{Bench, Outbox};
+use crate::ordered::{Bench, Outbox, options};
 use crate::report::{OUT, StepReport};
 
 /// Runs steps until one doesn't succeed.
@@ -33,13 +33,7 @@ pub(super) fn run(
         trees,
         sandbox: &Sandbox::of_this_program(),
         selection: &Selection::new(privileges),
-        options: CommandOptions {
-            network: order.network.into(),
-            cgroups: None,
-            secrets: Arc::new(NoSecrets),
-            allow_secrets_in: Vec::new(),
-            refuse_ids: order.ids == OrderedIds::Same,
-        },
+        options: options(order.network.into(), order.ids),
         since: now(),
         outbox: &Directory,
         cancel: &Cancel::new(),
