@@ -101,7 +101,7 @@ impl Bench<'_> {
             Ok(executed) => self.ran(executed),
             Err(error) => StepEnd::of_error(error, self.left_behind(&graph, id)),
         };
-        let result = result.filter(|_| matches!(end, StepEnd::Ran { .. }));
+        let result = result.filter(|_| end.is_success());
         Ok((heard.report(end, took)?, result))
     }
 

@@ -111,13 +111,17 @@ pub(crate) struct Log {
 }
 
 impl Report {
-    /// A report of a worker that can't run anything.
-    pub(crate) fn refusal(host: String, reason: String) -> Self {
+    /// A report of steps that were run, or of why nothing is, in words.
+    pub(crate) fn new(host: String, ran: Result<Vec<StepReport>, String>) -> Self {
+        let (refused, steps) = match ran {
+            Ok(steps) => (None, steps),
+            Err(reason) => (Some(reason), Vec::new()),
+        };
         Self {
             version: VERSION,
             host,
-            refused: Some(reason),
-            steps: Vec::new(),
+            refused,
+            steps,
         }
     }
 
@@ -162,6 +166,11 @@ fn is_plain(tree: &RemoteTree) -> bool {
 }
 
 impl StepEnd {
+    /// Whether it succeeded.
+    pub(crate) fn is_success(&self) -> bool {
+        matches!(self, Self::Ran { .. })
+    }
+
     /// How a step ended that gave an error. A failure of the command is its result; everything else is
     /// found again where the step is run next.
     pub(crate) fn of_error(error: EngineError, tree: Option<RemoteTree>) -> Self {

@@ -22,7 +22,7 @@ use super::operation::Operation;
 use crate::digest::of_blob;
 use crate::order::{BLOBS, Order, OrderedIds, OrderedNetwork};
 use crate::ordered::{Bench, Outbox, options};
-use crate::report::{OUT, REPORT, Report, StepEnd, VERSION};
+use crate::report::{OUT, REPORT, Report, StepReport};
 
 /// Why a client's results would be others here.
 const ALL_IDS: &str = "it has all user ids, and the client one";
@@ -43,12 +43,14 @@ impl Node {
             operation,
             files: Mutex::default(),
         };
-        let report = match self.refusal(order.ids) {
-            Some(reason) => Report::refusal(self.name.clone(), reason.to_owned()),
-            None => self.report(order, operation, &left),
+        let ran = match self.refusal(order.ids) {
+            Some(reason) => Err(reason.to_owned()),
+            None => self.run(order, operation, &left),
         };
-        let ran = |end: &StepEnd| matches!(end, StepEnd::Ran { .. });
-        let succeeded = report.refused.is_none() && report.steps.iter().all(|step| ran(&step.end));
+        let succeeded = ran
+            .as_ref()
+            .is_ok_and(|steps| steps.iter().all(|step| step.end.is_success()));
+        let report = Report::new(self.name.clone(), ran);
         let report = serde_json::to_vec(&report);
         let report = report.map_err(|error| Status::internal(error.to_string()))?;
         let tree = left.tree(&report)?;
@@ -105,7 +107,12 @@ impl Node {
         }
     }
 
-    fn report(&self, order: &Order, operation: &Operation, left: &Left<'_>) -> Report {
+    fn run(
+        &self,
+        order: &Order,
+        operation: &Operation,
+        left: &Left<'_>,
+    ) -> Result<Vec<StepReport>, String> {
         let bench = Bench {
             trees: self.trees(order),
             sandbox: &self.parts.sandbox,
@@ -117,15 +124,7 @@ impl Node {
             mark: operation.mark(),
             live: Mutex::default(),
         };
-        match bench.run(&order.steps) {
-            Ok(steps) => Report {
-                version: VERSION,
-                host: self.name.clone(),
-                refused: None,
-                steps,
-            },
-            Err(reason) => Report::refusal(self.name.clone(), reason),
-        }
+        bench.run(&order.steps)
     }
 
     /// The machine's trees, and those that were ordered.

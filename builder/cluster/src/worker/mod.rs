@@ -38,7 +38,7 @@ fn work() -> i32 {
     _ = set_parent_process_death_signal(Some(Signal::KILL));
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
-    let report = run(&host).unwrap_or_else(|reason| Report::refusal(host, reason));
+    let report = Report::new(host, run());
     let code = match (&report.refused, report.steps.last()) {
         (Some(_), _) | (None, None) => REFUSED,
         (None, Some(step)) => match step.end {
@@ -58,18 +58,12 @@ fn work() -> i32 {
     }
 }
 
-fn run(host: &str) -> Result<Report, String> {
+fn run() -> Result<Vec<StepReport>, String> {
     let order = read_order()?;
     let only = IsolationChoice::Only(Isolation::Namespaces);
     let privileges = enter_user_namespace(only).map_err(|error| error.to_string())?;
     check(&privileges, order.ids)?;
-    let steps = run_steps(&order, &privileges)?;
-    Ok(Report {
-        version: crate::report::VERSION,
-        host: host.to_owned(),
-        refused: None,
-        steps,
-    })
+    run_steps(&order, &privileges)
 }
 
 /// Runs the steps; once more on the disk when memory was too small for what they write.
@@ -89,7 +83,7 @@ fn run_steps(order: &Order, privileges: &Privileges) -> Result<Vec<StepReport>, 
 }
 
 fn has_failed(step: &StepReport) -> bool {
-    !matches!(step.end, StepEnd::Ran { .. })
+    !step.end.is_success()
 }
 
 fn read_order() -> Result<Order, String> {
