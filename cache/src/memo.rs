@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kiln_graph::{BlobDigest, Digest, TreeId};
+use kiln_graph::{BlobDigest, Digest, ImageLayer, TreeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,14 @@ impl Store {
     /// When the store can't be read.
     pub fn unpacked_layer(&self, diff_id: &BlobDigest) -> Result<Option<Tree>, StoreError> {
         self.memo_tree("layer-tree", &layer_key(diff_id))
+    }
+
+    /// Whether a layer of an image is there, unpacked or as its blob.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn has_layer(&self, layer: &ImageLayer) -> Result<bool, StoreError> {
+        Ok(self.unpacked_layer(&layer.diff_id)?.is_some() || self.blob(&layer.blob)?.is_some())
     }
 
     /// Names the tree that a layer was unpacked to.

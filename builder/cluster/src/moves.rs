@@ -98,16 +98,11 @@ impl Counter<'_> {
         let layers = snapshot.layers().iter();
         let parts = layers.map(|layer| match layer {
             LayerRef::Tree(id) => self.tree(id, job),
-            LayerRef::Image { layer, .. } => {
-                let store = &self.around.trees.store;
-                let is_here = store.unpacked_layer(&layer.diff_id)?.is_some()
-                    || store.blob(&layer.blob)?.is_some();
-                Ok(Part {
-                    size: layer.size,
-                    is_here,
-                    there: There::Shared,
-                })
-            }
+            LayerRef::Image { layer, .. } => Ok(Part {
+                size: layer.size,
+                is_here: self.around.trees.store.has_layer(layer)?,
+                there: There::Shared,
+            }),
         });
         parts.collect()
     }

@@ -35,8 +35,7 @@ pub fn stored_image(
     let diff_ids = &config.rootfs.diff_ids;
     let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
     for layer in &layers {
-        let is_unpacked = store.unpacked_layer(&layer.diff_id)?.is_some();
-        if !is_unpacked && store.blob(&layer.blob)?.is_none() {
+        if !store.has_layer(layer)? {
             return Ok(None);
         }
     }

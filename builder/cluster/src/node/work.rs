@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use kiln_cache::StoreError;
 use kiln_execute::{DefaultNetwork, Snapshotter, now};
-use kiln_graph::{BlobDigest, ImageLayer};
+use kiln_graph::BlobDigest;
 use kiln_share::{
     CacheSource, CacheTrust, Remote, RemoteBlob, RemoteError, RemoteManifest, RemoteTree,
 };
@@ -77,16 +77,13 @@ impl Node {
             };
             Ok(store.tree(&tree.tree)?.is_some() || (manifest && has(&tree.layer.blob)?))
         };
-        let layer_is_there = |layer: &ImageLayer| {
-            Ok(store.unpacked_layer(&layer.diff_id)?.is_some() || has(&layer.blob)?)
-        };
         let trees = order
             .trees
             .iter()
             .map(|tree| (tree.layer.blob, tree_is_there(tree)));
         let layers = order
             .image_layers()
-            .map(|layer| (layer.blob, layer_is_there(layer)));
+            .map(|layer| (layer.blob, store.has_layer(layer)));
         for (blob, is_there) in trees.chain(layers) {
             if !is_there.map_err(|error: StoreError| failed(&error))? {
                 return Err(Status::failed_precondition(format!(
