@@ -143,13 +143,15 @@ impl ClusterNode {
                 answered(server.max_encoding_message_size(MAX_MESSAGE), call)
             }};
         }
-        match SERVICES.iter().position(|name| *name == service) {
-            Some(0) => serve!(CapabilitiesServer),
-            Some(1) => serve!(ContentAddressableStorageServer),
-            Some(2) => serve!(ByteStreamServer),
-            Some(3) => serve!(ActionCacheServer),
-            Some(4) => serve!(ExecutionServer),
-            Some(5) => serve!(OperationsServer),
+        match service {
+            CapabilitiesServer::<ClusterNode>::NAME => serve!(CapabilitiesServer),
+            ContentAddressableStorageServer::<ClusterNode>::NAME => {
+                serve!(ContentAddressableStorageServer)
+            }
+            ByteStreamServer::<ClusterNode>::NAME => serve!(ByteStreamServer),
+            ActionCacheServer::<ClusterNode>::NAME => serve!(ActionCacheServer),
+            ExecutionServer::<ClusterNode>::NAME => serve!(ExecutionServer),
+            OperationsServer::<ClusterNode>::NAME => serve!(OperationsServer),
             _ => {
                 let unknown = Status::unimplemented("there is no such service");
                 Box::pin(std::future::ready(unknown.into_http()))
