@@ -1,7 +1,9 @@
 //! Steps that run on other machines with kiln (`kiln serve --remote-execution`).
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -145,14 +147,8 @@ RUN ls -d /* > /seen; tr '\\0' ' ' < /proc/1/cmdline > /first; grep Cap /proc/se
     assert!(there == want, "another sandbox");
 }
 
-#[test]
-fn a_node_that_dies_costs_the_step_not_the_build() {
-    let space = Space::new();
-    dockerfile(
-        &space,
-        "FROM BUSYBOX\nRUN echo begun; sleep 3; echo 1 > /one\n",
-    );
-    let mut node = Node::start(&space, &[]);
+/// Begins a build with a node; what it tells comes line by line.
+fn begin(space: &Space, node: &Node) -> (Child, impl Iterator<Item = String> + use<>) {
     let executor = node.executor();
     let args = [
         "build",
@@ -163,14 +159,22 @@ fn a_node_that_dies_costs_the_step_not_the_build() {
         &executor,
     ];
     let mut command = space.command(&args);
-    let mut child = command
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    (child, stderr.lines().map(Result::unwrap))
+}
+
+#[test]
+fn a_node_that_dies_costs_the_step_not_the_build() {
+    let space = Space::new();
+    dockerfile(
+        &space,
+        "FROM BUSYBOX\nRUN echo begun; sleep 3; echo 1 > /one\n",
+    );
+    let mut node = Node::start(&space, &[]);
+    let (mut child, mut lines) = begin(&space, &node);
     let mut told = String::new();
     for line in lines.by_ref() {
-        let line = line.unwrap();
         told.push_str(&line);
         // It is shown while it runs.
         if line.ends_with(" begun") {
@@ -178,7 +182,7 @@ fn a_node_that_dies_costs_the_step_not_the_build() {
             break;
         }
     }
-    told.extend(lines.map(|line| line.unwrap() + "\n"));
+    told.extend(lines.map(|line| line + "\n"));
     assert!(child.wait().unwrap().success(), "{told}");
     assert!(told.contains("the step runs on this machine"), "{told}");
 }
@@ -188,22 +192,7 @@ fn cancelling_a_build_ends_its_steps_on_the_node() {
     let space = Space::new();
     dockerfile(&space, "FROM BUSYBOX\nRUN echo begun; sleep 98765\n");
     let node = Node::start(&space, &[]);
-    let executor = node.executor();
-    let args = [
-        "build",
-        "context",
-        "--progress",
-        "plain",
-        "--executor",
-        &executor,
-    ];
-    let mut command = space.command(&args);
-    let mut child = command
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-    let mut lines = lines.map(Result::unwrap);
+    let (mut child, mut lines) = begin(&space, &node);
     let begun = lines.find(|line| line.ends_with(" begun"));
     assert!(begun.is_some());
     _ = kiln_tests::run("kill", &["-TERM", &child.id().to_string()]).ok();
