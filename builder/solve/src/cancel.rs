@@ -70,6 +70,15 @@ impl Cancel {
         }
     }
 
+    /// One of its own that is cancelled when this one is, until the guard is dropped.
+    #[must_use]
+    pub fn child(&self) -> (Self, CancelHook) {
+        let child = Self::new();
+        let own = child.clone();
+        let following = self.on_cancel(move || own.cancel());
+        (child, following)
+    }
+
     fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Hook)>> {
         self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -64,14 +64,13 @@ impl<'a, E: StepError> Solver<'a, E> {
         events: &'a dyn EventSink,
         cancel: &Cancel,
     ) -> Self {
-        let own = Cancel::new();
-        let inner = own.clone();
+        let (own, following) = cancel.child();
         Self {
             graph,
             options,
             backend,
             events,
-            _following: cancel.on_cancel(move || inner.cancel()),
+            _following: following,
             cancel: own,
             slots: Slots::new(options.jobs),
             known: Known::default(),

@@ -40,12 +40,11 @@ impl<'a> Run<'a> {
     }
 
     fn with(job: &Job<'a>, voice: Voice<'a>, reason: Option<String>) -> Self {
-        let cancel = Cancel::new();
-        let own = cancel.clone();
+        let (cancel, following) = job.cancel.child();
         Self {
             voice,
             cancel,
-            _following: job.cancel.on_cancel(move || own.cancel()),
+            _following: following,
             reason,
         }
     }
