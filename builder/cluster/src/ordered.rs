@@ -41,8 +41,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) since: Timestamp,
     pub(crate) outbox: &'a dyn Outbox,
     pub(crate) cancel: &'a Cancel,
-    /// Tells what failed steps leave behind from that of other orders in the same store.
-    pub(crate) mark: &'a str,
+    /// Tells what failed steps leave behind from that of other orders in the same store, where there are any.
+    pub(crate) mark: Option<&'a str>,
     pub(crate) live: Mutex<LiveWriter>,
 }
 
@@ -162,8 +162,8 @@ impl Bench<'_> {
     fn graph_of(&self, step: &Step, inputs: usize) -> Result<(Graph, StepId), String> {
         let mut graph = Graph::new();
         let op = match self.mark {
-            "" => Op::Scratch,
-            mark => Op::Context(ContextSource {
+            None => Op::Scratch,
+            Some(mark) => Op::Context(ContextSource {
                 name: mark.to_owned(),
                 ignore: Vec::new(),
             }),

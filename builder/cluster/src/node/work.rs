@@ -118,7 +118,7 @@ impl Node {
             since: now(),
             outbox: left,
             cancel: &operation.cancel,
-            mark: operation.mark(),
+            mark: Some(operation.mark()),
             live: Mutex::default(),
         };
         bench.run(&order.steps)

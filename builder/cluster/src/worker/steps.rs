@@ -38,7 +38,7 @@ pub(super) fn run(
         outbox: &Directory,
         cancel: &Cancel::new(),
         // The store goes with the action.
-        mark: "",
+        mark: None,
         live: Mutex::default(),
     };
     bench.run(&order.steps)
