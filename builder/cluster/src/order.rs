@@ -52,10 +52,7 @@ impl Order {
     /// The layers of images that its roots are made of; one may come several times.
     pub(crate) fn image_layers(&self) -> impl Iterator<Item = &ImageLayer> {
         let inputs = self.steps.iter().flat_map(|step| &step.inputs);
-        let layers = inputs.flat_map(|input| match input {
-            OrderedInput::Layers(layers) => &layers[..],
-            OrderedInput::Step(_) => &[],
-        });
+        let layers = inputs.flat_map(OrderedInput::layers);
         layers.filter_map(|layer| match layer {
             OrderedLayer::Image(layer) => Some(layer),
             OrderedLayer::Tree(_) => None,
@@ -148,11 +145,11 @@ impl From<OrderedNetwork> for DefaultNetwork {
 }
 
 impl OrderedInput {
-    /// How many layers it names.
-    pub(crate) fn layers(&self) -> usize {
+    /// The layers that it names.
+    pub(crate) fn layers(&self) -> &[OrderedLayer] {
         match self {
-            Self::Layers(layers) => layers.len(),
-            Self::Step(_) => 0,
+            Self::Layers(layers) => layers,
+            Self::Step(_) => &[],
         }
     }
 

@@ -146,7 +146,7 @@ fn check_order(order: &Order) -> Result<(), String> {
         if ordered
             .inputs
             .iter()
-            .any(|input| input.layers() > MAX_LAYERS)
+            .any(|input| input.layers().len() > MAX_LAYERS)
         {
             return Err(format!("a root has more than {MAX_LAYERS} layers"));
         }
