@@ -24,8 +24,8 @@ pub(crate) trait Outbox: Sync {
     /// Takes a blob of the machine's store.
     fn blob(&self, digest: &BlobDigest, size: u64, path: &Path) -> Result<(), String>;
 
-    /// Takes a blob that isn't in the store.
-    fn bytes(&self, bytes: &[u8]) -> Result<(), String>;
+    /// Takes a blob that isn't in the store; gives its digest.
+    fn bytes(&self, bytes: &[u8]) -> Result<BlobDigest, String>;
 
     /// Takes what steps write, while they run (see [`crate::live`]). Nobody may listen.
     fn live(&self, bytes: &[u8]);
@@ -276,9 +276,8 @@ fn log_blob(bytes: &[u8], outbox: &dyn Outbox) -> Result<Option<Log>, String> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    outbox.bytes(bytes)?;
     Ok(Some(Log {
-        blob: BlobDigest::of(bytes),
+        blob: outbox.bytes(bytes)?,
         size: bytes.len() as u64,
     }))
 }

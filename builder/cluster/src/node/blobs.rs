@@ -110,9 +110,9 @@ impl Blobs {
     }
 
     /// Stores bytes of the node's own.
-    pub(super) fn keep(&self, bytes: &[u8]) -> Result<Digest, Status> {
-        let blob = self.store.put_blob(bytes).map_err(|error| failed(&error))?;
-        Ok(of_blob(&blob.digest, blob.size))
+    pub(super) fn keep(&self, bytes: &[u8]) -> Result<Asked, Status> {
+        let Blob { digest, size, .. } = self.store.put_blob(bytes).map_err(|e| failed(&e))?;
+        Ok(Asked { digest, size })
     }
 
     pub(super) fn begin(&self) -> Result<Incoming, Status> {

@@ -175,7 +175,7 @@ impl Left<'_> {
         };
         let below = crate::digest::Stored::message(&blobs);
         let root = Directory {
-            files: vec![file(REPORT, &self.blobs.keep(report)?)],
+            files: vec![file(REPORT, &self.blobs.keep(report)?.message())],
             directories: vec![DirectoryNode {
                 name: BLOBS.to_owned(),
                 digest: Some(below.digest),
@@ -186,7 +186,7 @@ impl Left<'_> {
             root: Some(root),
             children: vec![blobs],
         };
-        self.blobs.keep(&tree.encode_to_vec())
+        Ok(self.blobs.keep(&tree.encode_to_vec())?.message())
     }
 }
 
@@ -197,10 +197,11 @@ impl Outbox for Left<'_> {
         Ok(())
     }
 
-    fn bytes(&self, bytes: &[u8]) -> Result<(), String> {
+    fn bytes(&self, bytes: &[u8]) -> Result<BlobDigest, String> {
         let kept = self.blobs.keep(bytes);
-        self.add(kept.map_err(|status| status.message().to_owned())?);
-        Ok(())
+        let kept = kept.map_err(|status| status.message().to_owned())?;
+        self.add(kept.message());
+        Ok(kept.digest)
     }
 
     fn live(&self, bytes: &[u8]) {

@@ -92,9 +92,10 @@ impl Outbox for Directory {
         })
     }
 
-    fn bytes(&self, bytes: &[u8]) -> Result<(), String> {
+    fn bytes(&self, bytes: &[u8]) -> Result<BlobDigest, String> {
         let blob = BlobDigest::of(bytes);
-        put_out(&blob.hex(), |out| out.write_all(bytes))
+        put_out(&blob.hex(), |out| out.write_all(bytes))?;
+        Ok(blob)
     }
 
     /// Servers that stream it show it at work.
