@@ -192,16 +192,7 @@ fn run(
         network: DefaultNetwork::None,
     };
     let executor = ElsewhereExecutor::new(there, here, here, around, at_once);
-    let mut graph = Graph::new();
-    let root = graph.add(step("root", Op::Scratch), Vec::new()).unwrap();
-    let ids = (0..count).map(|at| {
-        let exec = Exec::new(Input(0), vec![at.to_string()]);
-        let name = at.to_string();
-        graph
-            .add(step(&name, Op::Exec(Box::new(exec))), vec![root])
-            .unwrap()
-    });
-    let ids: Vec<StepId> = ids.collect();
+    let (graph, ids) = independent(count);
     let output = Mutex::new(String::new());
     let events = |event: Event| {
         if let Event::Output { bytes, .. } = event {
@@ -237,6 +228,20 @@ fn run(
     });
     let output = output.into_inner().unwrap();
     Came { results, output }
+}
+
+/// So many commands that need none of each other.
+fn independent(count: usize) -> (Graph, Vec<StepId>) {
+    let mut graph = Graph::new();
+    let root = graph.add(step("root", Op::Scratch), Vec::new()).unwrap();
+    let command = |at: usize| {
+        let name = at.to_string();
+        let exec = Exec::new(Input(0), vec![name.clone()]);
+        let exec = step(&name, Op::Exec(Box::new(exec)));
+        graph.add(exec, vec![root]).unwrap()
+    };
+    let ids = (0..count).map(command).collect();
+    (graph, ids)
 }
 
 fn step(name: &str, op: Op) -> Step {
