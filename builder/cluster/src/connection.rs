@@ -1,6 +1,10 @@
 //! A connection to a server, with what the server can do.
 
+use std::sync::Arc;
+
+use kiln_solve::{Cancel, CancelHook};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::capabilities::{self, Capabilities};
 use crate::channel::{self, Service};
@@ -34,4 +38,27 @@ impl Connection {
             capabilities,
         })
     }
+    /// Waits for what the network does, until the step is cancelled.
+    pub(crate) fn wait<T>(
+        &self,
+        cancel: &Cancel,
+        work: impl Future<Output = Result<T, ClusterError>>,
+    ) -> Result<T, ClusterError> {
+        let (stop, _guard) = notified(cancel);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.notified() => Err(ClusterError::Cancelled),
+                done = work => done,
+            }
+        })
+    }
+}
+
+/// What is told when a step is cancelled, as long as the guard is kept.
+pub(crate) fn notified(cancel: &Cancel) -> (Arc<Notify>, CancelHook) {
+    let stop = Arc::new(Notify::new());
+    let stopping = stop.clone();
+    let guard = cancel.on_cancel(move || stopping.notify_one());
+    (stop, guard)
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{ActionResult, Digest};
 use kiln_execute::meter;
-use kiln_solve::{CancelHook, Job};
-use tokio::sync::Notify;
+use kiln_solve::Job;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::action::OrderedAction;
-use crate::connection::Connection;
+use crate::connection::{Connection, notified};
 use crate::execution::Execution;
 use crate::failure::Failure;
 use crate::inputs::{Inputs, Origin};
@@ -65,7 +64,7 @@ impl Dispatch<'_> {
         action: &OrderedAction,
         watch: &mut Watch<'_>,
     ) -> Result<ActionResult, ClusterError> {
-        let (stop, _guard) = self.stop();
+        let (stop, _guard) = notified(self.job.cancel);
         let (told, mut news) = unbounded_channel();
         let execution = Execution {
             service: &self.connection.service,
@@ -147,27 +146,11 @@ impl Dispatch<'_> {
         Err(ClusterError::Cancelled)
     }
 
-    /// What is told when the step is cancelled, as long as the guard is kept.
-    fn stop(&self) -> (Arc<Notify>, CancelHook) {
-        let stop = Arc::new(Notify::new());
-        let stopping = stop.clone();
-        let guard = self.job.cancel.on_cancel(move || stopping.notify_one());
-        (stop, guard)
-    }
-
-    /// Waits for what the network does, until the step is cancelled.
     fn wait<T>(
         &self,
         work: impl Future<Output = Result<T, ClusterError>>,
     ) -> Result<T, ClusterError> {
-        let (stop, _guard) = self.stop();
-        self.connection.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = stop.notified() => Err(ClusterError::Cancelled),
-                done = work => done,
-            }
-        })
+        self.connection.wait(self.job.cancel, work)
     }
 }
 

@@ -265,7 +265,7 @@ impl ClusterExecutor {
         let mut watch = Watch::new(job, &chain, self.server.clone());
         let result = dispatch.run(&mut inputs, &action, &mut watch)?;
         let read = Outputs::read(&connection.storage, &result, chain.len());
-        let read = connection.runtime.block_on(read);
+        let read = connection.wait(job.cancel, read);
         let architecture = chain.architecture();
         let read = read.map_err(|error| self.helpers.explained(error, architecture));
         self.ran(connection, job, around, &chain, read?, watch.into_shown())

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use bazel_remote_apis::build::bazel::remote::execution::v2::Digest;
 use kiln_execute::{Around, EngineError, Moves};
 use kiln_export::made_layer;
-use kiln_graph::TreeId;
-use kiln_solve::{Job, LayerRef, StepResult};
+use kiln_graph::{BlobDigest, TreeId};
+use kiln_solve::{Cancel, Directory, Job, LayerRef, StepResult};
 
 use crate::connection::Connection;
 use crate::digest::of_blob;
@@ -20,6 +20,13 @@ struct Part {
     size: u64,
     is_here: bool,
     there: There,
+}
+
+/// One thing that inputs are made of.
+#[derive(Debug)]
+enum Piece<'a> {
+    Layer(&'a LayerRef),
+    Directory(&'a Directory),
 }
 
 /// Whether a cluster has a part.
@@ -62,49 +69,42 @@ impl Counter<'_> {
     /// What would be moved for a step; nothing when nobody can say.
     pub(crate) fn count(&self, job: &Job<'_>) -> Option<Moves> {
         let mut parts = Vec::new();
-        for input in job.inputs {
-            parts.extend(self.parts(input, job).ok()?);
+        for piece in pieces(job.inputs) {
+            parts.push(self.part(piece, job).ok()?);
         }
         let asked = parts.iter().filter_map(|part| match &part.there {
             There::Asked(digest) if !self.seen.has(&digest.hash) => Some(digest.clone()),
             _ => None,
         });
         let asked: Vec<Digest> = asked.collect();
-        let missing = self.missing(&asked)?;
+        let missing = self.missing(&asked, job.cancel)?;
         let found = asked.into_iter().map(|digest| digest.hash);
         self.seen.add(found.filter(|hash| !missing.contains(hash)));
         Some(moves(&parts, &|hash| self.seen.has(hash)))
     }
 
-    fn missing(&self, asked: &[Digest]) -> Option<HashSet<String>> {
+    fn missing(&self, asked: &[Digest], cancel: &Cancel) -> Option<HashSet<String>> {
         if asked.is_empty() {
             return Some(HashSet::new());
         }
         let missing = self.connection.storage.missing(asked.iter().cloned());
-        self.connection.runtime.block_on(missing).ok()
+        self.connection.wait(cancel, missing).ok()
     }
 
-    fn parts(&self, input: &StepResult, job: &Job<'_>) -> Result<Vec<Part>, EngineError> {
-        let snapshot = match input {
-            StepResult::Snapshot(snapshot) => snapshot,
-            StepResult::Directory(directory) => {
-                return Ok(vec![Part {
-                    size: directory.manifest.size(),
-                    is_here: true,
-                    there: There::Not,
-                }]);
-            }
-        };
-        let layers = snapshot.layers().iter();
-        let parts = layers.map(|layer| match layer {
-            LayerRef::Tree(id) => self.tree(id, job),
-            LayerRef::Image { layer, .. } => Ok(Part {
+    fn part(&self, piece: Piece<'_>, job: &Job<'_>) -> Result<Part, EngineError> {
+        match piece {
+            Piece::Directory(directory) => Ok(Part {
+                size: directory.manifest.size(),
+                is_here: true,
+                there: There::Not,
+            }),
+            Piece::Layer(LayerRef::Tree(id)) => self.tree(id, job),
+            Piece::Layer(LayerRef::Image { layer, .. }) => Ok(Part {
                 size: layer.size,
                 is_here: self.around.trees.store.has_layer(layer)?,
                 there: There::Shared,
             }),
-        });
-        parts.collect()
+        }
     }
 
     fn tree(&self, id: &TreeId, job: &Job<'_>) -> Result<Part, EngineError> {
@@ -136,6 +136,39 @@ impl Counter<'_> {
     }
 }
 
+/// What inputs are made of, once each: images that are built on one base have its layers together. Pure.
+fn pieces(inputs: &[StepResult]) -> Vec<Piece<'_>> {
+    let mut seen = HashSet::new();
+    let mut pieces = Vec::new();
+    for input in inputs {
+        match input {
+            StepResult::Directory(directory) => pieces.push(Piece::Directory(directory)),
+            StepResult::Snapshot(snapshot) => {
+                let new = snapshot
+                    .layers()
+                    .iter()
+                    .filter(|layer| seen.insert(id_of(layer)));
+                pieces.extend(new.map(Piece::Layer));
+            }
+        }
+    }
+    pieces
+}
+
+/// What tells a layer from others, whatever the image is called that has it.
+#[derive(PartialEq, Eq, Hash)]
+enum LayerId {
+    Tree(TreeId),
+    Image(BlobDigest),
+}
+
+fn id_of(layer: &LayerRef) -> LayerId {
+    match layer {
+        LayerRef::Tree(id) => LayerId::Tree(*id),
+        LayerRef::Image { layer, .. } => LayerId::Image(layer.blob),
+    }
+}
+
 /// What has to be moved for a step that is made from these parts. Pure.
 fn moves(parts: &[Part], has: &dyn Fn(&str) -> bool) -> Moves {
     let mut moves = Moves::default();
@@ -159,6 +192,7 @@ fn moves(parts: &[Part], has: &dyn Fn(&str) -> bool) -> Moves {
 mod tests {
     use super::*;
     use crate::digest::of_bytes;
+    use kiln_solve::Snapshot;
 
     #[test]
     fn what_a_place_lacks_is_moved_to_it() {
@@ -184,5 +218,23 @@ mod tests {
             let twice = moves(&[part.clone(), part], &has);
             assert_eq!((twice.here, twice.there), (2 * want.0, 2 * want.1));
         }
+    }
+
+    #[test]
+    fn layers_that_inputs_share_are_moved_once() {
+        let tree = |bytes: &[u8]| TreeId(kiln_graph::Digest::of(bytes));
+        let layer = kiln_graph::ImageLayer {
+            blob: BlobDigest::of(b"base"),
+            size: 4,
+            media_type: String::new(),
+            diff_id: BlobDigest::of(b"base"),
+        };
+        let on = |image: &str, added: &[u8]| {
+            let base = Snapshot::of_image(std::slice::from_ref(&layer), image);
+            StepResult::Snapshot(base.with(&[tree(b"common"), tree(added)]))
+        };
+        let inputs = [on("one", b"a"), on("other", b"b"), on("one", b"a")];
+        let found = pieces(&inputs);
+        assert_eq!(found.len(), 4, "{found:?}");
     }
 }

@@ -60,6 +60,7 @@ impl Client {
                     return Err(ImageError::Io { what, source });
                 }
                 Ok(()) if done > size => break,
+                Ok(()) | Err(Broken::Read) if attempt + 1 == TRIES => break,
                 Ok(()) | Err(Broken::Read) => self.wait(attempt, None).await,
             }
         }

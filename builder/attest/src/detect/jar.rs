@@ -106,10 +106,12 @@ impl Search {
     ) -> Result<Vec<u8>, String> {
         let max = max.min(self.left);
         let read = archive.read(member, max);
-        // What fails was unpacked as well.
-        let cost = read.as_ref().map_or(max, |bytes| bytes.len() as u64);
+        let cost = match &read {
+            Ok(bytes) => bytes.len() as u64,
+            Err(unread) => unread.unpacked,
+        };
         self.left = self.left.saturating_sub(cost.max(MIN_COST));
-        read
+        read.map_err(|unread| unread.reason)
     }
 
     fn problem(&mut self, path: &str, depth: u32, reason: &str) {
@@ -222,6 +224,15 @@ mod tests {
         (urls, reading.problems)
     }
 
+    /// An archive whose member can't be decompressed.
+    fn damaged(mut archive: Vec<u8>, member: &str) -> Vec<u8> {
+        let mut names = archive.windows(member.len());
+        let name = names.position(|window| window == member.as_bytes());
+        // A block of a type that there isn't.
+        archive[name.unwrap() + member.len()] = 0xff;
+        archive
+    }
+
     #[test]
     fn archives_in_archives() {
         let directory = tempfile::tempdir().unwrap();
@@ -249,6 +260,12 @@ mod tests {
         assert_eq!(
             problems,
             ["/WEB-INF/lib/bad.jar: not a zip archive, or damaged"]
+        );
+        assert_eq!(
+            read_bytes("/srv/app.war", damaged(outer.clone(), "WEB-INF/lib/in.jar"))
+                .0
+                .len(),
+            1
         );
         let mut started = b"#!/bin/sh\nexec java -jar $0\n".to_vec();
         started.extend(outer);

@@ -58,18 +58,22 @@ impl<'a> Archive<'a> {
     }
 
     /// A member's content, if it is no longer than `max` bytes.
-    pub(super) fn read(&mut self, member: &Member, max: u64) -> Result<Vec<u8>, String> {
-        let damaged = || format!("{} in it is damaged", member.name);
-        let at = self.base.checked_add(member.offset).ok_or_else(damaged)?;
-        let header = bytes_at(self.file, at, 30).ok_or_else(damaged)?;
+    pub(super) fn read(&mut self, member: &Member, max: u64) -> Result<Vec<u8>, Unread> {
+        let damaged = |unpacked| Unread {
+            reason: format!("{} in it is damaged", member.name),
+            unpacked,
+        };
+        let nothing = || damaged(0);
+        let at = self.base.checked_add(member.offset).ok_or_else(nothing)?;
+        let header = bytes_at(self.file, at, 30).ok_or_else(nothing)?;
         let lengths = u64::from(u16_at(&header, 26).unwrap_or(0))
             + u64::from(u16_at(&header, 28).unwrap_or(0));
         if !header.starts_with(b"PK\x03\x04") {
-            return Err(damaged());
+            return Err(nothing());
         }
         self.file
             .seek(SeekFrom::Start(at + 30 + lengths))
-            .map_err(|_| damaged())?;
+            .map_err(|_| nothing())?;
         let packed = (&mut *self.file).take(member.packed);
         let mut bytes = Vec::new();
         let read = match member.method {
@@ -78,21 +82,32 @@ impl<'a> Archive<'a> {
                 .take(max + 1)
                 .read_to_end(&mut bytes),
             other => {
-                return Err(format!(
-                    "{} in it is packed by method {other}, which is not read",
-                    member.name
-                ));
+                let name = &member.name;
+                return Err(Unread {
+                    reason: format!("{name} in it is packed by method {other}, which is not read"),
+                    unpacked: 0,
+                });
             }
         };
-        read.map_err(|_| damaged())?;
-        match bytes.len() as u64 > max {
-            true => Err(format!(
-                "{} exceeds the size limit when decompressed",
-                member.name
-            )),
+        let unpacked = bytes.len() as u64;
+        read.map_err(|_| damaged(unpacked))?;
+        match unpacked > max {
+            true => Err(Unread {
+                reason: format!("{} exceeds the size limit when decompressed", member.name),
+                unpacked,
+            }),
             false => Ok(bytes),
         }
     }
+}
+
+/// A member that can't be read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// Why, in words.
+    pub(super) reason: String,
+    /// How many bytes were unpacked all the same.
+    pub(super) unpacked: u64,
 }
 
 fn find_end(file: &mut dyn ReadSeek) -> Option<End> {

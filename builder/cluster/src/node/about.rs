@@ -7,10 +7,8 @@ use reapi::digest_function::Value::Sha256;
 use tonic::{Request, Response};
 
 use super::blobs::MAX_BLOB;
-use super::{Answered, ClusterNode, MAX_MESSAGE, check};
+use super::{Answered, ClusterNode, MAX_BATCH, check};
 
-/// What a message may have besides the blobs of a batch, in bytes.
-const FRAMING: usize = 64 << 10;
 /// The version of the API that is known.
 const VERSION: SemVer = SemVer {
     major: 2,
@@ -34,7 +32,7 @@ impl Capabilities for ClusterNode {
             cache_capabilities: Some(reapi::CacheCapabilities {
                 digest_functions: vec![Sha256.into()],
                 action_cache_update_capabilities: Some(updates),
-                max_batch_total_size_bytes: size(MAX_MESSAGE - FRAMING),
+                max_batch_total_size_bytes: size(MAX_BATCH),
                 max_cas_blob_size_bytes: i64::try_from(MAX_BLOB).unwrap_or(i64::MAX),
                 ..reapi::CacheCapabilities::default()
             }),

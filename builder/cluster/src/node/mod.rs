@@ -50,6 +50,10 @@ use operation::Operations;
 
 /// No message is larger, in bytes.
 const MAX_MESSAGE: usize = 4 << 20;
+/// So many bytes of a stream go into one message.
+const CHUNK: usize = 1 << 20;
+/// The blobs of a batch, all together in bytes: a message also says their digests.
+const MAX_BATCH: usize = MAX_MESSAGE - (64 << 10);
 
 /// What a node runs steps with.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use reapi::{Digest, ExecuteOperationMetadata, ExecuteResponse, ExecutedActionMet
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 
-use super::Messages;
+use super::{CHUNK, Messages};
 
 /// So many actions may wait or run.
 const MAX_OPEN: usize = 1000;
@@ -26,6 +26,8 @@ const MAX_OPEN: usize = 1000;
 const KEPT: Duration = Duration::from_secs(600);
 /// An action that nobody listens to is stopped after so long: its client may only have lost its connection.
 const ABANDONED: Duration = Duration::from_secs(120);
+/// What is kept of the output of all actions that have ended, in bytes: their reports name it too.
+const MAX_ENDED_LOGS: usize = 64 << 20;
 /// How often it is looked whether anybody listens.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -73,6 +75,7 @@ impl Operations {
     pub(super) fn add(&self, action: Digest, worker: &str) -> Result<Arc<Operation>, Status> {
         let mut all = self.lock();
         all.retain(|_, operation| !operation.is_forgotten());
+        forget_logs(all.values(), MAX_ENDED_LOGS);
         let open = all.values().filter(|operation| operation.ended().is_none());
         if open.count() >= MAX_OPEN {
             return Err(Status::resource_exhausted("too many actions wait"));
@@ -204,8 +207,11 @@ impl Operation {
         self.message(state)
     }
 
+    /// What one message holds of what was written from an offset.
     fn log_from(&self, at: usize) -> Vec<u8> {
-        self.log.borrow().get(at..).unwrap_or_default().to_vec()
+        let log = self.log.borrow();
+        let rest = log.get(at..).unwrap_or_default();
+        rest[..rest.len().min(CHUNK)].to_vec()
     }
 
     fn ended(&self) -> Option<Instant> {
@@ -260,6 +266,20 @@ impl Operation {
     }
 }
 
+/// Keeps the output of the actions that ended last, up to `max` bytes of it.
+fn forget_logs<'a>(all: impl Iterator<Item = &'a Arc<Operation>>, max: usize) {
+    let ended = all.filter_map(|operation| Some((operation.ended()?, operation)));
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_by_key(|(ended, _)| std::cmp::Reverse(*ended));
+    let mut kept = 0;
+    for (_, operation) in ended {
+        kept += operation.log.borrow().len();
+        if kept > max {
+            _ = operation.log.send_replace(Vec::new());
+        }
+    }
+}
+
 /// A message of the API, by its name.
 fn any(name: &str, message: &impl Message) -> Any {
     Any {
@@ -273,5 +293,38 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp {
         seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(since.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt as _;
+
+    fn ended(operations: &Operations, wrote: usize) -> Arc<Operation> {
+        let operation = operations.add(Digest::default(), "worker").unwrap();
+        operation.wrote(&vec![b'x'; wrote]);
+        operation.end(ExecuteResponse::default());
+        operation
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_sent_in_messages_that_can_be_sent() {
+        let operation = ended(&Operations::new(1), 2 * CHUNK + 5);
+        let messages = operation.log(0).map(|message| message.unwrap().data.len());
+        let lengths: Vec<usize> = messages.collect().await;
+        assert_eq!(lengths, [CHUNK, CHUNK, 5]);
+    }
+
+    #[test]
+    fn the_logs_of_those_that_ended_first_are_forgotten_first() {
+        let operations = Operations::new(1);
+        let (first, last) = (ended(&operations, 10), ended(&operations, 10));
+        let open = operations.add(Digest::default(), "worker").unwrap();
+        open.wrote(&[b'x'; 10]);
+        let all = [&first, &open, &last].map(Clone::clone);
+        forget_logs(all.iter(), 10);
+        let left = [&first, &last, &open].map(|operation| operation.log_from(0).len());
+        assert_eq!(left, [0, 10, 10]);
     }
 }

@@ -75,7 +75,7 @@ impl Node {
         let blobs: Directory = self.document(Asked::of(blobs.digest.as_ref())?)?;
         for file in &blobs.files {
             let asked = Asked::of(file.digest.as_ref())?;
-            if self.blobs.find(asked)?.is_none() {
+            if !self.blobs.has(asked)? {
                 let text = format!("the input {} is missing", asked.digest);
                 return Err(Status::failed_precondition(text));
             }

@@ -12,12 +12,8 @@ use reapi::content_addressable_storage_server::ContentAddressableStorage;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::blobs::{Asked, missing, part};
-use super::{Answered, ClusterNode, Messages, Node, blocking, check};
+use super::{Answered, CHUNK, ClusterNode, MAX_BATCH, Messages, Node, blocking, check};
 
-/// So many bytes go into one message.
-const CHUNK: usize = 1 << 20;
-/// A batch's blobs, all together in bytes: what a message holds.
-const MAX_BATCH: u64 = 4 << 20;
 /// A client that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -136,14 +132,14 @@ impl Node {
         &self,
         digests: Vec<reapi::Digest>,
     ) -> Result<Vec<reapi::batch_read_blobs_response::Response>, Status> {
-        let mut left = MAX_BATCH;
+        let mut left = MAX_BATCH as u64;
         let mut responses = Vec::new();
         for digest in digests {
             let asked = Asked::read(&digest)?;
             left = left.checked_sub(asked.size).ok_or_else(|| {
                 Status::invalid_argument("more is asked for than a message holds")
             })?;
-            let read = self.blobs.read(asked, MAX_BATCH);
+            let read = self.blobs.read(asked, MAX_BATCH as u64);
             responses.push(reapi::batch_read_blobs_response::Response {
                 digest: Some(digest),
                 status: Some(status_of(read.as_ref().err())),

@@ -21,18 +21,13 @@ pub use placing::Moves;
 use placing::{Place, Room};
 use race::Run;
 
-/// So many steps run elsewhere at once unless it says otherwise.
-const USUAL_SLOTS: usize = 64;
-
 /// Runs commands on other machines. Called from many threads at once.
 pub trait Elsewhere: Send + Sync {
     /// Why a step runs here in any case, in words; nothing when it can be sent.
     fn stays(&self, job: &Job<'_>, around: &Around<'_>) -> Option<String>;
 
     /// How many steps run there at once, those that wait for a worker among them.
-    fn slots(&self) -> usize {
-        USUAL_SLOTS
-    }
+    fn slots(&self) -> usize;
 
     /// What has to be moved for a step to run there, and to run here; nothing when it is to run there
     /// whatever that takes. Not asked of steps that stay here.

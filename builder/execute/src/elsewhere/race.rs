@@ -1,5 +1,6 @@
 //! A step that takes long in one place is begun in the other as well, and the first result counts.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -79,15 +80,23 @@ impl ElsewhereExecutor<'_> {
             let (send, ended) = channel();
             let begin = |run| {
                 let send = send.clone();
-                scope.spawn(move || _ = send.send((run, self.prepared(job, run))));
+                scope.spawn(move || {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| self.prepared(job, run)));
+                    _ = send.send((run, outcome));
+                });
             };
             begin(first);
             let mut running = 1;
             loop {
                 match ended.recv_timeout(INTERVAL) {
-                    Ok((run, outcome)) => {
+                    Ok((run, ended)) => {
                         running -= 1;
                         let other = other_of(run, first, second.get());
+                        let outcome = ended.unwrap_or_else(|panic| {
+                            // The scope waits for the other.
+                            decide(run, other);
+                            resume_unwind(panic)
+                        });
                         if is_final(&outcome) || running == 0 {
                             decide(run, other);
                             return outcome;

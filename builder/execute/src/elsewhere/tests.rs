@@ -27,6 +27,8 @@ enum Does {
     Fails,
     /// It couldn't be run in this place.
     Breaks,
+    /// It is a defect of kiln's.
+    Panics,
 }
 
 /// What runs steps in one place.
@@ -91,6 +93,7 @@ impl Fake {
             Does::Fails => return Err(failure()),
             Does::Breaks if place == "there" => return Ok(There::Not("it is out of order".into())),
             Does::Breaks => return Err(EngineError::Defect("no sandbox".into())),
+            Does::Panics => panic!("on purpose"),
         }
         _ = self.ran.fetch_add(1, Ordering::SeqCst);
         Ok(There::Ran(Executed {
@@ -126,6 +129,10 @@ fn failure() -> EngineError {
 }
 
 impl Elsewhere for Fake {
+    fn slots(&self) -> usize {
+        64
+    }
+
     fn moves(&self, _: &Job<'_>, _: &Around<'_>) -> Option<Moves> {
         Some(self.moves)
     }
@@ -395,10 +402,29 @@ fn a_race_ends_with_the_steps_own_failure_not_with_that_of_a_place() {
 }
 
 #[test]
+fn a_race_ends_when_one_of_its_runs_panics() {
+    let (here, there) = (
+        Fake::does(Does::Panics),
+        Fake {
+            race_after: Some(Duration::ZERO),
+            ..Fake::does(Does::Queues)
+        },
+    );
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        run(1, &here, &there, TWO_EACH, || {})
+    }));
+    assert!(ran.is_err());
+    assert_eq!(there.cancelled.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn a_chain_that_went_on_is_not_overtaken() {
     /// A worker that has begun the step after this one, and ends when it is told.
     struct WentOn<'a>(&'a Fake);
     impl Elsewhere for WentOn<'_> {
+        fn slots(&self) -> usize {
+            1
+        }
         fn moves(&self, _: &Job<'_>, _: &Around<'_>) -> Option<Moves> {
             Some(Moves::default())
         }
