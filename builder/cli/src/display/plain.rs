@@ -51,6 +51,8 @@ struct Shown {
     started: Instant,
     /// The last line of each stream, as far as it has come.
     open: [Vec<u8>; 2],
+    /// Where it was said to run.
+    place: String,
 }
 
 /// Writes lines to standard error.
@@ -121,6 +123,7 @@ impl State {
                         number: None,
                         started: Instant::now(),
                         open: Default::default(),
+                        place: String::new(),
                         plan,
                     };
                     self.steps.insert(shown.plan.step, shown);
@@ -147,7 +150,7 @@ impl State {
                 waiting,
             } => {
                 let text = placed(place.as_deref(), reason.as_deref(), queued, waiting);
-                self.remark(step, &text)
+                self.place(step, text)
             }
             Event::Transfer {
                 name,
@@ -193,12 +196,18 @@ impl State {
         format!("#{next} {}\n", told(&name)).into_bytes()
     }
 
-    /// A line about a step that it didn't write.
-    fn remark(&self, step: StepRef, text: &str) -> Vec<u8> {
-        let number = self.steps.get(&step).and_then(|shown| shown.number);
-        number.map_or_else(Vec::new, |number| {
-            format!("#{number} [{}]\n", told(text)).into_bytes()
-        })
+    /// Where a step runs, said once as long as it stays there.
+    fn place(&mut self, step: StepRef, text: String) -> Vec<u8> {
+        let Some(shown) = self.steps.get_mut(&step) else {
+            return Vec::new();
+        };
+        match shown.number {
+            Some(number) if shown.place != text => {
+                shown.place = text;
+                format!("#{number} [{}]\n", told(&shown.place)).into_bytes()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn output(&mut self, step: StepRef, stream: Stream, bytes: &[u8]) -> Vec<u8> {
@@ -262,4 +271,44 @@ fn numbered(number: usize, seconds: f64, line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
     let line = last_of_line(line.strip_suffix('\n').unwrap_or(&line));
     format!("#{number} {seconds:.3} {}\n", shown(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn where_a_step_runs_is_said_once() {
+        let mut state = State::default();
+        let step = StepRef(0);
+        let planned = PlannedStep {
+            step,
+            name: "RUN true".to_owned(),
+            location: None,
+            inputs: Vec::new(),
+            instruction: true,
+        };
+        let placed = |place: Option<&str>| Event::Placed {
+            step,
+            place: place.map(str::to_owned),
+            reason: None,
+            queued: place.map(|_| Duration::from_millis(200)),
+            waiting: false,
+        };
+        let events = [
+            Event::Planned {
+                steps: vec![planned],
+            },
+            Event::Started { step },
+            placed(Some("grpc://one")),
+            placed(Some("grpc://one")),
+            placed(None),
+        ];
+        let text: Vec<u8> = events.into_iter().flat_map(|e| state.take(e)).collect();
+        let text = String::from_utf8(text).unwrap();
+        let want =
+            "#1 RUN true\n#1 [on grpc://one, after 0.2s in its queue]\n#1 [on this machine]\n";
+        assert_eq!(text, want);
+    }
 }
