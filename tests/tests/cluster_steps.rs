@@ -552,14 +552,20 @@ fn clusters_are_spoken_to_in_tls_with_certificates_on_both_sides() {
         run.stderr
     );
     assert!(image == here(&space), "another image");
-    let refused = |executor: &str| {
+    let refused = |executor: &str, reason: &str| {
         let strict = ["--no-cache", "--executor", executor, "--executor-required"];
-        build(&space, "there", &strict).fails_with(&["grpcs://127.0.0.1"]);
+        build(&space, "there", &strict).fails_with(&["127.0.0.1", reason]);
     };
-    refused(&with("ca.pem", "other"));
-    refused(&with("other.pem", "client"));
-    refused(&format!("{},ca={}", cluster.executor(), file("ca.pem")));
-    refused(&cluster.executor());
+    let url = cluster.executor();
+    refused(
+        &with("ca.pem", "other"),
+        "refuses this client's certificate",
+    );
+    refused(&with("other.pem", "client"), "name that by ca=FILE");
+    let known = format!("{url},ca={}", file("ca.pem"));
+    refused(&known, "cert=FILE,key=FILE");
+    refused(&url.replace("grpcs://", "grpc://"), "grpcs://");
+    refused(&url, "name that by ca=FILE");
     assert_eq!(cluster.actions(), 1);
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use kiln_graph::Fault;
 use tonic::Code;
 
+use crate::handshake::Handshake;
+
 /// Why a server did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,6 +14,9 @@ pub enum ClusterError {
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// It isn't spoken to as it wants to be.
+    #[error("{}", words(*.0))]
+    Handshake(Handshake),
     /// It answers nothing.
     #[error("it does not answer (waited {0} s)")]
     Silent(u64),
@@ -135,6 +140,7 @@ impl ClusterError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Instance(_)
+            | Self::Handshake(_)
             | Self::Refused(_)
             | Self::File { .. }
             | Self::CredentialHelper { .. } => Fault::User,
@@ -205,7 +211,11 @@ impl ClusterError {
 impl From<tonic::Status> for ClusterError {
     fn from(status: tonic::Status) -> Self {
         // What a server says has no cause here.
-        let message = match std::error::Error::source(&status) {
+        let cause = std::error::Error::source(&status);
+        if let Some(handshake) = cause.and_then(Handshake::of) {
+            return Self::Handshake(handshake);
+        }
+        let message = match cause {
             Some(cause) => innermost(cause),
             None => status.message().to_owned(),
         };
@@ -218,7 +228,29 @@ impl From<tonic::Status> for ClusterError {
 
 impl From<tonic::transport::Error> for ClusterError {
     fn from(error: tonic::transport::Error) -> Self {
-        Self::Connect(innermost(&error))
+        match Handshake::of(&error) {
+            Some(handshake) => Self::Handshake(handshake),
+            None => Self::Connect(innermost(&error)),
+        }
+    }
+}
+
+fn words(handshake: Handshake) -> &'static str {
+    match handshake {
+        Handshake::NoCertificate => {
+            "it wants to see a certificate of this client: name one and its key by cert=FILE,key=FILE"
+        }
+        Handshake::Certificate => {
+            "it refuses this client's certificate: is it from an authority that the server knows, and still valid?"
+        }
+        Handshake::Authority => {
+            "its certificate is from an authority that isn't known here: name that by ca=FILE"
+        }
+        Handshake::ServerCertificate => "its certificate is for another name, or out of date",
+        Handshake::Plain => "it speaks no TLS: such a server's address begins with grpc://",
+        Handshake::Encrypted => {
+            "it doesn't speak HTTP/2 without encryption: a server with TLS has an address with grpcs://"
+        }
     }
 }
 
