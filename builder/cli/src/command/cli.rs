@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "bake")]
+use super::bake;
 #[cfg(feature = "serve")]
 use super::serve;
 use super::{
-    bake, build, convert, delta, fmt, graph, image, init, lock, mirror, past, policy, registry,
-    shell, steps, storage, timeline, verify, volume,
+    build, convert, delta, fmt, graph, image, init, lock, mirror, past, policy, registry, shell,
+    steps, storage, timeline, verify, volume,
 };
 
 /// Builds container images: fast, in parallel, without a daemon.
@@ -24,6 +26,7 @@ pub(super) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
     /// Build the targets of bake files (docker-bake.hcl) or compose files
+    #[cfg(feature = "bake")]
     Bake(Box<bake::BakeArgs>),
     /// Print the graph of a build
     Graph(Box<graph::GraphArgs>),

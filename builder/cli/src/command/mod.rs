@@ -3,7 +3,9 @@
 mod access;
 mod again;
 mod attest_args;
+#[cfg(feature = "bake")]
 mod bake;
+#[cfg(feature = "bake")]
 mod bake_permission;
 mod build;
 mod build_args;
@@ -180,6 +182,7 @@ fn other_program(name: &Path) -> Option<Program> {
 fn run_command(command: Command) -> Result<(), Failed> {
     match command {
         Command::Build(args) => build::run(&args),
+        #[cfg(feature = "bake")]
         Command::Bake(args) => bake::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Steps(args) => steps::run(&args),
