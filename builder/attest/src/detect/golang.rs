@@ -60,6 +60,7 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn packages(version: &str, modules: &str) -> Vec<Package> {
     let mut found: Vec<(bool, Package)> = Vec::new();
     let mut settings = BTreeMap::new();
+    let mut program = None;
     for line in modules.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         match fields.as_slice() {
@@ -71,9 +72,13 @@ fn packages(version: &str, modules: &str) -> Vec<Package> {
                     *last = module(path, version);
                 }
             }
+            ["path", path] => program = Some(*path),
             ["build", setting] => settings.extend(setting.split_once('=')),
             _ => {}
         }
+    }
+    if found.iter().all(|(is_main, _)| !is_main) {
+        found.extend(program.and_then(|path| Some((true, without_module(path, &settings)?))));
     }
     for (_, main) in found.iter_mut().filter(|(is_main, _)| *is_main) {
         if main.version.is_empty() {
@@ -90,6 +95,33 @@ fn packages(version: &str, modules: &str) -> Vec<Package> {
         ..Package::new(Ecosystem::Golang, "stdlib", number)
     }));
     packages
+}
+
+/// The program itself, where it was built without modules, as distributions do: its repository, with the version that
+/// the linker was told to write into a variable of that name.
+fn without_module(path: &str, settings: &BTreeMap<&str, &str>) -> Option<Package> {
+    const HOSTS: [&str; 3] = ["github.com", "gitlab.com", "bitbucket.org"];
+    let mut parts = path.split('/');
+    if !HOSTS.contains(&parts.next()?) {
+        return None;
+    }
+    let (owner, repository) = (parts.next()?, parts.next()?);
+    let host = path.split('/').next()?;
+    let version = settings.get("-ldflags").and_then(|flags| told(flags));
+    let path = format!("{host}/{owner}/{repository}");
+    Some(module(&path, version.unwrap_or_default()))
+}
+
+/// `1.2` of `-X main.version=1.2`.
+fn told(flags: &str) -> Option<&str> {
+    let words = flags.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    let mut set = words.filter_map(|word| word.split_once('='));
+    let found = set.find(|(name, value)| {
+        let number = value.strip_prefix('v').unwrap_or(value);
+        name.to_ascii_lowercase().ends_with(".version")
+            && number.starts_with(|c: char| c.is_ascii_digit())
+    });
+    found.map(|(_, value)| value)
 }
 
 fn module(path: &str, version: &str) -> Package {
@@ -128,6 +160,33 @@ mod tests {
         bytes.extend(modules.as_bytes());
         bytes.extend([2; MARK]);
         bytes
+    }
+
+    #[test]
+    fn programs_without_modules_are_their_repositories() {
+        for (path, flags, want) in [
+            (
+                "github.com/o/tool/cmd/tool",
+                "-ldflags=\"-w -X github.com/o/tool/pkg.Version=v1.5+ds1 -X main.commit=5\"",
+                "pkg:golang/github.com/o/tool@v1.5%2Bds1",
+            ),
+            (
+                "github.com/o/tool",
+                "-compiler=gc",
+                "pkg:golang/github.com/o/tool",
+            ),
+        ] {
+            let text = format!("path\t{path}\nbuild\t{flags}\n");
+            let Some(Claim::Packages(packages)) = read(&section("go1.19.8", &text)).claim else {
+                panic!()
+            };
+            assert_eq!(packages[0].purl(None), want);
+            assert_eq!(packages.len(), 2);
+        }
+        assert_eq!(
+            packages("go1.19.8", "path\tcommand-line-arguments\n").len(),
+            1
+        );
     }
 
     #[test]

@@ -77,11 +77,11 @@ impl Search {
             }
         }
         let main = main_package(path, &manifest);
-        let is_there = |main: &Package| {
-            own.iter()
-                .any(|package: &Package| artifact(package) == artifact(main))
-        };
-        self.list.extend(main.filter(|main| !is_there(main)));
+        let is_there = own.iter().any(|package: &Package| {
+            let rest = stem(path).strip_prefix(artifact(package));
+            rest.is_some_and(|rest| rest.is_empty() || version_after(rest).is_some())
+        });
+        self.list.extend(main.filter(|_| !is_there));
         self.list.extend(own);
         for member in members.iter().filter(|member| is_archive(&member.name)) {
             if depth == MAX_DEPTH {
@@ -159,15 +159,19 @@ fn attributes(text: &str) -> BTreeMap<String, String> {
 
 /// What an archive is, as its name and manifest say; nothing when neither says a version.
 fn main_package(path: &str, manifest: &BTreeMap<String, String>) -> Option<Package> {
-    let file = path.rsplit('/').next().unwrap_or_default();
-    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-    let (name, version) = split_version(stem);
+    let stem = stem(path);
     let says = |names: &[&str]| names.iter().find_map(|name| manifest.get(*name)).cloned();
     let stated = says(&[
         "Implementation-Version",
         "Bundle-Version",
         "Specification-Version",
     ]);
+    // Names may have numbers of their own: log4j-1.2-api-2.19.0.
+    let before = |stated: &String| stem.strip_suffix(stated.as_str())?.strip_suffix('-');
+    let (name, version) = match stated.as_ref().and_then(before) {
+        Some(name) => (name, None),
+        None => split_version(stem),
+    };
     let version = version.map(str::to_owned).or(stated)?;
     let group = says(&["Implementation-Vendor-Id"]).or_else(|| {
         let symbolic = says(&["Bundle-SymbolicName", "Automatic-Module-Name"])?;
@@ -183,11 +187,26 @@ fn main_package(path: &str, manifest: &BTreeMap<String, String>) -> Option<Packa
     Some(package)
 }
 
+/// An archive's name without the directories and its end.
+fn stem(path: &str) -> &str {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    file.rsplit_once('.').map_or(file, |(stem, _)| stem)
+}
+
 /// `commons-io` and `2.11.0` of `commons-io-2.11.0`.
 fn split_version(stem: &str) -> (&str, Option<&str>) {
-    let is_version = |at: &usize| stem[at + 1..].starts_with(|c: char| c.is_ascii_digit());
-    let dash = stem.match_indices('-').map(|(at, _)| at).find(is_version);
-    dash.map_or((stem, None), |at| (&stem[..at], Some(&stem[at + 1..])))
+    let dashes = stem.match_indices('-').map(|(at, _)| at);
+    let mut versions = dashes.filter_map(|at| Some((&stem[..at], version_after(&stem[at..])?)));
+    let first = versions.next();
+    first.map_or((stem, None), |(name, version)| (name, Some(version)))
+}
+
+/// `2.11.0` of `-2.11.0`.
+fn version_after(rest: &str) -> Option<&str> {
+    let version = rest.strip_prefix('-')?;
+    version
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(version)
 }
 
 #[cfg(test)]
@@ -231,6 +250,23 @@ mod tests {
         // A block of a type that there isn't.
         archive[name.unwrap() + member.len()] = 0xff;
         archive
+    }
+
+    #[test]
+    fn names_with_numbers_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let manifest = "('META-INF/MANIFEST.MF','Implementation-Version: 2.19.0\\nImplementation-Vendor-Id: org.z\\n')";
+        let pom = "('META-INF/maven/org.z/a-1.2-api/pom.properties','groupId=org.z\\nartifactId=a-1.2-api\\nversion=2.19.0\\n')";
+        for members in [format!("[{manifest},{pom}]"), format!("[{manifest}]")] {
+            let name = "a-1.2-api-2.19.0.jar";
+            let bytes = archive(directory, name, &members);
+            let (urls, _) = read_bytes(&format!("/srv/{name}"), bytes);
+            assert_eq!(urls, ["pkg:maven/org.z/a-1.2-api@2.19.0"], "{members}");
+        }
+        let both = archive(directory, "a-1.2-api.jar", &format!("[{manifest},{pom}]"));
+        let (urls, _) = read_bytes("/srv/a-1.2-api.jar", both);
+        assert_eq!(urls, ["pkg:maven/org.z/a-1.2-api@2.19.0"]);
     }
 
     #[test]
