@@ -23,7 +23,7 @@ struct Part {
 }
 
 /// One thing that inputs are made of.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Piece<'a> {
     Layer(&'a LayerRef),
     Directory(&'a Directory),
