@@ -6,6 +6,7 @@ use reapi::digest_function::Value as DigestFunction;
 use tonic::Code;
 
 use crate::channel::Service;
+use crate::handshake::Handshake;
 use crate::retry::retried;
 use crate::{ClusterError, ReapiSettings};
 
@@ -58,6 +59,10 @@ pub(crate) async fn ask(
             takes_results: true,
             executes: true,
         }),
+        // Whether the alert that says why arrives before the connection's end is a matter of luck.
+        Err(error) if settings.is_encrypted() && error.is_broken_stream() => {
+            Err(ClusterError::Handshake(Handshake::Closed))
+        }
         Err(error) => Err(error),
     }
 }

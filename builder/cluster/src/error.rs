@@ -238,7 +238,7 @@ impl From<tonic::transport::Error> for ClusterError {
 fn words(handshake: Handshake) -> &'static str {
     match handshake {
         Handshake::NoCertificate => {
-            "it wants to see a certificate of this client: name one and its key by cert=FILE,key=FILE"
+            "it wants this client's certificate: name that and its key by cert=FILE,key=FILE"
         }
         Handshake::Certificate => {
             "it refuses this client's certificate: is it from an authority that the server knows, and still valid?"
@@ -247,6 +247,9 @@ fn words(handshake: Handshake) -> &'static str {
             "its certificate is from an authority that isn't known here: name that by ca=FILE"
         }
         Handshake::ServerCertificate => "its certificate is for another name, or out of date",
+        Handshake::Closed => {
+            "it closes the connection at the first call: does it want this client's certificate, or another one (cert=FILE,key=FILE)?"
+        }
         Handshake::Plain => "it speaks no TLS: such a server's address begins with grpc://",
         Handshake::Encrypted => {
             "it doesn't speak HTTP/2 without encryption: a server with TLS has an address with grpcs://"

@@ -2,7 +2,18 @@
 
 use std::error::Error;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription as Alert, CertificateError};
+
+/// By which servers refuse a certificate.
+const REFUSALS: [Alert; 7] = [
+    Alert::BadCertificate,
+    Alert::UnsupportedCertificate,
+    Alert::CertificateRevoked,
+    Alert::CertificateExpired,
+    Alert::CertificateUnknown,
+    Alert::UnknownCA,
+    Alert::AccessDenied,
+];
 
 /// What is wrong with how a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +27,8 @@ pub enum Handshake {
     Authority,
     /// Its own certificate is for another name, or out of date.
     ServerCertificate,
+    /// It closes an encrypted connection at the first call.
+    Closed,
     /// It speaks no TLS.
     Plain,
     /// It speaks nothing but TLS, or an older HTTP.
@@ -27,31 +40,36 @@ impl Handshake {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
-            if let Some(tls) = tls_error(error) {
+            if let Some(tls) = error.downcast_ref() {
                 return Self::of_tls(tls);
             }
-            if error.to_string().contains("frame with invalid size") {
-                return Some(Self::Encrypted);
+            if let Some(handshake) = Self::of_text(&error.to_string()) {
+                return Some(handshake);
             }
-            next = error.source();
+            next = cause(error);
         }
         None
     }
 
+    /// HTTP/2's errors have only the text of what broke a connection.
+    fn of_text(text: &str) -> Option<Self> {
+        let alerts = REFUSALS.iter().chain([&Alert::CertificateRequired]);
+        let mut alerts = alerts.map(|alert| rustls::Error::AlertReceived(*alert));
+        let told = alerts.find(|alert| text.contains(&alert.to_string()));
+        match told {
+            Some(alert) => Self::of_tls(&alert),
+            None => text
+                .contains("frame with invalid size")
+                .then_some(Self::Encrypted),
+        }
+    }
+
     fn of_tls(error: &rustls::Error) -> Option<Self> {
-        use AlertDescription as Alert;
         match error {
-            rustls::Error::AlertReceived(alert) => match alert {
-                Alert::CertificateRequired => Some(Self::NoCertificate),
-                Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied => Some(Self::Certificate),
-                _ => None,
-            },
+            rustls::Error::AlertReceived(Alert::CertificateRequired) => Some(Self::NoCertificate),
+            rustls::Error::AlertReceived(alert) if REFUSALS.contains(alert) => {
+                Some(Self::Certificate)
+            }
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 Some(Self::Authority)
             }
@@ -62,12 +80,12 @@ impl Handshake {
     }
 }
 
-/// What TLS says, which errors of input and output enclose.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let enclosed = error.downcast_ref::<std::io::Error>();
-    match enclosed.and_then(std::io::Error::get_ref) {
-        Some(inner) => inner.downcast_ref(),
-        None => error.downcast_ref(),
+/// What is below an error. One of input and output skips what it encloses when it is asked for its source.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let enclosing = error.downcast_ref::<std::io::Error>();
+    match enclosing.and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
 }
 
@@ -82,14 +100,11 @@ mod tests {
         let invalid = rustls::Error::InvalidCertificate;
         for (error, want) in [
             (
-                alert(AlertDescription::CertificateRequired),
+                alert(Alert::CertificateRequired),
                 Some(Handshake::NoCertificate),
             ),
-            (
-                alert(AlertDescription::UnknownCA),
-                Some(Handshake::Certificate),
-            ),
-            (alert(AlertDescription::DecodeError), None),
+            (alert(Alert::UnknownCA), Some(Handshake::Certificate)),
+            (alert(Alert::DecodeError), None),
             (
                 invalid(CertificateError::UnknownIssuer),
                 Some(Handshake::Authority),
@@ -107,9 +122,12 @@ mod tests {
             let enclosed = io::Error::new(io::ErrorKind::InvalidData, error.clone());
             assert_eq!(Handshake::of(&enclosed), want, "{error}");
             let twice = tonic::Status::from_error(Box::new(io::Error::other(enclosed)));
-            let cause = Error::source(&twice).unwrap();
-            assert_eq!(Handshake::of(cause), want, "{error}");
+            let below = Error::source(&twice).unwrap();
+            assert_eq!(Handshake::of(below), want, "{error}");
         }
+        let text = alert(Alert::UnknownCA).to_string();
+        let told = Handshake::of(&io::Error::other(text));
+        assert_eq!(told, Some(Handshake::Certificate));
         assert_eq!(Handshake::of(&io::Error::other("no route")), None);
     }
 }
