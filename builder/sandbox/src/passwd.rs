@@ -3,7 +3,8 @@
 //! `passwd` gives that entry's groups, another number group 0; a group given explicitly stands
 //! alone, and two numbers are looked up nowhere. The primary group is always one of the supplementary
 //! ones, too, so that what a group may not do isn't allowed by leaving it (CVE-2023-25173). The home
-//! directory is that of the first entry with the user's number.
+//! directory is that of the first entry with the user's number. What follows a second colon says nothing,
+//! and lines may lack fields at their end.
 
 use kiln_graph::{BadUnixId, UnixId};
 
@@ -60,7 +61,10 @@ struct Group<'a> {
 /// When a name is in neither, or a number is out of range.
 pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<User, NoSuchUser> {
     let (user, wanted_group) = match spec.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        Some((user, rest)) => {
+            let group = rest.split(':').next();
+            (user, group.filter(|group| !group.is_empty()))
+        }
         None => (spec, None),
     };
     let user = if user.is_empty() { "0" } else { user };
@@ -149,13 +153,17 @@ fn parse_passwd(line: &str) -> Option<Passwd<'_>> {
     let name = fields
         .next()
         .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
-    let (uid, gid) = (fields.nth(1)?, fields.next()?);
     Some(Passwd {
         name,
-        uid,
-        gid,
+        uid: number(fields.nth(1)),
+        gid: number(fields.next()),
         home: fields.nth(1).unwrap_or(""),
     })
+}
+
+/// A number that a line lacks is 0.
+fn number(field: Option<&str>) -> &str {
+    field.filter(|text| !text.is_empty()).unwrap_or("0")
 }
 
 fn parse_group(line: &str) -> Option<Group<'_>> {
@@ -163,7 +171,7 @@ fn parse_group(line: &str) -> Option<Group<'_>> {
     let name = fields
         .next()
         .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
-    let gid = fields.nth(1)?;
+    let gid = number(fields.nth(1));
     let members = fields
         .next()
         .unwrap_or("")
@@ -207,6 +215,9 @@ mod tests {
             ("7:50", user(7, 50, &[50], "")),
             ("app:60", user(1000, 61, &[61], "/home/app")),
             ("1000:60", user(1000, 60, &[60], "/home/app")),
+            ("77:88:99", user(77, 88, &[88], "")),
+            ("app:extra:x", user(1000, 50, &[50], "/home/app")),
+            ("0::", user(0, 0, &[0], "/root")),
         ];
         for (spec, want) in cases {
             assert_eq!(resolve_user(spec, PASSWD, GROUP), Ok(want), "{spec}");
@@ -216,6 +227,32 @@ mod tests {
         let group = NoSuchUser::Group("none".into());
         assert_eq!(resolve_user("app:none", PASSWD, GROUP), Err(group));
     }
+
+    #[test]
+    fn lines_may_be_short() {
+        let passwd = "a:x:5\nb:x\nc\nd:x:7:8:g:/home/d\ne:x::9::/e:\n";
+        let group = "g:x\nh:x:9\ni:x:10:a";
+        let ids = |spec| {
+            let user = resolve_user(spec, passwd, group).unwrap();
+            let groups: Vec<u32> = user.groups.iter().map(|id| id.get()).collect();
+            (user.uid.get(), groups, user.home)
+        };
+        assert_eq!(ids("a"), (5, vec![0, 10], String::new()));
+        assert_eq!(ids("b"), (0, vec![0], String::new()));
+        assert_eq!(ids("c"), (0, vec![0], String::new()));
+        assert_eq!(ids("d:g"), (7, vec![0], "/home/d".to_owned()));
+        assert_eq!(ids("d:h"), (7, vec![9], "/home/d".to_owned()));
+        assert_eq!(ids("e").1, [9]);
+        let pair = |uid: u32, gid: u32| {
+            (
+                UnixId::try_from(uid).unwrap(),
+                UnixId::try_from(gid).unwrap(),
+            )
+        };
+        assert_eq!(find_user("a", passwd), Ok(Some(pair(5, 0))));
+        assert_eq!(find_group("g", group), Ok(Some(UnixId::ROOT)));
+    }
+
     #[test]
     fn numbers_out_of_range_are_nobodys() {
         let passwd = "evil:x:4294967295:0::/:\nodd:x:7:4294967295::/:\nok:x:5:5::/:\n";
