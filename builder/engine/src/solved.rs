@@ -16,7 +16,7 @@ use kiln_export::{
 use kiln_graph::{BlobDigest, Build, CacheMount, ImagePath, StepId, Target, Timestamp};
 use kiln_image::{ArchiveImage, Client, Descriptor, Reference};
 use kiln_sandbox::Selection;
-use kiln_solve::{EventSink, LayerRef, Outcome, Snapshot, Solution};
+use kiln_solve::{EventSink, LayerRef, Outcome, Snapshot, Solution, StepResult};
 
 /// A solved build: the result of every step that was needed.
 #[derive(Debug)]
@@ -34,11 +34,20 @@ pub struct Solved {
 }
 
 impl Solved {
+    /// The name of a cache volume of a step, without what it is tied to.
+    #[must_use]
+    pub fn volume_name(&self, step: StepId, cache: &CacheMount) -> String {
+        let inputs = self.build.graph.inputs(step);
+        let from = cache.from.and_then(|from| inputs.get(from.index()));
+        let filling = from.and_then(|from| self.solution.results.get(from));
+        cache.volume(filling.map(StepResult::content))
+    }
+
     /// The name that a cache volume has with what it is tied to.
     #[must_use]
-    pub fn volume_name(&self, cache: &CacheMount) -> String {
+    pub fn keyed_volume_name(&self, plain: &str, cache: &CacheMount) -> String {
         let key = self.volume_keys.get(&cache.id).map(String::as_str);
-        keyed_volume(&cache.volume(), key)
+        keyed_volume(plain, key)
     }
 
     /// What a step of [`crate::Request::outputs`] wrote to its standard output, with secrets masked.

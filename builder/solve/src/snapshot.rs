@@ -133,6 +133,17 @@ pub enum StepResult {
     Directory(Arc<Directory>),
 }
 
+impl StepResult {
+    /// The identity of all that it contains.
+    #[must_use]
+    pub fn content(&self) -> ContentDigest {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.content(),
+            Self::Directory(directory) => directory.content(&ImagePath::root()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

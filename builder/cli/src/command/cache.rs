@@ -160,15 +160,21 @@ pub(crate) fn place(engine: &Engine, text: &str) -> Result<Arc<dyn Remote>, Erro
 /// The volumes that a build's steps keep, of those that are wanted.
 fn volumes_of<'a>(solved: &'a Solved, wanted: &Volumes) -> BTreeMap<String, &'a CacheMount> {
     let steps = solved.build().graph.steps();
-    let mounts = steps.filter_map(|(_, step)| match &step.op {
-        Op::Exec(exec) => Some(&exec.mounts),
+    let mounts = steps.flat_map(|(id, step)| {
+        let mounts = match &step.op {
+            Op::Exec(exec) => exec.mounts.as_slice(),
+            _ => &[],
+        };
+        mounts.iter().map(move |mount| (id, &mount.kind))
+    });
+    let caches = mounts.filter_map(|(step, kind)| match kind {
+        MountKind::Cache(cache) => Some((step, cache)),
         _ => None,
     });
-    let names = mounts.flatten().filter_map(|mount| match &mount.kind {
-        MountKind::Cache(cache) => Some((cache.volume(), cache)),
-        _ => None,
-    });
-    names.filter(|(_, cache)| wanted.has(&cache.id)).collect()
+    caches
+        .filter(|(_, cache)| wanted.has(&cache.id))
+        .map(|(step, cache)| (solved.volume_name(step, cache), cache))
+        .collect()
 }
 
 /// The remotes that the steps' results are sent to while the build goes on.
@@ -202,7 +208,7 @@ pub(crate) fn finish(engine: &Engine, solved: &mut Solved, targets: &Targets) ->
         });
         tolerated(target, "the build's results are", done)?;
         for (name, cache) in volumes_of(solved, &target.spec.volumes) {
-            let own = solved.volume_name(cache);
+            let own = solved.keyed_volume_name(&name, cache);
             let signer = target.signer.as_ref();
             let mut sent = engine.export_volume(&own, &*remote, signer);
             if own != name {

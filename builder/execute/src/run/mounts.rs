@@ -80,12 +80,13 @@ impl MountPlanner<'_> {
                     let from = self.job.input(*from);
                     Some(self.bind(from, source, *writable, held)?)
                 }
-                MountKind::Cache(cache) => {
-                    volumes.next().map(|source| kiln_sandbox::MountKind::Bind {
-                        source: source.into(),
+                MountKind::Cache(cache) => match volumes.next() {
+                    Some(volume) => Some(kiln_sandbox::MountKind::Bind {
+                        source: self.part_of_volume(cache, volume, held)?,
                         read_only: cache.read_only,
-                    })
-                }
+                    }),
+                    None => None,
+                },
                 MountKind::Tmpfs { size } => Some(kiln_sandbox::MountKind::Tmpfs {
                     size: *size,
                     mode: 0o1777,
@@ -332,7 +333,8 @@ impl MountPlanner<'_> {
             _ => None,
         });
         for cache in caches {
-            let name = self.volumes.find(cache, self.job.cancel)?;
+            let filling = cache.from.map(|from| self.job.input(from).content());
+            let name = self.volumes.find(cache, filling, self.job.cancel)?;
             let taken = wanted.entry(name.clone()).or_insert((cache.sharing, cache));
             if strictness(cache.sharing) > strictness(taken.0) {
                 taken.0 = cache.sharing;
@@ -375,24 +377,69 @@ impl MountPlanner<'_> {
         Ok(directory)
     }
 
-    /// Makes an empty directory what a new cache volume begins with.
+    /// What of a volume is mounted: all of one that is filled with its source, or the source inside of one
+    /// that isn't filled.
+    fn part_of_volume(
+        &self,
+        cache: &CacheMount,
+        volume: PathBuf,
+        held: &Held,
+    ) -> Result<Place, EngineError> {
+        let source = &cache.source;
+        if cache.from.is_some() || source.is_root() {
+            return Ok(volume.into());
+        }
+        if held.lends() {
+            let text = format!(
+                "cache mount: \"{source}\" of a volume needs mounts, and there are none here"
+            );
+            return Err(self.impossible(text));
+        }
+        let part = TreeRoot::at(&volume).join(source.clone());
+        if part.root.stat(&part.path).is_err() {
+            let text = format!(
+                "cache mount: \"{source}\": not found in the volume '{}'",
+                cache.id
+            );
+            return Err(self.impossible(text));
+        }
+        Ok(source_of(&part))
+    }
+
+    /// Makes an empty directory what a new cache volume begins with. What is filled with a directory of
+    /// another tree has that directory's owner and mode.
     fn begin_volume(&self, cache: &CacheMount, to: &TreeRoot) -> Result<(), EngineError> {
         let output = |source| EngineError::Output {
             what: format!("cache volume {}", cache.id),
             source,
         };
         let give_away = self.trees.gives_away;
+        let root = ImagePath::root();
         if let Some(from) = cache.from {
             let view = self.trees.view(self.job.input(from), self.job.events)?;
-            let files = files_below(&view, &view.resolve(&cache.source, true));
+            let path = view.resolve(&cache.source, true);
+            let files = files_below(&view, &path);
             copy_tree(&files, to, give_away, kiln_tree::Sharing::ContentOnly).map_err(output)?;
+            if !path.is_root() {
+                let own = self.directory_to_fill_with(&view, &path)?;
+                return to.set_attributes(&own, give_away).map_err(output);
+            }
         }
-        let root = ImagePath::root();
         if give_away {
             to.set_owner(&root, cache.uid.get(), cache.gid.get())
                 .map_err(output)?;
         }
         to.set_mode(&root, cache.mode).map_err(output)
+    }
+
+    /// The directory of another tree that a volume is filled with, as the volume's own.
+    fn directory_to_fill_with(&self, view: &View, path: &ImagePath) -> Result<Entry, EngineError> {
+        let refuse = |why: &str| Err(self.impossible(format!("cache mount: \"{path}\": {why}")));
+        match view.get(path) {
+            Some(found) if found.entry.is_directory() => Ok(found.entry.clone().seen_from(path)),
+            Some(_) => refuse("is no directory"),
+            None => refuse("not found in its source"),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_cache::Stop;
-use kiln_graph::CacheMount;
+use kiln_graph::{CacheMount, ContentDigest};
 use kiln_solve::{Cancel, Event, EventSink};
 use kiln_tree::{Sharing, copy_tree};
 
@@ -45,10 +45,16 @@ impl std::fmt::Debug for VolumeFinder<'_> {
 }
 
 impl VolumeFinder<'_> {
-    /// The name of the volume that a step asking for `cache` gets, brought here if it can be.
-    pub(crate) fn find(&self, cache: &CacheMount, cancel: &Cancel) -> Result<String, EngineError> {
+    /// The name of the volume that a step asking for `cache` gets, brought here if it can be. A new one
+    /// is filled with the tree whose content is `filling`, if there is one.
+    pub(crate) fn find(
+        &self,
+        cache: &CacheMount,
+        filling: Option<ContentDigest>,
+        cancel: &Cancel,
+    ) -> Result<String, EngineError> {
         let key = self.keys.get(&cache.id).map(String::as_str);
-        let (id, plain) = (&cache.id, cache.volume());
+        let (id, plain) = (&cache.id, cache.volume(filling));
         let name = keyed_volume(&plain, key);
         let stop = || cancel.is_cancelled();
         let store = &self.trees.store;

@@ -1,11 +1,13 @@
 //! The canonical encoding of operations: what of them decides a step's result.
 //!
 //! Left out on purpose: where an image can be had (its content is what counts), proxy variables,
-//! a secret's requiredness, a cache volume's content and sharing, retries and time limits.
+//! a cache volume's content and sharing, retries and time limits. What mounts say of owners, modes and
+//! requiredness stands before them, and only where it isn't the usual: mounts that say nothing are
+//! encoded as they were before.
 
 use super::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource, Mount,
-    MountKind, Network, Op, Owner, SecretMount, Security,
+    MountKind, Network, Op, Owner, SecretMount, Security, SshMount,
 };
 use crate::encode::Encoder;
 
@@ -101,6 +103,7 @@ fn encode_pairs(pairs: &[(String, String)], out: &mut Encoder) {
 
 fn encode_mount(mount: &Mount, out: &mut Encoder) {
     out.path(&mount.target);
+    encode_unusual(mount, out);
     match &mount.kind {
         MountKind::Bind {
             from,
@@ -127,6 +130,41 @@ fn encode_mount(mount: &Mount, out: &mut Encoder) {
 
 fn encode_cache(cache: &CacheMount, out: &mut Encoder) {
     out.str(&cache.id).path(&cache.source).bool(cache.read_only);
+}
+
+/// Tags of mounts that say more than the usual; those of the kinds of mounts are below.
+const UNUSUAL_OWNER: u8 = 6;
+const REQUIRED: u8 = 7;
+
+fn encode_unusual(mount: &Mount, out: &mut Encoder) {
+    let (owner, required) = match &mount.kind {
+        MountKind::Cache(cache) => {
+            let owner = (cache.uid, cache.gid, cache.mode);
+            (Some(owner).filter(|_| owner != CacheMount::USUAL), false)
+        }
+        MountKind::Secret(secret) => {
+            let owner = (secret.uid, secret.gid, secret.mode);
+            let unusual = owner != SecretMount::USUAL;
+            (Some(owner).filter(|_| unusual), secret.required)
+        }
+        MountKind::Ssh(ssh) => {
+            let owner = (ssh.uid, ssh.gid, ssh.mode);
+            (
+                Some(owner).filter(|_| owner != SshMount::USUAL),
+                ssh.required,
+            )
+        }
+        _ => (None, false),
+    };
+    if let Some((uid, gid, mode)) = owner {
+        out.tag(UNUSUAL_OWNER)
+            .u32(uid.get())
+            .u32(gid.get())
+            .u32(mode);
+    }
+    if required {
+        out.tag(REQUIRED);
+    }
 }
 
 fn encode_secret(secret: &SecretMount, out: &mut Encoder) {
@@ -221,4 +259,54 @@ fn encode_owner(owner: Option<&Owner>, out: &mut Encoder) {
             });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, ImagePath, UnixId};
+
+    fn encoded(kind: MountKind) -> Digest {
+        let mut out = Encoder::new("mount", 1);
+        let target = ImagePath::new("/x");
+        encode_mount(&Mount { target, kind }, &mut out);
+        out.finish()
+    }
+
+    fn all_differ(mounts: Vec<MountKind>) {
+        let digests: Vec<Digest> = mounts.into_iter().map(encoded).collect();
+        for (at, digest) in digests.iter().enumerate() {
+            assert!(!digests[..at].contains(digest), "mount {at}");
+        }
+    }
+
+    #[test]
+    fn what_a_step_sees_of_a_mount_is_in_its_key() {
+        let user = UnixId::try_from(7).unwrap();
+        let secret = SecretMount {
+            id: "s".to_owned(),
+            as_file: true,
+            env: None,
+            required: false,
+            mode: 0o400,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+        };
+        let agent = SshMount {
+            id: "s".to_owned(),
+            required: false,
+            mode: 0o600,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+        };
+        let mut secrets = vec![secret.clone(); 5];
+        let mut agents = vec![agent; 5];
+        (secrets[1].mode, agents[1].mode) = (0o444, 0o666);
+        (secrets[2].uid, agents[2].uid) = (user, user);
+        (secrets[3].gid, agents[3].gid) = (user, user);
+        (secrets[4].required, agents[4].required) = (true, true);
+        let secrets = secrets.into_iter().map(MountKind::Secret);
+        let agents = agents.into_iter().map(MountKind::Ssh);
+        all_differ(secrets.chain(agents).collect());
+    }
 }

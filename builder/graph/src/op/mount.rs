@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImagePath, Input, UnixId};
+use crate::{ContentDigest, ImagePath, Input, UnixId};
 
 /// Something mounted for the time of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,12 +70,15 @@ pub struct CacheMount {
 
 impl CacheMount {
     /// The owner and mode of a volume that nobody wants otherwise.
-    const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o755);
+    pub(super) const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o755);
 
     /// The name of the volume: its id and, where the directory is to have another owner or mode than
-    /// usual, those. Steps that want one id for different users get a volume each, as in BuildKit.
+    /// usual, those; where a tree fills it, which directory of it and the beginning of the digest of
+    /// `filling`, that tree's content.
+    /// Steps that want one id for different users, or filled with something else, get a volume each, as
+    /// in BuildKit.
     #[must_use]
-    pub fn volume(&self) -> String {
+    pub fn volume(&self, filling: Option<ContentDigest>) -> String {
         let (uid, gid, mode) = Self::USUAL;
         let mut name = self.id.clone();
         if self.uid != uid {
@@ -86,6 +89,12 @@ impl CacheMount {
         }
         if self.mode != mode {
             name.push_str(&format!(";mode={:04o}", self.mode));
+        }
+        if let Some(filling) = filling {
+            if !self.source.is_root() {
+                name.push_str(&format!(";source={}", self.source));
+            }
+            name.push_str(&format!(";from={}", filling.0.short()));
         }
         name
     }
@@ -123,6 +132,11 @@ pub struct SecretMount {
     pub gid: UnixId,
 }
 
+impl SecretMount {
+    /// The owner and mode of a file that nobody wants otherwise.
+    pub(super) const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o400);
+}
+
 /// An SSH agent given to one command, through a socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshMount {
@@ -136,4 +150,56 @@ pub struct SshMount {
     pub uid: UnixId,
     /// The socket's group.
     pub gid: UnixId,
+}
+
+impl SshMount {
+    /// The owner and mode of a socket that nobody wants otherwise.
+    pub(super) const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o600);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    fn cache() -> CacheMount {
+        CacheMount {
+            id: "npm".to_owned(),
+            sharing: Sharing::Shared,
+            from: None,
+            source: ImagePath::root(),
+            mode: 0o755,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+            read_only: false,
+        }
+    }
+
+    #[test]
+    fn volumes_are_named_by_what_they_begin_with() {
+        let content = |text: &[u8]| Some(ContentDigest(Digest::of(text)));
+        let named = |cache: &CacheMount, filling| cache.volume(filling);
+        assert_eq!(named(&cache(), None), "npm");
+        let private = CacheMount {
+            mode: 0o700,
+            ..cache()
+        };
+        assert_eq!(named(&private, None), "npm;mode=0700");
+        let part = CacheMount {
+            source: ImagePath::new("/modules"),
+            ..cache()
+        };
+        assert_eq!(named(&part, None), "npm");
+        let filled = [
+            named(&cache(), content(b"1")),
+            named(&cache(), content(b"2")),
+            named(&part, content(b"1")),
+        ];
+        assert!(filled[0].starts_with("npm;from="), "{filled:?}");
+        assert!(
+            filled[2].starts_with("npm;source=/modules;from="),
+            "{filled:?}"
+        );
+        assert_ne!(filled[0], filled[1]);
+    }
 }
