@@ -167,6 +167,8 @@ impl Fields {
             "invalid secret mount. one of source, target required: give it an id"
         } else if !self.source.is_empty() && !self.id.is_empty() {
             "both source and id can't be set"
+        } else if self.env.as_deref() == Some("") {
+            "invalid secret mount: env has to be the name of a variable"
         } else {
             return Ok(());
         };
@@ -270,6 +272,10 @@ mod tests {
                 "both source and id can't be set",
             ),
             ("type=secret", "one of source, target required"),
+            (
+                "type=secret,id=a,env=",
+                "env has to be the name of a variable",
+            ),
             ("type=secret,id=a,from=b", "should not have a from"),
             (
                 "type=cache,uid=4294967295",

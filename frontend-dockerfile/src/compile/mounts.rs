@@ -69,13 +69,36 @@ impl Compiler<'_> {
                 }
             }
             Kind::Cache => {
-                MountKind::Cache(cache(fields, from.map(|from| Input::add(inputs, from))))
+                let from = from.map(|from| Input::add(inputs, from));
+                MountKind::Cache(self.cache(fields, from))
             }
             Kind::Tmpfs => MountKind::Tmpfs { size: fields.size },
             Kind::Secret => return Ok(secret(state, at, fields)),
             Kind::Ssh => return ssh(state, at, fields, agents),
         };
         Ok(Mount { target, kind })
+    }
+
+    fn cache(&self, fields: &Fields, from: Option<Input>) -> CacheMount {
+        let id = match fields.id.as_str() {
+            "" => kiln_graph::clean_path(&fields.target),
+            id => id.to_owned(),
+        };
+        let namespace = self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+        let id = match namespace.filter(|namespace| !namespace.is_empty()) {
+            Some(namespace) => format!("{namespace}/{id}"),
+            None => id,
+        };
+        CacheMount {
+            id,
+            sharing: fields.sharing.unwrap_or(Sharing::Shared),
+            from,
+            source: ImagePath::new(&fields.source),
+            mode: fields.mode.unwrap_or(0o755),
+            uid: fields.uid.unwrap_or(UnixId::ROOT),
+            gid: fields.gid.unwrap_or(UnixId::ROOT),
+            read_only: fields.read_only,
+        }
     }
 
     /// A stage by name, a named context, or an image. Numbers name no stages here.
@@ -105,23 +128,6 @@ impl Compiler<'_> {
 
 fn target(state: &StageState, text: &str) -> ImagePath {
     ImagePath::new(&state.config.config.working_dir).resolve(text)
-}
-
-fn cache(fields: &Fields, from: Option<Input>) -> CacheMount {
-    let id = match fields.id.as_str() {
-        "" => kiln_graph::clean_path(&fields.target),
-        id => id.to_owned(),
-    };
-    CacheMount {
-        id,
-        sharing: fields.sharing.unwrap_or(Sharing::Shared),
-        from,
-        source: ImagePath::new(&fields.source),
-        mode: fields.mode.unwrap_or(0o755),
-        uid: fields.uid.unwrap_or(UnixId::ROOT),
-        gid: fields.gid.unwrap_or(UnixId::ROOT),
-        read_only: fields.read_only,
-    }
 }
 
 fn secret(state: &mut StageState, at: &Instruction, fields: &Fields) -> Mount {
