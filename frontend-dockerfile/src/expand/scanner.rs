@@ -297,7 +297,13 @@ impl<'a> Scanner<'a> {
             },
             Some(':') => match self.next() {
                 Some(c @ ('+' | '-' | '?')) => self.conditional(&name, c, true),
-                other => Err(unsupported(&format!(":{}", shown(other)))),
+                Some(c @ ('#' | '%')) => Err(unsupported(&format!(":{c}"))),
+                other => {
+                    // The rest is read, and the variable is looked up, before the modifier is judged.
+                    self.inner('}', false)?;
+                    self.value(&name);
+                    Err(unsupported(&format!(":{}", shown(other))))
+                }
             },
             Some(c @ ('+' | '-' | '?')) => self.conditional(&name, c, false),
             Some(c @ ('#' | '%')) => self.trim(&name, c),
