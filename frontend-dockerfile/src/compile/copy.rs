@@ -265,7 +265,7 @@ impl Compiler<'_> {
 
     /// A named context, nothing, or an image.
     pub(crate) fn other_source(&mut self, name: &str) -> Result<StepId, Stop> {
-        let context = self.options.context_for(name);
+        let context = self.options.context_for(name, &self.target);
         let context = context.map(|(name, kind)| (name.to_owned(), kind.clone()));
         let platform = self.target.clone();
         match context {

@@ -77,7 +77,7 @@ impl Compiler<'_> {
             Some(text) => Some(self.platform(at, text, &mut used)?),
         };
         let image = image.text;
-        let base = self.base_kind(index, &image);
+        let base = self.base_kind(index, &image, platform.as_ref().unwrap_or(&self.target));
         Ok(Head {
             image,
             platform,
@@ -86,9 +86,9 @@ impl Compiler<'_> {
         })
     }
 
-    fn base_kind(&self, index: usize, image: &str) -> BaseKind {
+    fn base_kind(&self, index: usize, image: &str, platform: &Platform) -> BaseKind {
         let stage = self.stages[index].from.stage_name();
-        let replaced = stage.and_then(|name| self.options.context_for(&name));
+        let replaced = stage.and_then(|name| self.options.context_for(&name, platform));
         if let Some((name, kind)) = replaced {
             return BaseKind::Replaced(name.to_owned(), kind.clone());
         }
@@ -98,7 +98,7 @@ impl Compiler<'_> {
         if image == "scratch" {
             return BaseKind::Scratch;
         }
-        match self.options.context_for(image) {
+        match self.options.context_for(image, platform) {
             Some((name, kind)) => BaseKind::Context(name.to_owned(), kind.clone()),
             None => BaseKind::Image,
         }
@@ -275,7 +275,8 @@ impl Compiler<'_> {
                     let is_stage = self.source_stage(at, &name)?.is_some();
                     let (SourceName::Copy(name) | SourceName::Mount(name)) = name;
                     let is_name = is_stage || name == "scratch";
-                    if !is_name && self.options.context_for(name).is_none() {
+                    let replaced = self.options.context_for(name, &self.target);
+                    if !is_name && replaced.is_none() {
                         check(at, name)?;
                     }
                 }

@@ -61,8 +61,13 @@ impl Default for Options {
 
 impl Options {
     /// The context that replaces an image or a stage of this name, and what the user calls it.
-    /// Names are alike when they stand for the same image.
-    pub(crate) fn context_for(&self, name: &str) -> Option<(&str, &ContextKind)> {
+    /// Names are alike when they stand for the same image. A name with a platform behind it
+    /// (`NAME::linux/arm64`) is for that platform alone, and comes first.
+    pub(crate) fn context_for(
+        &self,
+        name: &str,
+        platform: &Platform,
+    ) -> Option<(&str, &ContextKind)> {
         if self.contexts.is_empty()
             || ["scratch", "context"]
                 .iter()
@@ -71,8 +76,17 @@ impl Options {
             return None;
         }
         let wanted = crate::image_name::familiar(name);
-        let mut contexts = self.contexts.iter();
-        let found = contexts.find(|(known, _)| crate::image_name::familiar(known) == wanted);
+        let platform = platform.to_string();
+        let named = |wanted_platform: Option<&str>| {
+            self.contexts.iter().find(|(known, _)| {
+                let (known, own_platform) = match known.split_once("::") {
+                    Some((known, platform)) => (known, Some(platform)),
+                    None => (known.as_str(), None),
+                };
+                own_platform == wanted_platform && crate::image_name::familiar(known) == wanted
+            })
+        };
+        let found = named(Some(&platform)).or_else(|| named(None));
         found.map(|(known, kind)| (known.as_str(), kind))
     }
 }

@@ -227,6 +227,11 @@ impl SourceArgs {
         }
         let mut contexts = BTreeMap::new();
         for (name, source) in pairs("--build-context", &self.contexts, '=')? {
+            if name == "context" {
+                return Err(Error::Usage(format!(
+                    "--build-context {name}={source}: no build file can name a context 'context', which is the build's own: choose another name"
+                )));
+            }
             let kind = context_kind(&name, &source, &mut contexts)?;
             options.contexts.insert(name, kind);
         }
