@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_cache::{Options as StoreOptions, OverlayXattrs, Store};
 use kiln_engine::{Engine, EngineError};
-use kiln_graph::{Platform, ResolvedImage};
+use kiln_graph::{Build, Compilation, Frontend, ImageTable, Platform, ResolvedImage};
 use kiln_image::{Client, ClientOptions, CredentialSource, ImageError, Logins};
 use kiln_sandbox::{Identity, IsolationChoice, Privileges, Sandbox, enter_user_namespace};
 use kiln_solve::{Executor, SourceResolver};
@@ -71,6 +71,32 @@ impl Kiln {
         outcome.await.unwrap_or(Err(Error::Defect(
             "the build's thread ended without an outcome".to_owned(),
         )))
+    }
+
+    /// Compiles a build file with a frontend of the caller's, finding out the images that it asks for;
+    /// [`BuildRequest::graph`] takes the build.
+    ///
+    /// # Errors
+    /// When the frontend refuses the file, or an image can't be had.
+    pub fn compile<F: Frontend>(&self, frontend: &F, input: &F::Input) -> Result<Build, Error> {
+        let mut images = ImageTable::new();
+        loop {
+            let compilation = frontend.compile(input, &images);
+            let compilation = compilation.map_err(|error| Error::Frontend(Box::new(error)))?;
+            let wanted = match compilation {
+                Compilation::Done(build) => return Ok(*build),
+                Compilation::Needs(wanted) => wanted,
+            };
+            let known = images.len();
+            for request in wanted {
+                let image = self.image(&request.name, &request.platform)?;
+                _ = images.insert(request, image);
+            }
+            if images.len() == known {
+                let text = "the frontend asks again for what it was told";
+                return Err(Error::Frontend(text.into()));
+            }
+        }
     }
 
     /// What a name of an image stands for, as [`GraphBuilder::image`](kiln_graph::GraphBuilder::image)

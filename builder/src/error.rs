@@ -28,6 +28,9 @@ pub enum Error {
     /// An image can't be had.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A frontend of a program that embeds kiln can't compile what it was given.
+    #[error("{0}")]
+    Frontend(Box<dyn std::error::Error + Send + Sync>),
     /// An image that the build file asks for can't be had.
     #[error("{source}")]
     BaseImage {
@@ -44,9 +47,9 @@ pub enum Error {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
-    /// A secret or an SSH agent can't be had.
+    /// A secret or an SSH agent isn't given as it has to be.
     #[error(transparent)]
-    Secret(#[from] crate::SecretError),
+    Secret(#[from] crate::BadSecret),
     /// No sandbox can be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -196,6 +199,7 @@ impl Error {
             | Self::SourceDenied { .. }
             | Self::Unsigned { .. }
             | Self::Policy(_)
+            | Self::Frontend(_)
             | Self::NotReproducible(_)
             | Self::NoBuildFile { .. }
             | Self::NoSuchStep { .. }

@@ -93,12 +93,12 @@ pub use kiln_engine::{
     CacheMode, CacheSigner, CacheSource, CacheTarget, CacheTrust, Cancel, DefaultNetwork,
     DirectoryRemote, Engine, EngineError, Event, EventSink, Image, ImageOptions, LayerPlan, Moment,
     Needed, NoSecrets, PathRule, RegistryRemote, Remote, RemoteBlob, RemoteError, Request,
-    SecretProvider, SecretValue, Solved,
+    SecretError, SecretProvider, SecretValue, Solved,
 };
 pub use kiln_frontend_dockerfile as dockerfile_frontend;
 pub use kiln_frontend_toml as toml_frontend;
 pub use kiln_graph as graph;
-pub use kiln_graph::{BlobDigest, Fault, GraphBuilder, Location, Platform};
+pub use kiln_graph::{BlobDigest, Fault, Frontend, GraphBuilder, Location, Platform};
 pub use kiln_image::{
     CredentialProvider, CredentialSource, Credentials, Descriptor, ImageError, Login, Logins,
     Provider, Reference, Registries, RegistrySettings, WantedToken,
@@ -115,6 +115,6 @@ pub use prepare::{
     Prepared, Pull, build_dockerfile, open_build_file, prepare,
 };
 pub use request::{BuildRequest, suit_options};
-pub use secret::{SecretError, SecretPlace, SecretSource, Secrets};
+pub use secret::{AgentError, BadSecret, SecretPlace, SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};
 pub use text::file_text;

@@ -12,6 +12,7 @@ mod condition;
 mod error;
 mod files;
 mod format;
+mod frontend;
 mod group;
 mod inherit;
 pub mod limits;
@@ -33,6 +34,7 @@ pub use compile::{
 };
 pub use error::TomlError;
 pub use format::format;
+pub use frontend::TomlFrontend;
 pub use kiln_graph::{ImageRequest, ImageTable, ResolvedImage};
 pub use model::BuildFile;
 pub use parse::{Included, ReadIncluded, parse};

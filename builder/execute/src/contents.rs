@@ -87,7 +87,7 @@ impl Contents<EngineError> for ContentReader<'_> {
             return Ok(None);
         }
         let given = self.secrets.secret(id);
-        let given = given.map_err(|reason| unreadable(id, &reason, None))?;
+        let given = given.map_err(unreadable(id, None))?;
         match given {
             Some(value) => {
                 let digest = self.trees.store.private_digest(value.expose())?;

@@ -7,6 +7,7 @@ use kiln_sandbox::SandboxError;
 use kiln_share::RemoteError;
 use kiln_solve::{NotAllowed, StepError};
 
+use crate::SecretError;
 use crate::files::FilesError;
 
 /// A step that ran and failed.
@@ -119,15 +120,15 @@ pub enum EngineError {
         /// Where the build file asks for it.
         location: Option<Location>,
     },
-    /// Something that was given can't be read.
-    #[error("{what} can't be read: {reason}")]
-    Unreadable {
-        /// What.
-        what: Needed,
-        /// Why.
-        reason: String,
+    /// A secret that was given can't be had.
+    #[error("the secret '{id}' can't be read: {source}")]
+    Secret {
+        /// Its id.
+        id: String,
         /// Where the build file asks for it.
         location: Option<Location>,
+        /// Why.
+        source: SecretError,
     },
     /// A source can't be had.
     #[error("{address}: {reason}")]
@@ -248,7 +249,6 @@ impl EngineError {
         match self {
             Self::Step(_)
             | Self::NotGiven { .. }
-            | Self::Unreadable { .. }
             | Self::Checksum(_)
             | Self::Impossible { .. }
             | Self::Refused(_)
@@ -261,6 +261,7 @@ impl EngineError {
             | Self::Source { .. }
             | Self::Gone { .. } => Fault::Environment,
             Self::RemoteCache { source, .. } => source.fault(),
+            Self::Secret { source, .. } => source.fault(),
             Self::Files { source, .. } => source.fault(),
             Self::Store(source) => source.fault(),
             Self::Image(source) => source.fault(),
@@ -299,7 +300,7 @@ impl EngineError {
             | Self::Leak { location, .. }
             | Self::Custom { location, .. }
             | Self::NotGiven { location, .. }
-            | Self::Unreadable { location, .. }
+            | Self::Secret { location, .. }
             | Self::Source { location, .. }
             | Self::Impossible { location, .. } => location.as_ref(),
             Self::NotAllowed(refused) => refused.location.as_ref(),

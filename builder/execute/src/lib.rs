@@ -11,6 +11,7 @@
 )]
 
 mod clock;
+pub mod conformance;
 mod contents;
 pub mod delta;
 mod distant;
@@ -27,6 +28,7 @@ mod records;
 mod redacted_op;
 mod run;
 mod secret;
+mod secret_error;
 mod shared;
 mod shell;
 mod single_files;
@@ -51,6 +53,7 @@ pub use meter::meter;
 pub use records::Records;
 pub use run::{CommandExecutor, CommandOptions, DefaultNetwork, check_configurations};
 pub use secret::{NoSecrets, SecretProvider, SecretValue};
+pub use secret_error::SecretError;
 pub use shared::SharedSources;
 pub use shell::{interact, surroundings};
 pub use snapshotter::Snapshotter;

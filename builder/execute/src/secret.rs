@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_graph::Location;
 use zeroize::Zeroizing;
 
-use crate::{EngineError, Needed};
+use crate::{EngineError, SecretError};
 
 /// The bytes of a secret. Never printed, wiped when dropped.
 #[derive(Clone)]
@@ -32,20 +32,26 @@ impl fmt::Debug for SecretValue {
     }
 }
 
-/// Gives steps their secrets and SSH agents.
+/// Gives steps their secrets and SSH agents. Called from many threads at once.
+///
+/// A secret has one value for as long as a build takes: steps that are given it see the same, and what they
+/// write is masked and searched for it. `kiln::conformance::secrets` tries a provider.
 pub trait SecretProvider: Send + Sync {
-    /// The value of the secret `id`; `None` when the user gave none.
+    /// The value of the secret `id`; `None` when the user gave none. Steps that require a secret fail
+    /// without one, others run: what the user gave and can't be had must be an error. May wait for
+    /// programs and servers.
     ///
     /// # Errors
-    /// In plain words, when the user gave the secret but it can't be read.
-    fn secret(&self, id: &str) -> Result<Option<SecretValue>, String>;
+    /// When the user gave the secret but it can't be read. The error's text doesn't hold the value.
+    fn secret(&self, id: &str) -> Result<Option<SecretValue>, SecretError>;
 
     /// The value of the secret `id` if having it asks nobody: it was fetched before, or is a file or
-    /// variable. `None` when it isn't at hand, or the user gave none.
+    /// variable. `None` when it isn't at hand, or the user gave none. What [`Self::secret`] gave is at
+    /// hand from then on.
     ///
     /// # Errors
     /// As [`Self::secret`].
-    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         self.secret(id)
     }
 
@@ -65,11 +71,15 @@ pub trait SecretProvider: Send + Sync {
 }
 
 /// The error of a secret that was given but can't be read.
-pub(crate) fn unreadable(id: &str, reason: &str, location: Option<Location>) -> EngineError {
-    EngineError::Unreadable {
-        what: Needed::Secret(id.to_owned()),
-        reason: reason.to_owned(),
+pub(crate) fn unreadable(
+    id: &str,
+    location: Option<Location>,
+) -> impl FnOnce(SecretError) -> EngineError {
+    let id = id.to_owned();
+    move |source| EngineError::Secret {
+        id,
         location,
+        source,
     }
 }
 
@@ -78,7 +88,7 @@ pub(crate) fn unreadable(id: &str, reason: &str, location: Option<Location>) -> 
 pub struct NoSecrets;
 
 impl SecretProvider for NoSecrets {
-    fn secret(&self, _id: &str) -> Result<Option<SecretValue>, String> {
+    fn secret(&self, _id: &str) -> Result<Option<SecretValue>, SecretError> {
         Ok(None)
     }
 

@@ -107,6 +107,11 @@ pub struct Executed {
 }
 
 /// Runs steps of one kind: commands, or file operations. Called from many threads at once.
+///
+/// An executor adds nothing of its own: what a step gives is what it changed, so that a step which writes the
+/// same again gives the same tree, whether one before it failed or others run beside it. What steps are made
+/// from stays as it is. Of events it tells its own job's: what the step writes, uses and where it runs; that
+/// one was started and how it ended the solver says. `kiln::conformance::executor` tries one.
 pub trait Executor<E>: Send + Sync {
     /// How many steps it runs at once, where it keeps to a limit of its own: they then take none of the
     /// solver's slots ([`crate::SolveOptions::jobs`]).
@@ -125,7 +130,8 @@ pub trait Executor<E>: Send + Sync {
     /// Runs a step, and puts what it changed into the store.
     ///
     /// # Errors
-    /// When it fails, can't be run, or was cancelled.
+    /// When it fails, isn't of the executor's kind, or can't be run: with the place that [`Step::location`]
+    /// says. When the job was cancelled, with [`StepError::cancelled`] and soon; unless it ended before.
     fn execute(&self, job: &Job<'_>) -> Result<Executed, E>;
 }
 
@@ -134,7 +140,7 @@ pub trait Executor<E>: Send + Sync {
 pub struct ResolvedSource {
     /// The files.
     pub result: StepResult,
-    /// Whether they were there already ([`Outcome::Cached`]) or are new ([`Outcome::Ran`]).
+    /// Whether nothing had to be brought ([`Outcome::Cached`]) or something had ([`Outcome::Ran`]).
     pub outcome: Outcome,
     /// What a name that can change, such as a branch, turned out to stand for.
     pub revision: Option<String>,
@@ -142,11 +148,15 @@ pub struct ResolvedSource {
 
 /// Brings the files of sources: contexts, git repositories, downloads. Called from many threads at
 /// once.
+///
+/// A source that hasn't changed has the same content and revision, and its files are what the result's
+/// manifest says until the build ends. `kiln::conformance::source` tries one.
 pub trait SourceResolver<E>: Send + Sync {
     /// The files of the source that the job's step is.
     ///
     /// # Errors
-    /// When they can't be had.
+    /// When they can't be had, or the step is no source that this one brings. When the job was cancelled,
+    /// with [`StepError::cancelled`], unless it ended before.
     fn resolve(&self, job: &Job<'_>) -> Result<ResolvedSource, E>;
 }
 

@@ -6,24 +6,30 @@
 use std::io::Read as _;
 
 use age::armor::ArmoredReader;
-use kiln_engine::SecretValue;
+use kiln_engine::{SecretError, SecretValue};
 
 use super::SecretSource;
+use super::environment::Environment;
 
-pub(super) struct Age;
+#[derive(Default)]
+pub(super) struct Age {
+    environment: Environment,
+}
 
 impl SecretSource for Age {
     fn name(&self) -> &'static str {
         "age"
     }
 
-    fn fetch(&self, file: &str) -> Result<SecretValue, String> {
-        let sealed = std::fs::File::open(file).map_err(|error| format!("{file}: {error}"))?;
-        let fail = |error: &dyn std::fmt::Display| format!("{file} can't be decrypted: {error}");
+    fn fetch(&self, file: &str) -> Result<SecretValue, SecretError> {
+        let sealed = std::fs::File::open(file).map_err(SecretError::of_file(file))?;
+        let fail = |error: &dyn std::fmt::Display| {
+            SecretError::Denied(format!("{file} can't be decrypted: {error}"))
+        };
         let decryptor =
             age::Decryptor::new_buffered(ArmoredReader::new(std::io::BufReader::new(sealed)))
                 .map_err(|error| fail(&error))?;
-        let identities = identities()?;
+        let identities = self.identities()?;
         let mut reader = decryptor
             .decrypt(
                 identities
@@ -39,14 +45,23 @@ impl SecretSource for Age {
     }
 }
 
-fn identities() -> Result<Vec<Box<dyn age::Identity + Send + Sync>>, String> {
-    let named = ["AGE_IDENTITY", "SOPS_AGE_KEY_FILE"];
-    let path = named.iter().find_map(|name| std::env::var(name).ok());
-    let home = std::env::var("HOME").unwrap_or_default();
-    let path = path.unwrap_or_else(|| format!("{home}/.config/age/keys.txt"));
-    let fail = |error: &dyn std::fmt::Display| {
-        format!("the identities in {path} can't be read: {error}; set AGE_IDENTITY")
-    };
-    let file = age::IdentityFile::from_file(path.clone()).map_err(|error| fail(&error))?;
-    file.into_identities().map_err(|error| fail(&error))
+impl Age {
+    /// One that is told by these variables.
+    #[cfg(test)]
+    pub(super) fn of(environment: Environment) -> Self {
+        Self { environment }
+    }
+
+    fn identities(&self) -> Result<Vec<Box<dyn age::Identity + Send + Sync>>, SecretError> {
+        let named = ["AGE_IDENTITY", "SOPS_AGE_KEY_FILE"];
+        let path = named.iter().find_map(|name| self.environment.get(name));
+        let path = path.unwrap_or_else(|| self.environment.home(".config/age/keys.txt"));
+        let fail = |error: &dyn std::fmt::Display| {
+            SecretError::NotConfigured(format!(
+                "the identities in {path} can't be read: {error}; set AGE_IDENTITY"
+            ))
+        };
+        let file = age::IdentityFile::from_file(path.clone()).map_err(|error| fail(&error))?;
+        file.into_identities().map_err(|error| fail(&error))
+    }
 }

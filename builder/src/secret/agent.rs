@@ -4,6 +4,56 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kiln_graph::Fault;
+
+/// How long ssh-agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why an SSH agent can't be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// There is no agent at the socket, or none of these keys.
+    #[error("no agent is running: start ssh-agent, or give {id}=SOCKET or {id}=KEYFILE")]
+    NotRunning {
+        /// The agent's id.
+        id: String,
+    },
+    /// There is no directory for the socket of an agent of our own.
+    #[error("{}: {source}", .directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// OpenSSH's programs can't be run.
+    #[error("{program} can't be run: {source} (Debian: openssh-client)")]
+    Program {
+        /// The program.
+        program: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// ssh-agent was started and doesn't answer.
+    #[error("ssh-agent doesn't answer")]
+    Silent,
+    /// The agent doesn't take the keys.
+    #[error("the keys can't be added to an agent: {0}")]
+    Keys(String),
+}
+
+impl AgentError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NotRunning { .. } | Self::Keys(_) => Fault::User,
+            Self::Directory { .. } | Self::Program { .. } | Self::Silent => Fault::Environment,
+        }
+    }
+}
+
 /// An agent's socket, and the agent when it is ours.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -13,7 +63,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// `default`, `ID=SOCKET` or `ID=KEY[,KEY…]`.
-    pub(super) fn open(text: &str) -> Result<(String, Self), String> {
+    pub(super) fn open(text: &str) -> Result<(String, Self), AgentError> {
         let (id, paths) = match text.split_once('=') {
             Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
             None => {
@@ -23,9 +73,7 @@ impl Agent {
         };
         let missing = paths.iter().find(|path| !path.exists());
         if paths.is_empty() || missing.is_some() {
-            return Err(format!(
-                "no agent is running: start ssh-agent, or give {id}=SOCKET or {id}=KEYFILE"
-            ));
+            return Err(AgentError::NotRunning { id: id.to_owned() });
         }
         let agent = match &paths[..] {
             [only] if is_socket(only) => Self {
@@ -42,7 +90,7 @@ impl Agent {
     }
 
     /// Starts OpenSSH's agent and gives it keys.
-    fn with_keys(keys: &[PathBuf]) -> Result<Self, String> {
+    fn with_keys(keys: &[PathBuf]) -> Result<Self, AgentError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_nanos();
         let name = format!("kiln-agent-{}-{now}", std::process::id());
@@ -51,14 +99,17 @@ impl Agent {
         let private =
             std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
                 .create(&directory);
-        private.map_err(|error| format!("{}: {error}", directory.display()))?;
+        private.map_err(|source| AgentError::Directory {
+            directory: directory.clone(),
+            source,
+        })?;
         let socket = directory.join("socket");
         let child = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(&socket)
             .stdout(Stdio::null())
             .spawn()
-            .map_err(|error| format!("ssh-agent can't be run: {error} (Debian: openssh-client)"))?;
+            .map_err(not_run("ssh-agent"))?;
         let agent = Self {
             socket,
             own: Some((child, directory)),
@@ -70,24 +121,28 @@ impl Agent {
             .env("SSH_AUTH_SOCK", &agent.socket)
             .stdin(Stdio::null())
             .output()
-            .map_err(|error| format!("ssh-add can't be run: {error}"))?;
+            .map_err(not_run("ssh-add"))?;
         if added.status.success() {
             return Ok(agent);
         }
         let reason = String::from_utf8_lossy(&added.stderr).trim().to_owned();
-        Err(format!("the keys can't be added to an agent: {reason}"))
+        Err(AgentError::Keys(reason))
     }
 
-    fn wait(&self) -> Result<(), String> {
+    fn wait(&self) -> Result<(), AgentError> {
         let started = Instant::now();
         while !self.socket.exists() {
-            if started.elapsed() > Duration::from_secs(5) {
-                return Err("ssh-agent doesn't answer".to_owned());
+            if started.elapsed() > PATIENCE {
+                return Err(AgentError::Silent);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
+}
+
+fn not_run(program: &'static str) -> impl FnOnce(std::io::Error) -> AgentError {
+    move |source| AgentError::Program { program, source }
 }
 
 fn is_socket(path: &Path) -> bool {

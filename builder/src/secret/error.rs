@@ -1,14 +1,15 @@
-//! What can be wrong with a secret or an agent. No variant holds a value.
+//! What can be wrong with how a secret or an agent is given. No variant holds a value.
 
-use std::io;
 use std::path::PathBuf;
 
 use kiln_graph::Fault;
 
-/// A secret or SSH agent that can't be had.
+use super::AgentError;
+
+/// A secret or SSH agent that isn't given as it has to be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SecretError {
+pub enum BadSecret {
     /// A field isn't `KEY=VALUE`.
     #[error("a secret's field is not KEY=VALUE: write id=NAME,src=FILE")]
     NotAField,
@@ -39,40 +40,22 @@ pub enum SecretError {
         /// The provider, and the feature that brings it.
         provider: &'static str,
     },
-    /// A file of the user's can't be read.
-    #[error("{}: {source}", .file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A provider can't give the value.
-    #[error("{provider}: {reason}")]
-    Provider {
-        /// The provider's name.
-        provider: String,
-        /// In plain words, without the value.
-        reason: String,
-    },
     /// An agent can't be had.
-    #[error("the SSH agent {agent}: {reason}")]
+    #[error("the SSH agent {agent}: {source}")]
     Agent {
         /// What was given.
         agent: String,
-        /// In plain words.
-        reason: String,
+        /// Why.
+        source: AgentError,
     },
 }
 
-impl SecretError {
+impl BadSecret {
     /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unreadable { .. } | Self::Provider { .. } | Self::Agent { .. } => {
-                Fault::Environment
-            }
+            Self::Agent { source, .. } => source.fault(),
             _ => Fault::User,
         }
     }

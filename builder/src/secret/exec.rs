@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use kiln_engine::SecretValue;
+use kiln_engine::{SecretError, SecretValue};
 
 use super::SecretSource;
 
@@ -15,14 +15,17 @@ impl SecretSource for Exec {
 
     /// The command's standard output, without the line's end. Errors don't repeat the command, which
     /// may hold a credential itself.
-    fn fetch(&self, command: &str) -> Result<SecretValue, String> {
+    fn fetch(&self, command: &str) -> Result<SecretValue, SecretError> {
         let output = Command::new("/bin/sh")
             .args(["-c", command])
             .stderr(Stdio::inherit())
             .output()
-            .map_err(|error| format!("/bin/sh can't be run: {error}"))?;
+            .map_err(|source| SecretError::Program {
+                program: "/bin/sh".to_owned(),
+                source,
+            })?;
         if !output.status.success() {
-            return Err(format!("the command failed: {}", output.status));
+            return Err(SecretError::CommandFailed(output.status));
         }
         let mut bytes = output.stdout;
         if bytes.ends_with(b"\n") {

@@ -9,8 +9,11 @@ mod age;
 mod agent;
 #[cfg(feature = "ejson")]
 mod ejson;
+mod environment;
 mod error;
 mod exec;
+#[cfg(test)]
+mod provider_tests;
 mod source;
 mod vault;
 
@@ -19,10 +22,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_engine::{SecretProvider, SecretValue};
+use kiln_engine::{SecretError, SecretProvider, SecretValue};
 
 pub(crate) use agent::Agent;
-pub use error::SecretError;
+pub use agent::AgentError;
+pub use error::BadSecret;
 pub use source::SecretSource;
 
 use crate::{FieldError, Fields};
@@ -66,11 +70,11 @@ impl Default for Secrets {
         Self {
             sources: vec![
                 Arc::new(exec::Exec),
-                Arc::new(vault::Vault::default()),
+                Arc::<vault::Vault>::default(),
                 #[cfg(feature = "ejson")]
-                Arc::new(ejson::Ejson),
+                Arc::<ejson::Ejson>::default(),
                 #[cfg(feature = "age")]
-                Arc::new(age::Age),
+                Arc::<age::Age>::default(),
             ],
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -88,7 +92,7 @@ impl Secrets {
     ///
     /// # Errors
     /// When it isn't of that form, or its provider isn't in this build of kiln.
-    pub fn add(&mut self, text: &str) -> Result<(), SecretError> {
+    pub fn add(&mut self, text: &str) -> Result<(), BadSecret> {
         let spec = Spec::read(text)?;
         let place = match spec.origin() {
             Some(source) => self.place(&spec.id, source)?,
@@ -109,7 +113,7 @@ impl Secrets {
     ///
     /// # Errors
     /// When it isn't of that form.
-    pub fn reads(&self, text: &str) -> Result<Option<SecretPlace>, SecretError> {
+    pub fn reads(&self, text: &str) -> Result<Option<SecretPlace>, BadSecret> {
         let spec = Spec::read(text)?;
         Ok(spec.origin().map(|source| match self.provider(source) {
             Some((known, _)) => SecretPlace::Provider(known.name().to_owned()),
@@ -124,7 +128,7 @@ impl Secrets {
         known.map(|known| (known, address))
     }
 
-    fn place(&self, id: &str, source: &str) -> Result<Place, SecretError> {
+    fn place(&self, id: &str, source: &str) -> Result<Place, BadSecret> {
         if let Some((known, address)) = self.provider(source) {
             return Ok(Place::Source(known.clone(), address.to_owned()));
         }
@@ -134,8 +138,8 @@ impl Secrets {
         let is_named = |name: &&&str| source.split_once(':').is_some_and(|(own, _)| own == **name);
         let id = id.to_owned();
         Err(match OPTIONAL_PROVIDERS.iter().find(is_named) {
-            Some(provider) => SecretError::NotInThisBuild { id, provider },
-            None => SecretError::NoFile {
+            Some(provider) => BadSecret::NotInThisBuild { id, provider },
+            None => BadSecret::NoFile {
                 id,
                 file: source.into(),
             },
@@ -146,10 +150,10 @@ impl Secrets {
     ///
     /// # Errors
     /// When there is no such agent or key.
-    pub fn add_agent(&mut self, text: &str) -> Result<(), SecretError> {
-        let opened = Agent::open(text).map_err(|reason| SecretError::Agent {
+    pub fn add_agent(&mut self, text: &str) -> Result<(), BadSecret> {
+        let opened = Agent::open(text).map_err(|source| BadSecret::Agent {
             agent: text.to_owned(),
-            reason,
+            source,
         });
         let (id, agent) = opened?;
         self.agents.insert(id, agent);
@@ -187,13 +191,13 @@ impl Spec {
     }
 
     /// Errors repeat no values: whoever mistypes a key may have written the secret itself.
-    fn read(text: &str) -> Result<Self, SecretError> {
+    fn read(text: &str) -> Result<Self, BadSecret> {
         // A command may have commas: it is the last field, and goes to the end.
         let mut fields = Fields::with_tail(text, &["src=exec:", "source=exec:"]);
         let wrong = |error: FieldError| match error {
-            FieldError::NotABool(key) => SecretError::NotABool(key),
-            FieldError::Unknown { key, .. } => SecretError::UnknownKey(key),
-            _ => SecretError::NotAField,
+            FieldError::NotABool(key) => BadSecret::NotABool(key),
+            FieldError::Unknown { key, .. } => BadSecret::UnknownKey(key),
+            _ => BadSecret::NotAField,
         };
         let spec = Self {
             id: String::new(),
@@ -206,7 +210,7 @@ impl Spec {
         let id = fields.take("id");
         fields.finish(&[]).map_err(wrong)?;
         Ok(Self {
-            id: id.ok_or(SecretError::NoId)?,
+            id: id.ok_or(BadSecret::NoId)?,
             ..spec
         })
     }
@@ -217,40 +221,35 @@ impl Place {
         match self {
             Self::File(file) => std::fs::read(file)
                 .map(|bytes| Some(SecretValue::new(bytes)))
-                .map_err(|source| SecretError::Unreadable {
-                    file: file.clone(),
-                    source,
-                }),
+                .map_err(SecretError::of_file(file)),
             Self::Variable(name) => {
                 use std::os::unix::ffi::OsStringExt as _;
                 Ok(std::env::var_os(name).map(|value| SecretValue::new(value.into_vec())))
             }
             Self::Source(source, address) => {
-                source
-                    .fetch(address)
-                    .map(Some)
-                    .map_err(|reason| SecretError::Provider {
-                        provider: source.name().to_owned(),
-                        reason,
-                    })
+                let failed = |error| SecretError::Provider {
+                    provider: source.name().to_owned(),
+                    source: Box::new(error),
+                };
+                source.fetch(address).map(Some).map_err(failed)
             }
         }
     }
 }
 
 impl SecretProvider for Secrets {
-    fn secret(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn secret(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         let Some(secret) = self.secrets.get(id) else {
             return Ok(None);
         };
         let mut value = secret.value.lock().unwrap_or_else(PoisonError::into_inner);
         if value.is_none() {
-            *value = secret.place.fetch().map_err(|error| error.to_string())?;
+            *value = secret.place.fetch()?;
         }
         Ok(value.clone())
     }
 
-    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         let Some(secret) = self.secrets.get(id) else {
             return Ok(None);
         };
@@ -283,7 +282,7 @@ mod tests {
     fn value(text: &str) -> Result<Option<String>, String> {
         let mut secrets = Secrets::default();
         secrets.add(text).map_err(|error| error.to_string())?;
-        let value = secrets.secret("a")?;
+        let value = secrets.secret("a").map_err(|error| error.to_string())?;
         Ok(value.map(|value| String::from_utf8_lossy(value.expose()).into_owned()))
     }
 

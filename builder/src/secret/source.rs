@@ -1,15 +1,15 @@
 //! Where secrets are kept.
 
-use kiln_engine::SecretValue;
+use kiln_engine::{SecretError, SecretValue};
 
-/// A place that secrets can be had from.
+/// A place that secrets can be had from. Called from many threads at once.
 pub trait SecretSource: Send + Sync {
     /// Its name in `src=NAME:ADDRESS`.
     fn name(&self) -> &str;
 
-    /// The value at an address.
+    /// The value at an address. May wait for programs and servers.
     ///
     /// # Errors
-    /// In plain words without the value, when it can't be had.
-    fn fetch(&self, address: &str) -> Result<SecretValue, String>;
+    /// When it can't be had, or there is none. The error's text doesn't hold the value.
+    fn fetch(&self, address: &str) -> Result<SecretValue, SecretError>;
 }

@@ -4,14 +4,16 @@
 //! `VAULT_ADDR` says where it is, `VAULT_TOKEN` or `~/.vault-token` lets us in, `VAULT_NAMESPACE`
 //! is passed on. The first part of PATH is the mount.
 
-use kiln_engine::SecretValue;
+use kiln_engine::{SecretError, SecretValue};
 use kiln_image::Client;
 
 use super::SecretSource;
+use super::environment::Environment;
 
 #[derive(Default)]
 pub(super) struct Vault {
     client: Client,
+    environment: Environment,
 }
 
 impl SecretSource for Vault {
@@ -19,52 +21,76 @@ impl SecretSource for Vault {
         "vault"
     }
 
-    fn fetch(&self, address: &str) -> Result<SecretValue, String> {
-        let (path, field) = address
-            .split_once('#')
-            .ok_or_else(|| format!("{address}: write vault:PATH#FIELD"))?;
-        let (mount, name) = path
-            .split_once('/')
-            .ok_or_else(|| format!("{path}: write MOUNT/PATH, such as secret/app"))?;
-        let server = variable("VAULT_ADDR")
-            .ok_or("set VAULT_ADDR to the server's address, such as https://vault.example:8200")?;
+    fn fetch(&self, address: &str) -> Result<SecretValue, SecretError> {
+        let wrong = |form| SecretError::Address {
+            address: address.to_owned(),
+            form,
+        };
+        let named = address.split_once('#');
+        let (path, field) = named.ok_or_else(|| wrong("vault:PATH#FIELD"))?;
+        let mounted = path.split_once('/');
+        let mounted = mounted.ok_or_else(|| wrong("MOUNT/PATH#FIELD, such as secret/app#key"));
+        let (mount, name) = mounted?;
+        let server = self.environment.get("VAULT_ADDR").ok_or_else(|| {
+            let text = "set VAULT_ADDR to the server's address, such as https://vault.example:8200";
+            SecretError::NotConfigured(text.to_owned())
+        })?;
         let url = format!("{}/v1/{mount}/data/{name}", server.trim_end_matches('/'));
-        let mut headers = vec![("X-Vault-Token", token()?)];
-        headers.extend(variable("VAULT_NAMESPACE").map(|name| ("X-Vault-Namespace", name)));
-        let (status, body) = self
-            .client
-            .get(&url, &headers)
-            .map_err(|error| error.to_string())?;
+        let mut headers = vec![("X-Vault-Token", self.token()?)];
+        let namespace = self.environment.get("VAULT_NAMESPACE");
+        headers.extend(namespace.map(|name| ("X-Vault-Namespace", name)));
+        let answer = self.client.get(&url, &headers);
+        let (status, body) = answer.map_err(|error| SecretError::Unreachable(error.to_string()))?;
         match status {
             200 => field_of(&body, path, field),
-            403 => Err(format!(
-                "{server} refuses the token for {path} (status 403)"
-            )),
-            404 => Err(format!("{server} has nothing at {path} (status 404)")),
-            other => Err(format!("{server} answered with status {other} for {path}")),
+            status => Err(refusal(status, &server, path)),
         }
     }
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn token() -> Result<String, String> {
-    if let Some(token) = variable("VAULT_TOKEN") {
-        return Ok(token);
+impl Vault {
+    /// One that is told by these variables.
+    #[cfg(test)]
+    pub(super) fn of(environment: Environment) -> Self {
+        Self {
+            environment,
+            ..Self::default()
+        }
     }
-    let home = variable("HOME").unwrap_or_default();
-    let read = std::fs::read_to_string(format!("{home}/.vault-token"));
-    read.map(|text| text.trim().to_owned())
-        .map_err(|_| "set VAULT_TOKEN, or log in so that ~/.vault-token exists".to_owned())
+
+    fn token(&self) -> Result<String, SecretError> {
+        if let Some(token) = self.environment.get("VAULT_TOKEN") {
+            return Ok(token);
+        }
+        let read = std::fs::read_to_string(self.environment.home(".vault-token"));
+        read.map(|text| text.trim().to_owned()).map_err(|_| {
+            let text = "set VAULT_TOKEN, or log in so that ~/.vault-token exists";
+            SecretError::NotConfigured(text.to_owned())
+        })
+    }
 }
 
-fn field_of(body: &[u8], path: &str, field: &str) -> Result<SecretValue, String> {
-    let answer: serde_json::Value = serde_json::from_slice(body)
-        .map_err(|_| format!("the answer for {path} is not JSON: is this Vault's KV version 2?"))?;
+/// What a status that isn't 200 means.
+fn refusal(status: u16, server: &str, path: &str) -> SecretError {
+    match status {
+        403 => SecretError::Denied(format!(
+            "{server} refuses the token for {path} (status 403)"
+        )),
+        404 => SecretError::NotFound(format!("{server} has nothing at {path} (status 404)")),
+        _ => SecretError::Unreachable(format!("{server} answered with status {status} for {path}")),
+    }
+}
+
+fn field_of(body: &[u8], path: &str, field: &str) -> Result<SecretValue, SecretError> {
+    let answer: serde_json::Value = serde_json::from_slice(body).map_err(|_| {
+        let text = format!("the answer for {path} is not JSON: is this Vault's KV version 2?");
+        SecretError::Unreachable(text)
+    })?;
     match &answer["data"]["data"][field] {
-        serde_json::Value::Null => Err(format!("{path} has no field '{field}'")),
+        serde_json::Value::Null => {
+            let text = format!("{path} has no field '{field}'");
+            Err(SecretError::NotFound(text))
+        }
         serde_json::Value::String(text) => Ok(SecretValue::new(text.clone().into_bytes())),
         other => Ok(SecretValue::new(other.to_string().into_bytes())),
     }

@@ -402,7 +402,7 @@ pub fn check_configurations(build: &Build, given: &dyn SecretProvider) -> Result
             continue;
         }
         let value = given.at_hand(id);
-        let value = value.map_err(|reason| unreadable(id, &reason, None))?;
+        let value = value.map_err(unreadable(id, None))?;
         secrets.extend(value.map(|value| Hidden::new(id, value.expose())));
     }
     let Some(finder) = Finder::new(&secrets)? else {

@@ -160,10 +160,8 @@ impl MountPlanner<'_> {
         held: &mut Held,
     ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
         let given = self.secrets.secret(&secret.id);
-        let given = given.map_err(|reason| {
-            let location = self.job.step.location.clone();
-            unreadable(&secret.id, &reason, location)
-        })?;
+        let location = self.job.step.location.clone();
+        let given = given.map_err(unreadable(&secret.id, location))?;
         let Some(value) = given else {
             return match secret.required {
                 true => Err(self.not_given(Needed::Secret(secret.id.clone()))),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_engine::{SecretProvider, SecretValue};
+use kiln_engine::{SecretError, SecretProvider, SecretValue};
 use tokio::runtime::Handle;
 
 use super::Session;
@@ -35,7 +35,7 @@ impl SessionSecrets {
         }
     }
 
-    fn fetch(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn fetch(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         if !self.session.offers(PATH) {
             return Ok(None);
         }
@@ -47,17 +47,20 @@ impl SessionSecrets {
         let answer: GetSecretResponse = match self.runtime.block_on(answer) {
             Ok(answer) => answer,
             Err(status) if is_absent(&status) => return Ok(None),
-            Err(status) => return Err(status.message().to_owned()),
+            Err(status) => return Err(SecretError::Unreachable(status.message().to_owned())),
         };
         match answer.data.len() {
             0..=MAX_SECRET => Ok(Some(SecretValue::new(answer.data))),
-            _ => Err(format!("it is larger than {} KiB", MAX_SECRET >> 10)),
+            _ => Err(SecretError::Unsuitable(format!(
+                "it is larger than {} KiB",
+                MAX_SECRET >> 10
+            ))),
         }
     }
 }
 
 impl SecretProvider for SessionSecrets {
-    fn secret(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn secret(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = known.get(id) {
             return Ok(value.clone());
@@ -67,7 +70,7 @@ impl SecretProvider for SessionSecrets {
         Ok(value)
     }
 
-    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn at_hand(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(known.get(id).cloned().flatten())
     }

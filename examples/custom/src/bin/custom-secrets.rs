@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln::{BuildRequest, Kiln, SecretProvider, SecretValue};
+use kiln::{BuildRequest, Kiln, SecretError, SecretProvider, SecretValue};
 
 struct Own;
 
 impl SecretProvider for Own {
-    fn secret(&self, id: &str) -> Result<Option<SecretValue>, String> {
+    fn secret(&self, id: &str) -> Result<Option<SecretValue>, SecretError> {
         Ok((id == "token").then(|| SecretValue::new(b"hunter2".to_vec())))
     }
 

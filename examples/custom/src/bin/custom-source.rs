@@ -66,3 +66,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(std::io::stdout(), "{digest:?}")?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln::conformance::{SourceTrial, source};
+    use kiln_cache::Options;
+
+    #[test]
+    fn it_keeps_what_a_source_keeps() {
+        let directories = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let words = Words {
+            store: Store::open(directories[0].path(), Options::default()).unwrap(),
+            directory: directories[1].path().to_owned(),
+        };
+        std::fs::write(words.directory.join("greeting"), "hello\n").unwrap();
+        let mut graph = GraphBuilder::new(Platform::host());
+        let known = graph.context("words").unwrap();
+        let other = graph.context("numbers").unwrap();
+        let empty = graph.scratch().unwrap();
+        let graph = graph.build(empty).graph;
+        source(&SourceTrial {
+            sources: &words,
+            store: &words.store,
+            works: graph.step(known),
+            missing: graph.step(other),
+            foreign: graph.step(empty),
+        })
+        .unwrap();
+    }
+}
