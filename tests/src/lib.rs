@@ -24,7 +24,7 @@ mod sigstore;
 mod web;
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -256,6 +256,18 @@ pub fn runs(words: &str) -> bool {
 #[must_use]
 pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Waits until somebody listens at an address.
+///
+/// # Panics
+/// When nobody does for a minute.
+pub(crate) fn wait_for_listener(address: impl ToSocketAddrs) {
+    let began = Instant::now();
+    while TcpStream::connect(&address).is_err() {
+        assert!(began.elapsed() < Duration::from_mins(1), "it doesn't start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// An address of this machine that nobody listens at.

@@ -1,9 +1,7 @@
 //! `kiln serve --remote-execution`: a machine that runs steps of other machines' builds.
 
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::{Space, free_address, kiln_binary};
 
@@ -36,11 +34,7 @@ impl Node {
             address,
             root,
         };
-        let began = Instant::now();
-        while TcpStream::connect(&node.address).is_err() {
-            assert!(began.elapsed() < Duration::from_mins(1), "it doesn't start");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        crate::wait_for_listener(&node.address);
         node
     }
 

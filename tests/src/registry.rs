@@ -1,9 +1,8 @@
 //! A registry of a test's own (Debian's docker-registry), on a free port.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// A running registry, for as long as it is held.
 #[derive(Debug)]
@@ -49,9 +48,7 @@ impl Registry {
             .spawn()
             .expect("docker-registry can be started; run scripts/setup-tests");
         let registry = Self { child, address };
-        while TcpStream::connect(&registry.address).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        crate::wait_for_listener(&registry.address);
         registry
     }
 

@@ -198,13 +198,7 @@ fn cancelling_a_build_ends_its_steps_on_the_node() {
     _ = kiln_tests::run("kill", &["-TERM", &child.id().to_string()]).ok();
     _ = child.wait().unwrap();
     let began = Instant::now();
-    let runs = || {
-        let found = std::process::Command::new("pgrep")
-            .args(["-f", "^sleep 98765"])
-            .output();
-        found.unwrap().status.success()
-    };
-    while runs() {
+    while kiln_tests::runs("^sleep 98765") {
         assert!(began.elapsed() < Duration::from_secs(20), "it runs on");
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -314,6 +314,7 @@ fn names_that_no_image_has_are_compared_with_those_of_the_store() {
     let name = "127.0.0.1:1/mine:1";
     for args in [
         &["image", "layers", name, "--platform", "linux/s390x"][..],
+        &["image", "inspect", name, "--platform", "linux/s390x"],
         &["image", "sbom", name, "--platform", "linux/s390x"],
         &["image", "diff", name, name, "--platform", "linux/s390x"],
     ] {
@@ -339,7 +340,25 @@ fn an_image_is_pulled_for_another_platform_than_the_one_that_is_here() {
         let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
         listed[0]["platforms"].clone()
     };
+    // Of the index in the store, and of the one in the registry.
+    let inspected = |space: &Space, architecture: &str| {
+        let platform = format!("linux/{architecture}");
+        let inspect = ["image", "inspect", &name, "--platform", &platform];
+        let shown = space.kiln(&inspect).ok().stdout;
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["config"]["architecture"], architecture);
+        assert!(shown["manifest"]["layers"].is_array(), "{shown}");
+        shown["manifest"].clone()
+    };
     let other = Space::new();
+    for architecture in ["amd64", "arm64"] {
+        let stored = inspected(&space, architecture);
+        assert_eq!(inspected(&other, architecture), stored);
+    }
+    for place in [&space, &other] {
+        let none = place.kiln(&["image", "inspect", &name, "--platform", "linux/s390x"]);
+        assert_ne!(none.status, Some(0), "{}", none.stdout);
+    }
     for platform in ["linux/amd64", "linux/arm64", "linux/amd64"] {
         _ = other
             .kiln(&["image", "pull", &name, "--platform", platform])

@@ -142,7 +142,11 @@ fn what_is_mistyped_is_said() {
     let at = path("mnt");
     let cases: &[(&[&str], &str)] = &[
         (&["app"], "DIRECTORY"),
-        (&["nothing.invalid/app", &at], "nothing.invalid/app"),
+        (&["nothing.invalid/app", &at], "the store has no image"),
+        (
+            &["nothing.invalid/app", &at, "--platform", "linux/amd64"],
+            "the store has no image",
+        ),
         (&["app", &full], "isn't empty"),
         (&["app", &missing], "cannot make the directory"),
         (&["app", &store], "kiln's store"),

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
@@ -145,9 +144,7 @@ impl Cluster {
             .add_service(OperationsServer::new(shared.clone()))
             .add_service(ExecutionServer::new(shared));
         _ = runtime.spawn(router.serve(address));
-        while std::net::TcpStream::connect(address).is_err() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        crate::wait_for_listener(address);
         Self {
             runtime: Some(runtime),
             address: address.to_string(),

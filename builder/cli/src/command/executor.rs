@@ -90,9 +90,8 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
         Some("one") => IdsChoice::One,
         Some(other) => return Err(format!("ids={other}: use same, all or one")),
     };
-    if let Some(limit) = fields.take("queue") {
-        let limit = kiln_graph::parse_duration(&limit);
-        settings.queue_limit = limit.map_err(|reason| format!("queue: {reason}"))?;
+    if let Some(limit) = duration(&mut fields, "queue")? {
+        settings.queue_limit = limit;
     }
     let helpers = fields.take_all("helper");
     settings.helpers = helpers.into_iter().map(Into::into).collect();
@@ -109,12 +108,20 @@ fn settings(spec: &str, required: bool) -> Result<ExecutorSettings, String> {
     if let Some(jobs) = fields.take("jobs") {
         settings.jobs = at_once(&jobs)?;
     }
-    if let Some(after) = fields.take("race") {
-        let after = kiln_graph::parse_duration(&after);
-        settings.race_after = Some(after.map_err(|reason| format!("race: {reason}"))?);
-    }
+    settings.race_after = duration(&mut fields, "race")?;
     fields.finish(&KEYS)?;
     Ok(settings)
+}
+
+/// The duration that a field says.
+#[cfg(feature = "reapi")]
+fn duration(fields: &mut Fields, name: &str) -> Result<Option<std::time::Duration>, String> {
+    let parsed = fields
+        .take(name)
+        .map(|text| kiln_graph::parse_duration(&text));
+    parsed
+        .transpose()
+        .map_err(|reason| format!("{name}: {reason}"))
 }
 
 /// More steps at once would only be threads that wait.

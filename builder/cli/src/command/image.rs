@@ -129,15 +129,16 @@ pub(crate) enum ImageCommand {
 
 impl ImageCommand {
     /// The images that it names.
-    fn names(&self) -> Vec<String> {
+    fn names(&mut self) -> Vec<String> {
         match self {
             Self::Create(args) => args.images.iter().chain(&args.tags).cloned().collect(),
             Self::Pull(args) => args.images(),
             Self::Load(args) => args.source.iter().cloned().collect(),
-            _ => {
-                let mut own = self.clone();
-                own.stored().into_iter().map(std::mem::take).collect()
-            }
+            other => other
+                .stored()
+                .into_iter()
+                .map(|name| name.clone())
+                .collect(),
         }
     }
 
@@ -207,9 +208,13 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
     for name in command.stored() {
         *name = super::image_id::name(engine.store(), name)?;
     }
-    match &command {
-        ImageCommand::Mount(args) => super::mount::mount(&engine, args),
-        other => execute(&engine, other).map_err(|error| failed(engine.store(), other, &error)),
+    let done = execute(&engine, &command);
+    match done.map_err(|error| failed(engine.store(), &command, &error))? {
+        0 => Ok(()),
+        status => Err(Failed {
+            text: String::new(),
+            status,
+        }),
     }
 }
 
@@ -223,7 +228,8 @@ fn failed(store: &Store, command: &ImageCommand, error: &Error) -> Failed {
     }
 }
 
-fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<(), Error> {
+/// Executes a command; gives the exit status.
+fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<u8, Error> {
     match command {
         ImageCommand::Ls { quiet, json } => list(engine, *quiet, *json)?,
         ImageCommand::Inspect(args) => super::index::inspect(engine, args)?,
@@ -237,7 +243,7 @@ fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<(), Error> {
             directory,
             platform,
         } => unpack(engine, name, directory, platform.as_deref())?,
-        ImageCommand::Mount(_) => {}
+        ImageCommand::Mount(args) => return super::mount::mount(engine, args),
         ImageCommand::Umount(args) => super::mount::umount(engine, args)?,
         ImageCommand::Layers {
             name,
@@ -275,7 +281,7 @@ fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Removes names from the store that nobody needs any more. One that stays does no harm.

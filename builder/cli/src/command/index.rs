@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use kiln::{Engine, Error, ListedAttestation};
 use kiln_graph::{BlobDigest, Platform};
-use kiln_image::{ImageError, ImageName, Index, Reference};
+use kiln_image::{ImageError, ImageName, Index, Reference, Resolved};
 use serde_json::{Value, json};
 
 use super::image::{full_name, no_such_image};
+use super::image_id::check_platform;
 use super::{print, print_exact, print_json, print_json_text, say};
 use crate::display::{Style, display};
 
@@ -72,13 +73,15 @@ pub(super) fn tag(engine: &Engine, name: &str, more: &[String]) -> Result<(), Er
 /// # Errors
 /// When there is no such image.
 pub(super) fn inspect(engine: &Engine, args: &super::image::InspectArgs) -> Result<(), Error> {
-    let platform = super::source::platform_or_host(args.platform.as_deref())?;
+    let flag = args.platform.as_deref();
+    let platform = super::source::platform_or_host(flag)?;
+    let asked = flag.map(|_| &platform);
     let found = match args.name.parse::<ImageName>().map_err(ImageError::from)? {
-        ImageName::Registry(reference) => match stored(engine, &reference)? {
+        ImageName::Registry(reference) => match stored(engine, &reference, asked)? {
             Some(found) => found,
-            None => remote(engine, &reference, &platform)?,
+            None => remote(engine, &reference, asked)?,
         },
-        _ => resolved(engine, &args.name, &platform)?,
+        _ => resolved(engine, &args.name, asked)?,
     };
     match (args.raw, found.manifest) {
         (true, Some(manifest)) => print_exact(&String::from_utf8_lossy(&manifest)),
@@ -95,10 +98,19 @@ struct Found {
     shown: Value,
 }
 
-fn stored(engine: &Engine, reference: &Reference) -> Result<Option<Found>, Error> {
-    let store = engine.store();
-    let Some(record) = store.image(&reference.to_string())? else {
+/// An image of the store, or an index: of that, the image for the platform that is asked for.
+fn stored(
+    engine: &Engine,
+    reference: &Reference,
+    asked: Option<&Platform>,
+) -> Result<Option<Found>, Error> {
+    let (store, name) = (engine.store(), reference.to_string());
+    let Some(record) = store.image(&name)? else {
         return Ok(None);
+    };
+    let of_platform = match asked {
+        Some(platform) => Some(image_for(engine, &name, &record.platforms, platform)?),
+        None => None,
     };
     let read = |digest: &BlobDigest| -> Result<Vec<u8>, Error> {
         let blob = store.blob(digest)?;
@@ -108,15 +120,35 @@ fn stored(engine: &Engine, reference: &Reference) -> Result<Option<Found>, Error
             source,
         })
     };
-    let manifest = read(&record.digest)?;
+    let whole = read(&record.digest)?;
+    let (manifest, config) = match of_platform {
+        Some(image) => (read(&image.manifest)?, json!(image.config)),
+        None => (whole.clone(), document(&read(&record.config)?)),
+    };
     let shown = json!({
         "manifest": document(&manifest),
-        "config": document(&read(&record.config)?),
+        "config": config,
         "record": record,
-        "attestations": beside(&manifest, |digest| read(digest).ok()),
+        "attestations": beside(&whole, |digest| read(digest).ok()),
     });
     let manifest = Some(manifest);
     Ok(Some(Found { manifest, shown }))
+}
+
+/// The image of the store for a platform.
+fn image_for(
+    engine: &Engine,
+    name: &str,
+    platforms: &[String],
+    platform: &Platform,
+) -> Result<Resolved, Error> {
+    let Some(found) = engine.stored_image(name, platform)? else {
+        let all = platforms.join(", ");
+        let text = format!("--platform {platform}: {name} is an image for {all}");
+        return Err(Error::Usage(text));
+    };
+    check_platform(name, &found, platform)?;
+    Ok(found)
 }
 
 /// The attestations in an index, of all its images.
@@ -146,19 +178,35 @@ fn document(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 
-fn remote(engine: &Engine, reference: &Reference, platform: &Platform) -> Result<Found, Error> {
-    let bytes = engine.client().manifest_bytes(reference)?;
+fn remote(
+    engine: &Engine,
+    reference: &Reference,
+    asked: Option<&Platform>,
+) -> Result<Found, Error> {
+    let (client, name) = (engine.client(), reference.to_string());
+    let mut bytes = client.manifest_bytes(reference)?;
     let digest = engine.store().put_blob(&bytes)?.digest;
-    // An index need not have an image for this machine.
-    let found = engine.client().resolve(&reference.to_string(), platform);
+    let found = match asked {
+        // An index need not have an image for this machine.
+        None => client.resolve(&name, &Platform::host()).ok(),
+        Some(platform) => {
+            let found = client.resolve(&name, platform)?;
+            check_platform(&name, &found, platform)?;
+            bytes = client.manifest_bytes(&Reference {
+                digest: Some(found.manifest),
+                ..reference.clone()
+            })?;
+            Some(found)
+        }
+    };
     let mut shown = json!({
-        "name": reference.to_string(),
+        "name": name,
         "digest": digest,
         "manifest": document(&bytes),
-        "config": found.as_ref().ok().map(|found| &found.config),
+        "config": found.as_ref().map(|found| &found.config),
     });
-    if let Ok(found) = found {
-        let attestations = kiln::list_attestations(engine.client(), reference, &found);
+    if let Some(found) = found {
+        let attestations = kiln::list_attestations(client, reference, &found);
         let attestations = attestations.unwrap_or_else(|error| {
             say(&format!("WARNING: attestations can't be listed: {error}"));
             Vec::new()
@@ -169,8 +217,12 @@ fn remote(engine: &Engine, reference: &Reference, platform: &Platform) -> Result
     Ok(Found { manifest, shown })
 }
 
-fn resolved(engine: &Engine, name: &str, platform: &Platform) -> Result<Found, Error> {
-    let found = engine.client().resolve(name, platform)?;
+fn resolved(engine: &Engine, name: &str, asked: Option<&Platform>) -> Result<Found, Error> {
+    let host = Platform::host();
+    let found = engine.client().resolve(name, asked.unwrap_or(&host))?;
+    if let Some(platform) = asked {
+        check_platform(name, &found, platform)?;
+    }
     let parsed: ImageName = name.parse().map_err(ImageError::from)?;
     let beside = engine
         .client()

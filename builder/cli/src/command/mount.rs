@@ -7,7 +7,7 @@ use clap::Args;
 use kiln::{Engine, Error, MountOptions, mount_image, mounted_images, unmount_image};
 use kiln_tree::host;
 
-use super::{Failed, child, print, say};
+use super::{child, print, say};
 use crate::display::{Style, display};
 
 /// The flags of `kiln image mount`.
@@ -47,10 +47,11 @@ pub(crate) struct UmountArgs {
     forget: bool,
 }
 
-/// Runs `kiln image mount`.
-pub(crate) fn mount(engine: &Engine, args: &MountArgs) -> Result<(), Failed> {
+/// Runs `kiln image mount`; gives the exit status of the command that it runs, if it does.
+pub(crate) fn mount(engine: &Engine, args: &MountArgs) -> Result<u8, Error> {
     let (Some(name), Some(directory)) = (&args.name, &args.directory) else {
-        return Ok(list(engine)?);
+        list(engine)?;
+        return Ok(0);
     };
     let options = MountOptions {
         read_only: args.read_only,
@@ -65,25 +66,17 @@ pub(crate) fn mount(engine: &Engine, args: &MountArgs) -> Result<(), Failed> {
     if mounted.is_err() && made {
         _ = host::remove_dir(directory);
     }
-    if let Err(error) = mounted {
-        return Err(super::image_id::absent(engine.store(), &error));
-    }
+    mounted?;
     let [program, words @ ..] = &args.command[..] else {
         let shown = directory.display();
         say(&format!(
             "mounted {name} on {shown}; 'kiln image umount {shown}' unmounts it and drops what was changed"
         ));
-        return Ok(());
+        return Ok(0);
     };
     let status = run(program, words);
     unmount_image(engine, directory, false)?;
-    match status? {
-        0 => Ok(()),
-        status => Err(Failed {
-            text: String::new(),
-            status,
-        }),
-    }
+    status
 }
 
 /// Runs `kiln image umount`.

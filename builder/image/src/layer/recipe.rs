@@ -14,6 +14,7 @@ use kiln_graph::BlobDigest;
 
 use super::codec::BYTES_VERSION;
 use super::compress::{block_size, compress, compress_first};
+use super::decompress::{GZIP_MAGIC, ZSTD_MAGIC};
 use super::encode::Counting;
 use super::go_gzip::{GoGzip, GoLevel};
 use super::{Codec, decompressed};
@@ -135,9 +136,13 @@ impl Recipe {
 fn candidates<R: Read + Send>(open: &dyn Fn() -> io::Result<R>) -> io::Result<Vec<Encoder>> {
     let mut head = [0; 4];
     let count = open()?.take(4).read(&mut head)?;
-    let codecs: Vec<Codec> = match &head[..count] {
-        [0x1f, 0x8b, ..] => [6, 1, 9, 2, 3, 4, 5, 7, 8, 0].map(Codec::Gzip).into(),
-        [0x28, 0xb5, 0x2f, 0xfd] => std::iter::once(3)
+    let (is_gzip, is_zstd) = {
+        let head = &head[..count];
+        (head.starts_with(&GZIP_MAGIC), head.starts_with(&ZSTD_MAGIC))
+    };
+    let codecs: Vec<Codec> = match (is_gzip, is_zstd) {
+        (true, _) => [6, 1, 9, 2, 3, 4, 5, 7, 8, 0].map(Codec::Gzip).into(),
+        (_, true) => std::iter::once(3)
             .chain((1..=22).filter(|level| *level != 3))
             .map(Codec::Zstd)
             .collect(),
@@ -162,7 +167,7 @@ fn candidates<R: Read + Send>(open: &dyn Fn() -> io::Result<R>) -> io::Result<Ve
             (false, _) => {}
         }
     }
-    if head.starts_with(&[0x1f, 0x8b]) {
+    if is_gzip {
         for level in [6, 9, 5, 4, 7, 8].into_iter().filter_map(GoLevel::new) {
             if begins_with(&go_first(level, &plain)?)?.0 {
                 found.push(Encoder::Go(level));
