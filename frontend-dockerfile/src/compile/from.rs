@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use kiln_graph::{HistoryLine, ImageConfig, ImageRequest, LayerOrigin, Op, Platform, StepId};
 
 use super::args::fault;
-use super::heads::BaseKind;
+use super::heads::{BaseKind, captured};
 use super::stage::{StageState, Start};
 use super::{Compiler, ContextKind, Stop};
 use crate::limits::MAX_TRIGGERS;
@@ -30,7 +30,7 @@ impl Compiler<'_> {
         let name = from
             .stage_name()
             .unwrap_or_else(|| super::unnamed_stage(index));
-        let captured = self.captured(index);
+        let captured = captured(&self.heads, &self.globals.declared, index);
         let mut state = StageState::new(index, name, start, captured);
         let count = self.stages[index].body.len() + 1;
         state.of = u32::try_from(count).unwrap_or(u32::MAX);

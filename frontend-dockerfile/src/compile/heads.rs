@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_graph::Platform;
 
 use super::args::fault;
+use super::outline::{Captured, Declared};
 use super::{Compiler, ContextKind};
 use crate::ast::{Instruction, Kind};
 use crate::expand::{Expansion, Lexer};
@@ -38,6 +39,30 @@ pub(crate) enum BaseKind {
 /// The stages of a file by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names(BTreeMap<String, Vec<usize>>);
+
+/// What a stage uses of what the user gives, as far as its FROM says. `declared` are the arguments before the
+/// first FROM.
+pub(super) fn captured(
+    heads: &[Head],
+    declared: &BTreeMap<String, Declared>,
+    index: usize,
+) -> Captured {
+    let head = &heads[index];
+    let mut captured = Captured {
+        known: declared.clone(),
+        used: head.used.clone(),
+        ..Captured::default()
+    };
+    let mut base = &head.base;
+    if let BaseKind::Stage(stage) = base {
+        captured.base = Some(*stage);
+    }
+    while let BaseKind::Stage(stage) = base {
+        captured.used.extend(heads[*stage].used.iter().cloned());
+        base = &heads[*stage].base;
+    }
+    captured
+}
 
 impl Names {
     pub(crate) fn add(&mut self, name: String, index: usize) {

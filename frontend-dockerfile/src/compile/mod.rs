@@ -2,6 +2,7 @@
 
 mod args;
 mod budget;
+mod compiled;
 mod config;
 mod copy;
 mod epoch;
@@ -14,6 +15,7 @@ mod options;
 mod outline;
 mod run;
 mod stage;
+mod stage_source;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,53 +32,16 @@ use crate::lint::{Checks, Linter, check_parsed, check_stages};
 use crate::{Diagnostic, DockerfileError, Outline};
 use args::Globals;
 use budget::Budget;
+use compiled::violations;
+pub use compiled::{Checked, Compiled, Outcome};
 pub use epoch::epoch_source;
 use heads::{BaseKind, Head, Names};
 pub use options::{ContextKind, Options};
 pub(crate) use outline::Captured;
 use stage::StageState;
+pub(crate) use stage_source::unnamed_stage;
+use stage_source::{StageSource, UNNAMED, split_stages, stage_list};
 pub(crate) use worker::DIRECTIVE as WORKER_DIRECTIVE;
-
-/// What came of a compilation.
-#[derive(Clone, Debug)]
-pub enum Outcome<T = Compiled> {
-    /// What was asked for.
-    Done(Box<T>),
-    /// These images must be known first; and where each is asked for.
-    Needs(Vec<(ImageRequest, Option<Location>)>),
-}
-
-/// A compiled Dockerfile.
-#[derive(Clone, Debug)]
-pub struct Compiled {
-    /// The graph and the images wanted.
-    pub build: Build,
-    /// Warnings, in the order in which they were found.
-    pub warnings: Vec<Diagnostic>,
-    /// Whether the file wants warnings to fail the build.
-    pub warnings_are_errors: bool,
-    /// The stages that the targets are made of, by name or number.
-    pub used_stages: Vec<String>,
-    /// What the target takes.
-    pub outline: Outline,
-}
-
-impl Compiled {
-    /// The error that its warnings are, when the file wants them to be.
-    #[must_use]
-    pub fn violations(&self) -> Option<String> {
-        violations(self.warnings_are_errors, &self.warnings)
-    }
-}
-
-/// What is wrong with a Dockerfile.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    /// Warnings, in the order in which they were found.
-    pub warnings: Vec<Diagnostic>,
-    /// Why the file can't be built, if that is known.
-    pub error: Option<DockerfileError>,
-}
 
 /// Compiles a Dockerfile.
 ///
@@ -130,16 +95,6 @@ pub fn check(
     }
 }
 
-/// The error that warnings are, when the file wants them to be.
-fn violations(is_strict: bool, found: &[Diagnostic]) -> Option<String> {
-    let names: BTreeSet<&str> = found.iter().map(|found| found.rule.name()).collect();
-    let names: Vec<&str> = names.into_iter().collect();
-    (is_strict && !names.is_empty()).then(|| {
-        let names = names.join(", ");
-        format!("lint violation found for rules: {names}")
-    })
-}
-
 /// Why a stage can't be compiled now.
 pub(crate) enum Stop {
     /// An image must be known first; it has been noted.
@@ -151,13 +106,6 @@ impl From<DockerfileError> for Stop {
     fn from(error: DockerfileError) -> Self {
         Self::Error(Box::new(error))
     }
-}
-
-/// A stage of the file.
-pub(crate) struct StageSource<'a> {
-    pub(crate) from: &'a crate::ast::From,
-    pub(crate) head: &'a Instruction,
-    pub(crate) body: &'a [Instruction],
 }
 
 pub(crate) struct Compiler<'a> {
@@ -242,7 +190,7 @@ impl<'a> Compiler<'a> {
             };
             for stage in stages {
                 match self.stage(stage) {
-                    Ok(state) if stage == target => targets.push(self.finish(&state)),
+                    Ok(state) if stage == target => targets.push(self.finished(&state)),
                     Ok(_) | Err(Stop::Needs) => {}
                     Err(Stop::Error(error)) => return Err(*error),
                 }
@@ -266,7 +214,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn done(self, targets: Vec<Target>, reachable: &BTreeSet<usize>) -> Compiled {
-        let stages = self.stage_list(&self.options.platforms);
+        let stages = stage_list(&self.stages, &self.done, &self.options.platforms);
         let names = reachable.iter().map(|stage| self.stage_name(*stage));
         let used_stages = names.collect();
         let outline = self.outline(&self.options.platforms[0]);
@@ -283,6 +231,10 @@ impl<'a> Compiler<'a> {
             used_stages,
             outline,
         }
+    }
+
+    fn finished(&self, state: &StageState) -> Target {
+        state.target(self.options, &self.target, self.created.as_ref())
     }
 
     fn stage_name(&self, index: usize) -> String {
@@ -303,44 +255,6 @@ impl<'a> Compiler<'a> {
             let name = crate::quote::quote(name);
             DockerfileError::whole(format!("target stage {name} could not be found{hint}"))
         })
-    }
-
-    /// What a stage uses of what the user gives, as far as its FROM says.
-    pub(crate) fn captured(&self, index: usize) -> Captured {
-        let head = &self.heads[index];
-        let mut captured = Captured {
-            known: self.globals.declared.clone(),
-            used: head.used.clone(),
-            ..Captured::default()
-        };
-        let mut base = &head.base;
-        if let BaseKind::Stage(stage) = base {
-            captured.base = Some(*stage);
-        }
-        while let BaseKind::Stage(stage) = base {
-            captured
-                .used
-                .extend(self.heads[*stage].used.iter().cloned());
-            base = &self.heads[*stage].base;
-        }
-        captured
-    }
-
-    /// What the target takes, as compiled for one platform.
-    fn outline(&self, platform: &Platform) -> Outline {
-        let Ok(target) = self.target_stage() else {
-            return Outline::default();
-        };
-        let stage = &self.stages[target];
-        let name = stage.from.stage_name().unwrap_or_default();
-        let description = stage.head.description(&name).unwrap_or_default().to_owned();
-        let captured: BTreeMap<usize, &Captured> = self
-            .done
-            .iter()
-            .filter(|((_, own), _)| own == platform)
-            .map(|((index, _), state)| (*index, &state.captured))
-            .collect();
-        crate::outline::outline(name, description, target, &captured)
     }
 
     /// A stage for the platform that is compiled for, compiled once.
@@ -479,85 +393,20 @@ impl<'a> Compiler<'a> {
         )
     }
 
-    fn finish(&self, state: &StageState) -> Target {
-        let mut config = state.config.clone();
-        let run = &mut config.config;
-        run.entrypoint = run.entrypoint.take().filter(|words| !words.is_empty());
-        run.cmd = run.cmd.take().filter(|words| !words.is_empty());
-        if self.options.platforms_are_given {
-            config.set_platform(&self.target);
-        }
-        config.created.clone_from(&self.created);
-        config.config.labels.extend(self.options.labels.clone());
-        config.history.clear();
-        config.rootfs = kiln_graph::RootFs::default();
-        Target {
-            platform: config.platform(),
-            root: state.root,
-            config,
-            history: state.history.clone(),
-        }
-    }
-
-    fn stage_list(&self, platforms: &[Platform]) -> Vec<kiln_graph::Stage> {
-        let stage = |(index, source): (usize, &StageSource<'_>)| {
-            let states = platforms
-                .iter()
-                .filter_map(|platform| self.done.get(&(index, platform.clone())));
-            let other = self
-                .done
-                .iter()
-                .filter(|((at, _), _)| *at == index)
-                .map(|(_, state)| state);
-            let mut steps: Vec<kiln_graph::StageStep> = Vec::new();
-            for step in states.chain(other).flat_map(|state| &state.steps) {
-                if !steps.contains(step) {
-                    steps.push(*step);
-                }
-            }
-            let name = source.from.name.clone();
-            kiln_graph::Stage {
-                name: name.unwrap_or_else(|| unnamed_stage(index)),
-                steps,
-            }
+    /// What the target takes, as compiled for one platform.
+    fn outline(&self, platform: &Platform) -> Outline {
+        let Ok(target) = self.target_stage() else {
+            return Outline::default();
         };
-        self.stages.iter().enumerate().map(stage).collect()
+        let stage = &self.stages[target];
+        let name = stage.from.stage_name().unwrap_or_default();
+        let description = stage.head.description(&name).unwrap_or_default().to_owned();
+        let captured: BTreeMap<usize, &Captured> = self
+            .done
+            .iter()
+            .filter(|((_, own), _)| own == platform)
+            .map(|((index, _), state)| (*index, &state.captured))
+            .collect();
+        crate::outline::outline(name, description, target, &captured)
     }
-}
-
-const UNNAMED: &str = "stage-";
-
-/// What a stage without a name is called: as in BuildKit, `stage-` and its number from zero.
-pub(crate) fn unnamed_stage(index: usize) -> String {
-    format!("{UNNAMED}{index}")
-}
-
-fn split_stages(file: &Dockerfile) -> Vec<StageSource<'_>> {
-    let starts: Vec<usize> = file
-        .instructions
-        .iter()
-        .enumerate()
-        .filter(|(_, instruction)| matches!(instruction.kind, Kind::From(_)))
-        .map(|(at, _)| at)
-        .collect();
-    let ends = starts
-        .iter()
-        .skip(1)
-        .copied()
-        .chain([file.instructions.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .filter_map(|(start, end)| {
-            let head = &file.instructions[*start];
-            let Kind::From(from) = &head.kind else {
-                return None;
-            };
-            Some(StageSource {
-                from,
-                head,
-                body: &file.instructions[start + 1..end],
-            })
-        })
-        .collect()
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 use kiln_graph::{
-    HistoryLine, ImageConfig, LayerOrigin, Location, Platform, StageStep, StepId, StepName,
+    HistoryLine, ImageConfig, LayerOrigin, Location, Platform, RootFs, StageStep, StepId, StepName,
+    Target,
 };
 
+use super::options::Options;
 use super::outline::Captured;
 use crate::ast::Instruction;
 use crate::limits::MAX_ENVIRONMENT;
@@ -91,6 +93,32 @@ impl StageState {
             workdir_set: start.workdir_set,
             captured,
             config_env: HashMap::new(),
+        }
+    }
+
+    /// The image that the stage is, when it is wanted for a platform.
+    pub(super) fn target(
+        &self,
+        options: &Options,
+        platform: &Platform,
+        created: Option<&String>,
+    ) -> Target {
+        let mut config = self.config.clone();
+        let run = &mut config.config;
+        run.entrypoint = run.entrypoint.take().filter(|words| !words.is_empty());
+        run.cmd = run.cmd.take().filter(|words| !words.is_empty());
+        run.labels.extend(options.labels.clone());
+        if options.platforms_are_given {
+            config.set_platform(platform);
+        }
+        config.created = created.cloned();
+        config.history.clear();
+        config.rootfs = RootFs::default();
+        Target {
+            platform: config.platform(),
+            root: self.root,
+            config,
+            history: self.history.clone(),
         }
     }
 

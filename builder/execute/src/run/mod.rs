@@ -3,6 +3,7 @@
 mod agent;
 mod changes;
 mod failure;
+mod foreign;
 mod leak;
 mod lowers;
 mod mask;
@@ -11,19 +12,20 @@ mod network;
 mod owners;
 mod process;
 mod root_copy;
+mod surroundings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_cache::{Staging, Tree};
-use kiln_graph::{Exec, HOST_GATEWAY, Manifest, Op, Platform, Security, Step, Timestamp, UnixId};
+use kiln_graph::{Exec, Manifest, Op, Security, Step, Timestamp, UnixId};
 use kiln_sandbox::{
-    Cgroups, Exit, Fallback, Finished, Isolation, Mount, OwnerCalls, Root, Sandbox, SandboxError,
-    Selection, Spec, User, Ways, resolve_user,
+    Cgroups, Fallback, Isolation, Mount, OwnerCalls, Root, Sandbox, SandboxError, Selection, Spec,
+    User, Ways, resolve_user,
 };
 use kiln_solve::{Event, EventSink, Executed, Executor, Job, StepResult};
-use kiln_tree::{TreeRoot, host};
+use kiln_tree::TreeRoot;
 
 use crate::clock::now;
 use crate::secret::SecretProvider;
@@ -34,12 +36,13 @@ use crate::volume::VolumeFinder;
 use crate::{ChangedFiles, EngineError};
 use changes::Changes;
 pub(crate) use failure::unstarted;
-use failure::{failure, impossible};
+use failure::{check, impossible};
 pub use leak::check_configurations;
 use leak::{Base, Changed, Finder};
 use mounts::{Held, MountPlanner, copy_out};
 pub use network::DefaultNetwork;
 use process::Process;
+use surroundings::{environment, hosts, name_servers};
 
 const DEFAULT_SHM: u64 = 64 << 20;
 const HOSTNAME: &str = "buildkitsandbox";
@@ -454,106 +457,4 @@ pub(crate) struct Prepared {
 /// Why a step's result would be another.
 fn with_one_id(what: &str) -> String {
     format!("the step can't be run with one user id: {what}")
-}
-
-fn environment(exec: &Exec, user: &User, secrets: Vec<(String, String)>) -> Vec<(String, String)> {
-    let mut env = exec.env.clone();
-    if !env.iter().any(|(name, _)| name == "HOME") {
-        let home = if user.home.is_empty() {
-            "/"
-        } else {
-            &user.home
-        };
-        env.push(("HOME".to_owned(), home.to_owned()));
-    }
-    let proxies = exec.proxy.iter();
-    let proxies = proxies.map(|(name, value)| (name.clone(), value.clone()));
-    for (name, value) in proxies.chain(secrets) {
-        env.retain(|(known, _)| *known != name);
-        env.push((name, value));
-    }
-    env
-}
-
-/// `/etc/resolv.conf`: the machine's own, but in a network of its own another name server.
-fn name_servers(network: kiln_sandbox::Network) -> String {
-    let text = host::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    if network != kiln_sandbox::Network::Sandbox {
-        return text;
-    }
-    let kept = text.lines().filter(|line| !line.starts_with("nameserver"));
-    let kept: String = kept.map(|line| format!("{line}\n")).collect();
-    format!("nameserver {}\n{kept}", kiln_sandbox::NAME_SERVER)
-}
-
-/// Why a step's programs can't be executed, when they are for another kind of machine.
-fn foreign(step: &Step) -> Option<EngineError> {
-    let (wanted, here) = (&step.platform, Platform::host());
-    if here.runs(wanted) || binfmt_runs(&wanted.architecture) {
-        return None;
-    }
-    let message = format!(
-        "this step runs programs for {wanted}, but this machine is {here} and has no emulator for them: install one (Debian: qemu-user-static and binfmt-support), or use COPY only"
-    );
-    Some(impossible(step, message))
-}
-
-/// Whether the kernel has an emulator for a processor: one that was opened when it was registered
-/// (flag F), for it is not in the step's root.
-fn binfmt_runs(architecture: &str) -> bool {
-    let name = match architecture {
-        "amd64" => "x86_64",
-        "386" => "i386",
-        "arm64" => "aarch64",
-        "ppc64le" => "ppc64le",
-        other => other,
-    };
-    let path = format!("/proc/sys/fs/binfmt_misc/qemu-{name}");
-    let text = host::read_to_string(path).unwrap_or_default();
-    let fixed = |line: &str| line.starts_with("flags:") && line.contains('F');
-    text.starts_with("enabled") && text.lines().any(fixed)
-}
-
-/// `/etc/hosts`. This machine is only reached by steps that share its network.
-fn hosts(hostname: &str, extra: &[(String, String)], network: kiln_sandbox::Network) -> String {
-    let mut text =
-        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in extra {
-        let address = match address.as_str() {
-            HOST_GATEWAY if network != kiln_sandbox::Network::Host => continue,
-            HOST_GATEWAY => "127.0.0.1",
-            given => given,
-        };
-        text.push_str(&format!("{address}\t{name}\n"));
-    }
-    text
-}
-
-fn check(
-    step: &Step,
-    exec: &Exec,
-    finished: &Finished,
-    last_output: &str,
-) -> Result<(), EngineError> {
-    if let Exit::NotExecuted { reason, .. } = &finished.exit
-        && reason.contains("xec format")
-        && let Some(error) = foreign(step)
-    {
-        return Err(error);
-    }
-    let how = match &finished.exit {
-        Exit::Code(0) => return Ok(()),
-        Exit::Code(code) if exec.accept_status.contains(code) => return Ok(()),
-        Exit::Code(127) => "exit code: 127 (a program it calls was not found)".to_owned(),
-        Exit::Code(code) => format!("exit code: {code}"),
-        Exit::Signal(signal) => format!("killed by signal {signal}"),
-        Exit::OutOfMemory => "killed because memory ran out: raise --memory where that limits the step, else run fewer steps at once with --jobs, or give the machine more".to_owned(),
-        Exit::NotExecuted { reason, code } => format!("{reason} (exit code: {code})"),
-        Exit::Killed => return Err(EngineError::Cancelled),
-    };
-    let tail: String = {
-        let lines: Vec<&str> = last_output.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    };
-    Err(failure(step, exec, how, tail))
 }
