@@ -106,7 +106,7 @@ impl Kiln {
     /// When it can't be had, or its configuration can't be used.
     pub fn image(&self, name: &str, platform: &Platform) -> Result<ResolvedImage, Error> {
         off_runtime(|| {
-            let mut found = match self.engine.stored_image(name, platform) {
+            let mut found = match self.engine.images().stored(name, platform) {
                 Ok(Some(found)) => found,
                 _ => self.engine.client().resolve(name, platform)?,
             };

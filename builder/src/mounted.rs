@@ -38,7 +38,7 @@ pub fn mount_image(
     let directory = usable(engine, directory)?;
     let store = engine.store();
     let _kept = store.session()?;
-    let tree = engine.image_tree(name, platform, events)?;
+    let tree = engine.images().tree(name, platform, events)?;
     let mount = store.begin_mount(name, &directory, tree.id(), own_namespace()?)?;
     let attached = attach(engine, &tree, &mount, options);
     if attached.is_err() {
@@ -60,7 +60,7 @@ fn attach(
     };
     if let Some(changes) = &changes {
         // An overlay's root is that of the changes.
-        engine.dress_root(tree, &changes.upper)?;
+        engine.images().dress_root(tree, &changes.upper)?;
     }
     let (lower, empty) = (tree.fs(), store.empty_tree()?.fs());
     let changes = changes

@@ -175,3 +175,8 @@ impl From<String> for Wrong {
         }
     }
 }
+
+/// An error at an instruction.
+pub(crate) fn fault(at: &crate::ast::Instruction, message: &str) -> DockerfileError {
+    DockerfileError::at(at.location.clone(), message)
+}

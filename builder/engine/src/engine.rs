@@ -1,31 +1,24 @@
 //! The engine: what every build on this machine shares.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use kiln_attest::Inventory;
-use kiln_attest::sbom::Subject;
-use kiln_cache::{Session, Store, Tree};
+use kiln_cache::{Session, Store};
 use kiln_execute::{
     EngineError, GitResolver, Moment, Pin, Snapshotter, VolumeTransfer, check_configurations,
-    export_volume, failed_tree, import_volume, interact, joined, known_checksum, now, state_at,
+    export_volume, failed_tree, import_volume, interact, known_checksum, now, state_at,
     surroundings,
 };
-use kiln_export::{
-    DeltaMaker, Difference, Exports, ImageReport, IndexMerger, MergedIndex, OutputEntry, Rebase,
-    diff_images, extract, files_of, find_image, image_packages, inspect_image, rebase,
-};
-use kiln_graph::{ImagePath, Op, Platform, StepId};
-use kiln_image::{Client, Reference, Resolved};
+use kiln_export::{DeltaMaker, Exports, OutputEntry, extract};
+use kiln_graph::{ImagePath, Op, StepId};
+use kiln_image::Client;
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 use kiln_share::{CacheSigner, CacheSource, Remote};
 use kiln_solve::{
-    Edits, Event, EventSink, Executor, Forecast, Job, Snapshot, Solution, SourceResolver,
-    StepResult, check_entitlements,
+    Edits, Event, Executor, Forecast, Job, Solution, SourceResolver, StepResult, check_entitlements,
 };
-use kiln_tree::TreeRoot;
 
+use crate::images::Images;
 use crate::machine::{Custom, Machine};
 use crate::request::Request;
 use crate::solved::Solved;
@@ -331,60 +324,10 @@ impl Engine {
         files.collect()
     }
 
-    /// Fetches and unpacks an image's layers.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub fn pull(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<(), EngineError> {
-        let resolved = self.client().resolve(name, platform)?;
-        self.trees.deltas.explain();
-        let layers = Snapshot::of_image(&resolved.layers, name);
-        self.trees.trees(&layers, events).map(drop)
-    }
-
-    /// Takes the files of an image as those that pulled layers may be rebuilt from.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub fn use_base_image(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<(), EngineError> {
-        let image = self.find_image(name, platform)?;
-        self.trees.use_base_image(&image.layers, name, events)
-    }
-
-    /// A tagged image, when the store has all that is needed to build on it.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn stored_image(
-        &self,
-        name: &str,
-        platform: &Platform,
-    ) -> Result<Option<Resolved>, EngineError> {
-        kiln_export::stored_image(self.store(), name, platform)
-    }
-
-    /// Brings an image into the store under a name: its layers, and a manifest.
-    ///
-    /// # Errors
-    /// When it can't be read, or the store can't be written.
-    pub fn load(
-        &self,
-        image: &str,
-        platform: &Platform,
-        name: &Reference,
-        events: &dyn EventSink,
-    ) -> Result<(), EngineError> {
-        kiln_export::load(&self.trees, image, platform, name, events)
+    /// Images by their names.
+    #[must_use]
+    pub fn images(&self) -> Images<'_> {
+        Images(&self.trees)
     }
 
     /// Brings trees and blobs of images into the store.
@@ -397,144 +340,6 @@ impl Engine {
     #[must_use]
     pub fn deltas(&self) -> DeltaMaker<'_> {
         DeltaMaker(&self.trees)
-    }
-
-    /// An image of the store, else of wherever its name says.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub fn find_image(&self, name: &str, platform: &Platform) -> Result<Resolved, EngineError> {
-        find_image(&self.trees, name, platform)
-    }
-
-    /// The files that an image shows, as one tree.
-    ///
-    /// # Errors
-    /// When the image can't be had or unpacked.
-    pub fn image_files(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<Vec<OutputEntry>, EngineError> {
-        let image = self.find_image(name, platform)?;
-        let snapshot = Snapshot::of_image(&image.layers, name);
-        let result = StepResult::Snapshot(snapshot);
-        files_of(&self.trees, Some(&result), events)
-    }
-
-    /// The files that an image shows, in one tree of the store, which shares them with those of its
-    /// layers. A session must keep it.
-    ///
-    /// # Errors
-    /// When the image can't be had or unpacked.
-    pub fn image_tree(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<Tree, EngineError> {
-        let image = self.find_image(name, platform)?;
-        let snapshot = Snapshot::of_image(&image.layers, name);
-        joined(&self.trees, &self.trees.trees(&snapshot, events)?)
-    }
-
-    /// Gives a directory the attributes of a tree's root.
-    ///
-    /// # Errors
-    /// When the tree can't be read, or the system refuses.
-    pub fn dress_root(&self, tree: &Tree, directory: &TreeRoot) -> Result<(), EngineError> {
-        let manifest = tree.manifest()?;
-        let Some(root) = manifest.get(&ImagePath::root()) else {
-            return Ok(());
-        };
-        let set = directory.set_attributes(root, self.trees.gives_away);
-        set.map_err(|source| EngineError::Output {
-            what: "the root of an image".to_owned(),
-            source,
-        })
-    }
-
-    /// What each layer of an image holds.
-    ///
-    /// # Errors
-    /// When the image can't be had or unpacked.
-    pub fn inspect_image(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<ImageReport, EngineError> {
-        inspect_image(&self.trees, name, platform, events)
-    }
-
-    /// The packages of an image in the store, a registry or an archive, and what they are told with.
-    ///
-    /// # Errors
-    /// When the image can't be had or unpacked.
-    pub fn image_packages(
-        &self,
-        name: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<(Subject, Inventory), EngineError> {
-        image_packages(&self.trees, name, platform, events)
-    }
-
-    /// The paths in which two images differ.
-    ///
-    /// # Errors
-    /// When an image can't be had or unpacked.
-    pub fn diff_images(
-        &self,
-        before: &str,
-        after: &str,
-        platform: &Platform,
-        events: &dyn EventSink,
-    ) -> Result<Vec<Difference>, EngineError> {
-        diff_images(&self.trees, before, after, platform, events)
-    }
-
-    /// Puts an image's own layers onto another base, and tags the result.
-    ///
-    /// # Errors
-    /// When the image isn't built on the base, or replaces files that differ between the bases:
-    /// it may hold what was made from the old ones, such as a package database.
-    pub fn rebase(&self, wanted: &Rebase<'_>, events: &dyn EventSink) -> Result<(), EngineError> {
-        rebase(&self.trees, wanted, events)
-    }
-
-    /// Merges images, and those of indexes, each once. Nothing is sent.
-    ///
-    /// # Errors
-    /// When one can't be had or understood, or two different ones are for one platform.
-    pub fn merge_images(
-        &self,
-        images: &[Reference],
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<MergedIndex, EngineError> {
-        self.index_merger().merge(images, annotations)
-    }
-
-    /// Sends an index and what it names. Blobs of the same registry are mounted; what is in the
-    /// repository already is left alone.
-    ///
-    /// # Errors
-    /// When something can't be fetched or sent.
-    pub fn push_index(
-        &self,
-        index: &MergedIndex,
-        to: &Reference,
-        events: &dyn EventSink,
-    ) -> Result<(), EngineError> {
-        self.index_merger().push(index, to, events)
-    }
-
-    fn index_merger(&self) -> IndexMerger<'_> {
-        IndexMerger {
-            store: self.store(),
-            client: self.client(),
-        }
     }
 
     /// Sends a volume to a remote: what the remote lacks of it. Waits until no step uses it, and

@@ -6,11 +6,13 @@
 //! something of the results. Here they are put together.
 
 mod engine;
+mod images;
 mod machine;
 mod request;
 mod solved;
 
 pub use engine::Engine;
+pub use images::Images;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::conformance;
 pub use kiln_execute::{

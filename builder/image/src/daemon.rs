@@ -30,7 +30,7 @@ impl Daemon {
         let host = std::env::var("DOCKER_HOST").unwrap_or_default();
         let socket = PathBuf::from(host.strip_prefix("unix://").unwrap_or(DEFAULT_SOCKET));
         // Installs what TLS needs, which the builder asks for even here.
-        client.http();
+        client.connections().http();
         let builder = reqwest::Client::builder().unix_socket(socket.as_path());
         match builder.build() {
             Ok(http) => Ok(Self { socket, http }),

@@ -66,7 +66,7 @@ impl Client {
     /// When there is no answer, or it is larger than a megabyte.
     pub fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<(u16, Vec<u8>), ImageError> {
         self.wait_for(async {
-            let mut request = self.http().get(url);
+            let mut request = self.connections().http().get(url);
             for (name, value) in headers {
                 request = request.header(*name, value);
             }
@@ -87,7 +87,12 @@ impl Client {
         within: Duration,
     ) -> Result<(u16, Vec<u8>), ImageError> {
         self.wait_for(async {
-            let mut request = self.staying_http().post(url).body(body).timeout(within);
+            let mut request = self
+                .connections()
+                .staying_http()
+                .post(url)
+                .body(body)
+                .timeout(within);
             for (name, value) in headers {
                 request = request.header(name, value);
             }
@@ -101,7 +106,7 @@ impl Client {
         etag: Option<&str>,
         start: &mut dyn FnMut() -> std::io::Result<Box<dyn Write>>,
     ) -> Result<Downloaded, ImageError> {
-        let mut request = self.http().get(url);
+        let mut request = self.connections().http().get(url);
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);
         }

@@ -233,3 +233,27 @@ pub(crate) fn wrong_digest(
         actual,
     }
 }
+
+/// The error of a registry that gave no answer.
+pub(crate) fn unreachable(reference: &crate::Reference, error: &reqwest::Error) -> ImageError {
+    let (image, host) = (reference.to_string(), reference.host.clone());
+    let reason = cause(error);
+    match () {
+        () if speaks_http(error) => ImageError::PlainHttp { image, host },
+        () if reason.starts_with("invalid peer certificate") => ImageError::Certificate {
+            image,
+            host,
+            reason,
+        },
+        () => ImageError::Unreachable {
+            image,
+            host,
+            reason,
+        },
+    }
+}
+
+/// Whether a server answered a TLS handshake with something else, as one does that speaks HTTP.
+pub(crate) fn speaks_http(error: &reqwest::Error) -> bool {
+    cause(error).contains("InvalidContentType")
+}

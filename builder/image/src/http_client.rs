@@ -7,6 +7,8 @@ use kiln_tree::host;
 
 use crate::RegistrySettings;
 
+/// More redirections than this are a loop.
+pub(crate) const MAX_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 

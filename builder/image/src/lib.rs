@@ -13,6 +13,8 @@ mod auth;
 mod blocking;
 mod certificate;
 mod client;
+mod client_options;
+mod connections;
 mod credentials;
 mod daemon;
 mod document;
@@ -22,12 +24,15 @@ mod error;
 mod fetch;
 mod fetch_range;
 mod host_name;
+mod hosts;
 mod http_client;
 mod image_name;
+mod kept_files;
 pub mod layer;
 mod layout;
 mod on_behalf;
 mod push;
+mod push_trust;
 mod reference;
 mod referrers;
 mod registry;
@@ -40,7 +45,8 @@ pub use archive::{
     ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive, write_oci_directory,
 };
 pub use certificate::authorities_der;
-pub use client::{Client, ClientOptions};
+pub use client::Client;
+pub use client_options::ClientOptions;
 pub use credentials::{
     CredentialProvider, CredentialSource, Credentials, Login, Logins, Provider, WantedToken,
 };

@@ -43,7 +43,7 @@ impl Client {
         let ask = Ask::new(Method::GET, format!("{base}/v2/"));
         let answer = self.wait_for(async {
             let answer = self.once(&image, &ask).await;
-            answer.map_err(|error| crate::request::unreachable(&image, &error))
+            answer.map_err(|error| crate::error::unreachable(&image, &error))
         });
         let answer = answer
             .ok()

@@ -9,7 +9,8 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, read_document};
+use crate::answer_body::read_document;
+use crate::client::Client;
 use crate::document::media_type;
 use crate::error::wrong_digest;
 use crate::push::Progress;

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use crate::client::Client;
 use crate::document::{Document, Manifest, media_type};
-use crate::request::{Ask, Rights, unreachable};
+use crate::error::unreachable;
+use crate::request::{Ask, Rights};
 use crate::{ImageError, Reference};
 
 /// No repository has more tags; a list that never ends must.

@@ -10,12 +10,12 @@ use reqwest::{Method, Response, StatusCode};
 use crate::answer_body::beginning;
 use crate::auth::{Answered, answer, challenge};
 use crate::client::Client;
+use crate::error::{speaks_http, unreachable};
+use crate::http_client::MAX_REDIRECTS;
 use crate::{ImageError, Reference};
 
 /// How often a request is tried in all.
 pub(crate) const TRIES: u32 = 5;
-/// More redirections than this are a loop.
-pub(crate) const MAX_REDIRECTS: usize = 10;
 /// The longest time that a server's wish is heeded.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// What is read of an answer that is shown to people.
@@ -80,7 +80,7 @@ impl Ask<'_> {
 
 impl Client {
     pub(crate) async fn wait(&self, attempt: u32, server_wish: Option<Duration>) {
-        let wait = server_wish.unwrap_or(self.first_wait() * 2u32.pow(attempt));
+        let wait = server_wish.unwrap_or(self.connections().first_wait() * 2u32.pow(attempt));
         tokio::time::sleep(wait.min(MAX_WAIT)).await;
     }
 
@@ -141,10 +141,11 @@ impl Client {
         let mut url = ask.url.clone();
         let mut redirects = 0;
         loop {
-            let answer = match self.hop(reference, ask, &self.reached(&url)).await {
+            let answer = match self.hop(reference, ask, &self.hosts().reached(&url)).await {
                 Err(error) if self.is_insecure(&url) && speaks_http(&error) => {
-                    self.note_plain(&url);
-                    self.hop(reference, ask, &self.reached(&url)).await?
+                    self.hosts().note_plain(&url);
+                    self.hop(reference, ask, &self.hosts().reached(&url))
+                        .await?
                 }
                 answer => answer?,
             };
@@ -323,29 +324,6 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     }
     let until = httpdate::parse_http_date(text).ok()?;
     Some(until.duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-pub(crate) fn unreachable(reference: &Reference, error: &reqwest::Error) -> ImageError {
-    let (image, host) = (reference.to_string(), reference.host.clone());
-    let reason = crate::error::cause(error);
-    match () {
-        () if speaks_http(error) => ImageError::PlainHttp { image, host },
-        () if reason.starts_with("invalid peer certificate") => ImageError::Certificate {
-            image,
-            host,
-            reason,
-        },
-        () => ImageError::Unreachable {
-            image,
-            host,
-            reason,
-        },
-    }
-}
-
-/// Whether a server answered a TLS handshake with something else, as one does that speaks HTTP.
-fn speaks_http(error: &reqwest::Error) -> bool {
-    crate::error::cause(error).contains("InvalidContentType")
 }
 
 #[cfg(test)]

@@ -319,7 +319,10 @@ impl BaseImages<'_> {
 
     /// An image that was built or loaded under this name, when everything it needs is here.
     fn stored(&self, request: &ImageRequest) -> Option<Resolved> {
-        let found = self.engine.stored_image(&request.name, &request.platform);
+        let found = self
+            .engine
+            .images()
+            .stored(&request.name, &request.platform);
         found.ok()?
     }
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+/// Gives the value of a variable, when it is set.
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// The variables that say where a provider finds secrets and what lets it in.
 #[derive(Clone)]
-pub(super) struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub(super) struct Environment(Arc<Lookup>);
 
 impl Default for Environment {
     /// Those of this process.

@@ -81,9 +81,7 @@ fn vault() {
         let variables = variables
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()));
-        vec![Arc::new(super::vault::Vault::of(Environment::of(
-            variables,
-        )))]
+        vec![Arc::new(vault::Vault::of(Environment::of(variables)))]
     };
     let right = [("VAULT_ADDR", server.as_str()), ("VAULT_TOKEN", "right")];
     let secrets = given("id=a,src=vault:secret/app#key", source(&right));
@@ -134,7 +132,7 @@ fn age() {
     }
     let source = |name: &str| -> Vec<Arc<dyn SecretSource>> {
         let environment = Environment::of([("AGE_IDENTITY", at(name))]);
-        vec![Arc::new(super::age::Age::of(environment))]
+        vec![Arc::new(age::Age::of(environment))]
     };
     let text = format!("id=a,src=age:{}", at("sealed"));
     conformance::secrets(&given(&text, source("right")), "a", "b").unwrap();
@@ -153,12 +151,12 @@ fn age() {
 fn ejson() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file").display().to_string();
-    let (key, sealed) = super::ejson::sealed(b"value");
+    let (key, sealed) = ejson::sealed(b"value");
     let document = serde_json::json!({ "_public_key": "p", "a": { "b": sealed } });
     std::fs::write(&file, document.to_string()).unwrap();
     let source = |key: &str| -> Vec<Arc<dyn SecretSource>> {
         let environment = Environment::of([("EJSON_PRIVATE_KEY", key.to_owned())]);
-        vec![Arc::new(super::ejson::Ejson::of(environment))]
+        vec![Arc::new(ejson::Ejson::of(environment))]
     };
     let text = format!("id=a,src=ejson:{file}#a.b");
     conformance::secrets(&given(&text, source(&key)), "a", "b").unwrap();

@@ -10,6 +10,7 @@ use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::DockerfileError;
 use crate::ast::{Instruction, Kind};
+use crate::error::fault;
 use crate::expand::Lexer;
 use crate::lint::At;
 
@@ -231,9 +232,4 @@ impl Compiler<'_> {
             }
         }
     }
-}
-
-/// An error at an instruction.
-pub(crate) fn fault(at: &Instruction, message: &str) -> DockerfileError {
-    DockerfileError::at(at.location.clone(), message)
 }

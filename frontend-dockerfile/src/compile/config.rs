@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use kiln_graph::{Empty, FileAction, Files, ImagePath, Input, LayerOrigin, Op};
 
-use super::args::fault;
 use super::copy::parse_owner;
 use super::expose::parse_ports;
 use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::ast::{Command, Healthcheck, Instruction, Kind, Pairs};
+use crate::error::fault;
 use crate::lint::At;
 use crate::quote::{duration, quote_list};
 

@@ -7,11 +7,11 @@ use kiln_graph::{
 
 use kiln_graph::pattern::Matcher;
 
-use super::args::fault;
 use super::stage::StageState;
 use super::{Compiler, ContextKind, Stop};
 use crate::DockerfileError;
 use crate::ast::{Copy, Heredoc, Instruction};
+use crate::error::fault;
 use crate::parse::chomped;
 use crate::remote::{is_remote, read_remote};
 use kiln_graph::clean_path;

@@ -3,10 +3,10 @@
 use indexmap::IndexMap;
 use kiln_graph::{HistoryLine, ImageConfig, ImageRequest, LayerOrigin, Op, Platform, StepId};
 
-use super::args::fault;
 use super::heads::{BaseKind, captured};
 use super::stage::{StageState, Start};
 use super::{Compiler, ContextKind, Stop};
+use crate::error::fault;
 use crate::limits::MAX_TRIGGERS;
 use crate::lint::At;
 use crate::{DockerfileError, Rule};

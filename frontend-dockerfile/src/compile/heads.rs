@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_graph::Platform;
 
-use super::args::fault;
 use super::outline::{Captured, Declared};
 use super::{Compiler, ContextKind};
 use crate::ast::{Instruction, Kind};
+use crate::error::fault;
 use crate::expand::{Expansion, Lexer};
 use crate::{DockerfileError, Rule};
 

@@ -4,12 +4,12 @@ use kiln_graph::{
     CacheMount, ImagePath, Input, Mount, MountKind, SecretMount, Sharing, SshMount, StepId, UnixId,
 };
 
-use super::args::fault;
 use super::mount_fields::{Fields, Kind};
 use super::outline::Required;
 use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::ast::{self, Instruction};
+use crate::error::fault;
 
 impl Compiler<'_> {
     /// The mounts of one RUN; trees they need are added to `inputs`.

@@ -6,11 +6,11 @@ use kiln_graph::{
     Exec, ImagePath, Input, LayerOrigin, Mount, MountKind, Network, Op, PROXIES, Security, StepId,
 };
 
-use super::args::fault;
 use super::config::shell;
 use super::stage::StageState;
 use super::{Compiler, Stop};
 use crate::ast::{Command, Instruction, Run};
+use crate::error::fault;
 use crate::parse::{chomped, only_heredoc};
 
 impl Compiler<'_> {

@@ -3,9 +3,9 @@
 
 use kiln_graph::WorkerProperties;
 
-use super::args::fault;
 use crate::DockerfileError;
 use crate::ast::Instruction;
+use crate::error::fault;
 
 /// What a directive's comment begins with.
 pub(crate) const DIRECTIVE: &str = "remote:";

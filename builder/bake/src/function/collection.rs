@@ -3,8 +3,7 @@
 use hcl::Value;
 use hcl::eval::FuncArgs;
 
-use super::value::{float, list, number, shown};
-use super::{MAX_ITEMS, Outcome};
+use super::value::{MAX_ITEMS, Outcome, float, list, number, shown};
 
 pub(super) fn extreme(args: &FuncArgs, choose: fn(f64, f64) -> f64) -> Outcome {
     let numbers: Result<Vec<f64>, String> = (0..args.len()).map(|at| float(args, at)).collect();

@@ -2,7 +2,7 @@
 
 use hcl::Value;
 
-use super::Outcome;
+use super::value::Outcome;
 
 /// Rows of comma-separated values (RFC 4180), as objects by the names in the first.
 pub(super) fn csv(text: &str) -> Outcome {

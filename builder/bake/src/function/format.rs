@@ -3,9 +3,8 @@
 use hcl::Value;
 use hcl::eval::FuncArgs;
 
-use super::Outcome;
 use super::string::fits;
-use super::value::{shown, text};
+use super::value::{Outcome, shown, text};
 
 /// `%s`, `%d`, `%v`, `%q`, `%05.2f`, `%%` and their kin.
 pub(super) fn format(pattern: &str, args: &[Value]) -> Result<String, String> {

@@ -31,14 +31,6 @@ pub(crate) struct Function {
     pub(crate) call: Func,
 }
 
-/// The longest text that an expression makes, in bytes.
-pub(crate) const MAX_TEXT: usize = 1 << 18;
-
-/// The longest list that a function makes.
-const MAX_ITEMS: usize = 10_000;
-
-type Outcome = Result<Value, String>;
-
 macro_rules! functions {
     ($($name:ident: $call:expr,)*) => {
         /// All of them.

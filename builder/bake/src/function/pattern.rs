@@ -3,8 +3,7 @@
 use hcl::Value;
 use hcl::eval::FuncArgs;
 
-use super::Outcome;
-use super::value::text;
+use super::value::{Outcome, text};
 
 pub(super) fn regex(pattern: &str) -> Result<regex::Regex, String> {
     regex::Regex::new(pattern).map_err(|error| error.to_string())

@@ -3,8 +3,7 @@
 use hcl::Value;
 use hcl::eval::FuncArgs;
 
-use super::value::{float, list, shown, text};
-use super::{MAX_TEXT, Outcome};
+use super::value::{MAX_TEXT, Outcome, float, list, shown, text};
 
 /// An error for a text of this length that is too long to be made.
 pub(crate) fn fits(length: usize) -> Result<(), String> {

@@ -3,7 +3,14 @@
 use hcl::eval::FuncArgs;
 use hcl::{Map, Number, Value};
 
-use super::Outcome;
+/// The longest text that an expression makes, in bytes.
+pub(super) const MAX_TEXT: usize = 1 << 18;
+
+/// The longest list that a function makes.
+pub(super) const MAX_ITEMS: usize = 10_000;
+
+/// What a function gives, or why it gives nothing.
+pub(super) type Outcome = Result<Value, String>;
 
 pub(super) fn any(args: &FuncArgs, at: usize) -> Result<&Value, String> {
     args.get(at)

@@ -10,7 +10,7 @@ use kiln_engine::{Delta, DeltaReport, Level, Meter, Side};
 use kiln_image::{Reference, Resolved, write_oci_archive};
 
 use super::access::AccessArgs;
-use super::image::full_name;
+use super::image_id::full_name;
 use super::{Failed, print, say};
 use crate::display::{Style, display};
 
@@ -124,10 +124,10 @@ impl CreateArgs {
             true => Some(full_name(&self.new)?),
             false => None,
         };
-        let platform = super::source::platform_or_host(self.platform.as_deref())?;
+        let platform = super::platform_flag::platform_or_host(self.platform.as_deref())?;
         let _session = engine.store().session()?;
         let find =
-            |name: &str| -> Result<Resolved, Error> { Ok(engine.find_image(name, &platform)?) };
+            |name: &str| -> Result<Resolved, Error> { Ok(engine.images().find(name, &platform)?) };
         let (old, new) = (find(&self.old)?, find(&self.new)?);
         let events = display(Style::Auto);
         let sides = [(&self.old, &old), (&self.new, &new)];

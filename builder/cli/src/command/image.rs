@@ -6,12 +6,12 @@ use kiln::output::{check_directory, to_directory};
 use kiln_cache::Store;
 use kiln_engine::{Meter, Rebase};
 use kiln_graph::Platform;
-use kiln_image::{ImageError, Reference};
+use kiln_image::Reference;
 
 use kiln_tree::host;
 
 use super::access::AccessArgs;
-use super::image_id::platform_of;
+use super::image_id::{full_name, no_such_image, platform_of};
 use super::image_load::LoadArgs;
 use super::pull::PullArgs;
 use super::{Failed, print, print_json};
@@ -40,9 +40,9 @@ pub(crate) enum ImageCommand {
         json: bool,
     },
     /// Print an image's manifest and configuration, from the store, a registry or an archive
-    Inspect(InspectArgs),
+    Inspect(super::index::InspectArgs),
     /// Merge images of several platforms into an index, and push it
-    Create(CreateArgs),
+    Create(super::index::CreateArgs),
     /// Give an image of the store more names
     Tag {
         /// The image
@@ -166,39 +166,6 @@ impl ImageCommand {
     }
 }
 
-/// The flags of `kiln image inspect`.
-#[derive(Args, Debug, Clone)]
-pub(crate) struct InspectArgs {
-    /// The image
-    pub(super) name: String,
-    /// Of several, the one for this platform
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(super) platform: Option<String>,
-    /// Only the manifest or index, as it is
-    #[arg(long)]
-    pub(super) raw: bool,
-}
-
-/// The flags of `kiln image create`.
-#[derive(Args, Debug, Clone)]
-pub(crate) struct CreateArgs {
-    /// The images, in registries
-    #[arg(required = true)]
-    pub(super) images: Vec<String>,
-    /// The index's name (repeatable)
-    #[arg(short, long = "tag", value_name = "NAME")]
-    pub(super) tags: Vec<String>,
-    /// Keep the images that the name has already
-    #[arg(long)]
-    pub(super) append: bool,
-    /// Annotate the index (repeatable)
-    #[arg(long = "annotation", value_name = "NAME=VALUE")]
-    pub(super) annotations: Vec<String>,
-    /// Print the index instead of pushing it
-    #[arg(long)]
-    pub(super) dry_run: bool,
-}
-
 /// Runs `kiln image`.
 pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
     let mut command = args.command.clone();
@@ -272,7 +239,7 @@ fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<u8, Error> {
                 platform: &Platform::host(),
                 force: *force,
             };
-            engine.rebase(&rebase, &*display(Style::Auto))?;
+            engine.images().rebase(&rebase, &*display(Style::Auto))?;
             print(&format!("{}\n", rebase.name));
         }
         ImageCommand::Rm { names } => {
@@ -309,7 +276,7 @@ fn unpack(
     }
     let _session = engine.store().session()?;
     let events = display(Style::Auto);
-    let files = engine.image_files(name, &platform, &*events)?;
+    let files = engine.images().files(name, &platform, &*events)?;
     let size = files.iter().map(|(entry, _)| entry.size()).sum();
     let transfer = format!("write {}", directory.display());
     let meter = Meter::new(&*events, transfer, Some(size));
@@ -323,7 +290,9 @@ fn layers(
     platform: Option<&str>,
 ) -> Result<(), Error> {
     let platform = platform_of(engine, &[name], platform)?;
-    let report = engine.inspect_image(name, &platform, &*display(Style::Auto))?;
+    let report = engine
+        .images()
+        .inspect(name, &platform, &*display(Style::Auto))?;
     if json {
         print_json(&serde_json::json!(report));
         return Ok(());
@@ -370,7 +339,7 @@ fn diff(
 ) -> Result<(), Error> {
     let platform = platform_of(engine, &[before, after], platform)?;
     let events = display(Style::Auto);
-    let found = engine.diff_images(before, after, &platform, &*events)?;
+    let found = engine.images().diff(before, after, &platform, &*events)?;
     if json {
         print_json(&serde_json::json!(found));
         return Ok(());
@@ -379,16 +348,6 @@ fn diff(
         print(&format!("{:<10}  {}\n", file.what, file.path));
     }
     Ok(())
-}
-
-pub(super) fn full_name(name: &str) -> Result<Reference, Error> {
-    Ok(name.parse::<Reference>().map_err(ImageError::from)?)
-}
-
-pub(super) fn no_such_image(name: &str) -> Error {
-    Error::Usage(format!(
-        "there is no image {name} in the store; 'kiln image ls' lists them"
-    ))
 }
 
 fn list(engine: &kiln::Engine, quiet: bool, json: bool) -> Result<(), Error> {

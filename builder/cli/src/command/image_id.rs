@@ -3,10 +3,9 @@
 
 use kiln::{Engine, Error, Platform, Texts};
 use kiln_cache::{ImageRecord, Store};
-use kiln_image::Resolved;
+use kiln_image::{ImageError, Reference, Resolved};
 
-use super::image::full_name;
-use super::source::platform_or_host;
+use super::platform_flag::platform_or_host;
 use super::{Failed, hint};
 
 /// Shorter beginnings of an ID are names.
@@ -43,7 +42,7 @@ pub(super) fn names(store: &Store, typed: &str) -> Result<Vec<String>, Error> {
     let found: Vec<&ImageRecord> = all.iter().filter(|image| begins(image, digits)).collect();
     let Some(first) = found.first() else {
         return match is_id {
-            true => Err(super::image::no_such_image(typed)),
+            true => Err(no_such_image(typed)),
             false => Ok(as_name()),
         };
     };
@@ -67,7 +66,7 @@ pub(super) fn platform_of(
 ) -> Result<Platform, Error> {
     let platform = platform_or_host(flag)?;
     for name in images.iter().filter(|_| flag.is_some()) {
-        let found = engine.find_image(name, &platform)?;
+        let found = engine.images().find(name, &platform)?;
         check_platform(name, &found, &platform)?;
     }
     Ok(platform)
@@ -85,6 +84,21 @@ pub(super) fn check_platform(
     }
     let text = format!("--platform {platform}: {name} is an image for {own}");
     Err(Error::Usage(text))
+}
+
+/// The whole name, with registry and tag, of an image.
+///
+/// # Errors
+/// When it isn't one.
+pub(super) fn full_name(name: &str) -> Result<Reference, Error> {
+    Ok(name.parse::<Reference>().map_err(ImageError::from)?)
+}
+
+/// The error of a name that the store doesn't have.
+pub(super) fn no_such_image(name: &str) -> Error {
+    Error::Usage(format!(
+        "there is no image {name} in the store; 'kiln image ls' lists them"
+    ))
 }
 
 /// Whether the image's ID, or the digest of its manifest or index, begins with these digits.

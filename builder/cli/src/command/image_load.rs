@@ -9,8 +9,7 @@ use kiln_image::ImageName;
 use kiln_tree::host;
 use tempfile::NamedTempFile;
 
-use super::image::full_name;
-use super::image_id::platform_of;
+use super::image_id::{full_name, platform_of};
 use super::print;
 use crate::display::{Style, display};
 
@@ -49,7 +48,9 @@ pub(super) fn load(engine: &Engine, args: &LoadArgs) -> Result<(), Error> {
     let platform = platform_of(engine, &[&source], args.platform.as_deref())?;
     for name in names {
         let name = full_name(&name)?;
-        engine.load(&source, &platform, &name, &*display(Style::Auto))?;
+        engine
+            .images()
+            .load(&source, &platform, &name, &*display(Style::Auto))?;
         print(&format!("{name}\n"));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use kiln::{Engine, Error};
 use kiln_image::{Manifest, PushBlob, PushImage};
 
-use super::image::{full_name, no_such_image};
+use super::image_id::{full_name, no_such_image};
 
 /// Sends an image of the store to its registry.
 ///

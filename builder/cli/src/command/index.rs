@@ -2,21 +2,54 @@
 
 use std::collections::BTreeMap;
 
+use clap::Args;
 use kiln::{Engine, Error, ListedAttestation};
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::{ImageError, ImageName, Index, Reference, Resolved};
 use serde_json::{Value, json};
 
-use super::image::{full_name, no_such_image};
-use super::image_id::check_platform;
+use super::image_id::{check_platform, full_name, no_such_image};
 use super::{print, print_exact, print_json, print_json_text, say};
 use crate::display::{Style, display};
+
+/// The flags of `kiln image inspect`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct InspectArgs {
+    /// The image
+    pub(super) name: String,
+    /// Of several, the one for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Only the manifest or index, as it is
+    #[arg(long)]
+    pub(super) raw: bool,
+}
+
+/// The flags of `kiln image create`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct CreateArgs {
+    /// The images, in registries
+    #[arg(required = true)]
+    pub(super) images: Vec<String>,
+    /// The index's name (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(super) tags: Vec<String>,
+    /// Keep the images that the name has already
+    #[arg(long)]
+    pub(super) append: bool,
+    /// Annotate the index (repeatable)
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(super) annotations: Vec<String>,
+    /// Print the index instead of pushing it
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
 
 /// Merges images into an index, and pushes it under each name.
 ///
 /// # Errors
 /// When an image can't be had, or a registry doesn't take the index.
-pub(super) fn create(engine: &Engine, args: &super::image::CreateArgs) -> Result<(), Error> {
+pub(super) fn create(engine: &Engine, args: &CreateArgs) -> Result<(), Error> {
     let read = |name: &String| name.parse::<Reference>().map_err(ImageError::from);
     let names: Vec<Reference> = args.tags.iter().map(read).collect::<Result<_, _>>()?;
     if names.is_empty() && !args.dry_run {
@@ -27,7 +60,7 @@ pub(super) fn create(engine: &Engine, args: &super::image::CreateArgs) -> Result
     if args.append {
         images.splice(0..0, names.first().cloned());
     }
-    let pairs = super::source::pairs("--annotation", &args.annotations, '=')?;
+    let pairs = super::pairs::pairs("--annotation", &args.annotations, '=')?;
     let annotations: BTreeMap<String, String> = pairs
         .into_iter()
         .map(|(name, value)| match name.strip_prefix("index:") {
@@ -35,14 +68,14 @@ pub(super) fn create(engine: &Engine, args: &super::image::CreateArgs) -> Result
             None => (name, value),
         })
         .collect();
-    let index = engine.merge_images(&images, &annotations)?;
+    let index = engine.images().merge(&images, &annotations)?;
     if args.dry_run {
         print_json_text(&format!("{}\n", String::from_utf8_lossy(&index.bytes)));
         return Ok(());
     }
     let events = display(Style::Auto);
     for name in &names {
-        engine.push_index(&index, name, &*events)?;
+        engine.images().push_index(&index, name, &*events)?;
         say(&format!(
             "pushed   {name} ({})",
             index.platforms().join(" ")
@@ -72,9 +105,9 @@ pub(super) fn tag(engine: &Engine, name: &str, more: &[String]) -> Result<(), Er
 ///
 /// # Errors
 /// When there is no such image.
-pub(super) fn inspect(engine: &Engine, args: &super::image::InspectArgs) -> Result<(), Error> {
+pub(super) fn inspect(engine: &Engine, args: &InspectArgs) -> Result<(), Error> {
     let flag = args.platform.as_deref();
-    let platform = super::source::platform_or_host(flag)?;
+    let platform = super::platform_flag::platform_or_host(flag)?;
     let asked = flag.map(|_| &platform);
     let found = match args.name.parse::<ImageName>().map_err(ImageError::from)? {
         ImageName::Registry(reference) => match stored(engine, &reference, asked)? {
@@ -142,7 +175,7 @@ fn image_for(
     platforms: &[String],
     platform: &Platform,
 ) -> Result<Resolved, Error> {
-    let Some(found) = engine.stored_image(name, platform)? else {
+    let Some(found) = engine.images().stored(name, platform)? else {
         let all = platforms.join(", ");
         let text = format!("--platform {platform}: {name} is an image for {all}");
         return Err(Error::Usage(text));

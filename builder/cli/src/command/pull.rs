@@ -9,7 +9,7 @@ use kiln_graph::Platform;
 use kiln_image::{ImageError, ImageName};
 use kiln_tree::host;
 
-use super::source::platform_or_host;
+use super::platform_flag::platform_or_host;
 use super::{image_id, print};
 use crate::display::{Style, display};
 
@@ -49,9 +49,9 @@ pub(super) fn run(engine: &kiln::Engine, args: &PullArgs) -> Result<(), Error> {
     if let Some(base) = &args.base {
         use_base(engine, base, &platform, &*events)?;
     }
-    engine.pull(name, &platform, &*events)?;
+    engine.images().pull(name, &platform, &*events)?;
     if let ImageName::Registry(own) = name.parse().map_err(ImageError::from)? {
-        engine.load(name, &platform, &own, &*events)?;
+        engine.images().load(name, &platform, &own, &*events)?;
         print(&format!("{own}\n"));
     }
     Ok(())
@@ -73,7 +73,7 @@ fn use_base(
 ) -> Result<(), Error> {
     if !is_directory(base) {
         let base = image_id::name(engine.store(), base)?;
-        return Ok(engine.use_base_image(&base, platform, events)?);
+        return Ok(engine.images().use_base(&base, platform, events)?);
     }
     let directory = Path::new(base);
     if !host::metadata(directory).is_ok_and(|found| found.is_dir()) {

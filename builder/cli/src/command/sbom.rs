@@ -67,7 +67,9 @@ fn packages(
     name: &str,
     platform: &Platform,
 ) -> Result<(Subject, Inventory), Error> {
-    let found = engine.image_packages(name, platform, &*display(Style::Auto))?;
+    let found = engine
+        .images()
+        .packages(name, platform, &*display(Style::Auto))?;
     for warning in &found.1.warnings {
         say(&format!("WARNING: {}: {}", warning.path, warning.reason));
     }

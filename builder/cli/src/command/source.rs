@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use kiln_frontend_dockerfile::{ContextKind, Options};
+use kiln_frontend_dockerfile::Options;
 use kiln_graph::address::redact;
 use kiln_graph::{
-    BadEntitlement, Build, Entitlement, Entitlements, ImagePath, Platform, ULIMITS,
-    parse_extra_host, parse_memory,
+    BadEntitlement, Build, Entitlement, Entitlements, ImagePath, ULIMITS, parse_extra_host,
+    parse_memory,
 };
-use kiln_image::ImageName;
 use serde::{Deserialize, Serialize};
 
 use kiln::{
-    Assume, ContextFrom, DockerfileRequest, Engine, Error, Fields, IsolationChoice, Locking, Pull,
-    Reference,
+    Assume, DockerfileRequest, Engine, Error, Fields, IsolationChoice, Locking, Pull, Reference,
 };
 
 use super::access::AccessArgs;
+use super::context_flag::context_kind;
+use super::pairs::{pairs, read_arguments};
+use super::platform_flag::platform;
 
 /// `--pull` in the words of Docker, Buildah and Podman.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -386,95 +387,6 @@ fn real(what: &str, directory: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// The platform of a flag, or this machine's without it.
-pub(super) fn platform_or_host(flag: Option<&str>) -> Result<Platform, Error> {
-    flag.map_or_else(|| Ok(Platform::host()), platform)
-}
-
-/// A platform that some machine has.
-fn platform(text: &str) -> Result<Platform, Error> {
-    if text.eq_ignore_ascii_case("local") {
-        return Ok(Platform::host());
-    }
-    let wrong = |reason: String| Error::Usage(format!("--platform {text}: {reason}"));
-    let platform: Platform = text.parse().map_err(|error| wrong(format!("{error}")))?;
-    let Some((part, known)) = platform.unknown_part() else {
-        return Ok(platform);
-    };
-    let near = known
-        .iter()
-        .min_by_key(|known| strsim::damerau_levenshtein(part, known));
-    let near = near.filter(|known| strsim::damerau_levenshtein(part, known) <= 2);
-    let hint = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
-    Err(wrong(format!(
-        "no machine is known by '{part}': {hint}there are {}",
-        known.join(", ")
-    )))
-}
-
-/// `NAME=VALUE` lines; empty ones and those that begin with `#` don't count.
-fn read_arguments(path: &Path) -> Result<BTreeMap<String, String>, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-        what: format!("--build-arg-file: cannot read {}", path.display()),
-        source,
-    })?;
-    let mut all = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (name, value) = line.split_once('=').ok_or_else(|| {
-            let at = format!("{}:{}", path.display(), number + 1);
-            Error::Usage(format!("--build-arg-file {at}: write NAME=VALUE"))
-        })?;
-        all.insert(name.to_owned(), value.to_owned());
-    }
-    Ok(all)
-}
-
 fn whole(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn context_kind(
-    name: &str,
-    source: &str,
-    contexts: &mut BTreeMap<String, ContextFrom>,
-) -> Result<ContextKind, Error> {
-    if let Some(image) = source.strip_prefix("docker-image://") {
-        return Ok(ContextKind::Image(image.to_owned()));
-    }
-    if let Ok(ImageName::Layout { .. } | ImageName::Archive { .. } | ImageName::Daemon(_)) =
-        source.parse()
-    {
-        return Ok(ContextKind::Image(source.to_owned()));
-    }
-    if let Some(stage) = source.strip_prefix("target:") {
-        return Ok(ContextKind::Target(stage.to_owned()));
-    }
-    let from = ContextFrom::from(source);
-    if let ContextFrom::Directory(directory) = &from
-        && !directory.is_dir()
-    {
-        return Err(Error::Usage(format!(
-            "--build-context {name}={source}: there is no such directory"
-        )));
-    }
-    contexts.insert(name.to_owned(), from);
-    Ok(ContextKind::Local)
-}
-
-pub(crate) fn pairs(
-    flag: &str,
-    texts: &[String],
-    separator: char,
-) -> Result<Vec<(String, String)>, Error> {
-    let pair = |text: &String| match text.split_once(separator) {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::Usage(format!(
-            "{flag} {text}: write NAME{separator}VALUE"
-        ))),
-    };
-    texts.iter().map(pair).collect()
 }

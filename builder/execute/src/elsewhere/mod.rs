@@ -17,7 +17,7 @@ use kiln_solve::{Event, Executed, Executor, Filed, Job};
 use crate::run::DefaultNetwork;
 use crate::{EngineError, Snapshotter};
 use places::{Places, Taker};
-pub use placing::Moves;
+pub use placing::{AtOnce, Moves};
 use placing::{Place, Room};
 use race::Run;
 
@@ -88,15 +88,6 @@ pub struct Around<'a> {
     pub trees: &'a Snapshotter,
     /// The network of steps that don't say which they want.
     pub network: DefaultNetwork,
-}
-
-/// How many steps run at once in either place; at least one each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AtOnce {
-    /// On this machine.
-    pub here: usize,
-    /// Elsewhere.
-    pub there: usize,
 }
 
 /// What came of a step that was to run elsewhere.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use kiln_solve::Cancel;
 
-use super::AtOnce;
-use super::placing::{Place, Room};
+use super::placing::{AtOnce, Place, Room};
 
 /// So many steps may wait for a worker before others run here: enough to keep workers busy, few enough
 /// for this machine to have something to do when there are too few workers.

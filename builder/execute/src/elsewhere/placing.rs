@@ -24,6 +24,15 @@ pub struct Moves {
     pub there: u64,
 }
 
+/// How many steps run at once in either place; at least one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtOnce {
+    /// On this machine.
+    pub here: usize,
+    /// Elsewhere.
+    pub there: usize,
+}
+
 /// Which places have room for one more step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use super::FilesError;
-use super::apply::Surroundings;
+use super::surroundings::Surroundings;
 
 /// A file to be brought once its directory is there.
 pub(super) struct Job {

@@ -3,8 +3,9 @@
 
 use kiln_graph::{CopyFiles, ImagePath, Input, Manifest, Node};
 
-use super::apply::{Changes, Surroundings, copy_one};
+use super::copy::{Changes, copy_one};
 use super::place::Place;
+use super::surroundings::Surroundings;
 use super::{FilesError, Selected};
 use crate::view::{Found, View};
 

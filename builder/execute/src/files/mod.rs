@@ -2,6 +2,8 @@
 
 mod apply;
 mod bring;
+mod copy;
+mod destination;
 mod difference;
 mod error;
 mod owner;
@@ -9,10 +11,12 @@ mod parents;
 mod place;
 mod select;
 mod step;
+mod surroundings;
 mod unpack;
 
-pub(crate) use apply::{Surroundings, apply};
+pub(crate) use apply::apply;
 pub(crate) use bring::copy_file;
 pub use error::FilesError;
 pub(crate) use select::{Selected, digest, select};
 pub use step::FileExecutor;
+pub(crate) use surroundings::Surroundings;

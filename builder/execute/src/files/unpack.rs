@@ -6,7 +6,7 @@ use kiln_graph::{CopyFiles, Entry, Node};
 use kiln_image::layer::unpack as unpack_layer;
 use kiln_tree::{OverlayXattrs, TreePath, TreeRoot};
 
-use super::apply::{Changes, ROOT};
+use super::copy::{Changes, ROOT};
 use super::place::{NewDirectory, Place};
 use super::{FilesError, Selected};
 use crate::view::View;

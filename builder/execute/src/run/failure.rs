@@ -23,7 +23,7 @@ pub(super) fn impossible(step: &Step, message: String) -> EngineError {
 }
 
 /// The error of a command that ran and failed; what it changed is looked at later.
-fn failure(step: &Step, exec: &Exec, how: String, last_output: String) -> EngineError {
+pub(super) fn failure(step: &Step, exec: &Exec, how: String, last_output: String) -> EngineError {
     EngineError::Step(Box::new(StepFailure {
         name: step.name.to_string(),
         command: exec.args.join(" "),

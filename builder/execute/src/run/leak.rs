@@ -7,24 +7,21 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use kiln_graph::pattern::matches_deep;
-use kiln_graph::{Build, Entry, ImagePath, Manifest, Node, Op, Step, Timestamp};
+use kiln_graph::{Entry, ImagePath, Manifest, Node, Step, Timestamp};
 use kiln_tree::{Decision, Found, TreeError, TreePath, TreeRoot, walk};
 use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use crate::EngineError;
+use crate::run::encoding::{encodings, telling};
 use crate::run::mask::Hidden;
-use crate::secret::{SecretProvider, unreadable};
 use crate::view::View;
 
 /// How much of a file is searched at once, in bytes: what a processor's cache holds.
 const CHUNK: usize = 256 << 10;
 /// How much of a file one processor searches before another may take part, in bytes.
 const PIECE: u64 = 8 << 20;
-/// How much of each end of a long secret is looked for.
-const LONG_PIECE: usize = 512;
 
 /// A secret that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +68,7 @@ impl Finder {
         }))
     }
 
-    fn bytes(&self, bytes: &[u8]) -> Option<&Hit> {
+    pub(super) fn bytes(&self, bytes: &[u8]) -> Option<&Hit> {
         let found = self.automaton.find(bytes)?;
         Some(&self.patterns[found.pattern().as_usize()])
     }
@@ -285,7 +282,7 @@ impl<'a> Base<'a> {
     }
 }
 
-fn unsearched(place: &str, reason: &dyn std::fmt::Display) -> EngineError {
+pub(super) fn unsearched(place: &str, reason: &dyn std::fmt::Display) -> EngineError {
     EngineError::Search {
         place: place.to_owned(),
         reason: reason.to_string(),
@@ -304,7 +301,7 @@ pub(crate) struct Changed<'a> {
     pub(crate) allowed: &'a [String],
 }
 
-fn found(hit: &Hit, place: &str, step: Option<&Step>) -> EngineError {
+pub(super) fn found(hit: &Hit, place: &str, step: Option<&Step>) -> EngineError {
     EngineError::Leak {
         secret: hit.secret.clone(),
         encoding: hit.encoding,
@@ -314,118 +311,12 @@ fn found(hit: &Hit, place: &str, step: Option<&Step>) -> EngineError {
     }
 }
 
-/// What of a value is looked for: all of it, or the two ends of one so long (a bundle of
-/// certificates) that an automaton for all of it would cost more than the search.
-fn telling(value: &[u8]) -> Vec<&[u8]> {
-    match value.len() {
-        length if length <= 2 * LONG_PIECE => vec![value],
-        length => vec![&value[..LONG_PIECE], &value[length - LONG_PIECE..]],
-    }
-}
-
-/// The ways a value may be written, each with a name.
-fn encodings(value: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let mut all = vec![("as it is", value.to_vec())];
-    for (name, engine) in [
-        ("as base64", STANDARD_NO_PAD),
-        ("as base64", URL_SAFE_NO_PAD),
-    ] {
-        for shift in 0..3 {
-            all.push((name, base64_inside(&engine, value, shift)));
-        }
-    }
-    all.push(("as hexadecimal", hex::encode(value).into_bytes()));
-    all.push(("as hexadecimal", hex::encode_upper(value).into_bytes()));
-    for kept in ["-._~", "-._*"] {
-        let text = percent(value, kept);
-        all.push(("URL-encoded", text.replace("%20", "+").into_bytes()));
-        all.push(("URL-encoded", text.to_lowercase().into_bytes()));
-        all.push(("URL-encoded", text.into_bytes()));
-    }
-    all.sort_by(|a, b| a.1.cmp(&b.1));
-    all.dedup_by(|a, b| a.1 == b.1);
-    all.retain(|(_, text)| text.len() >= crate::run::mask::SHORTEST);
-    all
-}
-
-/// Percent-encoding (RFC 3986; HTML forms keep other signs, and write a blank as `+`).
-fn percent(value: &[u8], kept: &str) -> String {
-    let mut text = String::new();
-    for &byte in value {
-        match char::from(byte) {
-            c if c.is_ascii_alphanumeric() || kept.contains(c) => text.push(c),
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
-}
-
-/// The characters that a value certainly becomes when it stands `shift` bytes behind a multiple
-/// of three: those that no neighbour has a part in.
-fn base64_inside(engine: &impl base64::Engine, value: &[u8], shift: usize) -> Vec<u8> {
-    let mut bytes = vec![0; shift];
-    bytes.extend_from_slice(value);
-    let text = engine.encode(&bytes).into_bytes();
-    let first = (shift * 8).div_ceil(6);
-    let last = bytes.len() * 8 / 6;
-    text.get(first..last).unwrap_or_default().to_vec()
-}
-
-/// The secrets that the steps of a build name.
-pub(crate) fn named(build: &Build) -> Vec<&str> {
-    let steps = build.graph.steps();
-    let mounts = steps.filter_map(|(_, step)| match &step.op {
-        Op::Exec(exec) => Some(exec.mounts.iter()),
-        _ => None,
-    });
-    let mut ids: Vec<&str> = mounts
-        .flatten()
-        .filter_map(|mount| match &mount.kind {
-            kiln_graph::MountKind::Secret(secret) => Some(secret.id.as_str()),
-            _ => None,
-        })
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
-}
-
-/// Searches the configurations and histories of the images that are wanted, for the secrets that are
-/// at hand: nobody is asked for one that no step was given.
-///
-/// # Errors
-/// When one has a secret, or a secret can't be read.
-pub fn check_configurations(build: &Build, given: &dyn SecretProvider) -> Result<(), EngineError> {
-    let mut secrets = Vec::new();
-    for id in named(build) {
-        if !given.is_sensitive(id) {
-            continue;
-        }
-        let value = given.at_hand(id);
-        let value = value.map_err(unreadable(id, None))?;
-        secrets.extend(value.map(|value| Hidden::new(id, value.expose())));
-    }
-    let Some(finder) = Finder::new(&secrets)? else {
-        return Ok(());
-    };
-    for target in &build.targets {
-        let config = serde_json::to_vec(&target.config);
-        let config = config.map_err(|error| unsearched("the image's configuration", &error))?;
-        if let Some(hit) = finder.bytes(&config) {
-            return Err(found(hit, "the image's configuration", None));
-        }
-        let mut lines = target.history.iter();
-        if let Some(hit) = lines.find_map(|line| finder.bytes(line.created_by.as_bytes())) {
-            return Err(found(hit, "the image's history", None));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::encoding::LONG_PIECE;
     use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
     fn finder(value: &str) -> Finder {
         let finder = Finder::new(&[Hidden::new("token", value.as_bytes())]);

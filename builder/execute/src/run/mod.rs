@@ -2,8 +2,11 @@
 
 mod agent;
 mod changes;
+mod config_leak;
+mod encoding;
 mod failure;
 mod foreign;
+mod held;
 mod leak;
 mod lowers;
 mod mask;
@@ -35,13 +38,15 @@ use crate::view::{View, view_of};
 use crate::volume::VolumeFinder;
 use crate::{ChangedFiles, EngineError};
 use changes::Changes;
+pub use config_leak::check_configurations;
 pub(crate) use failure::unstarted;
 use failure::{check, impossible};
-pub use leak::check_configurations;
+use held::Held;
 use leak::{Base, Changed, Finder};
-use mounts::{Held, MountPlanner, copy_out};
+use mounts::MountPlanner;
 pub use network::DefaultNetwork;
 use process::Process;
+use root_copy::copy_out;
 use surroundings::{environment, hosts, name_servers};
 
 const DEFAULT_SHM: u64 = 64 << 20;

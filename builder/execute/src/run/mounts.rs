@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{Staging, Volume, VolumeSharing};
+use kiln_cache::{Staging, VolumeSharing};
 use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, UnixId};
-use kiln_sandbox::{Isolation, Mount, Place, Ways};
+use kiln_sandbox::{Mount, Place};
 use kiln_solve::{Event, Job, StepResult};
 use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
 use zeroize::Zeroizing;
 
 use super::agent::AgentSocket;
 use super::failure::impossible;
+use super::held::Held;
 use super::mask::{Hidden, SHORTEST};
+use super::root_copy::copy_out;
 use crate::import::import;
 use crate::secret::{SecretProvider, unreadable};
 use crate::snapshotter::Snapshotter;
@@ -23,36 +25,6 @@ use crate::{EngineError, Needed};
 
 /// Mounts, and the variables that speak of them.
 pub(super) type Mounted = (Vec<Mount>, Vec<(String, String)>);
-
-/// What must live as long as the command runs.
-pub(super) struct Held {
-    /// The root that things are moved into and out of, instead of being mounted.
-    root: Option<PathBuf>,
-    pub(super) volumes: Vec<Volume>,
-    /// Sockets of SSH agents, which end before their directories go.
-    agents: Vec<AgentSocket>,
-    pub(super) scratch: Vec<Staging>,
-    /// The secrets that the command was given.
-    pub(super) secrets: Vec<Hidden>,
-}
-
-impl Held {
-    /// Whether what is mounted is moved in and out instead, so that it must be the command's own.
-    fn lends(&self) -> bool {
-        self.root.is_some()
-    }
-
-    pub(super) fn new(ways: Ways, staging: &Staging) -> Self {
-        let lends = ways.isolation == Isolation::Chroot;
-        Self {
-            root: lends.then(|| staging.fs().to_owned()),
-            volumes: Vec::new(),
-            agents: Vec::new(),
-            scratch: Vec::new(),
-            secrets: Vec::new(),
-        }
-    }
-}
 
 /// Makes ready what a step's mounts show.
 pub(super) struct MountPlanner<'a> {
@@ -439,21 +411,6 @@ impl MountPlanner<'_> {
             None => refuse("not found in its source"),
         }
     }
-}
-
-/// Copies files of a stack into an empty directory.
-pub(super) fn copy_out(
-    trees: &Snapshotter,
-    files: &[(Entry, TreePath)],
-    staging: &Staging,
-) -> Result<(), EngineError> {
-    let sharing = kiln_tree::Sharing::ContentOnly;
-    copy_tree(files, staging.root(), trees.gives_away, sharing).map_err(|source| {
-        EngineError::Output {
-            what: "a copy of the root".to_owned(),
-            source,
-        }
-    })
 }
 
 /// How much a sharing keeps others away.

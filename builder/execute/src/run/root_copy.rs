@@ -5,12 +5,27 @@ use std::io;
 
 use kiln_cache::Staging;
 use kiln_graph::{Entry, ImagePath, Manifest, Node};
-use kiln_tree::TreeRoot;
+use kiln_tree::{Sharing, TreePath, TreeRoot, copy_tree};
 
 use crate::EngineError;
 use crate::snapshotter::Snapshotter;
 use crate::unchanged::is_same;
 use crate::view::View;
+
+/// Copies files of a stack into an empty directory.
+pub(super) fn copy_out(
+    trees: &Snapshotter,
+    files: &[(Entry, TreePath)],
+    staging: &Staging,
+) -> Result<(), EngineError> {
+    let sharing = Sharing::ContentOnly;
+    copy_tree(files, staging.root(), trees.gives_away, sharing).map_err(|source| {
+        EngineError::Output {
+            what: "a copy of the root".to_owned(),
+            source,
+        }
+    })
+}
 
 /// What a step changed in a copy of `base` that shows `after` now: the changed files are moved into
 /// a directory of their own, as overlayfs would have left them.

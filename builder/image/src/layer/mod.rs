@@ -13,6 +13,7 @@ mod recipe;
 mod seekable;
 mod single_files;
 mod sniff;
+mod tar_attributes;
 mod tar_split;
 mod toc;
 mod unpack;

@@ -4,21 +4,21 @@
     reason = "the process is in the root already, and walks as the command would"
 )]
 
-use std::ffi::{CString, OsStr};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, umask, waitpid};
+use rustix::process::{Pid, WaitOptions, umask, waitpid};
 
+use super::execute::{Problem, execute};
 use super::fail::{Context as _, Failure, check};
 use super::handover::{self, Channel};
 use super::inherited;
+use super::resource_limit::{each_limit, raise, set_limit};
 use crate::process::{Exit, Order};
 use crate::{OwnerCalls, Spec};
 
@@ -199,35 +199,6 @@ fn wait(pipe: &std::fs::File, caller: &UnixStream, ids: &Ids) -> io::Result<[boo
     ])
 }
 
-/// Why the command was not executed; crosses a pipe as text, its parts separated by newlines.
-enum Problem {
-    Setup(String, String),
-    Execute(String, i32),
-}
-
-impl Problem {
-    fn of(failure: Failure) -> Self {
-        let (what, error) = failure.into_words();
-        Self::Setup(what, error.to_string())
-    }
-
-    fn encode(&self) -> String {
-        match self {
-            Self::Setup(what, reason) => format!("setup\n{what}\n{reason}"),
-            Self::Execute(reason, code) => format!("execute\n{code}\n{reason}"),
-        }
-    }
-
-    fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, '\n');
-        let (kind, second, third) = (parts.next()?, parts.next()?, parts.next()?.to_owned());
-        Some(match kind {
-            "setup" => Self::Setup(second.to_owned(), third),
-            _ => Self::Execute(third, second.parse().unwrap_or(127)),
-        })
-    }
-}
-
 fn become_command(
     order: &Order<'_>,
     root: &dyn Inside,
@@ -343,151 +314,4 @@ fn standard_input(terminal: bool, null: &OwnedFd) -> io::Result<()> {
     }
     // SAFETY: both are descriptors of this process.
     check(unsafe { libc::dup2(null.as_raw_fd(), 0) })
-}
-
-fn each_limit(
-    wanted: &[(String, u64, u64)],
-    set: fn(Resource, Rlimit) -> io::Result<()>,
-) -> io::Result<()> {
-    for (name, soft, hard) in wanted {
-        let resource = resource(name).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("unknown limit '{name}'"),
-            )
-        })?;
-        let finite = |limit: u64| (limit != u64::MAX).then_some(limit);
-        let limit = Rlimit {
-            current: finite(*soft),
-            maximum: finite(*hard),
-        };
-        set(resource, limit)?;
-    }
-    Ok(())
-}
-
-fn set_limit(resource: Resource, limit: Rlimit) -> io::Result<()> {
-    Ok(setrlimit(resource, limit)?)
-}
-
-/// Raises what only a process with all its capabilities can raise: the hard limit.
-fn raise(resource: Resource, wanted: Rlimit) -> io::Result<()> {
-    let mut limit = getrlimit(resource);
-    let unlimited = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
-    if unlimited(wanted.maximum) <= unlimited(limit.maximum) {
-        return Ok(());
-    }
-    limit.maximum = wanted.maximum;
-    set_limit(resource, limit)
-}
-
-fn resource(name: &str) -> Option<Resource> {
-    Some(match name {
-        "as" => Resource::As,
-        "core" => Resource::Core,
-        "cpu" => Resource::Cpu,
-        "data" => Resource::Data,
-        "fsize" => Resource::Fsize,
-        "locks" => Resource::Locks,
-        "memlock" => Resource::Memlock,
-        "msgqueue" => Resource::Msgqueue,
-        "nice" => Resource::Nice,
-        "nofile" => Resource::Nofile,
-        "nproc" => Resource::Nproc,
-        "rss" => Resource::Rss,
-        "rtprio" => Resource::Rtprio,
-        "rttime" => Resource::Rttime,
-        "sigpending" => Resource::Sigpending,
-        "stack" => Resource::Stack,
-        _ => return None,
-    })
-}
-
-fn execute(spec: &Spec) -> Problem {
-    let Some(name) = spec.args.first() else {
-        return Problem::Execute("no command was given".to_owned(), 127);
-    };
-    let Some(program) = find_program(name, &spec.env) else {
-        let reason = format!("exec: \"{name}\": executable file not found in $PATH");
-        return Problem::Execute(reason, 127);
-    };
-    let error = replace_process(&program, spec);
-    let reason = match error.kind() {
-        io::ErrorKind::NotFound if program.exists() => {
-            format!("exec {name}: no such file or directory (its interpreter is missing)")
-        }
-        io::ErrorKind::NotFound => format!("exec {name}: no such file or directory"),
-        io::ErrorKind::PermissionDenied => format!("exec {name}: permission denied"),
-        _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
-            format!("exec {name}: exec format error")
-        }
-        _ => format!("exec {name}: {error}"),
-    };
-    let code = if error.kind() == io::ErrorKind::NotFound {
-        127
-    } else {
-        126
-    };
-    Problem::Execute(reason, code)
-}
-
-fn find_program(name: &str, env: &[(String, String)]) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(name.into());
-    }
-    let path = env
-        .iter()
-        .rev()
-        .find(|(key, _)| key == "PATH")
-        .map_or("", |(_, value)| value);
-    let candidates = path.split(':').map(|directory| match directory {
-        "" => Path::new(".").join(name),
-        directory => Path::new(directory).join(name),
-    });
-    candidates
-        .into_iter()
-        .find(|candidate| is_executable(candidate))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use rustix::fs::{Access, access};
-    path.is_file() && access(path, Access::EXEC_OK).is_ok()
-}
-
-fn replace_process(program: &Path, spec: &Spec) -> io::Error {
-    let strings = |items: Vec<String>| -> Result<Vec<CString>, _> {
-        items.into_iter().map(CString::new).collect()
-    };
-    let env = spec
-        .env
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let (Ok(program), Ok(args), Ok(env)) = (
-        c_string(program.as_os_str()),
-        strings(spec.args.clone()),
-        strings(env),
-    ) else {
-        return io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "an argument contains a NUL byte",
-        );
-    };
-    let (args, env) = (pointers(&args), pointers(&env));
-    // SAFETY: both lists end with a null pointer and hold C strings that live until the call
-    // returns, which it only does when it fails.
-    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
-    io::Error::last_os_error()
-}
-
-fn c_string(text: &OsStr) -> Result<CString, std::ffi::NulError> {
-    CString::new(text.as_bytes())
-}
-
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings
-        .iter()
-        .map(|string| string.as_ptr())
-        .chain([std::ptr::null()])
-        .collect()
 }
