@@ -3,6 +3,8 @@
 //! A record of comma-separated values: a field in double quotes may hold commas, and doubled quotes
 //! stand for one (RFC 4180), as `docker buildx` reads its flags.
 
+use kiln_graph::parse_bool;
+
 /// What is wrong with a record of fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -128,15 +130,14 @@ impl Fields {
         found.ok_or(FieldError::Missing(form))
     }
 
-    /// A value that is true or false; an empty one is true.
+    /// A value that is true or false, as Go reads them; an empty one is true.
     ///
     /// # Errors
     /// When it is neither.
     pub fn flag(&mut self, key: &str) -> Result<Option<bool>, FieldError> {
         let read = |value: String| match value.as_str() {
-            "true" | "1" | "" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(FieldError::NotABool(key.to_owned())),
+            "" => Ok(true),
+            value => parse_bool(value).ok_or_else(|| FieldError::NotABool(key.to_owned())),
         };
         self.take(key).map(read).transpose()
     }

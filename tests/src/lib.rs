@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod actions_cache;
 mod casd;
 mod certificates;
 mod client;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+pub use actions_cache::ActionsCache;
 pub use casd::{Casd, CasdWorker};
 pub use certificates::certificates;
 pub use client::{Server, buildx};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, KEY, Run, S3, SECRET, Space, Web, read};
+use kiln_tests::{ActionsCache, BUSYBOX, KEY, Run, S3, SECRET, Space, Web, read};
 
 /// Two stages: only a copied file of the first is in the image.
 fn space() -> Space {
@@ -107,6 +107,61 @@ fn in_a_bucket() {
     let server = S3::start(&space.path("s3"));
     let from = bucket(&server, SECRET);
     shared_between_stores(&space, &format!("{from},mode=max"), &from);
+}
+
+#[test]
+fn in_a_workflows_cache() {
+    let space = space();
+    let server = ActionsCache::start();
+    let token = ActionsCache::token(&[("refs/heads/main", true)]);
+    let from = format!("type=gha,url_v2={},token={token},scope=app", server.url());
+    shared_between_stores(&space, &format!("{from},mode=max"), &from);
+    assert!(!server.keys("kiln-index-1-app-").is_empty());
+}
+
+#[test]
+fn a_workflows_variables_say_where_its_cache_is() {
+    let space = space();
+    let server = ActionsCache::start();
+    let run = |store: &str, args: &[&str], variables: &[(&str, String)]| {
+        let mut command = space.command(&["build", "context", "--progress", "plain"]);
+        command.args(args).env("KILN_ROOT", space.path(store));
+        command.envs(
+            variables
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        Run::of(&command.output().unwrap())
+    };
+    let variables = server.variables();
+    let sent = run("store-a", &["--cache-to", "type=gha,mode=max"], &variables).ok();
+    assert!(sent.stderr.contains("gha:buildkit: "), "{}", sent.stderr);
+    let used = run("store-b", &["--cache-from", "type=gha"], &variables).ok();
+    assert!(!used.stderr.contains("WARNING"), "{}", used.stderr);
+    // Elsewhere the same flags do nothing, as with buildx.
+    let both = ["--cache-from", "type=gha", "--cache-to", "type=gha"];
+    let absent = run("store-c", &both, &[]).ok();
+    let told = absent.stderr.matches("is left out: ").count();
+    assert_eq!(told, 2, "{}", absent.stderr);
+    let strange = format!("type=gha,url_v2={}", ActionsCache::start().url());
+    let strange = run("store-d", &["--cache-from", &strange], &variables);
+    assert_eq!(strange.status, Some(2), "{}", strange.stderr);
+    assert!(strange.stderr.contains("token=TOKEN is missing"));
+    let mut guessed = server.variables();
+    guessed[1].1 = "guessed".to_owned();
+    let to = "type=gha,mode=max";
+    let told = run("store-e", &["--cache-to", to], &guessed).ok().stderr;
+    assert!(
+        told.contains("are not shared") && told.contains("know the token"),
+        "{told}"
+    );
+    assert!(!told.contains("guessed"), "{told}");
+    let strict = run(
+        "store-f",
+        &["--cache-to", &format!("{to},ignore-error=false")],
+        &guessed,
+    );
+    assert_eq!(strict.status, Some(1), "{}", strict.stderr);
 }
 
 #[test]

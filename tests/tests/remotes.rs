@@ -6,9 +6,12 @@ use std::path::Path;
 use kiln_cluster::{ReapiRemote, ReapiSettings};
 use kiln_engine::RegistryRemote;
 use kiln_graph::BlobDigest;
-use kiln_image::Client;
-use kiln_share::{DirectoryRemote, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote, S3Settings};
-use kiln_tests::{Casd, KEY, S3, SECRET};
+use kiln_image::{Client, ClientOptions};
+use kiln_share::{
+    DirectoryRemote, GhaRemote, GhaSettings, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote,
+    S3Settings,
+};
+use kiln_tests::{ActionsCache, Casd, KEY, S3, SECRET};
 
 /// A file with some content, as a blob.
 struct File(tempfile::NamedTempFile, Vec<u8>);
@@ -292,4 +295,175 @@ fn a_cluster_says_what_is_wrong() {
         error.to_string().contains("credential helper /nonexistent"),
         "{error}"
     );
+}
+
+const MAIN: (&str, bool) = ("refs/heads/main", true);
+
+/// The cache of a workflow with this token.
+fn workflow(server: &ActionsCache, scope: &str, token: &str) -> GhaRemote {
+    let (url, token, scope) = (server.url(), token.to_owned(), scope.to_owned());
+    let settings = GhaSettings::read(|key| match key {
+        "url_v2" => Some(url.clone()),
+        "token" => Some(token.clone()),
+        "scope" => Some(scope.clone()),
+        _ => None,
+    });
+    let client = Client::new(ClientOptions {
+        first_wait: std::time::Duration::from_millis(10),
+        ..ClientOptions::default()
+    });
+    GhaRemote::new(client, settings.unwrap())
+}
+
+/// Makes each entry visible at once, as at the end of a build.
+struct AtOnce(GhaRemote);
+
+impl Remote for AtOnce {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.0.entry(name)
+    }
+    fn put(&self, name: &str, entry: &[u8], blobs: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
+        let sent = self.0.put(name, entry, blobs)?;
+        self.0.finish().map(|()| sent)
+    }
+    fn blob(
+        &self,
+        digest: &BlobDigest,
+        size: u64,
+        out: &mut dyn std::io::Write,
+    ) -> Result<(), RemoteError> {
+        self.0.blob(digest, size, out)
+    }
+}
+
+#[test]
+fn a_workflows_cache() {
+    let server = ActionsCache::start();
+    let token = ActionsCache::token(&[MAIN]);
+    conforms(&|| Box::new(AtOnce(workflow(&server, "app", &token))));
+    kiln::conformance::remote(&workflow(&server, "tried", &token)).unwrap();
+    let other = workflow(&server, "app#1", &token);
+    assert_eq!(other.entry("step-1"), Ok(None), "entries are kept apart");
+    assert!(fetched(&other, &[]).is_ok(), "blobs are not");
+    let alone = server
+        .keys("kiln-blob-1-")
+        .iter()
+        .all(|key| !key.contains('#'));
+    assert!(alone, "what several write at once is there once");
+}
+
+#[test]
+fn a_workflows_cache_belongs_to_a_branch() {
+    let server = ActionsCache::start();
+    let main = || workflow(&server, "app", &ActionsCache::token(&[MAIN]));
+    let request = || {
+        let token = ActionsCache::token(&[("refs/heads/main", false), ("refs/pull/1/merge", true)]);
+        workflow(&server, "app", &token)
+    };
+    AtOnce(main()).put("step-1", b"main", &[]).unwrap();
+    assert_eq!(request().entry("step-1"), Ok(Some(b"main".to_vec())));
+    AtOnce(request()).put("step-2", b"request", &[]).unwrap();
+    assert_eq!(request().entry("step-2"), Ok(Some(b"request".to_vec())));
+    assert_eq!(main().entry("step-2"), Ok(None));
+    // What main gets later is seen, too.
+    AtOnce(main()).put("step-3", b"later", &[]).unwrap();
+    assert_eq!(request().entry("step-3"), Ok(Some(b"later".to_vec())));
+    let fork = workflow(
+        &server,
+        "app",
+        &ActionsCache::token(&[("refs/heads/main", false)]),
+    );
+    assert!(fork.entry("step-1").unwrap().is_some());
+    let refused = fork.put("step-4", b"{}", &[]).unwrap_err();
+    assert!(matches!(refused, RemoteError::Denied(_)), "{refused:?}");
+    assert_eq!(fork.finish(), Ok(()));
+}
+
+#[test]
+fn a_workflows_cache_forgets() {
+    let server = ActionsCache::start();
+    let token = ActionsCache::token(&[MAIN]);
+    let open = || workflow(&server, "app", &token);
+    let file = File::new(bytes(1, 5000));
+    AtOnce(open()).put("step-1", b"{}", &[file.blob()]).unwrap();
+    let early = open();
+    assert_eq!(early.entry("step-1"), Ok(Some(b"{}".to_vec())));
+    server.control("expire");
+    assert!(fetched(&early, &file.1).unwrap() == file.1, "found anew");
+    server.control("drop?prefix=kiln-blob");
+    let lost = fetched(&open(), &file.1).unwrap_err();
+    assert!(lost.to_string().contains("has dropped it"), "{lost}");
+    let later = open();
+    assert_eq!(later.entry("step-1"), Ok(None), "an entry without its blob");
+    AtOnce(later).put("step-1", b"{}", &[file.blob()]).unwrap();
+    assert_eq!(open().entry("step-1"), Ok(Some(b"{}".to_vec())));
+    server.control("drop?prefix=kiln-index");
+    assert_eq!(open().entry("step-1"), Ok(None));
+}
+
+/// What a killed writer began keeps its keys.
+#[test]
+fn a_workflows_cache_is_written_after_a_writer_was_killed() {
+    let server = ActionsCache::start();
+    let token = ActionsCache::token(&[MAIN]);
+    let open = || workflow(&server, "app", &token);
+    let file = File::new(bytes(1, 5000));
+    let put = || AtOnce(open()).put("step-1", b"{}", &[file.blob()]);
+    put().unwrap();
+    server.control("abandon?prefix=kiln-");
+    assert_eq!(open().entry("step-1"), Ok(None));
+    put().unwrap();
+    assert_eq!(open().entry("step-1"), Ok(Some(b"{}".to_vec())));
+    assert!(fetched(&open(), &file.1).unwrap() == file.1);
+}
+
+#[test]
+fn a_workflows_cache_is_waited_for() {
+    let server = ActionsCache::start();
+    let token = ActionsCache::token(&[MAIN]);
+    let open = || workflow(&server, "app", &token);
+    let file = File::new(bytes(1, 9 << 20));
+    server.control("fault?limit=3&after=0&storage=3");
+    AtOnce(open()).put("step-1", b"{}", &[file.blob()]).unwrap();
+    server.control("fault?limit=2&storage=2&cut=2");
+    assert!(open().entry("step-1").unwrap().is_some());
+    assert!(fetched(&open(), &file.1).unwrap() == file.1);
+    server.control("fault?limit=9&after=3600");
+    let limited = open().entry("step-1").unwrap_err();
+    assert!(
+        limited.to_string().contains("limits how often"),
+        "{limited}"
+    );
+    assert!(
+        matches!(limited, RemoteError::Unreachable(_)),
+        "{limited:?}"
+    );
+}
+
+#[test]
+fn a_workflows_cache_says_what_is_wrong() {
+    let server = ActionsCache::start();
+    let said = |token: &str| {
+        let error = workflow(&server, "app", token).entry("step-1").unwrap_err();
+        assert!(matches!(error, RemoteError::Denied(_)), "{error:?}");
+        error.to_string()
+    };
+    assert!(said("guessed").contains("doesn't know the token"));
+    let old = ActionsCache::signed(&serde_json::json!({ "ac": "[]", "exp": 7 }));
+    assert!(said(&old).contains("has expired"));
+    let elsewhere = |url: &str| {
+        let url = url.to_owned();
+        let settings = GhaSettings::read(|key| match key {
+            "url_v2" => Some(url.clone()),
+            "token" => Some("t".to_owned()),
+            _ => None,
+        });
+        let remote = GhaRemote::new(Client::default(), settings.unwrap());
+        remote.entry("step-1").unwrap_err().to_string()
+    };
+    let route = elsewhere(&format!("{}storage", server.url()));
+    assert!(route.contains("answered"), "{route}");
 }

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_tests::{
-    BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read, run, runs, shell, wait,
+    ActionsCache, BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read, run,
+    runs, shell, wait,
 };
 
 #[test]
@@ -592,6 +593,49 @@ fn a_cache_in_a_registry_serves_another_store() {
         read(space.path("one/random")),
         read(space.path("two/random"))
     );
+}
+
+#[test]
+fn a_workflows_cache_serves_another_store() {
+    let space = Space::new();
+    let cache = ActionsCache::start();
+    let token = ActionsCache::token(&[("refs/heads/main", true)]);
+    // buildx 0.13 wants an address of the first version, too.
+    let spec = |token: &str| {
+        let url = cache.url();
+        format!("type=gha,url={url},url_v2={url},token={token},scope=app")
+    };
+    let (own, guessed) = (spec(&token), spec("guessed"));
+    space.write(
+        "Dockerfile",
+        format!("FROM {BUSYBOX} AS a\nRUN echo $RANDOM > /random\nFROM scratch\nCOPY --from=a /random /\n"),
+    );
+    let first = Server::start(&space, &[]);
+    let to = format!("{own},mode=max");
+    _ = first.build(&["--cache-to", &to, "-o", "one"]).ok();
+    let root = |name: &str| space.path(name).display().to_string();
+    let second = Server::named(&space, "second", &["--root", &root("second-store")]);
+    let from = second.build(&["--cache-from", &own, "-o", "two"]).ok();
+    assert!(from.stderr.contains("CACHED"), "{}", from.stderr);
+    let random = |out: &str| read(space.path(format!("{out}/random")));
+    assert_eq!(random("one"), random("two"));
+    // What it has dropped is built again.
+    cache.control("drop?prefix=kiln-blob");
+    let third = Server::named(&space, "third", &["--root", &root("third-store")]);
+    _ = third.build(&["--cache-from", &own, "-o", "three"]).ok();
+    assert_ne!(random("one"), random("three"));
+    // Failures are errors, unless the client says otherwise.
+    let strict = third.build(&["--cache-to", &guessed]);
+    strict.fails_with(&["know the token"]);
+    let tolerant = third.build(&["--cache-to", &format!("{guessed},ignore-error=true")]);
+    assert!(!tolerant.ok().stderr.contains("guessed"));
+    third
+        .build(&["--cache-to", &format!("{own},ignore-error=maybe")])
+        .fails_with(&["ignore-error", "write true or false"]);
+    for file in ["store", "second-store", "third-store"] {
+        let found = shell(&space.path(file), &format!("grep -rl '{token}' . ; true"));
+        assert_eq!(found, "", "the token is kept nowhere");
+    }
 }
 
 #[test]

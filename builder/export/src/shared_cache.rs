@@ -65,13 +65,20 @@ pub struct Exported {
 }
 
 /// All remotes of a build.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Exports(Vec<Export>);
 
+impl fmt::Debug for Exports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|export| export.remote.name());
+        f.debug_list().entries(names).finish()
+    }
+}
+
 /// One remote, and the threads that send to it.
-#[derive(Debug)]
 struct Export {
     wanted: Option<BTreeSet<StepId>>,
+    remote: Arc<dyn Remote>,
     jobs: Sender<Job>,
     state: Arc<State>,
     threads: Vec<JoinHandle<()>>,
@@ -181,6 +188,7 @@ impl Export {
         };
         Self {
             wanted: (target.mode == CacheMode::Min).then(|| own_steps(build)),
+            remote: target.remote.clone(),
             jobs,
             threads: (0..AT_ONCE).map(thread).collect(),
             state,
@@ -192,12 +200,19 @@ impl Export {
         for thread in self.threads {
             _ = thread.join();
         }
+        // What was sent before a failure is of use, too.
+        let finished = self.remote.finish();
         let mut outcome = self
             .state
             .outcome
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *outcome, Ok(Exported::default()))
+        let sent = std::mem::replace(&mut *outcome, Ok(Exported::default()))?;
+        finished.map_err(|source| EngineError::RemoteCache {
+            remote: self.remote.name(),
+            source,
+        })?;
+        Ok(sent)
     }
 }
 

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 
 use crate::image_path::unescape;
 
+/// What the names of images begin with as sources, in policies and as contexts.
+pub const IMAGE_SCHEME: &str = "docker-image://";
+
 /// What stands in place of a credential.
 pub const REDACTED: &str = "***";
 
@@ -86,6 +89,7 @@ pub const CREDENTIAL_WORDS: &[&str] = &[
     "auth",
     "credential",
     "credentials",
+    "ghtoken",
     "key",
     "password",
     "pword",

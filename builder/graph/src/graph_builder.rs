@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Build, ContextSource, CopyFiles, Exec, FileAction, Files, Graph, GraphError, HistoryLine,
-    ImageConfig, ImagePath, Input, LayerOrigin, Op, Platform, ResolvedImage, Reuse, Step, StepId,
-    StepName, Target,
+    ImageConfig, ImagePath, Input, LayerOrigin, Op, Platform, ResolvedImage, Step, StepId, Target,
 };
 
 /// Makes a [`Build`]. Each method adds one step and returns it; [`GraphBuilder::build`] says which
@@ -206,20 +205,7 @@ impl GraphBuilder {
 
     fn add(&mut self, text: &str, op: Op, inputs: Vec<StepId>) -> Result<StepId, GraphError> {
         let below = inputs.first().copied();
-        let name = StepName {
-            stage: String::new(),
-            number: 0,
-            of: 0,
-            text: text.to_owned(),
-        };
-        let step = Step {
-            op,
-            name,
-            location: None,
-            platform: self.platform.clone(),
-            reuse: Reuse::Always,
-            remote: crate::WorkerProperties::none(),
-        };
+        let step = Step::plain(text, op, self.platform.clone());
         let id = self.graph.add(step, inputs)?;
         if let Some(env) = below.and_then(|below| self.environments.get(&below).cloned()) {
             self.environments.insert(id, env);

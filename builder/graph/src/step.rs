@@ -53,6 +53,27 @@ pub struct Step {
     pub remote: WorkerProperties,
 }
 
+impl Step {
+    /// A step of no line in a build file, with a name of its own.
+    #[must_use]
+    pub fn plain(text: &str, op: Op, platform: Platform) -> Self {
+        let name = StepName {
+            stage: String::new(),
+            number: 0,
+            of: 0,
+            text: text.to_owned(),
+        };
+        Self {
+            op,
+            name,
+            location: None,
+            platform,
+            reuse: Reuse::Always,
+            remote: WorkerProperties::none(),
+        }
+    }
+}
+
 /// When a step's stored result is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -213,7 +213,7 @@ fn disposition_name(text: &str) -> Option<String> {
     (!matches!(name, "" | "." | "..")).then(|| name.to_owned())
 }
 
-fn host(url: &str) -> String {
+pub(crate) fn host(url: &str) -> String {
     url::Url::parse(url)
         .ok()
         .and_then(|url| url.host_str().map(str::to_owned))

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use kiln_graph::address::IMAGE_SCHEME;
+
 use crate::{BadReference, Reference};
 
 /// Where an image is.
@@ -47,7 +49,7 @@ impl FromStr for ImageName {
         if let Some(name) = text.strip_prefix("docker-daemon:") {
             return Ok(Self::Daemon(name.to_owned()));
         }
-        let name = ["docker-image://", "docker://"]
+        let name = [IMAGE_SCHEME, "docker://"]
             .iter()
             .find_map(|p| text.strip_prefix(p));
         name.unwrap_or(text).parse().map(Self::Registry)

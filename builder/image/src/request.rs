@@ -317,7 +317,7 @@ fn message(body: &[u8]) -> String {
 }
 
 /// How long a server wants to be left alone: in seconds, or until a time (RFC 9110, 10.2.3).
-fn retry_after(answer: &Response) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &Response) -> Option<Duration> {
     let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -10,12 +10,12 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::build::Built;
+use crate::build::{Built, SourcePolicy};
 use crate::connection::ConnectionId;
 use crate::progress::StatusLog;
 use crate::proto::SolveRequest;
 use crate::proto::frontend::ReturnRequest;
-use crate::session::session_id;
+use crate::session::{Decisions, session_id};
 
 /// How long the bridge's calls wait for their build, and `Status` does.
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(3);
@@ -32,6 +32,10 @@ pub(crate) struct Job {
     pub(crate) reference: String,
     /// What was asked for.
     pub(crate) request: SolveRequest,
+    /// The rules about sources that came with it.
+    pub(crate) rules: SourcePolicy,
+    /// What the client's policy said of sources.
+    pub(crate) decisions: Arc<Decisions>,
     /// The connection that it was asked by, and its bridge is called by.
     connection: ConnectionId,
     /// When it began.
@@ -175,6 +179,7 @@ impl Jobs {
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: SolveRequest,
+        rules: SourcePolicy,
         connection: ConnectionId,
     ) -> Result<(Open, oneshot::Receiver<ReturnRequest>), Status> {
         let reference = request.known.r#ref.clone();
@@ -185,6 +190,8 @@ impl Jobs {
         let job = Arc::new(Job {
             reference: reference.clone(),
             request,
+            rules,
+            decisions: Arc::default(),
             connection,
             begun: SystemTime::now(),
             log: Arc::default(),
@@ -334,32 +341,46 @@ mod tests {
         let connection = ConnectionId::next();
         let early = tokio::spawn(jobs.clone().status("a".to_owned()));
         tokio::task::yield_now().await;
-        let (open, _returned) = jobs.begin(request("a"), connection).unwrap();
+        let (open, _returned) = jobs
+            .begin(request("a"), SourcePolicy::default(), connection)
+            .unwrap();
         assert!(early.await.unwrap().is_ok());
-        assert!(jobs.begin(request("a"), connection).is_err());
+        assert!(
+            jobs.begin(request("a"), SourcePolicy::default(), connection)
+                .is_err()
+        );
         assert!(jobs.open("a", connection).await.is_ok());
         drop(open);
         // A client whose build was short asks when it has ended.
         assert!(jobs.clone().status("a".to_owned()).await.is_ok());
         let error = jobs.open("a", connection).await.unwrap_err();
         assert!(error.message().contains("no such job a"));
-        assert!(jobs.begin(request(""), connection).is_err());
+        assert!(
+            jobs.begin(request(""), SourcePolicy::default(), connection)
+                .is_err()
+        );
     }
 
     #[tokio::test]
     async fn a_bridge_is_called_by_its_own_connection_and_only_where_the_client_solves() {
         let jobs = Arc::new(Jobs::default());
         let (own, other) = (ConnectionId::next(), ConnectionId::next());
-        let (_of_the_client, _returned) = jobs.begin(request("a"), own).unwrap();
+        let (_of_the_client, _returned) = jobs
+            .begin(request("a"), SourcePolicy::default(), own)
+            .unwrap();
         let mut of_a_frontend = request("b");
         of_a_frontend.known.frontend = "dockerfile.v0".to_owned();
-        let (_of_a_frontend, _returned) = jobs.begin(of_a_frontend, own).unwrap();
+        let (_of_a_frontend, _returned) = jobs
+            .begin(of_a_frontend, SourcePolicy::default(), own)
+            .unwrap();
         let mut of_a_definition = request("c");
         of_a_definition.known.definition = Some(crate::proto::pb::Definition {
             def: vec![Vec::new()],
             ..Default::default()
         });
-        let (_of_a_definition, _returned) = jobs.begin(of_a_definition, own).unwrap();
+        let (_of_a_definition, _returned) = jobs
+            .begin(of_a_definition, SourcePolicy::default(), own)
+            .unwrap();
         let asked = [
             ("a", own, true),
             ("a", other, false),

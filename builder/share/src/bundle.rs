@@ -143,6 +143,10 @@ impl<P: BlobPlace> BundleTarget<P> {
     }
 
     fn write_document(&self, kind: &str, bytes: &[u8]) -> Result<Descriptor, RemoteError> {
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            let text = "the cache has more results than one document may name: share fewer, as by mode=min";
+            return Err(RemoteError::Unsupported(text.to_owned()));
+        }
         let (digest, size) = (BlobDigest::of(bytes), bytes.len() as u64);
         self.place.write(&digest, size, &mut Cursor::new(bytes))?;
         Ok(Descriptor::new(kind, digest, size))
@@ -255,6 +259,17 @@ mod tests {
             "layouts are copied with their blobs"
         );
         assert_eq!(top.size, place.0.lock().unwrap()[&top.digest].len() as u64);
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let place = Memory::default();
+        let target = BundleTarget::new(place.clone(), "here".to_owned());
+        let entry = vec![b'x'; usize::try_from(MAX_DOCUMENT).unwrap()];
+        assert!(target.put("a", &entry, &[]).is_ok());
+        let refused = target.finish().unwrap_err();
+        assert!(matches!(refused, RemoteError::Unsupported(_)), "{refused}");
+        assert!(place.0.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 mod bundle;
 mod directory;
 mod error;
+mod gha;
 mod inline;
 mod registry;
 mod s3;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use bundle::{BlobPlace, BundleSource, BundleTarget};
 pub use directory::DirectoryRemote;
 pub use error::RemoteError;
+pub use gha::{GhaRemote, GhaSettings, GhaSettingsError};
 pub use inline::InlineRemote;
 use kiln_cache::LayerBlob;
 pub use registry::RegistryRemote;
@@ -70,6 +72,15 @@ pub trait Remote: Send + Sync {
     /// # Errors
     /// When the place can't be reached or read, or `out` can't be written.
     fn blob(&self, digest: &BlobDigest, size: u64, out: &mut dyn Write) -> Result<(), RemoteError>;
+
+    /// Makes what was put visible to others, in places where it isn't before: is called when nothing more is
+    /// to be put for now.
+    ///
+    /// # Errors
+    /// When the place can't be reached or written.
+    fn finish(&self) -> Result<(), RemoteError> {
+        Ok(())
+    }
 }
 
 /// A blob to be written.

@@ -6,6 +6,7 @@ use kiln_attest::artifact::Form;
 use kiln_attest::provenance::{Mode, PROVENANCE_PREDICATE, Provenance};
 use kiln_attest::sbom::Format;
 use kiln_attest::{PROVENANCE_02_PREDICATE, provenance_02};
+use kiln_graph::parse_bool;
 
 use super::Signer;
 use crate::Error;
@@ -276,11 +277,7 @@ fn version(text: &str) -> Result<ProvenanceVersion, String> {
 }
 
 fn truth(key: &str, text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(format!("{key}={other}: use true or false")),
-    }
+    parse_bool(text).ok_or_else(|| format!("{key}={text}: use true or false"))
 }
 
 impl FromStr for Storage {

@@ -35,6 +35,7 @@ pub fn remote(remote: &dyn Remote) -> Result<(), Nonconforming> {
     _ = remote
         .put(&other, b"[]", &[])
         .map_err(failed("write an entry without blobs"))?;
+    remote.finish().map_err(failed("make entries visible"))?;
     let is = |name: &str, want: &[u8]| entry(name).map(|found| found.as_deref() == Some(want));
     rule(is(&name, b"{}")?, "an entry isn't what was written")?;
     rule(is(&other, b"[]")?, "two entries aren't apart")?;

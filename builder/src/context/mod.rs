@@ -13,7 +13,7 @@ use kiln_engine::{Engine, EventSink, Request, SecretProvider, Solved};
 use kiln_frontend_dockerfile::{is_remote, read_remote};
 use kiln_graph::{
     Build, ContextSource, CopyFiles, Entitlements, FileAction, Files, GitSource, ImagePath, Input,
-    Op, Owner, Platform, Step, StepId, StepName, Target, UnixId,
+    Op, Owner, Platform, Step, StepId, Target, UnixId,
 };
 use kiln_image::layer::is_tar;
 
@@ -326,20 +326,7 @@ pub(crate) fn text_of(file: &Path, read: std::io::Result<Vec<u8>>) -> Result<Str
 }
 
 fn add(build: &mut Build, name: &str, op: Op, inputs: Vec<StepId>) -> Result<StepId, Error> {
-    let name = StepName {
-        stage: String::new(),
-        number: 0,
-        of: 0,
-        text: name.to_owned(),
-    };
-    let step = Step {
-        op,
-        name,
-        location: None,
-        platform: Platform::host(),
-        reuse: kiln_graph::Reuse::Always,
-        remote: kiln_graph::WorkerProperties::none(),
-    };
+    let step = Step::plain(name, op, Platform::host());
     let added = build.graph.add(step, inputs);
     added.map_err(|error| Error::Defect(error.to_string()))
 }

@@ -26,7 +26,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_attest::matches_wildcard;
-use kiln_graph::address::redact;
+use kiln_graph::address::{IMAGE_SCHEME, redact};
 use kiln_image::ImageName;
 use serde::Deserialize;
 
@@ -89,7 +89,7 @@ impl SourceName {
         reference.host.make_ascii_lowercase();
         Self {
             is_pinned: is_locked || reference.digest.is_some(),
-            identifier: format!("docker-image://{reference}"),
+            identifier: format!("{IMAGE_SCHEME}{reference}"),
         }
     }
 
@@ -129,7 +129,7 @@ impl SourceName {
     /// A source as a policy's tests name it.
     #[must_use]
     pub fn parse(text: &str, is_pinned: bool) -> Self {
-        if let Some(image) = text.strip_prefix("docker-image://") {
+        if let Some(image) = text.strip_prefix(IMAGE_SCHEME) {
             return Self::image(image, is_pinned);
         }
         match text.split_once("://") {
@@ -149,7 +149,7 @@ impl SourceName {
     }
 
     fn is_image(&self) -> bool {
-        self.identifier.starts_with("docker-image://")
+        self.identifier.starts_with(IMAGE_SCHEME)
     }
 }
 

@@ -93,6 +93,7 @@ mod tests {
             "type=s3,bucket=b,access_key_id=hunter2,secret_access_key=hunter2,session_token=hunter2",
             "x=https://hunter2@h/a.git",
             "grpcs://h,header.authorization=hunter2,property.pool=a",
+            "type=gha,scope=a,token=hunter2,ghtoken=hunter2",
             "type=reapi,url=grpcs://h,header=authorization:hunter2",
             "type=reapi,url=grpcs://h,\"header=authorization:Bearer a,hunter2\"",
         ] {

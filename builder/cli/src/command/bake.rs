@@ -11,7 +11,8 @@ use std::process::Command;
 use clap::Args;
 use kiln::{Error, file_text};
 use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_target};
-use kiln_graph::Digest;
+use kiln_graph::address::IMAGE_SCHEME;
+use kiln_graph::{Digest, parse_bool};
 use tempfile::TempDir;
 
 use super::bake_permission::Permissions;
@@ -126,10 +127,10 @@ fn overrides(args: &BakeArgs) -> Result<Vec<Override>, Error> {
     }
     for (kind, given) in [("provenance", &args.provenance), ("sbom", &args.sbom)] {
         if let Some(value) = given {
-            let value = match value.as_str() {
-                "true" | "1" => "disabled=false",
-                "false" | "0" => "disabled=true",
-                other => other,
+            let value = match parse_bool(value) {
+                Some(true) => "disabled=false",
+                Some(false) => "disabled=true",
+                None => value,
             };
             all.push(Override::of_all("attest", &format!("type={kind},{value}")));
         }
@@ -296,7 +297,7 @@ impl<'a> Run<'a> {
         for (attribute, flag) in MAPS {
             for (key, value) in target.pairs(attribute) {
                 let value = match (*attribute, linked_target(&value)) {
-                    ("contexts", Some(link)) => format!("docker-image://{}", self.link(link)),
+                    ("contexts", Some(link)) => format!("{IMAGE_SCHEME}{}", self.link(link)),
                     _ => value,
                 };
                 words.push(format!("--{flag}={key}={value}"));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use kiln::output::Output;
 use kiln::{ContextFrom, Error, SecretPlace, Secrets};
 use kiln_bake::{Target, linked_target};
+use kiln_graph::address::IMAGE_SCHEME;
 use kiln_graph::{Entitlement, Entitlements};
 use kiln_image::ImageName;
 
@@ -113,7 +114,7 @@ impl Permissions {
     }
 
     fn context(&self, source: &str) -> Result<(), String> {
-        if source.starts_with("docker-image://") || source.starts_with("target:") {
+        if source.starts_with(IMAGE_SCHEME) || source.starts_with("target:") {
             return Ok(());
         }
         match source.parse() {

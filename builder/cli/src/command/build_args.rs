@@ -77,11 +77,11 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(super) verify_reproducible: bool,
     /// Import cached results: type=local,src=DIRECTORY, type=registry,ref=NAME,
-    /// type=s3,bucket=NAME,…, s3://BUCKET/PREFIX, type=reapi,url=grpcs://HOST:PORT,… or
+    /// type=s3,bucket=NAME,…, s3://BUCKET/PREFIX, type=gha[,scope=NAME], type=reapi,url=grpcs://HOST:PORT,… or
     /// type=inline,ref=IMAGE (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(super) cache_from: Vec<String>,
-    /// Export cached results: type=local,dest=DIRECTORY, type=registry,ref=NAME, type=s3,bucket=NAME,… or
+    /// Export cached results: type=local,dest=DIRECTORY, type=registry,ref=NAME, type=s3,bucket=NAME,…, type=gha or
     /// type=reapi,url=grpcs://HOST:PORT,… with mode=min|max and ignore-error=false; or type=inline, in the image itself (repeatable)
     #[arg(long, value_name = "SPEC")]
     pub(super) cache_to: Vec<String>,

@@ -10,9 +10,9 @@ use kiln_engine::{
     Solved, Volumes,
 };
 use kiln_graph::{CacheMount, MountKind, Op};
-use kiln_share::{CacheSigner, CacheTrust, DirectoryRemote, Remote, S3Settings};
+use kiln_share::{CacheSigner, CacheTrust, DirectoryRemote, GhaRemote, Remote, S3Settings};
 
-use super::cache_spec::{Place, Spec, Wanted, read};
+use super::cache_spec::{Place, Spec, Wanted, hidden, read};
 use super::say;
 use kiln::{Error, file_text};
 
@@ -46,6 +46,15 @@ impl<'a> Specs<'a> {
         Ok(wanted)
     }
 
+    /// Says that a cache is left out, as buildx leaves it out.
+    fn left_out(&self, text: &str, reason: &str) {
+        let spec = hidden(text);
+        say(&format!(
+            "WARNING: {} {spec} is left out: {reason}",
+            self.what
+        ));
+    }
+
     fn wrong(&self, text: &str, reason: &str) -> Error {
         Error::Usage(format!("{} {text}: {reason}", self.what))
     }
@@ -72,6 +81,7 @@ fn open(place: &Place, engine: &Engine) -> Result<Arc<dyn Remote>, Error> {
         Place::Directory(directory) => Arc::new(DirectoryRemote::new(directory.clone())),
         Place::Registry(name) => Arc::new(RegistryRemote::new(client(), name.clone())),
         Place::S3(settings) => open_s3(settings)?,
+        Place::Gha(settings) => Arc::new(GhaRemote::new(client(), settings.clone())),
         #[cfg(feature = "reapi")]
         Place::Reapi(settings) => Arc::new(kiln_cluster::ReapiRemote::new(settings.clone())),
         Place::Inline(name) => Arc::new(InlineRemote::new(client(), name.clone())),
@@ -100,8 +110,13 @@ pub(crate) fn sources(
     }
     let mut sources = Vec::new();
     for text in specs.texts {
-        let Wanted::Place(spec) = specs.read(text)? else {
-            return Err(specs.wrong(text, "ref=IMAGE is missing"));
+        let spec = match specs.read(text)? {
+            Wanted::Place(spec) => spec,
+            Wanted::Inline => return Err(specs.wrong(text, "ref=IMAGE is missing")),
+            Wanted::Elsewhere(reason) => {
+                specs.left_out(text, &reason);
+                continue;
+            }
         };
         let mut source = CacheSource::new(open(&spec.place, engine)?, trust.clone());
         source.volumes = spec.volumes;
@@ -122,6 +137,7 @@ pub(crate) fn targets(specs: &Specs<'_>, key: Option<&Path>) -> Result<Targets, 
         let signer = signer.clone();
         match specs.read(text)? {
             Wanted::Inline => targets.inline = Some(InlineCache { signer }),
+            Wanted::Elsewhere(reason) => specs.left_out(text, &reason),
             Wanted::Place(spec) if matches!(spec.place, Place::Inline(_)) => {
                 let reason = "the image that is built carries it, so there is no ref=";
                 return Err(specs.wrong(text, reason));
@@ -154,6 +170,7 @@ pub(crate) fn place(engine: &Engine, text: &str) -> Result<Arc<dyn Remote>, Erro
     match read("volume", &spec(text))? {
         Wanted::Place(spec) => open(&spec.place, engine),
         Wanted::Inline => Err(Error::Usage("an image carries no volumes".to_owned())),
+        Wanted::Elsewhere(reason) => Err(Error::Usage(format!("{text}: {reason}"))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_cluster::ReapiSettings;
 use kiln_engine::{CacheMode, Volumes};
 use kiln_image::Reference;
-use kiln_share::{S3Keys, S3Settings};
+use kiln_share::{GhaSettings, GhaSettingsError, S3Keys, S3Settings};
 
 use kiln::{Error, Fields};
 
@@ -16,6 +16,7 @@ pub(super) enum Place {
     Directory(PathBuf),
     Registry(Reference),
     S3(S3Settings),
+    Gha(GhaSettings),
     #[cfg(feature = "reapi")]
     Reapi(ReapiSettings),
     /// In an image.
@@ -28,6 +29,8 @@ pub(super) enum Wanted {
     Place(Box<Spec>),
     /// That the image which is built carries its cache.
     Inline,
+    /// One that isn't here, and why: build files name caches that only a CI has.
+    Elsewhere(String),
 }
 
 /// A remote, and what goes there.
@@ -40,7 +43,7 @@ pub(super) struct Spec {
 }
 
 /// The keys that mean something in one kind of place or another.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 29] = [
     "type",
     "src",
     "dest",
@@ -58,6 +61,12 @@ const KEYS: [&str; 23] = [
     "secret_access_key",
     "session_token",
     "url",
+    "url_v2",
+    "token",
+    "scope",
+    "version",
+    "repository",
+    "ghtoken",
     "instance",
     "header",
     "ca",
@@ -78,7 +87,7 @@ pub(super) fn registry(spec: &str) -> Option<Reference> {
             Place::Registry(name) | Place::Inline(name) => Some(name),
             _ => None,
         },
-        Wanted::Inline => None,
+        Wanted::Inline | Wanted::Elsewhere(_) => None,
     }
 }
 
@@ -94,10 +103,17 @@ fn parse(spec: &str) -> Result<Wanted, String> {
     }
     let place = match (place, kind) {
         (Some(place), None) => place,
+        (None, Some(kind)) if kind == "gha" => match gha(&mut fields) {
+            Ok(settings) => Place::Gha(settings),
+            Err(error @ GhaSettingsError::Absent) => {
+                return Ok(Wanted::Elsewhere(error.to_string()));
+            }
+            Err(error) => return Err(error.to_string()),
+        },
         (None, Some(kind)) => place_of(&kind, &mut fields)?,
         _ => {
             return Err(
-                "write type=local|registry|s3|reapi|inline, a name or s3://BUCKET".to_owned(),
+                "write type=local|registry|s3|gha|reapi|inline, a name or s3://BUCKET".to_owned(),
             );
         }
     };
@@ -151,7 +167,7 @@ fn place_of(kind: &str, fields: &mut Fields) -> Result<Place, String> {
         "s3" => s3(fields).map(Place::S3),
         "reapi" => reapi(fields),
         other => Err(format!(
-            "type '{other}': use local, registry, s3, reapi or inline"
+            "type '{other}': use local, registry, s3, gha, reapi or inline"
         )),
     }
 }
@@ -192,6 +208,17 @@ fn reapi(_: &mut Fields) -> Result<Place, String> {
     Err("this kiln was built without clusters: use a release, or build kiln with '--features reapi'".to_owned())
 }
 
+/// The cache of a workflow of GitHub's. What BuildKit needs besides (`repository`, `ghtoken`) changes nothing here.
+fn gha(fields: &mut Fields) -> Result<GhaSettings, GhaSettingsError> {
+    _ = (fields.take("repository"), fields.take("ghtoken"));
+    let keys = ["url_v2", "url", "token", "scope", "version"];
+    let given = keys.map(|key| (key, fields.take(key)));
+    GhaSettings::of_workflow(|key| {
+        let mut all = given.iter();
+        all.find(|(own, _)| *own == key)?.1.clone()
+    })
+}
+
 fn s3(fields: &mut Fields) -> Result<S3Settings, String> {
     let keys = match (
         fields.take("access_key_id"),
@@ -224,14 +251,17 @@ fn volumes(text: Option<&str>) -> Volumes {
     }
 }
 
+/// Keys whose values are shown nowhere.
+const SECRETS: [&str; 4] = ["secret_access_key", "session_token", "token", "ghtoken"];
+
 /// A spec without its secrets. A header's value may hold commas, so what follows one goes too.
-fn hidden(spec: &str) -> String {
+pub(super) fn hidden(spec: &str) -> String {
     let (spec, rest) = match spec.find("header=") {
         Some(at) => (&spec[..at], "header=…"),
         None => (spec, ""),
     };
     let field = |field: &str| match field.split_once('=') {
-        Some((key @ ("secret_access_key" | "session_token"), _)) => format!("{key}=…"),
+        Some((key, _)) if SECRETS.contains(&key) => format!("{key}=…"),
         _ => field.to_owned(),
     };
     spec.split(',').map(field).collect::<Vec<_>>().join(",") + rest
@@ -246,7 +276,7 @@ mod tests {
         let place = |spec| match parse(spec) {
             Ok(Wanted::Place(spec)) => Ok(spec.place),
             Ok(Wanted::Inline) => Err("inline".to_owned()),
-            Err(reason) => Err(reason),
+            Ok(Wanted::Elsewhere(reason)) | Err(reason) => Err(reason),
         };
         assert_eq!(place("type=local,dest=a"), Ok(Place::Directory("a".into())));
         let registry = place("type=registry,ref=r.example/a:b");
@@ -255,6 +285,8 @@ mod tests {
         let bucket = |settings| Ok(Place::S3(settings));
         assert_eq!(place("type=inline"), Err("inline".to_owned()));
         assert!(matches!(place("type=inline,ref=a"), Ok(Place::Inline(_))));
+        let workflow = "type=gha,url_v2=https://h,token=t,scope=s,repository=a/b,mode=max";
+        assert!(matches!(place(workflow), Ok(Place::Gha(_))));
         assert_eq!(
             place("s3://b/p"),
             bucket(S3Settings {
@@ -296,7 +328,16 @@ mod tests {
     fn mistakes() {
         for (spec, reason) in [
             ("type=local", "src=DIRECTORY"),
-            ("type=gha", "use local"),
+            ("type=azblob", "use local"),
+            (
+                "type=gha,url_v2=https://h,token=t,version=1",
+                "was switched off",
+            ),
+            ("type=gha,url_v2=h,token=t", "http:// or https://"),
+            (
+                "type=gha,url_v2=https://h,token=t,src=a,to=b",
+                "unknown key 'to'",
+            ),
             ("type=registry,dest=a", "ref=NAME is missing"),
             ("type=local,src=a,to=b", "unknown key 'to'"),
             ("type=s3", "bucket=NAME is missing"),
@@ -325,6 +366,7 @@ mod tests {
         for text in [
             "type=s3,secret_access_key=sesame,session_token=sesame,bucket=",
             "type=reapi,url=x,header=authorization:sesame",
+            "type=gha,token=sesame,ghtoken=sesame,url_v2=x",
             "type=reapi,\"header=a: b,sesame\",url=x",
         ] {
             let error = read("--cache-to", text).unwrap_err().to_string();

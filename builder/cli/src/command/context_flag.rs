@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln::{ContextFrom, Error};
 use kiln_frontend_dockerfile::ContextKind;
+use kiln_graph::address::IMAGE_SCHEME;
 use kiln_image::ImageName;
 
 /// What a source is; one that is no image is added to the contexts.
@@ -12,7 +13,7 @@ pub(super) fn context_kind(
     source: &str,
     contexts: &mut BTreeMap<String, ContextFrom>,
 ) -> Result<ContextKind, Error> {
-    if let Some(image) = source.strip_prefix("docker-image://") {
+    if let Some(image) = source.strip_prefix(IMAGE_SCHEME) {
         return Ok(ContextKind::Image(image.to_owned()));
     }
     if let Ok(ImageName::Layout { .. } | ImageName::Archive { .. } | ImageName::Daemon(_)) =

@@ -264,6 +264,7 @@ mod tests {
                 "cache-to",
                 "type=reapi,url=grpc://h,header=authorization:hunter2",
             ),
+            ("cache-to", "type=gha,token=hunter2,ghtoken=hunter2"),
             ("cache-trust", "hunter2"),
             ("cache-sign-key", "hunter2"),
             ("creds", "user:hunter2"),

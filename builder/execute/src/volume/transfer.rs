@@ -102,6 +102,7 @@ pub fn export_volume(
         path: &stored.path,
     });
     let sent = remote.put(&entry, &bytes, &blobs).map_err(fail)?;
+    remote.finish().map_err(fail)?;
     let plain = manifest.size();
     Ok(VolumeTransfer { plain, sent })
 }

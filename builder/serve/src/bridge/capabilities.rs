@@ -69,12 +69,13 @@ const LLB: [&str; 44] = [
 ];
 
 /// What exporters, caches and policies can.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "exporter.multiple",
     "exporter.image.annotations",
     "exporter.image.attestations",
     "exporter.sourcedateepoch",
     "cache.s3",
+    "cache.gha",
     "gc.freespacefilter",
     "source.policy.session",
 ];

@@ -3,7 +3,7 @@
 use kiln::{AttestFlags, AttestOptions, IndexForm, ProvenanceOptions, Storage};
 use tonic::Status;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, flag};
 use crate::proto::control::Exporter;
 
 /// Keys that change nothing here.
@@ -38,16 +38,21 @@ fn fields(value: &str) -> String {
 
 /// The attestations of one output. They lie beside the image in an index, where BuildKit's clients look
 /// for them.
-pub(super) fn of_exporter(asked: &AttestOptions, exporter: &Exporter) -> AttestOptions {
-    let is_artifact = exporter.attrs.get("oci-artifact");
-    let form = match is_artifact.map(String::as_str) {
-        Some("true" | "1") => IndexForm::Artifact,
+///
+/// # Errors
+/// When the exporter's attribute about them is neither true nor false.
+pub(super) fn of_exporter(
+    asked: &AttestOptions,
+    exporter: &Exporter,
+) -> Result<AttestOptions, Status> {
+    let form = match flag(&exporter.attrs, "oci-artifact")? {
+        Some(true) => IndexForm::Artifact,
         _ => IndexForm::Legacy,
     };
-    AttestOptions {
+    Ok(AttestOptions {
         storage: asked.storage.or(Some(Storage::Index(form))),
         ..asked.clone()
-    }
+    })
 }
 
 /// What provenance has that nobody asked for and the history keeps: all.
@@ -95,9 +100,18 @@ mod tests {
             r#type: "image".to_owned(),
             attrs: HashMap::from([("oci-artifact".to_owned(), value.to_owned())]),
         };
-        for (value, form) in [("true", IndexForm::Artifact), ("", IndexForm::Legacy)] {
+        let storage = |value| {
             let options = of_exporter(&AttestOptions::default(), &exporter(value));
-            assert_eq!(options.storage, Some(Storage::Index(form)));
+            options.map(|options| options.storage)
+        };
+        for (value, form) in [
+            ("true", IndexForm::Artifact),
+            ("T", IndexForm::Artifact),
+            ("", IndexForm::Legacy),
+            ("0", IndexForm::Legacy),
+        ] {
+            assert_eq!(storage(value).unwrap(), Some(Storage::Index(form)));
         }
+        assert!(storage("yes").is_err());
     }
 }

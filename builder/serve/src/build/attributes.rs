@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use kiln::Pull;
 use kiln_engine::DefaultNetwork;
 use kiln_frontend_dockerfile::{ContextKind, Options, is_remote};
-use kiln_graph::{BlobDigest, Platform, parse_extra_host};
+use kiln_graph::address::IMAGE_SCHEME;
+use kiln_graph::{BlobDigest, Platform, parse_bool, parse_extra_host};
 use kiln_image::ImageName;
 use kiln_sandbox::{GroupPath, Limits, Swap};
 use tonic::Status;
@@ -61,6 +62,16 @@ impl LayoutName {
 
 fn wrong(key: &str, value: &str, reason: impl std::fmt::Display) -> Status {
     Status::invalid_argument(format!("invalid {key} {value:?}: {reason}"))
+}
+
+/// A value that is true or false, as Go reads them; an empty one is none.
+pub(super) fn flag(
+    attributes: &HashMap<String, String>,
+    key: &str,
+) -> Result<Option<bool>, Status> {
+    let value = attributes.get(key).map(String::as_str);
+    let read = |text: &str| parse_bool(text).ok_or_else(|| wrong(key, text, "write true or false"));
+    value.filter(|text| !text.is_empty()).map(read).transpose()
 }
 
 impl<'a> Attributes<'a> {
@@ -122,10 +133,14 @@ impl<'a> Attributes<'a> {
     }
 
     /// Whether results are named by their platforms.
-    pub(super) fn is_map(self) -> bool {
-        let is_true = |text: &str| matches!(text, "1" | "true");
+    ///
+    /// # Errors
+    /// When the client says neither true nor false.
+    pub(super) fn is_map(self) -> Result<bool, Status> {
         let keys = ["multi-platform", "build-arg:BUILDKIT_MULTI_PLATFORM"];
-        keys.iter().any(|key| self.text(key).is_some_and(is_true))
+        let said = keys.map(|key| flag(self.0, key));
+        said.into_iter()
+            .try_fold(false, |any, said| Ok(any || said? == Some(true)))
     }
 
     /// Whether nothing that is stored is used.
@@ -226,7 +241,7 @@ fn source(value: &str) -> Result<Source, Status> {
     if let Some(name) = layout.map(|name| name.trim_start_matches("//")) {
         return LayoutName::read(name).map(Source::Layout);
     }
-    if let Some(name) = value.strip_prefix("docker-image://") {
+    if let Some(name) = value.strip_prefix(IMAGE_SCHEME) {
         return match name.parse::<ImageName>() {
             Ok(ImageName::Registry(_)) => {
                 let kind = ContextKind::Image(name.to_owned());
@@ -323,6 +338,12 @@ mod tests {
             let map = map(&[(key, value)]);
             assert!(Attributes(&map).options().is_err(), "{key}={value}");
         }
+        for (value, want) in [("T", true), ("1", true), ("False", false), ("", false)] {
+            let map = map(&[("multi-platform", value)]);
+            assert_eq!(Attributes(&map).is_map().unwrap(), want, "{value}");
+        }
+        let neither = map(&[("multi-platform", "yes")]);
+        assert!(Attributes(&neither).is_map().is_err());
         assert!(
             Attributes(&map(&[("force-network-mode", "x")]))
                 .network()

@@ -11,10 +11,12 @@ use kiln_engine::{
     RegistryRemote,
 };
 use kiln_image::Reference;
-use kiln_share::{CacheTrust, Remote, S3Keys, S3Settings};
+use kiln_share::{
+    CacheTrust, GhaRemote, GhaSettings, GhaSettingsError, Remote, S3Keys, S3Settings,
+};
 use tonic::Status;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, flag};
 use super::contexts::Client;
 use super::local_cache::{self, LocalTarget};
 use crate::error::BuildError;
@@ -56,11 +58,6 @@ impl CacheExport {
     }
 }
 
-fn flag(attributes: &HashMap<String, String>, key: &str) -> Option<bool> {
-    let value = attributes.get(key)?;
-    Some(matches!(value.as_str(), "true" | "1"))
-}
-
 /// The name in a registry that an entry is about.
 fn reference(engine: &Engine, entry: &CacheOptionsEntry) -> Result<Reference, Status> {
     let name = entry.attrs.get("ref").map_or("", String::as_str);
@@ -68,7 +65,7 @@ fn reference(engine: &Engine, entry: &CacheOptionsEntry) -> Result<Reference, St
     let name = read.map_err(|error| {
         Status::invalid_argument(format!("{} cache: ref {name:?}: {error}", entry.r#type))
     })?;
-    if flag(&entry.attrs, "registry.insecure") == Some(true) {
+    if flag(&entry.attrs, "registry.insecure")? == Some(true) {
         engine.client().allow_insecure(&name.host);
     }
     Ok(name)
@@ -76,7 +73,7 @@ fn reference(engine: &Engine, entry: &CacheOptionsEntry) -> Result<Reference, St
 
 fn unknown(kind: &str) -> Status {
     Status::unknown(format!(
-        "unknown cache type {kind:?}: kiln has registry, inline, local and s3"
+        "unknown cache type {kind:?}: kiln has registry, inline, local, s3 and gha"
     ))
 }
 
@@ -109,11 +106,20 @@ fn s3(attributes: &HashMap<String, String>) -> Result<Arc<dyn Remote>, Status> {
         name: text("name"),
         region: text("region"),
         endpoint: text("endpoint_url"),
-        path_style: flag(attributes, "use_path_style"),
+        path_style: flag(attributes, "use_path_style")?,
         keys: Some(keys),
     };
     let remote = kiln_share::s3_remote(&settings);
     remote.ok_or_else(|| Status::unimplemented("this kiln was built without S3 caches"))
+}
+
+/// The cache of a workflow of GitHub's, with what the client was given: the server's own variables are not for
+/// its clients.
+fn gha(engine: &Engine, attributes: &HashMap<String, String>) -> Result<Arc<dyn Remote>, Status> {
+    let settings = GhaSettings::read(|key| attributes.get(key).cloned());
+    let wrong = |error: GhaSettingsError| Status::invalid_argument(format!("gha cache: {error}"));
+    let client = engine.client().clone();
+    Ok(Arc::new(GhaRemote::new(client, settings.map_err(wrong)?)))
 }
 
 /// The caches that attributes name: `cache-imports` as JSON, and references in `cache-from`.
@@ -158,6 +164,7 @@ pub(super) fn imports(
                 ]
             }
             "s3" => vec![s3(&entry.attrs)?],
+            "gha" => vec![gha(engine, &entry.attrs)?],
             "local" => vec![Arc::new(local_cache::source(client, &entry.attrs)?)],
             other => return Err(unknown(other)),
         };
@@ -186,6 +193,7 @@ pub(super) fn exports(
                 Arc::new(RegistryRemote::new(engine.client().clone(), name))
             }
             "s3" => s3(&entry.attrs)?,
+            "gha" => gha(engine, &entry.attrs)?,
             "local" => {
                 let target = local_cache::target(client, &entry.attrs)?;
                 local = Some(target.clone());
@@ -195,7 +203,7 @@ pub(super) fn exports(
         };
         targets.exports.push(CacheExport {
             name: remote.name(),
-            is_tolerant: flag(&entry.attrs, "ignore-error") == Some(true),
+            is_tolerant: flag(&entry.attrs, "ignore-error")? == Some(true),
             local,
         });
         targets.remotes.push(CacheTarget {

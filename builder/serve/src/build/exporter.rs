@@ -14,6 +14,7 @@ use kiln_image::Reference;
 use tokio::runtime::Handle;
 use tonic::Status;
 
+use super::attributes::flag;
 use super::{Built, Scratch, attest, layout};
 use crate::error::BuildError;
 use crate::progress::Progress;
@@ -77,7 +78,7 @@ impl Export<'_> {
         if epoch_of(exporter)? == Epoch::None {
             attributes.insert("rewrite-timestamp".to_owned(), "false".to_owned());
         }
-        let output = Output::of_exporter(kind_of(exporter), attributes, dest);
+        let output = Output::of_exporter(kind_of(exporter)?, attributes, dest);
         Ok(output.map_err(|reason| {
             Status::invalid_argument(format!("exporter {}: {reason}", exporter.r#type))
         })?)
@@ -113,7 +114,7 @@ impl Export<'_> {
         if let Epoch::At(seconds) = epoch_of(exporter)? {
             options.epoch = Some(seconds);
         }
-        let attest = attest::of_exporter(&self.built.attest, exporter);
+        let attest = attest::of_exporter(&self.built.attest, exporter)?;
         let wanted = Wanted {
             outputs: &outputs,
             tags: &[],
@@ -138,11 +139,7 @@ impl Export<'_> {
             let text = "docker exporter does not currently support exporting manifest lists";
             return Err(Status::unknown(text).into());
         }
-        if exporter
-            .attrs
-            .get("tar")
-            .is_some_and(|tar| tar == "false" || tar == "0")
-        {
+        if flag(&exporter.attrs, "tar")? == Some(false) {
             return self.layout(exporter);
         }
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
@@ -209,7 +206,7 @@ impl Export<'_> {
             return Err(Status::unimplemented(text).into());
         }
         let output = self.output(exporter, Some(".".into()))?;
-        let attest = attest::of_exporter(&self.built.attest, exporter);
+        let attest = attest::of_exporter(&self.built.attest, exporter)?;
         let attester = Attester {
             options: &attest,
             facts: &self.built.facts,
@@ -255,16 +252,12 @@ impl Export<'_> {
 
 /// What kind of output an exporter is. What is pushed has no name in the store, unless the client asks for one:
 /// it would stay for ever, for clients can't remove names.
-fn kind_of(exporter: &Exporter) -> &str {
-    let is = |key: &str| exporter.attrs.get(key).is_some_and(|value| is_true(value));
-    match exporter.r#type.as_str() {
-        "image" if is("push") && !is("store") => "registry",
+fn kind_of(exporter: &Exporter) -> Result<&str, Status> {
+    let is = |key: &str| flag(&exporter.attrs, key).map(|said| said == Some(true));
+    Ok(match exporter.r#type.as_str() {
+        "image" if is("push")? && !is("store")? => "registry",
         kind => kind,
-    }
-}
-
-fn is_true(value: &str) -> bool {
-    kiln_graph::parse_bool(value) == Some(true)
+    })
 }
 
 /// The time that an exporter is told by itself.

@@ -27,7 +27,6 @@ use tonic::Status;
 
 use super::attributes::{Attributes, LayoutName, Source};
 use super::contexts::{Client, Local};
-use super::source_policy::SourcePolicy;
 use super::sources::Sources;
 use super::{
     Answer, Asked, Built, Scratch, cache, definition, frontend, image_config, layout, question,
@@ -162,8 +161,7 @@ fn run<T>(
     asked: &Asked,
     work: impl FnOnce(&Run<'_>) -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
-    let rules = job.request.known.source_policy.iter();
-    let rules = SourcePolicy::read(rules.chain(&asked.policies))?;
+    let rules = job.rules.with(&asked.policies)?;
     let id = &job.request.known.session;
     let session = server.runtime.block_on(server.sessions.get(id))?;
     let provider = SessionCredentials::new(server.runtime.clone(), session.clone());
@@ -214,7 +212,13 @@ fn policy(server: &Server, job: &Job, engine: &Engine) -> Result<Option<SessionP
         let config = serde_json::to_vec(&found.config).map_err(|error| error.to_string())?;
         Ok((found.named.unwrap_or(found.manifest), config))
     });
-    SessionPolicy::new(server.runtime.clone(), session, lookup).map(Some)
+    SessionPolicy::new(
+        server.runtime.clone(),
+        session,
+        lookup,
+        job.decisions.clone(),
+    )
+    .map(Some)
 }
 
 impl Run<'_> {
@@ -611,6 +615,7 @@ impl Run<'_> {
         request.cache_to = targets.remotes;
         request.cgroups = self.cgroups()?;
         let several = request.build.targets.len() > 1;
+        let is_map = attributes.is_map()? || several;
         self.progress.plan(&request.build, lines, several);
         let solved = self.engine.solve(request);
         let message = solved.as_ref().err().map(ToString::to_string);
@@ -628,7 +633,7 @@ impl Run<'_> {
             options,
             texts,
             file: file.to_owned(),
-            is_map: several || attributes.is_map(),
+            is_map,
             cache_manifest,
             is_definition: source.is_none(),
             attest,

@@ -15,10 +15,10 @@ const MAX_REPLACED: usize = 20;
 const MAX_PATTERN: usize = 1 << 20;
 
 /// The policies of a build: each must allow a source.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SourcePolicy(Vec<Vec<Rule>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rule {
     /// The source as it was written, which matches itself whatever it means as a pattern.
     identifier: String,
@@ -26,7 +26,7 @@ struct Rule {
     action: Action,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Action {
     Allow,
     Deny,
@@ -48,6 +48,16 @@ impl SourcePolicy {
             rules.collect::<Result<Vec<_>, Status>>()
         });
         all.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// These, and others besides.
+    ///
+    /// # Errors
+    /// As [`SourcePolicy::read`].
+    pub(crate) fn with(&self, others: &[Policy]) -> Result<Self, Status> {
+        let mut all = self.clone();
+        all.0.extend(Self::read(others)?.0);
+        Ok(all)
     }
 
     /// Decides on a source: of a policy's rules that match it the last counts, and what takes the place of another is

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln::{SourceCheck, SourceName, SourceVerdict};
 use kiln_frontend_dockerfile::read_remote;
+use kiln_graph::address::IMAGE_SCHEME;
 use kiln_graph::{Op, Platform};
 use kiln_llb::OWN_RESULTS;
 use tonic::Status;
@@ -55,7 +56,7 @@ impl Sources {
             return Ok(first);
         };
         let other = match &first {
-            SourceVerdict::Image(name) => Some(format!("docker-image://{name}")),
+            SourceVerdict::Image(name) => Some(format!("{IMAGE_SCHEME}{name}")),
             _ => None,
         };
         match policy.check(other.as_deref().unwrap_or(source), platform)? {
@@ -104,7 +105,7 @@ fn is_result(image: &str) -> bool {
 
 impl SourceCheck for Sources {
     fn check(&self, source: &str, platform: Option<&Platform>) -> Result<SourceVerdict, String> {
-        let image = source.strip_prefix("docker-image://").unwrap_or(source);
+        let image = source.strip_prefix(IMAGE_SCHEME).unwrap_or(source);
         if is_result(image) {
             let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
             return match inputs.iter().any(|input| image.starts_with(input)) {

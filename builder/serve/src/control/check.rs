@@ -23,8 +23,11 @@ pub(super) fn exporters(request: &SolveRequest) -> Vec<Exporter> {
     }
 }
 
-/// Checks a request.
-pub(super) fn check(request: &SolveRequest, granted: &Entitlements) -> Result<(), Status> {
+/// Checks a request. Gives its rules about sources.
+pub(super) fn check(
+    request: &SolveRequest,
+    granted: &Entitlements,
+) -> Result<SourcePolicy, Status> {
     let known = &request.known;
     for exporter in exporters(request) {
         if !EXPORTERS.contains(&exporter.r#type.as_str()) {
@@ -36,7 +39,7 @@ pub(super) fn check(request: &SolveRequest, granted: &Entitlements) -> Result<()
         exports(&cache.exports)?;
     }
     entitlements(&known.entitlements, granted)?;
-    _ = SourcePolicy::read(&known.source_policy)?;
+    let rules = SourcePolicy::read(&known.source_policy)?;
     let refused = [
         (request.newer.proxy_network, "networks through a proxy"),
         (
@@ -48,7 +51,7 @@ pub(super) fn check(request: &SolveRequest, granted: &Entitlements) -> Result<()
         Some((_, what)) => Err(Status::unimplemented(format!(
             "{what} are not supported by kiln"
         ))),
-        None => Ok(()),
+        None => Ok(rules),
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) async fn solve(
 ) -> Result<SolveResponse, Status> {
     let connection = ConnectionId::of(&request)?;
     let request = request.into_inner();
-    check(&request, &server.granted)?;
-    let (open, returned) = server.jobs.begin(request, connection)?;
+    let rules = check(&request, &server.granted)?;
+    let (open, returned) = server.jobs.begin(request, rules, connection)?;
     let gone = StopOnDrop::new(open.job.clone());
     let done = tokio::spawn(remembered(server.clone(), open, returned)).await;
     collect(&server);

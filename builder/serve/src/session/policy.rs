@@ -5,9 +5,10 @@
 //! without the policy is not what was asked for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln::SourceVerdict;
+use kiln_graph::address::IMAGE_SCHEME;
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::ImageName;
 use tokio::runtime::Handle;
@@ -22,7 +23,6 @@ use crate::proto::pb::SourceOp;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
 
 const PATH: &str = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy";
-const IMAGE: &str = "docker-image://";
 /// A client decides after so many questions.
 const MAX_ROUNDS: usize = 10;
 
@@ -35,8 +35,17 @@ pub(crate) struct SessionPolicy {
     runtime: Handle,
     session: Arc<Session>,
     lookup: ImageLookup,
-    /// Answers so far: a source is asked about once in a build.
-    known: Mutex<HashMap<(String, String), Result<SourceVerdict, String>>>,
+    decisions: Arc<Decisions>,
+}
+
+/// What a policy said so far, of sources on platforms: a source is asked about once in a build.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions(Mutex<HashMap<(String, String), Result<SourceVerdict, String>>>);
+
+impl Decisions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Result<SourceVerdict, String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl SessionPolicy {
@@ -48,6 +57,7 @@ impl SessionPolicy {
         runtime: Handle,
         session: Arc<Session>,
         lookup: ImageLookup,
+        decisions: Arc<Decisions>,
     ) -> Result<Self, Status> {
         if !session.offers(PATH) {
             let text = "the session that is to verify the build's sources offers no policy";
@@ -57,7 +67,7 @@ impl SessionPolicy {
             runtime,
             session,
             lookup,
-            known: Mutex::default(),
+            decisions,
         })
     }
 
@@ -72,16 +82,13 @@ impl SessionPolicy {
     ) -> Result<SourceVerdict, String> {
         let platform_name = platform.map(Platform::to_string).unwrap_or_default();
         let key = (source.to_owned(), platform_name);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = known.get(&key) {
+        if let Some(answer) = self.decisions.lock().get(&key) {
             return answer.clone();
         }
-        drop(known);
         let answer = decide(source, &|about| self.ask(about, platform), &|image| {
             (self.lookup)(image, platform.unwrap_or(&Platform::host()))
         });
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(key, answer.clone());
+        _ = self.decisions.lock().insert(key, answer.clone());
         answer
     }
 
@@ -147,7 +154,7 @@ fn looked_up(
         || request.git.is_some()
         || request.http.is_some()
         || request.source.as_ref().is_some_and(is_other);
-    let image = source.identifier.strip_prefix(IMAGE);
+    let image = source.identifier.strip_prefix(IMAGE_SCHEME);
     let Some(image) = image.filter(|_| !is_unknown) else {
         return Err(
             "the client's policy asks what is in the source before it decides, which kiln tells of images only, without their attestations"
@@ -182,7 +189,7 @@ pub(crate) fn verdict_of(source: &str, now: &SourceOp) -> Result<SourceVerdict, 
         return Err(format!("the policy sets {other}, which kiln can't do"));
     }
     let sum = now.attrs.get(SUM);
-    match (now.identifier.strip_prefix(IMAGE), sum) {
+    match (now.identifier.strip_prefix(IMAGE_SCHEME), sum) {
         _ if now.identifier == source => match sum {
             None => Ok(SourceVerdict::AsItIs),
             Some(sum) => sum
@@ -190,7 +197,7 @@ pub(crate) fn verdict_of(source: &str, now: &SourceOp) -> Result<SourceVerdict, 
                 .map(SourceVerdict::Checksum)
                 .map_err(|error| format!("the policy's checksum {sum:?}: {error}")),
         },
-        (Some(image), None) if source.starts_with(IMAGE) => match image.parse() {
+        (Some(image), None) if source.starts_with(IMAGE_SCHEME) => match image.parse() {
             Ok(ImageName::Registry(name)) => Ok(SourceVerdict::Image(name.to_string())),
             _ => Err(format!(
                 "the policy replaces it by {image:?}, which is no image of a registry"
