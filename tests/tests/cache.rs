@@ -85,6 +85,56 @@ fn in_a_directory() {
     shared_between_stores(&space, &to, &format!("type=local,src={directory}"));
 }
 
+/// What isn't in the image goes along by name only: it need not run again as long as what was made from it is found.
+#[test]
+fn results_without_files_are_known_by_name() {
+    let space = space();
+    let directory = space.path("cache").display().to_string();
+    let (to, from) = (
+        format!("type=local,dest={directory}"),
+        format!("type=local,src={directory}"),
+    );
+    let (first, _) = build(&space, "store-a", &["--cache-to", &to]);
+    let (second, run) = build(&space, "store-b", &["--cache-from", &from]);
+    assert_eq!(second, first, "no step ran again");
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    // From there it goes on, by name again.
+    let next = space.path("next").display().to_string();
+    let (again, next) = (
+        format!("type=local,dest={next},mode=max"),
+        format!("type=local,src={next}"),
+    );
+    _ = build(
+        &space,
+        "store-b",
+        &["--cache-from", &from, "--cache-to", &again],
+    );
+    let (third, _) = build(&space, "store-c", &["--cache-from", &next]);
+    assert_eq!(third, first);
+    // A step that needs the files has them made again, and what follows it.
+    space.write("f", "other");
+    let (fresh, run) = build(&space, "store-d", &["--cache-from", &from]);
+    assert!(fresh.starts_with("other"), "{fresh}");
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    space.write("f", "content");
+    let text = read(space.path("context/Dockerfile"));
+    space.write(
+        "Dockerfile",
+        text.replace("COPY --from=build /out", "COPY --from=build /big /out"),
+    );
+    let (fresh, run) = build(&space, "store-e", &["--cache-from", &from]);
+    assert_ne!(fresh, first);
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    // The stage itself can be built, too.
+    let stage = build_in(
+        &space,
+        "store-f",
+        &["--cache-from", &from, "--target", "build", "-o", "stage"],
+    );
+    assert!(!stage.stderr.contains("WARNING"), "{}", stage.stderr);
+    assert!(read(space.path("stage/out")).starts_with("content"));
+}
+
 #[test]
 fn in_a_registry() {
     let space = space();

@@ -368,3 +368,59 @@ fn an_image_is_pulled_for_another_platform_than_the_one_that_is_here() {
     let failed = other.kiln(&["image", "pull", BUSYBOX, "--platform", "linux/s390x"]);
     failed.is_refused_with(&["is an image for linux/"]);
 }
+
+#[test]
+fn a_version_of_the_operating_system_is_part_of_a_platform() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let (name, top) = (registry.name("windows:1"), registry.name("top:1"));
+    space.write(
+        "Dockerfile",
+        "FROM scratch\nARG TARGETPLATFORM TARGETOSVERSION\nCOPY <<EOF /said\n$TARGETPLATFORM $TARGETOSVERSION\nEOF\n",
+    );
+    let both = "windows(10.0.20348.1006)/amd64,windows(10.0.17763.1)/amd64";
+    _ = space
+        .build(&["--platform", both, "-t", &name, "--push"])
+        .ok();
+    let document = |args: &[&str], name: &str| -> serde_json::Value {
+        let address = format!("docker://{name}");
+        let words = [&["inspect", "--tls-verify=false"], args, &[&address]].concat();
+        serde_json::from_str(&run("skopeo", &words).ok().stdout).unwrap()
+    };
+    let index = document(&["--raw"], &name);
+    let versions: Vec<&str> = (0..2)
+        .map(|at| {
+            index["manifests"][at]["platform"]["os.version"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(versions, ["10.0.20348.1006", "10.0.17763.1"], "{index}");
+    // A base image is the one of that version, and what is built on it has it.
+    space.write("Dockerfile", format!("FROM {name}\nCOPY Dockerfile /\n"));
+    let old = "windows(10.0.17763)/amd64";
+    let out = space.build_files(&["--platform", old]);
+    let said = std::fs::read_to_string(out.join("said")).unwrap();
+    assert_eq!(said, "windows(10.0.17763.1)/amd64 10.0.17763.1\n");
+    _ = space
+        .build(&["--platform", "windows/amd64", "-t", &top, "--push"])
+        .ok();
+    let words = [
+        "--override-os",
+        "windows",
+        "inspect",
+        "--tls-verify=false",
+        "--config",
+        "--raw",
+    ];
+    let address = format!("docker://{top}");
+    let config = run("skopeo", &[&words[..], &[&address]].concat())
+        .ok()
+        .stdout;
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["os.version"], "10.0.20348.1006", "{config}");
+    for wrong in ["windows(1/amd64", "windows(1)x/amd64"] {
+        let refused = space.build(&["--platform", wrong]);
+        assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    }
+}

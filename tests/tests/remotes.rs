@@ -464,6 +464,6 @@ fn a_workflows_cache_says_what_is_wrong() {
         let remote = GhaRemote::new(Client::default(), settings.unwrap());
         remote.entry("step-1").unwrap_err().to_string()
     };
-    let route = elsewhere(&format!("{}storage", server.url()));
-    assert!(route.contains("answered"), "{route}");
+    let route = elsewhere(&format!("{}other", server.url()));
+    assert!(route.contains("answered 404: no such call"), "{route}");
 }

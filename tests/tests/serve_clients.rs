@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
-use kiln_tests::{BUSYBOX, Server, Space, run, runs, wait};
+use kiln_tests::{BUSYBOX, Server, Space, Web, run, runs, wait};
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -61,6 +61,47 @@ impl Client {
             let answer = grpc.unary(request, path, ProstCodec::default()).await;
             answer.map(tonic::Response::into_inner)
         })
+    }
+
+    /// Begins a build whose frontend this client runs, with a session that offers nothing.
+    fn begin(&self, reference: &str) {
+        let build = control::SolveRequest {
+            r#ref: reference.to_owned(),
+            session: reference.to_owned(),
+            internal: true,
+            ..control::SolveRequest::default()
+        };
+        let mut request = Request::new(futures_util::stream::pending::<control::BytesMessage>());
+        let id = reference.parse().unwrap();
+        _ = request
+            .metadata_mut()
+            .insert("x-docker-expose-session-uuid", id);
+        let (mut session, mut solve) = (self.grpc(), self.grpc());
+        self.runtime.spawn(async move {
+            session.ready().await.unwrap();
+            let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/Session");
+            let codec = ProstCodec::<_, control::BytesMessage>::default();
+            let mut answers = session
+                .streaming(request, path, codec)
+                .await
+                .unwrap()
+                .into_inner();
+            while answers
+                .message()
+                .await
+                .is_ok_and(|message| message.is_some())
+            {}
+        });
+        self.runtime.spawn(async move {
+            solve.ready().await.unwrap();
+            let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/Solve");
+            let codec = ProstCodec::<_, control::SolveResponse>::default();
+            _ = solve.unary(Request::new(build), path, codec).await;
+        });
+    }
+
+    fn grpc(&self) -> tonic::client::Grpc<Channel> {
+        tonic::client::Grpc::new(self.channel.clone())
     }
 
     /// The builds that the history has, or those that are running.
@@ -204,6 +245,81 @@ fn rules_of_frontends_are_read() {
         assert_eq!(message, Some("invalid nil selector in policy"));
     }
     running.abort();
+}
+
+#[test]
+fn what_sources_are_can_be_asked() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let web = Web::serve(&space.path("context"));
+    space.write("a.tar", "content");
+    let client = Client::of(&server);
+    const REF: &str = "what-sources-are";
+    client.begin(REF);
+    let ask = |request: frontend::ResolveSourceMetaRequest| {
+        let answer: Result<frontend::ResolveSourceMetaResponse, _> =
+            client.bridge("ResolveSourceMeta", REF, request);
+        answer
+    };
+    let about = |identifier: &str| frontend::ResolveSourceMetaRequest {
+        source: Some(pb::SourceOp {
+            identifier: identifier.to_owned(),
+            ..pb::SourceOp::default()
+        }),
+        ..frontend::ResolveSourceMetaRequest::default()
+    };
+    let url = web.url("a.tar");
+    let file = ask(about(&url)).unwrap();
+    let http = file.http.unwrap();
+    assert_eq!(
+        http.checksum,
+        kiln_graph::BlobDigest::of(b"content").to_string()
+    );
+    assert_eq!(
+        (http.filename.as_str(), file.source.unwrap().identifier),
+        ("a.tar", url.clone())
+    );
+    let name = format!("docker-image://{BUSYBOX}");
+    let image = ask(about(&name)).unwrap();
+    assert_eq!(image.source.unwrap().identifier, name);
+    let known = image.image.unwrap();
+    assert!(known.digest.starts_with("sha256:") && known.config.starts_with(b"{"));
+    let code = |request| ask(request).unwrap_err().code();
+    assert_eq!(code(about("git://a.example/b")), tonic::Code::Unimplemented);
+    assert_eq!(
+        code(frontend::ResolveSourceMetaRequest::default()),
+        tonic::Code::InvalidArgument
+    );
+    let mut attested = about(&name);
+    attested.image = Some(frontend::ResolveSourceImageRequest {
+        attestation_chain: true,
+        ..frontend::ResolveSourceImageRequest::default()
+    });
+    assert_eq!(code(attested), tonic::Code::Unimplemented);
+    // What may not be used isn't fetched to be looked at.
+    let mut denied = about(&url);
+    denied.source_policies = vec![control::sourcepolicy::Policy {
+        version: 1,
+        rules: vec![control::sourcepolicy::Rule {
+            action: control::sourcepolicy::PolicyAction::Deny.into(),
+            selector: Some(control::sourcepolicy::Selector {
+                identifier: "http://*".to_owned(),
+                ..control::sourcepolicy::Selector::default()
+            }),
+            updates: None,
+        }],
+    }];
+    assert!(
+        ask(denied)
+            .unwrap_err()
+            .message()
+            .contains("denied by policy")
+    );
+    let missing = ask(about(&web.url("none"))).unwrap_err();
+    assert!(
+        missing.message().contains("invalid response status 404"),
+        "{missing}"
+    );
 }
 
 #[test]

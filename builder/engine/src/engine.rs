@@ -10,12 +10,13 @@ use kiln_execute::{
     surroundings,
 };
 use kiln_export::{DeltaMaker, Exports, OutputEntry, extract};
-use kiln_graph::{ImagePath, Op, StepId};
+use kiln_graph::{ImagePath, Op, StepId, TreeId};
 use kiln_image::Client;
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
-use kiln_share::{CacheSigner, CacheSource, Remote};
+use kiln_share::{CacheSigner, CacheSource, Remote, RemoteError};
 use kiln_solve::{
-    Edits, Event, Executor, Forecast, Job, Solution, SourceResolver, StepResult, check_entitlements,
+    Edits, Event, Executor, Forecast, Job, LayerRef, Solution, SourceResolver, StepResult,
+    check_entitlements,
 };
 
 use crate::images::Images;
@@ -119,7 +120,7 @@ impl Engine {
         let started = now();
         let targets = request.build.roots();
         let mut request = request;
-        let ran = match self.run(&request, &targets) {
+        let ran = match self.with_names(&request, &targets) {
             // A remote that turns out to be damaged costs time, never the build.
             Err(error @ EngineError::RemoteCache { .. }) if request.does_without_remotes() => {
                 let message = format!("{error}; building without it");
@@ -138,6 +139,24 @@ impl Engine {
             exports: ran.exports,
             _session: ran.session,
         })
+    }
+
+    /// Solves some steps of a build, with what shared caches know by name only. Where files of such a result turn out
+    /// to be needed, the build begins again without: what it ran is in the store.
+    fn with_names(&self, request: &Request, targets: &[StepId]) -> Result<Ran, EngineError> {
+        let ran = self.run(request, targets).and_then(|ran| {
+            for result in targets.iter().filter_map(|id| ran.solution.results.get(id)) {
+                ran.trees.check_named(&trees_of(result))?;
+            }
+            Ok(ran)
+        });
+        match ran {
+            Err(EngineError::RemoteCache {
+                source: RemoteError::NameOnly,
+                ..
+            }) if forget_names(&request.cache_from) => self.run(request, targets),
+            other => other,
+        }
     }
 
     /// Solves some steps of a build.
@@ -382,4 +401,26 @@ impl Engine {
     ) -> Result<Option<VolumeTransfer>, EngineError> {
         import_volume(&self.trees, name, name, source)
     }
+}
+
+/// The trees of a result that steps made.
+fn trees_of(result: &StepResult) -> Vec<TreeId> {
+    let StepResult::Snapshot(snapshot) = result else {
+        return Vec::new();
+    };
+    let layers = snapshot.layers().iter();
+    let trees = layers.filter_map(|layer| match layer {
+        LayerRef::Tree(id) => Some(*id),
+        LayerRef::Image { .. } => None,
+    });
+    trees.collect()
+}
+
+/// Has builds use only what shared caches have the files of. Gives whether that makes a difference.
+fn forget_names(sources: &[CacheSource]) -> bool {
+    let mut some = false;
+    for source in sources {
+        some |= source.forget_names();
+    }
+    some
 }

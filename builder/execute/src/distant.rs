@@ -33,12 +33,16 @@ impl Distant {
 
 /// The trees that one build found in shared caches.
 #[derive(Debug, Default)]
-pub struct DistantTrees(Mutex<BTreeMap<TreeId, Arc<Distant>>>);
+pub struct DistantTrees {
+    known: Mutex<BTreeMap<TreeId, Arc<Distant>>>,
+    /// Those that only their identity is known of, with the caches that know it.
+    named: Mutex<BTreeMap<TreeId, CacheSource>>,
+}
 
 impl DistantTrees {
     /// Notes where a tree can be had; the first place stays.
     pub fn add(&self, tree: RemoteTree, source: &CacheSource) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let distant = known.entry(tree.tree);
         _ = distant.or_insert_with(|| Arc::new(Distant::new(tree, source)));
     }
@@ -46,8 +50,26 @@ impl DistantTrees {
     /// A tree that was found.
     #[must_use]
     pub fn get(&self, id: &TreeId) -> Option<Arc<Distant>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(id).cloned()
+    }
+
+    /// Notes that a cache names a tree whose files it doesn't have.
+    pub fn add_name(&self, tree: TreeId, source: &CacheSource) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        _ = named.entry(tree).or_insert_with(|| source.clone());
+    }
+
+    /// Why a tree can't be had that isn't in the store, when only its identity is known.
+    #[must_use]
+    pub fn only_named(&self, id: &TreeId) -> Option<EngineError> {
+        if self.get(id).is_some() {
+            return None;
+        }
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let remote = named.get(id)?.remote().name();
+        let source = RemoteError::NameOnly;
+        Some(EngineError::RemoteCache { remote, source })
     }
 }
 

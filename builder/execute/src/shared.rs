@@ -70,6 +70,29 @@ impl SharedSources {
                 Err(reason) => self.give_up(source, &reason),
             }
         }
+        self.named(key, usable)
+    }
+
+    /// What a step gave elsewhere, where its files are not: what was made from them may be found all the same.
+    fn named(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
+        for source in self.working().filter(|source| source.takes_names()) {
+            match source.name_of(key) {
+                Ok(Some(name)) if usable.allows(name.created, name.stdout.is_some()) => {
+                    for tree in &name.added {
+                        self.trees.add_name(*tree, source);
+                    }
+                    return Some(Filed {
+                        key: *key,
+                        added: name.added,
+                        took: std::time::Duration::ZERO,
+                        created: name.created,
+                        stdout: name.stdout,
+                    });
+                }
+                Ok(_) => {}
+                Err(reason) => self.give_up(source, &reason),
+            }
+        }
         None
     }
 

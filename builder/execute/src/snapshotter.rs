@@ -63,11 +63,26 @@ impl Snapshotter {
             LayerRef::Tree(id) => match (self.store.tree(id)?, self.distant.get(id)) {
                 (Some(tree), _) => Ok(tree),
                 (None, Some(distant)) => self.fetch(&distant, events).tree(),
-                (None, None) => Err(EngineError::Gone {
+                (None, None) => Err(self.distant.only_named(id).unwrap_or(EngineError::Gone {
                     what: format!("tree {id}"),
-                }),
+                })),
             },
         }
+    }
+
+    /// Why the files of trees can't be had, when only the identity of one is known.
+    ///
+    /// # Errors
+    /// When the store can't be read, too.
+    pub fn check_named(&self, trees: &[TreeId]) -> Result<(), EngineError> {
+        for id in trees {
+            if let Some(error) = self.distant.only_named(id)
+                && self.store.tree(id)?.is_none()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the files of a snapshot are all in the store.
@@ -75,7 +90,9 @@ impl Snapshotter {
         for layer in snapshot.layers() {
             let known = match layer {
                 LayerRef::Tree(id) => {
-                    self.distant.get(id).is_none() || self.store.tree(id)?.is_some()
+                    let is_elsewhere =
+                        self.distant.get(id).is_some() || self.distant.only_named(id).is_some();
+                    !is_elsewhere || self.store.tree(id)?.is_some()
                 }
                 LayerRef::Image { layer, .. } => {
                     self.store.unpacked_layer(&layer.diff_id)?.is_some()
@@ -287,7 +304,7 @@ impl Snapshotter {
         match (self.store.tree(id)?, self.distant.get(id)) {
             (Some(tree), _) => Ok(Some(tree.manifest()?)),
             (None, Some(distant)) => self.fetch(&distant, events).manifest().map(Some),
-            (None, None) => Ok(None),
+            (None, None) => self.distant.only_named(id).map_or(Ok(None), Err),
         }
     }
 

@@ -44,6 +44,7 @@ impl Image {
                 architecture: unknown(),
                 os: unknown(),
                 variant: String::new(),
+                os_version: String::new(),
             }),
             annotations: index_annotations(&self.descriptor.digest),
         })

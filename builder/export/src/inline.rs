@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use kiln_execute::EngineError;
 use kiln_graph::{LayerOrigin, StepId, StepKey};
-use kiln_share::{CacheSigner, RemoteManifest, RemotePart, RemoteRecord, RemoteTree};
+use kiln_share::{CacheSigner, RemoteManifest, RemoteName, RemotePart, RemoteRecord, RemoteTree};
 use kiln_solve::{Event, EventSink, LayerRef, StepResult};
 
 use crate::built::Built;
@@ -24,7 +24,8 @@ pub(crate) struct InlineWriter<'a> {
 }
 
 impl InlineWriter<'_> {
-    /// The entries of the steps that have layers of their own in the image, by their names.
+    /// The entries of the steps that have layers of their own in the image, and the names of the others' results,
+    /// by their names.
     pub(crate) fn entries(
         &self,
         wanted: &InlineCache,
@@ -34,12 +35,17 @@ impl InlineWriter<'_> {
         let signer = wanted.signer.as_ref();
         let mut entries = BTreeMap::new();
         let mut without = 0;
-        for id in own_steps(self.built.build) {
-            let Some(key) = self.built.solution.keys.get(&id) else {
-                continue;
+        let own = own_steps(self.built.build);
+        for (id, key) in &self.built.solution.keys {
+            let id = *id;
+            let output = match own.contains(&id) {
+                true => self.trees(id, planned, blobs)?,
+                false => None,
             };
-            let Some(output) = self.trees(id, planned, blobs)? else {
-                without += 1;
+            let Some(output) = output else {
+                without += usize::from(own.contains(&id));
+                entries.extend(self.name(id, *key, signer));
+                entries.extend(self.parts(id, signer));
                 continue;
             };
             let record = self.record(id, *key, output).signed(signer);
@@ -65,6 +71,31 @@ impl InlineWriter<'_> {
             stdout: solution.outputs.get(&id).cloned(),
             output,
         }
+    }
+
+    /// The entry of a result whose files aren't in the image.
+    fn name(
+        &self,
+        id: StepId,
+        key: StepKey,
+        signer: Option<&CacheSigner>,
+    ) -> Option<(String, String)> {
+        let tree = |layer: LayerRef| match layer {
+            LayerRef::Tree(tree) => Some(tree),
+            LayerRef::Image { .. } => None,
+        };
+        let solution = self.built.solution;
+        let name = RemoteName {
+            key,
+            created: solution.created.get(&id).copied().unwrap_or(0),
+            stdout: solution.outputs.get(&id).cloned(),
+            added: self
+                .added(id)
+                .into_iter()
+                .map(tree)
+                .collect::<Option<_>>()?,
+        };
+        Some((RemoteName::entry_name(&key), text(&name.signed(signer))))
     }
 
     /// The entries of the parts of results that a step's key is made of.

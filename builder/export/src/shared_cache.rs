@@ -13,7 +13,8 @@ use std::thread::JoinHandle;
 use kiln_execute::{EngineError, Snapshotter, now};
 use kiln_graph::{Build, Op, Step, StepId, Timestamp, TreeId};
 use kiln_share::{
-    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemotePart, RemoteRecord, RemoteTree,
+    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteName, RemotePart, RemoteRecord,
+    RemoteTree,
 };
 use kiln_solve::{EventSink, Filed, LayerRef, Part, Snapshot};
 
@@ -28,7 +29,7 @@ const AT_ONCE: usize = 4;
 /// A blob, its length in bytes, and the file that holds it.
 pub type BlobFile = (kiln_graph::BlobDigest, u64, PathBuf);
 
-/// Which results are sent.
+/// Which results are sent whole; of the others their names are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
     /// Those whose layers are in the image.
@@ -90,6 +91,8 @@ struct Job {
     filed: Filed,
     /// The parts of results that the step's key is made of.
     parts: Vec<RemotePart>,
+    /// Whether its files are left out.
+    is_name: bool,
 }
 
 #[derive(Debug)]
@@ -133,14 +136,15 @@ impl Exports {
         Self(targets.iter().map(start).collect())
     }
 
-    /// Sends a step's result to the remotes that want it.
+    /// Sends a step's result to the remotes, whole to those that want it.
     pub fn offer(&self, id: StepId, step: &Step, filed: &Filed, parts: &[Part]) {
-        let wants = |export: &&Export| export.wanted.as_ref().is_none_or(|all| all.contains(&id));
-        for export in self.0.iter().filter(wants) {
+        for export in &self.0 {
+            let wanted = export.wanted.as_ref();
             _ = export.jobs.send(Job {
                 name: step.name.to_string(),
                 filed: filed.clone(),
                 parts: parts.iter().filter_map(remote_part).collect(),
+                is_name: wanted.is_some_and(|all| !all.contains(&id)),
             });
         }
     }
@@ -238,7 +242,7 @@ pub(crate) fn own_steps(build: &Build) -> BTreeSet<StepId> {
     chain
 }
 
-/// The bytes sent; `None` when the remote has the result.
+/// The bytes sent; `None` when the remote has the result, or gets only its name.
 fn send(
     trees: &Snapshotter,
     job: &Job,
@@ -255,11 +259,21 @@ fn send(
     if remote.entry(&name).map_err(fail)?.is_some() {
         return Ok(None);
     }
+    let is_name = job.is_name || trees.check_named(&job.filed.added).is_err();
+    let called = RemoteName::entry_name(&job.filed.key);
+    if is_name && remote.entry(&called).map_err(fail)?.is_some() {
+        return Ok(None);
+    }
     let mut sent = 0;
     for part in &job.parts {
         let entry = part.signed(target.signer.as_ref());
         let name = RemotePart::entry_name(&part.part);
         sent += remote.put(&name, &entry, &[]).map_err(fail)?;
+    }
+    if is_name {
+        let entry = name_of(&job.filed).signed(target.signer.as_ref());
+        _ = remote.put(&called, &entry, &[]).map_err(fail)?;
+        return Ok(None);
     }
     let mut output = Vec::new();
     let mut files: Vec<BlobFile> = Vec::new();
@@ -285,6 +299,16 @@ fn send(
     let blobs: Vec<RemoteBlob<'_>> = blobs.collect();
     sent += remote.put(&name, &entry, &blobs).map_err(fail)?;
     Ok(Some(sent))
+}
+
+/// A result without its files.
+fn name_of(filed: &Filed) -> RemoteName {
+    RemoteName {
+        key: filed.key,
+        created: filed.created,
+        stdout: filed.stdout.clone(),
+        added: filed.added.clone(),
+    }
 }
 
 /// A tree as shared caches and clusters have it, and the files of its blobs: the manifest, then the

@@ -167,7 +167,7 @@ impl ImageConfig {
     /// What the document says the image runs on.
     #[must_use]
     pub fn platform(&self) -> Platform {
-        Platform::new(&self.os, &self.architecture, &self.variant)
+        Platform::new(&self.os, &self.architecture, &self.variant).with_os_version(&self.os_version)
     }
 
     /// Says what the image runs on.
@@ -175,6 +175,9 @@ impl ImageConfig {
         self.os.clone_from(&platform.os);
         self.architecture.clone_from(&platform.architecture);
         self.variant.clone_from(&platform.variant);
+        if !platform.os_version.is_empty() {
+            self.os_version.clone_from(&platform.os_version);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Platforms: `os/architecture[/variant]`.
+//! Platforms: `os[(version)]/architecture[/variant]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +15,9 @@ pub struct Platform {
     /// Such as `v7`; empty where the architecture needs none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
+    /// Such as `10.0.20348.1006`, of Windows; empty where any will do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
 }
 
 /// Operating systems that images are made for, as Go calls them.
@@ -106,6 +109,16 @@ impl Platform {
             os,
             architecture: architecture.to_owned(),
             variant: variant.to_owned(),
+            os_version: String::new(),
+        }
+    }
+
+    /// The same with a version of the operating system; an empty one is none.
+    #[must_use]
+    pub fn with_os_version(self, os_version: &str) -> Self {
+        Self {
+            os_version: os_version.to_owned(),
+            ..self
         }
     }
 
@@ -148,6 +161,9 @@ impl Platform {
         if self.os != wanted.os || self.architecture != wanted.architecture {
             return None;
         }
+        if !self.os_version.is_empty() && !is_version(&self.os_version, &wanted.os_version) {
+            return None;
+        }
         let level = |variant: &str| variant.trim_start_matches('v').parse::<u32>().unwrap_or(1);
         let (have, want) = (level(&self.variant), level(&wanted.variant));
         match self.architecture.as_str() {
@@ -159,9 +175,18 @@ impl Platform {
     }
 }
 
+/// Whether a version is the one that is wanted, or one of its kind: of Windows, images of one build run together.
+fn is_version(have: &str, wanted: &str) -> bool {
+    let rest = have.strip_prefix(wanted);
+    rest.is_some_and(|rest| wanted.is_empty() || rest.is_empty() || rest.starts_with('.'))
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        match self.os_version.as_str() {
+            "" => write!(f, "{}/{}", self.os, self.architecture)?,
+            version => write!(f, "{}({version})/{}", self.os, self.architecture)?,
+        }
         if self.variant.is_empty() {
             Ok(())
         } else {
@@ -180,27 +205,34 @@ impl FromStr for Platform {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
-        let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| valid(part)) {
+        let mut parts: Vec<&str> = text.split('/').collect();
+        let version = match parts[0].strip_suffix(')').and_then(|os| os.split_once('(')) {
+            Some((os, version)) => {
+                parts[0] = os;
+                version
+            }
+            None => "",
+        };
+        if !version.is_empty() && !valid(version) || !parts.iter().all(|part| valid(part)) {
             return Err(BadPlatform(text.to_owned()));
         }
-        match parts[..] {
+        let platform = match parts[..] {
             [only] => {
                 let system = Self {
                     os: Self::new(only, "", "").os,
                     ..Self::host()
                 };
                 let is_known = SYSTEMS.contains(&system.os.as_str());
-                Ok(if is_known {
-                    system
-                } else {
-                    Self::new("linux", only, "")
-                })
+                match is_known {
+                    true => system,
+                    false => Self::new("linux", only, ""),
+                }
             }
-            [os, architecture] => Ok(Self::new(os, architecture, "")),
-            [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
-            _ => Err(BadPlatform(text.to_owned())),
-        }
+            [os, architecture] => Self::new(os, architecture, ""),
+            [os, architecture, variant] => Self::new(os, architecture, variant),
+            _ => return Err(BadPlatform(text.to_owned())),
+        };
+        Ok(platform.with_os_version(version))
     }
 }
 
@@ -219,11 +251,24 @@ mod tests {
             ("linux/armhf", "linux/arm/v7"),
             ("Linux/arm/v6", "linux/arm/v6"),
             ("arm64", "linux/arm64"),
+            ("windows(10.0.17763)/x86_64", "windows(10.0.17763)/amd64"),
+            ("windows()/amd64", "windows/amd64"),
         ];
         for (given, want) in cases {
             assert_eq!(given.parse::<Platform>().unwrap().to_string(), want);
         }
-        for bad in ["", "/", "linux/", "a/b/c/d", "linux/am d64"] {
+        for bad in [
+            "",
+            "/",
+            "linux/",
+            "a/b/c/d",
+            "linux/am d64",
+            "windows(1",
+            "windows(1)x/amd64",
+            "windows((1)/amd64",
+            "(1)/amd64",
+            "linux/amd64(1)",
+        ] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
     }
@@ -249,6 +294,19 @@ mod tests {
                 part,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn versions_of_a_system_are_of_one_kind() {
+        let windows = |text: &str| Platform::new("windows", "amd64", "").with_os_version(text);
+        let serves = |have, wanted| windows(have).serves(&windows(wanted)).is_some();
+        for wanted in ["", "10.0.20348", "10.0.20348.1006"] {
+            assert!(serves("10.0.20348.1006", wanted), "{wanted}");
+            assert!(serves("", wanted), "{wanted}");
+        }
+        for wanted in ["10.0.2034", "10.0.17763", "10.0.20348.1006.1"] {
+            assert!(!serves("10.0.20348.1006", wanted), "{wanted}");
         }
     }
 

@@ -50,6 +50,13 @@ pub struct PlatformDocument {
     /// The processor's variant.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
+    /// The operating system's version.
+    #[serde(
+        default,
+        rename = "os.version",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub os_version: String,
 }
 
 impl From<&Platform> for PlatformDocument {
@@ -58,11 +65,13 @@ impl From<&Platform> for PlatformDocument {
             os,
             architecture,
             variant,
+            os_version,
         } = platform.clone();
         Self {
             architecture,
             os,
             variant,
+            os_version,
         }
     }
 }
@@ -100,9 +109,9 @@ impl Descriptor {
     /// What the image runs on, where the index says.
     #[must_use]
     pub fn runs_on(&self) -> Option<Platform> {
-        self.platform
-            .as_ref()
-            .map(|p| Platform::new(&p.os, &p.architecture, &p.variant))
+        self.platform.as_ref().map(|p| {
+            Platform::new(&p.os, &p.architecture, &p.variant).with_os_version(&p.os_version)
+        })
     }
 }
 
@@ -181,11 +190,15 @@ pub(crate) fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Desc
         .manifests
         .iter()
         .filter(|image| !image.is_attestation());
-    let fitting = images
-        .clone()
-        .filter_map(|image| Some((image.runs_on()?.serves(wanted)?, image)));
+    // Of several versions of an operating system the latest is taken.
+    let fitting = images.clone().filter_map(|image| {
+        let platform = image.runs_on()?;
+        let version = platform.os_version.split('.');
+        let version: Vec<u64> = version.map(|part| part.parse().unwrap_or(0)).collect();
+        Some(((platform.serves(wanted)?, version), image))
+    });
     let best = fitting
-        .max_by_key(|(score, _)| *score)
+        .max_by_key(|(rank, _)| rank.clone())
         .map(|(_, image)| image);
     best.or_else(|| {
         images

@@ -138,14 +138,18 @@ fn platform_of(op: &pb::Op, host: &Platform) -> Result<Platform, LlbError> {
     let Some(given) = given.filter(|platform| !platform.os.is_empty()) else {
         return Ok(host.clone());
     };
-    let parts = [&given.os, &given.architecture, &given.variant];
+    let parts = [
+        &given.os,
+        &given.architecture,
+        &given.variant,
+        &given.os_version,
+    ];
     match parts.iter().any(|part| part.len() > MAX_PLATFORM) {
         true => Err(malformed("a platform with a long name")),
-        false => Ok(Platform::new(
-            &given.os,
-            &given.architecture,
-            &given.variant,
-        )),
+        false => Ok(
+            Platform::new(&given.os, &given.architecture, &given.variant)
+                .with_os_version(&given.os_version),
+        ),
     }
 }
 

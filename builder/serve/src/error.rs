@@ -6,6 +6,7 @@ use kiln::{Error, Texts};
 use kiln_engine::{EngineError, FilesError, Needed};
 use kiln_graph::Location;
 use kiln_graph::address::redact;
+use kiln_image::ImageError;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
@@ -64,10 +65,28 @@ impl From<Error> for BuildError {
     }
 }
 
+/// Whether what a server doesn't have is a file at an address, not an image.
+fn is_file(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
+}
+
 /// An error in BuildKit's words where it has some.
 fn message(error: &Error) -> String {
     let text = match error {
         Error::Dockerfile(error) => error.tool_message(),
+        // A definition's, which has no lines.
+        Error::Engine(EngineError::Files {
+            source: FilesError::NotFound(path),
+            location: None,
+        }) => format!("lstat {path}: no such file or directory"),
+        Error::Engine(EngineError::Image(ImageError::NotFound { image, .. })) if is_file(image) => {
+            format!("{image}: invalid response status 404")
+        }
+        Error::Engine(EngineError::Image(ImageError::Answer { image, status, .. }))
+            if is_file(image) =>
+        {
+            format!("{image}: invalid response status {status}")
+        }
         Error::Engine(EngineError::Files {
             source: FilesError::NotFound(path),
             ..
@@ -219,6 +238,34 @@ pub(crate) fn traced(status: Status, file: &str, line: u32) -> Status {
 mod tests {
     use super::*;
     use kiln_frontend_dockerfile::DockerfileError;
+
+    #[test]
+    fn what_is_missing_is_said_in_buildkits_words() {
+        let location = Location {
+            file: "Dockerfile".into(),
+            line: 2,
+            column: 1,
+            end_line: 3,
+        };
+        let copied = |location| {
+            let source = FilesError::NotFound("/foo".to_owned());
+            Error::Engine(EngineError::Files { location, source })
+        };
+        let fetched = |image: &str| {
+            let (image, host) = (image.to_owned(), "h".to_owned());
+            Error::Engine(EngineError::Image(ImageError::NotFound { image, host }))
+        };
+        for (error, want) in [
+            (copied(Some(location)), "\"/foo\": not found"),
+            (copied(None), "lstat /foo: no such file or directory"),
+            (fetched("http://h/a?sig=b"), "invalid response status 404"),
+            (fetched("h/a:1"), "h/a:1: not found on h"),
+        ] {
+            let said = message(&error);
+            assert!(said.contains(want), "{said}");
+            assert!(!said.contains("sig=b"), "{said}");
+        }
+    }
 
     #[test]
     fn an_error_brings_the_lines_it_is_about() {

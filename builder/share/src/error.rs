@@ -22,6 +22,9 @@ pub enum RemoteError {
     /// The place can't do what was asked for.
     #[error("{0}")]
     Unsupported(String),
+    /// Only the name of a result is there, and its files are needed.
+    #[error("only the name of a result is there, and its files are needed")]
+    NameOnly,
 }
 
 impl RemoteError {
@@ -30,7 +33,9 @@ impl RemoteError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Denied(_) | Self::Unsupported(_) => Fault::User,
-            Self::Unreachable(_) | Self::Damaged(_) | Self::Local(_) => Fault::Environment,
+            Self::Unreachable(_) | Self::Damaged(_) | Self::Local(_) | Self::NameOnly => {
+                Fault::Environment
+            }
         }
     }
 
@@ -43,6 +48,7 @@ impl RemoteError {
             Self::Damaged(text) => Self::Damaged(named(text)),
             Self::Local(text) => Self::Local(named(text)),
             Self::Unsupported(text) => Self::Unsupported(named(text)),
+            Self::NameOnly => Self::NameOnly,
         }
     }
 

@@ -7,6 +7,8 @@
 //! copy for both); in an image that carries its own cache, the manifest is in the layer itself.
 //! The content of what a step copies out of another's result is the entry `part-<digest>`, one
 //! [`RemotePart`], so that the step's key can be made where the files are not.
+//! A result whose files aren't shared is the entry `name-<step key>`, one [`RemoteName`]: builds that find what
+//! was made from it need it no more.
 //! Each key is looked up by itself and each entry written by itself: builds that write at once lose
 //! nothing of each other's.
 #![allow(
@@ -190,6 +192,35 @@ impl RemoteRecord {
     #[must_use]
     pub fn entry_name(key: &StepKey) -> String {
         format!("step-{key}")
+    }
+
+    /// The entry's bytes.
+    #[must_use]
+    pub fn signed(&self, signer: Option<&CacheSigner>) -> Vec<u8> {
+        entry_bytes(&Self::entry_name(&self.key), self, signer)
+    }
+}
+
+/// What a step gave, without its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteName {
+    /// What the result is filed under.
+    pub key: StepKey,
+    /// When it was made, in seconds since 1970; 0 when it isn't known.
+    #[serde(default)]
+    pub created: u64,
+    /// What the step wrote to its standard output, when somebody wanted to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// The identities of the trees that the step added, lowest first.
+    pub added: Vec<TreeId>,
+}
+
+impl RemoteName {
+    /// The name of a key's entry.
+    #[must_use]
+    pub fn entry_name(key: &StepKey) -> String {
+        format!("name-{key}")
     }
 
     /// The entry's bytes.

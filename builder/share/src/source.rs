@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_graph::{ContentDigest, Digest, StepKey};
 
-use crate::{CacheTrust, Remote, RemoteError, RemotePart, RemoteRecord};
+use crate::{CacheTrust, Remote, RemoteError, RemoteName, RemotePart, RemoteRecord};
 
 /// A remote that builds take results from.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct CacheSource {
     pub volumes: Volumes,
     /// Whether it failed: then it is not asked again.
     broken: Arc<AtomicBool>,
+    /// Whether results count whose files it doesn't have.
+    takes_names: Arc<AtomicBool>,
 }
 
 /// Some cache volumes.
@@ -59,6 +61,7 @@ impl CacheSource {
             trust,
             volumes: Volumes::None,
             broken: Arc::default(),
+            takes_names: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -77,6 +80,18 @@ impl CacheSource {
     /// Has builds ask it no more.
     pub fn give_up(&self) {
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether results count whose files it doesn't have, until [`CacheSource::forget_names`] is called.
+    #[must_use]
+    pub fn takes_names(&self) -> bool {
+        self.takes_names.load(Ordering::Relaxed)
+    }
+
+    /// Has builds use only what the cache has the files of. Gives whether that makes a difference.
+    #[must_use]
+    pub fn forget_names(&self) -> bool {
+        self.takes_names.swap(false, Ordering::Relaxed)
     }
 
     /// An entry whose signature is good, if one is demanded; `None` when there is none.
@@ -105,6 +120,21 @@ impl CacheSource {
         match record.key == *key {
             true => Ok(Some(record)),
             false => Err(damaged(&name, "holds the result of another step")),
+        }
+    }
+
+    /// What is known of the result that is filed under a key, where its files are not.
+    ///
+    /// # Errors
+    /// As [`CacheSource::record`].
+    pub fn name_of(&self, key: &StepKey) -> Result<Option<RemoteName>, RemoteError> {
+        let name = RemoteName::entry_name(key);
+        let Some(found) = self.document::<RemoteName>(&name)? else {
+            return Ok(None);
+        };
+        match found.key == *key {
+            true => Ok(Some(found)),
+            false => Err(damaged(&name, "names the result of another step")),
         }
     }
 

@@ -105,18 +105,28 @@ pub(super) struct Place<'a> {
     pub(super) time: Option<Timestamp>,
 }
 
+/// A file's name with a platform's before its ending, for files of several platforms that lie in one directory.
+fn with_platform(file: &str, platform: &str) -> String {
+    match file.rsplit_once('.') {
+        Some((name, ending)) => format!("{name}.{platform}.{ending}"),
+        None => format!("{file}.{platform}"),
+    }
+}
+
 impl Place<'_> {
-    /// Adds files with attestations to the files of a result. Returns the directory that holds
+    /// Adds files with attestations to the files of a result, with its platform in their names where one is given. Returns the directory that holds
     /// them, to be removed when they are written.
     pub(super) fn add(
         &self,
         solved: &Solved,
         files: &mut Vec<OutputEntry>,
         attested: &Attested,
+        platform: Option<&str>,
     ) -> Result<PathBuf, Error> {
         let directory = solved.scratch_directory()?;
         let root = TreeRoot::at(&directory);
         for (name, bytes) in attested.files() {
+            let name = platform.map_or_else(|| name.to_owned(), |text| with_platform(name, text));
             let name = format!("{}{name}", self.prefix);
             let host = directory.join(&name);
             std::fs::write(&host, &bytes).map_err(|source| fail(&host, source))?;

@@ -188,8 +188,13 @@ impl Job<'_> {
             time: self.options.latest(),
         };
         let mut directories = Vec::new();
-        for ((_, files), attested) in files.iter_mut().zip(&written.attested) {
-            directories.push(place.add(self.solved, files, attested)?);
+        let targets = &self.solved.build().targets;
+        for (((directory, files), attested), target) in
+            files.iter_mut().zip(&written.attested).zip(targets)
+        {
+            let is_shared = targets.len() > 1 && directory.is_none();
+            let platform = is_shared.then(|| directory_of(&target.platform));
+            directories.push(place.add(self.solved, files, attested, platform.as_deref())?);
         }
         let done = write(&files);
         for directory in directories {
@@ -201,15 +206,19 @@ impl Job<'_> {
     /// The files of each target; of several, each has its platform's name.
     fn all_files(&self) -> Result<Files, Error> {
         let targets = &self.solved.build().targets;
-        let name = |platform: &Platform| platform.to_string().replace('/', "_");
         let split = self.output.split.unwrap_or(targets.len() > 1);
         let mut all = Vec::new();
         for target in targets {
-            let prefix = split.then(|| name(&target.platform));
+            let prefix = split.then(|| directory_of(&target.platform));
             all.push((prefix, self.solved.root_files(target, self.events)?));
         }
         Ok(all)
     }
+}
+
+/// The directory of a platform's files, where there are several.
+fn directory_of(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
 }
 
 fn write_directories(

@@ -57,7 +57,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Verify the signatures and signed attestations of an image in a registry
-    Verify(verify::VerifyArgs),
+    Verify(Box<verify::VerifyArgs>),
     /// Check the store for damage
     Fsck {
         /// Remove damaged data: it is built or fetched again when needed

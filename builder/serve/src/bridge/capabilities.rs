@@ -4,7 +4,7 @@
 use crate::proto::apicaps::ApiCap;
 
 /// What the bridge can (`frontend/gateway/pb/caps.go`).
-const FRONTEND: [&str; 13] = [
+const FRONTEND: [&str; 14] = [
     "solve.base",
     "return",
     "returnmap",
@@ -18,6 +18,7 @@ const FRONTEND: [&str; 13] = [
     "readfile",
     "readdir",
     "statfile",
+    "source.metaresolver",
 ];
 
 /// What builds can (`solver/pb/caps.go`).

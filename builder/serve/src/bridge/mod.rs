@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use kiln_graph::address::{IMAGE_SCHEME, redact};
 use kiln_graph::{ImageRequest, Platform};
 use tonic::{Request, Status};
 
 pub(crate) use definition::{definition_of, new_id, ref_of};
 
-use crate::build::{Answer, Asked, build, resolve_image};
+use crate::build::{Answer, Asked, build, resolve_file, resolve_image};
 use crate::connection::ConnectionId;
 use crate::control::workers::worker;
 use crate::grpc::{self, unary};
@@ -22,12 +23,14 @@ use crate::proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{
     self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ResolveImageConfigRequest,
-    ResolveImageConfigResponse, ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
+    ResolveImageConfigResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
+    ResolveSourceMetaResponse, ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
     WarnRequest, WarnResponse,
 };
 use crate::proto::pb;
 use crate::server::Server;
 use crate::service;
+use crate::session::about_file;
 
 /// Answers a call.
 pub(crate) fn answer(
@@ -73,6 +76,7 @@ pub(crate) fn answer(
             };
             Box::pin(unary(request, warn))
         }
+        "ResolveSourceMeta" => Box::pin(unary(request, move |request| describe(server, request))),
         "ResolveImageConfig" => Box::pin(unary(request, move |request| resolve(server, request))),
         "ReadFile" => Box::pin(unary(request, move |request| {
             files::read_file(server, request)
@@ -106,6 +110,74 @@ fn warning(said: WarnRequest) -> StatusResponse {
     }
 }
 
+/// The platform that is meant; this machine's, when none is named.
+fn platform_of(platform: Option<pb::Platform>) -> Platform {
+    match platform.filter(|platform| !platform.os.is_empty()) {
+        None => Platform::host(),
+        Some(one) => {
+            Platform::new(&one.os, &one.architecture, &one.variant).with_os_version(&one.os_version)
+        }
+    }
+}
+
+/// Answers `ResolveSourceMeta`: what an image or a file is.
+async fn describe(
+    server: Arc<Server>,
+    request: Request<ResolveSourceMetaRequest>,
+) -> Result<ResolveSourceMetaResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    let request = request.into_inner();
+    let missing = || Status::invalid_argument("a source is missing");
+    let mut source = request.source.ok_or_else(missing)?;
+    let policies = request.source_policies;
+    let wants_attestations = request
+        .image
+        .as_ref()
+        .is_some_and(|image| image.attestation_chain || !image.resolve_attestations.is_empty());
+    let (scheme, rest) = source.identifier.split_once("://").unwrap_or_default();
+    match scheme {
+        "docker-image" if !wants_attestations => {
+            let wanted = ImageRequest {
+                name: rest.to_owned(),
+                platform: platform_of(request.platform),
+            };
+            let found = resolve_image(server, job, request.resolve_mode, policies, wanted).await;
+            let found = found.map_err(|error| error.status())?;
+            source.identifier = format!("{IMAGE_SCHEME}{}", found.name);
+            let has_config = !request.image.is_some_and(|image| image.no_config);
+            Ok(ResolveSourceMetaResponse {
+                source: Some(source),
+                image: Some(ResolveSourceImageResponse {
+                    digest: found.digest.to_string(),
+                    config: if has_config { found.config } else { Vec::new() },
+                    attestation_chain: None,
+                }),
+                ..ResolveSourceMetaResponse::default()
+            })
+        }
+        "http" | "https"
+            if request
+                .http
+                .as_ref()
+                .is_none_or(|http| http.checksum_request.is_none()) =>
+        {
+            let url = source.identifier.clone();
+            let found = resolve_file(server, job, policies, url).await;
+            let found = found.map_err(|error| error.status())?;
+            let http = about_file(&source.identifier, &found);
+            Ok(ResolveSourceMetaResponse {
+                source: Some(source),
+                http: Some(http),
+                ..ResolveSourceMetaResponse::default()
+            })
+        }
+        _ => Err(Status::unimplemented(format!(
+            "what the source {:?} is, or is attested of it, is not told by kiln",
+            redact(&source.identifier)
+        ))),
+    }
+}
+
 /// Answers `ResolveImageConfig`.
 async fn resolve(
     server: Arc<Server>,
@@ -113,14 +185,9 @@ async fn resolve(
 ) -> Result<ResolveImageConfigResponse, Status> {
     let job = job_of(&server, &request).await?;
     let request = request.into_inner();
-    let platform = request.platform.unwrap_or_default();
-    let platform = match platform.os.is_empty() {
-        true => Platform::host(),
-        false => Platform::new(&platform.os, &platform.architecture, &platform.variant),
-    };
     let wanted = ImageRequest {
         name: request.r#ref.clone(),
-        platform,
+        platform: platform_of(request.platform),
     };
     let (mode, policies) = (request.resolve_mode, request.source_policies);
     let found = resolve_image(server, job, mode, policies, wanted).await;

@@ -241,7 +241,9 @@ fn source(value: &str) -> Result<Source, Status> {
     if let Some(name) = layout.map(|name| name.trim_start_matches("//")) {
         return LayoutName::read(name).map(Source::Layout);
     }
-    if let Some(name) = value.strip_prefix(IMAGE_SCHEME) {
+    // BuildKit needs no slashes behind the kind.
+    let image = value.strip_prefix(IMAGE_SCHEME);
+    if let Some(name) = image.or_else(|| value.strip_prefix(IMAGE_SCHEME.trim_end_matches('/'))) {
         return match name.parse::<ImageName>() {
             Ok(ImageName::Registry(_)) => {
                 let kind = ContextKind::Image(name.to_owned());
@@ -310,11 +312,16 @@ mod tests {
                 "docker-image://busybox",
                 Source::Known(ContextKind::Image("busybox".to_owned())),
             ),
+            (
+                "docker-image:busybox",
+                Source::Known(ContextKind::Image("busybox".to_owned())),
+            ),
         ] {
             assert_eq!(source(value).unwrap(), want);
         }
         for value in [
             "docker-image://oci:/etc",
+            "docker-image:oci:/etc",
             "docker-image://oci-archive:/etc/x.tar",
             "docker-image://docker-daemon:x",
             "oci-layout://store@sha256:00",

@@ -11,6 +11,7 @@ mod layout;
 mod local_cache;
 mod question;
 mod run;
+mod source_meta;
 mod source_policy;
 mod sources;
 
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 pub(crate) use exporter::{Export, export};
-pub(crate) use run::{build, resolve_image};
+pub(crate) use run::{build, resolve_file, resolve_image};
 pub(crate) use source_policy::SourcePolicy;
 
 use crate::proto::control::CacheOptionsEntry;
@@ -139,6 +140,9 @@ impl Answer {
             let mut about = json!({ "architecture": platform.architecture, "os": platform.os });
             if !platform.variant.is_empty() {
                 about["variant"] = json!(platform.variant);
+            }
+            if !platform.os_version.is_empty() {
+                about["os.version"] = json!(platform.os_version);
             }
             platforms.push(json!({ "ID": id, "Platform": about }));
         }

@@ -30,6 +30,7 @@ use super::contexts::{Client, Local};
 use super::sources::Sources;
 use super::{
     Answer, Asked, Built, Scratch, cache, definition, frontend, image_config, layout, question,
+    source_meta,
 };
 use crate::bridge::{new_id, ref_of};
 use crate::control::entitlements;
@@ -42,7 +43,8 @@ use crate::proto::pb::Definition;
 use crate::proto::sourcepolicy::Policy;
 use crate::server::Server;
 use crate::session::{
-    ClientStore, ImageLookup, SessionCredentials, SessionPolicy, SessionSecrets, pull, upload_of,
+    ClientStore, FileLookup, ImageLookup, Lookups, SessionCredentials, SessionPolicy,
+    SessionSecrets, pull, upload_of,
 };
 
 /// Runs a frontend.
@@ -86,6 +88,20 @@ pub(crate) async fn resolve_image(
         ..Asked::default()
     };
     apart(move || run(&server, &job, &asked, |run| run.image_config(&wanted))).await
+}
+
+/// Finds out what a file on a web server is.
+pub(crate) async fn resolve_file(
+    server: Arc<Server>,
+    job: Arc<Job>,
+    policies: Vec<Policy>,
+    url: String,
+) -> Result<BlobDigest, BuildError> {
+    let asked = Asked {
+        policies,
+        ..Asked::default()
+    };
+    apart(move || run(&server, &job, &asked, |run| run.file(&url))).await
 }
 
 /// Does something that blocks on a thread of its own.
@@ -206,16 +222,20 @@ fn policy(server: &Server, job: &Job, engine: &Engine) -> Result<Option<SessionP
     }
     let session = server.runtime.block_on(server.sessions.get(id))?;
     let client = engine.client().clone();
-    let lookup: ImageLookup = Box::new(move |image, platform| {
+    let files = engine.clone();
+    let image: ImageLookup = Box::new(move |image, platform| {
         let found = client.resolve(image, platform);
         let found = found.map_err(|error| error.to_string())?;
         let config = serde_json::to_vec(&found.config).map_err(|error| error.to_string())?;
         Ok((found.named.unwrap_or(found.manifest), config))
     });
+    let file: FileLookup =
+        Box::new(move |url| source_meta::checksum(&files, url).map_err(|error| error.to_string()));
+    let lookups = Lookups { image, file };
     SessionPolicy::new(
         server.runtime.clone(),
         session,
-        lookup,
+        lookups,
         job.decisions.clone(),
     )
     .map(Some)

@@ -28,6 +28,7 @@ pub(crate) fn platform(platform: &Platform) -> pb::Platform {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),
         variant: platform.variant.clone(),
+        os_version: platform.os_version.clone(),
         ..pb::Platform::default()
     }
 }

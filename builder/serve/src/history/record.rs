@@ -7,13 +7,14 @@ use base64::Engine as _;
 use kiln_graph::address::redact_variable;
 use prost::Message as _;
 use serde::Deserialize;
+use serde_json::Value;
 use tonic::Status;
 
 use super::store::Blob;
 use crate::build::Built;
 use crate::job::Job;
 use crate::proto::control::{BuildHistoryRecord, BuildResultInfo, Descriptor, Exporter};
-use crate::proto::{RpcStatus, timestamp};
+use crate::proto::{Any, RpcStatus, timestamp};
 
 const LOGS: &str = "application/vnd.buildkit.status.v0";
 /// As BuildKit spells it.
@@ -89,7 +90,7 @@ pub(crate) fn ended(
             }
         }
         Err(status) => {
-            let whole = whole(status);
+            let whole = without_command_lines(whole(status));
             record.external_error = Some(add(Blob::new(ERROR, whole.encode_to_vec())));
             record.error = Some(RpcStatus {
                 details: Vec::new(),
@@ -109,6 +110,23 @@ fn whole(status: &Status) -> RpcStatus {
         message: status.message().to_owned(),
         details: Vec::new(),
     })
+}
+
+/// A status without the command lines that clients put into their traces: values of flags may be credentials.
+fn without_command_lines(status: RpcStatus) -> RpcStatus {
+    const STACK: &str = "/stack.Stack+json";
+    let one = |mut detail: Any| {
+        if detail.type_url.ends_with(STACK) {
+            let mut stack: Value = serde_json::from_slice(&detail.value).ok()?;
+            _ = stack.as_object_mut()?.remove("cmdline");
+            detail.value = stack.to_string().into_bytes();
+        }
+        Some(detail)
+    };
+    RpcStatus {
+        details: status.details.into_iter().filter_map(one).collect(),
+        ..status
+    }
 }
 
 fn result(
@@ -156,8 +174,10 @@ fn image(text: &str) -> Option<Descriptor> {
 mod tests {
     use super::*;
     use crate::connection::ConnectionId;
+    use crate::error::detail;
     use crate::job::Jobs;
     use crate::proto::SolveRequest;
+    use serde_json::json;
     use std::sync::Arc;
 
     /// The record of a build that is asked for with these attributes.
@@ -173,7 +193,8 @@ mod tests {
             r#type: "image".to_owned(),
             attrs: attributes,
         }];
-        let begin = Arc::new(Jobs::default()).begin(request, ConnectionId::next());
+        let rules = crate::build::SourcePolicy::default();
+        let begin = Arc::new(Jobs::default()).begin(request, rules, ConnectionId::next());
         begun(&begin.unwrap().0.job)
     }
 
@@ -192,6 +213,30 @@ mod tests {
         ]);
         assert!(!format!("{record:?}").contains("hunter2"), "{record:?}");
         assert_eq!(record.frontend_attrs["target"], "t");
+    }
+
+    #[test]
+    fn command_lines_of_clients_are_not_kept() {
+        let stack = json!({ "frames": [{ "Name": "f" }], "cmdline": ["buildx", "token=hunter2"] });
+        let other = json!({ "cmdline": ["of another kind"] });
+        let broken = Any {
+            value: b"{\"cmdline\":[\"hunter2\"".to_vec(),
+            ..detail("stack.Stack", &stack)
+        };
+        let status = RpcStatus {
+            details: vec![
+                detail("stack.Stack", &stack),
+                detail("errdefs.Vertex", &other),
+                broken,
+            ],
+            ..RpcStatus::default()
+        };
+        let kept = without_command_lines(status).details;
+        let texts: Vec<&str> = kept
+            .iter()
+            .map(|one| std::str::from_utf8(&one.value).unwrap())
+            .collect();
+        assert_eq!(texts, [r#"{"frames":[{"Name":"f"}]}"#, &other.to_string()]);
     }
 
     #[test]

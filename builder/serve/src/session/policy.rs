@@ -1,14 +1,14 @@
 //! `PolicyVerifier.CheckPolicy`: a client that has a policy decides on each source before it is used.
 //!
-//! A policy may look at an image's digest and configuration first, and put another image in an image's place.
-//! What else it asks for (attestations, a commit, a file's checksum) or would replace is refused: a build
-//! without the policy is not what was asked for.
+//! A policy may look at an image's digest and configuration or a file's digest first, and put another image in an
+//! image's place. What else it asks for (attestations, a commit) or would replace is refused: a build without the
+//! policy is not what was asked for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln::SourceVerdict;
-use kiln_graph::address::IMAGE_SCHEME;
+use kiln_graph::address::{IMAGE_SCHEME, file_name};
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::ImageName;
 use tokio::runtime::Handle;
@@ -17,7 +17,8 @@ use tonic::Status;
 use super::Session;
 use crate::control::workers;
 use crate::proto::frontend::{
-    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse,
+    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
+    ResolveSourceMetaResponse,
 };
 use crate::proto::pb::SourceOp;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
@@ -26,15 +27,27 @@ const PATH: &str = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/
 /// A client decides after so many questions.
 const MAX_ROUNDS: usize = 10;
 
-/// Finds an image's digest and configuration out.
+/// An image's digest and configuration.
+type ImageFound = (BlobDigest, Vec<u8>);
+
+/// Finds out what an image's name stands for.
 pub(crate) type ImageLookup =
-    Box<dyn Fn(&str, &Platform) -> Result<(BlobDigest, Vec<u8>), String> + Send + Sync>;
+    Box<dyn Fn(&str, &Platform) -> Result<ImageFound, String> + Send + Sync>;
+
+/// Finds a file's digest out.
+pub(crate) type FileLookup = Box<dyn Fn(&str) -> Result<BlobDigest, String> + Send + Sync>;
+
+/// Finds out what policies ask about sources.
+pub(crate) struct Lookups {
+    pub(crate) image: ImageLookup,
+    pub(crate) file: FileLookup,
+}
 
 /// What a session's policy says.
 pub(crate) struct SessionPolicy {
     runtime: Handle,
     session: Arc<Session>,
-    lookup: ImageLookup,
+    lookups: Lookups,
     decisions: Arc<Decisions>,
 }
 
@@ -56,7 +69,7 @@ impl SessionPolicy {
     pub(crate) fn new(
         runtime: Handle,
         session: Arc<Session>,
-        lookup: ImageLookup,
+        lookups: Lookups,
         decisions: Arc<Decisions>,
     ) -> Result<Self, Status> {
         if !session.offers(PATH) {
@@ -66,7 +79,7 @@ impl SessionPolicy {
         Ok(Self {
             runtime,
             session,
-            lookup,
+            lookups,
             decisions,
         })
     }
@@ -85,9 +98,12 @@ impl SessionPolicy {
         if let Some(answer) = self.decisions.lock().get(&key) {
             return answer.clone();
         }
-        let answer = decide(source, &|about| self.ask(about, platform), &|image| {
-            (self.lookup)(image, platform.unwrap_or(&Platform::host()))
-        });
+        let host = Platform::host();
+        let known = Known {
+            image: &|image| (self.lookups.image)(image, platform.unwrap_or(&host)),
+            file: &self.lookups.file,
+        };
+        let answer = decide(source, &|about| self.ask(about, platform), &known);
         _ = self.decisions.lock().insert(key, answer.clone());
         answer
     }
@@ -107,10 +123,15 @@ impl SessionPolicy {
 }
 
 type Ask<'a> = &'a dyn Fn(ResolveSourceMetaResponse) -> Result<CheckPolicyResponse, String>;
-type Lookup<'a> = &'a dyn Fn(&str) -> Result<(BlobDigest, Vec<u8>), String>;
+
+/// What can be known of sources on one platform.
+struct Known<'a> {
+    image: &'a dyn Fn(&str) -> Result<ImageFound, String>,
+    file: &'a dyn Fn(&str) -> Result<BlobDigest, String>,
+}
 
 /// Asks until there is a decision.
-fn decide(source: &str, ask: Ask<'_>, lookup: Lookup<'_>) -> Result<SourceVerdict, String> {
+fn decide(source: &str, ask: Ask<'_>, known: &Known<'_>) -> Result<SourceVerdict, String> {
     let mut about = ResolveSourceMetaResponse {
         source: Some(SourceOp {
             identifier: source.to_owned(),
@@ -132,7 +153,7 @@ fn decide(source: &str, ask: Ask<'_>, lookup: Lookup<'_>) -> Result<SourceVerdic
                 allowed(&decision, &now.identifier)?;
                 return verdict_of(source, &now);
             }
-            Some(PolicyResult::Request(request)) => about = looked_up(&request, now, lookup)?,
+            Some(PolicyResult::Request(request)) => about = looked_up(&request, now, known)?,
             None => return Err("the client's policy gave no decision".to_owned()),
         }
     }
@@ -143,25 +164,43 @@ fn decide(source: &str, ask: Ask<'_>, lookup: Lookup<'_>) -> Result<SourceVerdic
 fn looked_up(
     request: &ResolveSourceMetaRequest,
     source: SourceOp,
-    lookup: Lookup<'_>,
+    known: &Known<'_>,
 ) -> Result<ResolveSourceMetaResponse, String> {
     let is_other = |asked: &SourceOp| asked.identifier != source.identifier;
     let wants_attestations = request
         .image
         .as_ref()
         .is_some_and(|image| image.attestation_chain || !image.resolve_attestations.is_empty());
+    let wants_other_sum = request
+        .http
+        .as_ref()
+        .is_some_and(|http| http.checksum_request.is_some());
     let is_unknown = wants_attestations
         || request.git.is_some()
-        || request.http.is_some()
+        || wants_other_sum
         || request.source.as_ref().is_some_and(is_other);
+    let is_file = ["http://", "https://"]
+        .iter()
+        .any(|scheme| source.identifier.starts_with(scheme));
+    if is_file && !is_unknown {
+        let http = Some(about_file(
+            &source.identifier,
+            &(known.file)(&source.identifier)?,
+        ));
+        return Ok(ResolveSourceMetaResponse {
+            source: Some(source),
+            http,
+            ..ResolveSourceMetaResponse::default()
+        });
+    }
     let image = source.identifier.strip_prefix(IMAGE_SCHEME);
     let Some(image) = image.filter(|_| !is_unknown) else {
         return Err(
-            "the client's policy asks what is in the source before it decides, which kiln tells of images only, without their attestations"
+            "the client's policy asks what is in the source before it decides, which kiln tells of images, without their attestations, and of files only"
                 .to_owned(),
         );
     };
-    let (digest, config) = lookup(image)?;
+    let (digest, config) = (known.image)(image)?;
     let has_config = !request.image.as_ref().is_some_and(|image| image.no_config);
     Ok(ResolveSourceMetaResponse {
         source: Some(source),
@@ -172,6 +211,15 @@ fn looked_up(
         }),
         ..ResolveSourceMetaResponse::default()
     })
+}
+
+/// What is told of a file.
+pub(crate) fn about_file(url: &str, digest: &BlobDigest) -> ResolveSourceHttpResponse {
+    ResolveSourceHttpResponse {
+        checksum: digest.to_string(),
+        filename: file_name(url).unwrap_or_default(),
+        ..ResolveSourceHttpResponse::default()
+    }
 }
 
 /// What it comes to that a policy put `now` in the place of a source.
@@ -243,16 +291,30 @@ mod tests {
         }
     }
 
+    const FILE: &str = "https://a.example/a.tar";
     const SOURCE: &str = "docker-image://docker.io/library/busybox:latest";
 
     /// What a client that gives these answers, one after the other, comes to.
     fn decided(answers: &[CheckPolicyResponse]) -> (Result<SourceVerdict, String>, usize) {
+        decided_on(SOURCE, answers)
+    }
+
+    fn decided_on(
+        source: &str,
+        answers: &[CheckPolicyResponse],
+    ) -> (Result<SourceVerdict, String>, usize) {
         let asked = std::cell::Cell::new(0);
         let ask = |about: ResolveSourceMetaResponse| {
             let number = asked.get();
             asked.set(number + 1);
             if about.image.is_some_and(|image| image.digest.is_empty()) {
                 return Err("no digest".to_owned());
+            }
+            if number > 0
+                && source == FILE
+                && about.http.is_none_or(|http| http.filename != "a.tar")
+            {
+                return Err("no file".to_owned());
             }
             Ok(answers[number.min(answers.len() - 1)].clone())
         };
@@ -262,7 +324,11 @@ mod tests {
             }
             other => Err(format!("{other} is not known")),
         };
-        (decide(SOURCE, &ask, &lookup), asked.get())
+        let known = Known {
+            image: &lookup,
+            file: &|url| Ok(BlobDigest::of(url.as_bytes())),
+        };
+        (decide(source, &ask, &known), asked.get())
     }
 
     fn request(source: &str) -> CheckPolicyResponse {
@@ -306,6 +372,22 @@ mod tests {
         for other in [decision(7), CheckPolicyResponse::default()] {
             assert!(decided(&[other]).0.is_err());
         }
+    }
+
+    #[test]
+    fn policies_look_at_the_digests_of_files() {
+        let yes = decision(Decision::ALLOW);
+        let looked = decided_on(FILE, &[request(FILE), yes.clone()]);
+        assert_eq!(looked, (Ok(SourceVerdict::AsItIs), 2));
+        let mut other = request(FILE);
+        if let Some(PolicyResult::Request(request)) = &mut other.result {
+            request.http = Some(crate::proto::frontend::ResolveSourceHttpRequest {
+                checksum_request: Some(Default::default()),
+            });
+        }
+        assert!(decided_on(FILE, &[other, yes.clone()]).0.is_err());
+        let git = "git://a.example/b";
+        assert!(decided_on(git, &[request(git), yes]).0.is_err());
     }
 
     #[test]

@@ -18,6 +18,8 @@ const VERSION: &str = "828e470c399c81dfe232e1b10635f256af9c657dc1477dd985416c2fd
 pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a request is sent in all when the service fails or can't be reached.
 const TRIES: u32 = 5;
+/// How often it is tried to reach a service that can't be.
+const TRIES_TO_REACH: u32 = 3;
 /// How long a build waits in all for a service that wants to be left alone.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// As much as is shown of what a service says.
@@ -164,7 +166,7 @@ impl Service {
                 // Whom the service limits it tells how long, or not: then it is asked ever more slowly.
                 Ok(answer) if answer.status == 429 => answer.retry_after,
                 Ok(answer) if may_pass(answer.status) && tried < TRIES => answer.retry_after,
-                Err(ImageError::Unreachable { .. }) if tried < TRIES => None,
+                Err(ImageError::Unreachable { .. }) if tried < TRIES_TO_REACH => None,
                 _ => return answer.map_err(RemoteError::from),
             };
             let pause = wish.unwrap_or_else(|| self.pause_before(tried));
@@ -183,7 +185,7 @@ impl Service {
             Duration::ZERO => Duration::from_millis(500),
             given => given,
         };
-        first * 2u32.pow(tried.min(6))
+        first * 2u32.pow(tried.clamp(1, 7) - 1)
     }
 
     /// What an answer holds, if it is a success.
