@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
-use kiln_tests::{BUSYBOX, Server, Space, Web, run, runs, wait};
+use kiln_tests::{BUSYBOX, Server, Space, Web, run, runs, shell, wait};
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -320,6 +320,78 @@ fn what_sources_are_can_be_asked() {
         missing.message().contains("invalid response status 404"),
         "{missing}"
     );
+}
+
+/// An archive on a web server as buildx looks into it, for a policy file or a bake file.
+#[test]
+fn an_archive_on_a_web_server_is_unpacked() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    space.write("policy/a.rego", "package docker");
+    let context = space.path("context");
+    _ = shell(&context, "tar cf a.tar policy/a.rego");
+    let web = Web::serve(&context);
+    let source = pb::Op {
+        op: Some(pb::op::Op::Source(pb::SourceOp {
+            identifier: web.url("a.tar"),
+            attrs: [("http.filename".to_owned(), "context".to_owned())].into(),
+        })),
+        ..pb::Op::default()
+    };
+    let source = source.encode_to_vec();
+    let digest = |op: &[u8]| kiln_graph::BlobDigest::of(op).to_string();
+    let copy = pb::FileActionCopy {
+        src: "/context".to_owned(),
+        dest: "/".to_owned(),
+        mode: -1,
+        timestamp: -1,
+        attempt_unpack_docker_compatibility: true,
+        ..pb::FileActionCopy::default()
+    };
+    let action = pb::FileAction {
+        input: -1,
+        secondary_input: 0,
+        output: 0,
+        action: Some(pb::file_action::Action::Copy(copy)),
+    };
+    let input = |op: &[u8]| pb::Input {
+        digest: digest(op),
+        index: 0,
+    };
+    let unpacked = pb::Op {
+        inputs: vec![input(&source)],
+        op: Some(pb::op::Op::File(pb::FileOp {
+            actions: vec![action],
+        })),
+        ..pb::Op::default()
+    };
+    let unpacked = unpacked.encode_to_vec();
+    let last = pb::Op {
+        inputs: vec![input(&unpacked)],
+        ..pb::Op::default()
+    };
+    let definition = pb::Definition {
+        def: vec![source, unpacked, last.encode_to_vec()],
+        ..pb::Definition::default()
+    };
+    let client = Client::of(&server);
+    const REF: &str = "an-archive";
+    client.begin(REF);
+    let solve = frontend::SolveRequest {
+        definition: Some(definition),
+        ..frontend::SolveRequest::default()
+    };
+    let solved: frontend::SolveResponse = client.bridge("Solve", REF, solve).unwrap();
+    let Some(frontend::result::Result::Ref(result)) = solved.result.unwrap().result else {
+        panic!("there is one result");
+    };
+    let read = frontend::ReadFileRequest {
+        r#ref: result.id,
+        file_path: "policy/a.rego".to_owned(),
+        ..frontend::ReadFileRequest::default()
+    };
+    let file: frontend::ReadFileResponse = client.bridge("ReadFile", REF, read).unwrap();
+    assert_eq!(file.data, b"package docker");
 }
 
 #[test]

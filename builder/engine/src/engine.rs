@@ -10,17 +10,17 @@ use kiln_execute::{
     surroundings,
 };
 use kiln_export::{DeltaMaker, Exports, OutputEntry, extract};
-use kiln_graph::{ImagePath, Op, StepId, TreeId};
+use kiln_graph::{ImagePath, Op, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
 use kiln_share::{CacheSigner, CacheSource, Remote, RemoteError};
 use kiln_solve::{
-    Edits, Event, Executor, Forecast, Job, LayerRef, Solution, SourceResolver, StepResult,
-    check_entitlements,
+    Edits, Event, Executor, Forecast, Job, Solution, SourceResolver, StepResult, check_entitlements,
 };
 
 use crate::images::Images;
 use crate::machine::{Custom, Machine};
+use crate::named::{forget_names, trees_of};
 use crate::request::Request;
 use crate::solved::Solved;
 
@@ -286,7 +286,7 @@ impl Engine {
         if moment == Moment::After {
             wanted.push(step);
         }
-        let ran = self.run(request, &wanted)?;
+        let ran = self.with_names(request, &wanted)?;
         let results = &ran.solution.results;
         let inputs = graph.inputs(step).iter();
         let inputs: Vec<StepResult> = inputs
@@ -334,7 +334,7 @@ impl Engine {
             any_age: true,
             ..request.clone()
         };
-        let ran = self.run(&request, &targets)?;
+        let ran = self.with_names(&request, &targets)?;
         let files = wanted.iter().map(|(step, moment, path)| {
             let results = &ran.solution.results;
             let state = state_at(&ran.trees, graph, *step, *moment, results)?;
@@ -401,26 +401,4 @@ impl Engine {
     ) -> Result<Option<VolumeTransfer>, EngineError> {
         import_volume(&self.trees, name, name, source)
     }
-}
-
-/// The trees of a result that steps made.
-fn trees_of(result: &StepResult) -> Vec<TreeId> {
-    let StepResult::Snapshot(snapshot) = result else {
-        return Vec::new();
-    };
-    let layers = snapshot.layers().iter();
-    let trees = layers.filter_map(|layer| match layer {
-        LayerRef::Tree(id) => Some(*id),
-        LayerRef::Image { .. } => None,
-    });
-    trees.collect()
-}
-
-/// Has builds use only what shared caches have the files of. Gives whether that makes a difference.
-fn forget_names(sources: &[CacheSource]) -> bool {
-    let mut some = false;
-    for source in sources {
-        some |= source.forget_names();
-    }
-    some
 }

@@ -8,6 +8,7 @@
 mod engine;
 mod images;
 mod machine;
+mod named;
 mod request;
 mod solved;
 

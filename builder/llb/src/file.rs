@@ -182,8 +182,10 @@ fn copied(copy: &pb::FileActionCopy, from: Input) -> Result<FileAction, LlbError
         (text, _) => Some(text.to_owned()),
     };
     let chmod = chmod.map(|text| Chmod::parse(&text)).transpose();
-    // Without this a directory keeps its name below a directory that is there.
-    let keeps_name = !copy.dir_copy_contents && copy.dest.ends_with('/') && !is_root(&copy.src);
+    let unpack = copy.attempt_unpack_docker_compatibility;
+    // Without this a directory keeps its name below a directory that is there. What is an archive has none there.
+    let keeps_name =
+        !copy.dir_copy_contents && !unpack && copy.dest.ends_with('/') && !is_root(&copy.src);
     let source = match keeps_name {
         true => below_parent(&copy.src),
         false => copy.src.clone(),
@@ -198,7 +200,7 @@ fn copied(copy: &pb::FileActionCopy, from: Input) -> Result<FileAction, LlbError
         parents: keeps_name,
         exclude: copy.exclude_patterns.clone(),
         include: copy.include_patterns.clone(),
-        unpack: copy.attempt_unpack_docker_compatibility,
+        unpack,
     })))
 }
 
