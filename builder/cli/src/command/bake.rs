@@ -247,12 +247,17 @@ impl<'a> Run<'a> {
         format!("{}/{}:latest", self.repository, name.to_lowercase())
     }
 
-    /// Removes the names of targets that were others' contexts.
+    /// Removes the names of targets that were others' contexts. One that stays does no harm.
     fn forget_links(&self) {
         let linked = self.bake.targets.keys().filter(|name| self.is_linked(name));
-        let names: Vec<String> = linked.map(|name| self.link(name)).collect();
-        if !names.is_empty() {
-            super::image::forget(&names);
+        let mut linked = linked.peekable();
+        if linked.peek().is_none() {
+            return;
+        }
+        if let Ok(engine) = super::open() {
+            for name in linked {
+                _ = engine.store().remove_image(&self.link(name));
+            }
         }
     }
 

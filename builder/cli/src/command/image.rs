@@ -251,15 +251,6 @@ fn execute(engine: &kiln::Engine, command: &ImageCommand) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Removes names from the store that nobody needs any more. One that stays does no harm.
-pub(super) fn forget(names: &[String]) {
-    if let Ok(engine) = super::open() {
-        for name in names {
-            _ = engine.store().remove_image(name);
-        }
-    }
-}
-
 /// Writes an image's files to a directory, which must have none.
 fn unpack(
     engine: &kiln::Engine,
