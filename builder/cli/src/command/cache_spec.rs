@@ -334,10 +334,7 @@ mod tests {
                 "was switched off",
             ),
             ("type=gha,url_v2=h,token=t", "http:// or https://"),
-            (
-                "type=gha,url_v2=https://h,token=t,src=a,to=b",
-                "unknown key 'to'",
-            ),
+            ("type=gha,url_v2=https://h,token=t,to=b", "unknown key 'to'"),
             ("type=registry,dest=a", "ref=NAME is missing"),
             ("type=local,src=a,to=b", "unknown key 'to'"),
             ("type=s3", "bucket=NAME is missing"),
