@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use kiln_cache::PruneOptions;
-
-use crate::server::Server;
+use kiln_cache::{PruneOptions, Store};
 
 /// Looking through a large store takes time: it is not done again before.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -38,21 +36,21 @@ impl Collector {
         (!is_early).then_some(last)
     }
 
-    fn run(&self, server: &Server) {
+    fn run(&self, store: &Store) {
         let Some(mut last) = self.due() else { return };
         for policy in &self.policies {
             // What can't be removed now is after a later build.
-            _ = server.engine.store().prune(policy);
+            _ = store.prune(policy);
         }
         *last = Some(Instant::now());
     }
-}
 
-/// Collects in the background, unless that is done already or was a short while ago.
-pub(crate) fn collect(server: &Arc<Server>) {
-    if server.collector.policies.is_empty() || server.collector.due().is_none() {
-        return;
+    /// Collects in the background, unless that is done already or was a short while ago.
+    pub(crate) fn start(self: &Arc<Self>, store: Store) {
+        if self.policies.is_empty() || self.due().is_none() {
+            return;
+        }
+        let collector = self.clone();
+        tokio::task::spawn_blocking(move || collector.run(&store));
     }
-    let server = server.clone();
-    tokio::task::spawn_blocking(move || server.collector.run(&server));
 }

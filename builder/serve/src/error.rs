@@ -7,11 +7,13 @@ use kiln_engine::{EngineError, FilesError, Needed};
 use kiln_graph::Location;
 use kiln_graph::address::redact;
 use kiln_image::ImageError;
+use kiln_llb::LlbError;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::proto::{Any, RpcStatus};
+use crate::result_ref::definition_of;
 use crate::session::ReceiveError;
 
 /// A build file is sent with an error up to this length, in bytes: errors travel in headers.
@@ -46,6 +48,15 @@ pub(crate) enum BuildError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What clients are told of a definition that can't be used.
+pub(crate) fn of_definition(error: &LlbError) -> Status {
+    let code = match error {
+        LlbError::Unsupported(_) => Code::Unimplemented,
+        _ => Code::InvalidArgument,
+    };
+    Status::new(code, error.to_string())
 }
 
 impl From<Status> for BuildError {
@@ -206,7 +217,7 @@ fn source(location: &Location, text: &str, file: &str) -> Option<Any> {
 /// Where build files come from, as Go writes the message: clients take it for the source of what they
 /// show.
 fn definition_of_build_file() -> Value {
-    let definition = crate::bridge::definition_of("local://dockerfile");
+    let definition = definition_of("local://dockerfile");
     let base64 = |bytes: &Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
     let operations: Vec<String> = definition.def.iter().map(base64).collect();
     json!({ "def": operations })

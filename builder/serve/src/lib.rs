@@ -7,6 +7,7 @@
 //! tls        TLS for connections over TCP
 //! listen     connections, shutdown
 //! service    from a request's path to what answers it
+//! other_api  an API that is answered beside BuildKit's
 //! grpc       calls as functions; limits of messages
 //! control    moby.buildkit.v1.Control: builds, their status, workers, disk usage
 //! bridge     moby.buildkit.v1.frontend.LLBBridge: a client that runs the frontend itself
@@ -15,8 +16,10 @@
 //! client     the other side, for connections through containers and over SSH
 //! history    builds that have ended, and their blobs
 //! progress   the engine's events as vertexes, statuses and logs
+//! entitlement what builds may do beyond what every build may
 //! job        one build by its reference; what its calls share
 //! connection which connection a request came by
+//! result_ref names of results, in the shape of definitions
 //! collect    what goes from the store after builds
 //! error      failures as gRPC statuses with BuildKit's details
 //! ```
@@ -32,13 +35,17 @@ mod client;
 mod collect;
 mod connection;
 mod control;
+mod entitlement;
 mod error;
 mod grpc;
 mod history;
 mod job;
 mod listen;
+mod other_api;
 mod progress;
 mod proto;
+mod result_ref;
+mod serve_error;
 mod server;
 mod service;
 mod session;
@@ -48,9 +55,10 @@ mod tls;
 pub use address::{Address, BadAddress};
 pub use client::{ClientError, Worker, dial_stdio, workers};
 pub use history::HistoryLimits;
-pub use listen::{ServeError, serve};
+pub use listen::serve;
+pub use other_api::{Answer, Call, OtherApi};
+pub use serve_error::ServeError;
 pub use server::{Frontends, Options};
-pub use service::{Answer, Call, OtherApi};
 pub use session::fuzz;
 pub use socket::SocketOwner;
 pub use tls::{BadTls, Tls};

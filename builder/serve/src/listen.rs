@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::connection::ConnectionId;
+use crate::serve_error::ServeError;
 use crate::server::{Options, Server};
 use crate::service;
 use crate::socket::{Binder, Listener, Sockets};
-use crate::tls::BadTls;
 
 /// How long builds may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(10);
@@ -31,37 +31,6 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 1000;
-
-/// Why a server can't be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// It can't listen at an address.
-    #[error("cannot listen at {address}: {source}")]
-    Listen {
-        /// Where.
-        address: Address,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Somebody else answers there.
-    #[error("cannot listen at {0}: another server answers there")]
-    InUse(Address),
-    /// Anybody who reaches the port could build.
-    #[error(
-        "cannot listen at {0}: whoever reaches it may run commands here as the server's user; have clients show a certificate (TLS: --tlscacert, --tlscert and --tlskey), or listen at 127.0.0.1 or at a socket (unix://PATH)"
-    )]
-    Open(Address),
-    /// Nobody gave sockets.
-    #[error("cannot listen at fd://: this process was started without sockets (LISTEN_FDS)")]
-    NotGiven,
-    /// TLS can't be spoken.
-    #[error(transparent)]
-    Tls(#[from] BadTls),
-    /// There is no runtime.
-    #[error("cannot start: {0}")]
-    Runtime(std::io::Error),
-}
 
 /// Serves until `stop` is done: then builds are cancelled, and their clients told. `ready` is called
 /// when clients can connect, with where. `inherited` are the sockets of [`Address::Inherited`]. Blocks.

@@ -24,6 +24,17 @@ pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
     }
 }
 
+/// A platform as BuildKit writes it.
+pub(crate) fn platform(platform: &kiln_graph::Platform) -> pb::Platform {
+    pb::Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        os_version: platform.os_version.clone(),
+        ..pb::Platform::default()
+    }
+}
+
 /// Fields of `SolveRequest` that restrict a build, and that the crate's message would drop unseen.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Restrictions {

@@ -11,7 +11,7 @@ use crate::Address;
 use crate::collect::Collector;
 use crate::history::{History, HistoryLimits};
 use crate::job::Jobs;
-use crate::service::OtherApi;
+use crate::other_api::OtherApi;
 use crate::session::{Mirrors, Sessions};
 use crate::socket::SocketOwner;
 use crate::tls::Tls;
@@ -75,7 +75,7 @@ pub(crate) struct Server {
     pub(crate) frontends: Frontends,
     pub(crate) network: DefaultNetwork,
     pub(crate) jobs_at_once: Option<usize>,
-    pub(crate) collector: Collector,
+    collector: Arc<Collector>,
     pub(crate) history: History,
     pub(crate) other: Option<Arc<dyn OtherApi>>,
     /// This worker's name.
@@ -99,8 +99,13 @@ impl Server {
             frontends: options.frontends.clone(),
             network: options.network,
             jobs_at_once: options.jobs,
-            collector: Collector::new(options.prune.clone()),
+            collector: Arc::new(Collector::new(options.prune.clone())),
             worker: worker.to_string().chars().take(25).collect(),
         }
+    }
+
+    /// Removes things from the store in the background, as the configuration says.
+    pub(crate) fn collect(&self) {
+        self.collector.start(self.engine.store().clone());
     }
 }

@@ -1,32 +1,10 @@
 //! From a request's path to what answers it.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use tonic::body::Body;
-
+use crate::other_api::{Answer, Call};
 use crate::server::Server;
-use crate::{bridge, collect, control, grpc, history};
-
-/// A client's call.
-pub type Call = http::Request<Incoming>;
-
-/// An answer on its way.
-pub type Answer = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
-
-/// Another API beside BuildKit's, for the same clients.
-pub trait OtherApi: std::fmt::Debug + Send + Sync {
-    /// Whether a service is of it, by its full name.
-    fn has(&self, service: &str) -> bool;
-
-    /// Answers a call of one of its services.
-    fn answer(&self, call: Call) -> Answer;
-
-    /// The server is to end.
-    fn stop(&self);
-}
+use crate::{bridge, control, grpc, history};
 
 /// Answers one request.
 pub(crate) fn answer(server: Arc<Server>, request: Call) -> Answer {
@@ -41,7 +19,7 @@ pub(crate) fn answer(server: Arc<Server>, request: Call) -> Answer {
         (service, _) => match server.other.clone().filter(|other| other.has(service)) {
             Some(other) => {
                 // What it stores has the same limits as what builds store.
-                collect::collect(&server);
+                server.collect();
                 other.answer(request)
             }
             None => Box::pin(std::future::ready(grpc::unimplemented(&path))),

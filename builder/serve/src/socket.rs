@@ -10,7 +10,7 @@ use rustix::net::AddressFamily;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::address::Address;
-use crate::listen::ServeError;
+use crate::serve_error::ServeError;
 use crate::tls::Acceptor;
 
 /// A socket that is listened at.

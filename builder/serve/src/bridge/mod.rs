@@ -1,7 +1,6 @@
 //! `moby.buildkit.v1.frontend.LLBBridge`: calls of a client that runs the frontend from its side.
 
 mod capabilities;
-mod definition;
 mod files;
 
 use std::collections::HashMap;
@@ -12,13 +11,12 @@ use kiln_graph::address::{IMAGE_SCHEME, redact};
 use kiln_graph::{ImageRequest, Platform};
 use tonic::{Request, Status};
 
-pub(crate) use definition::{definition_of, new_id, ref_of};
-
 use crate::build::{Answer, Asked, build, resolve_file, resolve_image};
 use crate::connection::ConnectionId;
 use crate::control::workers::worker;
 use crate::grpc::{self, unary};
 use crate::job::{Job, StopOnDrop};
+use crate::other_api;
 use crate::proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{
@@ -28,8 +26,8 @@ use crate::proto::frontend::{
     WarnRequest, WarnResponse,
 };
 use crate::proto::pb;
+use crate::result_ref::{self, new_id, ref_of};
 use crate::server::Server;
-use crate::service;
 use crate::session::about_file;
 
 /// Answers a call.
@@ -37,7 +35,7 @@ pub(crate) fn answer(
     server: Arc<Server>,
     method: &str,
     request: http::Request<Incoming>,
-) -> service::Answer {
+) -> other_api::Answer {
     match method {
         "Ping" => {
             let ping = move |request: Request<PingRequest>| async move {
@@ -279,7 +277,7 @@ fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Resul
         let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
         server.jobs.keep(job, id.clone(), built.clone());
         Ok::<_, Status>(frontend::Ref {
-            def: Some(definition::of(&id)),
+            def: Some(result_ref::definition(&id)),
             id,
         })
     };

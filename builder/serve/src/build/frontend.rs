@@ -11,6 +11,9 @@ use crate::error::{detail, rpc_status};
 use crate::proto::RpcStatus;
 use crate::server::Frontends;
 
+/// The version of Dockerfiles' syntax that the frontend knows.
+pub(crate) const DOCKERFILE: &str = "1.19.0";
+
 /// The frontends that are built in, as images that contain them.
 const IMAGES: [&str; 2] = [
     "docker.io/docker/dockerfile",

@@ -1,16 +1,22 @@
 //! From a frontend's attributes to a solved build, and to what the exporters want.
 
+mod answer;
 mod attest;
 mod attributes;
 mod cache;
+mod context_source;
 mod contexts;
 mod definition;
 mod exporter;
 mod frontend;
+mod input;
+mod journal;
 mod layout;
+mod lend;
 mod local_cache;
 mod question;
 mod run;
+mod solve;
 mod source_meta;
 mod source_policy;
 mod sources;
@@ -25,13 +31,15 @@ use kiln_graph::{ImageConfig, Platform};
 use serde_json::{Value, json};
 use tonic::Status;
 
+pub(crate) use answer::{build, resolve_file, resolve_image};
 pub(crate) use exporter::{Export, export};
-pub(crate) use run::{build, resolve_file, resolve_image};
+pub(crate) use frontend::DOCKERFILE;
 pub(crate) use source_policy::SourcePolicy;
 
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
 use crate::proto::sourcepolicy::Policy;
+use crate::result_ref::new_id;
 
 /// What is asked of a frontend.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +84,14 @@ pub(crate) struct Built {
 /// A directory that goes with what is made from it.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A path in it where nothing is yet; what it is for comes first in its name.
+    fn vacant(&self, purpose: &str) -> Result<PathBuf, Status> {
+        let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(self.0.join(format!("{purpose}-{}", &id[..16])))
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {

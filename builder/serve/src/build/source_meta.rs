@@ -31,15 +31,13 @@ pub(super) fn checksum(engine: &Engine, url: &str) -> Result<BlobDigest, Error> 
     }
 }
 
-impl Run<'_> {
-    /// The digest of a file that the client asks about.
-    pub(super) fn file(&self, url: &str) -> Result<BlobDigest, BuildError> {
-        self.check_context(url)?;
-        let line = format!("[internal] load metadata for {url}");
-        let found = self.progress.during(&line, |_| checksum(&self.engine, url));
-        found.map_err(|error| match error {
-            Error::Defect(text) => Status::internal(text).into(),
-            other => other.into(),
-        })
-    }
+/// The digest of a file that the client asks about.
+pub(super) fn file(run: &Run<'_>, url: &str) -> Result<BlobDigest, BuildError> {
+    run.check_context(url)?;
+    let line = format!("[internal] load metadata for {url}");
+    let found = run.progress.during(&line, |_| checksum(&run.engine, url));
+    found.map_err(|error| match error {
+        Error::Defect(text) => Status::internal(text).into(),
+        other => other.into(),
+    })
 }

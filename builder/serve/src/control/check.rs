@@ -5,6 +5,7 @@ use kiln_graph::Entitlements;
 use tonic::Status;
 
 use crate::build::SourcePolicy;
+use crate::entitlement::entitlements;
 use crate::proto::SolveRequest;
 use crate::proto::control::{CacheOptionsEntry, Exporter};
 
@@ -62,33 +63,6 @@ fn exports(all: &[CacheOptionsEntry]) -> Result<(), Status> {
         }
     }
     Ok(())
-}
-
-/// What the client's user allowed, which the server has to grant.
-pub(crate) fn entitlements(
-    asked: &[String],
-    granted: &Entitlements,
-) -> Result<Entitlements, Status> {
-    let mut allowed = Entitlements::default();
-    for word in asked {
-        let is_granted = match word.as_str() {
-            "network.host" => {
-                allowed.network_host = true;
-                granted.network_host
-            }
-            "security.insecure" => {
-                allowed.security_insecure = true;
-                granted.security_insecure
-            }
-            _ => return Err(Status::unknown(format!("unknown entitlement {word}"))),
-        };
-        if !is_granted {
-            return Err(Status::unknown(format!(
-                "granting entitlement {word} is not allowed by build daemon configuration"
-            )));
-        }
-    }
-    Ok(allowed)
 }
 
 #[cfg(test)]

@@ -11,17 +11,15 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 
-pub(crate) use check::entitlements;
-
 use crate::grpc::{self, Messages, dated, server_streaming, streaming, unary};
 use crate::history::{listen, update};
+use crate::other_api::Answer;
 use crate::progress::{decode, follow};
 use crate::proto::control::{
     BuildHistoryRequest, BytesMessage, DiskUsageRequest, InfoRequest, ListWorkersRequest,
     PruneRequest, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
 };
 use crate::server::Server;
-use crate::service;
 use crate::session::{Introduction, open};
 
 /// Answers a call.
@@ -29,7 +27,7 @@ pub(crate) fn answer(
     server: Arc<Server>,
     method: &str,
     request: http::Request<Incoming>,
-) -> service::Answer {
+) -> Answer {
     match method {
         "Solve" => Box::pin(grpc::solve(request, move |request| {
             solve::solve(server, request)

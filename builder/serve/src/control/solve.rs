@@ -11,7 +11,6 @@ use tonic::{Request, Status};
 use super::check::{check, exporters};
 use super::returned_metadata;
 use crate::build::{Asked, Built, Export, build, export, image_config};
-use crate::collect::collect;
 use crate::connection::ConnectionId;
 use crate::error::{BuildError, rpc_status, traced};
 use crate::history::{begun, ended};
@@ -35,7 +34,7 @@ pub(super) async fn solve(
     let (open, returned) = server.jobs.begin(request, rules, connection)?;
     let gone = StopOnDrop::new(open.job.clone());
     let done = tokio::spawn(remembered(server.clone(), open, returned)).await;
-    collect(&server);
+    server.collect();
     let answer = done.unwrap_or_else(|_| Err(Status::internal("the build ended early")));
     gone.disarm();
     Ok(SolveResponse {

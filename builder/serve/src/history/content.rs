@@ -9,13 +9,13 @@ use kiln_tree::host;
 use tonic::{Request, Status};
 
 use crate::grpc::{self, Messages, server_streaming, unary};
+use crate::other_api::Answer;
 use crate::proto::content::{
     Info, InfoRequest, InfoResponse, ListContentRequest, ListContentResponse, ReadContentRequest,
     ReadContentResponse,
 };
 use crate::proto::timestamp;
 use crate::server::Server;
-use crate::service::Answer;
 
 /// Bytes in one message.
 const PIECE: u64 = 1 << 20;

@@ -15,12 +15,12 @@ use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::Session;
-use crate::control::workers;
 use crate::proto::frontend::{
     ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
     ResolveSourceMetaResponse,
 };
 use crate::proto::pb::SourceOp;
+use crate::proto::platform as platform_message;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
 
 const PATH: &str = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy";
@@ -114,7 +114,7 @@ impl SessionPolicy {
         platform: Option<&Platform>,
     ) -> Result<CheckPolicyResponse, String> {
         let request = CheckPolicyRequest {
-            platform: platform.map(workers::platform),
+            platform: platform.map(platform_message),
             source: Some(about),
         };
         let answer = self.runtime.block_on(self.session.unary(PATH, request));

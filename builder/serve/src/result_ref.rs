@@ -21,7 +21,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// The definition that names a result.
-pub(super) fn of(id: &str) -> Definition {
+pub(crate) fn definition(id: &str) -> Definition {
     definition_of(&format!("{RESULT}{id}"))
 }
 
@@ -70,7 +70,7 @@ mod tests {
     fn names_come_back() {
         let (one, other) = (new_id().unwrap(), new_id().unwrap());
         assert_ne!(one, other);
-        let definition = of(&one);
+        let definition = definition(&one);
         assert_eq!(ref_of(&definition), Some(one));
         let head = Op::decode(definition.def[1].as_slice()).unwrap();
         assert_eq!(head.inputs[0].digest, digest(&definition.def[0]));
