@@ -163,7 +163,8 @@ fn a_filled_volume_is_as_its_source() {
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     assert!(read("want").contains("./d/hard regular file 4711 7 8 2 12345 2"));
     assert_eq!(read("out"), read("want"));
-    assert_eq!(read("own"), "750 5 6\n");
+    // As in BuildKit: what the mount says is for volumes that no directory fills.
+    assert_eq!(read("own"), "755 0 0\n");
 }
 
 #[test]
