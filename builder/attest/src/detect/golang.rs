@@ -115,6 +115,7 @@ fn without_module(path: &str, settings: &BTreeMap<&str, &str>) -> Option<Package
 /// `1.2` of `-X main.version=1.2`.
 fn told(flags: &str) -> Option<&str> {
     let words = flags.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    let words = words.map(|word| word.strip_prefix("-X=").unwrap_or(word));
     let mut set = words.filter_map(|word| word.split_once('='));
     let found = set.find(|(name, value)| {
         let number = value.strip_prefix('v').unwrap_or(value);
@@ -169,6 +170,11 @@ mod tests {
                 "github.com/o/tool/cmd/tool",
                 "-ldflags=\"-w -X github.com/o/tool/pkg.Version=v1.5+ds1 -X main.commit=5\"",
                 "pkg:golang/github.com/o/tool@v1.5%2Bds1",
+            ),
+            (
+                "github.com/o/tool",
+                "-ldflags=-X=main.version=1.2",
+                "pkg:golang/github.com/o/tool@1.2",
             ),
             (
                 "github.com/o/tool",

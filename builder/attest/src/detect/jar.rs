@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, SeekFrom};
 
 use super::reading::{List, plain};
-use super::zip::{Archive, Member};
+use super::zip::{Archive, Member, too_long};
 use super::{ReadSeek, Reading};
 use crate::license;
 use crate::{Ecosystem, Package};
@@ -79,7 +79,12 @@ impl Search {
         let main = main_package(path, &manifest);
         let is_there = own.iter().any(|package: &Package| {
             let rest = stem(path).strip_prefix(artifact(package));
-            rest.is_some_and(|rest| rest.is_empty() || version_after(rest).is_some())
+            let rest = rest.and_then(|rest| rest.strip_prefix('-').or(Some(rest)));
+            let is_named = rest.is_some_and(|rest| rest.is_empty() || rest == package.version);
+            is_named
+                || main
+                    .as_ref()
+                    .is_some_and(|main| artifact(main) == artifact(package))
         });
         self.list.extend(main.filter(|_| !is_there));
         self.list.extend(own);
@@ -104,14 +109,12 @@ impl Search {
         member: &Member,
         max: u64,
     ) -> Result<Vec<u8>, String> {
-        let max = max.min(self.left);
-        let read = archive.read(member, max);
-        let cost = match &read {
-            Ok(bytes) => bytes.len() as u64,
-            Err(unread) => unread.unpacked,
-        };
+        if self.left == 0 {
+            return Err(too_long(member));
+        }
+        let (content, cost) = archive.read(member, max.min(self.left));
         self.left = self.left.saturating_sub(cost.max(MIN_COST));
-        read.map_err(|unread| unread.reason)
+        content
     }
 
     fn problem(&mut self, path: &str, depth: u32, reason: &str) {
@@ -353,6 +356,32 @@ sys.stdout.buffer.write(out + entry * count + end)
             "{problems:?}"
         );
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
+    /// A million times the same megabytes, which unpack to nothing.
+    #[test]
+    fn members_that_give_nothing_cost_what_is_read() {
+        let script = r"
+import struct, sys
+data = b'\x00\x00\x00\xff\xff' * (4 << 20) + b'\x01\x00\x00\xff\xff'
+name = b'META-INF/MANIFEST.MF'
+out = struct.pack('<IHHHHHIIIHH', 0x04034b50, 20, 0, 8, 0, 0, 0, len(data), 0, len(name), 0) + name + data
+entry = struct.pack('<IHHHHHHIIIHHHHHII', 0x02014b50, 20, 20, 0, 8, 0, 0, 0, len(data), 0, len(name), 0, 0, 0, 0, 0, 0) + name
+count = 60000
+end = struct.pack('<IHHHHIIH', 0x06054b50, 0, 0, 0, 0, len(entry) * count, len(out), 0)
+sys.stdout.buffer.write(out + entry * count + end)
+";
+        let made = Command::new("python3")
+            .args(["-c", script])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut search = Search {
+            list: List::default(),
+            left: 1 << 27,
+        };
+        search.archive("/a.jar", &mut Cursor::new(made.stdout), 0);
+        assert_eq!(search.left, 0);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) use reading::Reading;
 pub use reading::{Claim, ReadSeek};
 
 /// Bumped whenever the same files give something else.
-pub const DETECT_VERSION: u32 = 3;
+pub const DETECT_VERSION: u32 = 4;
 
 /// Metadata in text is no longer, in bytes.
 const MAX_TEXT: u64 = 64 << 20;

@@ -57,23 +57,12 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// A member's content, if it is no longer than `max` bytes.
-    pub(super) fn read(&mut self, member: &Member, max: u64) -> Result<Vec<u8>, Unread> {
-        let damaged = |unpacked| Unread {
-            reason: format!("{} in it is damaged", member.name),
-            unpacked,
+    /// A member's content, if it is no longer than `max` bytes; and what it cost to find out, in bytes that were
+    /// read or unpacked, whichever are more.
+    pub(super) fn read(&mut self, member: &Member, max: u64) -> (Result<Vec<u8>, String>, u64) {
+        let Some(start) = self.start_of(member) else {
+            return (Err(damaged(member)), 0);
         };
-        let nothing = || damaged(0);
-        let at = self.base.checked_add(member.offset).ok_or_else(nothing)?;
-        let header = bytes_at(self.file, at, 30).ok_or_else(nothing)?;
-        let lengths = u64::from(u16_at(&header, 26).unwrap_or(0))
-            + u64::from(u16_at(&header, 28).unwrap_or(0));
-        if !header.starts_with(b"PK\x03\x04") {
-            return Err(nothing());
-        }
-        self.file
-            .seek(SeekFrom::Start(at + 30 + lengths))
-            .map_err(|_| nothing())?;
         let packed = (&mut *self.file).take(member.packed);
         let mut bytes = Vec::new();
         let read = match member.method {
@@ -83,31 +72,38 @@ impl<'a> Archive<'a> {
                 .read_to_end(&mut bytes),
             other => {
                 let name = &member.name;
-                return Err(Unread {
-                    reason: format!("{name} in it is packed by method {other}, which is not read"),
-                    unpacked: 0,
-                });
+                let text = format!("{name} in it is packed by method {other}, which is not read");
+                return (Err(text), 0);
             }
         };
         let unpacked = bytes.len() as u64;
-        read.map_err(|_| damaged(unpacked))?;
-        match unpacked > max {
-            true => Err(Unread {
-                reason: format!("{} exceeds the size limit when decompressed", member.name),
-                unpacked,
-            }),
-            false => Ok(bytes),
+        let end = self.file.stream_position().unwrap_or(start);
+        let content = match read {
+            Err(_) => Err(damaged(member)),
+            Ok(_) if unpacked > max => Err(too_long(member)),
+            Ok(_) => Ok(bytes),
+        };
+        (content, unpacked.max(end.saturating_sub(start)))
+    }
+
+    /// Goes to where a member's content is.
+    fn start_of(&mut self, member: &Member) -> Option<u64> {
+        let at = self.base.checked_add(member.offset)?;
+        let header = bytes_at(self.file, at, 30)?;
+        if !header.starts_with(b"PK\x03\x04") {
+            return None;
         }
+        let lengths = u64::from(u16_at(&header, 26)?) + u64::from(u16_at(&header, 28)?);
+        self.file.seek(SeekFrom::Start(at + 30 + lengths)).ok()
     }
 }
 
-/// A member that can't be read.
-#[derive(Debug)]
-pub(super) struct Unread {
-    /// Why, in words.
-    pub(super) reason: String,
-    /// How many bytes were unpacked all the same.
-    pub(super) unpacked: u64,
+fn damaged(member: &Member) -> String {
+    format!("{} in it is damaged", member.name)
+}
+
+pub(super) fn too_long(member: &Member) -> String {
+    format!("{} exceeds the size limit when decompressed", member.name)
 }
 
 fn find_end(file: &mut dyn ReadSeek) -> Option<End> {
