@@ -125,6 +125,17 @@ fn results_without_files_are_known_by_name() {
     let (fresh, run) = build(&space, "store-e", &["--cache-from", &from]);
     assert_ne!(fresh, first);
     assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    assert!(!run.stderr.contains("ERROR"), "{}", run.stderr);
+    // Several such steps, in a build that goes on after failures.
+    let dockerfile = read(space.path("context/Dockerfile"));
+    let several = "FROM busybox-again AS x\nCOPY --from=build /out /x\nFROM busybox-again AS y\nCOPY --from=build /big /y\nFROM busybox-again\nCOPY --from=x /x /copy\nCOPY --from=y /y /y\n"
+        .replace("busybox-again", BUSYBOX);
+    space.write("Dockerfile", format!("{dockerfile}{several}"));
+    let keep = ["--cache-from", &from, "--keep-going"];
+    let (_, run) = build(&space, "store-g", &keep);
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    assert!(!run.stderr.contains("ERROR"), "{}", run.stderr);
+    space.write("Dockerfile", dockerfile);
     // The stage itself can be built, too.
     let stage = build_in(
         &space,

@@ -13,14 +13,15 @@ use kiln_export::{DeltaMaker, Exports, OutputEntry, extract};
 use kiln_graph::{ImagePath, Op, StepId};
 use kiln_image::Client;
 use kiln_sandbox::{Fallback, Isolation, Privileges, Sandbox, SandboxError, Selection, Ways};
-use kiln_share::{CacheSigner, CacheSource, Remote, RemoteError};
+use kiln_share::{CacheSigner, CacheSource, Remote};
 use kiln_solve::{
-    Edits, Event, Executor, Forecast, Job, Solution, SourceResolver, StepResult, check_entitlements,
+    Edits, Event, Executor, Forecast, Job, Solution, SourceResolver, StepError, StepResult,
+    check_entitlements,
 };
 
 use crate::images::Images;
 use crate::machine::{Custom, Machine};
-use crate::named::{forget_names, trees_of};
+use crate::named::{forget_names, take_names, trees_of};
 use crate::request::Request;
 use crate::solved::Solved;
 
@@ -144,6 +145,7 @@ impl Engine {
     /// Solves some steps of a build, with what shared caches know by name only. Where files of such a result turn out
     /// to be needed, the build begins again without: what it ran is in the store.
     fn with_names(&self, request: &Request, targets: &[StepId]) -> Result<Ran, EngineError> {
+        let takes_names = take_names(&request.cache_from);
         let ran = self.run(request, targets).and_then(|ran| {
             for result in targets.iter().filter_map(|id| ran.solution.results.get(id)) {
                 ran.trees.check_named(&trees_of(result))?;
@@ -151,10 +153,10 @@ impl Engine {
             Ok(ran)
         });
         match ran {
-            Err(EngineError::RemoteCache {
-                source: RemoteError::NameOnly,
-                ..
-            }) if forget_names(&request.cache_from) => self.run(request, targets),
+            Err(error) if takes_names && error.begins_again() => {
+                forget_names(&request.cache_from);
+                self.run(request, targets)
+            }
             other => other,
         }
     }

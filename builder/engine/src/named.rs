@@ -17,11 +17,14 @@ pub(crate) fn trees_of(result: &StepResult) -> Vec<TreeId> {
     trees.collect()
 }
 
-/// Has builds use only what shared caches have the files of. Gives whether that makes a difference.
-pub(crate) fn forget_names(sources: &[CacheSource]) -> bool {
-    let mut some = false;
+/// Whether results of shared caches count whose files these don't have.
+pub(crate) fn take_names(sources: &[CacheSource]) -> bool {
+    sources.iter().any(CacheSource::takes_names)
+}
+
+/// Has builds use only what shared caches have the files of.
+pub(crate) fn forget_names(sources: &[CacheSource]) {
     for source in sources {
-        some |= source.forget_names();
+        source.forget_names();
     }
-    some
 }

@@ -318,6 +318,15 @@ impl StepError for EngineError {
         matches!(self, Self::Cancelled)
     }
 
+    /// Files are needed of results that a shared cache knows by name only.
+    fn begins_again(&self) -> bool {
+        match self {
+            Self::RemoteCache { source, .. } => matches!(source, RemoteError::NameOnly),
+            Self::Several(errors) => errors.iter().any(Self::begins_again),
+            _ => false,
+        }
+    }
+
     fn several(errors: Vec<Self>) -> Self {
         Self::Several(errors)
     }

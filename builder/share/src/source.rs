@@ -88,10 +88,9 @@ impl CacheSource {
         self.takes_names.load(Ordering::Relaxed)
     }
 
-    /// Has builds use only what the cache has the files of. Gives whether that makes a difference.
-    #[must_use]
-    pub fn forget_names(&self) -> bool {
-        self.takes_names.swap(false, Ordering::Relaxed)
+    /// Has builds use only what the cache has the files of.
+    pub fn forget_names(&self) {
+        self.takes_names.store(false, Ordering::Relaxed);
     }
 
     /// An entry whose signature is good, if one is demanded; `None` when there is none.

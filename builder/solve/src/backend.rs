@@ -22,6 +22,12 @@ pub trait StepError: std::error::Error + Send + Sized {
     /// Whether it is that.
     fn is_cancelled(&self) -> bool;
 
+    /// Whether whoever asked for the solution begins again for it, without what led to it: it is told as no failure of
+    /// the step.
+    fn begins_again(&self) -> bool {
+        false
+    }
+
     /// The failures of a build that goes on after the first: two or more.
     fn several(errors: Vec<Self>) -> Self;
 }

@@ -219,7 +219,7 @@ impl<'a, E: StepError> Progress<'a, E> {
 
     fn fail(&mut self, id: StepId, error: E, started: Instant) {
         let stopped = error.is_cancelled() || !self.goes_on();
-        let outcome = match stopped {
+        let outcome = match stopped || error.begins_again() {
             true => Outcome::Cancelled,
             false => Outcome::Failed,
         };
