@@ -22,6 +22,7 @@
 //! result_ref names of results, in the shape of definitions
 //! collect    what goes from the store after builds
 //! error      failures as gRPC statuses with BuildKit's details
+//! serve_error why a server can't be started
 //! ```
 //!
 //! Nothing that a client says is believed: its files are checked as they come (`session::receive`),

@@ -80,7 +80,7 @@ impl Progress {
     pub(crate) fn begin(&self, name: &str) -> Vertex {
         let mut vertex = Vertex {
             digest: digest_of([self.build.as_str(), name]),
-            name: name.to_owned(),
+            name: redact(name).into_owned(),
             ..Vertex::default()
         };
         let mut state = self.lock();
@@ -95,7 +95,8 @@ impl Progress {
     /// Ends it.
     pub(crate) fn end(&self, vertex: &mut Vertex, error: Option<String>) {
         self.lock().current = None;
-        self.tell(vec![vertex.complete(false, error.unwrap_or_default())]);
+        let error = error.unwrap_or_default();
+        self.tell(vec![vertex.complete(false, redact(&error).into_owned())]);
     }
 
     /// Says how much of something is done, below a vertex.
@@ -233,6 +234,8 @@ impl Progress {
     fn finished(&self, step: StepRef, outcome: Outcome) {
         let mut state = self.lock();
         state.running.retain(|running| *running != step);
+        // It may have failed before, for want of what a damaged cache should have had.
+        state.failed.retain(|failed| *failed != step);
         let Some(vertex) = state.steps.get_mut(&step) else {
             return;
         };
@@ -394,5 +397,25 @@ pub(crate) fn range(location: &kiln_graph::Location) -> Range {
     Range {
         start: Some(position(location.line)),
         end: Some(position(location.end_line)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::decode;
+
+    #[test]
+    fn no_line_has_what_is_secret_in_an_address() {
+        let log = Arc::new(StatusLog::default());
+        let progress = Progress::new(log.clone(), "build");
+        let url = "https://user:hunter2@files.example/a?X-Amz-Signature=hunter2";
+        let failed = progress.during(&format!("load {url}"), |_| {
+            Err::<(), _>(format!("{url}: gone"))
+        });
+        assert!(failed.is_err());
+        let told = format!("{:?}", decode(&log.encode()));
+        assert!(told.contains("files.example/a"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
     }
 }
