@@ -323,6 +323,18 @@ fn names_that_no_image_has_are_compared_with_those_of_the_store() {
     }
 }
 
+/// The store has an image's documents and none of its layers, when nothing was made of these here.
+#[test]
+fn an_image_whose_layers_are_elsewhere_is_inspected() {
+    let space = Space::new();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nLABEL a=b\n"));
+    let name = "127.0.0.1:1/labelled:1";
+    _ = space.build(&["-t", name]).ok();
+    let host = format!("linux/{}", kiln_graph::Platform::host().architecture);
+    let found = space.kiln(&["image", "inspect", name, "--platform", &host]);
+    assert!(found.ok().stdout.contains("\"a\": \"b\""));
+}
+
 #[test]
 fn an_image_is_pulled_for_another_platform_than_the_one_that_is_here() {
     let space = Space::new();

@@ -58,6 +58,14 @@ impl Images<'_> {
         kiln_export::stored_image(&self.0.store, name, platform)
     }
 
+    /// A tagged image, of whose layers the store may have none.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn tagged(&self, name: &str, platform: &Platform) -> Result<Option<Resolved>, EngineError> {
+        kiln_export::tagged_image(&self.0.store, name, platform)
+    }
+
     /// Brings an image into the store under a name: its layers, and a manifest.
     ///
     /// # Errors

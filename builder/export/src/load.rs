@@ -19,6 +19,27 @@ pub fn stored_image(
     name: &str,
     platform: &Platform,
 ) -> Result<Option<Resolved>, EngineError> {
+    let Some(image) = tagged_image(store, name, platform)? else {
+        return Ok(None);
+    };
+    for layer in &image.layers {
+        if !store.has_layer(layer)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(image))
+}
+
+/// A tagged image, of whose layers the store may have none: those of bases and of shared caches' results stay
+/// where they are.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn tagged_image(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+) -> Result<Option<Resolved>, EngineError> {
     let Ok(reference) = name.parse::<Reference>() else {
         return Ok(None);
     };
@@ -34,11 +55,6 @@ pub fn stored_image(
     let layer = |(layer, diff_id): (&Descriptor, &BlobDigest)| layer.image_layer(*diff_id);
     let diff_ids = &config.rootfs.diff_ids;
     let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
-    for layer in &layers {
-        if !store.has_layer(layer)? {
-            return Ok(None);
-        }
-    }
     Ok(Some(Resolved {
         named: Some(record.digest),
         manifest: digest,

@@ -175,7 +175,7 @@ fn image_for(
     platforms: &[String],
     platform: &Platform,
 ) -> Result<Resolved, Error> {
-    let Some(found) = engine.images().stored(name, platform)? else {
+    let Some(found) = engine.images().tagged(name, platform)? else {
         let all = platforms.join(", ");
         let text = format!("--platform {platform}: {name} is an image for {all}");
         return Err(Error::Usage(text));
