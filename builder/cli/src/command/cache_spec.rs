@@ -260,16 +260,42 @@ pub(super) fn hidden(spec: &str) -> String {
         Some(at) => (&spec[..at], "header=…"),
         None => (spec, ""),
     };
-    let field = |field: &str| match field.split_once('=') {
-        Some((key, _)) if SECRETS.contains(&key) => format!("{key}=…"),
-        _ => field.to_owned(),
-    };
-    spec.split(',').map(field).collect::<Vec<_>>().join(",") + rest
+    let (mut shown, mut in_quotes) = (Vec::new(), false);
+    for field in spec.split(',') {
+        if in_quotes {
+            in_quotes = !field.ends_with('"');
+            continue;
+        }
+        shown.push(match field.split_once('=') {
+            Some((key, value)) if SECRETS.contains(&key.trim_start_matches('"')) => {
+                in_quotes = key.starts_with('"') && !value.ends_with('"');
+                format!("{key}=…")
+            }
+            _ => field.to_owned(),
+        });
+    }
+    shown.join(",") + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_hidden_in_quotes_too() {
+        for (spec, want) in [
+            ("type=gha,token=a,scope=b", "type=gha,token=…,scope=b"),
+            (
+                "type=gha,\"token=a,b\",scope=c",
+                "type=gha,\"token=…,scope=c",
+            ),
+            ("\"token=a\",scope=c", "\"token=…,scope=c"),
+            ("\"token=a,b", "\"token=…"),
+            ("type=reapi,header=a: b,c", "type=reapi,header=…"),
+        ] {
+            assert_eq!(hidden(spec), want);
+        }
+    }
 
     #[test]
     fn places() {

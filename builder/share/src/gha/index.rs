@@ -53,7 +53,7 @@ impl Index {
             // Entries are JSON themselves: their quotes are escaped.
             let size = 2 * (indexed.text.len() + name.len()) + 100 * (indexed.blobs.len() + 1);
             let fits = size <= left;
-            left = left.saturating_sub(size);
+            left -= if fits { size } else { 0 };
             fits && now.saturating_sub(indexed.used) <= MAX_AGE
         };
         let kept = newest.into_iter().filter(is_kept);

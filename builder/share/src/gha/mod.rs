@@ -4,7 +4,7 @@
 //! it begins with, belong to a branch, and go when nobody has used them for a while. So each blob is a cache,
 //! `kiln-blob-1-<sha256>`, and all entries of a scope are one document, see [`index`], which is written anew when
 //! a build ends: `kiln-index-1-<scope>-<branch>#<number>`, of which the highest number counts. Writers take the next number
-//! or, when somebody else has it already, read again and add theirs to it: nothing of each other's is lost. A cache
+//! or, when somebody else has it already, read again and add theirs to it: nothing of each other's is lost, unless one takes half a minute to send its document. A cache
 //! that is begun and never finished keeps its key for a while: blobs then have `#<number>` behind their keys.
 //!
 //! An entry whose blobs aren't all there any more is none.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,12 +16,16 @@ use super::storage::gone;
 use super::token::Claims;
 use crate::{Remote, RemoteBlob, RemoteError};
 
+/// About so many blobs is asked at once.
+const ASKED_AT_ONCE: usize = 8;
 /// So many keys are tried for a blob whose first ones somebody has begun to write and not ended.
 const MAX_KEYS: usize = 4;
 /// Addresses hold for longer than this.
 const ADDRESS_AGE: Duration = Duration::from_secs(240);
 /// How long it is waited for others who write what has the same key before another key is taken: they may be gone.
 const OTHERS: Duration = Duration::from_secs(3);
+/// The same for those who write a document, which may be long.
+const WRITERS: Duration = Duration::from_secs(30);
 /// How long it is tried in all.
 const TRY_FOR: Duration = Duration::from_secs(90);
 /// The shortest pause between two tries; each is twice as long.
@@ -103,7 +108,10 @@ impl GhaRemote {
             return Ok((0, Index::default()));
         };
         let mut bytes = Vec::new();
-        _ = self.service.download(found, MAX_READ, &find, &mut bytes)?;
+        let own = found.key.clone();
+        // What has come already belongs to this document and no other.
+        let again = || Ok(find()?.filter(|again| again.key == own));
+        _ = self.service.download(found, MAX_READ, &again, &mut bytes)?;
         // What another version wrote is nobody's loss: it is written over.
         Ok((number, Index::read(&bytes).unwrap_or_default()))
     }
@@ -154,15 +162,27 @@ impl GhaRemote {
         Ok(found)
     }
 
-    /// Whether blobs are all there; asks for several at once.
+    /// Whether blobs are all there; asks for several at once, up to the first that isn't.
     fn has_all(&self, blobs: &[BlobDigest]) -> Result<bool, RemoteError> {
+        let next = AtomicUsize::new(0);
+        let ask = || -> Result<bool, RemoteError> {
+            while let Some(digest) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let found = self.find_blob(digest);
+                if !matches!(found, Ok(Some(_))) {
+                    // The others need not go on.
+                    next.store(blobs.len(), Ordering::Relaxed);
+                    return found.map(|found| found.is_some());
+                }
+            }
+            Ok(true)
+        };
         std::thread::scope(|scope| {
-            let ask = |digest| scope.spawn(move || self.find_blob(digest));
-            let threads: Vec<_> = blobs.iter().map(ask).collect();
+            let threads = (0..blobs.len().min(ASKED_AT_ONCE)).map(|_| scope.spawn(ask));
+            let threads: Vec<_> = threads.collect();
             let mut all = true;
             for thread in threads {
                 let died = || Err(RemoteError::Local("a thread ended early".to_owned()));
-                all &= thread.join().unwrap_or_else(|_| died())?.is_some();
+                all &= thread.join().unwrap_or_else(|_| died())?;
             }
             Ok(all)
         })
@@ -234,8 +254,8 @@ impl GhaRemote {
             if waited_for != Some(latest) {
                 (waited_for, since) = (Some(latest), Instant::now());
             }
-            let skipped = since.elapsed().as_secs() / OTHERS.as_secs();
-            let number = format!("{key}{}", latest + 1 + skipped);
+            let skipped = since.elapsed().as_secs() / WRITERS.as_secs();
+            let number = format!("{key}{}", latest.saturating_add(1 + skipped));
             match self.service.create(&number)? {
                 Created::At(url) => return self.write_document(&number, &url, &all),
                 Created::Taken(said) if begun.elapsed() > TRY_FOR => {

@@ -109,7 +109,9 @@ impl Service {
         let reserved: Reserved = self.accepted(&answer)?;
         match reserved.ok && !reserved.signed_upload_url.is_empty() {
             true => Ok(Created::At(reserved.signed_upload_url)),
-            false => Ok(Created::Taken(reserved.message)),
+            // A full or locked cache says why.
+            false if !reserved.message.is_empty() => Err(RemoteError::Denied(reserved.message)),
+            false => Ok(Created::Taken(String::new())),
         }
     }
 
@@ -169,8 +171,9 @@ impl Service {
                 Err(ImageError::Unreachable { .. }) if tried < TRIES_TO_REACH => None,
                 _ => return answer.map_err(RemoteError::from),
             };
-            let pause = wish.unwrap_or_else(|| self.pause_before(tried));
-            if begun.elapsed() + pause > PATIENCE {
+            let own = self.pause_before(tried);
+            let pause = wish.map_or(own, |wish| wish.max(own));
+            if begun.elapsed().saturating_add(pause) > PATIENCE {
                 return match answer {
                     Ok(answer) if answer.status == 429 => Err(limited(wish)),
                     other => other.map_err(RemoteError::from),

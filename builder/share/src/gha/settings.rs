@@ -88,12 +88,13 @@ impl GhaSettings {
         field: impl Fn(&str) -> Option<String>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, GhaSettingsError> {
-        let own = variable(URL_VARIABLE);
+        let text = |key: &str| field(key).filter(|text| !text.is_empty());
+        let own = variable(URL_VARIABLE).filter(|url| !url.is_empty());
         let bare = |url: &String| url.trim_end_matches('/').to_owned();
-        let given = field("url_v2").or_else(|| field("url"));
+        let given = text("url_v2").or_else(|| text("url"));
         let is_own = given.is_none() || given.as_ref().map(bare) == own.as_ref().map(bare);
         Self::read(|key| {
-            let said = field(key);
+            let said = text(key);
             match key {
                 "url_v2" if given.is_none() => said.or_else(|| own.clone()),
                 "token" if is_own => said.or_else(|| variable(TOKEN_VARIABLE)),
@@ -170,6 +171,8 @@ mod tests {
             );
             assert_eq!(read(&[stranger]), Err(GhaSettingsError::NoToken));
         }
+        let hidden = read(&[("url_v2", ""), ("url", "https://evil"), ("version", "2")]);
+        assert_eq!(hidden, Err(GhaSettingsError::NoToken));
         let both = read(&[("url_v2", "https://other.example"), ("token", "given")]);
         assert_eq!(both.unwrap().token, "given");
         let none = GhaSettings::with_variables(|_| None, |_| None);
