@@ -175,7 +175,7 @@ impl Platform {
     }
 }
 
-/// Whether a version is the one that is wanted, or one of its kind: of Windows, images of one build run together.
+/// Whether a version is the one that is wanted, or says more of it: 10.0.20348.1006 where 10.0.20348 is.
 fn is_version(have: &str, wanted: &str) -> bool {
     let rest = have.strip_prefix(wanted);
     rest.is_some_and(|rest| wanted.is_empty() || rest.is_empty() || rest.starts_with('.'))

@@ -135,6 +135,7 @@ fn encode_cache(cache: &CacheMount, out: &mut Encoder) {
 /// Tags of mounts that say more than the usual; those of the kinds of mounts are below.
 const UNUSUAL_OWNER: u8 = 6;
 const REQUIRED: u8 = 7;
+const FILLED: u8 = 8;
 
 fn encode_unusual(mount: &Mount, out: &mut Encoder) {
     let (owner, required) = match &mount.kind {
@@ -164,6 +165,13 @@ fn encode_unusual(mount: &Mount, out: &mut Encoder) {
     }
     if required {
         out.tag(REQUIRED);
+    }
+    // Contents are in a key in the order of inputs: which of them fills which cache isn't.
+    if let MountKind::Cache(CacheMount {
+        from: Some(from), ..
+    }) = &mount.kind
+    {
+        out.tag(FILLED).u32(from.0);
     }
 }
 
@@ -305,6 +313,23 @@ mod tests {
         (secrets[2].uid, agents[2].uid) = (user, user);
         (secrets[3].gid, agents[3].gid) = (user, user);
         (secrets[4].required, agents[4].required) = (true, true);
+        let cache = CacheMount {
+            id: "s".to_owned(),
+            sharing: crate::Sharing::Shared,
+            from: None,
+            source: ImagePath::new("/"),
+            mode: 0o755,
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+            read_only: false,
+        };
+        let mut caches = vec![cache; 6];
+        caches[1].mode = 0o700;
+        caches[2].uid = user;
+        caches[3].gid = user;
+        caches[4].from = Some(crate::Input(0));
+        caches[5].from = Some(crate::Input(1));
+        all_differ(caches.into_iter().map(MountKind::Cache).collect());
         let secrets = secrets.into_iter().map(MountKind::Secret);
         let agents = agents.into_iter().map(MountKind::Ssh);
         all_differ(secrets.chain(agents).collect());
