@@ -6,7 +6,6 @@ use reapi::digest_function::Value as DigestFunction;
 use tonic::Code;
 
 use crate::channel::Service;
-use crate::handshake::Handshake;
 use crate::retry::retried;
 use crate::{ClusterError, ReapiSettings};
 
@@ -61,7 +60,7 @@ pub(crate) async fn ask(
         }),
         // Whether the alert that says why arrives before the connection's end is a matter of luck.
         Err(error) if settings.is_encrypted() && error.is_broken_stream() => {
-            Err(ClusterError::Handshake(Handshake::Closed))
+            Err(ClusterError::Closed(error.to_string()))
         }
         Err(error) => Err(error),
     }

@@ -38,6 +38,7 @@ impl Connection {
             capabilities,
         })
     }
+
     /// Waits for what the network does, until the step is cancelled.
     pub(crate) fn wait<T>(
         &self,

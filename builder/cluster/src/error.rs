@@ -17,6 +17,9 @@ pub enum ClusterError {
     /// It isn't spoken to as it wants to be.
     #[error("{}", words(*.0))]
     Handshake(Handshake),
+    /// It ends an encrypted connection at the first call, which is how some refuse a certificate.
+    #[error("{0}: does it want this client's certificate, or another one (cert=FILE,key=FILE)?")]
+    Closed(String),
     /// It answers nothing.
     #[error("it does not answer (waited {0} s)")]
     Silent(u64),
@@ -247,9 +250,6 @@ fn words(handshake: Handshake) -> &'static str {
             "its certificate is from an authority that isn't known here: name that by ca=FILE"
         }
         Handshake::ServerCertificate => "its certificate is for another name, or out of date",
-        Handshake::Closed => {
-            "it closes the connection at the first call: does it want this client's certificate, or another one (cert=FILE,key=FILE)?"
-        }
         Handshake::Plain => "it speaks no TLS: such a server's address begins with grpc://",
         Handshake::Encrypted => {
             "it doesn't speak HTTP/2 without encryption: a server with TLS has an address with grpcs://"

@@ -27,8 +27,6 @@ pub enum Handshake {
     Authority,
     /// Its own certificate is for another name, or out of date.
     ServerCertificate,
-    /// It closes an encrypted connection at the first call.
-    Closed,
     /// It speaks no TLS.
     Plain,
     /// It speaks nothing but TLS, or an older HTTP.

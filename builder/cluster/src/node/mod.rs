@@ -49,11 +49,13 @@ use blobs::Blobs;
 use operation::Operations;
 
 /// No message is larger, in bytes.
-const MAX_MESSAGE: usize = 4 << 20;
+const MAX_MESSAGE: usize = 8 << 20;
 /// So many bytes of a stream go into one message.
 const CHUNK: usize = 1 << 20;
-/// The blobs of a batch, all together in bytes: a message also says their digests.
-const MAX_BATCH: usize = MAX_MESSAGE - (64 << 10);
+/// The blobs of a batch, all together in bytes.
+const MAX_BATCH: usize = (4 << 20) - (64 << 10);
+/// So many blobs may be in a batch: a message also says their digests.
+const MAX_BATCH_COUNT: usize = 20_000;
 
 /// What a node runs steps with.
 #[derive(Debug)]

@@ -12,7 +12,9 @@ use reapi::content_addressable_storage_server::ContentAddressableStorage;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::blobs::{Asked, missing, part};
-use super::{Answered, CHUNK, ClusterNode, MAX_BATCH, Messages, Node, blocking, check};
+use super::{
+    Answered, CHUNK, ClusterNode, MAX_BATCH, MAX_BATCH_COUNT, Messages, Node, blocking, check,
+};
 
 /// A client that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -132,6 +134,10 @@ impl Node {
         &self,
         digests: Vec<reapi::Digest>,
     ) -> Result<Vec<reapi::batch_read_blobs_response::Response>, Status> {
+        if digests.len() > MAX_BATCH_COUNT {
+            let text = format!("{MAX_BATCH_COUNT} blobs are the most for a batch");
+            return Err(Status::invalid_argument(text));
+        }
         let mut left = MAX_BATCH as u64;
         let mut responses = Vec::new();
         for digest in digests {
