@@ -273,6 +273,23 @@ fn builds_and_their_logs_are_remembered() {
 }
 
 #[test]
+fn a_step_that_fails_is_explained_by_what_changed_in_it() {
+    let space = Space::new();
+    let write = |source: &str| {
+        let file = format!("FROM {BUSYBOX}\nRUN echo 1 > /one\nCOPY {source} /x\nRUN true\n");
+        _ = space.write("Dockerfile", file);
+    };
+    write("Dockerfile");
+    _ = space.build(&[]).ok();
+    write("missing");
+    space.build(&[]).fails_with(&["/missing"]);
+    let why = space.kiln(&["explain"]).ok().stdout;
+    let change = "- COPY Dockerfile /x\n      + COPY missing /x\n";
+    assert!(why.contains(change), "{why}");
+    assert!(!why.contains("nothing changed"), "{why}");
+}
+
+#[test]
 fn all_failures_when_asked_to_keep_going() {
     let space = Space::new();
     space.write(

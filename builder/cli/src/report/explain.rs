@@ -107,6 +107,9 @@ fn reasons(
     step: &BuiltStep,
     earlier: &[BuildRecord],
 ) -> Result<Vec<Reason>, StoreError> {
+    if step.outcome == StepOutcome::Waiting {
+        return Ok(Vec::new());
+    }
     if step.outcome == StepOutcome::Cached {
         let before = step
             .inputs
@@ -120,10 +123,10 @@ fn reasons(
         }]);
     }
     let same = |other: &&BuiltStep| place(&other.name) == place(&step.name) && other.key.is_some();
-    let before = earlier
+    let step_before = earlier
         .iter()
         .find_map(|build| build.steps.iter().find(same));
-    let before = match before.and_then(|step| step.key) {
+    let before = match step_before.and_then(|step| step.key) {
         Some(key) => store.record(&key)?,
         None => None,
     };
@@ -135,8 +138,26 @@ fn reasons(
         (None, _) if failed_before(step, earlier) => Ok(vec![Reason::FailedBefore]),
         (None, _) => Ok(vec![Reason::New]),
         (Some(before), Some(now)) => compare(store, &before, &now, &ran_before(build, step)),
-        (Some(_), None) => Ok(vec![Reason::Asked]),
+        (Some(_), None) => Ok(unrecorded(build, step, step_before)),
     }
+}
+
+/// Why a step ran that left no result to compare: by its text, and by what it is built on.
+fn unrecorded(build: &BuildRecord, step: &BuiltStep, before: Option<&BuiltStep>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let Some(before) = before.filter(|before| before.name != step.name) {
+        reasons.push(Reason::Instruction {
+            part: "instruction".to_owned(),
+            before: instruction(&before.name).to_owned(),
+            after: instruction(&step.name).to_owned(),
+        });
+    }
+    let by = ran_before(build, step);
+    if !by.is_empty() {
+        let input = "input".to_owned();
+        reasons.push(Reason::Input { input, by });
+    }
+    reasons
 }
 
 /// Whether the step failed in the build before.
@@ -160,6 +181,11 @@ fn ran_before(build: &BuildRecord, step: &BuiltStep) -> Vec<String> {
 /// `stage[3]` of `stage[3] RUN x`: what names a step across edits of its text.
 fn place(name: &str) -> &str {
     name.split_once("] ").map_or(name, |(place, _)| place)
+}
+
+/// `RUN x` of `stage[3] RUN x`.
+fn instruction(name: &str) -> &str {
+    name.split_once("] ").map_or(name, |(_, text)| text)
 }
 
 fn compare(
