@@ -113,6 +113,12 @@ fn why_steps_ran() {
     );
     let json: serde_json::Value = serde_json::from_str(&explain(&["--json"])).unwrap();
     assert_eq!(json["steps"].as_array().unwrap().len(), 6);
+    _ = space.build(&[]).ok();
+    let text = explain(&[]);
+    assert!(
+        text.contains("cached") && !text.contains("spared"),
+        "{text}"
+    );
 }
 
 #[test]

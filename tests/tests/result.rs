@@ -385,3 +385,31 @@ fn a_cached_build_elsewhere_moves_no_base_layers() {
     let again = build(&own, &["--cache-from", &shared, "--cache-from", &inline]);
     assert!(!again.stderr.contains("unpack "), "{}", again.stderr);
 }
+
+#[test]
+fn bringing_a_base_is_not_the_time_of_a_step() {
+    for instruction in ["WORKDIR /w", "COPY Dockerfile /", "RUN true"] {
+        let space = Space::new();
+        space.write("Dockerfile", format!("FROM {BUSYBOX}\n{instruction}\n"));
+        let log = space.build(&[]).ok().stderr;
+        let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text}: {log}"));
+        assert!(at("pull ") < at(&format!("] {instruction}")), "{log}");
+    }
+}
+
+#[test]
+fn what_is_empty_says_so() {
+    let space = Space::new();
+    for (args, says) in [
+        (["image", "ls"].as_slice(), "no image is kept here"),
+        (&["history"], "no build is remembered"),
+        (&["volume", "ls"], "no cache volumes"),
+    ] {
+        let run = space.kiln(args).ok();
+        assert_eq!(run.stdout, "");
+        assert!(run.stderr.contains(says), "{args:?}: {}", run.stderr);
+        let json = space.kiln(&[args, &["--json"]].concat()).ok();
+        assert_eq!((json.stdout.trim(), json.stderr.as_str()), ("[]", ""));
+    }
+    assert_eq!(space.kiln(&["image", "ls", "--quiet"]).ok().stderr, "");
+}

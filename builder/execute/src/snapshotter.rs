@@ -53,6 +53,23 @@ impl Snapshotter {
         parallel::map(snapshot.layers(), |layer| self.tree(layer, events))
     }
 
+    /// Brings what is missing of the trees of a step's inputs.
+    ///
+    /// # Errors
+    /// When one can't be had.
+    pub(crate) fn bring_inputs(
+        &self,
+        inputs: &[StepResult],
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        for input in inputs {
+            if let StepResult::Snapshot(snapshot) = input {
+                self.trees(snapshot, events)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn tree(
         &self,
         layer: &LayerRef,

@@ -14,7 +14,7 @@ use super::access::AccessArgs;
 use super::image_id::{full_name, no_such_image, platform_of};
 use super::image_load::LoadArgs;
 use super::pull::PullArgs;
-use super::{Failed, print, print_json};
+use super::{Failed, print, print_json, say};
 use crate::display::{Style, display};
 use kiln::Error;
 
@@ -346,6 +346,11 @@ fn list(engine: &kiln::Engine, quiet: bool, json: bool) -> Result<(), Error> {
     if json {
         print_json(&serde_json::json!(images));
         return Ok(());
+    }
+    if images.is_empty() && !quiet {
+        say(
+            "no image is kept here: 'kiln build -t NAME' keeps one, '--push' sends it away instead",
+        );
     }
     let mut text = String::new();
     for image in images {

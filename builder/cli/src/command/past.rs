@@ -7,7 +7,7 @@ use kiln_cache::{BuildRecord, StepOutcome, Store};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::{Failed, print, print_json};
+use super::{Failed, print, print_json, say};
 use crate::terminal::shown;
 use kiln::Error;
 
@@ -92,10 +92,14 @@ fn no_such_step(build: &BuildRecord, wanted: &str) -> Error {
 pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failed> {
     let engine = super::open()?;
     let mut builds = engine.store().builds()?;
+    let is_empty = builds.is_empty();
     builds.truncate(args.limit);
     if args.json {
         print_json(&serde_json::json!(builds));
         return Ok(());
+    }
+    if is_empty {
+        say("no build is remembered yet");
     }
     let mut text = String::new();
     for build in &builds {

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use kiln_cache::{Kind, VolumeInfo};
 
 use super::cache::{self, Specs};
-use super::{Failed, print, print_json};
+use super::{Failed, print, print_json, say};
 use kiln::{Engine, Error};
 
 /// The commands of `kiln volume`.
@@ -107,6 +107,9 @@ fn list(engine: &Engine, json: bool) -> Result<(), Error> {
         let all: Result<Vec<_>, Error> = volumes.iter().map(|info| about(engine, info)).collect();
         print_json(&serde_json::json!(all?));
         return Ok(());
+    }
+    if volumes.is_empty() {
+        say("no cache volumes are kept yet");
     }
     for info in &volumes {
         let about = about(engine, info)?;

@@ -115,7 +115,10 @@ fn reasons(
             .inputs
             .iter()
             .filter_map(|input| build.steps.get(*input));
-        let ran = before.clone().any(|step| step.outcome == StepOutcome::Ran);
+        // A context is read in every build: that alone spares nothing.
+        let ran = before
+            .filter(|step| step.instruction)
+            .any(|step| step.outcome == StepOutcome::Ran);
         return Ok(vec![if ran {
             Reason::Spared
         } else {

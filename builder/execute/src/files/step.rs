@@ -18,6 +18,10 @@ use crate::view::{Layer, View, layer_of};
 pub struct FileExecutor<'a>(pub &'a Snapshotter);
 
 impl Executor<EngineError> for FileExecutor<'_> {
+    fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
+        self.0.bring_inputs(job.inputs, job.events)
+    }
+
     fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
         let Op::Files(files) = &job.step.op else {
             let message = format!("{} is no file operation", job.step.name);

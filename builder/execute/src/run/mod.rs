@@ -27,7 +27,7 @@ use kiln_sandbox::{
     Cgroups, Fallback, Isolation, Mount, OwnerCalls, Root, Sandbox, SandboxError, Selection, Spec,
     User, Ways, resolve_user,
 };
-use kiln_solve::{Event, EventSink, Executed, Executor, Job, StepResult};
+use kiln_solve::{Event, EventSink, Executed, Executor, Job};
 use kiln_tree::TreeRoot;
 
 use crate::clock::now;
@@ -96,14 +96,8 @@ impl std::fmt::Debug for CommandExecutor<'_> {
 }
 
 impl Executor<EngineError> for CommandExecutor<'_> {
-    /// Brings the layers here that a command needs, so that fetching them isn't the step's time.
     fn prepare(&self, job: &Job<'_>) -> Result<(), EngineError> {
-        for input in job.inputs {
-            if let StepResult::Snapshot(snapshot) = input {
-                self.trees.trees(snapshot, self.events)?;
-            }
-        }
-        Ok(())
+        self.trees.bring_inputs(job.inputs, self.events)
     }
 
     fn execute(&self, job: &Job<'_>) -> Result<Executed, EngineError> {
