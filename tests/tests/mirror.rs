@@ -104,6 +104,30 @@ fn daemons_pull_the_pushed_images() {
     assert!(log(&node).contains("pull difference"), "{}", log(&node));
 }
 
+/// Daemons ask for the layers alone that they lack: the base's may be there from elsewhere.
+#[test]
+fn differences_need_no_layers_of_the_base() {
+    let builder = Space::new();
+    let registry = Registry::start(&builder.path("registry"), false);
+    push_versions(&builder, &registry);
+    let node = Space::new();
+    let above = registry.name("");
+    let mirror = Mirror::start(&node, &["--upstream", above.trim_end_matches('/')]);
+    for tag in ["v1", "v2"] {
+        let accept = "-H 'Accept: application/vnd.oci.image.manifest.v1+json'";
+        let (status, manifest) = mirror.ask(&format!("/v2/team/app/manifests/{tag}"), accept);
+        assert_eq!(status, "200", "{manifest}");
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        for described in [&manifest["config"], &manifest["layers"][1]] {
+            let digest = described["digest"].as_str().unwrap();
+            let address = mirror.name(&format!("v2/team/app/blobs/{digest}"));
+            let sum = shell(&node.path("."), &format!("curl -s {address} | sha256sum"));
+            assert_eq!(sum.split(' ').next(), digest.strip_prefix("sha256:"));
+        }
+    }
+    assert!(log(&node).contains("pull difference"), "{}", log(&node));
+}
+
 /// What podman says of an image that it pulls from a registry nobody can reach, whose mirror is ours.
 #[test]
 fn podman_pulls_the_pushed_images() {

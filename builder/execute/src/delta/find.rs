@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_delta::artifact::{ARTIFACT_TYPE, DeltaManifest, Images, SOURCE_CONFIG};
 use kiln_graph::{BlobDigest, ImageConfig, ImageLayer};
-use kiln_image::{Manifest, Reference, Referrer};
+use kiln_image::{Descriptor, Manifest, Reference, Referrer};
 use kiln_solve::{Event, EventSink};
 
 use super::source_tree::{files_here, source_trees};
@@ -23,15 +23,20 @@ const MAX_LOOKED_AT: usize = 32;
 struct Candidate {
     manifest: DeltaManifest,
     /// The old image's, when that is in the store; else its files are the user's directory's.
-    layers: Option<Vec<ImageLayer>>,
+    old: Option<OldLayers>,
     /// What would be fetched.
     bytes: u64,
 }
 
 impl Candidate {
     /// What is known to fit comes first, then what is small.
-    fn rank(&self) -> (bool, u64) {
-        (self.layers.is_none(), self.bytes)
+    fn rank(&self) -> (u8, u64) {
+        let doubt = match &self.old {
+            Some(old) if old.are_all => 0,
+            Some(_) => 1,
+            None => 2,
+        };
+        (doubt, self.bytes)
     }
 }
 
@@ -100,10 +105,10 @@ impl Snapshotter {
             let reason = "no difference to it begins at an image that is here";
             return Ok(Err(reason.to_owned()));
         };
-        let old = match (&best.layers, self.deltas.base.get()) {
+        let old = match (&best.old, self.deltas.base.get()) {
             (None, Some(base)) => base.files.clone(),
-            (layers, _) => {
-                let layers = layers.as_deref().unwrap_or_default();
+            (old, _) => {
+                let layers = old.as_ref().map_or(&[][..], |old| &old.layers);
                 let trees = source_trees(self, layers, &image.to_string(), events)?;
                 Arc::new(OldImage::of(&trees)?)
             }
@@ -143,14 +148,14 @@ impl Snapshotter {
         else {
             return Ok(None);
         };
-        let layers = layers_here(self, &images)?;
-        if layers.is_none() && !may_be_directory {
+        let old = old_layers(self, &images)?;
+        if old.is_none() && !may_be_directory {
             return Ok(None);
         }
         Ok(Some(Candidate {
             bytes: self.cost(&manifest)?,
             manifest,
-            layers,
+            old,
         }))
     }
 
@@ -175,6 +180,21 @@ pub fn layers_here(
     trees: &Snapshotter,
     images: &Images,
 ) -> Result<Option<Vec<ImageLayer>>, EngineError> {
+    let old = old_layers(trees, images)?;
+    Ok(old.filter(|old| old.are_all).map(|old| old.layers))
+}
+
+/// What is here of an old image's layers.
+struct OldLayers {
+    /// Lowest first, without a gap, up to the highest.
+    layers: Vec<ImageLayer>,
+    /// Whether none is missing below them.
+    are_all: bool,
+}
+
+/// The upper layers of a difference's old image that are here. A mirror lacks those that the daemon had from
+/// elsewhere: the base's, of whose files a difference rarely needs one.
+fn old_layers(trees: &Snapshotter, images: &Images) -> Result<Option<OldLayers>, EngineError> {
     let Some(config) = document::<ImageConfig>(&trees.store, &images.source_config)? else {
         return Ok(None);
     };
@@ -192,15 +212,23 @@ pub fn layers_here(
             Some(layer) => trees.store.blob(&layer.digest)?.is_some(),
             None => false,
         };
-        if !is_here {
+        if is_here {
+            layers.push(image_layer(own, *diff_id));
+        } else if !layers.is_empty() {
             return Ok(None);
         }
-        layers.push(ImageLayer {
-            blob: own.map_or(*diff_id, |layer| layer.digest),
-            size: own.map_or(0, |layer| layer.size),
-            media_type: own.map_or_else(String::new, |layer| layer.media_type.clone()),
-            diff_id: *diff_id,
-        });
     }
-    Ok(Some(layers))
+    let are_all = layers.len() == diff_ids.len();
+    let is_usable = are_all || !layers.is_empty();
+    Ok(is_usable.then_some(OldLayers { layers, are_all }))
+}
+
+/// A layer as its image's manifest describes it, when that is here.
+fn image_layer(own: Option<&Descriptor>, diff_id: BlobDigest) -> ImageLayer {
+    ImageLayer {
+        blob: own.map_or(diff_id, |layer| layer.digest),
+        size: own.map_or(0, |layer| layer.size),
+        media_type: own.map_or_else(String::new, |layer| layer.media_type.clone()),
+        diff_id,
+    }
 }
