@@ -5,6 +5,8 @@
 
 use kiln_graph::parse_bool;
 
+use crate::raw_fields::raw_fields;
+
 /// What is wrong with a record of fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -173,25 +175,8 @@ impl Fields {
 }
 
 fn split(text: &str) -> Vec<String> {
-    let mut all = vec![String::new()];
-    let mut quoted = false;
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '"' if quoted && rest.next_if_eq(&'"').is_some() => push(&mut all, '"'),
-            '"' => quoted = !quoted,
-            ',' if !quoted => all.push(String::new()),
-            c => push(&mut all, c),
-        }
-    }
-    all.retain(|field| !field.is_empty());
-    all
-}
-
-fn push(all: &mut [String], c: char) {
-    if let Some(last) = all.last_mut() {
-        last.push(c);
-    }
+    let fields = raw_fields(text).map(|field| field.text);
+    fields.filter(|field| !field.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ mod outcome;
 pub mod output;
 mod prepare;
 pub mod question;
+mod raw_fields;
 mod request;
 mod secret;
 mod select;
@@ -114,6 +115,7 @@ pub use prepare::{
     Assume, BuildFileText, CheckedFile, Configure, DockerfileRequest, Located, Locking, Opened,
     Prepared, Pull, build_dockerfile, open_build_file, prepare,
 };
+pub use raw_fields::{RawField, Shown, redact_fields};
 pub use request::{BuildRequest, suit_options};
 pub use secret::{AgentError, BadSecret, SecretPlace, SecretSource, Secrets};
 pub use select::{select, selector, with_consumers};

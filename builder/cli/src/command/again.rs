@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use kiln::{RawField, Shown, redact_fields};
 use kiln_graph::address::{REDACTED, names_a_credential, redact_variable};
+
+use super::cache_spec::is_header;
 
 /// The words after `kiln` as a command line that runs a step and all after it.
 /// Of an executor with kaniko's flags, the build in short.
@@ -43,31 +46,26 @@ fn open(word: &str) -> String {
         Some((flag, value)) if flag.starts_with("--") => (format!("{flag}="), value),
         _ => (String::new(), word),
     };
-    let field = |field: &str| match field.split_once('=') {
-        Some((key, value)) if value.starts_with("exec:") => format!("{key}=exec:{REDACTED}"),
-        Some((key, _)) if is_header(key) => format!("{key}={REDACTED}"),
-        Some((key, _)) if key.split('_').any(names_a_credential) => format!("{key}={REDACTED}"),
-        Some((key, value)) => format!("{key}={}", redact_variable(key, value)),
-        None => field.to_owned(),
-    };
-    let fields: Vec<String> = before_quotes(value).split(',').map(field).collect();
-    flag + &fields.join(",")
+    if let Some((name, variable)) = value.split_once('=')
+        && names_a_credential(name)
+        && !variable.is_empty()
+    {
+        return format!("{flag}{name}={REDACTED}");
+    }
+    flag + &redact_fields(value, shown)
 }
 
-/// Whether a key's value is sent with calls to a server: what lets somebody in, mostly.
-fn is_header(key: &str) -> bool {
-    let key = key.trim_start_matches('"');
-    key == "header" || key.starts_with("header.")
-}
-
-/// Fields up to the first in quotes that holds a header, of which nobody knows here where it ends.
-fn before_quotes(value: &str) -> &str {
-    let quoted = value.match_indices('"').map(|(at, _)| at + 1);
-    let header = quoted
-        .into_iter()
-        .find(|&at| value[at..].starts_with("header"));
-    let end = header.and_then(|at| Some(at + value[at..].find('=')? + 1));
-    end.map_or(value, |end| &value[..end])
+/// How much is shown of a field. What a command prints, and headers without quotes, may hold commas.
+fn shown(field: &RawField<'_>, key: &str, value: &str) -> Shown {
+    let redacted = || REDACTED.to_owned();
+    match redact_variable(key, value) {
+        _ if value.starts_with("exec:") => Shown::Last(format!("exec:{REDACTED}")),
+        _ if is_header(key) && !field.is_quoted() => Shown::Last(redacted()),
+        _ if is_header(key) || key.split('_').any(names_a_credential) => Shown::Instead(redacted()),
+        Cow::Owned(other) => Shown::Instead(other),
+        Cow::Borrowed(other) if other != value => Shown::Instead(other.to_owned()),
+        Cow::Borrowed(_) => Shown::All,
+    }
 }
 
 /// A word as a shell reads it again.
@@ -96,13 +94,28 @@ mod tests {
             "type=gha,scope=a,token=hunter2,ghtoken=hunter2",
             "type=reapi,url=grpcs://h,header=authorization:hunter2",
             "type=reapi,url=grpcs://h,\"header=authorization:Bearer a,hunter2\"",
+            "type=s3,\"secret_access_key=a,hunter2\",bucket=b",
+            "--cache-to=type=s3,secret_access_key=\"a,hunter2\",bucket=b",
+            "type=gha, token=\"a\"\",hunter2\",scope=a",
+            "NPM_TOKEN=a,hunter2",
+            "--build-arg=NPM_TOKEN=a,b=hunter2",
+            "id=x,src=exec:printf a,hunter2",
         ] {
             let shown = open(word);
             assert!(!shown.contains("hunter2"), "{shown}");
         }
-        for word in ["VERSION=1,2", "--build-arg=A=b", "id=x,src=file", "a:1"] {
+        for word in [
+            "VERSION=1,2",
+            "--build-arg=A=b",
+            "A=say \"a,b\"",
+            "id=x,src=file",
+            "type=local,\"dest=a,b\"",
+            "a:1",
+        ] {
             assert_eq!(open(word), word);
         }
+        let place = "type=s3,\"secret_access_key=a,b\",bucket=c";
+        assert_eq!(open(place), "type=s3,secret_access_key=***,bucket=c");
     }
 
     #[test]

@@ -211,7 +211,8 @@ fn cache_directory(flag: &str, text: &str) -> Result<Option<PathBuf>, String> {
         Place::Directory(directory) => Ok(Some(directory)),
         #[cfg(feature = "reapi")]
         Place::Reapi(server) if server.names_files() => Err(format!(
-            "names files or a program of this machine in {flag} {text}, which a bake file can't: give it to kiln build"
+            "names files or a program of this machine in {flag} {}, which a bake file can't: give it to kiln build",
+            cache_spec::hidden(text)
         )),
         _ => Ok(None),
     }

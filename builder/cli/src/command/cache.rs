@@ -56,7 +56,7 @@ impl<'a> Specs<'a> {
     }
 
     fn wrong(&self, text: &str, reason: &str) -> Error {
-        Error::Usage(format!("{} {text}: {reason}", self.what))
+        Error::Usage(format!("{} {}: {reason}", self.what, hidden(text)))
     }
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn place(engine: &Engine, text: &str) -> Result<Arc<dyn Remote>, Erro
     match read("volume", &spec(text))? {
         Wanted::Place(spec) => open(&spec.place, engine),
         Wanted::Inline => Err(Error::Usage("an image carries no volumes".to_owned())),
-        Wanted::Elsewhere(reason) => Err(Error::Usage(format!("{text}: {reason}"))),
+        Wanted::Elsewhere(reason) => Err(Error::Usage(format!("{}: {reason}", hidden(text)))),
     }
 }
 

@@ -8,7 +8,7 @@ use kiln_engine::{CacheMode, Volumes};
 use kiln_image::Reference;
 use kiln_share::{GhaSettings, GhaSettingsError, S3Keys, S3Settings};
 
-use kiln::{Error, Fields};
+use kiln::{Error, Fields, Shown, redact_fields};
 
 /// Where a remote is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,27 +254,19 @@ fn volumes(text: Option<&str>) -> Volumes {
 /// Keys whose values are shown nowhere.
 const SECRETS: [&str; 4] = ["secret_access_key", "session_token", "token", "ghtoken"];
 
-/// A spec without its secrets. A header's value may hold commas, so what follows one goes too.
+/// A spec without its secrets. A header's value may hold commas, so what follows one goes too unless quotes end it.
 pub(super) fn hidden(spec: &str) -> String {
-    let (spec, rest) = match spec.find("header=") {
-        Some(at) => (&spec[..at], "header=…"),
-        None => (spec, ""),
-    };
-    let (mut shown, mut in_quotes) = (Vec::new(), false);
-    for field in spec.split(',') {
-        if in_quotes {
-            in_quotes = !field.ends_with('"');
-            continue;
-        }
-        shown.push(match field.split_once('=') {
-            Some((key, value)) if SECRETS.contains(&key.trim_start_matches('"')) => {
-                in_quotes = key.starts_with('"') && !value.ends_with('"');
-                format!("{key}=…")
-            }
-            _ => field.to_owned(),
-        });
-    }
-    shown.join(",") + rest
+    redact_fields(spec, |field, key, _| match key {
+        key if SECRETS.contains(&key) => Shown::Instead("…".to_owned()),
+        key if is_header(key) && field.is_quoted() => Shown::Instead("…".to_owned()),
+        key if is_header(key) => Shown::Last("…".to_owned()),
+        _ => Shown::All,
+    })
+}
+
+/// Whether a key's value is sent with calls to a server: what lets somebody in, mostly.
+pub(super) fn is_header(key: &str) -> bool {
+    key == "header" || key.starts_with("header.")
 }
 
 #[cfg(test)]
@@ -285,13 +277,17 @@ mod tests {
     fn secrets_are_hidden_in_quotes_too() {
         for (spec, want) in [
             ("type=gha,token=a,scope=b", "type=gha,token=…,scope=b"),
-            (
-                "type=gha,\"token=a,b\",scope=c",
-                "type=gha,\"token=…,scope=c",
-            ),
-            ("\"token=a\",scope=c", "\"token=…,scope=c"),
-            ("\"token=a,b", "\"token=…"),
+            ("type=gha,\"token=a,b\",scope=c", "type=gha,token=…,scope=c"),
+            ("type=gha,token=\"a,b\",scope=c", "type=gha,token=…,scope=c"),
+            ("type=gha, token=a,scope=c", "type=gha,token=…,scope=c"),
+            ("\"token=a\"\",b\",scope=c", "token=…,scope=c"),
+            ("\"token=a,b", "token=…"),
             ("type=reapi,header=a: b,c", "type=reapi,header=…"),
+            ("type=reapi,header.a=b,c=d", "type=reapi,header.a=…"),
+            (
+                "type=reapi,\"header=a: b,c\",url=x",
+                "type=reapi,header=…,url=x",
+            ),
         ] {
             assert_eq!(hidden(spec), want);
         }
@@ -391,6 +387,8 @@ mod tests {
             "type=reapi,url=x,header=authorization:sesame",
             "type=gha,token=sesame,ghtoken=sesame,url_v2=x",
             "type=reapi,\"header=a: b,sesame\",url=x",
+            "type=reapi,url=x,header.authorization=sesame",
+            "type=s3,\"secret_access_key=a,sesame\",session_token=\"b,sesame\",bucket=",
         ] {
             let error = read("--cache-to", text).unwrap_err().to_string();
             assert!(!error.contains("sesame"), "{error}");
