@@ -50,6 +50,34 @@ pub fn rule(holds: bool, text: &'static str) -> Result<(), Nonconforming> {
     }
 }
 
+/// How many threads ask at once, where several do.
+const THREADS: usize = 4;
+
+/// What several threads get that do the same at once.
+///
+/// # Errors
+/// With the first error of theirs, or when one panics.
+pub fn in_threads<T: Send>(
+    work: impl Fn() -> Result<T, Nonconforming> + Sync,
+) -> Result<Vec<T>, Nonconforming> {
+    std::thread::scope(|scope| {
+        let working: Vec<_> = (0..THREADS).map(|_| scope.spawn(&work)).collect();
+        let done = working.into_iter().map(|thread| {
+            let panics = |_| Err(Nonconforming::Rule("it panics in several threads"));
+            thread.join().unwrap_or_else(panics)
+        });
+        done.collect()
+    })
+}
+
+/// Tries whether an error says anything.
+///
+/// # Errors
+/// When it doesn't.
+pub fn says_something(error: &str) -> Result<(), Nonconforming> {
+    rule(!error.trim().is_empty(), "an error says nothing")
+}
+
 /// Tries a frontend with an input that is right, preferably one that names images, and with one that is
 /// wrong.
 ///
@@ -67,57 +95,70 @@ pub fn frontend<F: Frontend>(
         fingerprint(&build) == fingerprint(&again),
         "the same input gives another build",
     )?;
-    let mut more = images;
+    unmoved_by_others(frontend, right, &build, images)?;
+    refused(frontend, wrong)
+}
+
+/// Images that nobody asked for change nothing.
+fn unmoved_by_others<F: Frontend>(
+    frontend: &F,
+    right: &F::Input,
+    build: &Build,
+    mut images: ImageTable,
+) -> Result<(), Nonconforming> {
     for name in ["conformance.invalid/first", "conformance.invalid/last"] {
         let unasked = ImageRequest {
             name: name.to_owned(),
             platform: build.targets[0].platform.clone(),
         };
         let known = image(&unasked);
-        more.insert(unasked, known);
+        images.insert(unasked, known);
     }
-    let with_more = frontend.compile(right, &more);
-    match with_more.map_err(Nonconforming::failed(
-        "compile with images that nobody asked for",
-    ))? {
+    let failed = Nonconforming::failed("compile with images that nobody asked for");
+    match frontend.compile(right, &images).map_err(failed)? {
         Compilation::Done(other) => rule(
-            fingerprint(&build) == fingerprint(&other),
+            fingerprint(build) == fingerprint(&other),
             "images that nobody asked for change the build",
-        )?,
-        Compilation::Needs(_) => {
-            return Err(Nonconforming::Rule("an image is asked for that was given"));
-        }
+        ),
+        Compilation::Needs(_) => rule(false, "an image is asked for that was given"),
     }
-    refusal(frontend, wrong)
 }
 
-/// Compiles to the end, with images that are made up.
+/// Compiles the input that is right to the end.
 fn compiled<F: Frontend>(
     frontend: &F,
     input: &F::Input,
 ) -> Result<(Build, ImageTable), Nonconforming> {
+    let (end, images) = to_the_end(frontend, input)?;
+    let build = end.map_err(Nonconforming::failed("compile the input that is right"))?;
+    Ok((build, images))
+}
+
+/// What an input compiles to, with images that are made up, and those.
+fn to_the_end<F: Frontend>(
+    frontend: &F,
+    input: &F::Input,
+) -> Result<(Result<Build, F::Error>, ImageTable), Nonconforming> {
     let mut images = ImageTable::new();
     for _ in 0..MAX_ROUNDS {
-        let compilation = frontend.compile(input, &images);
-        match compilation.map_err(Nonconforming::failed("compile the input that is right"))? {
-            Compilation::Done(build) => return Ok((*build, images)),
-            Compilation::Needs(wanted) => {
-                rule(!wanted.is_empty(), "no images are needed before others")?;
-                rule(
-                    !wanted.iter().any(|request| images.contains_key(request)),
-                    "an image is asked for that was given",
-                )?;
-                let made = wanted.into_iter().map(|request| {
-                    let known = image(&request);
-                    (request, known)
-                });
-                images.extend(made);
-            }
-        }
+        let wanted = match frontend.compile(input, &images) {
+            Ok(Compilation::Done(build)) => return Ok((Ok(*build), images)),
+            Ok(Compilation::Needs(wanted)) => wanted,
+            Err(error) => return Ok((Err(error), images)),
+        };
+        rule(!wanted.is_empty(), "no images are needed before others")?;
+        rule(
+            !wanted.iter().any(|request| images.contains_key(request)),
+            "an image is asked for that was given",
+        )?;
+        let made = wanted.into_iter().map(|request| {
+            let known = image(&request);
+            (request, known)
+        });
+        images.extend(made);
     }
-    Err(Nonconforming::Rule(
-        "there is no end to the images it asks for",
-    ))
+    let text = "there is no end to the images it asks for";
+    Err(Nonconforming::Rule(text))
 }
 
 /// An image of a name, as nobody else's.
@@ -187,28 +228,16 @@ fn fingerprint(build: &Build) -> Digest {
     out.finish()
 }
 
-fn refusal<F: Frontend>(frontend: &F, wrong: &F::Input) -> Result<(), Nonconforming> {
-    let refused = || {
-        let mut images = ImageTable::new();
-        for _ in 0..MAX_ROUNDS {
-            match frontend.compile(wrong, &images) {
-                Err(error) => return Some(error.to_string()),
-                Ok(Compilation::Done(_)) => return None,
-                Ok(Compilation::Needs(wanted)) => {
-                    images.extend(wanted.iter().map(|one| (one.clone(), image(one))));
-                }
-            }
-        }
-        None
+/// The input that is wrong fails, twice with the same text.
+fn refused<F: Frontend>(frontend: &F, wrong: &F::Input) -> Result<(), Nonconforming> {
+    let error = || match to_the_end(frontend, wrong)?.0 {
+        Ok(_) => Err(Nonconforming::Rule("the input that is wrong is compiled")),
+        Err(error) => Ok(error.to_string()),
     };
-    let (first, second) = (refused(), refused());
-    rule(first.is_some(), "the input that is wrong is compiled")?;
+    let first = error()?;
+    says_something(&first)?;
     rule(
-        first.as_ref().is_some_and(|text| !text.trim().is_empty()),
-        "an error says nothing",
-    )?;
-    rule(
-        first == second,
+        first == error()?,
         "the same input fails with another text the second time",
     )
 }

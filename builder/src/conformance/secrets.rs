@@ -1,10 +1,7 @@
 //! Tries providers of secrets.
 
 use kiln_engine::{SecretError, SecretProvider, SecretValue};
-use kiln_graph::conformance::{Nonconforming, rule};
-
-/// How many threads ask at once.
-const THREADS: usize = 4;
+use kiln_graph::conformance::{Nonconforming, in_threads, rule, says_something};
 
 /// Tries a provider of secrets, which has one named `known` and none named `unknown`.
 ///
@@ -26,9 +23,10 @@ pub fn secrets(
         first == bytes(provider.at_hand(known))?,
         "a secret that was given isn't at hand",
     )?;
-    for other in in_threads(provider, known) {
-        rule(first == other?, "a secret is another for another thread")?;
-    }
+    rule(
+        in_threads(value)?.iter().all(|other| *other == first),
+        "a secret is another for another thread",
+    )?;
     for none in [provider.secret(unknown), provider.at_hand(unknown)] {
         rule(
             matches!(none, Ok(None)),
@@ -57,7 +55,7 @@ pub fn failing_secret(
             return Err(Nonconforming::Rule(text));
         };
         let text = error.to_string();
-        rule(!text.trim().is_empty(), "an error says nothing")?;
+        says_something(&text)?;
         rule(
             !text.contains(unsaid) && !format!("{error:?}").contains(unsaid),
             "an error says what is secret",
@@ -74,22 +72,6 @@ type Given = Result<Option<SecretValue>, SecretError>;
 fn bytes(given: Given) -> Result<Option<Vec<u8>>, Nonconforming> {
     let given = given.map_err(Nonconforming::failed("have the known secret"))?;
     Ok(given.map(|value| value.expose().to_vec()))
-}
-
-/// What threads are given that ask at once.
-fn in_threads(
-    provider: &dyn SecretProvider,
-    id: &str,
-) -> Vec<Result<Option<Vec<u8>>, Nonconforming>> {
-    std::thread::scope(|scope| {
-        let ask = || bytes(provider.secret(id));
-        let asking: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
-        let answered = asking.into_iter().map(|thread| {
-            let answer = thread.join();
-            answer.unwrap_or(Err(Nonconforming::Rule("the provider panics")))
-        });
-        answered.collect()
-    })
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use kiln_cache::Store;
 use kiln_graph::conformance::{Nonconforming, rule};
 use kiln_graph::{Fault, Step};
-use kiln_solve::{Cancel, Executed, Executor, StepError as _, StepResult};
+use kiln_solve::{Cancel, Executed, Executor, Job, StepError as _, StepResult};
 
-use super::trial::{END_WITHIN, Heard, OneStep, in_threads, undamaged};
+use super::trial::{END_WITHIN, Heard, OneStep, Part, in_store, undamaged};
 use crate::EngineError;
 
 /// An executor, and what it is tried with. The store is read whole several times: it had better be a small
@@ -50,19 +50,29 @@ pub fn executor(trial: &ExecutorTrial<'_>) -> Result<(), Nonconforming> {
         "it runs no steps at once: builds would wait for ever",
     )?;
     let first = trial.works()?;
-    trial.failure()?;
-    trial.refusal()?;
+    trial.fails()?;
+    trial.refuses()?;
     rule(
         trial.run(trial.works, false)?.tree == first.tree,
         "the same step gives another tree after one that failed",
     )?;
-    trial.at_once(&first)?;
+    trial.works_at_once(&first)?;
     trial.cancelled_before()?;
     trial.cancelled_meanwhile()?;
     trial.undamaged()
 }
 
 impl ExecutorTrial<'_> {
+    fn part(&self) -> Part<'_, impl Fn(&Job<'_>) -> Result<Executed, EngineError> + Sync> {
+        Part {
+            inputs: self.inputs,
+            work: |job: &Job<'_>| {
+                self.executor.prepare(job)?;
+                self.executor.execute(job)
+            },
+        }
+    }
+
     fn run(&self, step: &Step, keep_output: bool) -> Result<Executed, Nonconforming> {
         let step = OneStep::new(step, self.inputs.len())?;
         let (heard, cancel) = (Heard::default(), Cancel::new());
@@ -72,10 +82,7 @@ impl ExecutorTrial<'_> {
         prepared.map_err(Nonconforming::failed("prepare the step that works"))?;
         let executed = self.executor.execute(&job);
         let executed = executed.map_err(Nonconforming::failed("run the step that works"))?;
-        rule(
-            step.is_told_alone(&heard),
-            "events are told of other steps, or such as only the solver tells",
-        )?;
+        step.told_alone(&heard)?;
         rule(
             heard.output().contains(self.says),
             "what the step writes isn't told while it runs",
@@ -90,9 +97,7 @@ impl ExecutorTrial<'_> {
             executed.stdout.is_none(),
             "output is kept that nobody wants",
         )?;
-        let tree = self.store.tree(&executed.tree);
-        let tree = tree.map_err(Nonconforming::failed("look for the tree"))?;
-        rule(tree.is_some(), "the tree isn't in the store")?;
+        in_store(self.store, &executed.tree)?;
         self.undamaged()?;
         let kept = self.run(self.works, true)?;
         let wanted = kept.stdout.as_deref().unwrap_or_default();
@@ -113,23 +118,11 @@ impl ExecutorTrial<'_> {
         undamaged(self.store, self.inputs, text)
     }
 
-    fn error(&self, step: &Step) -> Result<Option<EngineError>, Nonconforming> {
-        let step = OneStep::new(step, self.inputs.len())?;
-        let (heard, cancel) = (Heard::default(), Cancel::new());
-        let job = step.job(self.inputs, &heard, &cancel);
-        let prepared = self.executor.prepare(&job);
-        let done = prepared.and_then(|()| self.executor.execute(&job));
-        Ok(done.err())
-    }
-
-    fn failure(&self) -> Result<(), Nonconforming> {
-        let Some(error) = self.error(self.fails)? else {
-            return Err(Nonconforming::Rule("the step that fails is a success"));
-        };
-        rule(
-            !error.is_cancelled(),
-            "a failure is said to be a cancelled build",
-        )?;
+    /// The step that fails is its author's fault, who is told where it is.
+    fn fails(&self) -> Result<(), Nonconforming> {
+        let error = self
+            .part()
+            .failed(self.fails, "the step that fails is a success")?;
         rule(
             error.fault() == Fault::User,
             "whoever wrote a step that fails isn't said to be at fault",
@@ -137,54 +130,33 @@ impl ExecutorTrial<'_> {
         rule(
             error.location() == Some(&OneStep::location()),
             "a failure doesn't say where the build file asks for the step",
-        )?;
-        rule(
-            !error.to_string().trim().is_empty(),
-            "an error says nothing",
         )
     }
 
-    fn refusal(&self) -> Result<(), Nonconforming> {
-        let error = self.error(self.foreign)?;
-        rule(
-            error.is_some_and(|error| !error.is_cancelled()),
-            "a step of another kind is taken for done",
-        )
+    fn refuses(&self) -> Result<(), Nonconforming> {
+        let taken = "a step of another kind is taken for done";
+        self.part().failed(self.foreign, taken).map(drop)
     }
 
-    fn at_once(&self, first: &Executed) -> Result<(), Nonconforming> {
-        let step = OneStep::new(self.works, self.inputs.len())?;
-        let (heard, cancel) = (Heard::default(), Cancel::new());
-        let all = in_threads(|| {
-            self.executor
-                .execute(&step.job(self.inputs, &heard, &cancel))
-        })?;
+    fn works_at_once(&self, first: &Executed) -> Result<(), Nonconforming> {
+        let all = self.part().in_threads(self.works)?;
         rule(
             all.iter().all(|one| one.tree == first.tree),
             "the same step gives another tree in several threads",
         )
     }
 
-    /// A build that is cancelled already may have the step or not, and fails with nothing else.
     fn cancelled_before(&self) -> Result<(), Nonconforming> {
-        let step = OneStep::new(self.works, self.inputs.len())?;
-        let (heard, cancel) = (Heard::default(), Cancel::new());
-        cancel.cancel();
-        let done = self
-            .executor
-            .execute(&step.job(self.inputs, &heard, &cancel));
-        rule(
-            done.err().is_none_or(|error| error.is_cancelled()),
-            "a step of a cancelled build fails with another error",
-        )
+        let text = "a step of a cancelled build fails with another error";
+        self.part().cancelled_before(self.works, text)
     }
 
+    /// A step that is cancelled while it runs ends soon, and says so.
     fn cancelled_meanwhile(&self) -> Result<(), Nonconforming> {
         let Some(long) = self.long else {
             return Ok(());
         };
-        let step = OneStep::new(long, self.inputs.len())?;
-        let (heard, cancel) = (Heard::default(), Cancel::new());
+        let cancel = Cancel::new();
         let started = Instant::now();
         let done = std::thread::scope(|scope| {
             let stop = cancel.clone();
@@ -192,9 +164,8 @@ impl ExecutorTrial<'_> {
                 std::thread::sleep(Duration::from_millis(500));
                 stop.cancel();
             });
-            self.executor
-                .execute(&step.job(self.inputs, &heard, &cancel))
-        });
+            self.part().done(long, &cancel)
+        })?;
         rule(
             done.is_err_and(|error| error.is_cancelled()),
             "a step that was cancelled isn't said to be",
@@ -212,7 +183,7 @@ mod tests {
 
     use kiln_cache::{Options, Tree};
     use kiln_graph::{Digest, Entry, Location, Manifest, Node, Op, TreeId};
-    use kiln_solve::{Event, Job, LayerRef, Outcome, Snapshot, StepRef, Stream};
+    use kiln_solve::{Event, LayerRef, Outcome, Snapshot, StepRef, Stream};
 
     use super::super::trial::scratch;
     use super::*;

@@ -3,11 +3,9 @@
 use kiln_cache::Store;
 use kiln_graph::conformance::{Nonconforming, rule};
 use kiln_graph::{ContentDigest, Fault, ImagePath, Step};
-use kiln_solve::{
-    Cancel, LayerRef, Outcome, ResolvedSource, SourceResolver, StepError as _, StepResult,
-};
+use kiln_solve::{Cancel, Job, LayerRef, Outcome, ResolvedSource, SourceResolver, StepResult};
 
-use super::trial::{Heard, OneStep, in_threads, undamaged};
+use super::trial::{Heard, OneStep, Part, in_store, undamaged};
 use crate::EngineError;
 
 /// What brings sources, and what it is tried with. The store is read whole several times: it had better be
@@ -39,28 +37,21 @@ impl std::fmt::Debug for SourceTrial<'_> {
 pub fn source(trial: &SourceTrial<'_>) -> Result<(), Nonconforming> {
     let session = trial.store.session();
     let _session = session.map_err(Nonconforming::failed("open a session of the store"))?;
-    let first = trial.resolve(trial.works)?;
+    let first = trial.works()?;
     trial.kept(&first)?;
-    trial.failure()?;
-    trial.refusal()?;
-    let second = trial.resolve(trial.works)?;
-    let content = content(&first);
+    trial.fails()?;
+    trial.refuses()?;
+    let second = trial.works()?;
     rule(
-        content == self::content(&second),
+        content(&first) == content(&second),
         "the same source has another content the second time",
     )?;
     rule(
         first.revision == second.revision,
         "the same source has another revision the second time",
     )?;
-    let step = OneStep::new(trial.works, 0)?;
-    let (heard, cancel) = (Heard::default(), Cancel::new());
-    let all = in_threads(|| trial.sources.resolve(&step.job(&[], &heard, &cancel)))?;
-    rule(
-        all.iter().all(|one| self::content(one) == content),
-        "the same source has another content in several threads",
-    )?;
-    trial.cancelled()?;
+    trial.works_at_once(&first)?;
+    trial.cancelled_before()?;
     trial.kept(&second)
 }
 
@@ -73,15 +64,20 @@ fn content(source: &ResolvedSource) -> ContentDigest {
 }
 
 impl SourceTrial<'_> {
-    fn resolve(&self, step: &Step) -> Result<ResolvedSource, Nonconforming> {
-        let step = OneStep::new(step, 0)?;
+    fn part(&self) -> Part<'_, impl Fn(&Job<'_>) -> Result<ResolvedSource, EngineError> + Sync> {
+        Part {
+            inputs: &[],
+            work: |job: &Job<'_>| self.sources.resolve(job),
+        }
+    }
+
+    /// The source that is there is found.
+    fn works(&self) -> Result<ResolvedSource, Nonconforming> {
+        let step = OneStep::new(self.works, 0)?;
         let (heard, cancel) = (Heard::default(), Cancel::new());
         let found = self.sources.resolve(&step.job(&[], &heard, &cancel));
         let found = found.map_err(Nonconforming::failed("bring the source that is there"))?;
-        rule(
-            step.is_told_alone(&heard),
-            "events are told of other steps, or such as only the solver tells",
-        )?;
+        step.told_alone(&heard)?;
         rule(
             matches!(found.outcome, Outcome::Ran | Outcome::Cached),
             "a source that is there is said to have failed",
@@ -93,62 +89,43 @@ impl SourceTrial<'_> {
         Ok(found)
     }
 
-    /// Whether what was found is where it is said to be.
+    /// What was found is where it is said to be.
     fn kept(&self, source: &ResolvedSource) -> Result<(), Nonconforming> {
         if let StepResult::Snapshot(snapshot) = &source.result {
             for layer in snapshot.layers() {
                 let LayerRef::Tree(id) = layer else { continue };
-                let tree = self.store.tree(id);
-                let tree = tree.map_err(Nonconforming::failed("look for the tree"))?;
-                rule(tree.is_some(), "the tree isn't in the store")?;
+                in_store(self.store, id)?;
             }
         }
         let text = "the files aren't what their manifest says";
         undamaged(self.store, std::slice::from_ref(&source.result), text)
     }
 
-    fn error(&self, step: &Step) -> Result<Option<EngineError>, Nonconforming> {
-        let step = OneStep::new(step, 0)?;
-        let (heard, cancel) = (Heard::default(), Cancel::new());
-        let found = self.sources.resolve(&step.job(&[], &heard, &cancel));
-        Ok(found.err())
-    }
-
-    fn failure(&self) -> Result<(), Nonconforming> {
-        let Some(error) = self.error(self.missing)? else {
-            return Err(Nonconforming::Rule("the source that is nowhere is found"));
-        };
-        rule(
-            !error.is_cancelled(),
-            "a failure is said to be a cancelled build",
-        )?;
+    fn fails(&self) -> Result<(), Nonconforming> {
+        let found = "the source that is nowhere is found";
+        let error = self.part().failed(self.missing, found)?;
         rule(
             error.fault() != Fault::Kiln,
             "a source that isn't there is said to be a defect of kiln",
-        )?;
-        rule(
-            !error.to_string().trim().is_empty(),
-            "an error says nothing",
         )
     }
 
-    fn refusal(&self) -> Result<(), Nonconforming> {
-        let error = self.error(self.foreign)?;
+    fn refuses(&self) -> Result<(), Nonconforming> {
+        let found = "a step that is no source of this kind is found";
+        self.part().failed(self.foreign, found).map(drop)
+    }
+
+    fn works_at_once(&self, first: &ResolvedSource) -> Result<(), Nonconforming> {
+        let all = self.part().in_threads(self.works)?;
         rule(
-            error.is_some_and(|error| !error.is_cancelled()),
-            "a step that is no source of this kind is found",
+            all.iter().all(|one| content(one) == content(first)),
+            "the same source has another content in several threads",
         )
     }
 
-    fn cancelled(&self) -> Result<(), Nonconforming> {
-        let step = OneStep::new(self.works, 0)?;
-        let (heard, cancel) = (Heard::default(), Cancel::new());
-        cancel.cancel();
-        let found = self.sources.resolve(&step.job(&[], &heard, &cancel));
-        rule(
-            found.err().is_none_or(|error| error.is_cancelled()),
-            "a source of a cancelled build fails with another error",
-        )
+    fn cancelled_before(&self) -> Result<(), Nonconforming> {
+        let text = "a source of a cancelled build fails with another error";
+        self.part().cancelled_before(self.works, text)
     }
 }
 
@@ -160,7 +137,7 @@ mod tests {
     use kiln_cache::Options;
     use kiln_cache::scan::context::{Decision, Selection, scan};
     use kiln_graph::TreeId;
-    use kiln_solve::{Directory, Event, Job, Snapshot, StepRef, Stream};
+    use kiln_solve::{Directory, Event, Snapshot, StepRef, Stream};
 
     use super::super::trial::scratch;
     use super::*;

@@ -4,15 +4,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kiln_cache::Store;
-use kiln_graph::conformance::{Nonconforming, rule};
-use kiln_graph::{Graph, Location, Op, Platform, Reuse, Step, StepId, StepName, WorkerProperties};
-use kiln_solve::{Cancel, Event, EventSink, Job, StepRef, StepResult};
+use kiln_graph::conformance::{Nonconforming, in_threads, rule, says_something};
+use kiln_graph::{Graph, Location, Op, Platform, Step, StepId, TreeId};
+use kiln_solve::{Cancel, Event, EventSink, Job, StepError as _, StepRef, StepResult};
 use kiln_tree::TreeRoot;
 
 use crate::EngineError;
-
-/// How many threads ask at once.
-pub(super) const THREADS: usize = 4;
 
 /// A cancelled job ends within this time.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 20 });
@@ -65,36 +62,90 @@ impl OneStep {
         }
     }
 
-    /// Whether nothing was told of other steps.
-    pub(super) fn is_told_alone(&self, heard: &Heard) -> bool {
+    /// Nothing is told of other steps.
+    pub(super) fn told_alone(&self, heard: &Heard) -> Result<(), Nonconforming> {
         let own = StepRef::from(self.id);
         let events = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.iter().all(|event| match event {
+        let is_own = |event: &Event| match event {
             Event::Output { step, .. } | Event::Used { step, .. } | Event::Placed { step, .. } => {
                 *step == own
             }
             // These are the solver's to say.
             Event::Planned { .. } | Event::Finished { .. } => false,
             _ => true,
-        })
+        };
+        rule(
+            events.iter().all(is_own),
+            "events are told of other steps, or such as only the solver tells",
+        )
+    }
+}
+
+/// A part that is tried: what does a job.
+pub(super) struct Part<'a, W> {
+    /// What the steps are made from.
+    pub(super) inputs: &'a [StepResult],
+    pub(super) work: W,
+}
+
+impl<T, W> Part<'_, W>
+where
+    T: Send,
+    W: Fn(&Job<'_>) -> Result<T, EngineError> + Sync,
+{
+    /// What it makes of a step, in a build of this state.
+    pub(super) fn done(
+        &self,
+        step: &Step,
+        cancel: &Cancel,
+    ) -> Result<Result<T, EngineError>, Nonconforming> {
+        let step = OneStep::new(step, self.inputs.len())?;
+        Ok((self.work)(&step.job(
+            self.inputs,
+            &Heard::default(),
+            cancel,
+        )))
+    }
+
+    /// How it fails with a step that it has to fail with; `taken` says that it didn't.
+    pub(super) fn failed(
+        &self,
+        step: &Step,
+        taken: &'static str,
+    ) -> Result<EngineError, Nonconforming> {
+        let Err(error) = self.done(step, &Cancel::new())? else {
+            return Err(Nonconforming::Rule(taken));
+        };
+        rule(
+            !error.is_cancelled(),
+            "a failure is said to be a cancelled build",
+        )?;
+        says_something(&error.to_string())?;
+        Ok(error)
+    }
+
+    /// What several threads get that have it do a step at once.
+    pub(super) fn in_threads(&self, step: &Step) -> Result<Vec<T>, Nonconforming> {
+        let failed = Nonconforming::failed("do the same in several threads");
+        in_threads(|| self.done(step, &Cancel::new())?.map_err(&failed))
+    }
+
+    /// A build that is cancelled already may have the step or not, and fails with nothing else: with `text` if it does.
+    pub(super) fn cancelled_before(
+        &self,
+        step: &Step,
+        text: &'static str,
+    ) -> Result<(), Nonconforming> {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let error = self.done(step, &cancel)?.err();
+        rule(error.is_none_or(|error| error.is_cancelled()), text)
     }
 }
 
 /// The step of the empty tree.
 pub(super) fn scratch() -> Step {
-    Step {
-        op: Op::Scratch,
-        name: StepName {
-            stage: String::new(),
-            number: 0,
-            of: 0,
-            text: "scratch".to_owned(),
-        },
-        location: None,
-        platform: Platform::host(),
-        reuse: Reuse::Always,
-        remote: WorkerProperties::none(),
-    }
+    Step::plain("scratch", Op::Scratch, Platform::host())
 }
 
 /// What was told.
@@ -122,7 +173,14 @@ impl Heard {
     }
 }
 
-/// Whether all trees of a store, and the directories among these results, are what their manifests say.
+/// The store has a tree.
+pub(super) fn in_store(store: &Store, tree: &TreeId) -> Result<(), Nonconforming> {
+    let found = store.tree(tree);
+    let found = found.map_err(Nonconforming::failed("look for the tree"))?;
+    rule(found.is_some(), "the tree isn't in the store")
+}
+
+/// All trees of a store, and the directories among these results, are what their manifests say.
 pub(super) fn undamaged(
     store: &Store,
     results: &[StepResult],
@@ -140,18 +198,4 @@ pub(super) fn undamaged(
         }
     };
     rule(results.iter().all(is_same), text)
-}
-
-/// What several threads get that do the same at once.
-pub(super) fn in_threads<T: Send>(
-    work: impl Fn() -> Result<T, EngineError> + Sync,
-) -> Result<Vec<T>, Nonconforming> {
-    std::thread::scope(|scope| {
-        let working: Vec<_> = (0..THREADS).map(|_| scope.spawn(&work)).collect();
-        let done = working.into_iter().map(|thread| match thread.join() {
-            Ok(result) => result.map_err(Nonconforming::failed("do the same in several threads")),
-            Err(_) => Err(Nonconforming::Rule("it panics in several threads")),
-        });
-        done.collect()
-    })
 }
