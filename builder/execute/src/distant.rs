@@ -1,7 +1,7 @@
 //! Trees of shared caches: only their manifests are fetched until a step that runs needs the files.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cache::{Blob, Tree};
 use kiln_graph::{BlobDigest, Entry, Manifest, StepKey, TreeId};
@@ -33,43 +33,57 @@ impl Distant {
 
 /// The trees that one build found in shared caches.
 #[derive(Debug, Default)]
-pub struct DistantTrees {
-    known: Mutex<BTreeMap<TreeId, Arc<Distant>>>,
-    /// Those that only their identity is known of, with the caches that know it.
-    named: Mutex<BTreeMap<TreeId, CacheSource>>,
+pub struct DistantTrees(Mutex<BTreeMap<TreeId, Known>>);
+
+/// What shared caches know of a tree.
+#[derive(Debug)]
+enum Known {
+    /// Where its files can be had.
+    Files(Arc<Distant>),
+    /// Its identity only; with the cache that knows it.
+    Name(CacheSource),
 }
 
 impl DistantTrees {
     /// Notes where a tree can be had; the first place stays.
     pub fn add(&self, tree: RemoteTree, source: &CacheSource) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let distant = known.entry(tree.tree);
-        _ = distant.or_insert_with(|| Arc::new(Distant::new(tree, source)));
+        let mut known = self.known();
+        if !matches!(known.get(&tree.tree), Some(Known::Files(_))) {
+            let files = Arc::new(Distant::new(tree, source));
+            _ = known.insert(files.tree.tree, Known::Files(files));
+        }
     }
 
     /// A tree that was found.
     #[must_use]
     pub fn get(&self, id: &TreeId) -> Option<Arc<Distant>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).cloned()
+        match self.known().get(id)? {
+            Known::Files(distant) => Some(Arc::clone(distant)),
+            Known::Name(_) => None,
+        }
     }
 
     /// Notes that a cache names a tree whose files it doesn't have.
     pub fn add_name(&self, tree: TreeId, source: &CacheSource) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        _ = named.entry(tree).or_insert_with(|| source.clone());
+        let mut known = self.known();
+        let slot = known.entry(tree);
+        _ = slot.or_insert_with(|| Known::Name(source.clone()));
     }
 
     /// Why a tree can't be had that isn't in the store, when only its identity is known.
     #[must_use]
     pub fn only_named(&self, id: &TreeId) -> Option<EngineError> {
-        if self.get(id).is_some() {
-            return None;
+        match self.known().get(id)? {
+            Known::Files(_) => None,
+            Known::Name(source) => Some(EngineError::RemoteCache {
+                remote: source.remote().name(),
+                source: RemoteError::NameOnly,
+            }),
         }
-        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let remote = named.get(id)?.remote().name();
-        let source = RemoteError::NameOnly;
-        Some(EngineError::RemoteCache { remote, source })
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TreeId, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

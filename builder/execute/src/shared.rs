@@ -1,6 +1,7 @@
 //! Looks results up in the shared caches that a build takes from: each key by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_graph::{ContentDigest, Digest, StepKey};
 use kiln_share::{CacheSource, RemoteError};
@@ -51,65 +52,68 @@ impl SharedSources {
     /// What a step gave elsewhere, as far as a shared cache knows.
     #[must_use]
     pub fn find(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
-        for source in self.working() {
-            match source.record(key) {
-                Ok(Some(record)) if usable.allows(record.created, record.stdout.is_some()) => {
-                    let added = record.output.iter().map(|tree| tree.tree).collect();
-                    for tree in record.output {
-                        self.trees.add(tree, source);
-                    }
-                    return Some(Filed {
-                        key: *key,
-                        added,
-                        took: std::time::Duration::from_millis(record.took),
-                        created: record.created,
-                        stdout: record.stdout,
-                    });
-                }
-                Ok(_) => {}
-                Err(reason) => self.give_up(source, &reason),
-            }
+        self.record(key, usable).or_else(|| self.named(key, usable))
+    }
+
+    /// What a step gave elsewhere, with its files.
+    fn record(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
+        let (source, record) = self.first(|source| {
+            let found = source.record(key)?;
+            Ok(found.filter(|found| usable.allows(found.created, found.stdout.is_some())))
+        })?;
+        let added = record.output.iter().map(|tree| tree.tree).collect();
+        for tree in record.output {
+            self.trees.add(tree, source);
         }
-        self.named(key, usable)
+        Some(Filed {
+            key: *key,
+            added,
+            took: Duration::from_millis(record.took),
+            created: record.created,
+            stdout: record.stdout,
+        })
     }
 
     /// What a step gave elsewhere, where its files are not: what was made from them may be found all the same.
     fn named(&self, key: &StepKey, usable: Usable) -> Option<Filed> {
-        for source in self.working().filter(|source| source.takes_names()) {
-            match source.name_of(key) {
-                Ok(Some(name)) if usable.allows(name.created, name.stdout.is_some()) => {
-                    for tree in &name.added {
-                        self.trees.add_name(*tree, source);
-                    }
-                    return Some(Filed {
-                        key: *key,
-                        added: name.added,
-                        took: std::time::Duration::ZERO,
-                        created: name.created,
-                        stdout: name.stdout,
-                    });
-                }
-                Ok(_) => {}
-                Err(reason) => self.give_up(source, &reason),
-            }
+        let (source, name) = self.first(|source| {
+            let found = match source.takes_names() {
+                true => source.name_of(key)?,
+                false => None,
+            };
+            Ok(found.filter(|found| usable.allows(found.created, found.stdout.is_some())))
+        })?;
+        for tree in &name.added {
+            self.trees.add_name(*tree, source);
         }
-        None
+        Some(Filed {
+            key: *key,
+            added: name.added,
+            took: Duration::ZERO,
+            created: name.created,
+            stdout: name.stdout,
+        })
     }
 
     /// What a part of a result contains, as far as a shared cache knows.
     pub(crate) fn part(&self, part: &Digest) -> Option<ContentDigest> {
-        for source in self.working() {
-            match source.part(part) {
-                Ok(None) => {}
-                Ok(found) => return found,
-                Err(reason) => self.give_up(source, &reason),
-            }
-        }
-        None
+        let (_, content) = self.first(|source| source.part(part))?;
+        Some(content)
     }
 
-    fn working(&self) -> impl Iterator<Item = &CacheSource> {
-        self.sources.iter().filter(|source| !source.is_broken())
+    /// The first answer of those that still work, and whose it is. Who fails is asked no more.
+    fn first<T>(
+        &self,
+        ask: impl Fn(&CacheSource) -> Result<Option<T>, RemoteError>,
+    ) -> Option<(&CacheSource, T)> {
+        let mut working = self.sources.iter().filter(|source| !source.is_broken());
+        working.find_map(|source| match ask(source) {
+            Ok(found) => Some((source, found?)),
+            Err(reason) => {
+                self.give_up(source, &reason);
+                None
+            }
+        })
     }
 
     /// Asks a cache no more.
