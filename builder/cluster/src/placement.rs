@@ -69,7 +69,7 @@ fn foreign_system(platform: &Platform) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::{ImagePath, Input, Mount, Op, Reuse, StepName};
+    use kiln_graph::{ImagePath, Input, Mount, Op};
 
     fn exec() -> Exec {
         Exec {
@@ -93,19 +93,8 @@ mod tests {
     }
 
     fn said(exec: &Exec, has_network: bool, choice: NetworkChoice) -> Option<String> {
-        let step = Step {
-            op: Op::Exec(Box::new(exec.clone())),
-            name: StepName {
-                stage: String::new(),
-                number: 0,
-                of: 0,
-                text: String::new(),
-            },
-            location: None,
-            platform: Platform::new("linux", "amd64", ""),
-            reuse: Reuse::Always,
-            remote: kiln_graph::WorkerProperties::none(),
-        };
+        let op = Op::Exec(Box::new(exec.clone()));
+        let step = Step::plain("", op, Platform::new("linux", "amd64", ""));
         obstacle(&step, exec, has_network, choice)
     }
 

@@ -84,7 +84,7 @@ fn rfc3339(seconds: i64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::{ImageConfig, Platform, Step, StepName};
+    use kiln_graph::{ImageConfig, Platform, Step};
 
     const BASE: Option<&str> = Some("2024-01-01T00:00:00Z");
 
@@ -95,20 +95,7 @@ mod tests {
         let mut steps = Vec::new();
         let mut history = Vec::new();
         for (at, (created, step)) in lines.iter().enumerate() {
-            let name = StepName {
-                stage: "s".to_owned(),
-                number: 1,
-                of: 1,
-                text: at.to_string(),
-            };
-            let node = Step {
-                op: Op::Scratch,
-                name,
-                location: None,
-                platform: platform.clone(),
-                reuse: kiln_graph::Reuse::Always,
-                remote: kiln_graph::WorkerProperties::none(),
-            };
+            let node = Step::plain(&at.to_string(), Op::Scratch, platform.clone());
             let id = graph.add(node, Vec::new()).unwrap();
             steps.push((id, *step));
             history.push(HistoryLine {

@@ -207,23 +207,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Files, Op, Platform, StepName};
+    use crate::{Files, Op, Platform};
 
     fn step(op: Op) -> Step {
-        let name = StepName {
-            stage: "s".into(),
-            number: 1,
-            of: 1,
-            text: "x".into(),
-        };
-        Step {
-            op,
-            name,
-            location: None,
-            platform: Platform::new("linux", "amd64", ""),
-            reuse: crate::Reuse::Always,
-            remote: crate::WorkerProperties::none(),
-        }
+        Step::plain("x", op, Platform::new("linux", "amd64", ""))
     }
 
     fn files(base: Option<Input>) -> Op {

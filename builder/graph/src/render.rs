@@ -160,17 +160,13 @@ mod tests {
 
     fn sample() -> Graph {
         let step = |number, text: &str, op| Step {
-            op,
             name: StepName {
                 stage: "app".into(),
                 number,
                 of: 2,
                 text: text.into(),
             },
-            location: None,
-            platform: Platform::new("linux", "amd64", ""),
-            reuse: crate::Reuse::Always,
-            remote: crate::WorkerProperties::none(),
+            ..Step::plain(text, op, Platform::new("linux", "amd64", ""))
         };
         let mut graph = Graph::new();
         let base = graph

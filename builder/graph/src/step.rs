@@ -21,6 +21,19 @@ pub struct StepName {
     pub text: String,
 }
 
+impl StepName {
+    /// The name of a step that is in no stage.
+    #[must_use]
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self {
+            stage: String::new(),
+            number: 0,
+            of: 0,
+            text: text.into(),
+        }
+    }
+}
+
 /// Without what addresses carry to let somebody in: names are shown, logged and stored.
 impl fmt::Display for StepName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,15 +70,9 @@ impl Step {
     /// A step of no line in a build file, with a name of its own.
     #[must_use]
     pub fn plain(text: &str, op: Op, platform: Platform) -> Self {
-        let name = StepName {
-            stage: String::new(),
-            number: 0,
-            of: 0,
-            text: text.to_owned(),
-        };
         Self {
             op,
-            name,
+            name: StepName::plain(text),
             location: None,
             platform,
             reuse: Reuse::Always,

@@ -6,7 +6,7 @@ use bollard_buildkit_proto::pb;
 use bollard_buildkit_proto::pb::op::Op as Operation;
 use kiln_graph::{
     Build, FileAction, Files, Graph, GraphBuilder, ImageConfig, ImageRequest, ImageTable, Input,
-    Op, Platform, Reuse, Step, StepId, StepName, Target,
+    Op, Platform, Reuse, Step, StepId, Target,
 };
 
 use crate::definition::{Ordered, Vertex, read};
@@ -207,20 +207,11 @@ impl Compiler<'_> {
             )));
         }
         let step = Step {
-            op,
-            name: StepName {
-                stage: String::new(),
-                number: 0,
-                of: 0,
-                text: place.name.clone(),
-            },
-            location: None,
-            platform: place.platform.clone(),
-            remote: kiln_graph::WorkerProperties::none(),
             reuse: match place.vertex.metadata.is_some_and(|it| it.ignore_cache) {
                 true => Reuse::Never,
                 false => Reuse::Always,
             },
+            ..Step::plain(&place.name, op, place.platform.clone())
         };
         let added = self.graph.add(step, inputs);
         self.depths.push(depth);

@@ -3,8 +3,8 @@
 
 use bollard_buildkit_proto::pb;
 use kiln_graph::{
-    CacheMount, CopyFiles, Exec, FileAction, Files, ImagePath, Input, Mount, MountKind, Network,
-    Op, SecretMount, Security, Sharing, SshMount, StepId, UnixId,
+    CacheMount, CopyFiles, Exec, FileAction, Files, ImagePath, Input, Mount, MountAccess,
+    MountKind, Network, Op, SecretMount, Security, Sharing, SshMount, StepId, UnixId,
 };
 
 use crate::compile::{Compiler, Place};
@@ -23,14 +23,7 @@ pub(crate) fn exec(
         .meta
         .as_ref()
         .ok_or_else(|| malformed("a command without meta"))?;
-    let root = op.mounts.iter().find(|mount| is_root(mount));
-    let root = root.ok_or_else(|| malformed("a command without a root"))?;
-    if !root.selector.is_empty() && !ImagePath::new(&root.selector).is_root() {
-        return Err(unsupported("a root that is a directory of its input"));
-    }
-    if root.readonly {
-        return Err(unsupported("a root that can't be written"));
-    }
+    let root = root_of(op)?;
     let mut tree = compiler.input_or_scratch(place, root.input)?;
     let copied: Vec<&pb::Mount> = op.mounts.iter().filter(|mount| is_copied(mount)).collect();
     if !copied.is_empty() {
@@ -38,30 +31,11 @@ pub(crate) fn exec(
     }
     let mut inputs = vec![tree];
     let mut run = command(meta)?;
-    run.network = match pb::NetMode::try_from(op.network) {
-        Ok(pb::NetMode::Unset) => Network::Default,
-        Ok(pb::NetMode::Host) => Network::Host,
-        Ok(pb::NetMode::None) => Network::None,
-        Err(_) => return Err(unsupported("the network of a command")),
-    };
-    run.security = match pb::SecurityMode::try_from(op.security) {
-        Ok(pb::SecurityMode::Sandbox) => Security::Sandbox,
-        Ok(pb::SecurityMode::Insecure) => Security::Insecure,
-        Err(_) => return Err(malformed("invalid security mode")),
-    };
-    if !op.cdi_devices.is_empty() {
-        return Err(unsupported("a device in a command"));
-    }
-    for mount in op
-        .mounts
-        .iter()
-        .filter(|mount| !is_root(mount) && !is_copied(mount))
-    {
+    (run.network, run.security) = confinement(op)?;
+    for mount in op.mounts.iter().filter(|mount| is_mounted(mount)) {
         let kind = mounted(compiler, place, mount, &mut inputs)?;
-        run.mounts.push(Mount {
-            target: place_of(meta, mount),
-            kind,
-        });
+        let target = place_of(meta, mount);
+        run.mounts.push(Mount { target, kind });
     }
     run.mounts.extend(op.secretenv.iter().map(variable));
     let done = compiler.add(place, Op::Exec(Box::new(run)), inputs)?;
@@ -79,6 +53,38 @@ pub(crate) fn exec(
     Ok(())
 }
 
+/// The mount that is a command's root.
+fn root_of(op: &pb::ExecOp) -> Result<&pb::Mount, LlbError> {
+    let root = op.mounts.iter().find(|mount| is_root(mount));
+    let root = root.ok_or_else(|| malformed("a command without a root"))?;
+    if !root.selector.is_empty() && !ImagePath::new(&root.selector).is_root() {
+        return Err(unsupported("a root that is a directory of its input"));
+    }
+    match root.readonly {
+        true => Err(unsupported("a root that can't be written")),
+        false => Ok(root),
+    }
+}
+
+/// What a command may reach.
+fn confinement(op: &pb::ExecOp) -> Result<(Network, Security), LlbError> {
+    if !op.cdi_devices.is_empty() {
+        return Err(unsupported("a device in a command"));
+    }
+    let network = match pb::NetMode::try_from(op.network) {
+        Ok(pb::NetMode::Unset) => Network::Default,
+        Ok(pb::NetMode::Host) => Network::Host,
+        Ok(pb::NetMode::None) => Network::None,
+        Err(_) => return Err(unsupported("the network of a command")),
+    };
+    let security = match pb::SecurityMode::try_from(op.security) {
+        Ok(pb::SecurityMode::Sandbox) => Security::Sandbox,
+        Ok(pb::SecurityMode::Insecure) => Security::Insecure,
+        Err(_) => return Err(malformed("invalid security mode")),
+    };
+    Ok((network, security))
+}
+
 /// Where a mount is: relative places are below the command's directory.
 fn place_of(meta: &pb::Meta, mount: &pb::Mount) -> ImagePath {
     ImagePath::new(&meta.cwd).resolve(&mount.dest)
@@ -91,6 +97,11 @@ fn is_root(mount: &pb::Mount) -> bool {
 /// Whether a mount is a result as well.
 fn is_copied(mount: &pb::Mount) -> bool {
     !is_root(mount) && mount.output >= 0 && mount.mount_type == i32::from(pb::MountType::Bind)
+}
+
+/// Whether a mount is there while the command runs, and no result.
+fn is_mounted(mount: &pb::Mount) -> bool {
+    !is_root(mount) && !is_copied(mount)
 }
 
 /// Copies what a directory holds.
@@ -226,6 +237,7 @@ pub(crate) fn id(number: u32) -> Result<UnixId, LlbError> {
 }
 
 fn variable(secret: &pb::SecretEnv) -> Mount {
+    let MountAccess { uid, gid, mode } = SecretMount::USUAL;
     Mount {
         target: ImagePath::new(format!("/run/secrets/{}", secret.id)),
         kind: MountKind::Secret(SecretMount {
@@ -233,9 +245,9 @@ fn variable(secret: &pb::SecretEnv) -> Mount {
             as_file: false,
             env: Some(secret.name.clone()),
             required: !secret.optional,
-            mode: 0o400,
-            uid: UnixId::ROOT,
-            gid: UnixId::ROOT,
+            mode,
+            uid,
+            gid,
         }),
     }
 }
@@ -256,6 +268,7 @@ fn mounted(
         Ok(pb::MountType::Cache) => {
             let cache = mount.cache_opt.clone().unwrap_or_default();
             let input = compiler.input(place, mount.input)?;
+            let MountAccess { uid, gid, mode } = CacheMount::USUAL;
             Ok(MountKind::Cache(CacheMount {
                 id: cache.id.clone(),
                 sharing: match cache.sharing() {
@@ -265,9 +278,9 @@ fn mounted(
                 },
                 from: input.map(|step| Input::add(inputs, step)),
                 source,
-                mode: 0o755,
-                uid: UnixId::ROOT,
-                gid: UnixId::ROOT,
+                mode,
+                uid,
+                gid,
                 read_only: mount.readonly,
             }))
         }

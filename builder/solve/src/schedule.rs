@@ -62,7 +62,7 @@ fn distinct_inputs(graph: &Graph, id: StepId) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::{Input, Op, Platform, Step, StepName};
+    use kiln_graph::{Input, Op, Platform, Step};
     use proptest::prelude::*;
 
     fn merge(count: usize) -> Step {
@@ -72,20 +72,7 @@ mod tests {
         } else {
             Op::Merge { layers }
         };
-        let name = StepName {
-            stage: String::new(),
-            number: 0,
-            of: 0,
-            text: "s".into(),
-        };
-        Step {
-            op,
-            name,
-            location: None,
-            platform: Platform::host(),
-            reuse: kiln_graph::Reuse::Always,
-            remote: kiln_graph::WorkerProperties::none(),
-        }
+        Step::plain("s", op, Platform::host())
     }
 
     proptest! {

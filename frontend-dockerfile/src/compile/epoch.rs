@@ -4,6 +4,7 @@ use kiln_graph::{Build, ImageTable, Op, StepId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::stage_source::{StageSource, split_stages};
 use super::{Options, Outcome, compile};
 use crate::DockerfileError;
 use crate::ast::{Dockerfile, Instruction, Kind};
@@ -34,7 +35,7 @@ pub fn epoch_source(
     options: &Options,
     stage: &str,
 ) -> Result<Option<Op>, DockerfileError> {
-    let Some((from, rest)) = stage_of(file, stage) else {
+    let Some(StageSource { head, body, .. }) = stage_of(file, stage) else {
         return Ok(None);
     };
     let fault = |at: &Instruction, reason: &str| {
@@ -42,7 +43,7 @@ pub fn epoch_source(
             .with_help("the stage is FROM scratch with one ADD of an address, and ARG")
     };
     let is_other = |line: &&Instruction| !matches!(line.kind, Kind::Arg(_) | Kind::Add(_));
-    if let Some(other) = rest.iter().find(is_other) {
+    if let Some(other) = body.iter().find(is_other) {
         let keyword = other.keyword.to_uppercase();
         let reason =
             format!("does not meet source-only requirements: unsupported {keyword} instruction");
@@ -53,29 +54,21 @@ pub fn epoch_source(
     _ = alone.build_args.remove(NAME);
     let build = match compile(file, &alone, &ImageTable::new())? {
         Outcome::Done(compiled) => compiled.build,
-        Outcome::Needs(_) => return Err(fault(from, "must use FROM scratch")),
+        Outcome::Needs(_) => return Err(fault(head, "must use FROM scratch")),
     };
     match only_source(&build) {
         Some(source) => Ok(Some(source)),
-        None => Err(fault(from, "must contain exactly one remote ADD")),
+        None => Err(fault(head, "must contain exactly one remote ADD")),
     }
 }
 
-/// The FROM of a stage, and what follows it.
-fn stage_of<'a>(file: &'a Dockerfile, name: &str) -> Option<(&'a Instruction, &'a [Instruction])> {
-    let is_named = |line: &Instruction| match &line.kind {
-        Kind::From(from) => from
-            .name
-            .as_ref()
-            .is_some_and(|known| known.eq_ignore_ascii_case(name)),
-        _ => false,
-    };
-    // Of several of one name, a target is the last.
-    let start = file.instructions.iter().rposition(is_named)?;
-    let (from, rest) = file.instructions[start..].split_first()?;
-    let is_next = |line: &Instruction| matches!(line.kind, Kind::From(_));
-    let end = rest.iter().position(is_next).unwrap_or(rest.len());
-    Some((from, &rest[..end]))
+/// A stage by its name; of several of one name, a target is the last.
+fn stage_of<'a>(file: &'a Dockerfile, name: &str) -> Option<StageSource<'a>> {
+    let mut last_first = split_stages(file).into_iter().rev();
+    last_first.find(|stage| {
+        let own = stage.from.name.as_ref();
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    })
 }
 
 /// The one source of a build that has no others.

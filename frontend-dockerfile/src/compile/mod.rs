@@ -364,12 +364,7 @@ impl<'a> Compiler<'a> {
         if let Some(id) = self.sources.get(&key) {
             return Ok(*id);
         }
-        let name = StepName {
-            stage: String::new(),
-            number: 0,
-            of: 0,
-            text,
-        };
+        let name = StepName::plain(text);
         let id = self.add(op, Vec::new(), name, self.at.clone(), platform)?;
         self.sources.insert(key, id);
         Ok(id)

@@ -1,7 +1,7 @@
 //! The fields of a `--mount`, with their variables expanded. They are read in order: what some say
 //! depends on the type, which has to stand before them.
 
-use kiln_graph::{BadUnixId, Sharing, UnixId, parse_bool};
+use kiln_graph::{BadUnixId, MountAccess, Sharing, UnixId, parse_bool};
 
 use crate::quote::quote;
 use crate::suggest::did_you_mean;
@@ -87,6 +87,15 @@ impl Fields {
         }
         all.check()?;
         Ok(all)
+    }
+
+    /// Who owns what is mounted, as far as it says so.
+    pub(super) fn access(&self, usual: MountAccess) -> MountAccess {
+        MountAccess {
+            uid: self.uid.unwrap_or(usual.uid),
+            gid: self.gid.unwrap_or(usual.gid),
+            mode: self.mode.unwrap_or(usual.mode),
+        }
     }
 
     fn set_alone(&mut self, name: &str, field: &str) -> Result<(), String> {

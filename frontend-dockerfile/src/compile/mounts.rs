@@ -1,7 +1,8 @@
 //! `RUN --mount`.
 
 use kiln_graph::{
-    CacheMount, ImagePath, Input, Mount, MountKind, SecretMount, Sharing, SshMount, StepId, UnixId,
+    CacheMount, ImagePath, Input, Mount, MountAccess, MountKind, SecretMount, Sharing, SshMount,
+    StepId,
 };
 
 use super::mount_fields::{Fields, Kind};
@@ -89,14 +90,15 @@ impl Compiler<'_> {
             Some(namespace) => format!("{namespace}/{id}"),
             None => id,
         };
+        let MountAccess { uid, gid, mode } = fields.access(CacheMount::USUAL);
         CacheMount {
             id,
             sharing: fields.sharing.unwrap_or(Sharing::Shared),
             from,
             source: ImagePath::new(&fields.source),
-            mode: fields.mode.unwrap_or(0o755),
-            uid: fields.uid.unwrap_or(UnixId::ROOT),
-            gid: fields.gid.unwrap_or(UnixId::ROOT),
+            mode,
+            uid,
+            gid,
             read_only: fields.read_only,
         }
     }
@@ -142,14 +144,15 @@ fn secret(state: &mut StageState, at: &Instruction, fields: &Fields) -> Mount {
     };
     let secrets = &mut state.captured.secrets;
     secrets.entry(id.to_owned()).or_insert(required);
+    let MountAccess { uid, gid, mode } = fields.access(SecretMount::USUAL);
     let kind = MountKind::Secret(SecretMount {
         id: id.to_owned(),
         as_file: fields.env.is_none() || !fields.target.is_empty(),
         env: fields.env.clone(),
         required: fields.required,
-        mode: fields.mode.unwrap_or(0o400),
-        uid: fields.uid.unwrap_or(UnixId::ROOT),
-        gid: fields.gid.unwrap_or(UnixId::ROOT),
+        mode,
+        uid,
+        gid,
     });
     let path = match fields.target.as_str() {
         "" => format!("/run/secrets/{}", base_name(id)),
@@ -190,12 +193,13 @@ fn ssh(
         target => target.to_owned(),
     };
     *agents += 1;
+    let MountAccess { uid, gid, mode } = fields.access(SshMount::USUAL);
     let kind = MountKind::Ssh(SshMount {
         id: id.to_owned(),
         required: fields.required,
-        mode: fields.mode.unwrap_or(0o600),
-        uid: fields.uid.unwrap_or(UnixId::ROOT),
-        gid: fields.gid.unwrap_or(UnixId::ROOT),
+        mode,
+        uid,
+        gid,
     });
     Ok(Mount {
         target: target(state, &path),

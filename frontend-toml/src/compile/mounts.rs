@@ -79,7 +79,7 @@ fn volume(work: &Work<'_, '_>, directory: &ImagePath, cache: &Cache) -> Result<M
         },
         from: None,
         source: ImagePath::root(),
-        mode: 0o755,
+        mode: CacheMount::USUAL.mode,
         uid,
         gid,
         read_only: false,
@@ -104,7 +104,7 @@ fn secret_mount(
         as_file: env.is_none() || secret.target.is_some(),
         env,
         required: secret.required.unwrap_or(true),
-        mode: 0o400,
+        mode: SecretMount::USUAL.mode,
         uid,
         gid,
     });
@@ -123,7 +123,7 @@ fn agent(work: &Work<'_, '_>, number: usize, id: &Text) -> Result<Mount, Wrong> 
     let kind = MountKind::Ssh(SshMount {
         id: work.view.fill(id)?,
         required: true,
-        mode: 0o600,
+        mode: SshMount::USUAL.mode,
         uid,
         gid,
     });

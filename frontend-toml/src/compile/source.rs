@@ -232,7 +232,7 @@ impl Compiler<'_> {
         let step = self.add(New {
             op,
             inputs: Vec::new(),
-            name: source_name(text),
+            name: StepName::plain(text),
             reuse: kiln_graph::Reuse::Always,
             remote: kiln_graph::WorkerProperties::none(),
             platform,
@@ -325,13 +325,4 @@ pub(super) fn patterns(texts: &[Text], view: &View<'_>) -> Result<Vec<String>, W
         pattern::clean(&filled).map_err(|message| Wrong::at(&text.span, message))
     };
     texts.iter().map(one).collect()
-}
-
-fn source_name(text: &str) -> StepName {
-    StepName {
-        stage: String::new(),
-        number: 0,
-        of: 0,
-        text: text.to_owned(),
-    }
 }

@@ -165,25 +165,10 @@ fn duration(time: &bazel_remote_apis::google::protobuf::Duration) -> Result<Dura
 mod tests {
     use super::*;
     use crate::order::{OrderedIds, OrderedInput, OrderedNetwork, OrderedStep};
-    use kiln_graph::{
-        ContextSource, Exec, Input, Mount, MountKind, Network, Reuse, Security, Step, StepName,
-        WorkerProperties,
-    };
+    use kiln_graph::{ContextSource, Exec, Input, Mount, MountKind, Network, Security, Step};
 
     fn order(op: Op) -> Order {
-        let step = Step {
-            op,
-            name: StepName {
-                stage: String::new(),
-                number: 1,
-                of: 1,
-                text: "s".to_owned(),
-            },
-            location: None,
-            platform: Platform::host(),
-            reuse: Reuse::Always,
-            remote: WorkerProperties::none(),
-        };
+        let step = Step::plain("s", op, Platform::host());
         Order {
             version: VERSION,
             ids: OrderedIds::Same,

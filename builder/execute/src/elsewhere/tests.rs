@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use kiln_cache::{Options, Store};
-use kiln_graph::{
-    Digest, Exec, Graph, Input, Platform, Reuse, Step, StepName, TreeId, WorkerProperties,
-};
+use kiln_graph::{Digest, Exec, Graph, Input, Platform, Step, TreeId};
 use kiln_image::{Client, ClientOptions};
 use kiln_solve::{Cancel, StepRef, Stream};
 
@@ -252,19 +250,7 @@ fn independent(count: usize) -> (Graph, Vec<StepId>) {
 }
 
 fn step(name: &str, op: Op) -> Step {
-    Step {
-        op,
-        name: StepName {
-            stage: String::new(),
-            number: 1,
-            of: 1,
-            text: name.to_owned(),
-        },
-        location: None,
-        platform: Platform::host(),
-        reuse: Reuse::Always,
-        remote: WorkerProperties::none(),
-    }
+    Step::plain(name, op, Platform::host())
 }
 
 fn wait_for(done: impl Fn() -> bool) {

@@ -7,7 +7,7 @@
 
 use super::{
     CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource, Mount,
-    MountKind, Network, Op, Owner, SecretMount, Security, SshMount,
+    MountAccess, MountKind, Network, Op, Owner, SecretMount, Security, SshMount,
 };
 use crate::encode::Encoder;
 
@@ -138,26 +138,14 @@ const REQUIRED: u8 = 7;
 const FILLED: u8 = 8;
 
 fn encode_unusual(mount: &Mount, out: &mut Encoder) {
-    let (owner, required) = match &mount.kind {
-        MountKind::Cache(cache) => {
-            let owner = (cache.uid, cache.gid, cache.mode);
-            (Some(owner).filter(|_| owner != CacheMount::USUAL), false)
-        }
-        MountKind::Secret(secret) => {
-            let owner = (secret.uid, secret.gid, secret.mode);
-            let unusual = owner != SecretMount::USUAL;
-            (Some(owner).filter(|_| unusual), secret.required)
-        }
-        MountKind::Ssh(ssh) => {
-            let owner = (ssh.uid, ssh.gid, ssh.mode);
-            (
-                Some(owner).filter(|_| owner != SshMount::USUAL),
-                ssh.required,
-            )
-        }
-        _ => (None, false),
+    let (access, usual, required, filling) = match &mount.kind {
+        MountKind::Cache(cache) => (cache.access(), CacheMount::USUAL, false, cache.from),
+        MountKind::Secret(secret) => (secret.access(), SecretMount::USUAL, secret.required, None),
+        MountKind::Ssh(ssh) => (ssh.access(), SshMount::USUAL, ssh.required, None),
+        _ => return,
     };
-    if let Some((uid, gid, mode)) = owner {
+    if access != usual {
+        let MountAccess { uid, gid, mode } = access;
         out.tag(UNUSUAL_OWNER)
             .u32(uid.get())
             .u32(gid.get())
@@ -167,10 +155,7 @@ fn encode_unusual(mount: &Mount, out: &mut Encoder) {
         out.tag(REQUIRED);
     }
     // Contents are in a key in the order of inputs: which of them fills which cache isn't.
-    if let MountKind::Cache(CacheMount {
-        from: Some(from), ..
-    }) = &mount.kind
-    {
+    if let Some(from) = filling {
         out.tag(FILLED).u32(from.0);
     }
 }

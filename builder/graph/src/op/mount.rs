@@ -47,6 +47,28 @@ pub enum MountKind {
     },
 }
 
+/// Who owns what is mounted, and what others may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountAccess {
+    /// Owner.
+    pub uid: UnixId,
+    /// Group.
+    pub gid: UnixId,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl MountAccess {
+    /// The super-user's.
+    const fn of_root(mode: u32) -> Self {
+        Self {
+            uid: UnixId::ROOT,
+            gid: UnixId::ROOT,
+            mode,
+        }
+    }
+}
+
 /// A volume that outlives the build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheMount {
@@ -70,7 +92,12 @@ pub struct CacheMount {
 
 impl CacheMount {
     /// The owner and mode of a volume that nobody wants otherwise.
-    pub(super) const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o755);
+    pub const USUAL: MountAccess = MountAccess::of_root(0o755);
+
+    pub(super) fn access(&self) -> MountAccess {
+        let Self { uid, gid, mode, .. } = *self;
+        MountAccess { uid, gid, mode }
+    }
 
     /// The name of the volume: its id and, where the directory is to have another owner or mode than
     /// usual, those; where a tree fills it, which directory of it and the beginning of the digest of
@@ -79,7 +106,7 @@ impl CacheMount {
     /// in BuildKit.
     #[must_use]
     pub fn volume(&self, filling: Option<ContentDigest>) -> String {
-        let (uid, gid, mode) = Self::USUAL;
+        let MountAccess { uid, gid, mode } = Self::USUAL;
         let mut name = self.id.clone();
         if self.uid != uid {
             name.push_str(&format!(";uid={}", self.uid));
@@ -134,7 +161,12 @@ pub struct SecretMount {
 
 impl SecretMount {
     /// The owner and mode of a file that nobody wants otherwise.
-    pub(super) const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o400);
+    pub const USUAL: MountAccess = MountAccess::of_root(0o400);
+
+    pub(super) fn access(&self) -> MountAccess {
+        let Self { uid, gid, mode, .. } = *self;
+        MountAccess { uid, gid, mode }
+    }
 }
 
 /// An SSH agent given to one command, through a socket.
@@ -154,7 +186,12 @@ pub struct SshMount {
 
 impl SshMount {
     /// The owner and mode of a socket that nobody wants otherwise.
-    pub(super) const USUAL: (UnixId, UnixId, u32) = (UnixId::ROOT, UnixId::ROOT, 0o600);
+    pub const USUAL: MountAccess = MountAccess::of_root(0o600);
+
+    pub(super) fn access(&self) -> MountAccess {
+        let Self { uid, gid, mode, .. } = *self;
+        MountAccess { uid, gid, mode }
+    }
 }
 
 #[cfg(test)]

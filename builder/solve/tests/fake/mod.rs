@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kiln_graph::{
     ContentDigest, CopyFiles, Digest, Entry, Exec, FileAction, Files, Graph, ImagePath, Input,
-    Manifest, Node, Op, Platform, Reuse, Step, StepId, StepKey, StepName, TreeId,
+    Manifest, Node, Op, Platform, Step, StepId, StepKey, StepName, TreeId,
 };
 use kiln_solve::{
     Backend, Cancel, Contents, Directory, Event, Executed, Executor, Filed, Job, Origin, Outcome,
@@ -285,17 +285,13 @@ pub fn tree(name: &str) -> TreeId {
 /// A step by its name.
 pub fn step(name: &str, op: Op) -> Step {
     Step {
-        op,
         name: StepName {
             stage: "s".to_owned(),
             number: 1,
             of: 1,
             text: name.to_owned(),
         },
-        location: None,
-        platform: Platform::host(),
-        reuse: Reuse::Always,
-        remote: kiln_graph::WorkerProperties::none(),
+        ..Step::plain(name, op, Platform::host())
     }
 }
 
