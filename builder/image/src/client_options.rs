@@ -27,3 +27,14 @@ pub struct ClientOptions {
     /// Keeps what was fetched.
     pub documents: Option<Arc<dyn Documents>>,
 }
+
+impl ClientOptions {
+    /// How long to wait before the second try.
+    #[must_use]
+    pub fn first_pause(&self) -> Duration {
+        match self.first_wait {
+            Duration::ZERO => Duration::from_millis(500),
+            given => given,
+        }
+    }
+}

@@ -2,7 +2,6 @@
 //! what lets anybody in.
 
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use reqwest::redirect;
 use tokio::runtime::{Builder, Runtime};
@@ -10,9 +9,6 @@ use tokio::runtime::{Builder, Runtime};
 use crate::certificate::{authorities, given};
 use crate::client_options::ClientOptions;
 use crate::http_client::{MAX_REDIRECTS, build, certificates, plain_builder};
-
-/// The second try waits for this long, unless the options say otherwise.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// Connections, each made at its first use.
 #[derive(Debug)]
@@ -102,14 +98,6 @@ impl Connections {
             let builder = plain_builder().redirect(redirect::Policy::custom(stay));
             build(builder.tls_certs_only(std::iter::empty()))
         })
-    }
-
-    /// How long the second try waits.
-    pub(crate) fn first_wait(&self) -> Duration {
-        match self.options.first_wait {
-            Duration::ZERO => FIRST_WAIT,
-            given => given,
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, RANGE};
 
@@ -26,7 +27,7 @@ pub struct Exchange<'a> {
     /// Headers beside those of every request.
     pub headers: &'a [(&'a str, &'a str)],
     /// What is sent.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// How long the answer may take.
     pub within: Duration,
 }

@@ -80,7 +80,7 @@ impl Ask<'_> {
 
 impl Client {
     pub(crate) async fn wait(&self, attempt: u32, server_wish: Option<Duration>) {
-        let wait = server_wish.unwrap_or(self.connections().first_wait() * 2u32.pow(attempt));
+        let wait = server_wish.unwrap_or(self.options().first_pause() * 2u32.pow(attempt));
         tokio::time::sleep(wait.min(MAX_WAIT)).await;
     }
 

@@ -51,8 +51,8 @@ struct Own {
     written: Index,
     /// When it used others, in seconds since 1970.
     used: BTreeMap<String, u64>,
-    /// Which blobs are there, as far as it was asked: those that were found with their addresses.
-    blobs: BTreeMap<BlobDigest, Option<(Found, Instant)>>,
+    /// Where blobs were found, and when.
+    blobs: BTreeMap<BlobDigest, (Found, Instant)>,
 }
 
 impl GhaRemote {
@@ -150,15 +150,18 @@ impl GhaRemote {
     fn find_blob(&self, digest: &BlobDigest) -> Result<Option<Found>, RemoteError> {
         let known = self.own().blobs.get(digest).cloned();
         match known {
-            Some(Some((found, since))) if since.elapsed() < ADDRESS_AGE => Ok(Some(found)),
+            Some((found, since)) if since.elapsed() < ADDRESS_AGE => Ok(Some(found)),
             _ => self.find_anew(digest),
         }
     }
 
     fn find_anew(&self, digest: &BlobDigest) -> Result<Option<Found>, RemoteError> {
         let found = self.service.find(&blob_key(digest))?;
-        let known = found.clone().map(|found| (found, Instant::now()));
-        _ = self.own().blobs.insert(*digest, known);
+        let blobs = &mut self.own().blobs;
+        _ = match &found {
+            Some(found) => blobs.insert(*digest, (found.clone(), Instant::now())),
+            None => blobs.remove(digest),
+        };
         Ok(found)
     }
 
@@ -203,8 +206,6 @@ impl GhaRemote {
                 Created::At(url) => {
                     self.service.upload(&url, blob)?;
                     self.service.finalize(&key, blob.size)?;
-                    // It is asked for again before it is fetched.
-                    _ = self.find_anew(&blob.digest)?;
                     return Ok(blob.size);
                 }
                 Created::Taken(reason) => said = reason,

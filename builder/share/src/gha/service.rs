@@ -152,7 +152,7 @@ impl Service {
                 ("authorization", &authorization),
                 ("content-type", "application/json"),
             ],
-            body,
+            body: body.into(),
             within: TIMEOUT,
         })
     }
@@ -184,11 +184,7 @@ impl Service {
     }
 
     pub(super) fn pause_before(&self, tried: u32) -> Duration {
-        let first = match self.client.options().first_wait {
-            Duration::ZERO => Duration::from_millis(500),
-            given => given,
-        };
-        first * 2u32.pow(tried.clamp(1, 7) - 1)
+        self.client.options().first_pause() * 2u32.pow(tried.clamp(1, 7) - 1)
     }
 
     /// What an answer holds, if it is a success.

@@ -76,7 +76,7 @@ impl Service {
             method: "PUT",
             url: &with_query(url, query),
             headers,
-            body,
+            body: body.into(),
             within: TIMEOUT,
         })?;
         match answer.status {
