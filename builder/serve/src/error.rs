@@ -12,6 +12,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use crate::about_source::is_http;
 use crate::proto::{Any, RpcStatus};
 use crate::result_ref::definition_of;
 use crate::session::ReceiveError;
@@ -76,11 +77,6 @@ impl From<Error> for BuildError {
     }
 }
 
-/// Whether what a server doesn't have is a file at an address, not an image.
-fn is_file(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
-}
-
 /// An error in BuildKit's words where it has some.
 fn message(error: &Error) -> String {
     let text = match error {
@@ -90,11 +86,11 @@ fn message(error: &Error) -> String {
             source: FilesError::NotFound(path),
             location: None,
         }) => format!("lstat {path}: no such file or directory"),
-        Error::Engine(EngineError::Image(ImageError::NotFound { image, .. })) if is_file(image) => {
+        Error::Engine(EngineError::Image(ImageError::NotFound { image, .. })) if is_http(image) => {
             format!("{image}: invalid response status 404")
         }
         Error::Engine(EngineError::Image(ImageError::Answer { image, status, .. }))
-            if is_file(image) =>
+            if is_http(image) =>
         {
             format!("{image}: invalid response status {status}")
         }

@@ -51,6 +51,11 @@ where
     }
 }
 
+/// A function of a message as one of a call, of which it wants to know nothing else.
+pub(crate) fn message<M, T>(function: impl FnOnce(M) -> T) -> impl FnOnce(Request<M>) -> T {
+    |request| function(request.into_inner())
+}
+
 fn grpc<C: Codec>(codec: C) -> Grpc<C> {
     Grpc::new(codec)
         .max_decoding_message_size(MAX_MESSAGE)

@@ -20,6 +20,7 @@
 //! job        one build by its reference; what its calls share
 //! connection which connection a request came by
 //! result_ref names of results, in the shape of definitions
+//! about_source what is told of sources before they are used
 //! collect    what goes from the store after builds
 //! error      failures as gRPC statuses with BuildKit's details
 //! serve_error why a server can't be started
@@ -29,6 +30,7 @@
 //! its attributes name no file of this machine, and what it may ask for beyond every build's due is
 //! what [`Options`] grant.
 
+mod about_source;
 mod address;
 mod bridge;
 mod build;

@@ -7,12 +7,14 @@
 use kiln_graph::{BlobDigest, Digest};
 use kiln_llb::RESULT;
 use prost::Message as _;
+use tonic::Status;
 
 use crate::proto::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
 
 /// A name that nobody can guess.
-pub(crate) fn new_id() -> std::io::Result<String> {
-    let random = kiln_tree::host::random::<32>()?;
+pub(crate) fn new_id() -> Result<String, Status> {
+    let random = kiln_tree::host::random::<32>();
+    let random = random.map_err(|error| Status::internal(error.to_string()))?;
     Ok(Digest::of(&random).to_string())
 }
 

@@ -11,6 +11,7 @@ use kiln_graph::address::{IMAGE_SCHEME, redact};
 use kiln_graph::{ImageRequest, Platform};
 use tonic::{Request, Status};
 
+use crate::about_source::{about_file, about_image, is_http, wants_attestations, wants_other_sum};
 use crate::build::{Answer, Asked, build, resolve_file, resolve_image};
 use crate::connection::ConnectionId;
 use crate::control::workers::worker;
@@ -21,14 +22,12 @@ use crate::proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{
     self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ResolveImageConfigRequest,
-    ResolveImageConfigResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
-    ResolveSourceMetaResponse, ReturnRequest, ReturnResponse, SolveRequest, SolveResponse,
-    WarnRequest, WarnResponse,
+    ResolveImageConfigResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest,
+    ReturnResponse, SolveRequest, SolveResponse, WarnRequest, WarnResponse,
 };
 use crate::proto::pb;
 use crate::result_ref::{self, new_id, ref_of};
 use crate::server::Server;
-use crate::session::about_file;
 
 /// Answers a call.
 pub(crate) fn answer(
@@ -124,56 +123,32 @@ async fn describe(
     request: Request<ResolveSourceMetaRequest>,
 ) -> Result<ResolveSourceMetaResponse, Status> {
     let job = job_of(&server, &request).await?;
-    let request = request.into_inner();
+    let mut request = request.into_inner();
     let missing = || Status::invalid_argument("a source is missing");
-    let mut source = request.source.ok_or_else(missing)?;
-    let policies = request.source_policies;
-    let wants_attestations = request
-        .image
-        .as_ref()
-        .is_some_and(|image| image.attestation_chain || !image.resolve_attestations.is_empty());
-    let (scheme, rest) = source.identifier.split_once("://").unwrap_or_default();
-    match scheme {
-        "docker-image" if !wants_attestations => {
-            let wanted = ImageRequest {
-                name: rest.to_owned(),
-                platform: platform_of(request.platform),
-            };
-            let found = resolve_image(server, job, request.resolve_mode, policies, wanted).await;
-            let found = found.map_err(|error| error.status())?;
-            source.identifier = format!("{IMAGE_SCHEME}{}", found.name);
-            let has_config = !request.image.is_some_and(|image| image.no_config);
-            Ok(ResolveSourceMetaResponse {
-                source: Some(source),
-                image: Some(ResolveSourceImageResponse {
-                    digest: found.digest.to_string(),
-                    config: if has_config { found.config } else { Vec::new() },
-                    attestation_chain: None,
-                }),
-                ..ResolveSourceMetaResponse::default()
-            })
-        }
-        "http" | "https"
-            if request
-                .http
-                .as_ref()
-                .is_none_or(|http| http.checksum_request.is_none()) =>
-        {
-            let url = source.identifier.clone();
-            let found = resolve_file(server, job, policies, url).await;
-            let found = found.map_err(|error| error.status())?;
-            let http = about_file(&source.identifier, &found);
-            Ok(ResolveSourceMetaResponse {
-                source: Some(source),
-                http: Some(http),
-                ..ResolveSourceMetaResponse::default()
-            })
-        }
-        _ => Err(Status::unimplemented(format!(
-            "what the source {:?} is, or is attested of it, is not told by kiln",
-            redact(&source.identifier)
-        ))),
+    let mut source = request.source.take().ok_or_else(missing)?;
+    let policies = std::mem::take(&mut request.source_policies);
+    let image = source.identifier.strip_prefix(IMAGE_SCHEME);
+    if let Some(name) = image.filter(|_| !wants_attestations(&request)) {
+        let wanted = ImageRequest {
+            name: name.to_owned(),
+            platform: platform_of(request.platform.clone()),
+        };
+        let mode = request.resolve_mode.clone();
+        let found = resolve_image(server, job, mode, policies, wanted).await;
+        let found = found.map_err(|error| error.status())?;
+        source.identifier = format!("{IMAGE_SCHEME}{}", found.name);
+        return Ok(about_image(source, &request, &found.digest, found.config));
     }
+    if is_http(&source.identifier) && !wants_other_sum(&request) {
+        let url = source.identifier.clone();
+        let found = resolve_file(server, job, policies, url).await;
+        let found = found.map_err(|error| error.status())?;
+        return Ok(about_file(source, &found));
+    }
+    Err(Status::unimplemented(format!(
+        "what the source {:?} is, or is attested of it, is not told by kiln",
+        redact(&source.identifier)
+    )))
 }
 
 /// Answers `ResolveImageConfig`.
@@ -274,7 +249,7 @@ fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Resul
         let Some(built) = &answer.result else {
             return Ok(frontend::Ref::default());
         };
-        let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
+        let id = new_id()?;
         server.jobs.keep(job, id.clone(), built.clone());
         Ok::<_, Status>(frontend::Ref {
             def: Some(result_ref::definition(&id)),

@@ -49,7 +49,7 @@ pub(super) fn image(run: &Run<'_>, name: &str) -> Result<String, BuildError> {
     let found =
         found.ok_or_else(|| Status::invalid_argument(format!("there is no input {name}")))?;
     let built = built(run, name, found)?;
-    let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
+    let id = new_id()?;
     let tag = image_of_ref(&id).map_err(|error| Status::internal(error.to_string()))?;
     let config = match built.is_definition {
         true => config(run, name)?,

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use kiln::{AttestOptions, Journal, Provenance, Texts};
 use kiln_engine::{ImageOptions, Solved};
 use kiln_graph::{ImageConfig, Platform};
+use kiln_image::PlatformDocument;
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -88,7 +89,7 @@ pub(crate) struct Scratch(PathBuf);
 impl Scratch {
     /// A path in it where nothing is yet; what it is for comes first in its name.
     fn vacant(&self, purpose: &str) -> Result<PathBuf, Status> {
-        let id = new_id().map_err(|error| Status::internal(error.to_string()))?;
+        let id = new_id()?;
         Ok(self.0.join(format!("{purpose}-{}", &id[..16])))
     }
 }
@@ -153,13 +154,7 @@ impl Answer {
                 false => "containerimage.config".to_owned(),
             };
             metadata.insert(key, config);
-            let mut about = json!({ "architecture": platform.architecture, "os": platform.os });
-            if !platform.variant.is_empty() {
-                about["variant"] = json!(platform.variant);
-            }
-            if !platform.os_version.is_empty() {
-                about["os.version"] = json!(platform.os_version);
-            }
+            let about = PlatformDocument::from(platform);
             platforms.push(json!({ "ID": id, "Platform": about }));
         }
         let platforms = json!({ "Platforms": platforms });

@@ -10,14 +10,16 @@ pub(crate) mod workers;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use tonic::{Request, Status, Streaming};
 
-use crate::grpc::{self, Messages, dated, server_streaming, streaming, unary};
+use self::disk_usage::{disk_usage, prune};
+use self::workers::list;
+use crate::grpc::{self, Messages, dated, message, server_streaming, streaming, unary};
 use crate::history::{listen, update};
 use crate::other_api::Answer;
 use crate::progress::{decode, follow};
 use crate::proto::control::{
-    BuildHistoryRequest, BytesMessage, DiskUsageRequest, InfoRequest, ListWorkersRequest,
-    PruneRequest, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
+    BytesMessage, InfoRequest, ListWorkersRequest, StatusRequest, StatusResponse,
 };
 use crate::server::Server;
 use crate::session::{Introduction, open};
@@ -33,50 +35,32 @@ pub(crate) fn answer(
             solve::solve(server, request)
         })),
         "Status" => {
-            let status = move |request: tonic::Request<StatusRequest>| {
-                status(server, request.into_inner().r#ref)
-            };
+            let status = message(move |asked: StatusRequest| status(server, asked.r#ref));
             Box::pin(dated(server_streaming(request, status)))
         }
-        "Session" => {
-            let session = move |request: tonic::Request<tonic::Streaming<BytesMessage>>| {
-                let introduction = Introduction::of(request.metadata());
-                let bytes = request.into_inner();
-                async move { open(&server.sessions, introduction?, bytes).await }
-            };
-            Box::pin(streaming(request, session))
-        }
+        "Session" => Box::pin(streaming(request, move |request| session(server, request))),
         "ListWorkers" => {
-            let list = move |_: tonic::Request<ListWorkersRequest>| async move {
-                Ok(workers::list(&server))
-            };
+            let list = message(move |_: ListWorkersRequest| async move { Ok(list(&server)) });
             Box::pin(unary(request, list))
         }
-        "Info" => Box::pin(unary(request, |_: tonic::Request<InfoRequest>| async {
-            Ok(workers::info())
-        })),
+        "Info" => {
+            let info = message(|_: InfoRequest| async { Ok(workers::info()) });
+            Box::pin(unary(request, info))
+        }
         "DiskUsage" => {
-            let usage = move |request: tonic::Request<DiskUsageRequest>| {
-                disk_usage::disk_usage(server, request.into_inner())
-            };
+            let usage = message(move |asked| disk_usage(server, asked));
             Box::pin(unary(request, usage))
         }
         "ListenBuildHistory" => {
-            let listen = move |request: tonic::Request<BuildHistoryRequest>| {
-                listen(server, request.into_inner())
-            };
+            let listen = message(move |asked| listen(server, asked));
             Box::pin(dated(server_streaming(request, listen)))
         }
         "UpdateBuildHistory" => {
-            let update = move |request: tonic::Request<UpdateBuildHistoryRequest>| {
-                update(server, request.into_inner())
-            };
+            let update = message(move |asked| update(server, asked));
             Box::pin(unary(request, update))
         }
         "Prune" => {
-            let prune = move |request: tonic::Request<PruneRequest>| {
-                disk_usage::prune(server, request.into_inner())
-            };
+            let prune = message(move |asked| prune(server, asked));
             Box::pin(server_streaming(request, prune))
         }
         _ => Box::pin(std::future::ready(grpc::unimplemented(
@@ -85,11 +69,20 @@ pub(crate) fn answer(
     }
 }
 
+/// A client's own connection, for what is called in it.
+async fn session(
+    server: Arc<Server>,
+    request: Request<Streaming<BytesMessage>>,
+) -> Result<Messages<BytesMessage>, Status> {
+    let introduction = Introduction::of(request.metadata())?;
+    open(&server.sessions, introduction, request.into_inner()).await
+}
+
 /// The messages of a build: one that is running, that the history has, or that is about to begin.
 async fn status(
     server: Arc<Server>,
     reference: String,
-) -> Result<Messages<StatusResponse>, tonic::Status> {
+) -> Result<Messages<StatusResponse>, Status> {
     if let Some(log) = server.jobs.known_status(&reference) {
         return Ok(follow(log));
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use kiln_graph::BlobDigest;
 use kiln_tree::host;
-use tonic::{Request, Status};
+use tonic::Status;
 
-use crate::grpc::{self, Messages, server_streaming, unary};
+use crate::grpc::{self, Messages, message, server_streaming, unary};
 use crate::other_api::Answer;
 use crate::proto::content::{
     Info, InfoRequest, InfoResponse, ListContentRequest, ListContentResponse, ReadContentRequest,
@@ -27,17 +27,15 @@ pub(crate) fn answer(
     request: http::Request<hyper::body::Incoming>,
 ) -> Answer {
     match method {
-        "Info" => Box::pin(unary(request, move |request: Request<InfoRequest>| {
-            info(server, request.into_inner())
-        })),
-        "List" => Box::pin(server_streaming(
-            request,
-            move |request: Request<ListContentRequest>| list(server, request.into_inner()),
-        )),
-        "Read" => Box::pin(server_streaming(
-            request,
-            move |request: Request<ReadContentRequest>| read(server, request.into_inner()),
-        )),
+        "Info" => Box::pin(unary(request, message(move |asked| info(server, asked)))),
+        "List" => {
+            let list = message(move |asked| list(server, asked));
+            Box::pin(server_streaming(request, list))
+        }
+        "Read" => {
+            let read = message(move |asked| read(server, asked));
+            Box::pin(server_streaming(request, read))
+        }
         _ => Box::pin(std::future::ready(grpc::unimplemented(
             request.uri().path(),
         ))),

@@ -8,17 +8,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln::SourceVerdict;
-use kiln_graph::address::{IMAGE_SCHEME, file_name};
+use kiln_graph::address::IMAGE_SCHEME;
 use kiln_graph::{BlobDigest, Platform};
 use kiln_image::ImageName;
 use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::Session;
-use crate::proto::frontend::{
-    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
-    ResolveSourceMetaResponse,
-};
+use crate::about_source::{about_file, about_image, is_http, wants_attestations, wants_other_sum};
+use crate::proto::frontend::{ResolveSourceMetaRequest, ResolveSourceMetaResponse};
 use crate::proto::pb::SourceOp;
 use crate::proto::platform as platform_message;
 use crate::proto::policy::{CheckPolicyRequest, CheckPolicyResponse, Decision, PolicyResult};
@@ -167,31 +165,13 @@ fn looked_up(
     known: &Known<'_>,
 ) -> Result<ResolveSourceMetaResponse, String> {
     let is_other = |asked: &SourceOp| asked.identifier != source.identifier;
-    let wants_attestations = request
-        .image
-        .as_ref()
-        .is_some_and(|image| image.attestation_chain || !image.resolve_attestations.is_empty());
-    let wants_other_sum = request
-        .http
-        .as_ref()
-        .is_some_and(|http| http.checksum_request.is_some());
-    let is_unknown = wants_attestations
+    let is_unknown = wants_attestations(request)
         || request.git.is_some()
-        || wants_other_sum
+        || wants_other_sum(request)
         || request.source.as_ref().is_some_and(is_other);
-    let is_file = ["http://", "https://"]
-        .iter()
-        .any(|scheme| source.identifier.starts_with(scheme));
-    if is_file && !is_unknown {
-        let http = Some(about_file(
-            &source.identifier,
-            &(known.file)(&source.identifier)?,
-        ));
-        return Ok(ResolveSourceMetaResponse {
-            source: Some(source),
-            http,
-            ..ResolveSourceMetaResponse::default()
-        });
+    if is_http(&source.identifier) && !is_unknown {
+        let digest = (known.file)(&source.identifier)?;
+        return Ok(about_file(source, &digest));
     }
     let image = source.identifier.strip_prefix(IMAGE_SCHEME);
     let Some(image) = image.filter(|_| !is_unknown) else {
@@ -201,25 +181,7 @@ fn looked_up(
         );
     };
     let (digest, config) = (known.image)(image)?;
-    let has_config = !request.image.as_ref().is_some_and(|image| image.no_config);
-    Ok(ResolveSourceMetaResponse {
-        source: Some(source),
-        image: Some(ResolveSourceImageResponse {
-            digest: digest.to_string(),
-            config: if has_config { config } else { Vec::new() },
-            attestation_chain: None,
-        }),
-        ..ResolveSourceMetaResponse::default()
-    })
-}
-
-/// What is told of a file.
-pub(crate) fn about_file(url: &str, digest: &BlobDigest) -> ResolveSourceHttpResponse {
-    ResolveSourceHttpResponse {
-        checksum: digest.to_string(),
-        filename: file_name(url).unwrap_or_default(),
-        ..ResolveSourceHttpResponse::default()
-    }
+    Ok(about_image(source, request, &digest, config))
 }
 
 /// What it comes to that a policy put `now` in the place of a source.
