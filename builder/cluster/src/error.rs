@@ -15,7 +15,7 @@ pub enum ClusterError {
     #[error("cannot connect: {0}")]
     Connect(String),
     /// It isn't spoken to as it wants to be.
-    #[error("{}", words(*.0))]
+    #[error("{0}")]
     Handshake(Handshake),
     /// It ends an encrypted connection at the first call, which is how some refuse a certificate.
     #[error("{0}: does it want this client's certificate, or another one (cert=FILE,key=FILE)?")]
@@ -234,25 +234,6 @@ impl From<tonic::transport::Error> for ClusterError {
         match Handshake::of(&error) {
             Some(handshake) => Self::Handshake(handshake),
             None => Self::Connect(innermost(&error)),
-        }
-    }
-}
-
-fn words(handshake: Handshake) -> &'static str {
-    match handshake {
-        Handshake::NoCertificate => {
-            "it wants this client's certificate: name that and its key by cert=FILE,key=FILE"
-        }
-        Handshake::Certificate => {
-            "it refuses this client's certificate: is it from an authority that the server knows, and still valid?"
-        }
-        Handshake::Authority => {
-            "its certificate is from an authority that isn't known here: name that by ca=FILE"
-        }
-        Handshake::ServerCertificate => "its certificate is for another name, or out of date",
-        Handshake::Plain => "it speaks no TLS: such a server's address begins with grpc://",
-        Handshake::Encrypted => {
-            "it doesn't speak HTTP/2 without encryption: a server with TLS has an address with grpcs://"
         }
     }
 }

@@ -16,20 +16,30 @@ const REFUSALS: [Alert; 7] = [
 ];
 
 /// What is wrong with how a server is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Handshake {
     /// It wants a certificate of its client.
+    #[error("it wants this client's certificate: name that and its key by cert=FILE,key=FILE")]
     NoCertificate,
     /// It doesn't take the certificate that it was given.
+    #[error(
+        "it refuses this client's certificate: is it from an authority that the server knows, and still valid?"
+    )]
     Certificate,
     /// No authority that is known vouches for its own certificate.
+    #[error("its certificate is from an authority that isn't known here: name that by ca=FILE")]
     Authority,
     /// Its own certificate is for another name, or out of date.
+    #[error("its certificate is for another name, or out of date")]
     ServerCertificate,
     /// It speaks no TLS.
+    #[error("it speaks no TLS: such a server's address begins with grpc://")]
     Plain,
     /// It speaks nothing but TLS, or an older HTTP.
+    #[error(
+        "it doesn't speak HTTP/2 without encryption: a server with TLS has an address with grpcs://"
+    )]
     Encrypted,
 }
 

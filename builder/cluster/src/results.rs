@@ -64,7 +64,7 @@ impl Results<'_> {
         let id = self.job.id.into();
         if let Some(log) = &step.log {
             let read = self.given.log(&self.connection.storage, log);
-            let records = self.connection.runtime.block_on(read)?;
+            let records = self.connection.wait(self.job.cancel, read)?;
             for (stream, bytes) in unseen(records, shown) {
                 self.job.events.event(Event::Output {
                     step: id,
