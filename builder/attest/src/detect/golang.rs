@@ -86,27 +86,30 @@ fn packages(version: &str, modules: &str) -> Vec<Package> {
         }
     }
     let mut packages: Vec<Package> = found.into_iter().map(|(_, package)| package).collect();
-    let number = version
-        .split_whitespace()
-        .next()
-        .and_then(|text| text.strip_prefix("go"));
-    packages.extend(number.map(|number| Package {
+    packages.extend(standard_library(version));
+    packages
+}
+
+/// What every program has of the toolchain's.
+fn standard_library(version: &str) -> Option<Package> {
+    let number = version.split_whitespace().next()?.strip_prefix("go")?;
+    Some(Package {
         license: Some("BSD-3-Clause".to_owned()),
         ..Package::new(Ecosystem::Golang, "stdlib", number)
-    }));
-    packages
+    })
 }
 
 /// The program itself, where it was built without modules, as distributions do: its repository, with the version that
 /// the linker was told to write into a variable of that name.
 fn without_module(path: &str, settings: &BTreeMap<&str, &str>) -> Option<Package> {
     const HOSTS: [&str; 3] = ["github.com", "gitlab.com", "bitbucket.org"];
-    let mut parts = path.split('/');
-    if !HOSTS.contains(&parts.next()?) {
+    let parts: Vec<&str> = path.split('/').collect();
+    let [host, owner, repository, ..] = parts[..] else {
+        return None;
+    };
+    if !HOSTS.contains(&host) {
         return None;
     }
-    let (owner, repository) = (parts.next()?, parts.next()?);
-    let host = path.split('/').next()?;
     let version = settings.get("-ldflags").and_then(|flags| told(flags));
     let path = format!("{host}/{owner}/{repository}");
     Some(module(&path, version.unwrap_or_default()))

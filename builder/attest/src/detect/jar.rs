@@ -55,39 +55,7 @@ impl Search {
             Err(reason) => return self.problem(path, depth, &reason),
         };
         let members = std::mem::take(&mut archive.members);
-        let mut own = Vec::new();
-        let mut manifest = BTreeMap::new();
-        for member in &members {
-            let is_pom = member.name.starts_with("META-INF/maven/")
-                && member.name.ends_with("/pom.properties");
-            if !is_pom && member.name != MANIFEST {
-                continue;
-            }
-            let bytes = match self.read(&mut archive, member, MAX_METADATA) {
-                Ok(bytes) => bytes,
-                Err(reason) => {
-                    self.problem(path, depth, &reason);
-                    continue;
-                }
-            };
-            let text = String::from_utf8_lossy(&bytes);
-            match is_pom {
-                true => own.extend(coordinates(&text)),
-                false => manifest = attributes(&text),
-            }
-        }
-        let main = main_package(path, &manifest);
-        let is_there = own.iter().any(|package: &Package| {
-            let rest = stem(path).strip_prefix(artifact(package));
-            let rest = rest.and_then(|rest| rest.strip_prefix('-').or(Some(rest)));
-            let is_named = rest.is_some_and(|rest| rest.is_empty() || rest == package.version);
-            is_named
-                || main
-                    .as_ref()
-                    .is_some_and(|main| artifact(main) == artifact(package))
-        });
-        self.list.extend(main.filter(|_| !is_there));
-        self.list.extend(own);
+        self.packages(path, &mut archive, &members, depth);
         for member in members.iter().filter(|member| is_archive(&member.name)) {
             if depth == MAX_DEPTH {
                 return self.problem(path, depth, "archives are nested too deeply");
@@ -100,6 +68,35 @@ impl Search {
                 Err(reason) => self.problem(path, depth, &reason),
             }
         }
+    }
+
+    /// What the archive itself is, and what was put into it with its metadata.
+    fn packages(&mut self, path: &str, archive: &mut Archive<'_>, members: &[Member], depth: u32) {
+        let mut own = Vec::new();
+        let mut manifest = BTreeMap::new();
+        let is_metadata = |member: &&Member| is_pom(&member.name) || member.name == MANIFEST;
+        for member in members.iter().filter(is_metadata) {
+            let bytes = match self.read(archive, member, MAX_METADATA) {
+                Ok(bytes) => bytes,
+                Err(reason) => {
+                    self.problem(path, depth, &reason);
+                    continue;
+                }
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            match is_pom(&member.name) {
+                true => own.extend(coordinates(&text)),
+                false => manifest = attributes(&text),
+            }
+        }
+        let main = main_package(path, &manifest);
+        let is_main = |package: &Package| {
+            let is_same = |main: &Package| artifact(main) == artifact(package);
+            is_named(path, package) || main.as_ref().is_some_and(is_same)
+        };
+        let is_there = own.iter().any(is_main);
+        self.list.extend(main.filter(|_| !is_there));
+        self.list.extend(own);
     }
 
     /// What a member unpacks to, as long as enough may be unpacked.
@@ -124,6 +121,17 @@ impl Search {
         let place = if depth == 0 { String::new() } else { place };
         self.list.problem(plain(&format!("{place}{reason}"), 500));
     }
+}
+
+fn is_pom(name: &str) -> bool {
+    name.starts_with("META-INF/maven/") && name.ends_with("/pom.properties")
+}
+
+/// Whether an archive has the name of a package, with or without its version.
+fn is_named(path: &str, package: &Package) -> bool {
+    let rest = stem(path).strip_prefix(artifact(package));
+    let rest = rest.and_then(|rest| rest.strip_prefix('-').or(Some(rest)));
+    rest.is_some_and(|rest| rest.is_empty() || rest == package.version)
 }
 
 fn artifact(package: &Package) -> &str {
@@ -329,27 +337,35 @@ mod tests {
         assert!(problems[0].contains("nested too deep"), "{problems:?}");
     }
 
-    /// An archive whose list names one member again and again, which unpacks to a megabyte.
-    #[test]
-    fn members_that_overlap_are_told_of() {
-        let script = r"
+    /// An archive whose list names one member 60,000 times: its name, its packed bytes and their length as Python.
+    fn overlapping(name: &str, data: &str, size: u64) -> Vec<u8> {
+        let script = format!(
+            r"
 import struct, sys, zlib
-data = zlib.compressobj(9, zlib.DEFLATED, -15)
-data = data.compress(b'groupId=g\nartifactId=a\nversion=1\n#' + b'x' * (1 << 20)) + data.flush()
-name = b'META-INF/maven/g/a/pom.properties'
-out = struct.pack('<IHHHHHIIIHH', 0x04034b50, 20, 0, 8, 0, 0, 0, len(data), 1 << 20, len(name), 0) + name + data
-entry = struct.pack('<IHHHHHHIIIHHHHHII', 0x02014b50, 20, 20, 0, 8, 0, 0, 0, len(data), 1 << 20, len(name), 0, 0, 0, 0, 0, 0) + name
+name = b'{name}'
+data = {data}
+out = struct.pack('<IHHHHHIIIHH', 0x04034b50, 20, 0, 8, 0, 0, 0, len(data), {size}, len(name), 0) + name + data
+entry = struct.pack('<IHHHHHHIIIHHHHHII', 0x02014b50, 20, 20, 0, 8, 0, 0, 0, len(data), {size}, len(name), 0, 0, 0, 0, 0, 0) + name
 count = 60000
 end = struct.pack('<IHHHHIIH', 0x06054b50, 0, 0, 0, 0, len(entry) * count, len(out), 0)
 sys.stdout.buffer.write(out + entry * count + end)
-";
+"
+        );
         let made = Command::new("python3")
-            .args(["-c", script])
+            .args(["-c", &script])
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
+        made.stdout
+    }
+
+    /// The member unpacks to a megabyte.
+    #[test]
+    fn members_that_overlap_are_told_of() {
+        let data = r"(lambda z: z.compress(b'groupId=g\nartifactId=a\nversion=1\n#' + b'x' * (1 << 20)) + z.flush())(zlib.compressobj(9, zlib.DEFLATED, -15))";
+        let bytes = overlapping("META-INF/maven/g/a/pom.properties", data, 1 << 20);
         let started = std::time::Instant::now();
-        let (_, problems) = read_bytes("/a.jar", made.stdout);
+        let (_, problems) = read_bytes("/a.jar", bytes);
         assert!(problems[0].contains("size limit"), "{problems:?}");
         assert!(
             problems.last().unwrap().contains("more problems with it"),
@@ -358,29 +374,16 @@ sys.stdout.buffer.write(out + entry * count + end)
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
-    /// A million times the same megabytes, which unpack to nothing.
+    /// The same megabytes again and again, which unpack to nothing.
     #[test]
     fn members_that_give_nothing_cost_what_is_read() {
-        let script = r"
-import struct, sys
-data = b'\x00\x00\x00\xff\xff' * (4 << 20) + b'\x01\x00\x00\xff\xff'
-name = b'META-INF/MANIFEST.MF'
-out = struct.pack('<IHHHHHIIIHH', 0x04034b50, 20, 0, 8, 0, 0, 0, len(data), 0, len(name), 0) + name + data
-entry = struct.pack('<IHHHHHHIIIHHHHHII', 0x02014b50, 20, 20, 0, 8, 0, 0, 0, len(data), 0, len(name), 0, 0, 0, 0, 0, 0) + name
-count = 60000
-end = struct.pack('<IHHHHIIH', 0x06054b50, 0, 0, 0, 0, len(entry) * count, len(out), 0)
-sys.stdout.buffer.write(out + entry * count + end)
-";
-        let made = Command::new("python3")
-            .args(["-c", script])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
+        let data = r"b'\x00\x00\x00\xff\xff' * (4 << 20) + b'\x01\x00\x00\xff\xff'";
+        let bytes = overlapping(MANIFEST, data, 0);
         let mut search = Search {
             list: List::default(),
             left: 1 << 27,
         };
-        search.archive("/a.jar", &mut Cursor::new(made.stdout), 0);
+        search.archive("/a.jar", &mut Cursor::new(bytes), 0);
         assert_eq!(search.left, 0);
     }
 
