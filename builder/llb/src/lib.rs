@@ -6,7 +6,7 @@
 //! source       images, repositories, files, directories of clients
 //! exec         commands; outputs of mounts are copied in and out
 //! file         changes to files
-//! frontend     the trait of all frontends
+//! frontend     the suite of all frontends over it, in tests
 //! ```
 //!
 //! What kiln's graph can't say is an error that names it: a definition is never built as something else.
@@ -16,6 +16,7 @@ mod definition;
 mod error;
 mod exec;
 mod file;
+#[cfg(test)]
 mod frontend;
 mod source;
 
@@ -23,5 +24,4 @@ pub use bollard_buildkit_proto::pb;
 
 pub use compile::{Compiled, Outcome, compile, results_in};
 pub use error::LlbError;
-pub use frontend::LlbFrontend;
 pub use source::{LAYOUT, LocalSource, OWN_RESULTS, RESULT, image_of_ref};
