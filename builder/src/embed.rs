@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::{Options as StoreOptions, OverlayXattrs, Store};
-use kiln_engine::{Engine, EngineError};
-use kiln_graph::{Build, Compilation, Frontend, ImageTable, Platform, ResolvedImage};
+use kiln_engine::{Engine, EngineError, parallel};
+use kiln_graph::{Build, Compilation, Frontend, ImageRequest, ImageTable, Platform, ResolvedImage};
 use kiln_image::{Client, ClientOptions, CredentialSource, ImageError, Logins};
 use kiln_sandbox::{Identity, IsolationChoice, Privileges, Sandbox, enter_user_namespace};
 use kiln_solve::{Executor, SourceResolver};
@@ -88,10 +88,9 @@ impl Kiln {
                 Compilation::Needs(wanted) => wanted,
             };
             let known = images.len();
-            for request in wanted {
-                let image = self.image(&request.name, &request.platform)?;
-                _ = images.insert(request, image);
-            }
+            let find = |wanted: &ImageRequest| self.image(&wanted.name, &wanted.platform);
+            let found = off_runtime(|| parallel::map(&wanted, find))?;
+            images.extend(wanted.into_iter().zip(found));
             if images.len() == known {
                 let text = "the frontend asks again for what it was told";
                 return Err(Error::Frontend(text.into()));

@@ -15,12 +15,12 @@ mod solved;
 pub use engine::Engine;
 pub use images::Images;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
-pub use kiln_execute::conformance;
 pub use kiln_execute::{
     Around, ChangedFiles, DefaultNetwork, Elsewhere, EngineError, FilesError, Moment, Needed,
     NoSecrets, Pin, Pins, SecretError, SecretProvider, SecretValue, StepFailure, There,
     VolumeTransfer, WrongChecksum, keyed_volume,
 };
+pub use kiln_execute::{conformance, parallel};
 pub use kiln_export::{
     Annotations, CacheMode, CacheTarget, Delta, DeltaMaker, DeltaReport, Difference, Exported,
     Image, ImageOptions, ImageReport, InlineCache, LayerPlan, LayerReport, Level, MergedIndex,

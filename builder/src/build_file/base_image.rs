@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_engine::{Engine, Event, EventSink, Request};
+use kiln_engine::{Engine, Event, EventSink, Request, parallel};
 use kiln_frontend_dockerfile::ast::Dockerfile;
 use kiln_frontend_dockerfile::{
     Checked, Compiled, DockerfileError, ImageRequest, ImageTable, Options, Outcome, ResolvedImage,
@@ -105,25 +105,15 @@ impl<'a> BaseImages<'a> {
 }
 
 impl BaseImages<'_> {
-    /// Asks for all images at once.
+    /// Asks for all images, several at once.
     ///
     /// # Errors
     /// When one can't be had, or isn't locked and has to be.
     pub(crate) fn add_to(&self, images: &mut ImageTable, requests: Asked) -> Result<(), Error> {
-        let answers: Vec<_> = std::thread::scope(|scope| {
-            let start = |(request, location): (ImageRequest, Option<Location>)| {
-                scope.spawn(move || {
-                    let image = self.ask(&request, location);
-                    (request, image)
-                })
-            };
-            let asked: Vec<_> = requests.into_iter().map(start).collect();
-            let ended = asked.into_iter();
-            ended.filter_map(|thread| thread.join().ok()).collect()
-        });
-        for (request, image) in answers {
-            images.insert(request, image?);
-        }
+        let ask = |(request, location): &(_, Option<Location>)| self.ask(request, location.clone());
+        let found = parallel::map(&requests, ask)?;
+        let requests = requests.into_iter().map(|(request, _)| request);
+        images.extend(requests.zip(found));
         Ok(())
     }
 
