@@ -494,6 +494,40 @@ fn named_contexts_stand_for_sources_and_images() {
 }
 
 #[test]
+fn named_contexts_of_one_platform_come_first() {
+    let text = "[steps.a]\nfrom = 'example.org/base:1'\n[images.i]\nfrom = 'a'\n";
+    let image = |name: &str| NamedContext::Image(name.to_owned());
+    let contexts = [
+        ("example.org/base:1", image("example.org/any:1")),
+        (
+            "example.org/base:1::linux/amd64",
+            image("example.org/one:1"),
+        ),
+        (
+            "example.org/base:1::linux/s390x",
+            image("example.org/unbuilt:1"),
+        ),
+    ];
+    let options = Options {
+        contexts: contexts
+            .map(|(name, context)| (name.to_owned(), context))
+            .into(),
+        platforms: vec![platform("amd64"), platform("arm64")],
+        ..options()
+    };
+    let (_, asked) = rounds(text, &options);
+    let mut asked = asked.concat();
+    asked.sort();
+    assert_eq!(
+        asked,
+        [
+            "example.org/any:1 linux/arm64",
+            "example.org/one:1 linux/amd64"
+        ]
+    );
+}
+
+#[test]
 fn outputs_are_asked_for_in_rounds_and_all_at_once() {
     let text = "[steps.version]\nfrom = 'example.org/base:1'\nrun = 'git describe'\n[steps.count]\nfrom = 'scratch'\nrun = 'count'\noutput = 'integer'\n[steps.name]\nfrom = 'scratch'\nrun = 'name {{ steps.version.stdout }}'\n[steps.a]\nfrom = 'scratch'\nif = \"steps.name.stdout == 'v1-name'\"\nrun = 'x {{ steps.count.stdout }} {{ steps.version.stdout }}'\n[steps.b]\nfrom = 'a'\nrun = 'y'\n[images.i]\nfrom = 'b'\nlabels = { version = '{{ steps.version.stdout }}' }\n";
     let file = read(text);

@@ -76,18 +76,8 @@ impl Options {
             return None;
         }
         let wanted = crate::image_name::familiar(name);
-        let platform = platform.to_string();
-        let named = |wanted_platform: Option<&str>| {
-            self.contexts.iter().find(|(known, _)| {
-                let (known, own_platform) = match known.split_once("::") {
-                    Some((known, platform)) => (known, Some(platform)),
-                    None => (known.as_str(), None),
-                };
-                own_platform == wanted_platform && crate::image_name::familiar(known) == wanted
-            })
-        };
-        let found = named(Some(&platform)).or_else(|| named(None));
-        found.map(|(known, kind)| (known.as_str(), kind))
+        let is_wanted = |known: &str| crate::image_name::familiar(known) == wanted;
+        kiln_graph::context_for(&self.contexts, is_wanted, platform)
     }
 }
 

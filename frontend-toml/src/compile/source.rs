@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use kiln_graph::{
     BlobDigest, ContextSource, GitSource, History, HistoryLine, HttpSource, ImageConfig, ImagePath,
-    ImageRequest, LayerOrigin, Op, Platform, StepName,
+    ImageRequest, LayerOrigin, Op, Platform, StepName, context_for, split_context_name,
 };
 
 use super::NamedContext;
@@ -96,7 +96,8 @@ impl Compiler<'_> {
         view: &View<'_>,
         platform: &Platform,
     ) -> Result<Made, Wrong> {
-        if let Some((name, context)) = self.options.contexts.get_key_value(wanted) {
+        let contexts = &self.options.contexts;
+        if let Some((name, context)) = context_for(contexts, |known| known == wanted, platform) {
             return self.replaced(asked, name, context, view, platform);
         }
         if let Some((name, source)) = self.file.sources.get_key_value(wanted) {
@@ -159,11 +160,13 @@ impl Compiler<'_> {
 
     /// A named context that stands for nothing is a slip.
     pub(super) fn check_contexts(&self) -> Result<(), Wrong> {
-        let given = self.options.contexts.keys();
-        let Some(useless) = given
-            .clone()
-            .find(|name| !self.used_contexts.contains(*name))
-        else {
+        let platforms = &self.options.platforms;
+        let is_useless = |name: &&String| {
+            let own = split_context_name(name).1;
+            let is_built = own.is_none_or(|own| platforms.contains(&own));
+            is_built && !self.used_contexts.contains(*name)
+        };
+        let Some(useless) = self.options.contexts.keys().find(is_useless) else {
             return Ok(());
         };
         let known = self.file.sources.keys().map(Name::as_str);

@@ -218,13 +218,10 @@ impl<'a> Attributes<'a> {
             .map_err(|error| wrong("cgroup-parent", text, error))
     }
 
-    /// The named contexts, by the names that build files have for them.
+    /// The named contexts, by the names that build files have for them, with the platforms that they are for.
     pub(super) fn contexts(self) -> Result<BTreeMap<String, Source>, Status> {
-        let named = self.below("context:").map(|(name, value)| {
-            // A context of one platform has the platform behind its name.
-            let name = name.split_once("::").map_or(name, |(name, _)| name);
-            Ok((name.to_owned(), source(value)?))
-        });
+        let named = self.below("context:");
+        let named = named.map(|(name, value)| Ok((name.to_owned(), source(value)?)));
         named.collect()
     }
 }
@@ -331,6 +328,18 @@ mod tests {
         ] {
             assert!(source(value).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn contexts_of_several_platforms_are_apart() {
+        let map = map(&[
+            ("context:a::linux/amd64", "target:one"),
+            ("context:a::linux/arm64", "target:other"),
+        ]);
+        let contexts = Attributes(&map).contexts().unwrap();
+        let target = |name: &str| Source::Known(ContextKind::Target(name.to_owned()));
+        assert_eq!(contexts["a::linux/amd64"], target("one"));
+        assert_eq!(contexts["a::linux/arm64"], target("other"));
     }
 
     #[test]
