@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
+use bollard_buildkit_proto::pb::file_action::Action;
 use kiln_tests::{BUSYBOX, Server, Space, Web, run, runs, shell, wait};
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -54,7 +55,7 @@ impl Client {
         M: Message + 'static,
         T: Message + Default + 'static,
     {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        let mut grpc = self.grpc();
         let path: PathAndQuery = path.parse().unwrap();
         self.runtime.block_on(async {
             grpc.ready().await.unwrap();
@@ -100,13 +101,37 @@ impl Client {
         });
     }
 
+    /// The result of a definition.
+    fn solved(&self, reference: &str, definition: pb::Definition) -> String {
+        let solve = frontend::SolveRequest {
+            definition: Some(definition),
+            ..frontend::SolveRequest::default()
+        };
+        let solved: frontend::SolveResponse = self.bridge("Solve", reference, solve).unwrap();
+        match solved.result.unwrap().result {
+            Some(frontend::result::Result::Ref(result)) => result.id,
+            other => panic!("there is one result: {other:?}"),
+        }
+    }
+
+    /// A file of a result.
+    fn file(&self, reference: &str, result: &str, path: &str) -> Result<Vec<u8>, Status> {
+        let read = frontend::ReadFileRequest {
+            r#ref: result.to_owned(),
+            file_path: path.to_owned(),
+            ..frontend::ReadFileRequest::default()
+        };
+        let answer: frontend::ReadFileResponse = self.bridge("ReadFile", reference, read)?;
+        Ok(answer.data)
+    }
+
     fn grpc(&self) -> tonic::client::Grpc<Channel> {
         tonic::client::Grpc::new(self.channel.clone())
     }
 
     /// The builds that the history has, or those that are running.
     fn history(&self, active_only: bool) -> Vec<control::BuildHistoryRecord> {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        let mut grpc = self.grpc();
         let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/ListenBuildHistory");
         let request = control::BuildHistoryRequest {
             active_only,
@@ -331,67 +356,157 @@ fn an_archive_on_a_web_server_is_unpacked() {
     let context = space.path("context");
     _ = shell(&context, "tar cf a.tar policy/a.rego");
     let web = Web::serve(&context);
-    let source = pb::Op {
-        op: Some(pb::op::Op::Source(pb::SourceOp {
+    let mut definition = Definition::default();
+    let source = definition.add(
+        &[],
+        pb::op::Op::Source(pb::SourceOp {
             identifier: web.url("a.tar"),
             attrs: [("http.filename".to_owned(), "context".to_owned())].into(),
-        })),
-        ..pb::Op::default()
-    };
-    let source = source.encode_to_vec();
-    let digest = |op: &[u8]| kiln_graph::BlobDigest::of(op).to_string();
-    let copy = pb::FileActionCopy {
-        src: "/context".to_owned(),
-        dest: "/".to_owned(),
-        mode: -1,
-        timestamp: -1,
-        attempt_unpack_docker_compatibility: true,
-        ..pb::FileActionCopy::default()
-    };
-    let action = pb::FileAction {
-        input: -1,
-        secondary_input: 0,
-        output: 0,
-        action: Some(pb::file_action::Action::Copy(copy)),
-    };
-    let input = |op: &[u8]| pb::Input {
-        digest: digest(op),
-        index: 0,
-    };
-    let unpacked = pb::Op {
-        inputs: vec![input(&source)],
-        op: Some(pb::op::Op::File(pb::FileOp {
-            actions: vec![action],
-        })),
-        ..pb::Op::default()
-    };
-    let unpacked = unpacked.encode_to_vec();
-    let last = pb::Op {
-        inputs: vec![input(&unpacked)],
-        ..pb::Op::default()
-    };
-    let definition = pb::Definition {
-        def: vec![source, unpacked, last.encode_to_vec()],
-        ..pb::Definition::default()
-    };
+        }),
+    );
+    let unpacked_into_root = copy("/context", "/", {
+        pb::FileActionCopy {
+            attempt_unpack_docker_compatibility: true,
+            ..pb::FileActionCopy::default()
+        }
+    });
+    let unpacked = definition.add(&[source], files(1, vec![unpacked_into_root]));
     let client = Client::of(&server);
     const REF: &str = "an-archive";
     client.begin(REF);
-    let solve = frontend::SolveRequest {
-        definition: Some(definition),
-        ..frontend::SolveRequest::default()
-    };
-    let solved: frontend::SolveResponse = client.bridge("Solve", REF, solve).unwrap();
-    let Some(frontend::result::Result::Ref(result)) = solved.result.unwrap().result else {
-        panic!("there is one result");
-    };
-    let read = frontend::ReadFileRequest {
-        r#ref: result.id,
-        file_path: "policy/a.rego".to_owned(),
-        ..frontend::ReadFileRequest::default()
-    };
-    let file: frontend::ReadFileResponse = client.bridge("ReadFile", REF, read).unwrap();
-    assert_eq!(file.data, b"package docker");
+    let result = client.solved(REF, definition.of(unpacked));
+    let file = client.file(REF, &result, "policy/a.rego");
+    assert_eq!(file.unwrap(), b"package docker");
+}
+
+/// A graph as clients write it.
+#[derive(Default)]
+struct Definition(pb::Definition);
+
+impl Definition {
+    fn add(&mut self, inputs: &[pb::Input], op: pb::op::Op) -> pb::Input {
+        let op = pb::Op {
+            inputs: inputs.to_vec(),
+            op: Some(op),
+            ..pb::Op::default()
+        };
+        let op = op.encode_to_vec();
+        let digest = kiln_graph::BlobDigest::of(&op).to_string();
+        self.0.def.push(op);
+        pb::Input { digest, index: 0 }
+    }
+
+    /// The whole, whose result this is.
+    fn of(mut self, result: pb::Input) -> pb::Definition {
+        let last = pb::Op {
+            inputs: vec![result],
+            ..pb::Op::default()
+        };
+        self.0.def.push(last.encode_to_vec());
+        self.0
+    }
+}
+
+/// Actions on an empty tree, each on what the one before made, with one input to copy from if there are any.
+fn files(inputs: i64, actions: Vec<Action>) -> pb::op::Op {
+    let count = actions.len() as i64;
+    let actions = (0..).zip(actions).map(|(number, action)| pb::FileAction {
+        input: if number == 0 { -1 } else { inputs + number - 1 },
+        secondary_input: inputs - 1,
+        output: if number + 1 == count { 0 } else { -1 },
+        action: Some(action),
+    });
+    pb::op::Op::File(pb::FileOp {
+        actions: actions.collect(),
+    })
+}
+
+fn copy(src: &str, dest: &str, how: pb::FileActionCopy) -> Action {
+    Action::Copy(pb::FileActionCopy {
+        src: src.to_owned(),
+        dest: dest.to_owned(),
+        mode: -1,
+        timestamp: -1,
+        ..how
+    })
+}
+
+fn mkdir(path: &str) -> Action {
+    Action::Mkdir(pb::FileActionMkDir {
+        path: path.to_owned(),
+        mode: 0o700,
+        timestamp: -1,
+        ..pb::FileActionMkDir::default()
+    })
+}
+
+fn mkfile(path: &str) -> Action {
+    Action::Mkfile(pb::FileActionMkFile {
+        path: path.to_owned(),
+        mode: 0o644,
+        data: b"text".to_vec(),
+        timestamp: -1,
+        ..pb::FileActionMkFile::default()
+    })
+}
+
+#[test]
+fn directories_keep_their_names_in_directories_that_are_there() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let mut definition = Definition::default();
+    let made = vec![mkdir("/d"), mkfile("/d/a"), mkfile("/d/b")];
+    let made = definition.add(&[], files(0, made));
+    let plain = pb::FileActionCopy::default;
+    let copies = vec![
+        copy("/d", "/unpacked/", {
+            pb::FileActionCopy {
+                attempt_unpack_docker_compatibility: true,
+                ..plain()
+            }
+        }),
+        copy("/d", "/some/", {
+            pb::FileActionCopy {
+                include_patterns: vec!["a".to_owned()],
+                ..plain()
+            }
+        }),
+        mkdir("/there"),
+        copy("/d", "/there", plain()),
+        copy("/d", "/absent", plain()),
+        copy("/d", "/content/", {
+            pb::FileActionCopy {
+                dir_copy_contents: true,
+                ..plain()
+            }
+        }),
+    ];
+    let copied = definition.add(&[made], files(1, copies));
+    let client = Client::of(&server);
+    const REF: &str = "directories";
+    client.begin(REF);
+    let result = client.solved(REF, definition.of(copied));
+    for path in [
+        "unpacked/d/a",
+        "some/d/a",
+        "there/d/b",
+        "absent/b",
+        "content/b",
+    ] {
+        assert!(client.file(REF, &result, path).is_ok(), "{path}");
+    }
+    for path in ["unpacked/a", "some/d/b", "some/a", "there/a", "absent/d/a"] {
+        assert!(client.file(REF, &result, path).is_err(), "{path}");
+    }
+    for path in ["unpacked/d", "there/d", "absent"] {
+        let stat = frontend::StatFileRequest {
+            r#ref: result.clone(),
+            path: path.to_owned(),
+            ..frontend::StatFileRequest::default()
+        };
+        let about: frontend::StatFileResponse = client.bridge("StatFile", REF, stat).unwrap();
+        assert_eq!(about.stat.unwrap().mode & 0o777, 0o700, "{path}");
+    }
 }
 
 #[test]

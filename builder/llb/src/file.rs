@@ -182,39 +182,19 @@ fn copied(copy: &pb::FileActionCopy, from: Input) -> Result<FileAction, LlbError
         (text, _) => Some(text.to_owned()),
     };
     let chmod = chmod.map(|text| Chmod::parse(&text)).transpose();
-    let unpack = copy.attempt_unpack_docker_compatibility;
-    // Without this a directory keeps its name below a directory that is there. What is an archive has none there.
-    let keeps_name =
-        !copy.dir_copy_contents && !unpack && copy.dest.ends_with('/') && !is_root(&copy.src);
-    let source = match keeps_name {
-        true => below_parent(&copy.src),
-        false => copy.src.clone(),
-    };
     Ok(FileAction::Copy(Box::new(CopyFiles {
         from,
-        sources: vec![source],
+        sources: vec![copy.src.clone()],
         dest: ImagePath::new(&copy.dest),
         to_directory: copy.dest.ends_with('/'),
         owner: owner(copy.owner.as_ref())?,
         chmod: chmod.map_err(|error| malformed(error.to_string()))?,
-        parents: keeps_name,
+        parents: false,
+        keep_name: !copy.dir_copy_contents,
         exclude: copy.exclude_patterns.clone(),
         include: copy.include_patterns.clone(),
-        unpack,
+        unpack: copy.attempt_unpack_docker_compatibility,
     })))
-}
-
-fn is_root(path: &str) -> bool {
-    ImagePath::new(path).is_root()
-}
-
-/// `a/b` as `a/./b`: what follows the dot is made again below the destination.
-fn below_parent(path: &str) -> String {
-    let path = path.trim_matches('/');
-    match path.rsplit_once('/') {
-        Some((parent, name)) => format!("{parent}/./{name}"),
-        None => format!("./{path}"),
-    }
 }
 
 fn owner(owner: Option<&pb::ChownOpt>) -> Result<Option<Owner>, LlbError> {

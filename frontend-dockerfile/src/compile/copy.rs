@@ -311,6 +311,7 @@ impl Plan {
             owner,
             chmod: self.chmod.clone(),
             parents: copy.parents,
+            keep_name: false,
             exclude: self.exclude.clone(),
             include: Vec::new(),
             unpack: copy.unpack.unwrap_or(self.keyword == "ADD"),

@@ -63,6 +63,7 @@ impl<'a> Compiler<'a> {
             owner: owner(work, copy)?,
             chmod: chmod(work, copy)?,
             parents: false,
+            keep_name: false,
             exclude: patterns(&copy.exclude, work.view)?,
             include: Vec::new(),
             unpack: false,

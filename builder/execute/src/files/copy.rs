@@ -106,7 +106,9 @@ pub(super) fn copy_one(
         }
         match entry.node {
             // The destination is no copy of the source, but it gets its time, as in BuildKit.
-            Node::Directory { .. } if is_top => place.set_time(&entry.path, entry.mtime),
+            Node::Directory { .. } if is_top && selected.name.is_empty() => {
+                place.set_time(&entry.path, entry.mtime);
+            }
             Node::Directory { .. } if selected.parents.binary_search(relative).is_ok() => {
                 put_parent(entry, found.entry.mode, place)?;
             }
@@ -224,7 +226,7 @@ fn top_path(
     place: &mut Place<'_>,
 ) -> Result<ImagePath, FilesError> {
     let new = changes.new_directory();
-    if !selected.is_directory {
+    if !selected.is_directory || !selected.name.is_empty() {
         return destination(place, &copy.dest, copy.to_directory, &selected.name, new);
     }
     let dest = place.resolve(&copy.dest, true);

@@ -52,7 +52,11 @@ pub(crate) fn select(view: &View, copy: &CopyFiles) -> Result<Vec<Selected>, Fil
         };
         for path in paths {
             let root = followed(view, &path)?;
-            all.push(one(view, &path, root, (include.as_ref(), &exclude))?);
+            let mut one = one(view, root, (include.as_ref(), &exclude))?;
+            if !one.is_directory || copy.keep_name {
+                one.name = path.file_name().unwrap_or_default().to_vec();
+            }
+            all.push(one);
         }
     }
     Ok(all)
@@ -73,16 +77,11 @@ pub(super) fn followed(view: &View, path: &ImagePath) -> Result<ImagePath, Files
 
 fn one(
     view: &View,
-    path: &ImagePath,
     root: ImagePath,
     (include, exclude): (Option<&Matcher>, &Matcher),
 ) -> Result<Selected, FilesError> {
     let found = view.get(&root);
     let is_directory = root.is_root() || found.is_some_and(|found| found.entry.is_directory());
-    let name = match is_directory {
-        true => Vec::new(),
-        false => path.file_name().unwrap_or_default().to_vec(),
-    };
     // What a source names itself is not tested, only what is below it.
     let (entries, parents) = gather(view, &root, |_, path| {
         let is_included = include.is_none_or(|include| include.excludes(path));
@@ -90,7 +89,7 @@ fn one(
     })?;
     Ok(Selected {
         root,
-        name,
+        name: Vec::new(),
         parents,
         entries,
         is_directory,

@@ -176,6 +176,7 @@ fn encode_files(files: &Files, out: &mut Encoder) {
 
 fn encode_action(action: &FileAction, out: &mut Encoder) {
     match action {
+        FileAction::Copy(copy) if copy.keep_name => encode_copy(copy, out.tag(6)),
         FileAction::Copy(copy) => encode_copy(copy, out.tag(0)),
         FileAction::Directory { path, owner, mode } => {
             out.tag(1).path(path).u32(*mode);

@@ -91,6 +91,10 @@ pub struct CopyFiles {
     pub chmod: Option<Chmod>,
     /// Whether each source's path is made again below the destination (`--parents`).
     pub parents: bool,
+    /// Whether a directory is copied itself, into the destination if that is a directory that is there, rather than
+    /// what it holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_name: bool,
     /// Patterns of what is left out, relative to each source directory (`--exclude`).
     pub exclude: Vec<String>,
     /// What matches one of these patterns only, relative to each source directory; all, when there are
@@ -113,6 +117,7 @@ impl CopyFiles {
             owner: None,
             chmod: None,
             parents: false,
+            keep_name: false,
             exclude: Vec::new(),
             include: Vec::new(),
             unpack: false,
