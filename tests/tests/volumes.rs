@@ -250,6 +250,10 @@ fn a_volume_follows_a_lock_file() {
         .output();
     let names = Run::of(&names.unwrap()).ok().stdout;
     assert_eq!(names.matches("  v@").count(), 2, "{names}");
+    let namespace = ["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=n"];
+    assert_eq!(seen("a", "one", &namespace), "1\n");
+    assert_eq!(seen("a", "two", &namespace), "2\n", "begins as the newest");
+    assert_eq!(seen("a", "one", &namespace), "2\n", "tied there, too");
     let wrong = space.build(&["--volume-key", "id=v,file=../lock"]);
     assert_eq!(wrong.status, Some(1), "{}", wrong.stderr);
     assert!(

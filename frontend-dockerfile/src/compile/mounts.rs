@@ -85,14 +85,10 @@ impl Compiler<'_> {
             "" => kiln_graph::clean_path(&fields.target),
             id => id.to_owned(),
         };
-        let namespace = self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-        let id = match namespace.filter(|namespace| !namespace.is_empty()) {
-            Some(namespace) => format!("{namespace}/{id}"),
-            None => id,
-        };
+        let namespace = self.options.build_args.get(CacheMount::NAMESPACE);
         let MountAccess { uid, gid, mode } = fields.access(CacheMount::USUAL);
         CacheMount {
-            id,
+            id: CacheMount::in_namespace(id, namespace),
             sharing: fields.sharing.unwrap_or(Sharing::Shared),
             from,
             source: ImagePath::new(&fields.source),

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use kiln_frontend_dockerfile::Options;
 use kiln_graph::address::redact;
 use kiln_graph::{
-    BadEntitlement, Build, Entitlement, Entitlements, ImagePath, ULIMITS, parse_extra_host,
-    parse_memory,
+    BadEntitlement, Build, CacheMount, Entitlement, Entitlements, ImagePath, ULIMITS,
+    parse_extra_host, parse_memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -335,17 +335,24 @@ impl SourceArgs {
 
     /// The files that volumes are tied to, by the volumes' names.
     pub(crate) fn volume_files(&self) -> Result<BTreeMap<String, String>, Error> {
+        let args = self.build_args()?;
+        let namespace = args.get(CacheMount::NAMESPACE);
         let read = |text: &String| {
             let mut fields = Fields::parse(text);
             let (id, file) = (fields.take("id"), fields.take("file"));
             match (id, file, fields.finish(&["id", "file"])) {
-                (Some(id), Some(file), Ok(())) => Ok((id, file)),
+                (Some(id), Some(file), Ok(())) => {
+                    // Those of kiln.toml are in no namespace.
+                    let other = CacheMount::in_namespace(id.clone(), namespace);
+                    Ok([(id, file.clone()), (other, file)])
+                }
                 _ => Err(Error::Usage(format!(
                     "--volume-key {text}: write id=NAME,file=PATH"
                 ))),
             }
         };
-        self.volume_key.iter().map(read).collect()
+        let all: Vec<_> = self.volume_key.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(all.into_iter().flatten().collect())
     }
 
     fn limits(&self) -> Result<BTreeMap<String, (u64, u64)>, Error> {

@@ -91,6 +91,18 @@ pub struct CacheMount {
 }
 
 impl CacheMount {
+    /// The build argument of Dockerfiles that separates the caches of builds.
+    pub const NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
+    /// The name of a volume in a namespace, if there is one.
+    #[must_use]
+    pub fn in_namespace(id: String, namespace: Option<&String>) -> String {
+        match namespace.filter(|namespace| !namespace.is_empty()) {
+            Some(namespace) => format!("{namespace}/{id}"),
+            None => id,
+        }
+    }
+
     /// The owner and mode of a volume that nobody wants otherwise.
     pub const USUAL: MountAccess = MountAccess::of_root(0o755);
 
