@@ -44,7 +44,10 @@ impl InlineWriter<'_> {
             };
             let Some(output) = output else {
                 without += usize::from(own.contains(&id));
-                entries.extend(self.name(id, *key, signer));
+                if let Some((name, text)) = self.name(id, *key, signer) {
+                    entries.insert(name, text);
+                    entries.insert(RemoteName::ANY.to_owned(), "{}".to_owned());
+                }
                 entries.extend(self.parts(id, signer));
                 continue;
             };

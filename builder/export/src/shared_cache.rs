@@ -98,6 +98,8 @@ struct Job {
 #[derive(Debug)]
 struct State {
     stopped: AtomicBool,
+    /// Whether it was said that the remote has results without their files.
+    has_names: AtomicBool,
     outcome: Mutex<Result<Exported, EngineError>>,
 }
 
@@ -178,6 +180,7 @@ impl Export {
         let waiting = Arc::new(Mutex::new(waiting));
         let state = Arc::new(State {
             stopped: AtomicBool::new(false),
+            has_names: AtomicBool::new(false),
             outcome: Mutex::new(Ok(Exported::default())),
         });
         let began = now();
@@ -186,7 +189,7 @@ impl Export {
             let (waiting, state) = (waiting.clone(), state.clone());
             std::thread::spawn(move || {
                 while let Some(job) = next(&waiting).filter(|_| !state.is_stopped()) {
-                    state.note(send(&trees, &job, began, &target, &*events));
+                    state.note(send(&trees, &job, began, &target, &state, &*events));
                 }
             })
         };
@@ -248,6 +251,7 @@ fn send(
     job: &Job,
     began: Timestamp,
     target: &CacheTarget,
+    state: &State,
     events: &dyn EventSink,
 ) -> Result<Option<u64>, EngineError> {
     let remote = &*target.remote;
@@ -273,6 +277,11 @@ fn send(
     if is_name {
         let entry = name_of(&job.filed).signed(target.signer.as_ref());
         _ = remote.put(&called, &entry, &[]).map_err(fail)?;
+        if !state.has_names.swap(true, Ordering::Relaxed)
+            && remote.entry(RemoteName::ANY).map_err(fail)?.is_none()
+        {
+            _ = remote.put(RemoteName::ANY, b"{}", &[]).map_err(fail)?;
+        }
         return Ok(None);
     }
     let mut output = Vec::new();

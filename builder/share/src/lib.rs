@@ -8,7 +8,8 @@
 //! The content of what a step copies out of another's result is the entry `part-<digest>`, one
 //! [`RemotePart`], so that the step's key can be made where the files are not.
 //! A result whose files aren't shared is the entry `name-<step key>`, one [`RemoteName`]: builds that find what
-//! was made from it need it no more.
+//! was made from it need it no more. Where there are such, there is the entry `name-any`, which says nothing and
+//! is signed by nobody: without it no key is looked up twice.
 //! Each key is looked up by itself and each entry written by itself: builds that write at once lose
 //! nothing of each other's.
 #![allow(
@@ -217,6 +218,9 @@ pub struct RemoteName {
 }
 
 impl RemoteName {
+    /// The entry that is there where there is any of these.
+    pub const ANY: &str = "name-any";
+
     /// The name of a key's entry.
     #[must_use]
     pub fn entry_name(key: &StepKey) -> String {

@@ -2,8 +2,8 @@
 //! once it has failed.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use kiln_graph::{ContentDigest, Digest, StepKey};
 
@@ -20,6 +20,8 @@ pub struct CacheSource {
     broken: Arc<AtomicBool>,
     /// Whether results count whose files it doesn't have.
     takes_names: Arc<AtomicBool>,
+    /// Whether it has any such, once that was asked.
+    has_names: Arc<OnceLock<bool>>,
 }
 
 /// Some cache volumes.
@@ -62,6 +64,7 @@ impl CacheSource {
             volumes: Volumes::None,
             broken: Arc::default(),
             takes_names: Arc::new(AtomicBool::new(true)),
+            has_names: Arc::default(),
         }
     }
 
@@ -127,6 +130,9 @@ impl CacheSource {
     /// # Errors
     /// As [`CacheSource::record`].
     pub fn name_of(&self, key: &StepKey) -> Result<Option<RemoteName>, RemoteError> {
+        if !self.has_names()? {
+            return Ok(None);
+        }
         let name = RemoteName::entry_name(key);
         let Some(found) = self.document::<RemoteName>(&name)? else {
             return Ok(None);
@@ -135,6 +141,15 @@ impl CacheSource {
             true => Ok(Some(found)),
             false => Err(damaged(&name, "names the result of another step")),
         }
+    }
+
+    /// Whether it has results whose files it doesn't have.
+    fn has_names(&self) -> Result<bool, RemoteError> {
+        if let Some(known) = self.has_names.get() {
+            return Ok(*known);
+        }
+        let found = self.remote.entry(RemoteName::ANY)?.is_some();
+        Ok(*self.has_names.get_or_init(|| found))
     }
 
     /// What a part of a result contains.
@@ -168,4 +183,57 @@ impl CacheSource {
 
 fn damaged(name: &str, reason: &str) -> RemoteError {
     RemoteError::Damaged(format!("{name} {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::RemoteBlob;
+
+    /// A cache that has one entry at the most, and notes what it is asked for.
+    #[derive(Default)]
+    struct Asked {
+        has: Option<&'static str>,
+        names: Mutex<Vec<String>>,
+    }
+
+    impl Remote for Asked {
+        fn name(&self) -> String {
+            "asked".to_owned()
+        }
+        fn entry(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+            self.names.lock().unwrap().push(name.to_owned());
+            Ok((self.has == Some(name)).then(|| b"{}".to_vec()))
+        }
+        fn put(&self, _: &str, _: &[u8], _: &[RemoteBlob<'_>]) -> Result<u64, RemoteError> {
+            Ok(0)
+        }
+        fn blob(
+            &self,
+            _: &kiln_graph::BlobDigest,
+            _: u64,
+            _: &mut dyn std::io::Write,
+        ) -> Result<(), RemoteError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn keys_are_looked_up_once_where_no_names_are() {
+        for (has, asked) in [(None, 4), (Some(RemoteName::ANY), 7)] {
+            let remote = Arc::new(Asked {
+                has,
+                ..Asked::default()
+            });
+            let source = CacheSource::new(remote.clone(), CacheTrust::default());
+            for text in ["a", "b", "c"] {
+                let key = StepKey(Digest::of(text.as_bytes()));
+                assert_eq!(source.record(&key), Ok(None));
+                assert_eq!(source.name_of(&key), Ok(None));
+            }
+            assert_eq!(remote.names.lock().unwrap().len(), asked);
+        }
+    }
 }
