@@ -134,8 +134,22 @@ impl CasdWorker {
     /// It with what its workers need, as `--executor` takes it.
     #[must_use]
     pub fn executor(&self) -> String {
-        let properties = "property.unixUID=1000,property.unixGID=1000";
-        format!("{},{properties}", self.server.url())
+        let properties = self.properties().into_iter();
+        let properties = properties.map(|(name, value)| format!(",property.{name}={value}"));
+        self.url() + &properties.collect::<String>()
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// What its workers need.
+    #[must_use]
+    pub fn properties(&self) -> Vec<(String, String)> {
+        let one = |name: &str| (name.to_owned(), "1000".to_owned());
+        ["unixUID", "unixGID"].map(one).to_vec()
     }
 }
 

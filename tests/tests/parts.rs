@@ -8,13 +8,14 @@ use std::sync::Arc;
 use kiln::conformance::{ExecutorTrial, SourceTrial, executor, source};
 use kiln::solve::{Executed, Executor, Job, Snapshot, SourceResolver, StepResult};
 use kiln::{Engine, EngineError, Event, GraphBuilder, Kiln, NoSecrets, Platform};
+use kiln_cluster::{ClusterExecutor, ExecutorSettings, ReapiSettings};
 use kiln_execute::{
     Around, AtOnce, CommandExecutor, CommandOptions, ContextResolver, DefaultNetwork, Elsewhere,
     ElsewhereExecutor, FileExecutor, GitOptions, GitResolver, HttpResolver, LocalSources, Pins,
     SharedSources, Snapshotter, There, VolumeFinder,
 };
 use kiln_graph::{Entitlements, GitSource, Graph, HttpSource, ImagePath, Op, Step, StepId};
-use kiln_tests::{BUSYBOX, GIT, Space, Web, kiln_binary, shell};
+use kiln_tests::{BUSYBOX, CasdWorker, GIT, Space, Web, kiln_binary, shell};
 
 fn engine(space: &Space) -> Kiln {
     let builder = Kiln::builder().store(space.path("store"));
@@ -187,6 +188,33 @@ fn http(address: String) -> Step {
         checksum: None,
         file_name: None,
     }))
+}
+
+#[test]
+fn an_executor_of_a_cluster() {
+    let Some(worker) = CasdWorker::start() else {
+        return;
+    };
+    let space = Space::new();
+    let kiln = engine(&space);
+    let steps = Steps::new(&kiln);
+    let mut settings = ExecutorSettings::new(ReapiSettings::from_url(&worker.url()).unwrap());
+    settings.properties = worker.properties();
+    settings.helpers = vec![kiln_binary()];
+    settings.required = true;
+    // What the suite looks at is here.
+    settings.brings_outputs = true;
+    let cluster = ClusterExecutor::new(settings);
+    with_local(kiln.engine(), |trees, commands, files| {
+        let around = Around {
+            trees,
+            network: DefaultNetwork::default(),
+        };
+        let at_once = AtOnce { here: 4, there: 4 };
+        let both = ElsewhereExecutor::new(&cluster, commands, files, around, at_once);
+        steps.try_commands(kiln.engine(), &both);
+        steps.try_files(kiln.engine(), &both);
+    });
 }
 
 fn context(name: &str) -> Step {
