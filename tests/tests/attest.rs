@@ -219,7 +219,7 @@ fn hermetic_is_what_was_seen_to_be() {
         json(&text)["runDetails"]["metadata"]["buildkit_hermetic"] == true
     };
     assert!(!hermetic(&[]));
-    // What is stored was made with a network.
+    // One step's result is stored: it wasn't seen to run.
     assert!(!hermetic(&["--network", "none"]));
     assert!(hermetic(&["--network", "none", "--no-cache"]));
 }

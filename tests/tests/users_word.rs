@@ -1,7 +1,7 @@
 //! What the user said holds: a build file gets no more. Each test is named in SECURITY.md.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, Web, shell};
+use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, Web, read, shell};
 
 /// Answers everyone who connects.
 const SERVICE: &str = r#"
@@ -380,4 +380,42 @@ fn a_build_files_addresses_get_none_of_the_users_credentials() {
     assert!(!added.stderr.contains("hunter2"), "{}", added.stderr);
     let found = shell(&space.path(""), "grep -rlaF hunter2 out store || true");
     assert_eq!(found, "");
+}
+
+#[test]
+fn a_result_with_one_network_is_not_one_with_another() {
+    let space = Space::new();
+    let build = |from: &str, flags: &[&str]| {
+        space.write(
+            "Dockerfile",
+            format!("FROM {BUSYBOX}\n{from} readlink /proc/self/ns/net > /net; ls /sys/class/net > /all\nRUN cat /all\n"),
+        );
+        let out = space.build_files(flags);
+        (read(out.join("net")), read(out.join("all")))
+    };
+    let (host, _) = build("RUN", &[]);
+    let (none, only) = build("RUN", &["--network", "none"]);
+    assert_ne!(host, none);
+    assert_eq!(only, "lo\n");
+    let why = space.kiln(&["explain"]).ok().stdout;
+    assert!(
+        why.contains("network changed:\n      - default\n      + none\n"),
+        "{why}"
+    );
+    // Each has its own result from then on.
+    assert_eq!(build("RUN", &[]).0, host);
+    assert_eq!(build("RUN", &["--network", "none"]).0, none);
+    assert_eq!(
+        build("RUN --network=none", &[]).0,
+        none,
+        "it is the same step"
+    );
+    assert_eq!(
+        build("RUN --network=default", &["--network", "none"]).0,
+        none
+    );
+    assert_eq!(
+        build("RUN --network=default", &["--network", "host"]).0,
+        host
+    );
 }

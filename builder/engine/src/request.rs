@@ -114,6 +114,7 @@ impl Request {
             keep_going: self.keep_going,
             outputs: self.outputs.clone(),
             jobs: self.jobs.clamp(1, most),
+            network: self.network.into(),
         }
     }
 

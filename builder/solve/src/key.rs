@@ -1,6 +1,7 @@
 //! What a step's result is filed under: its operation, and the content of what it is given.
 //!
-//! Key version 1: the encoding of the operation, the platform, and for each input a digest of the
+//! Key version 1: the encoding of the operation (with the network that the user gave, where that isn't the
+//! host's), the platform, and for each input a digest of the
 //! *content* that the step can see of it: the whole tree for a root, the selected files for a
 //! copy, the mounted part for a bind mount.
 

@@ -1,5 +1,6 @@
 //! One step: its key, its record, or its execution.
 
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kiln_graph::{Input, Op, Step, StepId, StepKey};
@@ -114,6 +115,7 @@ impl<E: StepError> Solver<'_, E> {
         executor.prepare(&job)?;
         self.start(job.id, started);
         let executed = executor.execute(&job)?;
+        let step = self.settled(job.step);
         let filed = Filed {
             key: key.key,
             added: vec![executed.tree],
@@ -122,7 +124,7 @@ impl<E: StepError> Solver<'_, E> {
             stdout: executed.stdout,
         };
         let origin = Origin {
-            step: job.step,
+            step: &step,
             definition: job.definition,
             inputs: key.inputs,
         };
@@ -136,7 +138,23 @@ impl<E: StepError> Solver<'_, E> {
     }
 
     pub(crate) fn key(&self, step: &Step, inputs: &[StepResult]) -> Result<Key, E> {
-        key::of(self.backend.contents, step, inputs)
+        key::of(self.backend.contents, &self.settled(step), inputs)
+    }
+
+    /// A step with the network that it gets: what it can reach decides what comes of it.
+    fn settled<'s>(&self, step: &'s Step) -> Cow<'s, Step> {
+        let Op::Exec(exec) = &step.op else {
+            return Cow::Borrowed(step);
+        };
+        let network = exec.network.within(self.options.network);
+        if network == exec.network {
+            return Cow::Borrowed(step);
+        }
+        let mut step = step.clone();
+        let mut exec = exec.clone();
+        exec.network = network;
+        step.op = Op::Exec(exec);
+        Cow::Owned(step)
     }
 
     /// Which stored results the author and the user want a step to use.

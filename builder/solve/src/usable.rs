@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kiln_graph::{Reuse, Step, StepId};
+use kiln_graph::{Network, Reuse, Step, StepId};
 
 /// What the user wants of a build.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct SolveOptions {
     pub outputs: BTreeSet<StepId>,
     /// How many steps run at once, at least one.
     pub jobs: usize,
+    /// The network of steps that don't say which they want. What isn't the usual one is in their keys.
+    pub network: Network,
 }
 
 /// Which stored results a step may use.

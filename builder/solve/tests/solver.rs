@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake::{Behaviour, Fake, FakeError, command, copy, step, tree};
-use kiln_graph::{ContextSource, Graph, ImagePath, Input, Op, Reuse, StepId};
+use kiln_graph::{ContextSource, Graph, ImagePath, Input, Network, Op, Reuse, StepId};
 use kiln_solve::{Edits, Fate, Filed, LayerRef, Outcome, SolveOptions, StepResult};
 use proptest::prelude::*;
 
@@ -301,6 +301,44 @@ fn results_of_others_are_taken_and_own_ones_offered() {
     };
     ours.solve(&it.graph, &[it.top], &fresh).unwrap();
     assert_eq!(ours.took().len(), 4);
+}
+
+#[test]
+fn a_step_with_another_network_is_another_step() {
+    let of = |network: Network| {
+        let mut graph = Graph::new();
+        let empty = graph.add(step("empty", Op::Scratch), Vec::new()).unwrap();
+        let mut only = command("only", 1);
+        if let Op::Exec(exec) = &mut only.op {
+            exec.network = network;
+        }
+        let only = graph.add(only, vec![empty]).unwrap();
+        let after = graph.add(command("after", 1), vec![only]).unwrap();
+        (graph, only, after)
+    };
+    let fake = Fake::default();
+    let solve = |asked: Network, given: Network| {
+        let (graph, only, after) = of(asked);
+        let options = SolveOptions {
+            network: given,
+            ..options()
+        };
+        let solution = fake.solve(&graph, &[after], &options).unwrap();
+        (solution.keys[&only], fake.took())
+    };
+    let (usual, none) = (Network::Default, Network::None);
+    let (first, ran) = solve(usual, usual);
+    assert_eq!(ran, ["after", "only"]);
+    let (second, ran) = solve(usual, none);
+    assert_ne!(first, second);
+    assert_eq!(ran, ["after", "only"], "what follows has that network, too");
+    assert_eq!(solve(none, none), (second, Vec::new()));
+    assert_eq!(solve(Network::Sandbox, none), (second, Vec::new()));
+    assert_eq!(
+        solve(none, usual),
+        (second, Vec::new()),
+        "what follows is known with the usual network from the first time"
+    );
 }
 
 #[test]

@@ -14,16 +14,25 @@ pub enum DefaultNetwork {
     Sandbox,
 }
 
+impl From<DefaultNetwork> for Network {
+    /// The host's own is the usual one, which keys of steps leave out.
+    fn from(given: DefaultNetwork) -> Self {
+        match given {
+            DefaultNetwork::Host => Self::Default,
+            DefaultNetwork::None => Self::None,
+            DefaultNetwork::Sandbox => Self::Sandbox,
+        }
+    }
+}
+
 /// The network of a step: what it asks for, but never more than the user gave. The host's own is
 /// left to [`kiln_solve::check_entitlements`].
 pub(crate) fn granted(asked: Network, given: DefaultNetwork) -> kiln_sandbox::Network {
     use kiln_sandbox::Network as Granted;
-    match (asked, given) {
-        (Network::None, _) | (Network::Default | Network::Sandbox, DefaultNetwork::None) => {
-            Granted::None
-        }
-        (Network::Sandbox, _) | (Network::Default, DefaultNetwork::Sandbox) => Granted::Sandbox,
-        (Network::Host, _) | (Network::Default, DefaultNetwork::Host) => Granted::Host,
+    match asked.within(given.into()) {
+        Network::None => Granted::None,
+        Network::Sandbox => Granted::Sandbox,
+        Network::Host | Network::Default => Granted::Host,
     }
 }
 

@@ -93,6 +93,19 @@ pub enum Network {
     Sandbox,
 }
 
+impl Network {
+    /// What a step gets that asks for this, where `default` is what the user gave to those that don't ask: never
+    /// more than that, but for the host's own, which the user allows by itself.
+    #[must_use]
+    pub fn within(self, default: Self) -> Self {
+        match (self, default) {
+            (Self::Default, default) => default,
+            (Self::Sandbox, Self::None) => Self::None,
+            (own, _) => own,
+        }
+    }
+}
+
 /// Confinement of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
