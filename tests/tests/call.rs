@@ -57,6 +57,18 @@ fn outline_and_targets() {
 }
 
 #[test]
+fn warnings_that_are_errors_are_no_outline() {
+    let space = space();
+    space.write("Dockerfile", format!("# check=error=true\n{FILE}"));
+    let ask = |call: &str| space.kiln(&["build", "context", "--call", call]);
+    ask("outline").fails_with(&["lint violation found for rules: ", "JSONArgsRecommended"]);
+    assert_eq!(ask("outline").stdout, "");
+    _ = ask("targets").ok();
+    space.write("Dockerfile", format!("# check=skip=all;error=true\n{FILE}"));
+    _ = ask("outline").ok();
+}
+
+#[test]
 fn checks_need_no_registry() {
     let space = space();
     let checked = json(&space, "check,format=json");

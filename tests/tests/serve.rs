@@ -453,6 +453,14 @@ fn questions_are_answered() {
         targets.contains("one") && targets.contains("two (default)"),
         "{targets}"
     );
+    space.write(
+        "Dockerfile",
+        "# check=error=true\nfrom scratch AS one\nARG WHAT=x\n",
+    );
+    let refused = server.buildx(&["build", "--print=outline", "context"]);
+    let mut refused = refused;
+    let refused = refused.env("BUILDX_EXPERIMENTAL", "1").output().unwrap();
+    Run::of(&refused).fails_with(&["lint violation found for rules: "]);
 }
 
 #[test]

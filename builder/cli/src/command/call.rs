@@ -86,6 +86,7 @@ pub(crate) fn answer(
         Method::Check => answer_check(call.json, &opened.check(engine, &request).map_err(shown)?),
         Method::Outline => {
             let prepared = opened.prepare(engine, &request).map_err(shown)?;
+            refuse_warnings(&prepared)?;
             show(call.json, &question::outline(&prepared));
             Ok(())
         }

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::run::{Run, run};
 use super::solve::{Ready, image_options, solve};
 use super::{Answer, Asked, context_source, definition, frontend, question, source_meta};
-use crate::error::{BuildError, with_details};
+use crate::error::BuildError;
 use crate::job::Job;
 use crate::progress::Contexts;
 use crate::proto::sourcepolicy::Policy;
@@ -157,11 +157,8 @@ fn prepare(
         }
         located(at)
     })?;
-    let compiled = &prepared.compiled;
-    run.progress
-        .warn(&compiled.warnings, file, prepared.texts.main());
-    match compiled.violations() {
-        Some(text) => Err(with_details(text, Vec::new()).into()),
-        None => Ok(prepared),
-    }
+    let warnings = &prepared.compiled.warnings;
+    run.progress.warn(warnings, file, prepared.texts.main());
+    question::refuse_warnings(&prepared)?;
+    Ok(prepared)
 }

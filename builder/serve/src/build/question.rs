@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use kiln::question::{self, Said};
-use kiln::{Assume, DockerfileRequest, Error, Located, Pull, open_build_file};
+use kiln::{Assume, DockerfileRequest, Error, Located, Prepared, Pull, open_build_file};
 use kiln_engine::Engine;
 use serde_json::json;
 use tonic::Code;
 
-use crate::error::{BuildError, detail, rpc_status};
+use crate::error::{BuildError, detail, rpc_status, with_details};
 use crate::proto::RpcStatus;
 
 /// The version of the documents.
@@ -51,12 +51,21 @@ pub(super) fn answer(
         }
         "frontend.outline" => {
             let prepared = opened.prepare(engine, &request).map_err(located)?;
+            refuse_warnings(&prepared)?;
             Ok(said(&question::outline(&prepared)))
         }
         _ => {
             let (targets, texts) = opened.stages().map_err(located)?;
             Ok(said(&question::targets(&targets, &texts)))
         }
+    }
+}
+
+/// A build file may want warnings to be errors.
+pub(super) fn refuse_warnings(prepared: &Prepared) -> Result<(), BuildError> {
+    match prepared.compiled.violations() {
+        Some(text) => Err(with_details(text, Vec::new()).into()),
+        None => Ok(()),
     }
 }
 
