@@ -333,3 +333,41 @@ fn names_of_images_expire() {
     assert!(!space.kiln(&["image", "ls"]).ok().stdout.contains("app:2"));
     assert_eq!(space.kiln(&["prune", "--filter", "x=y"]).status, Some(2));
 }
+
+#[test]
+fn a_volume_may_be_a_file() {
+    let space = Space::new();
+    let build = |mounts: &str, script: &str| {
+        space.write(
+            "Dockerfile",
+            format!(
+                "FROM {BUSYBOX} AS from\nRUN mkdir /d; echo one > /d/file; chmod 640 /d/file; chown 7:8 /d/file; ln /d/file /d/hard; ln -s d/file /link; mkfifo /d/pipe\nFROM {BUSYBOX}\nRUN {mounts} {script}\n"
+            ),
+        );
+        let run = space.build(&[
+            "--no-cache",
+            "-o",
+            &format!("type=local,dest={}", space.path("out").display()),
+        ]);
+        (read(space.path("out/out")), run)
+    };
+    let mount = |source: &str, more: &str| {
+        format!("--mount=type=cache,id=f,from=from,source={source},target=/m/x{more}")
+    };
+    let script =
+        "stat -c '%F %a %u %g' /m/x > /out; cat /m/x >> /out; echo more >> /m/x; ls /m >> /out";
+    for source in ["/d/file", "/d/hard", "/link"] {
+        let begin = "regular file 640 7 8\none\n";
+        let (first, run) = build(&mount(source, ""), script);
+        _ = run.ok();
+        assert_eq!(first, format!("{begin}x\n"), "{source}");
+        let (second, _) = build(&mount(source, ""), script);
+        assert_eq!(second, format!("{begin}more\nx\n"), "{source}");
+        let (_, run) = build(&mount(source, ",ro"), "echo no >> /m/x");
+        run.fails_with(&["Read-only file system"]);
+    }
+    let (_, run) = build(&mount("/d/pipe", ""), "true");
+    run.fails_with(&["\"/d/pipe\": is neither a file nor a directory"]);
+    let (_, run) = build(&mount("/d/none", ""), "true");
+    run.fails_with(&["\"/d/none\": not found in its source"]);
+}

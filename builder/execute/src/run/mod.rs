@@ -16,6 +16,7 @@ mod owners;
 mod process;
 mod root_copy;
 mod surroundings;
+mod volume_mounts;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,14 +1,12 @@
 //! What is mounted for the time of a command.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{Staging, VolumeSharing};
-use kiln_graph::{CacheMount, Entry, Exec, ImagePath, MountKind, Node, Sharing, UnixId};
+use kiln_graph::{Exec, ImagePath, MountKind, Node, UnixId};
 use kiln_sandbox::{Mount, Place};
 use kiln_solve::{Event, Job, StepResult};
-use kiln_tree::{TreePath, TreeRoot, copy_tree, host};
+use kiln_tree::{TreePath, TreeRoot, host};
 use zeroize::Zeroizing;
 
 use super::agent::AgentSocket;
@@ -171,7 +169,7 @@ impl MountPlanner<'_> {
         held.secrets.push(hidden);
     }
 
-    fn impossible(&self, message: String) -> EngineError {
+    pub(super) fn impossible(&self, message: String) -> EngineError {
         impossible(self.job.step, message)
     }
 
@@ -288,150 +286,9 @@ impl MountPlanner<'_> {
             read_only: !writable,
         })
     }
-
-    /// The directories of a step's volumes, in the order of its mounts.
-    ///
-    /// All are found before one is held: to find one may mean to copy another, and so to wait until no
-    /// step uses that. They are taken in the order of their names: steps that want the same ones, in
-    /// whatever order, never wait for each other in a circle. One that is mounted twice is taken once,
-    /// as the strictest of its mounts wants it.
-    fn take_volumes(&self, exec: &Exec, held: &mut Held) -> Result<Vec<PathBuf>, EngineError> {
-        let mut wanted: BTreeMap<String, (Sharing, &CacheMount)> = BTreeMap::new();
-        let mut names = Vec::new();
-        let caches = exec.mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Cache(cache) => Some(cache),
-            _ => None,
-        });
-        for cache in caches {
-            let filling = cache.from.map(|from| self.job.input(from).content());
-            let name = self.volumes.find(cache, filling, self.job.cancel)?;
-            let taken = wanted.entry(name.clone()).or_insert((cache.sharing, cache));
-            if strictness(cache.sharing) > strictness(taken.0) {
-                taken.0 = cache.sharing;
-            }
-            names.push(name);
-        }
-        let mut directories = BTreeMap::new();
-        for (name, (sharing, cache)) in wanted {
-            let directory = self.take_volume(&name, sharing, cache, held)?;
-            directories.insert(name, directory);
-        }
-        let directories = names
-            .iter()
-            .filter_map(|name| directories.get(name).cloned());
-        Ok(directories.collect())
-    }
-
-    fn take_volume(
-        &self,
-        name: &str,
-        sharing: Sharing,
-        cache: &CacheMount,
-        held: &mut Held,
-    ) -> Result<PathBuf, EngineError> {
-        let sharing = match sharing {
-            // What is moved into a root is in no other.
-            Sharing::Shared if held.lends() => VolumeSharing::Locked,
-            Sharing::Shared => VolumeSharing::Shared,
-            Sharing::Private => VolumeSharing::Private,
-            Sharing::Locked => VolumeSharing::Locked,
-        };
-        let begin = |staging: &Staging| self.begin_volume(cache, staging.root());
-        let stop = || self.job.cancel.is_cancelled();
-        let mut volume = self.trees.store.volume(name, sharing, &stop, begin)?;
-        if let Some(into) = held.root.clone() {
-            volume.lend(&into)?;
-        }
-        let directory = volume.path().to_owned();
-        held.volumes.push(volume);
-        Ok(directory)
-    }
-
-    /// What of a volume is mounted: all of one that is filled with its source, or the source inside of one
-    /// that isn't filled.
-    fn part_of_volume(
-        &self,
-        cache: &CacheMount,
-        volume: PathBuf,
-        held: &Held,
-    ) -> Result<Place, EngineError> {
-        let source = &cache.source;
-        if cache.from.is_some() || source.is_root() {
-            return Ok(volume.into());
-        }
-        if held.lends() {
-            let text = format!(
-                "cache mount: \"{source}\" of a volume needs mounts, and there are none here"
-            );
-            return Err(self.impossible(text));
-        }
-        let part = TreeRoot::at(&volume).join(source.clone());
-        if part.root.stat(&part.path).is_err() {
-            let text = format!(
-                "cache mount: \"{source}\": not found in the volume '{}'",
-                cache.id
-            );
-            return Err(self.impossible(text));
-        }
-        Ok(source_of(&part))
-    }
-
-    /// Makes an empty directory what a new cache volume begins with. What is filled with a directory of
-    /// another tree has that directory's owner and mode.
-    fn begin_volume(&self, cache: &CacheMount, to: &TreeRoot) -> Result<(), EngineError> {
-        let output = |source| EngineError::Output {
-            what: format!("cache volume {}", cache.id),
-            source,
-        };
-        let give_away = self.trees.gives_away;
-        let root = ImagePath::root();
-        if let Some(from) = cache.from {
-            let view = self.trees.view(self.job.input(from), self.job.events)?;
-            let path = view.resolve(&cache.source, true);
-            let files = files_below(&view, &path);
-            copy_tree(&files, to, give_away, kiln_tree::Sharing::ContentOnly).map_err(output)?;
-            if !path.is_root() {
-                let own = self.directory_to_fill_with(&view, &path)?;
-                return to.set_attributes(&own, give_away).map_err(output);
-            }
-        }
-        if give_away {
-            to.set_owner(&root, cache.uid.get(), cache.gid.get())
-                .map_err(output)?;
-        }
-        to.set_mode(&root, cache.mode).map_err(output)
-    }
-
-    /// The directory of another tree that a volume is filled with, as the volume's own.
-    fn directory_to_fill_with(&self, view: &View, path: &ImagePath) -> Result<Entry, EngineError> {
-        let refuse = |why: &str| Err(self.impossible(format!("cache mount: \"{path}\": {why}")));
-        match view.get(path) {
-            Some(found) if found.entry.is_directory() => Ok(found.entry.clone().seen_from(path)),
-            Some(_) => refuse("is no directory"),
-            None => refuse("not found in its source"),
-        }
-    }
-}
-
-/// How much a sharing keeps others away.
-fn strictness(sharing: Sharing) -> u8 {
-    match sharing {
-        Sharing::Shared => 0,
-        Sharing::Private => 1,
-        Sharing::Locked => 2,
-    }
-}
-
-/// What a directory of an image holds, as a tree of its own.
-fn files_below(view: &View, directory: &ImagePath) -> Vec<(Entry, TreePath)> {
-    let files = view.one_tree_below(directory).into_iter();
-    let files = files.filter(|(entry, _)| entry.path != *directory);
-    files
-        .map(|(entry, place)| (entry.seen_from(directory), place))
-        .collect()
 }
 
 /// A path of a tree, to be mounted.
-fn source_of(place: &TreePath) -> Place {
+pub(super) fn source_of(place: &TreePath) -> Place {
     Place::below(place.root.path(), place.path.relative())
 }
