@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use kiln::{
-    AttestOptions, BuildRequest, CacheMode, CacheSource, CacheTarget, CacheTrust, CredentialSource,
-    DirectoryRemote, EngineError, Error, Event, Fault, GraphBuilder, Kiln, Needed, Output,
-    Platform, ProvenanceOptions, Remote, SbomFormat,
+    AttestOptions, BlobDigest, BuildRequest, CacheMode, CacheSource, CacheTarget, CacheTrust,
+    ContextFrom, CredentialSource, DirectoryRemote, DockerfileRequest, EngineError, Error, Event,
+    Fault, GraphBuilder, Kiln, Needed, Output, Platform, ProvenanceOptions, Remote, SbomFormat,
 };
-use kiln_tests::{BUSYBOX, Space, kiln_binary};
+use kiln_tests::{BUSYBOX, Space, Web, kiln_binary, shell};
 
 fn open(space: &Space) -> Kiln {
     let builder = Kiln::builder().store(space.path("store"));
@@ -212,4 +212,35 @@ fn build_files_take_arguments_and_contexts() {
     let outcome = kiln.build(request).unwrap();
     assert_eq!(outcome.layers, 1);
     assert_eq!(std::fs::read(space.path("out/v")).unwrap(), b"given");
+}
+
+#[test]
+fn a_context_at_an_address_is_what_it_was_said_to_be() {
+    let space = Space::new();
+    let kiln = open(&space);
+    space
+        .write("Dockerfile", "FROM scratch\nCOPY f /\n")
+        .write("f", "f");
+    _ = shell(
+        &space.path("context"),
+        "tar cf ../context.tar . && sha256sum ../context.tar",
+    );
+    let tar = std::fs::read(space.path("context.tar")).unwrap();
+    let web = Web::serve(&space.path("context/.."));
+    let address = web.url("context.tar");
+    let build = |digest: BlobDigest| {
+        let mut request = DockerfileRequest {
+            context: ContextFrom::Remote(address.clone()),
+            ..DockerfileRequest::default()
+        };
+        _ = request.context_pins.http.insert(address.clone(), digest);
+        kiln.build(BuildRequest::of_file(request))
+    };
+    let other = BlobDigest::of(b"other");
+    let wrong = build(other).unwrap_err().to_string();
+    assert!(wrong.contains(&other.to_string()), "{wrong}");
+    _ = build(BlobDigest::of(&tar)).unwrap();
+    // It changes between two looks at it.
+    std::fs::write(space.path("context.tar"), "changed").unwrap();
+    _ = build(BlobDigest::of(&tar)).unwrap();
 }

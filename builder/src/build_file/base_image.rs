@@ -181,7 +181,7 @@ impl BaseImages<'_> {
         let locked = self.locker.image(&request.name);
         let guard = self.guard();
         let (name, platform) = (&request.name, &request.platform);
-        let admitted = guard.image(name, platform, locked.is_some(), location.as_ref())?;
+        let admitted = guard.image(name, platform, locked, location.as_ref())?;
         if let Some(name) = admitted.instead {
             let other = ImageRequest {
                 name,
@@ -193,6 +193,7 @@ impl BaseImages<'_> {
             let what = format!("the image {}", request.name);
             return Err(Error::NotLocked { what, location });
         }
+        let locked = locked.or(admitted.digest);
         self.admitted(request, locked, admitted.signature, location)
     }
 

@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_engine::{Engine, EventSink, Request, SecretProvider, Solved};
+use kiln_engine::{Engine, EventSink, Pins, Request, SecretProvider, Solved};
 use kiln_frontend_dockerfile::{is_remote, read_remote};
 use kiln_graph::{
     Build, ContextSource, CopyFiles, Entitlements, FileAction, Files, GitSource, ImagePath, Input,
@@ -83,6 +83,7 @@ pub(crate) struct Fetcher<'a> {
     events: Arc<dyn EventSink>,
     allowed: &'a Entitlements,
     secrets: Option<Arc<dyn SecretProvider>>,
+    pins: &'a Pins,
     is_foreign: bool,
 }
 
@@ -111,6 +112,7 @@ impl<'a> Fetcher<'a> {
             events: request.events(),
             allowed: &request.allowed,
             secrets: request.secrets.clone(),
+            pins: &request.context_pins,
             is_foreign: request.is_foreign,
         }
     }
@@ -286,6 +288,9 @@ impl<'a> Fetcher<'a> {
         let mut request = Request::new(build);
         request.events = self.events.clone();
         request.allowed = self.allowed.clone();
+        if small.named == Named::ByUser {
+            request.pins.clone_from(self.pins);
+        }
         request.own_git = small.named == Named::ByUser && !self.is_foreign;
         if let Some(secrets) = &self.secrets {
             request.secrets = secrets.clone();

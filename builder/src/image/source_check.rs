@@ -19,6 +19,6 @@ pub enum SourceVerdict {
     AsItIs,
     /// Another image takes the place of an image: its name.
     Image(String),
-    /// A file of a web server must have this digest.
+    /// A file of a web server must have this digest, or what an image's name stands for.
     Checksum(BlobDigest),
 }

@@ -34,6 +34,8 @@ pub(crate) struct AdmittedImage {
     pub(crate) signature: Option<RequiredSignature>,
     /// The name of the image that takes its place.
     pub(crate) instead: Option<String>,
+    /// What its name must stand for, when it doesn't say so itself.
+    pub(crate) digest: Option<BlobDigest>,
 }
 
 impl<'a> SourceGuard<'a> {
@@ -45,21 +47,27 @@ impl<'a> SourceGuard<'a> {
         &self,
         name: &str,
         platform: &Platform,
-        is_locked: bool,
+        locked: Option<BlobDigest>,
         location: Option<&Location>,
     ) -> Result<AdmittedImage, Error> {
-        let source = SourceName::image(name, is_locked);
-        let (rule, instead) = match self.ask(&source, Some(platform), location)? {
-            SourceVerdict::AsItIs => (self.rule(&source, location)?, None),
+        let source = SourceName::image(name, locked.is_some());
+        let (rule, instead, digest) = match self.ask(&source, Some(platform), location)? {
+            SourceVerdict::AsItIs => (self.rule(&source, location)?, None, None),
             SourceVerdict::Image(other) => {
                 let replacement = SourceName::image(&other, false);
-                (self.rule(&replacement, location)?, Some(other))
+                (self.rule(&replacement, location)?, Some(other), None)
             }
-            SourceVerdict::Checksum(_) => return Err(irreplaceable(&source, location)),
+            SourceVerdict::Checksum(digest) => {
+                let known = locked.or_else(|| digest_in(name));
+                agree(&source, known, digest, location)?;
+                let digest = Some(digest).filter(|_| known.is_none());
+                (self.rule(&source, location)?, None, digest)
+            }
         };
         Ok(AdmittedImage {
             signature: rule.map(|rule| rule.resolve(file_text)).transpose()?,
             instead,
+            digest,
         })
     }
 
@@ -163,12 +171,11 @@ impl<'a> SourceGuard<'a> {
         let source = SourceName::http(&http.url, pinned.is_some());
         match self.ask(&source, None, location)? {
             SourceVerdict::AsItIs => {}
-            SourceVerdict::Checksum(digest) if pinned.is_none_or(|pinned| pinned == digest) => {
+            SourceVerdict::Checksum(digest) => {
+                agree(&source, pinned, digest, location)?;
                 pins.http.insert(key, digest);
             }
-            SourceVerdict::Checksum(_) | SourceVerdict::Image(_) => {
-                return Err(irreplaceable(&source, location));
-            }
+            SourceVerdict::Image(_) => return Err(irreplaceable(&source, location)),
         }
         self.rule(&source, location).map(|_| ())
     }
@@ -240,8 +247,32 @@ fn denied(source: &SourceName, rule: String, location: Option<&Location>) -> Err
     }
 }
 
+/// The digest that is written in an image's name.
+fn digest_in(name: &str) -> Option<BlobDigest> {
+    match name.parse() {
+        Ok(ImageName::Registry(reference)) => reference.digest,
+        _ => None,
+    }
+}
+
+/// Refuses a source that is known by another digest than the one that was looked at.
+fn agree(
+    source: &SourceName,
+    known: Option<BlobDigest>,
+    digest: BlobDigest,
+    location: Option<&Location>,
+) -> Result<(), Error> {
+    match known.filter(|known| *known != digest) {
+        None => Ok(()),
+        Some(known) => {
+            let rule = format!("the policy is about {digest}, and the build about {known}");
+            Err(denied(source, rule, location))
+        }
+    }
+}
+
 fn irreplaceable(source: &SourceName, location: Option<&Location>) -> Error {
-    const RULE: &str = "the policy replaces it by another source: images can be replaced, and files be given a digest";
+    const RULE: &str = "the policy replaces it by another source: images can be replaced, and images and files be given a digest";
     denied(source, RULE.to_owned(), location)
 }
 

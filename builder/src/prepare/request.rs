@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_engine::{EventSink, Request, SecretProvider};
+use kiln_engine::{EventSink, Pins, Request, SecretProvider};
 use kiln_frontend_dockerfile::Options;
 use kiln_graph::{Entitlements, ImagePath};
 
@@ -28,6 +28,8 @@ pub struct DockerfileRequest {
     pub options: Options,
     /// Named contexts that hold files.
     pub contexts: BTreeMap<String, ContextFrom>,
+    /// What contexts at addresses must be.
+    pub context_pins: Pins,
     /// When registries are asked for images.
     pub pull: Pull,
     /// Which base images are taken to be empty. Good enough to look at a file, not to build it.

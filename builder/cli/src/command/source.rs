@@ -244,6 +244,7 @@ impl SourceArgs {
             is_foreign: false,
             options,
             contexts,
+            context_pins: kiln_engine::Pins::default(),
             pull: self.pull.into(),
             assume_images: Assume::Nothing,
             allowed,

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use kiln::{BuildFileText, ContextFrom, DockerfileRequest, Error, Texts};
-use kiln_frontend_dockerfile::{ContextKind, is_remote};
-use kiln_graph::ImagePath;
+use kiln_engine::Pins;
+use kiln_frontend_dockerfile::{ContextKind, is_remote, read_remote};
+use kiln_graph::{BlobDigest, ImagePath, Op};
 use tonic::Status;
 
 use super::attributes::Source;
@@ -30,7 +31,7 @@ pub(super) fn contexts(
             match input::tree(run, directory)? {
                 Some(tree) => request.context = ContextFrom::Directory(tree),
                 None => {
-                    run.check_context(directory)?;
+                    _ = run.check_context(directory)?;
                     let local = run.client.local("context", directory, own)?;
                     request.context = ContextFrom::Directory(local.directory());
                     locals.insert("context".to_owned(), local);
@@ -42,7 +43,7 @@ pub(super) fn contexts(
     for (name, source) in attributes.contexts()? {
         let kind = match source {
             Source::Client(directory) => {
-                run.check_context(&directory)?;
+                _ = run.check_context(&directory)?;
                 let local = run.client.local(&name, &directory, None)?;
                 let directory = ContextFrom::Directory(local.directory());
                 request.contexts.insert(name.clone(), directory);
@@ -50,7 +51,7 @@ pub(super) fn contexts(
                 ContextKind::Local
             }
             Source::Remote(address) => {
-                run.check_context(&address)?;
+                hold(request, &address, run.check_context(&address)?);
                 let remote = ContextFrom::Remote(address);
                 request.contexts.insert(name.clone(), remote);
                 ContextKind::Local
@@ -76,7 +77,7 @@ fn build_file(run: &Run<'_>) -> Result<(BuildFileText, Option<Vec<String>>), Bui
     let directory = attributes.text("dockerfilekey").unwrap_or("dockerfile");
     let given = input::tree(run, directory)?;
     if given.is_none() {
-        run.check_context(directory)?;
+        _ = run.check_context(directory)?;
     }
     let (file, own) = run.client.build_file(given.as_deref())?;
     if let Some(text) = frontend::foreign_syntax(&file, attributes) {
@@ -91,7 +92,7 @@ fn build_file(run: &Run<'_>) -> Result<(BuildFileText, Option<Vec<String>>), Bui
 
 /// A main context that is no directory of the client's.
 fn remote(run: &Run<'_>, address: &str, request: &mut DockerfileRequest) -> Result<(), BuildError> {
-    run.check_context(address)?;
+    let digest = run.check_context(address)?;
     let attributes = run.client.attributes;
     if let Some(directory) = attributes.text("contextsubdir") {
         request.context_directory = ImagePath::new(directory);
@@ -102,6 +103,10 @@ fn remote(run: &Run<'_>, address: &str, request: &mut DockerfileRequest) -> Resu
         request.file = Some(attributes.file_name().into());
     }
     if let Some(name) = upload_of(address) {
+        if digest.is_some() {
+            let text = "the policy gives the upload of a context a digest, which kiln can't do";
+            return Err(Status::unknown(text).into());
+        }
         let file = run.scratch.0.join("upload");
         let runtime = &run.client.server.runtime;
         run.progress
@@ -115,6 +120,15 @@ fn remote(run: &Run<'_>, address: &str, request: &mut DockerfileRequest) -> Resu
         let text = format!("invalid build context {address:?}: an address is needed");
         return Err(Status::invalid_argument(text).into());
     }
+    hold(request, address, digest);
     request.context = ContextFrom::Remote(address.to_owned());
     Ok(())
+}
+
+/// Has a context that is a file be what a policy was told of it.
+fn hold(request: &mut DockerfileRequest, address: &str, digest: Option<BlobDigest>) {
+    if let (Some(digest), Ok(Op::Http(file))) = (digest, read_remote(address, None, None)) {
+        let key = Pins::http_key(&file);
+        _ = request.context_pins.http.insert(key, digest);
+    }
 }

@@ -28,7 +28,7 @@ pub(super) fn build(run: &Run<'_>, definition: &Definition) -> Result<Answer, Bu
     // Copies of the client's directories are this build's until it ends.
     let mut kept = Vec::new();
     for (name, source) in locals {
-        run.check_context(&source.directory)?;
+        _ = run.check_context(&source.directory)?;
         let (local, line) = run.client.bring_source(&source)?;
         request.contexts.insert(name.clone(), local.directory());
         lines.insert(name, line);

@@ -60,7 +60,7 @@ pub(super) fn layout(
         Some(id) => server.runtime.block_on(server.sessions.get(id))?,
         None => run.client.session.clone(),
     };
-    run.check_context(&format!("oci-layout://{}@{}", layout.store, layout.digest))?;
+    _ = run.check_context(&format!("oci-layout://{}@{}", layout.store, layout.digest))?;
     let name = format!("oci:{}", layout.store);
     let store = ClientStore::new(server.runtime.clone(), session, name);
     let directory = run.scratch.vacant("layout")?;

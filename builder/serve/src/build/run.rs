@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln::{Assume, DockerfileRequest, Error, Locking};
 use kiln_engine::{DefaultNetwork, Engine, SecretProvider};
-use kiln_graph::Entitlements;
+use kiln_graph::{BlobDigest, Entitlements};
 use kiln_image::{CredentialSource, Provider};
 use tonic::Status;
 
@@ -142,8 +142,8 @@ impl Run<'_> {
         entitlements(asked, &self.client.server.granted)
     }
 
-    /// Has the client's policy decide on a context.
-    pub(super) fn check_context(&self, source: &str) -> Result<(), Status> {
+    /// Has the client's policy decide on a context. Gives the digest that a file must have.
+    pub(super) fn check_context(&self, source: &str) -> Result<Option<BlobDigest>, Status> {
         self.sources.context(source)
     }
 

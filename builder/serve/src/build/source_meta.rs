@@ -33,11 +33,18 @@ pub(super) fn checksum(engine: &Engine, url: &str) -> Result<BlobDigest, Error> 
 
 /// The digest of a file that the client asks about.
 pub(super) fn file(run: &Run<'_>, url: &str) -> Result<BlobDigest, BuildError> {
-    run.check_context(url)?;
+    let wanted = run.check_context(url)?;
     let line = format!("[internal] load metadata for {url}");
     let found = run.progress.during(&line, |_| checksum(&run.engine, url));
-    found.map_err(|error| match error {
-        Error::Defect(text) => Status::internal(text).into(),
+    let found = found.map_err(|error| match error {
+        Error::Defect(text) => BuildError::from(Status::internal(text)),
         other => other.into(),
-    })
+    })?;
+    match wanted.filter(|wanted| *wanted != found) {
+        None => Ok(found),
+        Some(wanted) => {
+            let text = format!("digest mismatch {found}: the policy wants {wanted}");
+            Err(Status::unknown(text).into())
+        }
+    }
 }

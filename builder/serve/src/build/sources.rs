@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use kiln::{SourceCheck, SourceName, SourceVerdict};
 use kiln_frontend_dockerfile::read_remote;
 use kiln_graph::address::IMAGE_SCHEME;
-use kiln_graph::{Op, Platform};
+use kiln_graph::{BlobDigest, Op, Platform};
 use kiln_llb::OWN_RESULTS;
 use tonic::Status;
 
 use super::source_policy::SourcePolicy;
-use crate::session::SessionPolicy;
+use crate::about_source::is_http;
+use crate::session::{SessionPolicy, with_digest};
 
 /// What one build may take from elsewhere.
 #[derive(Default)]
@@ -35,15 +36,17 @@ impl Sources {
         }
     }
 
-    /// Decides on a context, by the address or the directory that the client named.
+    /// Decides on a context, by the address or the directory that the client named. Gives the digest that a file
+    /// must have.
     ///
     /// # Errors
     /// When it may not be used.
-    pub(super) fn context(&self, source: &str) -> Result<(), Status> {
+    pub(super) fn context(&self, source: &str) -> Result<Option<BlobDigest>, Status> {
         let identifier = context_identifier(source);
         let decided = self.decide(&identifier, None);
         let decided = decided.and_then(|verdict| match verdict {
-            SourceVerdict::AsItIs => Ok(()),
+            SourceVerdict::AsItIs => Ok(None),
+            SourceVerdict::Checksum(digest) if is_http(&identifier) => Ok(Some(digest)),
             _ => Err("the policy replaces it by another source, which kiln can't do".to_owned()),
         });
         decided.map_err(|reason| Status::unknown(format!("{identifier}: {reason}")))
@@ -65,6 +68,7 @@ impl Sources {
                 SourceVerdict::Checksum(own) if own != sum => {
                     Err("the rules and the policy want different checksums".to_owned())
                 }
+                SourceVerdict::Image(name) => Ok(SourceVerdict::Image(with_digest(&name, &sum))),
                 _ => Ok(SourceVerdict::Checksum(sum)),
             },
             image @ SourceVerdict::Image(_) => Ok(image),

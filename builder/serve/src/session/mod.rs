@@ -31,7 +31,9 @@ pub(crate) use content::ClientStore;
 pub(crate) use file_send::{send_files, send_tar};
 pub(crate) use file_sync::{Filter, mirror, read_files};
 pub(crate) use mirror::{Mirror, Mirrors};
-pub(crate) use policy::{Decisions, FileLookup, ImageLookup, Lookups, SessionPolicy, verdict_of};
+pub(crate) use policy::{
+    Decisions, FileLookup, ImageLookup, Lookups, SessionPolicy, verdict_of, with_digest,
+};
 pub(crate) use receive::ReceiveError;
 pub(crate) use secrets::SessionSecrets;
 pub(crate) use stat::stat_of;

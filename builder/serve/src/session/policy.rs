@@ -1,7 +1,7 @@
 //! `PolicyVerifier.CheckPolicy`: a client that has a policy decides on each source before it is used.
 //!
-//! A policy may look at an image's digest and configuration or a file's digest first, and put another image in an
-//! image's place. What else it asks for (attestations, a commit) or would replace is refused: a build without the
+//! A policy may look at an image's digest and configuration or a file's digest first, which is then what the build
+//! must get, and put another image in an image's place. What else it asks for (attestations, a commit) or would replace is refused: a build without the
 //! policy is not what was asked for.
 
 use std::collections::HashMap;
@@ -137,6 +137,7 @@ fn decide(source: &str, ask: Ask<'_>, known: &Known<'_>) -> Result<SourceVerdict
         }),
         ..ResolveSourceMetaResponse::default()
     };
+    let mut told = Told::default();
     for _ in 0..MAX_ROUNDS {
         let now = about.source.clone().unwrap_or_default();
         match ask(about.clone())?.result {
@@ -149,13 +150,54 @@ fn decide(source: &str, ask: Ask<'_>, known: &Known<'_>) -> Result<SourceVerdict
             }
             Some(PolicyResult::Decision(decision)) => {
                 allowed(&decision, &now.identifier)?;
-                return verdict_of(source, &now);
+                let verdict = verdict_of(source, &now)?;
+                return Ok(told.hold(&now.identifier, verdict));
             }
-            Some(PolicyResult::Request(request)) => about = looked_up(&request, now, known)?,
+            Some(PolicyResult::Request(request)) => {
+                about = looked_up(&request, now, known)?;
+                told.note(&about)?;
+            }
             None => return Err("the client's policy gave no decision".to_owned()),
         }
     }
     Err("too many policy requests".to_owned())
+}
+
+/// The digests that a policy was told of sources before it decided: what is fetched later is held to them.
+#[derive(Default)]
+struct Told(HashMap<String, BlobDigest>);
+
+impl Told {
+    fn note(&mut self, about: &ResolveSourceMetaResponse) -> Result<(), String> {
+        let file = about.http.as_ref().map(|file| &file.checksum);
+        let digest = file.or_else(|| about.image.as_ref().map(|image| &image.digest));
+        if let (Some(source), Some(digest)) = (&about.source, digest) {
+            let digest = digest
+                .parse()
+                .map_err(|error| format!("{digest:?}: {error}"))?;
+            _ = self.0.insert(source.identifier.clone(), digest);
+        }
+        Ok(())
+    }
+
+    /// A verdict on a source, with the digest that it was told of.
+    fn hold(&self, source: &str, verdict: SourceVerdict) -> SourceVerdict {
+        match (verdict, self.0.get(source)) {
+            (SourceVerdict::AsItIs, Some(digest)) => SourceVerdict::Checksum(*digest),
+            (SourceVerdict::Image(name), Some(digest)) => {
+                SourceVerdict::Image(with_digest(&name, digest))
+            }
+            (verdict, _) => verdict,
+        }
+    }
+}
+
+/// An image's name with what it stands for, unless it says so already.
+pub(crate) fn with_digest(name: &str, digest: &BlobDigest) -> String {
+    match name.contains('@') {
+        true => name.to_owned(),
+        false => format!("{name}@{digest}"),
+    }
 }
 
 /// What a policy wants to know of a source before it decides.
@@ -199,6 +241,9 @@ pub(crate) fn verdict_of(source: &str, now: &SourceOp) -> Result<SourceVerdict, 
         return Err(format!("the policy sets {other}, which kiln can't do"));
     }
     let sum = now.attrs.get(SUM);
+    if sum.is_some() && !is_http(source) {
+        return Err(format!("the policy sets {SUM}, which is for files only"));
+    }
     match (now.identifier.strip_prefix(IMAGE_SCHEME), sum) {
         _ if now.identifier == source => match sum {
             None => Ok(SourceVerdict::AsItIs),
@@ -340,7 +385,14 @@ mod tests {
     fn policies_look_at_the_digests_of_files() {
         let yes = decision(Decision::ALLOW);
         let looked = decided_on(FILE, &[request(FILE), yes.clone()]);
-        assert_eq!(looked, (Ok(SourceVerdict::AsItIs), 2));
+        let seen = SourceVerdict::Checksum(BlobDigest::of(FILE.as_bytes()));
+        assert_eq!(
+            looked,
+            (Ok(seen), 2),
+            "what is fetched later is what it saw"
+        );
+        let blind = decided_on(FILE, std::slice::from_ref(&yes));
+        assert_eq!(blind, (Ok(SourceVerdict::AsItIs), 1));
         let mut other = request(FILE);
         if let Some(PolicyResult::Request(request)) = &mut other.result {
             request.http = Some(crate::proto::frontend::ResolveSourceHttpRequest {
@@ -356,7 +408,8 @@ mod tests {
     fn policies_look_into_images_and_replace_them() {
         let (yes, no) = (decision(Decision::ALLOW), decision(Decision::DENY));
         let looked = decided(&[request(SOURCE), yes.clone()]);
-        assert_eq!(looked, (Ok(SourceVerdict::AsItIs), 2));
+        let seen = BlobDigest::from_sha256([7; 32]);
+        assert_eq!(looked, (Ok(SourceVerdict::Checksum(seen)), 2));
         assert!(
             decided(&[request("docker-image://docker.io/library/other:latest")])
                 .0
@@ -380,6 +433,10 @@ mod tests {
             convert("docker-image://", &[]),
             convert(other, &[("image.layerlimit", "1")]),
             convert(SOURCE, &[("http.checksum", "sha256:1")]),
+            convert(
+                SOURCE,
+                &[("http.checksum", &BlobDigest::of(b"x").to_string())],
+            ),
         ] {
             assert!(decided(&[bad.clone(), yes.clone()]).0.is_err(), "{bad:?}");
         }
