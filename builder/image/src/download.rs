@@ -1,7 +1,7 @@
 //! Fetches one file over HTTP or HTTPS.
 
 use std::io::Write;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
@@ -11,8 +11,6 @@ use reqwest::header::{CONTENT_DISPOSITION, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
 use crate::answer_body::encoding;
 use crate::{Client, ImageError};
 
-/// The most that a short answer may have, in bytes.
-const SHORT: usize = 1 << 20;
 /// How often a download is tried in all.
 const TRIES: u32 = 4;
 
@@ -57,46 +55,6 @@ impl Client {
                 self.wait(attempt, None).await;
             }
             Err(last.unwrap_or_else(|| not_found(url)))
-        })
-    }
-
-    /// Asks for a small document, with headers; the status and the answer. Asks once.
-    ///
-    /// # Errors
-    /// When there is no answer, or it is larger than a megabyte.
-    pub fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<(u16, Vec<u8>), ImageError> {
-        self.wait_for(async {
-            let mut request = self.connections().http().get(url);
-            for (name, value) in headers {
-                request = request.header(*name, value);
-            }
-            short_answer(url, request).await
-        })
-    }
-
-    /// Sends a small document, with headers; the status and the answer. Sends it once, and waits
-    /// no longer than `within`. It is for this server: an answer that leads elsewhere is not followed.
-    ///
-    /// # Errors
-    /// When there is no answer, or it is larger than a megabyte.
-    pub fn post(
-        &self,
-        url: &str,
-        headers: &[(String, String)],
-        body: Vec<u8>,
-        within: Duration,
-    ) -> Result<(u16, Vec<u8>), ImageError> {
-        self.wait_for(async {
-            let mut request = self
-                .connections()
-                .staying_http()
-                .post(url)
-                .body(body)
-                .timeout(within);
-            for (name, value) in headers {
-                request = request.header(name, value);
-            }
-            short_answer(url, request).await
         })
     }
 
@@ -177,26 +135,6 @@ async fn write_body(
     Ok(())
 }
 
-/// Sends a request whose answer is kept in memory.
-async fn short_answer(
-    url: &str,
-    request: reqwest::RequestBuilder,
-) -> Result<(u16, Vec<u8>), ImageError> {
-    let answer = request.send().await.map_err(|error| broken(url, &error))?;
-    let status = answer.status().as_u16();
-    let mut body = answer.bytes_stream();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|error| broken(url, &error))?);
-        if bytes.len() > SHORT {
-            let reason = "the answer is larger than a megabyte".to_owned();
-            let image = url.to_owned();
-            return Err(ImageError::Document { image, reason });
-        }
-    }
-    Ok((status, bytes))
-}
-
 /// A date of HTTP (RFC 9110, section 5.6.7). Servers that write their own say UTC where GMT is meant.
 fn http_date(text: &str) -> Option<SystemTime> {
     let start = text.trim().strip_suffix("UTC");
@@ -227,7 +165,7 @@ fn not_found(url: &str) -> ImageError {
     }
 }
 
-fn broken(url: &str, error: &reqwest::Error) -> ImageError {
+pub(crate) fn broken(url: &str, error: &reqwest::Error) -> ImageError {
     ImageError::Unreachable {
         image: url.to_owned(),
         host: host(url),

@@ -41,6 +41,7 @@ mod repository;
 mod request;
 mod resolve;
 mod resolved;
+mod short_answer;
 
 pub use archive::{
     ArchiveBlob, ArchiveImage, write_docker_archive, write_oci_archive, write_oci_directory,
@@ -64,3 +65,4 @@ pub use referrers::Referrer;
 pub use registry::{Registries, RegistrySettings, is_loopback};
 pub use repository::TaggedManifest;
 pub use resolved::Resolved;
+pub use short_answer::ShortAnswer;

@@ -129,7 +129,12 @@ fn what_is_sent_to_one_server_is_sent_to_no_other() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     other.set_nonblocking(true).unwrap();
     let place = other.local_addr().unwrap();
-    for status in ["301 Moved", "307 Temporary Redirect"] {
+    for (kind, status) in [
+        ("post", "301 Moved"),
+        ("post", "307 Temporary Redirect"),
+        ("get", "307 Temporary Redirect"),
+    ] {
+        let secret = ("X-Vault-Token".to_owned(), "secret".to_owned());
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", server.local_addr().unwrap());
         let answer = format!(
@@ -143,9 +148,35 @@ fn what_is_sent_to_one_server_is_sent_to_no_other() {
         });
         let client = Client::new(ClientOptions::default());
         let within = Duration::from_secs(60);
-        let (said, _) = client.post(&url, &[], b"secret".to_vec(), within).unwrap();
+        let said = match kind {
+            "post" => client.post(&url, &[], b"secret".to_vec(), within),
+            _ => client.get(&url, &[secret], within),
+        };
+        let said = said.unwrap();
         serving.join().unwrap();
-        assert!(status.starts_with(&said.to_string()), "{said}");
+        assert!(status.starts_with(&said.status.to_string()), "{said:?}");
+        assert_eq!(said.location, Some(format!("http://{place}/")));
     }
     assert!(other.accept().is_err(), "nobody came");
+}
+
+#[test]
+fn an_answer_that_never_ends_is_given_up() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut asked = [0; 4096];
+        _ = stream.read(&mut asked).unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        while stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let client = Client::new(ClientOptions::default());
+    let begun = std::time::Instant::now();
+    let within = Duration::from_millis(500);
+    assert!(client.get(&url, &[], within).is_err());
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }

@@ -132,7 +132,7 @@ fn ask_github(client: &Client, address: &str, token: &str) -> Result<IdentityTok
         .map_err(|reason| Error::Usage(format!("{GITHUB_ADDRESS}: {reason}")))?;
     let separator = if address.contains('?') { '&' } else { '?' };
     let path = format!("{separator}audience={AUDIENCE}");
-    let header = ("Authorization", format!("bearer {token}"));
+    let header = ("Authorization".to_owned(), format!("bearer {token}"));
     let answer = service.get(client, &path, &[header])?;
     let answer: GitHubAnswer = serde_json::from_slice(&answer)
         .map_err(|_| service.failed("its answer has no token".to_owned()))?;

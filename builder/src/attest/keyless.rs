@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kiln_attest::keyless::{CERTIFICATE_PATH, CertifiedKey, LogVersion};
 use kiln_attest::timestamp_query;
-use kiln_image::{Client, ImageError, is_loopback};
+use kiln_image::{Client, ImageError, ShortAnswer, is_loopback};
 
 use super::identity_source::IdentitySource;
 use crate::Error;
@@ -155,6 +155,17 @@ impl Service {
     }
 
     fn post(&self, client: &Client, path: &str, kind: &str, body: &[u8]) -> Result<Vec<u8>, Error> {
+        self.expected(self.try_post(client, path, kind, body)?)
+    }
+
+    /// The same, whatever it answers.
+    fn try_post(
+        &self,
+        client: &Client,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<ShortAnswer, Error> {
         let headers = [("Content-Type", kind), ("Accept", "*/*")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let url = format!("{}{path}", self.address);
@@ -165,20 +176,19 @@ impl Service {
         &self,
         client: &Client,
         path: &str,
-        headers: &[(&str, String)],
+        headers: &[(String, String)],
     ) -> Result<Vec<u8>, Error> {
         let url = format!("{}{path}", self.address);
-        self.ask(|| client.get(&url, headers))
+        self.expected(self.ask(|| client.get(&url, headers, TIMEOUT))?)
     }
 
     /// What it answers. What a later try may mend is tried again.
-    fn ask(&self, ask: impl Fn() -> Result<(u16, Vec<u8>), ImageError>) -> Result<Vec<u8>, Error> {
+    fn ask(&self, ask: impl Fn() -> Result<ShortAnswer, ImageError>) -> Result<ShortAnswer, Error> {
         let mut pauses = PAUSES.iter();
         loop {
             let failed = match ask() {
-                Ok((200..=299, answer)) => return Ok(answer),
-                Ok((status @ (429 | 500..), answer)) => refusal(status, &answer),
-                Ok((status, answer)) => return Err(self.failed(refusal(status, &answer))),
+                Ok(answer) if !matches!(answer.status, 429 | 500..) => return Ok(answer),
+                Ok(answer) => refusal(answer.status, &answer.body),
                 Err(error @ ImageError::Cancelled) => return Err(error.into()),
                 Err(error) => error.to_string(),
             };
@@ -186,6 +196,14 @@ impl Service {
                 Some(pause) => std::thread::sleep(*pause),
                 None => return Err(self.failed(failed)),
             }
+        }
+    }
+
+    /// The document of an answer that is one.
+    fn expected(&self, answer: ShortAnswer) -> Result<Vec<u8>, Error> {
+        match answer.status {
+            200..=299 => Ok(answer.body),
+            status => Err(self.failed(refusal(status, &answer.body))),
         }
     }
 }

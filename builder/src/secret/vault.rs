@@ -4,11 +4,16 @@
 //! `VAULT_ADDR` says where it is, `VAULT_TOKEN` or `~/.vault-token` lets us in, `VAULT_NAMESPACE`
 //! is passed on. The first part of PATH is the mount.
 
+use std::time::Duration;
+
 use kiln_engine::{SecretError, SecretValue};
 use kiln_image::Client;
 
 use super::SecretSource;
 use super::environment::Environment;
+
+/// How long the server may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Vault {
@@ -36,13 +41,14 @@ impl SecretSource for Vault {
             SecretError::NotConfigured(text.to_owned())
         })?;
         let url = format!("{}/v1/{mount}/data/{name}", server.trim_end_matches('/'));
-        let mut headers = vec![("X-Vault-Token", self.token()?)];
+        let header = |name: &str, value| (name.to_owned(), value);
+        let mut headers = vec![header("X-Vault-Token", self.token()?)];
         let namespace = self.environment.get("VAULT_NAMESPACE");
-        headers.extend(namespace.map(|name| ("X-Vault-Namespace", name)));
-        let answer = self.client.get(&url, &headers);
-        let (status, body) = answer.map_err(|error| SecretError::Unreachable(error.to_string()))?;
-        match status {
-            200 => field_of(&body, path, field),
+        headers.extend(namespace.map(|name| header("X-Vault-Namespace", name)));
+        let answer = self.client.get(&url, &headers, TIMEOUT);
+        let answer = answer.map_err(|error| SecretError::Unreachable(error.to_string()))?;
+        match answer.status {
+            200 => field_of(&answer.body, path, field),
             status => Err(refusal(status, &server, path)),
         }
     }
@@ -77,6 +83,10 @@ fn refusal(status: u16, server: &str, path: &str) -> SecretError {
             "{server} refuses the token for {path} (status 403)"
         )),
         404 => SecretError::NotFound(format!("{server} has nothing at {path} (status 404)")),
+        // The token is for the server that the user named.
+        301..=308 => SecretError::Unreachable(format!(
+            "{server} sends kiln to another server (status {status}), which isn't given the token: set VAULT_ADDR to that one"
+        )),
         _ => SecretError::Unreachable(format!("{server} answered with status {status} for {path}")),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kiln_cache::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
 use kiln_graph::Digest;
-use kiln_image::Client;
+use kiln_image::{Client, ShortAnswer};
 use serde_json::{Value, json};
 
 /// How long a collector may take: a build doesn't wait for longer.
@@ -35,8 +35,8 @@ pub(crate) fn send(client: &Client, endpoint: &str, build: &BuildRecord) -> Resu
     let trace = Trace::of(build, variable("TRACEPARENT").as_deref());
     let body = trace.document(build).to_string().into_bytes();
     match client.post(&url, &headers, body, PATIENCE) {
-        Ok((200..300, _)) => Ok(()),
-        Ok((status, _)) => Err(format!("{url} answered with status {status}")),
+        Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
+        Ok(ShortAnswer { status, .. }) => Err(format!("{url} answered with status {status}")),
         Err(error) => Err(error.to_string()),
     }
 }
