@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::{Script, test_cache};
+use crate::{Run, Script, digest, run, test_cache};
 
 const SERVER: &str = include_str!("../fixtures/sigstore/server.js");
 const VERIFY: &str = include_str!("../fixtures/sigstore/verify.js");
+const SIGN: &str = include_str!("../fixtures/sigstore/sign.js");
+const SIGN_IN_PYTHON: &str = include_str!("../fixtures/sigstore/sign.py");
+const ATTACH: &str = include_str!("../fixtures/sigstore/attach.py");
 
 /// Running services, for as long as they are held.
 #[derive(Debug)]
@@ -28,8 +31,8 @@ impl Sigstore {
     /// `scripts/setup-tests` could not fetch them.
     #[must_use]
     pub fn start(directory: &Path) -> Option<Self> {
-        if !test_cache().join("sigstore").exists() {
-            eprintln!("skipped: scripts/setup-tests could not fetch @sigstore/mock");
+        if !test_cache().join("sigstore/python").exists() {
+            eprintln!("skipped: scripts/setup-tests could not fetch Sigstore's tools");
             return None;
         }
         std::fs::create_dir_all(directory).unwrap();
@@ -61,4 +64,30 @@ impl Sigstore {
             .output()
             .expect("node can be started")
     }
+
+    /// Has `@sigstore/sign` sign a statement in one of the ways of `sign.js`, of which some are with a key.
+    pub fn sign(&self, kind: &str, statement: &Path, key: &Path, bundle: &Path) {
+        let mut command = node(SIGN);
+        command.args([&self.url(""), &self.file("token")]);
+        _ = command.arg(statement).arg(kind).arg(bundle).arg(key);
+        _ = Run::of(&command.output().expect("node can be started")).ok();
+    }
+
+    /// Has PyPI's `sigstore` sign a statement, with a log of a version.
+    pub fn sign_in_python(&self, log: &str, statement: &Path, bundle: &Path) {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", test_cache().join("sigstore/python"));
+        command.args(["-c", SIGN_IN_PYTHON, &self.url("")]);
+        command.args([&self.file("trusted_root.json"), log, &self.file("token")]);
+        _ = command.arg(statement).arg(bundle);
+        _ = Run::of(&command.output().expect("python3 can be started")).ok();
+    }
+}
+
+/// Attaches a bundle to an image by hand.
+pub fn attach_bundle(name: &str, bundle: &Path) {
+    let repository = name.rsplit_once(':').map_or(name, |(rest, _)| rest);
+    let bundle = bundle.display().to_string();
+    let args = ["-c", ATTACH, repository, &digest(name), &bundle];
+    _ = run("python3", &args).ok();
 }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use kiln_tests::{BUSYBOX, Run, Script, Sigstore, Space};
+use kiln_tests::{BUSYBOX, Run, Script, Sigstore, Space, attach_bundle};
 use serde_json::{Value, json};
 
 const REGISTRY: &str = include_str!("../fixtures/referrers.py");
@@ -203,27 +203,9 @@ fn certificates_and_entries_that_do_not_hold() {
 
 /// Attaches a bundle to an image by hand.
 fn attach(world: &World, tag: &str, bundle: &Value) {
-    let script = r"
-import hashlib, json, sys, urllib.request as u
-host, image, bundle = sys.argv[1:]
-def put(kind, data, type):
-    digest = 'sha256:' + hashlib.sha256(data).hexdigest()
-    at = f'http://{host}/v2/app/' + ('blobs/uploads/x?digest=' + digest if kind == 'blob' else 'manifests/' + digest)
-    u.urlopen(u.Request(at, data, {'Content-Type': type}, method='PUT')).read()
-    return {'mediaType': type, 'digest': digest, 'size': len(data)}
-kind = 'application/vnd.dev.sigstore.bundle.v0.3+json'
-layer = put('blob', open(bundle, 'rb').read(), kind)
-config = put('blob', b'{}', 'application/vnd.oci.empty.v1+json')
-type = 'application/vnd.oci.image.manifest.v1+json'
-subject = {'mediaType': type, 'digest': image, 'size': 1}
-manifest = {'schemaVersion': 2, 'mediaType': type, 'artifactType': kind, 'config': config, 'layers': [layer], 'subject': subject}
-put('manifest', json.dumps(manifest).encode(), type)
-";
-    let file = world.space.path("attached.json").display().to_string();
+    let file = world.space.path("attached.json");
     std::fs::write(&file, bundle.to_string()).unwrap();
-    let host = format!("127.0.0.1:{}", world.registry.port());
-    let image = kiln_tests::digest(&world.name(tag));
-    _ = kiln_tests::run("python3", &["-c", script, &host, &image, &file]).ok();
+    attach_bundle(&world.name(tag), &file);
 }
 
 #[test]

@@ -491,26 +491,37 @@ mod tests {
         assert!(sigstore.fits(&plain).contains("there is none"));
     }
 
+    /// Entries of Rekor's second version: those that it makes, and those of its first year.
+    fn bodies_of_second_version(bundle: &Value) -> [Value; 2] {
+        let signature = &bundle["dsseEnvelope"]["signatures"][0]["sig"];
+        let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
+        let payload = STANDARD.decode(payload).unwrap();
+        let hash = |bytes: &[u8]| json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(BlobDigest::of(bytes).as_bytes())});
+        let certificate = &bundle["verificationMaterial"]["certificate"];
+        let signature = json!({
+            "content": signature,
+            "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": certificate},
+        });
+        [
+            json!({
+                "apiVersion": "0.0.2",
+                "kind": "hashedrekord",
+                "spec": {"hashedRekordV002": {"data": hash(&to_be_signed(&payload)), "signature": signature}},
+            }),
+            json!({
+                "apiVersion": "0.0.2",
+                "kind": "dsse",
+                "spec": {"dsseV002": {"payloadHash": hash(&payload), "signatures": [signature]}},
+            }),
+        ]
+    }
+
     /// The same bundle with an entry of Rekor's second version, at the end of a log with others.
-    fn second_version(sigstore: &Sigstore, bundle: &Value, flags: &str) -> Value {
+    fn second_version(sigstore: &Sigstore, bundle: &Value, body: &Value, flags: &str) -> Value {
         let at = sigstore.directory.path();
         let signature = &bundle["dsseEnvelope"]["signatures"][0]["sig"];
         let bytes = STANDARD.decode(signature.as_str().unwrap()).unwrap();
-        let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
-        let payload = BlobDigest::of(&STANDARD.decode(payload).unwrap());
-        let certificate = &bundle["verificationMaterial"]["certificate"];
-        let body = json!({
-            "apiVersion": "0.0.2",
-            "kind": "dsse",
-            "spec": {"dsseV002": {
-                "payloadHash": {"algorithm": "SHA2_256", "digest": STANDARD.encode(payload.as_bytes())},
-                "signatures": [{
-                    "content": signature,
-                    "verifier": {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": certificate},
-                }],
-            }},
-        })
-        .to_string();
+        let (kind, body) = (&body["kind"], body.to_string());
         let mut leaves: Vec<_> = (0..6_u8)
             .map(|number| crate::merkle::leaf(&[number]))
             .collect();
@@ -524,7 +535,7 @@ mod tests {
         other["verificationMaterial"]["tlogEntries"] = json!([{
             "logIndex": "6",
             "logId": {"keyId": STANDARD.encode([7; 32])},
-            "kindVersion": {"kind": "dsse", "version": "0.0.2"},
+            "kindVersion": {"kind": kind, "version": "0.0.2"},
             "inclusionProof": {
                 "logIndex": "6",
                 "treeSize": "7",
@@ -546,9 +557,32 @@ mod tests {
         crate::timestamp::tests::new_authority(sigstore.directory.path());
         let own = sigstore.issue(&extensions(ISSUER));
         let first = bundle(&sigstore, &own, now());
-        let good = second_version(&sigstore, &first, "-sha256 -cert");
-        assert_eq!(sigstore.fits_at(&good, "tsa-ca.pem"), "fine");
-        assert_eq!(sigstore.fits_at(&first, "tsa-ca.pem"), "fine");
+        let [body, early] = bodies_of_second_version(&first);
+        let with = |body: &Value| second_version(&sigstore, &first, body, "-sha256 -cert");
+        let good = with(&body);
+        for fine in [&good, &with(&early), &first] {
+            assert_eq!(sigstore.fits_at(fine, "tsa-ca.pem"), "fine");
+        }
+        // Digests of something else, or by something else.
+        let of_payload = early["spec"]["dsseV002"]["payloadHash"].clone();
+        let changes: [(&str, Value); 4] = [
+            ("data", of_payload),
+            ("data", json!({})),
+            (
+                "data",
+                json!({"algorithm": "SHA2_384", "digest": body["spec"]["hashedRekordV002"]["data"]["digest"]}),
+            ),
+            (
+                "signature",
+                json!({"content": body["spec"]["hashedRekordV002"]["signature"]["content"]}),
+            ),
+        ];
+        for (field, value) in changes {
+            let mut changed = body.clone();
+            changed["spec"]["hashedRekordV002"][field] = value;
+            let said = sigstore.fits_at(&with(&changed), "tsa-ca.pem");
+            assert!(said.contains("of another signature"), "{field}: {said}");
+        }
         let without = sigstore.check(&good, WORKFLOW, "ca.pem", &image());
         assert!(without.contains("name the certificates of the timestamp authority"));
         assert!(sigstore.fits_at(&good, "ca.pem").contains("doesn't hold"));
@@ -566,7 +600,8 @@ mod tests {
         crate::timestamp::tests::new_authority(sigstore.directory.path());
         let own = sigstore.issue(&extensions(ISSUER));
         let first = bundle(&sigstore, &own, now());
-        let good = second_version(&sigstore, &first, "-sha256 -cert");
+        let [body, _] = bodies_of_second_version(&first);
+        let good = second_version(&sigstore, &first, &body, "-sha256 -cert");
         type Change<'a> = &'a dyn Fn(&mut Value, &mut Value);
         let cases: [(Change<'_>, &str); 8] = [
             (

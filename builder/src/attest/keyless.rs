@@ -3,7 +3,7 @@
 //!
 //! `--sign keyless[,fulcio=URL][,rekor=URL][,rekor-version=1|2][,timestamp=URL][,token=env:NAME|file:PATH]`. The
 //! services are Sigstore's own unless they are named. What they learn: the token, the certificate, and the digest
-//! of what is signed; a log, of either version, is sent the statement as well, and keeps its digest.
+//! of what is signed; a log of the first version is sent the statement as well, and keeps its digest.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

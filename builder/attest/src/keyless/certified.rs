@@ -63,8 +63,7 @@ impl LoggedSignature<'_> {
     /// What asks a log for an entry, at [`LogVersion::path`].
     #[must_use]
     pub fn log_request(&self, version: LogVersion) -> Vec<u8> {
-        let envelope = bundle::envelope(self.statement, &self.signature);
-        version.request(&envelope, &self.by.certificate)
+        version.request(self.statement, &self.signature, &self.by.certificate)
     }
 
     /// The bundle, with the log's answer and that of a timestamp authority.

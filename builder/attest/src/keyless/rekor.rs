@@ -3,8 +3,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
+use crate::bundle;
 use crate::certificate::Certificate;
 use crate::{AttestError, pem};
 
@@ -30,24 +32,33 @@ impl LogVersion {
         }
     }
 
-    /// What asks for an entry of an envelope, which was signed with a certificate.
-    pub(super) fn request(self, envelope: &Value, certificate: &Certificate) -> Vec<u8> {
+    /// What asks for an entry of a statement's envelope, which was signed with a certificate. The second version
+    /// knows no envelopes, only the digest of what was signed.
+    pub(super) fn request(
+        self,
+        statement: &[u8],
+        signature: &[u8],
+        certificate: &Certificate,
+    ) -> Vec<u8> {
         let bytes = certificate.as_bytes();
         let request = match self {
             Self::V1 => json!({
                 "apiVersion": "0.0.1",
                 "kind": "dsse",
                 "spec": {"proposedContent": {
-                    "envelope": envelope.to_string(),
+                    "envelope": bundle::envelope(statement, signature).to_string(),
                     "verifiers": [STANDARD.encode(pem::encode("CERTIFICATE", bytes))],
                 }},
             }),
-            Self::V2 => json!({"dsseRequestV002": {
-                "envelope": envelope,
-                "verifiers": [{
-                    "x509Certificate": {"rawBytes": STANDARD.encode(bytes)},
-                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-                }],
+            Self::V2 => json!({"hashedRekordRequestV002": {
+                "digest": STANDARD.encode(digest(&SHA256, &bundle::to_be_signed(statement))),
+                "signature": {
+                    "content": STANDARD.encode(signature),
+                    "verifier": {
+                        "x509Certificate": {"rawBytes": STANDARD.encode(bytes)},
+                        "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                    },
+                },
             }}),
         };
         request.to_string().into_bytes()
