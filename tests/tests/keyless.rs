@@ -196,6 +196,17 @@ fn certificates_and_entries_that_do_not_hold() {
     let run = world.sign_by("replay", ("", "/replay"), &token, &[]);
     run.fails_with(&["cannot sign: Rekor", "its entry is of another signature"]);
     assert!(world.verify("replay").status != Some(0));
+    // One that has the entry when its answer is lost is asked for it.
+    _ = world
+        .sign_by("again", ("", "/again"), &token, &["--provenance=false"])
+        .ok();
+    _ = world.verify("again").ok();
+    let (fits, said) = world.judge(WORKFLOW, &world.bundles("again"));
+    assert!(fits, "{said}");
+    let run = world.sign_by("claims", ("", "/claims"), &token, &[]);
+    run.fails_with(&["its entry is of another signature"]);
+    let run = world.sign_by("conflict", ("", "/conflict"), &token, &[]);
+    run.fails_with(&["it answered 409: there already"]);
     // One that is busy is asked again.
     _ = world.sign_by("busy", ("", "/busy"), &token, &[]).ok();
     _ = world.verify("busy").ok();

@@ -98,12 +98,21 @@ impl Keyless {
             authority.post(client, "", "application/timestamp-query", &query)
         });
         let timestamp = timestamp.transpose()?;
-        let request = signature.log_request(self.version);
-        let answer = self
-            .rekor
-            .post(client, self.version.path(), JSON, &request)?;
+        let answer = self.entry(client, &signature.log_request(self.version))?;
         let bundle = signature.bundle(self.version, &answer, timestamp.as_deref());
         bundle.map_err(|error| self.rekor.failed(error.to_string()))
+    }
+
+    /// The log's entry of a signature. One that is there already is taken: the answer to an earlier request may have
+    /// been lost.
+    fn entry(&self, client: &Client, request: &[u8]) -> Result<Vec<u8>, Error> {
+        let (rekor, version) = (&self.rekor, self.version);
+        let answer = rekor.try_post(client, version.path(), JSON, request)?;
+        let there = answer.location.as_deref().filter(|_| answer.status == 409);
+        match there.and_then(|location| version.existing(location)) {
+            Some(path) => rekor.get(client, &path, &[]),
+            None => rekor.expected(answer),
+        }
     }
 
     fn certified_key(&self, client: &Client) -> Result<CertifiedKey, Error> {

@@ -32,6 +32,16 @@ impl LogVersion {
         }
     }
 
+    /// Where an entry is that is there already, below Rekor's address: the first version answers a request for it
+    /// by 409 and its location.
+    #[must_use]
+    pub fn existing(self, location: &str) -> Option<String> {
+        let path = location.split(['?', '#']).next()?;
+        let id = path.trim_end_matches('/').rsplit('/').next()?;
+        let is_id = matches!(id.len(), 64 | 80) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (self == Self::V1 && is_id).then(|| format!("{}/{id}", self.path()))
+    }
+
     /// What asks for an entry of a statement's envelope, which was signed with a certificate. The second version
     /// knows no envelopes, only the digest of what was signed.
     pub(super) fn request(
@@ -107,4 +117,26 @@ fn entry_of_v1(entry: &Value) -> Option<Value> {
         });
     }
     Some(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_are_there_already() {
+        let id = "1f".repeat(40);
+        let own = format!("/api/v1/log/entries/{id}");
+        for location in [
+            own.clone(),
+            format!("https://elsewhere.example{own}"),
+            format!("{own}/?a=b"),
+        ] {
+            assert_eq!(LogVersion::V1.existing(&location), Some(own.clone()));
+            assert_eq!(LogVersion::V2.existing(&location), None);
+        }
+        for bad in ["", "/", "/api/v1/log/entries/..", "x/1f", &"/g".repeat(64)] {
+            assert_eq!(LogVersion::V1.existing(bad), None);
+        }
+    }
 }
