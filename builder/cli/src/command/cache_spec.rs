@@ -43,7 +43,7 @@ pub(super) struct Spec {
 }
 
 /// The keys that mean something in one kind of place or another.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 30] = [
     "type",
     "src",
     "dest",
@@ -67,6 +67,7 @@ const KEYS: [&str; 29] = [
     "version",
     "repository",
     "ghtoken",
+    "timeout",
     "instance",
     "header",
     "ca",
@@ -211,7 +212,7 @@ fn reapi(_: &mut Fields) -> Result<Place, String> {
 /// The cache of a workflow of GitHub's. What BuildKit needs besides (`repository`, `ghtoken`) changes nothing here.
 fn gha(fields: &mut Fields) -> Result<GhaSettings, GhaSettingsError> {
     _ = (fields.take("repository"), fields.take("ghtoken"));
-    let keys = ["url_v2", "url", "token", "scope", "version"];
+    let keys = ["url_v2", "url", "token", "scope", "version", "timeout"];
     let given = keys.map(|key| (key, fields.take(key)));
     GhaSettings::of_workflow(|key| {
         let mut all = given.iter();

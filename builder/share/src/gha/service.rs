@@ -20,8 +20,6 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 const TRIES: u32 = 5;
 /// How often it is tried to reach a service that can't be.
 const TRIES_TO_REACH: u32 = 3;
-/// How long a build waits in all for a service that wants to be left alone.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// As much as is shown of what a service says.
 const MAX_REASON: usize = 300;
 
@@ -153,7 +151,7 @@ impl Service {
                 ("content-type", "application/json"),
             ],
             body: body.into(),
-            within: TIMEOUT,
+            within: TIMEOUT.min(self.settings.patience),
         })
     }
 
@@ -173,7 +171,7 @@ impl Service {
             };
             let own = self.pause_before(tried);
             let pause = wish.map_or(own, |wish| wish.max(own));
-            if begun.elapsed().saturating_add(pause) > PATIENCE {
+            if begun.elapsed().saturating_add(pause) > self.settings.patience {
                 return match answer {
                     Ok(answer) if answer.status == 429 => Err(limited(wish)),
                     other => other.map_err(RemoteError::from),

@@ -1,9 +1,14 @@
 //! Which service, and who asks.
 
 use std::fmt;
+use std::time::Duration;
+
+use kiln_graph::parse_duration;
 
 /// The scope of those who name none, as in BuildKit.
 const SCOPE: &str = "buildkit";
+/// The patience of those who say nothing.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The variables that GitHub gives to actions.
 pub(super) const URL_VARIABLE: &str = "ACTIONS_RESULTS_URL";
 pub(super) const TOKEN_VARIABLE: &str = "ACTIONS_RUNTIME_TOKEN";
@@ -16,6 +21,8 @@ pub struct GhaSettings {
     pub(super) url: String,
     pub(super) token: String,
     pub(super) scope: String,
+    /// How long a build waits in all for a service that fails or wants to be left alone.
+    pub(super) patience: Duration,
 }
 
 /// Why a cache of GitHub Actions can't be used as it is described.
@@ -40,13 +47,16 @@ pub enum GhaSettingsError {
         "the first version of the cache's API was switched off by GitHub and is not spoken: leave out version={0}, and give url_v2"
     )]
     Version(String),
+    /// The time is none.
+    #[error("timeout '{0}': write it as 90s, 10m or 1m30s")]
+    BadTimeout(String),
     /// The scope is none.
     #[error("scope '{0}': write up to 200 characters, and no commas")]
     BadScope(String),
 }
 
 impl GhaSettings {
-    /// Reads what is said by `field` (`url_v2`, `url`, `token`, `scope`, `version`).
+    /// Reads what is said by `field` (`url_v2`, `url`, `token`, `scope`, `version`, `timeout`).
     ///
     /// # Errors
     /// What is missing or can't be read.
@@ -72,7 +82,16 @@ impl GhaSettings {
         if scope.len() > 200 || scope.contains(',') {
             return Err(GhaSettingsError::BadScope(scope));
         }
-        Ok(Self { url, token, scope })
+        let patience = match text("timeout") {
+            None => PATIENCE,
+            Some(text) => patience(&text).ok_or(GhaSettingsError::BadTimeout(text))?,
+        };
+        Ok(Self {
+            url,
+            token,
+            scope,
+            patience,
+        })
     }
 
     /// Reads the same; what isn't said is taken from the variables that GitHub gives to actions. Their token is
@@ -102,6 +121,20 @@ impl GhaSettings {
             }
         })
     }
+}
+
+/// A duration as Go writes it, in whole numbers: `1m30s`. Nothing is no limit that was meant.
+fn patience(text: &str) -> Option<Duration> {
+    let mut all = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit = rest.find(|c: char| !c.is_ascii_digit())?;
+        let next = rest[unit..].find(|c: char| c.is_ascii_digit());
+        let (part, after) = rest.split_at(next.map_or(rest.len(), |next| unit + next));
+        all = all.checked_add(parse_duration(part).ok()?)?;
+        rest = after;
+    }
+    Some(all).filter(|all| !all.is_zero())
 }
 
 impl fmt::Debug for GhaSettings {
@@ -136,6 +169,10 @@ mod tests {
         assert!(!format!("{settings:?}").contains("secret"));
         let scope = read(&[url, token, ("scope", "main/app")]).unwrap();
         assert_eq!(scope.to_string(), "gha:main/app");
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1m30s", 90), ("1h1ms", 3600)] {
+            let settings = read(&[url, token, ("timeout", text)]).unwrap();
+            assert_eq!(settings.patience.as_secs(), seconds, "{text}");
+        }
         let old = "https://results-receiver.actions.githubusercontent.com/";
         assert!(read(&[("url", old), token]).is_ok());
         assert!(read(&[("url", "http://a"), ("version", "2"), token]).is_ok());
@@ -181,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong() {
-        use GhaSettingsError::{Absent, BadScope, BadUrl, NoToken, NoUrl, Version};
+        use GhaSettingsError::{Absent, BadScope, BadTimeout, BadUrl, NoToken, NoUrl, Version};
         let (url, token) = (("url_v2", "https://a.example"), ("token", "t"));
         let long = "a".repeat(201);
         for (pairs, want) in [
@@ -203,6 +240,18 @@ mod tests {
             (
                 vec![("url_v2", "file:///etc"), token],
                 BadUrl("file:///etc".to_owned()),
+            ),
+            (
+                vec![url, token, ("timeout", "soon")],
+                BadTimeout("soon".to_owned()),
+            ),
+            (
+                vec![url, token, ("timeout", "0s")],
+                BadTimeout("0s".to_owned()),
+            ),
+            (
+                vec![url, token, ("timeout", "1m5")],
+                BadTimeout("1m5".to_owned()),
             ),
             (
                 vec![url, token, ("scope", "a,b")],
