@@ -104,11 +104,12 @@ impl Config {
     }
 
     fn from_files() -> Result<Self, Error> {
-        if let Some(path) = std::env::var_os("KILN_CONFIG") {
+        if let Some(path) = std::env::var_os("KILN_CONFIG").filter(|path| !path.is_empty()) {
             return Self::read(Path::new(&path));
         }
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
         let own = std::env::var_os("XDG_CONFIG_HOME")
+            .filter(|directory| !directory.is_empty())
             .map(PathBuf::from)
             .or(home);
         let mut config = Self::default();

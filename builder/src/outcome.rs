@@ -28,6 +28,9 @@ pub struct BuildOutcome {
     pub pushed: Vec<String>,
     /// Whether the Docker daemon has it.
     pub loaded: bool,
+    /// What that daemon calls it: one that keeps images as containerd does goes by manifests.
+    #[serde(skip)]
+    pub daemon_id: Option<BlobDigest>,
     /// Files and directories that were written.
     pub files: Vec<String>,
     /// Names the manifest or index.
@@ -39,6 +42,12 @@ pub struct BuildOutcome {
 }
 
 impl BuildOutcome {
+    /// What the image is called by whoever runs it: the daemon that has it, else Docker at large.
+    #[must_use]
+    pub fn image_id(&self) -> Option<BlobDigest> {
+        self.daemon_id.or(self.id)
+    }
+
     /// The outcome of a solved build whose outputs were written.
     ///
     /// # Errors
@@ -49,6 +58,7 @@ impl BuildOutcome {
             stored: texts(&written.stored),
             pushed: texts(&written.pushed),
             loaded: written.loaded,
+            daemon_id: written.daemon_id,
             files: written.files.clone(),
             provenance: written.provenance(solved),
             ..Self::default()

@@ -1,7 +1,7 @@
 //! Flags of `kiln build` as users of `docker build` know them, and what is said of wrong ones.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Space, run};
+use kiln_tests::{BUSYBOX, Run, Space, run};
 
 fn space(lines: &str) -> Space {
     let space = Space::new();
@@ -224,4 +224,45 @@ fn other_users_write_to_their_output() {
         );
     }
     assert!(!said.contains("ermission denied"), "{said}");
+}
+
+#[test]
+fn empty_variables_say_nothing() {
+    let space = space("ENV A=1");
+    let names = [
+        "DOCKER_DEFAULT_PLATFORM",
+        "BUILDKIT_PROGRESS",
+        "KILN_CONFIG",
+        "KILN_EXECUTOR",
+        "KILN_ISOLATION",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "REGISTRY_AUTH_FILE",
+        "SOURCE_DATE_EPOCH",
+        "XDG_CONFIG_HOME",
+    ];
+    // Were it read, it would be refused.
+    space.write("kiln/kiln.conf", "no table\n");
+    let mut command = space.command(&["build", "."]);
+    let command = command.current_dir(space.path("context"));
+    let run = Run::of(&command.envs(names.map(|name| (name, ""))).output().unwrap()).ok();
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+}
+
+#[test]
+fn switches_take_true_and_false() {
+    let space = space("ENV A=1");
+    let flags = [
+        "--load=false",
+        "--push=false",
+        "--no-cache=true",
+        "--quiet=1",
+    ];
+    assert!(space.build(&flags).ok().stdout.starts_with("sha256:"));
+    let run = space.build(&["--no-cache=maybe"]);
+    assert_eq!(run.status, Some(2));
+    assert!(
+        run.stderr.contains("--no-cache=true or --no-cache=false"),
+        "{}",
+        run.stderr
+    );
 }

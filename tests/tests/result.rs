@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, run};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, digest, read, run};
 
 /// The value of a line such as `id       sha256:…` at the end of a build.
 fn said(run: &Run, what: &str) -> String {
@@ -176,6 +176,30 @@ fn outputs_of_buildx() {
     );
     let only = space.build(&["-o", "type=cacheonly"]).ok();
     assert!(!only.stderr.contains("digest"), "{}", only.stderr);
+}
+
+#[test]
+fn outputs_keep_and_push_what_they_say() {
+    let space = Space::new();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nENV A=1\n"));
+    let registry = Registry::start(&space.path("registry"), false);
+    let stored = || space.kiln(&["image", "ls"]).ok().stdout;
+    _ = space.build(&["-o", "type=cacheonly", "-t", "nowhere"]).ok();
+    let name = registry.name("by-digest");
+    let spec = format!("type=image,name={name},push-by-digest=true,push=true");
+    let meta = space.path("meta.json").display().to_string();
+    _ = space.build(&["-o", &spec, "--metadata-file", &meta]).ok();
+    let meta: serde_json::Value = serde_json::from_str(&read(meta)).unwrap();
+    assert_eq!(meta["image.name"], name.as_str());
+    assert_eq!(stored(), "");
+    let name = registry.name("named:1");
+    let built = space.build(&["--push", "-o", &format!("type=image,name={name}")]);
+    assert_eq!(digest(&name), said(&built.ok(), "digest"));
+    assert!(stored().contains(&name));
+    for form in ["tar", "oci"] {
+        let tar = space.build(&["-q", "-o", &format!("type={form}")]).ok();
+        assert!(tar.stdout.contains("ustar"), "{form}");
+    }
 }
 
 #[test]

@@ -1,59 +1,64 @@
 //! Images to and from a Docker daemon (Docker Engine API: `POST /images/load`,
-//! `GET /images/{name}/get`).
+//! `GET /images/{name}/get`, `GET /images/{name}/json`).
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use kiln_graph::BlobDigest;
 use kiln_tree::host;
 use tokio_util::io::ReaderStream;
 
+use crate::daemon_address::DaemonAddress;
 use crate::error::cause;
 use crate::{Client, ImageError};
 
 /// How often progress is told of.
 const INTERVAL: Duration = Duration::from_millis(100);
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// A daemon.
 struct Daemon {
-    socket: PathBuf,
+    address: DaemonAddress,
     http: reqwest::Client,
 }
 
 impl Daemon {
     /// The one at `$DOCKER_HOST`, or the usual place.
     fn find(client: &Client) -> Result<Self, ImageError> {
-        let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-        let socket = PathBuf::from(host.strip_prefix("unix://").unwrap_or(DEFAULT_SOCKET));
+        let fail = |place: String, reason| ImageError::Daemon { place, reason };
+        let found = DaemonAddress::of_environment(|name| std::env::var(name).ok());
+        let address = found.map_err(|reason| {
+            let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+            fail(host, reason)
+        })?;
         // Installs what TLS needs, which the builder asks for even here.
         client.connections().http();
-        let builder = reqwest::Client::builder().unix_socket(socket.as_path());
-        match builder.build() {
-            Ok(http) => Ok(Self { socket, http }),
-            Err(error) => Err(failed(&socket, error.to_string())),
+        let builder = address.connect(reqwest::Client::builder());
+        match builder.and_then(|builder| builder.build().map_err(|error| error.to_string())) {
+            Ok(http) => Ok(Self { address, http }),
+            Err(reason) => Err(fail(address.to_string(), reason)),
         }
     }
 
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address.base())
+    }
+
     fn fail(&self, reason: impl std::fmt::Display) -> ImageError {
-        failed(&self.socket, reason.to_string())
+        ImageError::Daemon {
+            place: self.address.to_string(),
+            reason: reason.to_string(),
+        }
     }
 
     fn silent(&self, error: &reqwest::Error) -> ImageError {
         self.fail(format!(
-            "{}; is it running, and may you use its socket?",
+            "{}; is it running, and may you use it?",
             cause(error)
         ))
-    }
-}
-
-fn failed(socket: &Path, reason: String) -> ImageError {
-    ImageError::Daemon {
-        socket: socket.display().to_string(),
-        reason,
     }
 }
 
@@ -64,7 +69,7 @@ fn failed(socket: &Path, reason: String) -> ImageError {
 pub fn check_daemon(client: &Client) -> Result<(), ImageError> {
     let daemon = Daemon::find(client)?;
     client.wait_for(async {
-        let answer = daemon.http.get("http://docker/_ping").send().await;
+        let answer = daemon.http.get(daemon.url("/_ping")).send().await;
         match answer.map_err(|error| daemon.silent(&error))?.status() {
             status if status.is_success() => Ok(()),
             status => Err(daemon.fail(format!("it answers {status}"))),
@@ -94,7 +99,7 @@ pub fn load_into_daemon(
         let body = reqwest::Body::wrap_stream(counted);
         let request = daemon
             .http
-            .post("http://docker/images/load?quiet=1")
+            .post(daemon.url("/images/load?quiet=1"))
             .header("content-type", "application/x-tar");
         let sending = request.body(body).send();
         tokio::pin!(sending);
@@ -113,6 +118,26 @@ pub fn load_into_daemon(
     })
 }
 
+/// The first of some digests that the daemon knows an image by: one that keeps images as containerd does
+/// calls them by their manifests, not by their configurations.
+///
+/// # Errors
+/// When it doesn't answer.
+pub fn daemon_id(client: &Client, ids: &[BlobDigest]) -> Result<Option<BlobDigest>, ImageError> {
+    let daemon = Daemon::find(client)?;
+    client.wait_for(async {
+        for id in ids {
+            let asked = daemon.http.get(daemon.url(&format!("/images/{id}/json")));
+            let answer = asked.send().await;
+            let answer = answer.map_err(|error| daemon.silent(&error))?;
+            if answer.status().is_success() {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
+    })
+}
+
 /// Writes an image of the daemon's to a file, as `docker save` does.
 pub(crate) fn save_from_daemon(
     client: &Client,
@@ -121,7 +146,7 @@ pub(crate) fn save_from_daemon(
 ) -> Result<(), ImageError> {
     let daemon = Daemon::find(client)?;
     client.wait_for(async {
-        let url = format!("http://docker/images/{name}/get");
+        let url = daemon.url(&format!("/images/{name}/get"));
         let answer = daemon.http.get(url).send().await;
         let answer = answer.map_err(|error| daemon.silent(&error))?;
         if answer.status().as_u16() == 404 {

@@ -158,10 +158,10 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The Docker daemon isn't there, or refuses.
-    #[error("the Docker daemon at {socket} can't be used: {reason}")]
+    #[error("the Docker daemon at {place} can't be used: {reason}")]
     Daemon {
-        /// Its socket.
-        socket: String,
+        /// Its socket, or its host and port.
+        place: String,
         /// What it said.
         reason: String,
     },

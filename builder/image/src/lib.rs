@@ -17,6 +17,7 @@ mod client_options;
 mod connections;
 mod credentials;
 mod daemon;
+mod daemon_address;
 mod document;
 mod documents;
 mod download;
@@ -52,7 +53,7 @@ pub use client_options::ClientOptions;
 pub use credentials::{
     CredentialProvider, CredentialSource, Credentials, Login, Logins, Provider, WantedToken,
 };
-pub use daemon::{check_daemon, load_into_daemon};
+pub use daemon::{check_daemon, daemon_id, load_into_daemon};
 pub use document::{Descriptor, Index, Manifest, PlatformDocument, media_type};
 pub use documents::Documents;
 pub use download::Downloaded;

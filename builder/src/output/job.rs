@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kiln_engine::{Cancel, EventSink, Image, ImageOptions, Meter, Solved, write_root_tar};
-use kiln_graph::{Platform, Timestamp};
-use kiln_image::{Reference, load_into_daemon, write_docker_archive, write_oci_archive};
+use kiln_graph::{BlobDigest, Platform, Timestamp};
+use kiln_image::{Reference, daemon_id, load_into_daemon, write_docker_archive, write_oci_archive};
 use kiln_tree::Progress;
 
 use super::attestation::{Attester, Outgoing, Place, sbom};
@@ -77,6 +77,7 @@ impl Job<'_> {
             Form::Daemon => {
                 self.load(&written.images)?;
                 written.loaded = true;
+                written.daemon_id = self.daemon_id(&written.images)?;
             }
             Form::Tar => self.with_files(written, |files| {
                 let meter = self.meter("write", dest, size_of(files));
@@ -89,6 +90,7 @@ impl Job<'_> {
                 write_directories(files, dest, &|bytes| meter.advance(bytes), self.events)
             })?,
             Form::Sbom => self.sbom(dest, &names)?,
+            Form::Image if self.output.by_digest => {}
             Form::Image => tag(self.solved, &self.output.names, written)?,
             Form::Registry | Form::CacheOnly => {}
         }
@@ -144,6 +146,16 @@ impl Job<'_> {
             });
         _ = std::fs::remove_dir_all(directory);
         loaded
+    }
+
+    /// What the daemon calls the image that it has now.
+    fn daemon_id(&self, images: &[Image]) -> Result<Option<BlobDigest>, Error> {
+        let Some(first) = images.first() else {
+            return Ok(None);
+        };
+        let manifest = self.solved.top(images)?.0.digest;
+        let ids = [first.config_descriptor.digest, manifest];
+        Ok(daemon_id(self.solved.client(), &ids)?)
     }
 
     fn push(&self, names: &[Reference], written: &mut Written) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use kiln_engine::{
     Cancel, Event, EventSink, Image, ImageOptions, OutputEntry, Solved, left_out_warning,
     missing_program, write_directory,
 };
-use kiln_graph::Target;
+use kiln_graph::{BlobDigest, Target};
 use kiln_image::{Client, Reference};
 use kiln_tree::Progress;
 
@@ -40,6 +40,8 @@ pub struct Written {
     pub pushed: Vec<Reference>,
     /// Whether the Docker daemon has it.
     pub loaded: bool,
+    /// What the Docker daemon calls it.
+    pub daemon_id: Option<BlobDigest>,
     /// Files and directories that were written.
     pub files: Vec<String>,
     /// The attestations of the last output that has any, one for each target.
@@ -156,8 +158,8 @@ pub fn write(
         job.attest(&mut written)?;
         job.run(&mut written)?;
     }
-    let only_pushed = |output: &Output| output.form == Form::Registry;
-    let is_kept = wanted.outputs.is_empty() || !wanted.outputs.iter().all(only_pushed);
+    let keeps_none = |output: &Output| matches!(output.form, Form::Registry | Form::CacheOnly);
+    let is_kept = wanted.outputs.is_empty() || !wanted.outputs.iter().all(keeps_none);
     if written.images.is_empty() && (wanted.digests || !wanted.tags.is_empty()) {
         written.images = make(solved, wanted.options, events)?;
     }

@@ -243,6 +243,12 @@ impl Output {
         self.push
     }
 
+    /// Pushes an image that is made anyway, as buildx's `--push` does; whether there is one to push.
+    pub fn push_image(&mut self) -> bool {
+        self.push |= self.form == Form::Image;
+        self.push
+    }
+
     /// Whether it goes to the Docker daemon.
     #[must_use]
     pub fn loads(&self) -> bool {
@@ -325,9 +331,24 @@ impl Output {
         if self.form == Form::Docker && self.dest.is_none() {
             self.form = Form::Daemon;
         }
+        if matches!(self.form, Form::Oci | Form::Tar) && !self.as_directory {
+            self.dest.get_or_insert_with(|| "-".into());
+        }
         let needs_dest = self.form.is_file() || self.form == Form::Local;
-        if needs_dest && self.dest.is_none() {
+        if needs_dest
+            && self
+                .dest
+                .as_ref()
+                .is_none_or(|dest| dest.as_os_str().is_empty())
+        {
             return Err("dest=PATH is missing".to_owned());
+        }
+        let is_directory = self.form == Form::Local || self.as_directory;
+        if is_directory && self.dest.as_deref() == Some(Path::new("-")) {
+            return Err(
+                "a directory can't be written to standard output: give dest=DIRECTORY, or type=tar"
+                    .to_owned(),
+            );
         }
         self.check_file_system()?;
         if self.format.is_some() && self.form != Form::Sbom {
@@ -350,6 +371,9 @@ impl FromStr for Output {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("-o says nothing: give a directory, or type=…".to_owned());
+        }
         if !text.contains('=') {
             let form = if text == "-" { Form::Tar } else { Form::Local };
             return Ok(Self {
@@ -403,6 +427,8 @@ mod tests {
             ("type=docker", Form::Daemon),
             ("type=docker,dest=a.tar", Form::Docker),
             ("type=oci,dest=-", Form::Oci),
+            ("type=oci", Form::Oci),
+            ("type=tar", Form::Tar),
             ("type=image,push=true", Form::Image),
             ("type=registry", Form::Registry),
             ("type=erofs,dest=root.img", Form::Erofs),
@@ -432,7 +458,11 @@ mod tests {
     fn mistakes_are_said() {
         for (text, says) in [
             ("dest=out", "type= is missing"),
-            ("type=oci", "dest=PATH is missing"),
+            ("", "says nothing"),
+            ("type=oci,tar=false", "dest=PATH is missing"),
+            ("type=tar,dest=", "dest=PATH is missing"),
+            ("type=local,dest=-", "give dest=DIRECTORY"),
+            ("type=oci,tar=false,dest=-", "give dest=DIRECTORY"),
             ("type=erofs", "dest=PATH is missing"),
             ("type=cpio", "dest=PATH is missing"),
             ("type=ext4,dest=a,size=lots", "size: "),

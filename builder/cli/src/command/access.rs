@@ -8,21 +8,36 @@ use kiln::{CredentialSource, Error, Login, Logins, Reference};
 
 /// Flags of commands that speak to registries.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
-#[command(next_help_heading = "Registries")]
 pub(crate) struct AccessArgs {
     /// Check the certificates of registries; with false, those without TLS are spoken to in plain
     /// HTTP
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set, global = true)]
+    #[arg(long, help_heading = "Registries", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set, global = true)]
     tls_verify: bool,
     /// Log in to the registries that the command line names, or to HOST alone (repeatable)
-    #[arg(long, value_name = "[HOST=]USER:PASSWORD", global = true)]
+    #[arg(
+        long,
+        help_heading = "Registries",
+        value_name = "[HOST=]USER:PASSWORD",
+        global = true
+    )]
     creds: Vec<String>,
     /// Trust the authorities in DIRECTORY/*.crt, and show registries DIRECTORY/NAME.cert with
     /// NAME.key
-    #[arg(long, value_name = "DIRECTORY", global = true)]
+    #[arg(
+        long,
+        help_heading = "Registries",
+        value_name = "DIRECTORY",
+        global = true
+    )]
     cert_dir: Option<PathBuf>,
     /// Credentials from this file instead of Docker's config.json, in the same form
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", global = true)]
+    #[arg(
+        long,
+        help_heading = "Registries",
+        value_name = "FILE",
+        env = "REGISTRY_AUTH_FILE",
+        global = true
+    )]
     authfile: Option<PathBuf>,
 }
 

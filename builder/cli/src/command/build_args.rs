@@ -284,10 +284,14 @@ impl BuildArgs {
         for text in &self.outputs {
             outputs.push(text.parse().map_err(Error::Usage)?);
         }
-        if self.push {
+        let pushed = |outputs: &mut Vec<Output>| {
+            let images = outputs.iter_mut().map(Output::push_image);
+            images.filter(|is_pushed| *is_pushed).count() > 0
+        };
+        if self.push && !pushed(&mut outputs) {
             outputs.push(Output::of(Form::Registry));
         }
-        if self.load {
+        if self.load && !outputs.iter().any(Output::loads) {
             outputs.push(Output::of(Form::Daemon));
         }
         Ok(outputs)

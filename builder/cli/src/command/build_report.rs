@@ -179,7 +179,7 @@ impl BuildArgs {
 
     /// Says what the build gave.
     pub(super) fn show(&self, result: &BuildOutcome) {
-        match (self.quiet, self.progress.resolve(), result.id) {
+        match (self.quiet, self.progress.resolve(), result.image_id()) {
             (true, _, id) => print(&id.map_or_else(String::new, |id| format!("{id}\n"))),
             (_, Style::Rawjson, _) => display::event("result", result),
             (_, Style::Quiet, _) => {}

@@ -127,7 +127,7 @@ fn wants_digests(args: &BuildArgs) -> bool {
 }
 
 fn write_ids(args: &BuildArgs, result: &BuildOutcome) -> Result<(), Error> {
-    if let (Some(path), Some(id)) = (&args.iidfile, result.id) {
+    if let (Some(path), Some(id)) = (&args.iidfile, result.image_id()) {
         std::fs::write(path, id.to_string()).map_err(Error::file("write", path))?;
     }
     if let Some(path) = args.metadata_file.as_ref().filter(|_| !args.one_of_several) {

@@ -128,14 +128,28 @@ impl From<clap::Error> for Unusable {
 
 /// The whole command line, with the flags of other tools that change nothing, and its help grouped.
 fn command() -> clap::Command {
-    help::grouped(compat::with_accepted_flags(Cli::command()))
+    let command = compat::with_accepted_flags(Cli::command());
+    help::grouped(without_empty_variables(command))
+}
+
+/// A variable that is empty says no more than one that isn't set: CI services set empty ones.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|it| it.is_empty());
+    command
+        .mut_args(|arg| match arg.get_env() {
+            Some(name) if is_empty(name) => arg.env(None::<&str>),
+            _ => arg,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Reads the words after the program's name; with what is to be said of them.
 fn parse(words: Vec<OsString>) -> Result<(Cli, Vec<String>), Unusable> {
+    let command = command();
     let words = compat::verbs::translate(words).map_err(Unusable::Answered)?;
+    let words = compat::switch::without_values(words, &command).map_err(Unusable::Answered)?;
     let words = std::iter::once("kiln".into()).chain(words);
-    let matches = command().try_get_matches_from(words)?;
+    let matches = command.try_get_matches_from(words)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let notes = match (&cli.command, matches.subcommand_matches("build")) {
         (Command::Build(args), Some(build)) if args.verbose => compat::notes(build),

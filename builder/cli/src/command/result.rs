@@ -77,7 +77,7 @@ fn next(result: &BuildOutcome) -> Option<String> {
         return Some(format!("this image stays at {pinned}@{digest}"));
     }
     if result.loaded {
-        let id = result.id.map(|id| id.hex()[..12].to_owned());
+        let id = result.image_id().map(|id| id.hex()[..12].to_owned());
         let name = result.stored.first().cloned().or(id)?;
         return Some(format!("docker run --rm {name}"));
     }

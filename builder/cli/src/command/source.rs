@@ -296,6 +296,7 @@ impl SourceArgs {
             }
         }
         let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+        let epoch = epoch.filter(|epoch| !epoch.is_empty());
         let epoch = self.timestamp.map(|time| time.to_string()).or(epoch);
         if let Some(epoch) = epoch {
             all.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);

@@ -227,10 +227,11 @@ fn builder(settings: &S3Settings) -> Result<AmazonS3Builder, String> {
     if let Some(region) = settings.region.as_deref().or(region) {
         builder = builder.with_region(region);
     }
+    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
     let own = settings.endpoint.clone();
     let endpoint = own
-        .or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok())
-        .or_else(|| std::env::var("AWS_ENDPOINT_URL").ok())
+        .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
+        .or_else(|| variable("AWS_ENDPOINT_URL"))
         .or_else(|| profile.get("endpoint_url").map(str::to_owned))
         .filter(|endpoint| !endpoint.is_empty());
     // Most stores besides Amazon's have no names for buckets in their DNS.

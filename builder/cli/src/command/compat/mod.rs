@@ -1,6 +1,7 @@
 //! What people type who know other builders: their commands and flags.
 
 pub(crate) mod flags;
+pub(crate) mod switch;
 pub(crate) mod verbs;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
