@@ -17,6 +17,12 @@ impl Daemon {
     /// `None` for ordinary users: the daemon runs as root only.
     #[must_use]
     pub fn start(space: &Space) -> Option<Self> {
+        Self::start_with(space, &[])
+    }
+
+    /// The same with more flags.
+    #[must_use]
+    pub fn start_with(space: &Space, flags: &[&str]) -> Option<Self> {
         if !crate::is_root() {
             return None;
         }
@@ -33,6 +39,7 @@ impl Daemon {
             ])
             .args(["--exec-root", &part("exec"), "--pidfile", &part("pid")])
             .args(["-H", &format!("unix://{}", part("socket"))])
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -1,7 +1,9 @@
 //! A Docker daemon as the judge of images. It needs root, as CI has it.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Daemon, Run, Space, run};
+use std::net::TcpListener;
+
+use kiln_tests::{BUSYBOX, Daemon, Run, Space, certificates, run};
 
 /// The files of an image as the daemon unpacks them.
 fn files(daemon: &Daemon, image: &str) -> String {
@@ -82,4 +84,55 @@ fn a_docker_daemon_unpacks_every_plan_to_the_same_files() {
         let seen = files(&daemon, &image);
         assert_eq!(seen, own, "{plan}");
     }
+}
+
+/// As CI services give one to jobs: behind a port, for who has a certificate.
+#[test]
+fn images_are_loaded_into_daemons_at_ports() {
+    let space = Space::new();
+    let keys = space.path("keys");
+    std::fs::create_dir(&keys).unwrap();
+    certificates(&keys);
+    for (from, to) in [("client.pem", "cert.pem"), ("client.key", "key.pem")] {
+        std::fs::copy(keys.join(from), keys.join(to)).unwrap();
+    }
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (address, path) = (format!("tcp://{port}"), |name: &str| {
+        keys.join(name).display().to_string()
+    });
+    let flags = [
+        "-H",
+        &address,
+        "--tlsverify",
+        "--tlscacert",
+        &path("ca.pem"),
+        "--tlscert",
+        &path("server.pem"),
+        "--tlskey",
+        &path("server.key"),
+    ];
+    let Some(daemon) = Daemon::start_with(&space, &flags) else {
+        return;
+    };
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nENV A=1\n"));
+    let load = |directory: &str| {
+        let mut command = space.command(&["build", "context", "--load", "-q"]);
+        let environment = [
+            ("DOCKER_HOST", address.as_str()),
+            ("DOCKER_TLS_VERIFY", "1"),
+            ("DOCKER_CERT_PATH", directory),
+        ];
+        Run::of(&command.envs(environment).output().unwrap())
+    };
+    let id = load(&keys.display().to_string()).ok().stdout;
+    _ = daemon.docker(&["image", "inspect", id.trim()]).ok();
+    let refused = load("/nowhere");
+    assert!(
+        refused.stderr.contains("/nowhere/ca.pem"),
+        "{}",
+        refused.stderr
+    );
 }

@@ -88,6 +88,10 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
     let text = kind
         .template
         .replace("APPLICATION", &name_of(&args.directory));
+    let text = match has_npm_lock(&args.directory) {
+        true => text,
+        false => text.replace("npm ci", "npm install"),
+    };
     host::replace(&path, |file| file.write_all(text.as_bytes()))
         .map_err(Error::file("write", &path))?;
     say(&format!(
@@ -96,6 +100,12 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failed> {
         kind.file
     ));
     Ok(())
+}
+
+/// Whether there is a lock file that `npm ci` needs.
+fn has_npm_lock(directory: &Path) -> bool {
+    let locks = ["package-lock.json", "npm-shrinkwrap.json"];
+    locks.iter().any(|lock| directory.join(lock).exists())
 }
 
 /// The application's name: what its own file says, else the directory's.

@@ -1,7 +1,9 @@
 //! The lines at the bottom of a terminal that are drawn again and again, below what scrolls by.
 //!
-//! A frame is one write: up to the first line of the frame before, clear, what is to stay, the new
-//! frame. The cursor is always at the start of the line below.
+//! A frame is one write: up to the first line of the frame before, what is to stay, the new frame, each line
+//! in the place of what was there, and what is left of the frame before cleared. The cursor is always at the
+//! start of the line below. Nothing is cleared from the first row on: tmux keeps what it takes for a whole
+//! screen in its history.
 
 use std::fmt::Write as _;
 
@@ -37,16 +39,30 @@ impl Screen {
             .map(|width| width.div_ceil(columns.max(1)).max(1))
             .sum();
         if rows > 0 {
-            _ = write!(out, "\x1b[{rows}A\r\x1b[J");
+            _ = write!(out, "\x1b[{rows}A\r");
         }
-        out.push_str(&std::mem::take(&mut self.above));
-        for line in lines {
-            out.push_str(line);
-            out.push('\n');
+        let above = std::mem::take(&mut self.above);
+        for line in above.lines().chain(lines.iter().map(String::as_str)) {
+            put(&mut out, line, columns);
+        }
+        if rows > 0 {
+            out.push_str("\x1b[J");
         }
         self.drawn = lines.iter().map(|line| measure_text_width(line)).collect();
         out
     }
+}
+
+/// Writes a line over what may be there.
+fn put(out: &mut String, line: &str, columns: usize) {
+    out.push_str("\x1b[K");
+    out.push_str(line);
+    // Behind a full row the cursor still stands on its last character.
+    let width = measure_text_width(line);
+    if width > columns && !width.is_multiple_of(columns.max(1)) {
+        out.push_str("\x1b[K");
+    }
+    out.push('\n');
 }
 
 #[cfg(test)]
@@ -96,6 +112,19 @@ mod tests {
         let mut screen = Screen::default();
         _ = screen.frame(&texts(&["0123456789", "ab"]), 10);
         let next = screen.frame(&texts(&["x"]), 5);
-        assert!(next.starts_with("\x1b[3A\r\x1b[J"), "{next:?}");
+        assert_eq!(next, "\x1b[3A\r\x1b[Kx\n\x1b[J");
+    }
+
+    #[test]
+    fn lines_take_the_places_of_others() {
+        let mut screen = Screen::default();
+        let mut writes = vec![screen.frame(&texts(&["a long line", "another one", "third"]), 20)];
+        screen.print("0123456789012345678901234");
+        writes.push(screen.frame(&texts(&["x", "y"]), 20));
+        assert_eq!(shown(10, 20, &writes), "0123456789012345678901234\nx\ny");
+        screen.print("01234567890123456789");
+        writes.push(screen.frame(&texts(&["z"]), 20));
+        let first = "0123456789012345678901234\n01234567890123456789\nz";
+        assert_eq!(shown(10, 20, &writes), first);
     }
 }

@@ -22,6 +22,10 @@ const MAX_LINES: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
 /// How many transfers are shown at once.
 const MAX_TRANSFERS: usize = 6;
+/// The fewest columns that a transfer's name gets.
+const MIN_NAME: usize = 12;
+/// How much of a long name's end is shown.
+const NAME_END: usize = 10;
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 /// Draws on standard error.
@@ -336,8 +340,13 @@ impl Running {
 /// A transfer: its name, a bar when its length is known, and how far it is.
 fn transfer_line(transfer: &Transfer, columns: usize) -> String {
     let text = transfer.progress();
-    let width = columns * 2 / 5;
-    let name = fitted(&readable(&told(&transfer.name)), width);
+    let text = match text.split_once(", ") {
+        Some((bytes, _)) if text.len() + MIN_NAME + 6 > columns => bytes.to_owned(),
+        _ => text,
+    };
+    let rest = columns.saturating_sub(console::measure_text_width(&text) + 6);
+    let width = (columns * 2 / 5).min(rest.max(MIN_NAME));
+    let name = fitted(&shortened(&readable(&told(&transfer.name)), width), width);
     let room = columns.saturating_sub(width + console::measure_text_width(&text) + 6);
     let bar = match transfer.share() {
         Some(share) if room >= 8 => {
@@ -357,6 +366,18 @@ fn transfer_line(transfer: &Transfer, columns: usize) -> String {
         "…",
     )
     .into_owned()
+}
+
+/// A name without its middle where it is too long: transfers differ at their ends.
+fn shortened(name: &str, columns: usize) -> String {
+    let end = NAME_END.min(columns / 2);
+    let count = name.chars().count();
+    if count <= columns || columns < 2 {
+        return name.to_owned();
+    }
+    let head: String = name.chars().take(columns - end - 1).collect();
+    let tail: String = name.chars().skip(count - end).collect();
+    format!("{head}…{tail}")
 }
 
 /// A text of exactly so many columns.
@@ -403,6 +424,28 @@ impl EventSink for Tty {
 mod tests {
     use super::*;
     use kiln_engine::{PlannedStep, Stream};
+
+    #[test]
+    fn transfers_differ_on_narrow_terminals_and_show_their_time() {
+        let name = |digest: &str| format!("pull registry.example/team/app:1 {digest}");
+        for columns in [40, 80] {
+            let line = |digest: &str| {
+                let transfer = Transfer::new(&name(digest), 3 << 20, Some(9 << 20));
+                console::strip_ansi_codes(&transfer_line(&transfer, columns)).into_owned()
+            };
+            let (one, two) = (line("0123456789ab"), line("ba9876543210"));
+            assert!(
+                one.contains("56789ab") && two.contains("6543210"),
+                "{one}\n{two}"
+            );
+            assert!(one.contains("3.00 MiB of 9.00 MiB"), "{one}");
+            assert!(
+                !one.contains('…') || one.find('…') < one.find("MiB"),
+                "{one}"
+            );
+            assert!(console::measure_text_width(&one) < columns, "{one}");
+        }
+    }
 
     #[test]
     fn steps_have_the_lines_that_there_is_room_for() {

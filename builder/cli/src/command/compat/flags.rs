@@ -235,7 +235,35 @@ pub(crate) const FLAGS: &[Foreign] = &[
         Says("the store is at $KILN_ROOT"),
     ),
     flag(
-        &["--userns", "--userns-uid-map", "--userns-gid-map"],
+        &["--cgroupns", "--ipc", "--pid", "--uts"],
+        BUILDAH,
+        Says(
+            "steps have namespaces of their own where the machine gives them: 'kiln doctor' says which",
+        ),
+    ),
+    flag(
+        &["--hooks-dir"],
+        BUILDAH,
+        Says("kiln runs steps itself, without hooks"),
+    ),
+    flag(
+        &["--logsplit"],
+        BUILDAH,
+        Says("'kiln logs' prints what the steps of a build wrote"),
+    ),
+    flag(
+        &["--os-feature", "--os-version"],
+        BUILDAH,
+        Says("give --platform 'OS(VERSION)/ARCH'"),
+    ),
+    flag(
+        &[
+            "--userns",
+            "--userns-uid-map",
+            "--userns-gid-map",
+            "--userns-uid-map-user",
+            "--userns-gid-map-group",
+        ],
         BUILDAH,
         Says("kiln chooses the user namespace by itself: 'kiln doctor' says which"),
     ),

@@ -159,11 +159,27 @@ pub(crate) const VERBS: &[Verb] = &[
     ),
 ];
 
+/// `buildx --builder NAME build` says the same as `buildx build`: kiln is the builder.
+fn without_builder(mut words: Vec<OsString>) -> Vec<OsString> {
+    let flag = match &words[..] {
+        [buildx, flag, ..] if buildx == "buildx" => flag.to_string_lossy().into_owned(),
+        _ => return words,
+    };
+    let count = match flag.as_str() {
+        "--builder" => 2.min(words.len() - 1),
+        flag if flag.starts_with("--builder=") => 1,
+        _ => return words,
+    };
+    words.drain(1..=count);
+    words
+}
+
 /// The words of a command line, without the program's name, in kiln's own words.
 ///
 /// # Errors
 /// The sentence for a command that has no equal.
 pub(crate) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let words = without_builder(words);
     let fits = |verb: &&Verb| {
         let given = words.iter().take(verb.words.len());
         words.len() >= verb.words.len() && given.eq(verb.words.iter())
@@ -201,6 +217,8 @@ mod tests {
             ("build .", "build ."),
             ("bud -t a .", "build -t a ."),
             ("buildx build --load .", "build --load ."),
+            ("buildx --builder x build .", "build ."),
+            ("buildx --builder=x bake", "bake"),
             ("buildx imagetools inspect a", "image inspect a"),
             ("images", "image ls"),
             ("tag a b", "image tag a b"),
