@@ -239,6 +239,7 @@ mod tests {
             tagged: 0,
             blobs: vec![kept.digest],
             index: None,
+            origins: std::collections::BTreeMap::new(),
         };
         store.tag_image(&image).unwrap();
         // The kernel's clock for files advances in steps of milliseconds.

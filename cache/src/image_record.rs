@@ -1,5 +1,7 @@
 //! Tagged images: `images/<name, with / as %2F and % as %25>`, in the form of `memo`.
 
+use std::collections::BTreeMap;
+
 use kiln_graph::BlobDigest;
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,9 @@ pub struct ImageRecord {
     /// The index that its registry gave for the name, of which it is the part for this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<BlobDigest>,
+    /// Names of images in registries that have blobs of it: those may not be here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<BlobDigest, String>,
 }
 
 impl Store {
@@ -106,6 +111,7 @@ mod tests {
             tagged: 2,
             blobs: vec![digest],
             index: None,
+            origins: BTreeMap::from([(digest, "r.example/base:1".to_owned())]),
         };
         for name in ["localhost/b:1", "docker.io/library/a:latest"] {
             store.tag_image(&image(name)).unwrap();
@@ -116,6 +122,8 @@ mod tests {
             .into_iter()
             .map(|i| i.name)
             .collect();
+        let found = store.image("localhost/b:1").unwrap();
+        assert_eq!(found, Some(image("localhost/b:1")));
         assert_eq!(names, ["docker.io/library/a:latest", "localhost/b:1"]);
         assert!(store.remove_image("localhost/b:1").unwrap());
         assert!(!store.remove_image("localhost/b:1").unwrap());

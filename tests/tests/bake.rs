@@ -192,6 +192,35 @@ fn targets_are_built_and_pushed_those_before_that_others_need() {
 }
 
 #[test]
+fn a_target_without_steps_is_a_base_of_others() {
+    let space = Space::new();
+    let file = format!(
+        r#"
+target "base" {{
+  dockerfile-inline = <<EOT
+FROM {BUSYBOX}
+ENV A=1
+EOT
+}}
+target "app" {{
+  contexts = {{ base = "target:base" }}
+  dockerfile-inline = <<EOT
+FROM base
+RUN echo $A > /top
+EOT
+  output = ["type=local,dest=out"]
+}}
+"#
+    );
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    let _baked = space.kiln(&["bake", "app", "--progress", "plain"]).ok();
+    assert_eq!(
+        std::fs::read_to_string(space.path("out/top")).unwrap(),
+        "1\n"
+    );
+}
+
+#[test]
 fn compose_files_are_built() {
     let space = Space::new();
     let compose = "

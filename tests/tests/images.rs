@@ -1,7 +1,7 @@
 //! Images from elsewhere: archives, registries that misbehave, mirrors, the store itself.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, copy_to_layout, read, run, shell};
+use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, copy_to_layout, digest, read, run, shell};
 
 /// The base image as a directory that `skopeo` wrote.
 fn layout(space: &Space) -> String {
@@ -205,6 +205,68 @@ fn what_was_built_is_a_base() {
     assert_eq!(read(out.join("top")), "1base\n");
     let listed = space.kiln(&["image", "ls"]).ok().stdout;
     assert!(listed.contains("docker.io/mine/top:latest"), "{listed}");
+}
+
+/// Layers of a base that no step asked for stay where they are, and nobody else has what was built.
+#[test]
+fn what_was_built_is_a_base_though_its_layers_never_came_here() {
+    let space = Space::new();
+    let (first, second) = ("127.0.0.1:1/lazy:1", "127.0.0.1:1/lazy:2");
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nENV A=1\n"));
+    _ = space.build(&["-t", first]).ok();
+    space.write("Dockerfile", format!("FROM {first}\nENV B=2\n"));
+    _ = space.build(&["--pull=never", "-t", second]).ok();
+    let layers = space.kiln(&["image", "layers", second]).ok().stdout;
+    assert!(layers.contains("bin/busybox"), "{layers}");
+    let to = space.path("root").display().to_string();
+    let _unpacked = space.kiln(&["image", "unpack", first, &to]).ok();
+    assert!(space.path("root/bin/busybox").exists());
+    let other = Space::new();
+    other.write("Dockerfile", format!("FROM {BUSYBOX}\nENV A=1\n"));
+    _ = other.build(&["-t", first]).ok();
+    other.write("Dockerfile", format!("FROM {first}\nRUN echo $A > /top\n"));
+    let out = other.build_files(&["--pull=never"]);
+    assert_eq!(read(out.join("top")), "1\n");
+}
+
+#[test]
+fn an_image_whose_layers_never_came_here_is_pushed() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let push = |space: &Space, repository: &str, args: &[&str]| {
+        let name = registry.name(repository);
+        _ = space.build(&[&["-t", name.as_str()][..], args].concat()).ok();
+        let pushed = space.kiln(&["image", "push", &name]).ok();
+        assert_eq!(pushed.stdout.trim(), digest(&name), "{}", pushed.stderr);
+        let says = format!("pushed   {name}:latest (linux/");
+        assert!(pushed.stderr.contains(&says), "{}", pushed.stderr);
+        _ = Space::new().kiln(&["image", "layers", &name]).ok();
+    };
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nENV A=1\n"));
+    push(&space, "fetched", &[]);
+    let base = registry.name("fetched");
+    let other = Space::new();
+    other.write("Dockerfile", format!("FROM {base}\nENV B=2\n"));
+    push(&other, "mounted", &[]);
+    // Results of a shared cache, in the registry and in a directory.
+    space.write("Dockerfile", format!("FROM {base}\nRUN echo a > /a\n"));
+    let directory = space.path("cache").display().to_string();
+    let cache = registry.name("cache");
+    for (kind, to, from) in [
+        ("registry", format!("ref={cache}"), format!("ref={cache}")),
+        (
+            "local",
+            format!("dest={directory}"),
+            format!("src={directory}"),
+        ),
+    ] {
+        let to = format!("type={kind},{to},mode=max");
+        _ = space.build(&["--cache-to", &to]).ok();
+        let other = Space::new();
+        other.write("Dockerfile", format!("FROM {base}\nRUN echo a > /a\n"));
+        let from = format!("type={kind},{from}");
+        push(&other, kind, &["--cache-from", &from]);
+    }
 }
 
 #[test]

@@ -82,6 +82,7 @@ mod tests {
             tagged,
             blobs: Vec::new(),
             index: None,
+            origins: BTreeMap::new(),
         }
     }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use kiln_attest::Inventory;
 use kiln_attest::sbom::Subject;
-use kiln_cache::Tree;
+use kiln_cache::{ImageRecord, Tree};
 use kiln_execute::{EngineError, Snapshotter, joined};
 use kiln_export::{
     Difference, ImageReport, IndexMerger, MergedIndex, OutputEntry, Rebase, diff_images, files_of,
-    find_image, image_packages, inspect_image, rebase,
+    find_image, image_packages, inspect_image, push_stored, rebase,
 };
 use kiln_graph::{ImagePath, Platform};
 use kiln_image::{Reference, Resolved};
@@ -50,7 +50,8 @@ impl Images<'_> {
         self.0.use_base_image(&image.layers, name, events)
     }
 
-    /// A tagged image, when the store has all that is needed to build on it.
+    /// A tagged image, when the store has all that is needed to build on it, or knows which images of registries
+    /// have the rest.
     ///
     /// # Errors
     /// When the store can't be read.
@@ -209,6 +210,20 @@ impl Images<'_> {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         self.index_merger().push(index, to, events)
+    }
+
+    /// Sends an image of the store to its registry. Layers that aren't here are mounted from where they are, or
+    /// fetched.
+    ///
+    /// # Errors
+    /// When a layer is nowhere to be had, or the registry doesn't take the image.
+    pub fn push(
+        &self,
+        image: &ImageRecord,
+        to: &Reference,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        push_stored(self.0, image, to, events)
     }
 
     fn index_merger(&self) -> IndexMerger<'_> {

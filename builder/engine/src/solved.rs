@@ -184,12 +184,18 @@ impl Solved {
         Shipper(&self.trees).top(images)
     }
 
-    /// Gives images a name in the store.
+    /// Gives images a name in the store. Layers that images of registries have may stay there; others are
+    /// brought.
     ///
     /// # Errors
-    /// When the store can't be written.
-    pub fn tag(&self, images: &[Image], name: &str) -> Result<(), EngineError> {
-        Shipper(&self.trees).tag(images, name)
+    /// When a layer can't be fetched, or the store can't be written.
+    pub fn tag(
+        &self,
+        images: &[Image],
+        name: &str,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        Shipper(&self.trees).tag(images, name, events)
     }
 
     /// Sends images to a registry.

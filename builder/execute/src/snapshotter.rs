@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kiln_cache::{Blob, Staging, Store, Tree};
-use kiln_graph::{Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
-use kiln_image::Client;
+use kiln_graph::{BlobDigest, Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
 use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
+use kiln_image::{Client, ImageError, ImageName, Reference};
 use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 use kiln_tree::{TreeRoot, host};
 
@@ -229,6 +229,25 @@ impl Snapshotter {
         if let Some(blob) = self.blob_from_delta(layer, events) {
             return Ok(blob);
         }
+        let origin = self.origin(&layer.blob, image)?;
+        let origin = origin.unwrap_or_else(|| image.to_owned());
+        match self.pulled(layer, &origin, events) {
+            Err(EngineError::Image(error))
+                if origin != image && !matches!(error, ImageError::Cancelled) =>
+            {
+                let own = self.pulled(layer, image, events);
+                own.map_err(|_| error.into())
+            }
+            pulled => pulled,
+        }
+    }
+
+    fn pulled(
+        &self,
+        layer: &ImageLayer,
+        image: &str,
+        events: &dyn EventSink,
+    ) -> Result<Blob, EngineError> {
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
         let meter = meter(&self.store, events, name, Some(layer.size));
         let mut writer = self.store.blob_writer()?;
@@ -236,6 +255,26 @@ impl Snapshotter {
         self.client
             .fetch_blob(image, &layer.blob, layer.size, &mut writer, &tell)?;
         Ok(writer.commit(Some(layer.blob))?)
+    }
+
+    /// The image of a registry that has a blob of an image: of one that was built here, what the layer was
+    /// taken from; nothing when only the store has it, or an archive.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn origin(&self, blob: &BlobDigest, image: &str) -> Result<Option<String>, EngineError> {
+        let Ok(ImageName::Registry(reference)) = image.parse::<ImageName>() else {
+            return Ok(None);
+        };
+        let tagged = Reference {
+            tag: reference.tag.or_else(|| Some("latest".to_owned())),
+            digest: None,
+            ..reference
+        };
+        Ok(match self.store.image(&tagged.to_string())? {
+            Some(mut own) => own.origins.remove(blob),
+            None => Some(image.to_owned()),
+        })
     }
 
     /// A result as a root filesystem: a directory of the user's is copied into the store first.

@@ -10,7 +10,8 @@ use kiln_solve::EventSink;
 
 use crate::new_tag::NewTag;
 
-/// A tagged image, when the store has all that is needed to build on it.
+/// A tagged image, when the store has all that is needed to build on it, or knows which images of registries
+/// have the rest.
 ///
 /// # Errors
 /// When the store can't be read.
@@ -22,8 +23,13 @@ pub fn stored_image(
     let Some(image) = tagged_image(store, name, platform)? else {
         return Ok(None);
     };
+    let record = match name.parse::<Reference>() {
+        Ok(reference) => store.image(&reference.to_string())?,
+        Err(_) => None,
+    };
+    let origins = record.map(|record| record.origins).unwrap_or_default();
     for layer in &image.layers {
-        if !store.has_layer(layer)? {
+        if !origins.contains_key(&layer.blob) && !store.has_layer(layer)? {
             return Ok(None);
         }
     }
@@ -151,6 +157,7 @@ fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<boo
             .chain(index)
             .collect(),
         index,
+        origins: BTreeMap::new(),
     })?;
     Ok(true)
 }

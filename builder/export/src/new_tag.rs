@@ -50,6 +50,7 @@ impl NewTag<'_> {
             tagged: now().seconds.cast_unsigned(),
             blobs: blobs.chain([config.digest, top.digest]).collect(),
             index: None,
+            origins: BTreeMap::new(),
         })?)
     }
 }

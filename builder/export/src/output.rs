@@ -1,13 +1,15 @@
 //! What comes out: archives, directories, registries, names.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use kiln_cache::ImageRecord;
 use kiln_execute::{EngineError, Snapshotter, now, view_of};
-use kiln_graph::{Entry, Node, Timestamp};
+use kiln_graph::{BlobDigest, Entry, Node, Timestamp};
 use kiln_image::layer::{EncodeOptions, write_tar};
 use kiln_image::{
-    ArchiveBlob, ArchiveImage, Descriptor, Index, PushBlob, PushImage, Reference, Sent, media_type,
+    ArchiveBlob, ArchiveImage, Descriptor, ImageName, Index, PushBlob, PushImage, Reference, Sent,
+    media_type,
 };
 use kiln_solve::{Event, EventSink, StepResult};
 use kiln_tree::TreeRoot;
@@ -146,11 +148,18 @@ impl Shipper<'_> {
         Ok((top, Some(bytes)))
     }
 
-    /// Gives images a name in the store.
+    /// Gives images a name in the store. Layers that images of registries have may stay there; others are
+    /// brought.
     ///
     /// # Errors
-    /// When the store can't be written.
-    pub fn tag(&self, images: &[Image], name: &str) -> Result<(), EngineError> {
+    /// When a layer can't be fetched, or the store can't be written.
+    pub fn tag(
+        &self,
+        images: &[Image],
+        name: &str,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        let origins = self.origins(images, events)?;
         let (top, _) = self.top(images)?;
         let mut blobs = vec![top.digest];
         let mut size = match top.digest == images[0].descriptor.digest {
@@ -179,7 +188,33 @@ impl Shipper<'_> {
             tagged: now().seconds.cast_unsigned(),
             blobs,
             index: None,
+            origins,
         })?)
+    }
+
+    /// The images of registries that layers are from. A layer that is in none, and not here, is fetched.
+    fn origins(
+        &self,
+        images: &[Image],
+        events: &dyn EventSink,
+    ) -> Result<BTreeMap<BlobDigest, String>, EngineError> {
+        let mut origins = BTreeMap::new();
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            match self.origin(layer)? {
+                Some(image) => _ = origins.insert(layer.blob.blob, image),
+                None => _ = self.layer_file(layer, events)?,
+            }
+        }
+        Ok(origins)
+    }
+
+    /// The image of a registry that a layer is from.
+    fn origin(&self, layer: &ImageBlob) -> Result<Option<String>, EngineError> {
+        match &layer.from {
+            Some(BlobOrigin::Image(layer, image)) => self.0.origin(&layer.blob, image),
+            Some(BlobOrigin::Remote(distant)) => Ok(distant.repository()),
+            None => Ok(None),
+        }
     }
 
     /// Sends images to a registry.
@@ -198,7 +233,7 @@ impl Shipper<'_> {
         let has_index = index.is_some();
         for image in images {
             for layer in &image.layers {
-                blobs.push(self.push_layer(layer, to, events));
+                blobs.push(self.push_layer(layer, to, events)?);
             }
             let config = image.config_descriptor.clone();
             let file = move || stored(&self.0.store, &config.digest);
@@ -255,18 +290,12 @@ impl Shipper<'_> {
         layer: &ImageBlob,
         to: &Reference,
         events: &'a dyn EventSink,
-    ) -> PushBlob<'a> {
-        let same_host = |image: &str| -> Option<String> {
-            let from: Reference = image.parse().ok()?;
-            (from.host == to.host && from.repository != to.repository).then_some(from.repository)
+    ) -> Result<PushBlob<'a>, EngineError> {
+        let from = match (self.origin(layer)?, &layer.from) {
+            (None, Some(BlobOrigin::Image(_, image))) => Some(image.clone()),
+            (origin, _) => origin,
         };
-        let mount_from = match &layer.from {
-            Some(BlobOrigin::Image(_, image)) => same_host(image),
-            Some(BlobOrigin::Remote(distant)) => {
-                distant.repository().and_then(|image| same_host(&image))
-            }
-            None => None,
-        };
+        let mount_from = from.and_then(|image| mountable(&image, to));
         let (digest, size) = (layer.blob.blob, layer.blob.size);
         let layer = layer.clone();
         let file = move || {
@@ -276,13 +305,21 @@ impl Shipper<'_> {
                 source: std::io::Error::other(error.to_string()),
             })
         };
-        PushBlob {
+        Ok(PushBlob {
             digest,
             size,
             mount_from,
             file: Box::new(file),
-        }
+        })
     }
+}
+
+/// The repository of the same registry that an image's blobs can be mounted from.
+pub(crate) fn mountable(image: &str, to: &Reference) -> Option<String> {
+    let Ok(ImageName::Registry(from)) = image.parse::<ImageName>() else {
+        return None;
+    };
+    (from.host == to.host && from.repository != to.repository).then_some(from.repository)
 }
 
 /// The same files below a directory.
@@ -312,7 +349,7 @@ pub fn write_root_tar(
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let entries: Vec<Entry> = files.iter().map(|(entry, _)| entry.clone()).collect();
-    let places: std::collections::BTreeMap<_, _> = files
+    let places: BTreeMap<_, _> = files
         .iter()
         .map(|(entry, place)| (&entry.path, place))
         .collect();

@@ -18,9 +18,10 @@ pub(super) fn tag(
     solved: &Solved,
     names: &[Reference],
     written: &mut Written,
+    events: &dyn EventSink,
 ) -> Result<(), Error> {
     for name in names {
-        solved.tag(&written.images, &name.to_string())?;
+        solved.tag(&written.images, &name.to_string(), events)?;
         if !written.stored.contains(name) {
             written.stored.push(name.clone());
         }
@@ -91,7 +92,7 @@ impl Job<'_> {
             })?,
             Form::Sbom => self.sbom(dest, &names)?,
             Form::Image if self.output.by_digest => {}
-            Form::Image => tag(self.solved, &self.output.names, written)?,
+            Form::Image => tag(self.solved, &self.output.names, written, self.events)?,
             Form::Registry | Form::CacheOnly => {}
         }
         if self.output.dest.is_some() {

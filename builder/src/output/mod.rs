@@ -164,7 +164,7 @@ pub fn write(
         written.images = make(solved, wanted.options, events)?;
     }
     if is_kept {
-        tag(solved, wanted.tags, &mut written)?;
+        tag(solved, wanted.tags, &mut written, events)?;
     }
     Ok(written)
 }

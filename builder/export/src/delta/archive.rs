@@ -1,6 +1,6 @@
 //! Differences as files: an OCI layout in a tar, whose only manifest is the artifact's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use kiln_cache::ImageRecord;
@@ -100,6 +100,7 @@ impl Loading<'_> {
             tagged: now().seconds.cast_unsigned(),
             blobs: blobs.into_iter().collect(),
             index: None,
+            origins: BTreeMap::new(),
         })?)
     }
 

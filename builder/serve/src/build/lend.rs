@@ -32,7 +32,8 @@ pub(super) fn lend(
     // Layers that no step has asked for yet are brought here: what is lent is used from the store.
     let brought = solved.bring(&images, &*run.progress);
     brought.map_err(Error::from)?;
-    solved.tag(&images, &name).map_err(Error::from)?;
+    let tagged = solved.tag(&images, &name, &*run.progress);
+    tagged.map_err(Error::from)?;
     run.sources.admit(&name);
     run.lent.borrow_mut().names.push(name);
     Ok(())
