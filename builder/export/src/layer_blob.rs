@@ -8,8 +8,8 @@ use kiln_execute::delta::note_files;
 use kiln_execute::{Distant, EngineError, Snapshotter, meter};
 use kiln_graph::encode::Encoder;
 use kiln_graph::{Digest, Entry, Timestamp, TreeId};
-use kiln_image::layer::{Codec, EncodeOptions, encode};
-use kiln_solve::{EventSink, LayerRef};
+use kiln_image::layer::{Codec, ContentSource, EncodeOptions, encode};
+use kiln_solve::{EventSink, LayerRef, Meter};
 use kiln_tree::host;
 
 use crate::image_options::ImageOptions;
@@ -122,6 +122,22 @@ fn made_blob(store: &Store, key: &Digest) -> Result<Option<LayerBlob>, EngineErr
     Ok(store.blob(&made.blob)?.map(|_| made))
 }
 
+/// A layer's files, whose bytes count.
+struct Measured<'a> {
+    content: &'a LayerContent,
+    meter: &'a Meter<'a>,
+}
+
+impl ContentSource for Measured<'_> {
+    fn open(&self, entry: &Entry) -> std::io::Result<std::fs::File> {
+        self.content.open(entry)
+    }
+
+    fn advance(&self, bytes: u64) -> std::io::Result<()> {
+        self.meter.advance(bytes)
+    }
+}
+
 fn encode_layer(
     store: &Store,
     content: &LayerContent,
@@ -138,9 +154,9 @@ fn encode_layer(
     let (path, file) = store.temp_file()?;
     let encoded = encode(
         content.entries(),
-        &|entry: &Entry| {
-            meter.advance(entry.size())?;
-            content.open(entry)
+        &Measured {
+            content,
+            meter: &meter,
         },
         options.codec,
         file,

@@ -17,6 +17,14 @@ pub trait ContentSource: Sync {
     /// # Errors
     /// What the system says.
     fn open(&self, entry: &Entry) -> io::Result<File>;
+
+    /// Is told how many bytes of a file were written.
+    ///
+    /// # Errors
+    /// When no more are to be: the writing ends with it.
+    fn advance(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<F: Fn(&Entry) -> io::Result<File> + Sync> ContentSource for F {
@@ -213,7 +221,13 @@ fn write_entry(
     if let Node::File { size, digest } = entry.node {
         let mut file = source.open(entry)?;
         let mut hash = (!options.trusts(&file)?).then(blake3::Hasher::new);
-        copy_content(&mut file, size, entry, out, buffer, hash.as_mut())?;
+        let mut content = Content {
+            entry,
+            size,
+            source,
+            hash: hash.as_mut(),
+        };
+        content.copy(&mut file, out, buffer)?;
         if hash.is_some_and(|hash| Digest::from(hash.finalize()) != digest) {
             return Err(ContentChanged(entry.path.to_string()).into());
         }
@@ -272,37 +286,41 @@ fn name(entry: &Entry) -> Vec<u8> {
     name
 }
 
-fn copy_content(
-    file: &mut File,
+/// The content of a file on its way into a tar.
+struct Content<'a> {
+    entry: &'a Entry,
     size: u64,
-    entry: &Entry,
-    out: &mut dyn Parts,
-    buffer: &mut [u8],
-    mut hash: Option<&mut blake3::Hasher>,
-) -> io::Result<()> {
-    let mut left = size;
-    if size > 0 {
-        out.content_begins()?;
-    }
-    while left > 0 {
-        let want = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let count = file.read(&mut buffer[..want])?;
-        if count == 0 {
-            return Err(ContentChanged(entry.path.to_string()).into());
+    source: &'a dyn ContentSource,
+    hash: Option<&'a mut blake3::Hasher>,
+}
+
+impl Content<'_> {
+    fn copy(&mut self, file: &mut File, out: &mut dyn Parts, buffer: &mut [u8]) -> io::Result<()> {
+        let mut left = self.size;
+        if self.size > 0 {
+            out.content_begins()?;
         }
-        if let Some(hash) = &mut hash {
-            hash.update(&buffer[..count]);
+        while left > 0 {
+            let want = buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = file.read(&mut buffer[..want])?;
+            if count == 0 {
+                return Err(ContentChanged(self.entry.path.to_string()).into());
+            }
+            if let Some(hash) = &mut self.hash {
+                hash.update(&buffer[..count]);
+            }
+            out.write_all(&buffer[..count])?;
+            self.source.advance(count as u64)?;
+            left -= count as u64;
         }
-        out.write_all(&buffer[..count])?;
-        left -= count as u64;
+        if self.size > 0 {
+            out.content_ends()?;
+        }
+        let padding = self.size.next_multiple_of(BLOCK as u64) - self.size;
+        out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
     }
-    if size > 0 {
-        out.content_ends()?;
-    }
-    let padding = size.next_multiple_of(BLOCK as u64) - size;
-    out.write_all(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
 }
 
 /// A stored file is not what it was when it was stored: a disk or memory has failed.
@@ -326,5 +344,62 @@ impl ContentChanged {
         inner
             .and_then(|inner| inner.downcast_ref::<Self>())
             .is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A source of one file, of which no more than `most` bytes are wanted.
+    struct Told {
+        file: tempfile::NamedTempFile,
+        most: u64,
+        told: Mutex<Vec<u64>>,
+    }
+
+    impl ContentSource for Told {
+        fn open(&self, _: &Entry) -> io::Result<File> {
+            self.file.reopen()
+        }
+
+        fn advance(&self, bytes: u64) -> io::Result<()> {
+            let mut told = self.told.lock().unwrap();
+            told.push(bytes);
+            match told.iter().sum::<u64>() > self.most {
+                true => Err(io::Error::other("cancelled")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_told_of_as_it_is_written() {
+        let bytes = vec![7_u8; 1 << 20];
+        let entry = Entry {
+            mode: 0o644,
+            node: Node::File {
+                size: bytes.len() as u64,
+                digest: Digest::of(&bytes),
+            },
+            ..Entry::directory(ImagePath::new("/a"))
+        };
+        for (most, written) in [(1 << 20, true), (1 << 19, false)] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&bytes).unwrap();
+            let source = Told {
+                file,
+                most,
+                told: Mutex::default(),
+            };
+            let entries = std::slice::from_ref(&entry);
+            let done = write_tar(entries, &source, &mut io::sink(), &EncodeOptions::default());
+            assert_eq!(done.is_ok(), written);
+            let told = source.told.into_inner().unwrap();
+            assert!(told.len() > 1, "{told:?}");
+            assert!(told.iter().sum::<u64>() < most + (1 << 19), "{told:?}");
+        }
     }
 }
