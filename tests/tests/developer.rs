@@ -279,6 +279,18 @@ fn builds_and_their_logs_are_remembered() {
 }
 
 #[test]
+fn steps_that_stages_share_have_the_instructions_of_each() {
+    let space = Space::new();
+    let file = format!("FROM {BUSYBOX} AS b\nRUN echo 1 > /a\nFROM b\nRUN echo 2 > /b\n");
+    space.write("Dockerfile", &file);
+    let steps = space.kiln(&["steps", "context"]).ok().stdout;
+    for (line, text) in steps.lines().skip(1).zip(file.lines()) {
+        assert!(line.ends_with(text), "{text} is not in\n{steps}");
+    }
+    assert_eq!(steps.lines().count(), 5, "{steps}");
+}
+
+#[test]
 fn a_step_that_fails_is_explained_by_what_changed_in_it() {
     let space = Space::new();
     let write = |source: &str| {

@@ -235,7 +235,9 @@ fn an_image_whose_layers_never_came_here_is_pushed() {
     let registry = Registry::start(&space.path("registry"), false);
     let push = |space: &Space, repository: &str, args: &[&str]| {
         let name = registry.name(repository);
-        _ = space.build(&[&["-t", name.as_str()][..], args].concat()).ok();
+        _ = space
+            .build(&[&["-t", name.as_str()][..], args].concat())
+            .ok();
         let pushed = space.kiln(&["image", "push", &name]).ok();
         assert_eq!(pushed.stdout.trim(), digest(&name), "{}", pushed.stderr);
         let says = format!("pushed   {name}:latest (linux/");

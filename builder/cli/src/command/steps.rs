@@ -122,20 +122,23 @@ fn rows(
     Ok(rows)
 }
 
-/// The instruction as it stands in the file, its first line.
+/// The instruction as it stands in the file, its first line. A step that stages share is where the first of
+/// them has it, so lines of the main file are the instruction's own; those of included files are the step's.
 fn instruction(prepared: &Prepared, step: &StageStep) -> String {
-    let location = prepared
-        .compiled
-        .build
-        .graph
-        .step(step.step)
-        .location
-        .as_ref();
-    let line = location.and_then(|at| {
-        let number = (at.line as usize).checked_sub(1)?;
-        prepared.texts.at(at).lines().nth(number)
-    });
-    line.unwrap_or_default().trim().to_owned()
+    let texts = &prepared.texts;
+    let (text, line) = match step.line {
+        0 => match &prepared.compiled.build.graph.step(step.step).location {
+            Some(at) => (texts.at(at), at.line),
+            None => return String::new(),
+        },
+        own => (texts.main(), own),
+    };
+    let number = (line as usize).saturating_sub(1);
+    text.lines()
+        .nth(number)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn size(engine: &Engine, step: &BuiltStep) -> Result<Option<u64>, Error> {
