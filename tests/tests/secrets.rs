@@ -189,9 +189,10 @@ fn a_secret_left_behind_stops_the_build() {
         format!("FROM {BUSYBOX}\nARG A\nENV B=$A\n{run} true\n"),
     );
     let arg = ["--build-arg", "A=hunter2-and-more"];
-    space
-        .build(&[&secret[..], &arg[..]].concat())
-        .fails_with(&["the image's configuration"]);
+    space.build(&[&secret[..], &arg[..]].concat()).fails_with(&[
+        "the image's configuration (ENV B): no image",
+        "sensitive=false",
+    ]);
     space.write(
         "Dockerfile",
         format!("FROM {BUSYBOX}\n{run} cp /run/secrets/token /etc/wanted\n"),
@@ -275,6 +276,20 @@ fn what_is_no_leak() {
         "RUN --mount=type=secret,id=ca cat /etc/bundle > /etc/new; mv /etc/new /etc/bundle\n";
     space.write("Dockerfile", format!("FROM {BUSYBOX}\n{before}{after}"));
     _ = space.build(&["--secret", "id=ca,src=ca.pem"]).ok();
+    // An image tells what its base told.
+    let base = "127.0.0.1:1/base:1";
+    let env = "ENV CA=certificate-of-everybody\n";
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{env}"));
+    _ = space.build(&["-t", base]).ok();
+    let run = "RUN --mount=type=secret,id=ca test -s /run/secrets/ca\n";
+    space.write("Dockerfile", format!("FROM {base}\n{run}"));
+    _ = space
+        .build(&["--secret", "id=ca,src=ca.pem", "-t", "a:1"])
+        .ok();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\n{run}{env}"));
+    space
+        .build(&["--secret", "id=ca,src=ca.pem", "-t", "a:1"])
+        .fails_with(&["the image's configuration (ENV CA)"]);
     let wrong = space.build(&["--secret", "id=ca,src=ca.pem,sensitive=maybe"]);
     assert_eq!(wrong.status, Some(2), "{}", wrong.stderr);
 }

@@ -164,14 +164,14 @@ impl Engine {
     /// Solves some steps of a build.
     fn run(&self, request: &Request, targets: &[StepId]) -> Result<Ran, EngineError> {
         check_entitlements(&request.build.graph, targets, &request.allowed)?;
-        check_configurations(&request.build, &*request.secrets)?;
+        check_configurations(&request.build, &*request.secrets, self.store())?;
         let session = self.store().session()?;
         let machine = self.machine(request);
         let (build, to) = (&request.build, &request.cache_to);
         let exports = Exports::start(&machine.trees, build, to, &request.events);
         let solution = machine.with_solver(&exports, |solver| solver.solve(targets))?;
         // Steps may have been given secrets that nobody had asked for before.
-        check_configurations(&request.build, &*request.secrets)?;
+        check_configurations(&request.build, &*request.secrets, self.store())?;
         self.store().settle()?;
         Ok(Ran {
             solution,

@@ -164,10 +164,7 @@ pub enum EngineError {
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
     /// A step left a secret behind.
-    #[error(
-        "the secret '{secret}' was found, {encoding}, in {place}{}: nothing of this step is kept; don't write it there, or remove it in the same step",
-        by(name)
-    )]
+    #[error("the secret '{secret}' was found, {encoding}, in {place}{}", by(name))]
     Leak {
         /// The secret's id.
         secret: String,
@@ -337,10 +334,14 @@ fn list(errors: &[EngineError]) -> String {
     texts.join("; ")
 }
 
+/// What a secret that was found means for the step, or for the image where no step wrote it.
 fn by(name: &str) -> String {
     if name.is_empty() {
-        String::new()
+        let text = ": no image is made of this; leave it out of what the build file says of the image, and of its arguments";
+        text.to_owned()
     } else {
-        format!(" after {name}")
+        format!(
+            " after {name}: nothing of this step is kept; don't write it there, or remove it in the same step"
+        )
     }
 }

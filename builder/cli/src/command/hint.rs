@@ -45,9 +45,10 @@ pub(crate) fn of(error: &Error, texts: &Texts) -> Option<String> {
             "if the file has changed rightly, change --checksum, or run 'kiln lock --update'"
                 .to_owned(),
         ),
-        Error::Engine(EngineError::Leak { .. }) => {
-            Some("if it belongs there, give --allow-secret-in PATH".to_owned())
-        }
+        Error::Engine(EngineError::Leak { secret, name, .. }) => Some(match name.as_str() {
+            "" => format!("if everybody may know it, give --secret id={secret},…,sensitive=false"),
+            _ => "if it belongs there, give --allow-secret-in PATH".to_owned(),
+        }),
         Error::Store(StoreError::Damaged(_))
         | Error::Engine(EngineError::Store(StoreError::Damaged(_))) => Some(
             "'kiln fsck --repair' removes what is damaged; 'kiln prune --all' starts afresh"
