@@ -61,6 +61,10 @@ pub(crate) fn text(build: &BuildRecord) -> String {
     }
     if let Some(moved) = moved(&build.transfers) {
         text += &format!("\ntransfers: {moved}");
+        let alone = alone(build);
+        if alone >= SHORT {
+            text += &format!("; no step ran for {} of that", seconds(alone));
+        }
     }
     text
 }
@@ -87,10 +91,19 @@ fn moved(transfers: &[BuiltTransfer]) -> Option<String> {
 
 /// How long at least one of some transfers went on, in milliseconds.
 fn busy(transfers: &[&BuiltTransfer]) -> u64 {
-    let spans = transfers
-        .iter()
-        .map(|one| (one.began, one.began + one.took));
-    let mut spans: Vec<(u64, u64)> = spans.collect();
+    covered(transfers.iter().map(|one| (one.began, one.took)))
+}
+
+/// How long there were transfers and no steps: what the critical path doesn't have, in milliseconds.
+fn alone(build: &BuildRecord) -> u64 {
+    let transfers = build.transfers.iter().map(|one| (one.began, one.took));
+    let steps = build.steps.iter().map(|step| (step.began, cost(step)));
+    covered(transfers.chain(steps.clone())) - covered(steps)
+}
+
+/// How long at least one of some spans went on; each begins somewhere and takes some time.
+fn covered(spans: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let mut spans: Vec<(u64, u64)> = spans.map(|(began, took)| (began, began + took)).collect();
     spans.sort_unstable();
     let (mut total, mut until) = (0, 0);
     for (began, ended) in spans {
@@ -200,10 +213,19 @@ mod tests {
             transfer("unpack a 1", 2000, 300, 4 << 20),
             transfer("push b 1", 2400, 20, 100),
         ];
-        let text = text(&build);
-        let last = text.lines().next_back();
-        let want = "transfers: pull 4.00 MiB in 1.5 s, unpack 4.00 MiB in 300 ms";
-        assert_eq!(last, Some(want));
+        let told = text(&build);
+        let last = told.lines().next_back();
+        let moved = "transfers: pull 4.00 MiB in 1.5 s, unpack 4.00 MiB in 300 ms";
+        assert_eq!(
+            last,
+            Some(&*format!("{moved}; no step ran for 1.8 s of that"))
+        );
+        let step = BuiltStep {
+            began: 1000,
+            ..step("a[1] RUN make", 2000, StepOutcome::Ran, &[])
+        };
+        build.steps = vec![step];
+        assert_eq!(alone(&build), 1000);
     }
 
     #[test]
