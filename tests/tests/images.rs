@@ -230,6 +230,26 @@ fn what_was_built_is_a_base_though_its_layers_never_came_here() {
 }
 
 #[test]
+fn a_base_that_a_build_brought_here_is_found_without_its_registry() {
+    let space = Space::new();
+    let registry = Registry::start(&space.path("registry"), false);
+    let base = registry.name("base");
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nENV A=1\n"));
+    _ = space.build(&["-t", &base, "--push"]).ok();
+    space.write("Dockerfile", format!("FROM {base}\nRUN echo $A > /a\n"));
+    let other = |args: &[&str]| {
+        let mut command = space.command(&["build", "context"]);
+        command.env("KILN_ROOT", space.path("other"));
+        Run::of(&command.args(args).output().unwrap())
+    };
+    other(&["--pull=never"]).fails_with(&["not in kiln's store"]);
+    _ = other(&[]).ok();
+    drop(registry);
+    _ = other(&["--pull=never", "--no-cache"]).ok();
+    other(&[]).fails_with(&["cannot reach"]);
+}
+
+#[test]
 fn an_image_whose_layers_never_came_here_is_pushed() {
     let space = Space::new();
     let registry = Registry::start(&space.path("registry"), false);

@@ -59,6 +59,27 @@ impl Images<'_> {
         kiln_export::stored_image(&self.0.store, name, platform)
     }
 
+    /// Notes what a name of an image in a registry stands for.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn note(
+        &self,
+        name: &str,
+        platform: &Platform,
+        image: &Resolved,
+    ) -> Result<(), EngineError> {
+        kiln_export::note_name(&self.0.store, name, platform, image)
+    }
+
+    /// The image that a name stood for when its registry was asked last, when the store has all its layers.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn noted(&self, name: &str, platform: &Platform) -> Result<Option<Resolved>, EngineError> {
+        kiln_export::noted_image(&self.0.store, name, platform)
+    }
+
     /// A tagged image, of whose layers the store may have none.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ pub use inspect::{Difference, ImageReport, LayerReport, diff_images, find_image,
 pub use inventory::{image_packages, packages};
 pub use layer_blob::made_layer;
 pub use layering::{LayerPlan, PathRule};
-pub use load::{load, stored_image, tagged_image};
+pub use load::{load, note_name, noted_image, stored_image, tagged_image};
 pub use local::{left_out_warning, write_directory};
 pub use output::{Shipper, files_of, with_prefix, write_root_tar};
 pub use output_entry::OutputEntry;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use kiln_cache::{ImageRecord, Store};
 use kiln_execute::{EngineError, Snapshotter, document, now};
-use kiln_graph::{BlobDigest, ImageConfig, ImageLayer, Platform};
-use kiln_image::{Descriptor, Index, Manifest, Reference, Resolved, media_type};
+use kiln_graph::encode::Encoder;
+use kiln_graph::{BlobDigest, Digest, ImageConfig, ImageLayer, Platform};
+use kiln_image::{Descriptor, ImageName, Index, Manifest, Reference, Resolved, media_type};
 use kiln_solve::EventSink;
 
 use crate::new_tag::NewTag;
@@ -55,6 +56,75 @@ pub fn tagged_image(
     let Some((digest, manifest)) = manifest_for(store, &record, platform)? else {
         return Ok(None);
     };
+    image_of(store, Some(record.digest), digest, &manifest)
+}
+
+/// What names of images in registries stood for: digests of what was named, and of the manifest.
+const NAMED: &str = "image-name";
+
+type Named = (Option<BlobDigest>, BlobDigest);
+
+fn named_key(name: &str, platform: &Platform) -> Digest {
+    let mut out = Encoder::new("kiln-image-name", 1);
+    out.str(name).str(&platform.to_string());
+    out.finish()
+}
+
+/// Notes what a name of an image in a registry stands for.
+///
+/// # Errors
+/// When the store can't be written.
+pub fn note_name(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+    image: &Resolved,
+) -> Result<(), EngineError> {
+    if !matches!(name.parse::<ImageName>(), Ok(ImageName::Registry(_))) {
+        return Ok(());
+    }
+    let key = named_key(name, platform);
+    let stands_for: Named = (image.named, image.manifest);
+    if store.memo::<Named>(NAMED, &key)? != Some(stands_for) {
+        store.put_memo(NAMED, &key, &stands_for)?;
+    }
+    Ok(())
+}
+
+/// The image that a name stood for when its registry was asked last, when the store has all its layers.
+///
+/// # Errors
+/// When the store can't be read.
+pub fn noted_image(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+) -> Result<Option<Resolved>, EngineError> {
+    let key = named_key(name, platform);
+    let Some((named, digest)) = store.memo::<Named>(NAMED, &key)? else {
+        return Ok(None);
+    };
+    let Some(manifest) = document::<Manifest>(store, &digest)? else {
+        return Ok(None);
+    };
+    let Some(image) = image_of(store, named, digest, &manifest)? else {
+        return Ok(None);
+    };
+    for layer in &image.layers {
+        if !store.has_layer(layer)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(image))
+}
+
+/// The image that a manifest of the store describes; nothing when its configuration isn't there.
+fn image_of(
+    store: &Store,
+    named: Option<BlobDigest>,
+    digest: BlobDigest,
+    manifest: &Manifest,
+) -> Result<Option<Resolved>, EngineError> {
     let Some(config) = document::<ImageConfig>(store, &manifest.config.digest)? else {
         return Ok(None);
     };
@@ -62,7 +132,7 @@ pub fn tagged_image(
     let diff_ids = &config.rootfs.diff_ids;
     let layers: Vec<ImageLayer> = manifest.layers.iter().zip(diff_ids).map(layer).collect();
     Ok(Some(Resolved {
-        named: Some(record.digest),
+        named,
         manifest: digest,
         config,
         layers,

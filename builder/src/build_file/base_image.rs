@@ -297,15 +297,20 @@ impl BaseImages<'_> {
         if let Some(found) = self.stored(request).filter(wanted) {
             return Ok(found);
         }
-        if self.pull == Pull::Never {
-            let image = request.name.clone();
-            return Err(ImageError::NotStored { image });
-        }
+        let (images, platform) = (self.engine.images(), &request.platform);
         let name = match locked {
             Some(digest) => pinned(&request.name, digest),
             None => request.name.clone(),
         };
-        self.engine.client().resolve(&name, &request.platform)
+        if self.pull == Pull::Never {
+            let noted = images.noted(&name, platform).ok().flatten();
+            let image = request.name.clone();
+            return noted.ok_or(ImageError::NotStored { image });
+        }
+        let found = self.engine.client().resolve(&name, platform)?;
+        // What can't be noted isn't found with `Pull::Never`, and no worse.
+        _ = images.note(&name, platform, &found);
+        Ok(found)
     }
 
     /// An image that was built or loaded under this name, when everything it needs is here.

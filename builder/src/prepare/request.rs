@@ -87,7 +87,8 @@ pub enum Pull {
     /// For those that the store doesn't have under the name.
     #[default]
     Missing,
-    /// Never: what isn't in the store is an error.
+    /// Never: what isn't in the store is an error. An image whose layers a build brought there is what its
+    /// name stood for then.
     Never,
 }
 
