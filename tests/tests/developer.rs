@@ -196,6 +196,28 @@ fn typed(space: &Space, args: &[&str], input: &str) -> Run {
     Run::of(&child.wait_with_output().unwrap())
 }
 
+/// The shell has the build file that the build had: its own standard input is what is typed.
+#[test]
+fn a_build_file_on_standard_input_is_kept_for_a_shell() {
+    let space = Space::new();
+    let text = format!("FROM {BUSYBOX}\nRUN echo partial > /partial; exit 3\n");
+    for (words, again) in [
+        (
+            &["build", "--progress", "plain", "-"][..],
+            "kiln build --progress plain - --from @2 < Dockerfile",
+        ),
+        (
+            &["build", "--progress", "plain", "-f", "-", "--", "context"],
+            "kiln build --progress plain -f - --from @2 -- context < Dockerfile",
+        ),
+    ] {
+        let failed = typed(&space, words, &text);
+        failed.fails_with(&["exit code: 3", "kiln shell", again]);
+        let run = typed(&space, &["shell"], "echo \"<$(cat /partial)>\"; exit\n").ok();
+        assert!(run.stdout.contains("<partial>"), "{}", run.stdout);
+    }
+}
+
 #[test]
 fn a_shell_where_it_failed_and_on_from_there() {
     let space = space();

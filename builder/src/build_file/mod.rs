@@ -36,6 +36,9 @@ pub(crate) fn read(
     context: &Path,
     path: &Path,
 ) -> Result<String, Error> {
+    if let (true, Some(text)) = (path == Path::new("-"), &request.input) {
+        return Ok(text.clone());
+    }
     let is_here = matches!(request.context, ContextFrom::Directory(_));
     match path.strip_prefix(context) {
         Ok(inside) if request.file.is_none() || !is_here => {

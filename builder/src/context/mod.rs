@@ -85,6 +85,8 @@ pub(crate) struct Fetcher<'a> {
     secrets: Option<Arc<dyn SecretProvider>>,
     pins: &'a Pins,
     is_foreign: bool,
+    /// What standard input gives, in place of this process's own.
+    input: Option<&'a str>,
 }
 
 /// Whose idea an address is.
@@ -114,6 +116,7 @@ impl<'a> Fetcher<'a> {
             secrets: request.secrets.clone(),
             pins: &request.context_pins,
             is_foreign: request.is_foreign,
+            input: request.input.as_deref(),
         }
     }
 
@@ -126,7 +129,10 @@ impl<'a> Fetcher<'a> {
                 time: None,
                 kept: None,
             }),
-            ContextFrom::Stdin => self.copied(&mut std::io::stdin().lock(), "standard input"),
+            ContextFrom::Stdin => match self.input {
+                Some(text) => self.copied(&mut text.as_bytes(), "standard input"),
+                None => self.copied(&mut std::io::stdin().lock(), "standard input"),
+            },
             ContextFrom::File(path) => {
                 let file = std::fs::File::open(path).map_err(Error::file("read", path))?;
                 self.copied(&mut &file, "a file")

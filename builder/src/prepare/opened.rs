@@ -202,7 +202,10 @@ fn fill_options(
         return Ok(options);
     }
     let shown = file.strip_prefix(main).unwrap_or(file);
-    options.file_name = shown.display().to_string();
+    options.file_name = match &request.input_name {
+        Some(name) if file == Path::new("-") => name.clone(),
+        _ => shown.display().to_string(),
+    };
     for (name, directory) in &contexts.directories {
         let own = if name == "context" {
             file.to_owned()

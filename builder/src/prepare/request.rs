@@ -24,6 +24,10 @@ pub struct DockerfileRequest {
     pub file: Option<PathBuf>,
     /// The build file as text, in place of `file`.
     pub text: Option<BuildFileText>,
+    /// What standard input gives, in place of this process's own: a build file.
+    pub input: Option<String>,
+    /// What messages call a build file on standard input; `None`: `-`.
+    pub input_name: Option<String>,
     /// What the frontend is told. Its file name and main ignore list are filled in.
     pub options: Options,
     /// Named contexts that hold files.

@@ -16,7 +16,11 @@ pub(super) fn go_on(words: &[String], step: &str) -> String {
         return format!("kiln build --from {}", quoted(step));
     }
     let mut line = "kiln".to_owned();
-    let mut rest = words.iter();
+    let from = format!(" --from {}", quoted(step));
+    // Behind `--` there are no flags.
+    let end = words.iter().position(|word| word == "--");
+    let (flags, behind) = words.split_at(end.unwrap_or(words.len()));
+    let mut rest = flags.iter();
     while let Some(word) = rest.next() {
         match word.as_str() {
             // The value follows, or there is none.
@@ -36,7 +40,12 @@ pub(super) fn go_on(words: &[String], step: &str) -> String {
             }
         }
     }
-    kiln_graph::address::redact(&format!("{line} --from {}", quoted(step))).into_owned()
+    line.push_str(&from);
+    for word in behind {
+        line.push(' ');
+        line.push_str(&quoted(word));
+    }
+    kiln_graph::address::redact(&line).into_owned()
 }
 
 /// A word without credentials: those of variables, of a place's keys, and of commands that print a
@@ -145,6 +154,10 @@ mod tests {
                 r"kiln build 'it'\''s' --from @7",
             ),
             (&["--context", "."], "kiln build --from @7"),
+            (
+                &["build", "-f", "D", "--", "--from"],
+                "kiln build -f D --from @7 -- --from",
+            ),
         ] {
             assert_eq!(go_on(&words(given), "@7"), want);
         }

@@ -7,6 +7,7 @@ use kiln_frontend_dockerfile::Diagnostic;
 
 use super::build_args::BuildArgs;
 use super::plan::BuildPlan;
+use super::stdin::FromStdin;
 use super::{Failed, print, result, say, service_command};
 use crate::display::{self, Style, annotation};
 use crate::report;
@@ -66,12 +67,21 @@ pub(super) fn show_warnings(args: &BuildArgs, warnings: &[Diagnostic]) {
 
 impl BuildArgs {
     /// Remembers the build, in front of the display.
-    pub(super) fn journal(&self, engine: &Engine, events: Arc<dyn EventSink>) -> Journal {
+    pub(super) fn journal(
+        &self,
+        engine: &Engine,
+        prepared: &Prepared,
+        events: Arc<dyn EventSink>,
+    ) -> Journal {
         let (subject, title) = self.source.subject();
+        let mut plan = BuildPlan::of(self);
+        if self.source.read_from_stdin(prepared) == Some(FromStdin::BuildFile) {
+            plan = plan.with_input(prepared.texts.main());
+        }
         let about = About {
             subject,
             title,
-            plan: serde_json::to_value(BuildPlan::of(self)).unwrap_or_default(),
+            plan: serde_json::to_value(plan).unwrap_or_default(),
         };
         Journal::new(engine.store().clone(), events, about)
     }
@@ -135,16 +145,36 @@ impl BuildArgs {
                 own.join(", ")
             ));
         }
+        let step = selector(&prepared.compiled.build, location);
+        failed.text.push_str(&self.what_next(prepared, &step));
+        failed
+    }
+
+    /// The commands that look at a step that failed, and go on from it.
+    fn what_next(&self, prepared: &Prepared, step: &str) -> String {
+        let from = self.source.read_from_stdin(prepared);
+        let mut text = String::new();
+        // An archive on standard input isn't kept.
+        if from != Some(FromStdin::Archive) {
+            text.push_str("\nTo open a shell where it failed:  kiln shell");
+        }
+        if self.source.bake_target.is_some() {
+            // How a bake goes on, it says itself.
+            return text;
+        }
         let mut words: Vec<String> = std::env::args().skip(1).collect();
         if let (true, Some(image)) = (self.one_of_several, &self.source.target) {
-            words.extend(["--target".to_owned(), image.clone()]);
+            let end = words.iter().position(|word| word == "--");
+            let end = end.unwrap_or(words.len());
+            _ = words.splice(end..end, ["--target".to_owned(), image.clone()]);
         }
-        let step = selector(&prepared.compiled.build, location);
-        failed.text.push_str(&format!(
-            "\nTo open a shell where it failed:  kiln shell\nTo go on from this step:          {}",
-            super::again::go_on(&words, &step)
-        ));
-        failed
+        let again = super::again::go_on(&words, step);
+        let input = match from {
+            None => "",
+            Some(FromStdin::BuildFile) => " < Dockerfile",
+            Some(FromStdin::Archive) => " < CONTEXT.tar",
+        };
+        text + &format!("\nTo go on from this step:          {again}{input}")
     }
 
     /// Says something beside a line of the build file, where the CI service can show that.

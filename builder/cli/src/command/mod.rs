@@ -73,6 +73,7 @@ mod shell;
 mod show;
 mod signals;
 mod source;
+mod stdin;
 mod steps;
 mod storage;
 mod timeline;

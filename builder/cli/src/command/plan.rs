@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use kiln_graph::address::{redact, redact_variable};
+use kiln_graph::address::{names_a_credential, redact, redact_variable};
 use serde::{Deserialize, Serialize};
 
 use super::build::BuildArgs;
@@ -43,6 +43,12 @@ pub(crate) struct BuildPlan {
     allow: Vec<String>,
     network: Option<String>,
     until: Option<String>,
+    /// The target of a bake file that was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bake_target: Option<String>,
+    /// The build file that standard input gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
     /// Flags that chose what was built, but whose values may hold a credential.
     left_out: Vec<String>,
 }
@@ -100,8 +106,21 @@ impl BuildPlan {
             allow: source.allow.clone(),
             network: None,
             until: None,
+            bake_target: source.bake_target.clone(),
+            input: None,
             left_out,
         }
+    }
+
+    /// The same plan, with the build file that standard input gave.
+    pub(crate) fn with_input(mut self, text: &str) -> Self {
+        match is_text(text) {
+            true => self.input = Some(text.to_owned()),
+            false => self
+                .left_out
+                .push("a build file on standard input".to_owned()),
+        }
+        self
     }
 
     /// Reads what is kept with a build; `None` when another version of kiln wrote something else.
@@ -144,6 +163,13 @@ impl BuildPlan {
         source.no_lock = self.no_lock;
         source.pull = self.pull;
         source.allow.clone_from(&self.allow);
+        source.bake_target.clone_from(&self.bake_target);
+        source.input.clone_from(&self.input);
+        if source.input.is_none() && !source.can_be_read_again() {
+            return Err(Error::Usage(
+                "the last build read standard input, which is not kept: give the build's files by their names".to_owned(),
+            ));
+        }
         Ok(args)
     }
 }
@@ -157,6 +183,21 @@ fn is_address(text: &str) -> bool {
 fn is_variable(text: &str) -> bool {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     is_address(text) && redact_variable(name, value) == value
+}
+
+/// The same of a build file: of its addresses, and of what looks like a variable in it.
+fn is_text(text: &str) -> bool {
+    let has_credential = |line: &str| {
+        let mut words = line.split_whitespace();
+        let is_old_form = words
+            .next()
+            .is_some_and(|word| word.eq_ignore_ascii_case("env"))
+            && words
+                .next()
+                .is_some_and(|name| !name.contains('=') && names_a_credential(name));
+        is_old_form || !line.split_whitespace().all(is_variable)
+    };
+    !text.lines().any(has_credential)
 }
 
 #[cfg(test)]
@@ -216,6 +257,30 @@ mod tests {
         let (again, own) = (kept.args().unwrap(), parsed(&words));
         assert_eq!(again.source, own.source);
         assert_eq!((again.network, again.until), (own.network, own.until));
+    }
+
+    #[test]
+    fn what_standard_input_gave_is_kept_unless_it_may_hold_a_credential() {
+        let of = |words: &[&str], text: &str| BuildPlan::of(&parsed(words)).with_input(text);
+        let text = "FROM a AS b\nENV A=b\nRUN --mount=type=secret,id=token B=c sh\n";
+        for words in [&["-"][..], &["-f", "-", "."]] {
+            let again = of(words, text).args().unwrap();
+            assert_eq!(again.source.input.as_deref(), Some(text));
+            // Nothing is read from the standard input of another command.
+            let error = BuildPlan::of(&parsed(words)).args().unwrap_err();
+            assert!(error.to_string().contains("standard input"), "{error}");
+        }
+        for line in [
+            "ENV NPM_TOKEN=hunter2",
+            "env NPM_TOKEN hunter2",
+            "ADD https://u:hunter2@h/a /",
+            "RUN HTTP_PROXY=u:hunter2@p:1 sh",
+        ] {
+            let plan = of(&["-"], &format!("FROM a\n{line}\n"));
+            let text = serde_json::to_string(&plan).unwrap();
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(plan.args().is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Ready {
             true => show(args),
             false => asked.events.clone(),
         };
-        let journal = Arc::new(args.journal(engine, events));
+        let journal = Arc::new(args.journal(engine, prepared, events));
         let mut build = args.engine_request(prepared)?;
         for target in &mut build.build.targets {
             args.source.set_environment(&mut target.config.config.env);

@@ -129,6 +129,12 @@ pub(crate) struct SourceArgs {
     /// for its shared caches (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(super) allow: Vec<String>,
+    /// The target of a bake file that this is the build of
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(super) bake_target: Option<String>,
+    /// What standard input gave to the build that is asked for again: a build file.
+    #[arg(skip)]
+    pub(super) input: Option<String>,
 }
 
 impl SourceArgs {
@@ -140,11 +146,6 @@ impl SourceArgs {
         named: &[Reference],
     ) -> Result<Engine, Error> {
         super::open_with(isolation, self.access.read(named)?)
-    }
-
-    /// Whether nothing comes from standard input, which gives its bytes only once.
-    pub(crate) fn can_be_read_again(&self) -> bool {
-        self.context != "-" && self.file.as_deref() != Some(Path::new("-"))
     }
 
     /// The same source, with registries spoken to as another's flags say.
@@ -199,9 +200,12 @@ impl SourceArgs {
     /// The build file.
     pub(crate) fn file_path(&self) -> PathBuf {
         let context = whole(Path::new(&self.context));
-        match &self.file {
-            Some(file) => whole(file),
-            None => kiln::build_file_in(&context).unwrap_or_else(|| context.join("Dockerfile")),
+        match (&self.file, self.input_name()) {
+            (Some(file), Some(name)) if file == Path::new("-") => name.into(),
+            (Some(file), _) => whole(file),
+            (None, _) => {
+                kiln::build_file_in(&context).unwrap_or_else(|| context.join("Dockerfile"))
+            }
         }
     }
 
@@ -241,6 +245,8 @@ impl SourceArgs {
             context: self.context.as_str().into(),
             file: self.file.clone(),
             text: None,
+            input: self.input.clone(),
+            input_name: self.input_name(),
             is_foreign: false,
             options,
             contexts,
