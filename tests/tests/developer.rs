@@ -219,6 +219,28 @@ fn a_build_file_on_standard_input_is_kept_for_a_shell() {
 }
 
 #[test]
+fn a_shell_where_a_target_of_a_bake_file_failed() {
+    let space = Space::new();
+    let file = format!(
+        "target \"app\" {{
+  context = \"context\"
+  dockerfile-inline = \"FROM {BUSYBOX}\\nRUN echo partial > /partial; exit 3\\n\"
+}}
+"
+    );
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    let failed = space.kiln(&["bake", "app", "--no-cache", "--progress", "plain"]);
+    failed.fails_with(&[
+        "app (dockerfile-inline):2",
+        "kiln shell",
+        "kiln bake --progress plain app",
+    ]);
+    assert!(!failed.stderr.contains("kiln build"), "{}", failed.stderr);
+    let run = typed(&space, &["shell"], "echo \"<$(cat /partial)>\"; exit\n").ok();
+    assert!(run.stdout.contains("<partial>"), "{}", run.stdout);
+}
+
+#[test]
 fn a_shell_where_it_failed_and_on_from_there() {
     let space = space();
     space.write("f", "bad");

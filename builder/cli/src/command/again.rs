@@ -50,7 +50,7 @@ pub(super) fn go_on(words: &[String], step: &str) -> String {
 
 /// A word without credentials: those of variables, of a place's keys, and of commands that print a
 /// secret.
-fn open(word: &str) -> String {
+pub(super) fn open(word: &str) -> String {
     let (flag, value) = match word.split_once('=') {
         Some((flag, value)) if flag.starts_with("--") => (format!("{flag}="), value),
         _ => (String::new(), word),
@@ -78,7 +78,7 @@ fn shown(field: &RawField<'_>, key: &str, value: &str) -> Shown {
 }
 
 /// A word as a shell reads it again.
-fn quoted(word: &str) -> Cow<'_, str> {
+pub(super) fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&b);
     match !word.is_empty() && word.bytes().all(plain) {
         true => word.into(),

@@ -1,7 +1,7 @@
 //! `kiln bake`: builds the targets of bake files and compose files, each by a `kiln build`.
 //!
 //! A target whose result is another's context is built first, under a name that no registry can have
-//! (RFC 2606, section 2: `.invalid`), and that is removed at the end.
+//! (RFC 2606, section 2: `.invalid`), and that is removed when all is built.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -15,7 +15,9 @@ use kiln_graph::address::IMAGE_SCHEME;
 use kiln_graph::{Digest, parse_bool};
 use tempfile::TempDir;
 
+use super::bake_again::go_on;
 use super::bake_permission::Permissions;
+use super::bake_words::{LISTS, MAPS, OUTPUTS, TEXTS, file_flag, input, lists};
 use super::{Failed, child, print_json_text, say};
 
 /// The files that are read when none is named: those of them that are there, in this order.
@@ -34,48 +36,48 @@ const FILES: [&str; 8] = [
 #[derive(Args, Debug)]
 pub(crate) struct BakeArgs {
     /// Targets and groups to build (default: the group or target named default)
-    targets: Vec<String>,
+    pub(super) targets: Vec<String>,
     /// A bake file (HCL or JSON) or a compose file (repeatable; default: docker-bake.hcl,
     /// compose.yaml and their kin)
     #[arg(short, long = "file", value_name = "FILE")]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Set an attribute of targets: TARGET.KEY=VALUE; TARGET may be a pattern with * (repeatable)
     #[arg(long = "set", value_name = "TARGET.KEY=VALUE")]
-    sets: Vec<String>,
+    pub(super) sets: Vec<String>,
     /// Print the targets as JSON instead of building them
     #[arg(long)]
     print: bool,
     /// Push the images: --set '*.push=true'
     #[arg(long)]
-    push: bool,
+    pub(super) push: bool,
     /// Load the images into the Docker daemon: --set '*.output=type=docker'
     #[arg(long)]
-    load: bool,
+    pub(super) load: bool,
     /// Run every step, whatever is stored
     #[arg(long)]
     no_cache: bool,
     /// Ask registries for base images, whatever is stored
     #[arg(long)]
-    pull: bool,
+    pub(super) pull: bool,
     /// Allow what targets ask for: network.host, security.insecure, ssh, fs.read=DIR, fs.write=DIR,
     /// fs=DIR, cache (repeatable)
     #[arg(long, value_name = "ENTITLEMENT")]
-    allow: Vec<String>,
+    pub(super) allow: Vec<String>,
     /// How progress is shown
     #[arg(long, value_name = "STYLE", default_value = "auto")]
-    progress: String,
+    pub(super) progress: String,
     /// Write the results' digests to a file, as JSON, by target
     #[arg(long, value_name = "FILE")]
-    metadata_file: Option<PathBuf>,
+    pub(super) metadata_file: Option<PathBuf>,
     /// Only check the build files
     #[arg(long)]
-    check: bool,
+    pub(super) check: bool,
     /// Attach provenance attestations: --set '*.attest=type=provenance'
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    provenance: Option<String>,
+    pub(super) provenance: Option<String>,
     /// Attach lists of packages: --set '*.attest=type=sbom'
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    sbom: Option<String>,
+    pub(super) sbom: Option<String>,
     /// The builder: kiln or default
     #[arg(long, hide = true, value_name = "NAME")]
     builder: Option<String>,
@@ -95,9 +97,10 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
     for name in run.in_order() {
         run.permissions.check(&name, &bake.targets[&name])?;
     }
-    let built = run.all();
+    run.all()?;
+    // After a failure, 'kiln shell' needs them.
     run.forget_links();
-    built
+    Ok(())
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -167,6 +170,9 @@ fn project(named: &[PathBuf]) -> Result<Project, Error> {
     kiln_bake::read(&sources, dotenv.as_deref(), &variable).map_err(wrong)
 }
 
+/// What builds gave, by target.
+type Results = BTreeMap<String, serde_json::Value>;
+
 /// A bake that is under way.
 struct Run<'a> {
     args: &'a BakeArgs,
@@ -193,25 +199,39 @@ impl<'a> Run<'a> {
     }
 
     fn all(&self) -> Result<(), Failed> {
-        let mut results = BTreeMap::new();
+        let mut results = Results::new();
         for name in self.in_order() {
-            let target = &self.bake.targets[&name];
-            if self.is_linked(&name) {
-                say(&format!("==> {name}, for others"));
-                self.build(&name, &self.link_words(&name, target)?)?;
+            if let Err(mut failed) = self.one(&name, &mut results) {
+                if !self.args.check {
+                    let wanted = self.bake.wanted.iter();
+                    let left = wanted.filter(|name| !results.contains_key(*name));
+                    let again = go_on(self.args, left);
+                    let text = format!("\nTo go on from there:              {again}");
+                    failed.text.push_str(&text);
+                }
+                return Err(failed);
             }
-            if !self.bake.wanted.contains(&name) {
-                continue;
-            }
-            say(&format!("==> {name}"));
-            let file = self.directory.path().join(format!("{name}.json"));
-            self.build(&name, &self.words(&name, target, &file)?)?;
-            let result = std::fs::read_to_string(&file).unwrap_or_default();
-            let result: serde_json::Value = serde_json::from_str(&result).unwrap_or_default();
-            results.insert(name, result);
         }
         if let Some(path) = &self.args.metadata_file {
             super::result::write_metadata(path, &results)?;
+        }
+        Ok(())
+    }
+
+    /// Builds a target: for others, and for itself.
+    fn one(&self, name: &str, results: &mut Results) -> Result<(), Failed> {
+        let target = &self.bake.targets[name];
+        if self.is_linked(name) {
+            say(&format!("==> {name}, for others"));
+            self.build(name, &self.link_words(name, target))?;
+        }
+        if self.bake.wanted.iter().any(|own| own == name) {
+            say(&format!("==> {name}"));
+            let file = self.directory.path().join(format!("{name}.json"));
+            self.build(name, &self.words(name, target, &file))?;
+            let result = std::fs::read_to_string(&file).unwrap_or_default();
+            let result = serde_json::from_str(&result).unwrap_or_default();
+            results.insert(name.to_owned(), result);
         }
         Ok(())
     }
@@ -265,6 +285,9 @@ impl<'a> Run<'a> {
     fn build(&self, name: &str, words: &[String]) -> Result<(), Failed> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("kiln").args(words);
+        if let Some(text) = self.bake.targets[name].text("dockerfile-inline") {
+            command.stdin(input(text)?);
+        }
         let ended = child::run(command).map_err(Error::file("start", Path::new("kiln build")))?;
         match u8::try_from(ended.code().unwrap_or(1)).unwrap_or(1) {
             0 => Ok(()),
@@ -276,14 +299,14 @@ impl<'a> Run<'a> {
     }
 
     /// The command line that builds a target as others' context.
-    fn link_words(&self, name: &str, target: &Target) -> Result<Vec<String>, Error> {
+    fn link_words(&self, name: &str, target: &Target) -> Vec<String> {
         let mut words = vec!["build".to_owned(), format!("--tag={}", self.link(name))];
-        words.extend(self.shared_words(name, target)?);
-        Ok(words)
+        words.extend(self.shared_words(name, target));
+        words
     }
 
     /// The command line that builds a target.
-    fn words(&self, name: &str, target: &Target, metadata: &Path) -> Result<Vec<String>, Error> {
+    fn words(&self, name: &str, target: &Target, metadata: &Path) -> Vec<String> {
         let mut words = vec!["build".to_owned()];
         words.extend(lists(target, OUTPUTS));
         let call = target.text("call").filter(|call| !call.is_empty());
@@ -292,12 +315,12 @@ impl<'a> Run<'a> {
             words.push("--check".to_owned());
         }
         words.push(format!("--metadata-file={}", metadata.display()));
-        words.extend(self.shared_words(name, target)?);
-        Ok(words)
+        words.extend(self.shared_words(name, target));
+        words
     }
 
     /// What a build of a target is told wherever its result goes.
-    fn shared_words(&self, name: &str, target: &Target) -> Result<Vec<String>, Error> {
+    fn shared_words(&self, name: &str, target: &Target) -> Vec<String> {
         let mut words = lists(target, LISTS);
         for (attribute, flag) in MAPS {
             for (key, value) in target.pairs(attribute) {
@@ -325,70 +348,10 @@ impl<'a> Run<'a> {
         let builder = self.args.builder.iter();
         words.extend(builder.map(|name| format!("--builder={name}")));
         words.push(format!("--progress={}", self.args.progress));
-        words.extend(self.file(name, target)?);
+        words.push(format!("--bake-target={name}"));
+        words.extend(file_flag(target));
         let context = target.text("context").unwrap_or(".");
         words.extend(["--".to_owned(), context.to_owned()]);
-        Ok(words)
-    }
-
-    /// The flag for the build file: one in the context, or the text that the target has itself.
-    fn file(&self, name: &str, target: &Target) -> Result<Option<String>, Error> {
-        if let Some(text) = target.text("dockerfile-inline") {
-            let path = self.directory.path().join(format!("{name}.Dockerfile"));
-            std::fs::write(&path, text).map_err(Error::file("write", &path))?;
-            return Ok(Some(format!("--file={}", path.display())));
-        }
-        Ok(build_file(target).map(|path| format!("--file={}", path.display())))
+        words
     }
 }
-
-/// The build file that a target names; without a Dockerfile, it takes the one that its directory has.
-pub(super) fn build_file(target: &Target) -> Option<PathBuf> {
-    let context = Path::new(target.text("context").unwrap_or("."));
-    let file = target.text("dockerfile").filter(|file| !file.is_empty());
-    let file = file.unwrap_or("Dockerfile");
-    let path = match context.is_dir() {
-        true => context.join(file),
-        false => PathBuf::from(file),
-    };
-    let is_default = file == "Dockerfile" && context.is_dir() && !path.exists();
-    (!is_default).then_some(path)
-}
-
-/// A target's lists as flags.
-fn lists(target: &Target, flags: &[(&str, &str)]) -> Vec<String> {
-    let mut words = Vec::new();
-    for (attribute, flag) in flags {
-        let given = target.list(attribute);
-        words.extend(given.iter().map(|value| format!("--{flag}={value}")));
-    }
-    words
-}
-
-/// Lists that say where a result goes.
-const OUTPUTS: &[(&str, &str)] = &[
-    ("tags", "tag"),
-    ("output", "output"),
-    ("cache-to", "cache-to"),
-    ("annotations", "annotation"),
-    ("attest", "attest"),
-];
-const LISTS: &[(&str, &str)] = &[
-    ("platforms", "platform"),
-    ("cache-from", "cache-from"),
-    ("secret", "secret"),
-    ("ssh", "ssh"),
-    ("no-cache-filter", "no-cache-filter"),
-    ("ulimits", "ulimit"),
-];
-const MAPS: &[(&str, &str)] = &[
-    ("args", "build-arg"),
-    ("labels", "label"),
-    ("extra-hosts", "add-host"),
-    ("contexts", "build-context"),
-];
-const TEXTS: &[(&str, &str)] = &[
-    ("target", "target"),
-    ("network", "network"),
-    ("shm-size", "shm-size"),
-];

@@ -109,7 +109,7 @@ impl Permissions {
         }
         match target.text("dockerfile-inline") {
             Some(_) => Ok(()),
-            None => super::bake::build_file(target).map_or(Ok(()), |path| self.reads(&path)),
+            None => super::bake_words::build_file(target).map_or(Ok(()), |path| self.reads(&path)),
         }
     }
 

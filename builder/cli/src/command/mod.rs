@@ -6,7 +6,11 @@ mod attest_args;
 #[cfg(feature = "bake")]
 mod bake;
 #[cfg(feature = "bake")]
+mod bake_again;
+#[cfg(feature = "bake")]
 mod bake_permission;
+#[cfg(feature = "bake")]
+mod bake_words;
 mod build;
 mod build_args;
 mod build_report;
