@@ -4,6 +4,8 @@ use hcl::expr::{Expression, TemplateExpr};
 use hcl::{Block, Body, Structure};
 use serde_json::Value;
 
+use crate::target::is_known;
+use crate::validation::{Validation, unsupported};
 use crate::{BakeError, Source};
 
 /// A name with the expressions of its attributes, in the order written.
@@ -34,14 +36,23 @@ pub(crate) struct UserFunction {
 /// The blocks that are understood.
 const KINDS: [&str; 4] = ["variable", "function", "group", "target"];
 
+/// The attributes that blocks have, besides those of targets that are evaluated for all.
+const VARIABLE: &[&str] = &["default", "description", "type", "validation"];
+const FUNCTION: &[&str] = &["params", "result", "variadic_param", "variadic_params"];
+const GROUP: &[&str] = &["description", "matrix", "name", "targets"];
+const TARGET: &[&str] = &["inherits", "matrix", "name"];
+
 /// All blocks of all files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Document {
     /// Variables with their defaults, and plain attributes, which are variables as well.
     pub(crate) variables: Vec<(String, Option<Expression>)>,
+    pub(crate) validations: Vec<Validation>,
     pub(crate) functions: Vec<UserFunction>,
     pub(crate) groups: Vec<Named>,
     pub(crate) targets: Vec<Named>,
+    /// What is ignored.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Document {
@@ -62,6 +73,15 @@ impl Document {
                     let name = attribute.key().to_owned();
                     self.set_variable(&name, Some(attribute.expr().clone()));
                 }
+                // Newer versions have more kinds of blocks, and a misspelt one is one more.
+                Structure::Block(block) if !KINDS.contains(&block.identifier()) => {
+                    let kind = block.identifier();
+                    let text = format!(
+                        "{}: blocks '{kind}' are not known, and ignored",
+                        source.name
+                    );
+                    self.warnings.push(text);
+                }
                 Structure::Block(block) => self.add_block(&block).map_err(wrong)?,
             }
         }
@@ -78,10 +98,7 @@ impl Document {
     fn add_block(&mut self, block: &Block) -> Result<(), String> {
         let kind = block.identifier();
         let [label] = block.labels() else {
-            return match KINDS.contains(&kind) {
-                true => Err(format!("a block '{kind}' needs one name")),
-                false => Ok(()),
-            };
+            return Err(format!("a block '{kind}' needs one name"));
         };
         let name = label.as_str().to_owned();
         let attributes = attributes(block.body());
@@ -91,21 +108,50 @@ impl Document {
     fn add_named(&mut self, kind: &str, named: Named) -> Result<(), String> {
         match kind {
             "variable" => {
+                refuse_others(kind, &named, VARIABLE)?;
+                self.set_validations(&named)?;
                 let default = named.attribute("default").cloned();
                 self.set_variable(&named.name, default);
             }
             "function" => {
+                refuse_others(kind, &named, FUNCTION)?;
                 let function = function(&named)?;
                 self.functions.retain(|own| own.name != function.name);
                 self.functions.push(function);
             }
-            "group" => merge(&mut self.groups, named),
+            "group" => {
+                self.warn_of_others(kind, &named, |key| GROUP.contains(&key));
+                merge(&mut self.groups, named);
+            }
             // Several with one name are merged when they are evaluated.
-            "target" => self.targets.push(named),
-            // Blocks of newer versions.
+            "target" => {
+                self.warn_of_others(kind, &named, |key| TARGET.contains(&key) || is_known(key));
+                self.targets.push(named);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// The last block of a variable counts.
+    fn set_validations(&mut self, named: &Named) -> Result<(), String> {
+        self.validations.retain(|own| own.variable != named.name);
+        for (key, blocks) in &named.attributes {
+            if key == "validation" {
+                let read = Validation::read(&named.name, blocks)?;
+                self.validations.extend(read);
+            }
+        }
+        Ok(())
+    }
+
+    /// Attributes that newer versions may have are ignored, as buildx ignores them, but not silently.
+    fn warn_of_others(&mut self, kind: &str, named: &Named, is_known: impl Fn(&str) -> bool) {
+        let others = named.attributes.iter().filter(|(key, _)| !is_known(key));
+        let name = &named.name;
+        self.warnings.extend(
+            others.map(|(key, _)| format!("{kind} {name}: '{key}' is not known, and ignored")),
+        );
     }
 
     fn add_json(&mut self, value: &Value) -> Result<(), String> {
@@ -142,6 +188,15 @@ impl Document {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses what a block doesn't have, as buildx does.
+fn refuse_others(kind: &str, named: &Named, known: &[&str]) -> Result<(), String> {
+    let mut keys = named.attributes.iter().map(|(key, _)| key.as_str());
+    match keys.find(|key| !known.contains(key)) {
+        Some(key) => Err(format!("{kind} {}: {}", named.name, unsupported(key))),
+        None => Ok(()),
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) fn evaluate(
         scope.vars.insert(name.to_owned(), value.into());
     }
     variables(&mut scope, &document.variables, env)?;
+    for validation in &document.validations {
+        let wrong = |error| BakeError(format!("variable {}: {error}", validation.variable));
+        validation.check(&scope).map_err(wrong)?;
+    }
     for group in &document.groups {
         let attributes = evaluated(&scope, group)?;
         let targets = attributes.get("targets").map(names).unwrap_or_default();

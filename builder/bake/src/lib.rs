@@ -14,6 +14,7 @@ mod scope;
 mod source;
 mod target;
 mod time;
+mod validation;
 mod yaml;
 
 pub use overrides::Override;

@@ -18,6 +18,7 @@ use crate::{BakeError, compose};
 pub struct Project {
     pub(crate) groups: BTreeMap<String, Vec<String>>,
     pub(crate) targets: BTreeMap<String, Own>,
+    warnings: Vec<String>,
 }
 
 /// A target as its own block has it.
@@ -60,7 +61,10 @@ impl Project {
         document: Document,
         env: Lookup<'_>,
     ) -> Result<Self, BakeError> {
-        let mut project = Self::default();
+        let mut project = Self {
+            warnings: document.warnings.clone(),
+            ..Self::default()
+        };
         if let Some(services) = &services {
             let names = services.iter().map(|(name, _)| name.clone()).collect();
             project.groups.insert("default".to_owned(), names);
@@ -76,6 +80,12 @@ impl Project {
         }
         evaluate(&mut project, document, env)?;
         Ok(project)
+    }
+
+    /// What is probably a mistake in the files.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What is built for some names of targets and groups; `default` when none is given.
@@ -466,6 +476,83 @@ target "tools" {
         let text = "target \"default\" {}";
         let error = bake(&[("b.hcl", text)], &[], &["x.tags=a"]).unwrap_err();
         assert!(error.0.contains("no target has such a name"), "{error}");
+    }
+
+    #[test]
+    fn variables_are_validated() {
+        let text = r#"
+variable "TAG" {
+  type = string
+  default = ""
+  validation {
+    condition = TAG != ""
+    error_message = "TAG is needed"
+  }
+  validation {
+    condition = strlen(TAG) < 9 || OTHER
+    error_message = "${TAG} is too long"
+  }
+}
+variable "OTHER" { default = false }
+target "t" { tags = [TAG] }
+"#;
+        let json = r#"{"variable": {"TAG": {"default": "", "validation": [
+            {"condition": "${TAG != \"\"}", "error_message": "TAG is needed"}]}}, "target": {"t": {}}}"#;
+        let long = text.replace("default = \"\"", "default = \"long-enough\"");
+        for (name, text, says) in [
+            (
+                "b.hcl",
+                text,
+                "variable TAG: Validation failed; TAG is needed",
+            ),
+            ("b.json", json, "Validation failed; TAG is needed"),
+            ("b.hcl", &long, "Validation failed; long-enough is too long"),
+        ] {
+            let error = bake(&[(name, text)], &["t"], &[]).unwrap_err();
+            assert!(error.0.contains(says), "{error}");
+        }
+        let good = text.replace("default = \"\"", "default = \"v1\"");
+        assert!(bake(&[("b.hcl", &good)], &["t"], &[]).is_ok());
+        for (block, says) in [
+            ("condition = null", "\"error_message\" is required"),
+            ("condition = null\n error_message = \"\"", "not null"),
+            ("conditon = true", "named \"conditon\" is not expected"),
+        ] {
+            let text = format!(
+                "variable \"A\" {{\n validation {{\n {block}\n }}\n}}\ntarget \"t\" {{}}\n"
+            );
+            let error = bake(&[("b.hcl", &text)], &["t"], &[]).unwrap_err();
+            assert!(error.0.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_or_told() {
+        for (text, says) in [
+            (
+                "variable \"A\" { defualt = 1 }",
+                "variable A: Unsupported argument; An argument named \"defualt\" is not expected here.",
+            ),
+            (
+                "function \"f\" {\n result = 1\n param = []\n}",
+                "\"param\" is not expected",
+            ),
+        ] {
+            let error = bake(&[("b.hcl", text)], &[], &[]).unwrap_err();
+            assert!(error.0.contains(says), "{error}");
+        }
+        let source = Source {
+            name: "b.hcl".to_owned(),
+            text: "targt \"x\" {}\ntarget \"t\" {\n tag = [nope]\n}\n".to_owned(),
+        };
+        let project = read(&[source], None, &env).unwrap();
+        assert_eq!(
+            project.warnings(),
+            [
+                "b.hcl: blocks 'targt' are not known, and ignored",
+                "target t: 'tag' is not known, and ignored"
+            ]
+        );
     }
 
     #[test]
