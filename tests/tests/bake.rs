@@ -256,6 +256,9 @@ target \"b\" { context = \"context\" }\n";
     let baked = space.kiln(&["bake", "--progress", "plain"]);
     baked.fails_with(&["exit code: 7", "the target a was not built"]);
     assert!(!baked.stderr.contains("==> b"), "{}", baked.stderr);
+    let remote = space.kiln(&["bake", "https://u:hunter2@127.0.0.1:1/x.git"]);
+    remote.is_refused_with(&["clone the repository"]);
+    assert!(!remote.stderr.contains("hunter2"), "{}", remote.stderr);
     let nothing = Space::new().kiln(&["bake"]);
     assert_eq!(nothing.status, Some(2));
     assert!(

@@ -147,7 +147,7 @@ fn variables(
     let mut open: Vec<&(String, Option<Expression>)> = all.iter().collect();
     loop {
         let before = open.len();
-        let (mut left, mut failed) = (Vec::new(), None);
+        let (mut left, mut failed) = (Vec::new(), Vec::new());
         for one in open {
             let (name, default) = one;
             let wrong = |error: String| BakeError(format!("variable {name}: {error}"));
@@ -157,7 +157,7 @@ fn variables(
                 .transpose()
             {
                 Err(error) => {
-                    failed = failed.or(Some(wrong(error)));
+                    failed.push((name.as_str(), error));
                     left.push(one);
                 }
                 Ok(default) => {
@@ -167,12 +167,42 @@ fn variables(
             }
         }
         open = left;
-        match failed {
+        match failed.first() {
             None => return Ok(()),
-            Some(error) if open.len() == before => return Err(error),
+            Some((first, _)) if open.len() == before => return Err(cause(&failed, first)),
             Some(_) => {}
         }
     }
+}
+
+/// Why a variable can't be evaluated: what is wrong with the last of those that need each other, or
+/// that it needs one before it. `failed` are all that can't be, with their errors.
+fn cause(failed: &[(&str, String)], first: &str) -> BakeError {
+    let mut followed = vec![first];
+    loop {
+        let name = followed.last().copied().unwrap_or(first);
+        let error = failed.iter().find(|(own, _)| *own == name);
+        let error = error.map_or("", |(_, error)| error);
+        let needed = undefined(error).and_then(|needed| {
+            let mut all = failed.iter().map(|(own, _)| *own);
+            all.find(|own| *own == needed)
+        });
+        match needed {
+            None => return BakeError(format!("variable {name}: {error}")),
+            Some(needed) if followed.contains(&needed) => {
+                return BakeError(format!(
+                    "variable {name}: variable cycle not allowed for {needed}"
+                ));
+            }
+            Some(needed) => followed.push(needed),
+        }
+    }
+}
+
+/// The variable that the evaluator says it doesn't know.
+fn undefined(error: &str) -> Option<&str> {
+    let (_, rest) = error.split_once("undefined variable `")?;
+    rest.split_once('`').map(|(name, _)| name)
 }
 
 /// The environment's value, of the default's type.

@@ -467,7 +467,18 @@ target "tools" {
             ("target \"a\" {}", "there are a"),
             ("target \"a.b\" {}", "invalid target name"),
             ("target \"default\" { name = \"x\" }", "a matrix"),
-            ("variable \"A\" { default = A }", "variable A"),
+            (
+                "variable \"A\" { default = A }",
+                "variable A: variable cycle not allowed for A",
+            ),
+            (
+                "variable \"A\" { default = \"${B}\" }\nvariable \"B\" { default = A }",
+                "variable B: variable cycle not allowed for A",
+            ),
+            (
+                "variable \"A\" { default = \"${B}\" }\nvariable \"B\" { default = nope }",
+                "variable B: undefined variable `nope`",
+            ),
             ("target \"a\" {", "docker-bake.hcl"),
         ] {
             let error = bake(&[("docker-bake.hcl", text)], &[], &[]).unwrap_err();

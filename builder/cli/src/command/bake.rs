@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use kiln::{Error, file_text};
+use kiln::{ContextFrom, Error, file_text};
 use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_target};
-use kiln_graph::address::IMAGE_SCHEME;
+use kiln_graph::address::{IMAGE_SCHEME, redact};
 use kiln_graph::{Digest, parse_bool};
 use tempfile::TempDir;
 
@@ -85,7 +85,12 @@ pub(crate) struct BakeArgs {
 
 /// Runs `kiln bake`.
 pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
-    let bake = project(&args.files)?
+    refuse_remote(args)?;
+    let project = project(&args.files)?;
+    for text in project.warnings() {
+        say(&format!("WARNING: {text}"));
+    }
+    let bake = project
         .bake(&args.targets, &overrides(args)?, &variable)
         .map_err(wrong)?;
     if args.print {
@@ -101,6 +106,19 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
     // After a failure, 'kiln shell' needs them.
     run.forget_links();
     Ok(())
+}
+
+/// Other builders read bake files of repositories and web servers.
+fn refuse_remote(args: &BakeArgs) -> Result<(), Error> {
+    let files = args.files.iter().filter_map(|file| file.to_str());
+    let mut all = files.chain(args.targets.iter().map(String::as_str));
+    match all.find(|word| matches!(ContextFrom::from(*word), ContextFrom::Remote(_))) {
+        None => Ok(()),
+        Some(address) => Err(Error::Usage(format!(
+            "{}: bake files are not read from other places: clone the repository or get the file, and run kiln bake there",
+            redact(address)
+        ))),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {
