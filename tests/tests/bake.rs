@@ -242,6 +242,31 @@ services:
     let _as_docker = space.kiln(&["compose", "build", "web"]).ok();
 }
 
+/// A compose file may be a stranger's, and what it reads ends in build arguments.
+#[test]
+fn a_compose_file_reads_variables_from_files_that_it_may_read() {
+    let space = Space::new();
+    let compose = "
+services:
+  a:
+    env_file: ../outside.env
+    image: \"i:${NOPE}\"
+    build: {args: [X]}
+";
+    std::fs::write(space.path("outside.env"), "X=hostsecret\n").unwrap();
+    space.write("compose.yaml", compose);
+    let print = |flags: &[&str]| {
+        let mut command = space.command(&[&["bake", "--print"], flags].concat());
+        command.current_dir(space.path("context"));
+        Run::of(&command.output().unwrap())
+    };
+    print(&[]).is_refused_with(&["--allow fs.read="]);
+    let allowed = print(&["--allow", "fs.read=.."]).ok();
+    assert!(allowed.stdout.contains("hostsecret"), "{}", allowed.stdout);
+    let warning = "The \"NOPE\" variable is not set";
+    assert!(allowed.stderr.contains(warning), "{}", allowed.stderr);
+}
+
 #[test]
 fn a_target_that_fails_ends_the_bake() {
     let space = Space::new();

@@ -1,40 +1,15 @@
 //! Compose files as bake files: each service with a `build` is a target (the compose specification,
 //! "Compose Build Specification", and `x-bake`).
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value, json};
 
+use crate::compose_keys::{BUILD, SERVICE, TOP, refuse_others};
 use crate::environment::{Lookup, interpolate_all, read_dotenv};
 use crate::path::clean;
-use crate::{BakeError, Source, yaml};
-
-/// The keys of `build`.
-const BUILD: &[&str] = &[
-    "additional_contexts",
-    "args",
-    "cache_from",
-    "cache_to",
-    "context",
-    "dockerfile",
-    "dockerfile_inline",
-    "entitlements",
-    "extra_hosts",
-    "isolation",
-    "labels",
-    "network",
-    "no_cache",
-    "no_cache_filter",
-    "platforms",
-    "privileged",
-    "provenance",
-    "pull",
-    "sbom",
-    "secrets",
-    "shm_size",
-    "ssh",
-    "tags",
-    "target",
-    "ulimits",
-];
+use crate::{BakeError, ReadFile, Source, yaml};
 
 /// Keys whose lists of `NAME=VALUE` are maps as well.
 const MAPS: &[&str] = &[
@@ -52,7 +27,8 @@ const MAX_EXTENDS: usize = 32;
 pub(crate) type Service = (String, Map<String, Value>);
 
 /// Reads the services of compose files, which are one project together. `dotenv` is the text of the
-/// `.env` file beside them.
+/// `.env` file beside them, `files` reads others that they name, and `warnings` get what is probably a
+/// mistake.
 ///
 /// # Errors
 /// When one can't be read, or says what no build can have.
@@ -60,7 +36,11 @@ pub(crate) fn read(
     sources: &[&Source],
     dotenv: Option<&str>,
     env: Lookup<'_>,
+    files: ReadFile<'_>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Service>, BakeError> {
+    let names = RefCell::new(BTreeSet::new());
+    let unset = |name: &str| _ = names.borrow_mut().insert(name.to_owned());
     let file = dotenv.map(|text| read_dotenv(text, env)).transpose();
     let file = file.map_err(|error| BakeError(format!(".env: {error}")))?;
     let lookup = |name: &str| env(name).or_else(|| file.as_ref()?.get(name).cloned());
@@ -68,7 +48,7 @@ pub(crate) fn read(
     for source in sources {
         let wrong = |error: String| BakeError(format!("{}: {error}", source.name));
         let mut own = yaml::parse(&source.text).map_err(wrong)?;
-        interpolate_all(&mut own, &lookup).map_err(wrong)?;
+        interpolate_all(&mut own, &lookup, &unset).map_err(wrong)?;
         let own = normal(own).map_err(wrong)?;
         merge(&mut project, own);
     }
@@ -76,7 +56,11 @@ pub(crate) fn read(
         .first()
         .map_or("compose file", |source| &source.name);
     let wrong = |error: String| BakeError(format!("{named}: {error}"));
-    services(&project, &lookup).map_err(wrong)
+    let told = |name: &String| {
+        format!("The \"{name}\" variable is not set. Defaulting to a blank string.")
+    };
+    warnings.extend(names.borrow().iter().map(told));
+    services(&project, &lookup, files).map_err(wrong)
 }
 
 /// A project whose builds and maps have one form each.
@@ -87,6 +71,7 @@ fn normal(mut project: Value) -> Result<Value, String> {
     if top.contains_key("include") {
         return Err("include: name the other files with -f".to_owned());
     }
+    refuse_others(top, TOP)?;
     let services = match top.get_mut("services") {
         Some(Value::Object(services)) => services,
         None | Some(Value::Null) => return Ok(project),
@@ -97,6 +82,11 @@ fn normal(mut project: Value) -> Result<Value, String> {
         let Value::Object(service) = service else {
             return Err(place(": a mapping is needed".to_owned()));
         };
+        refuse_others(service, SERVICE).map_err(|error| place(format!(": {error}")))?;
+        if let Some(Value::String(file)) = service.get("env_file") {
+            let files = json!([file]);
+            service.insert("env_file".to_owned(), files);
+        }
         match service.get_mut("build") {
             None | Some(Value::Null | Value::Object(_)) => {}
             Some(Value::String(context)) => {
@@ -158,7 +148,7 @@ fn merge(into: &mut Value, other: Value) {
     }
 }
 
-fn services(project: &Value, env: Lookup<'_>) -> Result<Vec<Service>, String> {
+fn services(project: &Value, env: Lookup<'_>, files: ReadFile<'_>) -> Result<Vec<Service>, String> {
     let Some(Value::Object(all)) = project.get("services") else {
         return Ok(Vec::new());
     };
@@ -167,7 +157,13 @@ fn services(project: &Value, env: Lookup<'_>) -> Result<Vec<Service>, String> {
         let service = extended(all, name, 0)?;
         if let Some(Value::Object(build)) = service.get("build") {
             let place = |error| format!("services.{name}.build{error}");
-            let target = target(&service, build, project, env).map_err(place)?;
+            let given = of_env_files(&service, env, files);
+            let given = given.map_err(|error| format!("services.{name}.env_file: {error}"))?;
+            let env = |name: &str| match service.get("environment").and_then(|all| all.get(name)) {
+                Some(own) => plain_text(own).or_else(|| env(name)),
+                None => given.get(name).cloned().or_else(|| env(name)),
+            };
+            let target = target(&service, build, project, &env).map_err(place)?;
             services.push((name.replace('.', "_"), target));
         }
     }
@@ -201,10 +197,7 @@ fn target(
     project: &Value,
     env: Lookup<'_>,
 ) -> Result<Map<String, Value>, String> {
-    let unknown = |key: &&String| !BUILD.contains(&key.as_str()) && !key.starts_with("x-");
-    if let Some(key) = build.keys().find(unknown) {
-        return Err(format!(": unknown key '{key}'"));
-    }
+    refuse_others(build, BUILD).map_err(|error| format!(": {error}"))?;
     let mut target = Map::new();
     for (key, attribute) in [
         ("dockerfile", "dockerfile"),
@@ -226,10 +219,15 @@ fn target(
             target.insert(attribute.to_owned(), value.clone());
         }
     }
+    if let Some(Value::Object(labels)) = target.get_mut("labels") {
+        // In a bake file a null is no label.
+        let empty = labels.values_mut().filter(|value| value.is_null());
+        empty.for_each(|value| *value = "".into());
+    }
     if let Some(context) = build.get("context").and_then(Value::as_str) {
         target.insert("context".to_owned(), clean(context).into());
     }
-    target.insert("args".to_owned(), args(service, build, env));
+    target.insert("args".to_owned(), args(build, env));
     if let Some(contexts) = contexts(build) {
         target.insert("contexts".to_owned(), contexts);
     }
@@ -249,16 +247,38 @@ fn target(
     Ok(target)
 }
 
-/// Build arguments; one without a value has that of the service's environment, or of this one.
-fn args(service: &Value, build: &Map<String, Value>, env: Lookup<'_>) -> Value {
+/// The variables of the files that a service's environment has; those of later files win.
+fn of_env_files(
+    service: &Value,
+    env: Lookup<'_>,
+    files: ReadFile<'_>,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    let items = service.get("env_file").and_then(Value::as_array);
+    for item in items.into_iter().flatten() {
+        let path = item.as_str().or_else(|| item.get("path")?.as_str());
+        let path = path.ok_or("name a file")?;
+        let is_required = item.get("required") != Some(&Value::Bool(false));
+        match files(&clean(path)).map_err(|error| error.0)? {
+            Some(text) => {
+                let lookup = |name: &str| env(name).or_else(|| all.get(name).cloned());
+                let own = read_dotenv(&text, &lookup);
+                all.extend(own.map_err(|error| format!("{path}: {error}"))?);
+            }
+            None if is_required => return Err(format!("the file {path} is not there")),
+            None => {}
+        }
+    }
+    Ok(all)
+}
+
+/// Build arguments; `env` has the values of those that have none here.
+fn args(build: &Map<String, Value>, env: Lookup<'_>) -> Value {
     let Some(Value::Object(args)) = build.get("args") else {
         return json!({});
     };
     let value = |name: &String, value: &Value| match value {
-        Value::Null => {
-            let own = service.get("environment").and_then(|all| all.get(name));
-            own.and_then(plain_text).or_else(|| env(name))
-        }
+        Value::Null => env(name),
         other => plain_text(other),
     };
     let given = args
@@ -415,12 +435,45 @@ mod tests {
     use super::*;
 
     fn services_of(text: &str) -> Result<Vec<Service>, BakeError> {
+        told(text, &mut Vec::new())
+    }
+
+    fn told(text: &str, warnings: &mut Vec<String>) -> Result<Vec<Service>, BakeError> {
         let source = Source {
             name: "compose.yaml".to_owned(),
             text: text.to_owned(),
         };
         let env = |name: &str| (name == "FROM_ENV").then(|| "e".to_owned());
-        read(&[&source], Some("FROM_FILE=f\n"), &env)
+        let files = |name: &str| {
+            Ok(match name {
+                "a.env" => Some("X=1\nQ=\"a b\"\n".to_owned()),
+                "b.env" => Some("X=2\nY=${X}\n".to_owned()),
+                _ => None,
+            })
+        };
+        read(&[&source], Some("FROM_FILE=f\n"), &env, &files, warnings)
+    }
+
+    #[test]
+    fn files_of_variables_labels_and_what_is_not_set_are_as_with_buildx() {
+        let text = "
+services:
+  a:
+    env_file: [a.env, {path: ./b.env}, {path: nope.env, required: false}]
+    environment: {Q: own}
+    image: \"x:${NOPE}${NOPE}${ALSO:-d}\"
+    x-anything: 1
+    build: {args: [X, Q, Y, Z], labels: [A, B=1]}
+";
+        let mut warnings = Vec::new();
+        let all = told(text, &mut warnings).unwrap();
+        let target = Value::Object(all[0].1.clone());
+        assert_eq!(target["args"], json!({"X": "2", "Q": "own", "Y": "1"}));
+        assert_eq!(target["labels"], json!({"A": "", "B": "1"}));
+        assert_eq!(
+            warnings,
+            ["The \"NOPE\" variable is not set. Defaulting to a blank string."]
+        );
     }
 
     #[test]
@@ -474,6 +527,15 @@ secrets: {tok: {environment: TOK}}
                 "unknown key 'contxt'",
             ),
             ("services: {a: {build: {args: 7}}}", "services.a.build.args"),
+            (
+                "services: {a: {imagee: x}}",
+                "services.a: unknown key 'imagee'",
+            ),
+            ("servicess: {}", "unknown key 'servicess'"),
+            (
+                "services: {a: {env_file: nope.env, build: .}}",
+                "services.a.env_file: the file nope.env is not there",
+            ),
             ("services: {a: {extends: b}}", "services.b is extended"),
             ("services: {a: {extends: a}}", "in a circle"),
             ("services: {a: {build: {secrets: [x]}}}", "no file"),

@@ -11,6 +11,9 @@ const MAX_DEPTH: usize = 16;
 /// Looks a variable up.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// Is told of a variable that isn't set.
+pub(crate) type Unset<'a> = &'a dyn Fn(&str);
+
 /// Reads a `.env` file: `NAME=VALUE` lines.
 ///
 /// # Errors
@@ -53,21 +56,26 @@ fn dotenv_value(value: &str, env: Lookup<'_>) -> Result<String, String> {
     interpolate(value[..end].trim_end(), env)
 }
 
-/// Replaces variables in all texts of a value.
+/// Replaces variables in all texts of a value. `unset` is told of those that aren't set.
 ///
 /// # Errors
 /// When a variable that is demanded isn't set, or an expression isn't one.
-pub(crate) fn interpolate_all(value: &mut Value, env: Lookup<'_>) -> Result<(), String> {
+pub(crate) fn interpolate_all(
+    value: &mut Value,
+    env: Lookup<'_>,
+    unset: Unset<'_>,
+) -> Result<(), String> {
     match value {
-        Value::String(text) if text.contains('$') => *text = interpolate(text, env)?,
+        Value::String(text) if text.contains('$') => *text = expand(text, env, unset, 0)?,
         Value::Array(items) => {
             for item in items {
-                interpolate_all(item, env)?;
+                interpolate_all(item, env, unset)?;
             }
         }
         Value::Object(fields) => {
             for (key, value) in fields {
-                interpolate_all(value, env).map_err(|error| format!("{key}: {error}"))?;
+                let replaced = interpolate_all(value, env, unset);
+                replaced.map_err(|error| format!("{key}: {error}"))?;
             }
         }
         _ => {}
@@ -77,10 +85,10 @@ pub(crate) fn interpolate_all(value: &mut Value, env: Lookup<'_>) -> Result<(), 
 
 /// Replaces `$NAME`, `${NAME}` and their forms with `-`, `?` and `+`; `$$` is `$`.
 pub(crate) fn interpolate(text: &str, env: Lookup<'_>) -> Result<String, String> {
-    expand(text, env, 0)
+    expand(text, env, &|_| {}, 0)
 }
 
-fn expand(text: &str, env: Lookup<'_>, depth: usize) -> Result<String, String> {
+fn expand(text: &str, env: Lookup<'_>, unset: Unset<'_>, depth: usize) -> Result<String, String> {
     if depth > MAX_DEPTH {
         return Err("variables lie too deep in each other".to_owned());
     }
@@ -94,19 +102,27 @@ fn expand(text: &str, env: Lookup<'_>, depth: usize) -> Result<String, String> {
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let end = closing(after).ok_or_else(|| format!("'${{' has no end in '{text}'"))?;
-            out.push_str(&braced(&after[..end], env, depth)?);
+            out.push_str(&braced(&after[..end], env, unset, depth)?);
             rest = &after[end + 1..];
         } else {
             let end = name_length(rest);
             match end {
                 0 => return Err(format!("'$' in '{text}' begins no variable: write $$")),
-                _ => out.push_str(&env(&rest[..end]).unwrap_or_default()),
+                _ => out.push_str(&value_of(&rest[..end], env, unset)),
             }
             rest = &rest[end..];
         }
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// A variable's value, empty when it isn't set.
+fn value_of(name: &str, env: Lookup<'_>, unset: Unset<'_>) -> String {
+    env(name).unwrap_or_else(|| {
+        unset(name);
+        String::new()
+    })
 }
 
 fn name_length(text: &str) -> usize {
@@ -135,7 +151,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn braced(inside: &str, env: Lookup<'_>, depth: usize) -> Result<String, String> {
+fn braced(inside: &str, env: Lookup<'_>, unset: Unset<'_>, depth: usize) -> Result<String, String> {
     let (name, rest) = inside.split_at(name_length(inside));
     let wrong = || format!("'${{{inside}}}' is no variable");
     if name.is_empty() {
@@ -143,19 +159,19 @@ fn braced(inside: &str, env: Lookup<'_>, depth: usize) -> Result<String, String>
     }
     let given = env(name);
     let (filled, form) = match rest.strip_prefix(':') {
-        Some(form) => (given.clone().filter(|text| !text.is_empty()), form),
-        None => (given.clone(), rest),
+        Some(form) => (given.filter(|text| !text.is_empty()), form),
+        None => (given, rest),
     };
     let mut form = form.chars();
     let kind = form.next();
     let word = form.as_str();
     match (kind, filled) {
-        (None, _) if rest.is_empty() => Ok(given.unwrap_or_default()),
+        (None, _) if rest.is_empty() => Ok(value_of(name, env, unset)),
         (Some('-' | '?'), Some(text)) => Ok(text),
-        (Some('-'), None) | (Some('+'), Some(_)) => expand(word, env, depth + 1),
+        (Some('-'), None) | (Some('+'), Some(_)) => expand(word, env, unset, depth + 1),
         (Some('+'), None) => Ok(String::new()),
         (Some('?'), None) => {
-            let word = expand(word, env, depth + 1)?;
+            let word = expand(word, env, unset, depth + 1)?;
             Err(format!("the variable {name} is required: {word}"))
         }
         _ => Err(wrong()),

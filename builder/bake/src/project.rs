@@ -287,7 +287,7 @@ mod tests {
         let sets = sets.iter().map(|set| set.parse());
         let sets: Vec<Override> = sets.collect::<Result<_, _>>()?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        read(&sources, None, &env)?.bake(&names, &sets, &env)
+        read(&sources, None, &env, &|_| Ok(None))?.bake(&names, &sets, &env)
     }
 
     fn printed(text: &str, names: &[&str], sets: &[&str]) -> Value {
@@ -556,7 +556,7 @@ target "t" { tags = [TAG] }
             name: "b.hcl".to_owned(),
             text: "targt \"x\" {}\ntarget \"t\" {\n tag = [nope]\n}\n".to_owned(),
         };
-        let project = read(&[source], None, &env).unwrap();
+        let project = read(&[source], None, &env, &|_| Ok(None)).unwrap();
         assert_eq!(
             project.warnings(),
             [

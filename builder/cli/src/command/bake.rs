@@ -86,7 +86,7 @@ pub(crate) struct BakeArgs {
 /// Runs `kiln bake`.
 pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
     refuse_remote(args)?;
-    let project = project(&args.files)?;
+    let project = project(args)?;
     for text in project.warnings() {
         say(&format!("WARNING: {text}"));
     }
@@ -159,9 +159,9 @@ fn overrides(args: &BakeArgs) -> Result<Vec<Override>, Error> {
     Ok(all)
 }
 
-fn project(named: &[PathBuf]) -> Result<Project, Error> {
+fn project(args: &BakeArgs) -> Result<Project, Error> {
     let here = FILES.iter().map(PathBuf::from);
-    let files: Vec<PathBuf> = match named {
+    let files: Vec<PathBuf> = match args.files.as_slice() {
         [] => here.filter(|file| file.exists()).collect(),
         named => named.to_vec(),
     };
@@ -185,7 +185,23 @@ fn project(named: &[PathBuf]) -> Result<Project, Error> {
         true => Some(file_text(dotenv)?),
         false => None,
     };
-    kiln_bake::read(&sources, dotenv.as_deref(), &variable).map_err(wrong)
+    let permissions = Permissions::new(&args.allow)?;
+    let file = |name: &str| named_file(&permissions, Path::new(name));
+    kiln_bake::read(&sources, dotenv.as_deref(), &variable, &file).map_err(wrong)
+}
+
+/// A file that a compose file names, which may be a stranger's.
+fn named_file(permissions: &Permissions, path: &Path) -> Result<Option<String>, BakeError> {
+    let allowed = permissions.reads(path);
+    allowed.map_err(|asked| BakeError(format!("it {asked}")))?;
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(BakeError(format!(
+            "cannot read {}: {error}",
+            path.display()
+        ))),
+    }
 }
 
 /// What builds gave, by target.

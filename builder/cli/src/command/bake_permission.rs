@@ -175,7 +175,7 @@ impl Permissions {
         Ok(())
     }
 
-    fn reads(&self, path: &Path) -> Result<(), String> {
+    pub(super) fn reads(&self, path: &Path) -> Result<(), String> {
         match real(path) {
             Some(real) if self.allowed.may_read(&real) => Ok(()),
             found => Err(outside("reads", "fs.read", &found, path)),
