@@ -366,6 +366,33 @@ fn all_failures_when_asked_to_keep_going() {
 }
 
 #[test]
+fn a_program_gets_nothing_but_events() {
+    let space = Space::new();
+    space.write("Dockerfile", "from scratch\nCOPY Dockerfile /\n");
+    let file =
+        "target \"a\" {\n context = \"context\"\n}\ntarget \"b\" {\n context = \"nope\"\n}\n";
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    for (words, status) in [
+        (&["build", "--bogus"][..], 2),
+        (&["build", "--volume", "x", "context"], 2),
+        (&["build", "-D", "--rm", "context"], 0),
+        (&["build", "--check", "context"], 1),
+        (&["bake", "a"], 0),
+        (&["bake", "c"], 2),
+    ] {
+        let run = space.kiln(&[words, &["--progress", "rawjson"]].concat());
+        assert_eq!(run.status, Some(status), "{words:?}: {}", run.stderr);
+        let read = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        let events: Vec<serde_json::Value> = run.stderr.lines().map(read).collect();
+        let versions = events.iter().filter(|event| event["event"] == "version");
+        assert_eq!(versions.count(), 1, "{}", run.stderr);
+        assert_eq!(events[0]["event"], "version", "{}", run.stderr);
+        let last = &events[events.len() - 1]["event"];
+        assert_eq!(last == "error", status != 0, "{}", run.stderr);
+    }
+}
+
+#[test]
 fn events_as_json_have_a_version() {
     let space = Space::new();
     space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo said\n"));

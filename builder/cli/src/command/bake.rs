@@ -19,6 +19,7 @@ use super::bake_again::go_on;
 use super::bake_permission::Permissions;
 use super::bake_words::{LISTS, MAPS, OUTPUTS, TEXTS, file_flag, input, lists};
 use super::{Failed, child, print_json_text, say};
+use crate::display;
 
 /// The files that are read when none is named: those of them that are there, in this order.
 const FILES: [&str; 8] = [
@@ -106,6 +107,14 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
     // After a failure, 'kiln shell' needs them.
     run.forget_links();
     Ok(())
+}
+
+/// Says whose build follows.
+fn begin(name: &str, purpose: &str) {
+    match display::is_for_program() {
+        true => display::event("image", &serde_json::json!({ "name": name })),
+        false => say(&format!("==> {name}{purpose}")),
+    }
 }
 
 /// Other builders read bake files of repositories and web servers.
@@ -256,11 +265,11 @@ impl<'a> Run<'a> {
     fn one(&self, name: &str, results: &mut Results) -> Result<(), Failed> {
         let target = &self.bake.targets[name];
         if self.is_linked(name) {
-            say(&format!("==> {name}, for others"));
+            begin(name, ", for others");
             self.build(name, &self.link_words(name, target))?;
         }
         if self.bake.wanted.iter().any(|own| own == name) {
-            say(&format!("==> {name}"));
+            begin(name, "");
             let file = self.directory.path().join(format!("{name}.json"));
             self.build(name, &self.words(name, target, &file))?;
             let result = std::fs::read_to_string(&file).unwrap_or_default();

@@ -115,7 +115,9 @@ fn answer_check(json: bool, file: &CheckedFile) -> Result<(), Failed> {
             failed(report::error(&error, &file.texts))
         }
         None if checked.warnings.is_empty() => Ok(()),
-        None => failed(String::new()),
+        // People see the warnings.
+        None if !crate::display::is_for_program() => failed(String::new()),
+        None => failed("the build file has warnings".to_owned()),
     }
 }
 

@@ -83,6 +83,7 @@ mod storage;
 mod timeline;
 mod verify;
 mod volume;
+mod wants_json;
 mod watch;
 mod what_if;
 
@@ -95,6 +96,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use cli::{Cli, Command};
 use failed::{Failed, status};
 use open::{config, open, open_with};
+use wants_json::{is_within, wants_json};
 
 pub(crate) use show::{json_for_logs, say};
 use show::{print, print_exact, print_json, print_json_text, service_command};
@@ -110,9 +112,9 @@ enum Unusable {
 impl Unusable {
     fn show(self) -> ExitCode {
         match self {
-            Self::Answered(text) => {
-                say(&format!("ERROR: {text}"));
-                ExitCode::from(2)
+            Self::Answered(text) => refused(format!("ERROR: {text}")),
+            Self::Clap(error) if error.use_stderr() && crate::display::is_for_program() => {
+                refused(error.to_string().trim_end().to_owned())
             }
             Self::Clap(error) => {
                 _ = error.print();
@@ -120,6 +122,11 @@ impl Unusable {
             }
         }
     }
+}
+
+/// Says why a command line can't be used.
+fn refused(text: String) -> ExitCode {
+    status(Err(Failed { text, status: 2 }))
 }
 
 impl From<clap::Error> for Unusable {
@@ -174,7 +181,13 @@ pub(crate) fn run() -> ExitCode {
         let words: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
         return status(run(&words));
     }
-    match parse(args.collect()) {
+    let words: Vec<OsString> = args.collect();
+    match wants_json(&words) {
+        true if is_within(&words) => crate::display::go_on_in_json(),
+        true => crate::display::speak_json(),
+        false => {}
+    }
+    match parse(words) {
         Ok((cli, notes)) => {
             notes.iter().for_each(|note| say(note));
             status(run_command(cli.command))

@@ -75,6 +75,11 @@ fn raw_json(event: Event) {
     line(&redacted(event));
 }
 
+/// Makes everything that is said from now on events, of which another command has said the version.
+pub(crate) fn go_on_in_json() {
+    FOR_PROGRAM.store(true, Ordering::Relaxed);
+}
+
 /// Whether standard error is for a program, which reads JSON only.
 static FOR_PROGRAM: AtomicBool = AtomicBool::new(false);
 
