@@ -293,6 +293,32 @@ target \"b\" { context = \"context\" }\n";
     );
 }
 
+#[test]
+fn mistakes_are_found_before_the_first_target_is_built() {
+    let space = Space::new();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    for (attribute, says) in [
+        ("tags = [\"a b:1\"]", "a b:1"),
+        ("dockerfile = \"Nope\"", "Nope"),
+        ("cache-to = [\"type=nope\"]", "nope"),
+        ("output = [\"type=registry\"]", "-t NAME"),
+        ("shm-size = \"much\"", "much"),
+    ] {
+        let file = format!(
+            "group \"default\" {{ targets = [\"good\", \"bad\"] }}
+target \"good\" {{\n context = \"context\"\n output = [\"type=local,dest=out\"]\n}}
+target \"bad\" {{\n context = \"context\"\n {attribute}\n}}\n"
+        );
+        std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+        let baked = space.kiln(&["bake", "--progress", "plain"]);
+        assert_ne!(baked.status, Some(0), "{attribute}");
+        for part in [says, "the target bad can't be built"] {
+            assert!(baked.stderr.contains(part), "{attribute}: {}", baked.stderr);
+        }
+        assert!(!space.path("out/Dockerfile").exists(), "{attribute}");
+    }
+}
+
 /// What a target may not have unless the user allows it, and the words that allow it.
 #[test]
 fn a_bake_file_has_what_the_user_allows() {

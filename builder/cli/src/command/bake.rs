@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::bake_again::go_on;
 use super::bake_permission::Permissions;
 use super::bake_words::{LISTS, MAPS, OUTPUTS, TEXTS, file_flag, input, lists};
-use super::{Failed, child, print_json_text, say};
+use super::{Failed, bake_check, child, print_json_text, result, say};
 use crate::display;
 
 /// The files that are read when none is named: those of them that are there, in this order.
@@ -103,6 +103,7 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
     for name in run.in_order() {
         run.permissions.check(&name, &bake.targets[&name])?;
     }
+    run.check()?;
     run.all()?;
     // After a failure, 'kiln shell' needs them.
     run.forget_links();
@@ -237,8 +238,28 @@ impl<'a> Run<'a> {
             bake,
             permissions: Permissions::new(&args.allow)?,
             directory,
-            repository: format!("bake.invalid/{place}"),
+            repository: format!("{}/{place}", result::LINKS),
         })
+    }
+
+    /// Looks for what is wrong with any build.
+    fn check(&self) -> Result<(), Failed> {
+        for name in self.in_order() {
+            let target = &self.bake.targets[&name];
+            if self.is_linked(&name) {
+                bake_check::check(&name, &self.link_words(&name, target))?;
+            }
+            if self.bake.wanted.contains(&name) {
+                let words = self.words(&name, target, &self.metadata_file(&name));
+                bake_check::check(&name, &words)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a target's build says what it gave.
+    fn metadata_file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}.json"))
     }
 
     fn all(&self) -> Result<(), Failed> {
@@ -256,7 +277,7 @@ impl<'a> Run<'a> {
             }
         }
         if let Some(path) = &self.args.metadata_file {
-            super::result::write_metadata(path, &results)?;
+            result::write_metadata(path, &results)?;
         }
         Ok(())
     }
@@ -270,7 +291,7 @@ impl<'a> Run<'a> {
         }
         if self.bake.wanted.iter().any(|own| own == name) {
             begin(name, "");
-            let file = self.directory.path().join(format!("{name}.json"));
+            let file = self.metadata_file(name);
             self.build(name, &self.words(name, target, &file))?;
             let result = std::fs::read_to_string(&file).unwrap_or_default();
             let result = serde_json::from_str(&result).unwrap_or_default();

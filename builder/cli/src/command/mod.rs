@@ -8,6 +8,8 @@ mod bake;
 #[cfg(feature = "bake")]
 mod bake_again;
 #[cfg(feature = "bake")]
+mod bake_check;
+#[cfg(feature = "bake")]
 mod bake_permission;
 #[cfg(feature = "bake")]
 mod bake_words;

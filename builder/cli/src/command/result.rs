@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use kiln::{BuildOutcome, Error};
 
+/// The registry of the names of bake targets that are only others' contexts.
+pub(super) const LINKS: &str = "bake.invalid";
+
 /// What `--metadata-file` says, in the form of buildx.
 pub(crate) fn metadata(outcome: &BuildOutcome) -> serde_json::Value {
     let names: BTreeSet<&String> = outcome.stored.iter().chain(&outcome.pushed).collect();
@@ -50,7 +53,7 @@ pub(crate) fn text(result: &BuildOutcome) -> String {
         line("id", &id.to_string());
         line("digest", &digest.to_string());
     }
-    for name in &result.stored {
+    for name in result.stored.iter().filter(|name| !is_link(name)) {
         line("stored", name);
     }
     for name in &result.pushed {
@@ -69,8 +72,17 @@ pub(crate) fn text(result: &BuildOutcome) -> String {
     out
 }
 
+/// Whether a name is kiln's own, until a bake has ended.
+fn is_link(name: &str) -> bool {
+    let rest = name.strip_prefix(LINKS);
+    rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// What can be done with the result.
 fn next(result: &BuildOutcome) -> Option<String> {
+    if result.stored.iter().any(|name| is_link(name)) {
+        return None;
+    }
     if let (Some(name), Some(digest)) = (result.pushed.first(), result.digest) {
         let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
         let pinned = without_tag(name);
@@ -114,6 +126,14 @@ mod tests {
             size: 4_400_000,
             ..BuildOutcome::default()
         }
+    }
+
+    #[test]
+    fn a_context_of_others_goes_nowhere() {
+        let mut link = image();
+        link.stored = vec![format!("{LINKS}/0123/tool:latest")];
+        let text = text(&link);
+        assert!(!text.contains(LINKS) && !text.contains("next"), "{text}");
     }
 
     #[test]
