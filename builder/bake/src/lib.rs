@@ -2,6 +2,7 @@
 //! <https://docs.docker.com/build/bake/reference/>; compose files, <https://compose-spec.io>). Text to
 //! targets. Pure: files and the environment are given, nothing is built.
 
+mod budget;
 mod compose;
 mod compose_keys;
 mod document;

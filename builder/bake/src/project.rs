@@ -358,6 +358,82 @@ mod tests {
     }
 
     #[test]
+    fn work_has_bounds() {
+        let start = "variable \"t\" { default = join(\"\", [for n in range(1000): format(\"%200s\", \"x\")]) }\nvariable \"l\" { default = range(1000) }\nfunction \"f\" {\n  params = [n]\n  result = n > 30 ? 1 : f(n + 1) + f(n + 1)\n}\n";
+        let many = "${t}".repeat(100);
+        let listed = vec!["t"; 100].join(", ");
+        let expressions = [
+            "length([for a in l: [for b in l: [for c in l: c]]])".to_owned(),
+            "length([for a in l: t])".to_owned(),
+            "length({for a in l: a => t})".to_owned(),
+            "length([for a in l: \"${t}${t}\"])".to_owned(),
+            "length([for a in l: 1 if length([for b in l: length([for c in l: c])]) > 1])".to_owned(),
+            "length(\"%{ for a in l }%{ for b in l }%{ for c in l }x%{ endfor }%{ endfor }%{ endfor }\")".to_owned(),
+            format!(
+                "length(\"%{{ for a in l }}{}%{{ endfor }}\")",
+                "x".repeat(10_000)
+            ),
+            "f(0)".to_owned(),
+            "try(f(0), f(0), f(0), f(0))".to_owned(),
+            format!("length(\"{many}\")"),
+            format!("length([{listed}])"),
+            format!("max({listed})"),
+        ];
+        for expression in expressions {
+            let text = format!("{start}target \"t\" {{ args = {{ A = {expression} }} }}\n");
+            let begun = std::time::Instant::now();
+            let error = bake(&[("docker-bake.hcl", &text)], &["t"], &[]).unwrap_err();
+            let is_bounded = ["makes more than", "too deeply", "none of its arguments"];
+            let said = error.0.clone();
+            assert!(
+                is_bounded.iter().any(|part| said.contains(part)),
+                "{expression}: {said}"
+            );
+            assert!(begun.elapsed().as_secs() < 20, "{expression}");
+        }
+    }
+
+    #[test]
+    fn texts_are_what_they_were_before_they_were_counted() {
+        let text = r#"
+variable "a" { default = "x\"y" }
+variable "l" { default = ["1", "2"] }
+variable "o" { default = { k = "v", q = { r = ["s"] } } }
+target "t" {
+  args = {
+    A = "$${a} %%{ if } \n \\ \" ${a} é"
+    B = "%{ for n in l ~}  ${n}, %{~ endfor }end"
+    C = "%{ if true }yes ${a}%{ else }no%{ endif }"
+    D = <<-E
+      one ${a}
+        two $${x}
+    E
+    F = "${o.k} ${o["q"].r[0]} ${l[1]}"
+    G = join(",", [for k, v in { b = "1", c = a }: "${k}=${v}" if k != "z"])
+    H = "${max([3, 5]...)}"
+    I = join(",", o.q.r)
+    J = a == "x" ? upper(a) : lower("${a}")
+    K = "${a}"
+  }
+}
+"#;
+        // As buildx has them.
+        let want = json!({
+            "A": "${a} %{ if } \n \\ \" x\"y é",
+            "B": "1,2,end",
+            "C": "yes x\"y",
+            "D": "one x\"y\n  two ${x}\n",
+            "F": "v s 2",
+            "G": "b=1,c=x\"y",
+            "H": "5",
+            "I": "s",
+            "J": "x\"y",
+            "K": "x\"y",
+        });
+        assert_eq!(printed(text, &["t"], &[])["target"]["t"]["args"], want);
+    }
+
+    #[test]
     fn variables_functions_inheritance_and_matrices() {
         let text = r#"
 variable "TAG" { default = "v${MAJOR}" }

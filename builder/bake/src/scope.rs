@@ -7,6 +7,7 @@ use hcl::Value;
 use hcl::eval::{Context, Evaluate as _, FuncArgs, FuncDef, ParamType};
 use hcl::expr::Expression;
 
+use crate::budget;
 use crate::document::UserFunction;
 use crate::function::{self, Function};
 
@@ -14,6 +15,8 @@ use crate::function::{self, Function};
 const MAX_FUNCTIONS: usize = 32;
 /// How deep functions of files may call each other.
 const MAX_DEPTH: usize = 32;
+/// What a call of one costs, besides the variables that are copied for it.
+const CALL: usize = 1000;
 
 /// What names stand for.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,7 @@ impl Scope {
 
     pub(crate) fn evaluate(&self, expression: &Expression) -> Result<Value, String> {
         CURRENT.with(|current| current.borrow_mut().0 = self.clone());
+        budget::begin();
         self.evaluate_inner(expression)
     }
 
@@ -63,11 +67,18 @@ impl Scope {
         for (number, function) in self.functions.iter().enumerate() {
             context.declare_func(function.name.as_str(), any(CALLS[number]));
         }
-        let settled = self.settled(expression)?;
+        context.declare_func(budget::COUNTED, any(budget::counted));
+        let settled = budget::metered(&self.settled(expression)?);
         let value = settled.evaluate(&context);
-        let value = value.map_err(|error| error.to_string())?;
-        function::fits(length(&value))?;
+        let value = value.map_err(|error| budget::shown(error.to_string()))?;
+        function::fits(budget::length(&value))?;
         Ok(value)
+    }
+
+    /// What a call of a function costs.
+    fn cost(&self) -> usize {
+        let variables: usize = self.vars.values().map(budget::length).sum();
+        CALL + variables / 16
     }
 
     /// An expression with the calls of `try` and `can` in it evaluated: the evaluator would evaluate
@@ -106,19 +117,6 @@ impl Scope {
     }
 }
 
-/// The bytes of all texts in a value, and one for anything else.
-fn length(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(length).sum(),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| key.len() + length(value))
-            .sum(),
-        _ => 1,
-    }
-}
-
 fn any(call: hcl::eval::Func) -> FuncDef {
     FuncDef::builder()
         .variadic_param(ParamType::Any)
@@ -138,7 +136,9 @@ fn called<const NUMBER: usize>(args: FuncArgs) -> Result<Value, String> {
     });
     let result = match depth > MAX_DEPTH {
         true => Err("functions call each other too deeply".to_owned()),
-        false => scope.functions[NUMBER].call(&scope, &args),
+        false => {
+            budget::spend(scope.cost()).and_then(|()| scope.functions[NUMBER].call(&scope, &args))
+        }
     };
     CURRENT.with(|current| current.borrow_mut().1 -= 1);
     result
