@@ -185,6 +185,8 @@ fn a_cluster_that_fails_costs_time_but_not_the_build() {
         (Fault::DoesNothing, "gave no result (exit code 1)"),
         (Fault::Lies, "gave a wrong result"),
         (Fault::LosesOutputs, "gave a wrong result"),
+        (Fault::SaysNothing, "sent without bytes"),
+        (Fault::Drips, "tired"),
         (Fault::OnlyQueues, "no worker took the step within 3 s"),
         (Fault::KnowsNoPool, "properties are: OSFamily, ISA"),
         (Fault::Refuses, "who are you?"),

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use crate::channel::Service;
 use crate::live::MAX_LIVE;
 use crate::progress::Told;
+use crate::storage::MAX_EMPTY;
 
 /// How often reading begins again where it broke.
 const RESUMES: u32 = 8;
@@ -56,12 +57,14 @@ async fn read_from(
     };
     let mut client = ByteStreamClient::new(service.clone());
     let mut messages = client.read(request).await.ok()?.into_inner();
+    let mut empty = 0;
     while let Some(message) = messages.message().await.ok()? {
+        empty += usize::from(message.data.is_empty());
         let length = i64::try_from(message.data.len()).ok()?;
         *done += length;
         let is_too_much = usize::try_from(*done).is_ok_and(|done| done > 2 * MAX_LIVE);
         // The helper writes no more: it isn't the helper's.
-        if is_too_much || told.send(Told::Output(message.data)).is_err() {
+        if is_too_much || empty > MAX_EMPTY || told.send(Told::Output(message.data)).is_err() {
             return Some(());
         }
     }

@@ -30,8 +30,11 @@ const CHUNK: usize = 1 << 20;
 const STREAMS: usize = 4;
 /// How many digests are asked for at once: some 75 bytes each.
 const DIGESTS: usize = 10_000;
-/// How often reading a blob begins again where it broke.
+/// How often reading a blob begins again where it broke, before so many bytes more are there.
 const RESUMES: u32 = 4;
+const PROGRESS: i64 = 64 << 10;
+/// How many messages without bytes a stream may have.
+pub(crate) const MAX_EMPTY: usize = 1000;
 
 /// A blob to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -213,14 +216,16 @@ impl Storage {
         digest: &Digest,
         out: &mut dyn Write,
     ) -> Result<(), ClusterError> {
-        let (mut done, mut broken) = (0, 0);
+        let (mut done, mut broken, mut before) = (0, 0, 0);
         while done < digest.size_bytes {
-            let before = done;
             match self.read_from(digest, &mut done, out).await {
                 Ok(()) if done == digest.size_bytes => break,
                 Ok(()) => return Err(blob_error(digest, "shorter than its digest says")),
                 Err(error) if error.is_passing() && broken < RESUMES => {
-                    broken = if done > before { 0 } else { broken + 1 };
+                    broken += 1;
+                    if done - before >= PROGRESS {
+                        (broken, before) = (0, done);
+                    }
                     tokio::time::sleep(std::time::Duration::from_millis(100 << broken)).await;
                 }
                 Err(ClusterError::Call {
@@ -252,10 +257,15 @@ impl Storage {
         let mut client = ByteStreamClient::new(self.service.clone());
         let answer = patiently(async { Ok(client.read(request).await?) }).await?;
         let mut messages = answer.into_inner();
+        let mut empty = 0;
         while let Some(message) = patiently(async { Ok(messages.message().await?) }).await? {
             let length = i64::try_from(message.data.len()).unwrap_or(i64::MAX);
             if length > digest.size_bytes - *done {
                 return Err(blob_error(digest, "longer than its digest says"));
+            }
+            empty += usize::from(message.data.is_empty());
+            if empty > MAX_EMPTY {
+                return Err(blob_error(digest, "sent without bytes"));
             }
             out.write_all(&message.data)
                 .map_err(|error| ClusterError::File {

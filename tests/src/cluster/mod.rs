@@ -39,6 +39,10 @@ pub enum Fault {
     DoesNothing,
     /// Bytes of outputs are flipped when they are read.
     Lies,
+    /// Outputs are sent as messages without bytes, for ever.
+    SaysNothing,
+    /// Outputs are sent a byte at a time, and the stream breaks.
+    Drips,
     /// Outputs can't be read.
     LosesOutputs,
     /// No worker ever takes an action.

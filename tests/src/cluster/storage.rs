@@ -176,13 +176,25 @@ impl ByteStream for Shared {
         let bytes = bytes.ok_or_else(|| Status::not_found("no such blob"))?;
         _ = self.0.downloaded.fetch_add(bytes.len(), Ordering::SeqCst);
         let offset = usize::try_from(request.read_offset).unwrap_or(0);
+        let message = |data: &[u8]| stream::ReadResponse {
+            data: data.to_vec(),
+        };
+        let is_output = self.0.outputs.lock().unwrap().contains(&digest.hash);
+        match self.0.fault {
+            Fault::SaysNothing if is_output => {
+                let nothing = streams::repeat_with(move || Ok(message(&[])));
+                return Ok(Response::new(Box::pin(nothing)));
+            }
+            Fault::Drips if is_output => {
+                let byte = Ok(message(&bytes[offset..][..1]));
+                let end = Err(Status::unavailable("tired"));
+                return Ok(Response::new(Box::pin(streams::iter([byte, end]))));
+            }
+            _ => {}
+        }
         let chunks: Vec<_> = bytes[offset.min(bytes.len())..]
             .chunks(1 << 20)
-            .map(|data| {
-                Ok(stream::ReadResponse {
-                    data: data.to_vec(),
-                })
-            })
+            .map(|data| Ok(message(data)))
             .collect();
         Ok(Response::new(Box::pin(streams::iter(chunks))))
     }
