@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, buildx, digest};
+use kiln_tests::{BUSYBOX, GIT, Registry, Run, Space, Web, buildx, digest, shell};
 use serde_json::Value;
 
 /// A case: files, arguments and variables, and what Debian trixie's buildx (0.13.1) printed; null where
@@ -408,4 +408,37 @@ fn a_bake_file_has_what_the_user_allows() {
     _ = bake(&output, &["--allow", &allowed]).ok();
     assert!(outside.join("new/Dockerfile").is_file());
     _ = bake("output = [\"type=local,dest=out\"]", &[]).ok();
+}
+
+/// The user's configuration leads an address, which nothing answers, to a repository.
+#[test]
+fn a_bake_file_has_no_git_of_the_users() {
+    let space = Space::new();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let made = format!(
+        "{GIT} init -q && {GIT} add . && {GIT} commit -qm x && git clone -q --bare . ../private.git && git --git-dir=../private.git update-server-info"
+    );
+    _ = shell(&space.path("context"), &made);
+    let web = Web::serve(&space.path("context/.."));
+    let (address, home) = ("https://private.invalid/private.git", space.path("home"));
+    std::fs::create_dir(&home).unwrap();
+    let config = format!(
+        "[url \"{}\"]\n insteadOf = https://private.invalid/\n",
+        web.url("")
+    );
+    std::fs::write(home.join(".gitconfig"), config).unwrap();
+    let file = format!(
+        "target \"main\" {{ context = \"{address}\" }}\ntarget \"named\" {{\n context = \"context\"\n contexts = {{ p = \"{address}\" }}\n}}\n"
+    );
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = space.command(words);
+        Run::of(&command.env("HOME", &home).output().unwrap())
+    };
+    _ = run(&["build", address]).ok();
+    for target in ["main", "named"] {
+        let baked = run(&["bake", target, "--progress", "plain"]);
+        baked.fails_with(&["private.invalid", "was not built"]);
+        assert!(!baked.stderr.contains("127.0.0.1"), "{}", baked.stderr);
+    }
 }

@@ -414,6 +414,7 @@ impl<'a> Run<'a> {
         words.push(format!("--progress={}", self.args.progress));
         words.push(format!("--bake-target={name}"));
         words.extend(file_flag(target));
+        words.push("--foreign-contexts".to_owned());
         let context = target.text("context").unwrap_or(".");
         words.extend(["--".to_owned(), context.to_owned()]);
         words

@@ -39,6 +39,8 @@ pub(crate) struct BuildPlan {
     volume_key: Vec<String>,
     locked: bool,
     no_lock: bool,
+    #[serde(default)]
+    foreign_contexts: bool,
     pull: PullArg,
     allow: Vec<String>,
     network: Option<String>,
@@ -102,6 +104,7 @@ impl BuildPlan {
             volume_key: source.volume_key.clone(),
             locked: source.locked,
             no_lock: source.no_lock,
+            foreign_contexts: source.foreign_contexts,
             pull: source.pull,
             allow: source.allow.clone(),
             network: None,
@@ -161,6 +164,7 @@ impl BuildPlan {
         source.volume_key.clone_from(&self.volume_key);
         source.locked = self.locked;
         source.no_lock = self.no_lock;
+        source.foreign_contexts = self.foreign_contexts;
         source.pull = self.pull;
         source.allow.clone_from(&self.allow);
         source.bake_target.clone_from(&self.bake_target);

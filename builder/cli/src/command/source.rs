@@ -135,6 +135,9 @@ pub(crate) struct SourceArgs {
     /// What standard input gave to the build that is asked for again: a build file.
     #[arg(skip)]
     pub(super) input: Option<String>,
+    /// Somebody else named the contexts: git has none of the user's own configuration and credentials
+    #[arg(long, hide = true)]
+    pub(super) foreign_contexts: bool,
 }
 
 impl SourceArgs {
@@ -247,7 +250,7 @@ impl SourceArgs {
             text: None,
             input: self.input.clone(),
             input_name: self.input_name(),
-            is_foreign: false,
+            is_foreign: self.foreign_contexts,
             options,
             contexts,
             context_pins: kiln_engine::Pins::default(),
