@@ -10,6 +10,7 @@ mod answer;
 mod blob;
 mod caller;
 mod manifest;
+mod patient;
 mod route;
 mod server;
 mod upstream;

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::answer::{self, Body, Refusal};
 use crate::caller::Caller;
+use crate::patient::Patient;
 use crate::route::Route;
 use crate::{Access, Mirror};
 
@@ -26,6 +27,8 @@ use crate::{Access, Mirror};
 const MAX_CONNECTIONS: usize = 256;
 /// How long a connection may be silent before a request is whole.
 const SILENCE: Duration = Duration::from_secs(10);
+/// How long a caller may take nothing of an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A pause after a connection can't be taken: there may be no descriptor for it.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -85,7 +88,8 @@ impl Serving {
                     let mut server = http1::Builder::new();
                     _ = server.timer(TokioTimer::new()).header_read_timeout(SILENCE);
                     // A caller that hangs up has its reasons.
-                    _ = server.serve_connection(TokioIo::new(stream), service).await;
+                    let stream = TokioIo::new(Patient::new(stream, PATIENCE));
+                    _ = server.serve_connection(stream, service).await;
                     drop(slot);
                 });
             }
