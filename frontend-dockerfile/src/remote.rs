@@ -1,6 +1,6 @@
 //! Addresses of git repositories and of files on web servers, as ADD and build contexts take them.
 
-use kiln_graph::{BlobDigest, GitSource, HttpSource, ImagePath, Op, address};
+use kiln_graph::{BlobDigest, GitSource, HttpRequest, HttpSource, ImagePath, Op, address};
 
 use crate::git_query;
 
@@ -64,6 +64,7 @@ fn file(url: &str, checksum: Option<&str>) -> Result<Op, String> {
         url: url.to_owned(),
         checksum,
         file_name: Some(name.unwrap_or_else(|| UNNAMED.to_owned())),
+        request: HttpRequest::default(),
     }))
 }
 

@@ -187,6 +187,7 @@ fn http(address: String) -> Step {
         url: address,
         checksum: None,
         file_name: None,
+        request: kiln_graph::HttpRequest::default(),
     }))
 }
 
@@ -248,6 +249,7 @@ fn try_sources(
             store,
             client: engine.client(),
             gives_away: engine.trees().gives_away,
+            secrets: &NoSecrets,
         },
         pins: &pins,
     };

@@ -168,6 +168,7 @@ impl<'a> Machine<'a> {
                 store,
                 client: &self.trees.client,
                 gives_away: self.trees.gives_away,
+                secrets: &*request.secrets,
             },
             pins: &request.pins,
         }

@@ -64,9 +64,9 @@ pub use image_path::ImagePath;
 pub use link::{LinkLoop, MAX_LINKS, follow, resolve};
 pub use location::Location;
 pub use op::{
-    CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpSource,
-    ImageLayer, ImageSource, Input, Mount, MountAccess, MountKind, Network, Op, Owner, PROXIES,
-    SecretMount, Security, Sharing, SshMount, ULIMITS,
+    CacheMount, ContextSource, CopyFiles, Exec, FileAction, Files, GitSource, HttpRequest,
+    HttpSource, ImageLayer, ImageSource, Input, Mount, MountAccess, MountKind, Network, Op, Owner,
+    PROXIES, SecretMount, Security, Sharing, SshMount, ULIMITS,
 };
 pub use platform::{BadPlatform, Platform};
 pub use render::Format;

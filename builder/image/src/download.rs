@@ -7,6 +7,7 @@ use flate2::write::MultiGzDecoder;
 use futures_util::StreamExt as _;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_DISPOSITION, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
+use zeroize::Zeroizing;
 
 use crate::answer_body::encoding;
 use crate::{Client, ImageError};
@@ -37,12 +38,13 @@ impl Client {
         &self,
         url: &str,
         etag: Option<&str>,
+        headers: &[(&str, Zeroizing<String>)],
         start: &mut dyn FnMut() -> std::io::Result<Box<dyn Write>>,
     ) -> Result<Downloaded, ImageError> {
         self.wait_for(async {
             let mut last = None;
             for attempt in 0..TRIES {
-                match self.download_once(url, etag, start).await {
+                match self.download_once(url, etag, headers, start).await {
                     Err(error @ ImageError::Unreachable { .. }) => last = Some(error),
                     Err(
                         error @ ImageError::Answer {
@@ -62,11 +64,15 @@ impl Client {
         &self,
         url: &str,
         etag: Option<&str>,
+        headers: &[(&str, Zeroizing<String>)],
         start: &mut dyn FnMut() -> std::io::Result<Box<dyn Write>>,
     ) -> Result<Downloaded, ImageError> {
         let mut request = self.connections().http().get(url);
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, value.as_str());
         }
         let answer = request.send().await.map_err(|error| broken(url, &error))?;
         let status = answer.status();

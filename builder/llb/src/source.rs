@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bollard_buildkit_proto::pb;
-use kiln_graph::{BlobDigest, ContextSource, GitSource, HttpSource, ImagePath, Op};
+use kiln_graph::{BlobDigest, ContextSource, GitSource, HttpRequest, HttpSource, ImagePath, Op};
 
 use crate::error::{LlbError, malformed, unsupported};
 
@@ -73,6 +73,23 @@ impl<'a> Attributes<'a> {
         let read: Option<Vec<String>> =
             serde_json::from_str(text).map_err(|error| malformed(format!("{key}: {error}")))?;
         Ok(read.unwrap_or_default())
+    }
+
+    /// Headers of a request, by name: those that BuildKit sends.
+    fn headers(&mut self) -> Vec<(String, String)> {
+        let is_sent = |key: &&str| {
+            let name = key
+                .strip_prefix("http.header.")
+                .map(str::to_ascii_lowercase);
+            name.is_some_and(|name| ["accept", "user-agent"].contains(&name.as_str()))
+        };
+        let keys: Vec<&str> = self.0.keys().copied().filter(is_sent).collect();
+        let header = |key: &str| {
+            let value = self.0.remove(key).unwrap_or_default();
+            let name = key["http.header.".len()..].to_ascii_lowercase();
+            (name, value.to_owned())
+        };
+        keys.into_iter().map(header).collect()
     }
 
     /// Refuses what is left, but for what changes nothing.
@@ -159,11 +176,16 @@ fn http(url: &str, mut attributes: Attributes<'_>) -> Result<Op, LlbError> {
     {
         return Err(unsupported("the attribute http.perm"));
     }
-    attributes.finish(&["http.authheadersecret"])?;
+    let request = HttpRequest {
+        secret: attributes.take("http.authheadersecret").map(str::to_owned),
+        headers: attributes.headers(),
+    };
+    attributes.finish(&[])?;
     Ok(Op::Http(HttpSource {
         url: url.to_owned(),
         checksum,
         file_name,
+        request,
     }))
 }
 
@@ -198,5 +220,33 @@ impl LocalSource {
             name: name.to_owned(),
             ignore: Vec::new(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_for_files_have_headers_and_a_secret() {
+        let read = |attrs: &[(&str, &str)]| {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            let op = pb::SourceOp {
+                identifier: "https://x.example/a".to_owned(),
+                attrs: attrs.iter().map(owned).collect(),
+            };
+            match source(&op).unwrap() {
+                Source::Plain(Op::Http(http)) => http.request,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(read(&[]), HttpRequest::default());
+        let request = read(&[
+            ("http.header.Accept", "text/plain"),
+            ("http.authheadersecret", "mine"),
+        ]);
+        let accept = ("accept".to_owned(), "text/plain".to_owned());
+        assert_eq!(request.headers, [accept]);
+        assert_eq!(request.secret.as_deref(), Some("mine"));
     }
 }

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use kiln_graph::{
-    BlobDigest, ContextSource, GitSource, History, HistoryLine, HttpSource, ImageConfig, ImagePath,
-    ImageRequest, LayerOrigin, Op, Platform, StepName, context_for, split_context_name,
+    BlobDigest, ContextSource, GitSource, History, HistoryLine, HttpRequest, HttpSource,
+    ImageConfig, ImagePath, ImageRequest, LayerOrigin, Op, Platform, StepName, context_for,
+    split_context_name,
 };
 
 use super::NamedContext;
@@ -318,6 +319,7 @@ fn http(url: &Text, source: &Source, view: &View<'_>) -> Result<Op, Wrong> {
         url: view.fill(url)?,
         checksum: source.checksum.as_ref().map(digest).transpose()?,
         file_name: view.fill_some(source.file.as_ref())?,
+        request: HttpRequest::default(),
     }))
 }
 

@@ -13,8 +13,9 @@ use kiln_solve::{Outcome, ResolvedSource};
 use kiln_tree::host;
 use serde::{Deserialize, Serialize};
 
+use super::http_access::headers;
 use super::resolved::{memo_key, resolved};
-use crate::{EngineError, WrongChecksum};
+use crate::{EngineError, SecretProvider, WrongChecksum};
 
 /// What is remembered of a download.
 #[derive(Serialize, Deserialize)]
@@ -38,16 +39,18 @@ pub fn known_checksum(
 }
 
 fn known_download(store: &Store, source: &HttpSource) -> Result<Option<Known>, EngineError> {
-    Ok(store.memo("http", &download_key(&source.url, source.checksum))?)
+    Ok(store.memo("http", &download_key(source, source.checksum))?)
 }
 
-fn download_key(url: &str, checksum: Option<BlobDigest>) -> Digest {
-    let checksum = checksum.map(|sum| sum.to_string());
-    memo_key(&[url, &checksum.unwrap_or_default()])
+fn download_key(source: &HttpSource, checksum: Option<BlobDigest>) -> Digest {
+    let checksum = checksum.map(|sum| sum.to_string()).unwrap_or_default();
+    let mut parts = vec![source.url.as_str(), &checksum];
+    let headers = source.request.headers.iter();
+    parts.extend(headers.flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+    memo_key(&parts)
 }
 
 /// Fetches files.
-#[derive(Debug)]
 pub struct HttpResolver<'a> {
     /// Keeps the trees.
     pub store: &'a Store,
@@ -55,6 +58,14 @@ pub struct HttpResolver<'a> {
     pub client: &'a Client,
     /// Whether files can be given to any owner.
     pub gives_away: bool,
+    /// What lets the user in.
+    pub secrets: &'a dyn SecretProvider,
+}
+
+impl std::fmt::Debug for HttpResolver<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpResolver").finish_non_exhaustive()
+    }
 }
 
 impl HttpResolver<'_> {
@@ -80,7 +91,10 @@ impl HttpResolver<'_> {
         let file = staging.work().join("file");
         let mut start =
             || -> std::io::Result<Box<dyn std::io::Write>> { Ok(Box::new(host::create(&file)?)) };
-        let about = self.client.download(&source.url, etag, &mut start)?;
+        let headers = headers(source, self.secrets, step)?;
+        let about = self
+            .client
+            .download(&source.url, etag, &headers, &mut start)?;
         if let (true, Some(tree)) = (about.unchanged, &there) {
             return Ok(resolved(tree, Outcome::Cached));
         }
@@ -97,7 +111,7 @@ impl HttpResolver<'_> {
         };
         // Whoever demands this digest from now on need not fetch it again.
         for checksum in [source.checksum, Some(sum)] {
-            let key = download_key(&source.url, checksum);
+            let key = download_key(source, checksum);
             self.store.put_memo("http", &key, &known)?;
         }
         Ok(resolved(&tree, Outcome::Ran))

@@ -6,6 +6,7 @@ mod git;
 mod git_access;
 mod git_remote;
 mod http;
+mod http_access;
 mod pin;
 mod resolved;
 

@@ -60,6 +60,10 @@ fn encode_http(http: &HttpSource, out: &mut Encoder) {
     out.option(http.file_name.as_ref(), |out, name| {
         out.str(name);
     });
+    // Most have none, and have the keys that they had before there could be any.
+    if !http.request.headers.is_empty() {
+        encode_pairs(&http.request.headers, out.tag(1));
+    }
 }
 
 fn encode_exec(exec: &Exec, out: &mut Encoder) {

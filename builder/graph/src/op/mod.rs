@@ -13,7 +13,7 @@ use crate::StepId;
 pub use exec::{Exec, Network, PROXIES, Security, ULIMITS};
 pub use files::{CopyFiles, FileAction, Files, Owner};
 pub use mount::{CacheMount, Mount, MountAccess, MountKind, SecretMount, Sharing, SshMount};
-pub use source::{ContextSource, GitSource, HttpSource, ImageLayer, ImageSource};
+pub use source::{ContextSource, GitSource, HttpRequest, HttpSource, ImageLayer, ImageSource};
 
 /// One of a step's inputs, by its position in the step's list of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -64,4 +64,16 @@ pub struct HttpSource {
     pub checksum: Option<BlobDigest>,
     /// The file's name in the resulting tree; `None`: as the answer or the address says.
     pub file_name: Option<String>,
+    /// How the server is asked for it.
+    #[serde(default)]
+    pub request: HttpRequest,
+}
+
+/// How a server is asked for a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRequest {
+    /// Headers that may change the answer, by name.
+    pub headers: Vec<(String, String)>,
+    /// The secret that is the header `Authorization`; `None`: one that is named after the server, if there is one.
+    pub secret: Option<String>,
 }

@@ -2,7 +2,9 @@
 
 use kiln::Error;
 use kiln_engine::{Engine, Pin, Request};
-use kiln_graph::{BlobDigest, Build, HttpSource, ImageConfig, Op, Platform, Step, Target};
+use kiln_graph::{
+    BlobDigest, Build, HttpRequest, HttpSource, ImageConfig, Op, Platform, Step, Target,
+};
 use tonic::Status;
 
 use super::run::Run;
@@ -14,6 +16,7 @@ pub(super) fn checksum(engine: &Engine, url: &str) -> Result<BlobDigest, Error> 
         url: url.to_owned(),
         checksum: None,
         file_name: None,
+        request: HttpRequest::default(),
     });
     let mut build = Build::default();
     let step = Step::plain(url, source, Platform::host());
