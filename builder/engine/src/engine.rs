@@ -181,7 +181,7 @@ impl Engine {
         })
     }
 
-    fn machine<'a>(&'a self, request: &'a Request) -> Machine<'a> {
+    pub(crate) fn machine<'a>(&'a self, request: &'a Request) -> Machine<'a> {
         Machine::new(
             request,
             &self.trees,

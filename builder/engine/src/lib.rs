@@ -5,6 +5,7 @@
 //! The parts are crates: [`kiln_solve`] decides, [`kiln_execute`] carries out, [`kiln_export`] makes
 //! something of the results. Here they are put together.
 
+mod container;
 mod engine;
 mod images;
 mod machine;
@@ -12,13 +13,14 @@ mod named;
 mod request;
 mod solved;
 
+pub use container::Shown;
 pub use engine::Engine;
 pub use images::Images;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::{
-    Around, ChangedFiles, DefaultNetwork, Elsewhere, EngineError, FilesError, Moment, Needed,
-    NoSecrets, Pin, Pins, SecretError, SecretProvider, SecretValue, StepFailure, There,
-    VolumeTransfer, WrongChecksum, keyed_volume,
+    Around, ChangedFiles, Container, ContainerProcess, DefaultNetwork, Elsewhere, EngineError,
+    FilesError, Moment, Needed, NoSecrets, Pin, Pins, SecretError, SecretProvider, SecretValue,
+    Started, StepFailure, There, VolumeTransfer, WrongChecksum, keyed_volume,
 };
 pub use kiln_execute::{conformance, parallel};
 pub use kiln_export::{

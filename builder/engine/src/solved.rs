@@ -326,6 +326,18 @@ impl Solved {
         }
     }
 
+    /// The files of a step, brought into the store.
+    pub(crate) fn brought(
+        &self,
+        step: StepId,
+        events: &dyn EventSink,
+    ) -> Result<Snapshot, EngineError> {
+        let snapshot = self.snapshot(step)?;
+        let trees = self.trees.trees(&snapshot, events)?;
+        let trees: Vec<_> = trees.iter().map(|tree| LayerRef::Tree(tree.id())).collect();
+        Ok(Snapshot::new(trees))
+    }
+
     fn snapshot(&self, step: StepId) -> Result<Snapshot, EngineError> {
         let result = self.solution.results.get(&step);
         self.trees.snapshot_or_scratch(result)

@@ -51,7 +51,10 @@ pub use files::{FileExecutor, FilesError};
 pub use joined::joined;
 pub use meter::meter;
 pub use records::Records;
-pub use run::{CommandExecutor, CommandOptions, DefaultNetwork, check_configurations};
+pub use run::{
+    CommandExecutor, CommandOptions, Container, ContainerProcess, DefaultNetwork, Started,
+    check_configurations,
+};
 pub use secret::{NoSecrets, SecretProvider, SecretValue};
 pub use secret_error::SecretError;
 pub use shared::SharedSources;

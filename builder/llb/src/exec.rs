@@ -33,7 +33,13 @@ pub(crate) fn exec(
     let mut run = command(meta)?;
     (run.network, run.security) = confinement(op)?;
     for mount in op.mounts.iter().filter(|mount| is_mounted(mount)) {
-        let kind = mounted(compiler, place, mount, &mut inputs)?;
+        let kind = mounted(mount, |mount| {
+            let step = match is_filled(mount) {
+                true => compiler.input(place, mount.input)?,
+                false => Some(compiler.input_or_scratch(place, mount.input)?),
+            };
+            Ok(step.map(|step| Input::add(&mut inputs, step)))
+        })?;
         let target = place_of(meta, mount);
         run.mounts.push(Mount { target, kind });
     }
@@ -71,18 +77,24 @@ fn confinement(op: &pb::ExecOp) -> Result<(Network, Security), LlbError> {
     if !op.cdi_devices.is_empty() {
         return Err(unsupported("a device in a command"));
     }
-    let network = match pb::NetMode::try_from(op.network) {
-        Ok(pb::NetMode::Unset) => Network::Default,
-        Ok(pb::NetMode::Host) => Network::Host,
-        Ok(pb::NetMode::None) => Network::None,
-        Err(_) => return Err(unsupported("the network of a command")),
-    };
-    let security = match pb::SecurityMode::try_from(op.security) {
-        Ok(pb::SecurityMode::Sandbox) => Security::Sandbox,
-        Ok(pb::SecurityMode::Insecure) => Security::Insecure,
-        Err(_) => return Err(malformed("invalid security mode")),
-    };
-    Ok((network, security))
+    Ok((network(op.network)?, security(op.security)?))
+}
+
+pub(crate) fn network(mode: i32) -> Result<Network, LlbError> {
+    match pb::NetMode::try_from(mode) {
+        Ok(pb::NetMode::Unset) => Ok(Network::Default),
+        Ok(pb::NetMode::Host) => Ok(Network::Host),
+        Ok(pb::NetMode::None) => Ok(Network::None),
+        Err(_) => Err(unsupported("the network of a command")),
+    }
+}
+
+pub(crate) fn security(mode: i32) -> Result<Security, LlbError> {
+    match pb::SecurityMode::try_from(mode) {
+        Ok(pb::SecurityMode::Sandbox) => Ok(Security::Sandbox),
+        Ok(pb::SecurityMode::Insecure) => Ok(Security::Insecure),
+        Err(_) => Err(malformed("invalid security mode")),
+    }
 }
 
 /// Where a mount is: relative places are below the command's directory.
@@ -90,7 +102,7 @@ fn place_of(meta: &pb::Meta, mount: &pb::Mount) -> ImagePath {
     ImagePath::new(&meta.cwd).resolve(&mount.dest)
 }
 
-fn is_root(mount: &pb::Mount) -> bool {
+pub(crate) fn is_root(mount: &pb::Mount) -> bool {
     mount.dest == "/"
 }
 
@@ -180,8 +192,26 @@ fn take_out(
     compiler.add(place, Op::Files(Files { base, actions }), vec![tree])
 }
 
+/// The network that is asked for.
+pub(crate) fn network(mode: i32) -> Result<Network, LlbError> {
+    match pb::NetMode::try_from(mode) {
+        Ok(pb::NetMode::Unset) => Ok(Network::Default),
+        Ok(pb::NetMode::Host) => Ok(Network::Host),
+        Ok(pb::NetMode::None) => Ok(Network::None),
+        Err(_) => Err(unsupported("the network of a command")),
+    }
+}
+
+pub(crate) fn security(mode: i32) -> Result<Security, LlbError> {
+    match pb::SecurityMode::try_from(mode) {
+        Ok(pb::SecurityMode::Sandbox) => Ok(Security::Sandbox),
+        Ok(pb::SecurityMode::Insecure) => Ok(Security::Insecure),
+        Err(_) => Err(malformed("invalid security mode")),
+    }
+}
+
 /// A command without its mounts.
-fn command(meta: &pb::Meta) -> Result<Exec, LlbError> {
+pub(crate) fn command(meta: &pb::Meta) -> Result<Exec, LlbError> {
     let pair = |text: &String| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         (name.to_owned(), value.to_owned())
@@ -236,7 +266,7 @@ pub(crate) fn id(number: u32) -> Result<UnixId, LlbError> {
     UnixId::try_from(number).map_err(|error| malformed(error.to_string()))
 }
 
-fn variable(secret: &pb::SecretEnv) -> Mount {
+pub(crate) fn variable(secret: &pb::SecretEnv) -> Mount {
     let MountAccess { uid, gid, mode } = SecretMount::USUAL;
     Mount {
         target: ImagePath::new(format!("/run/secrets/{}", secret.id)),
@@ -252,22 +282,25 @@ fn variable(secret: &pb::SecretEnv) -> Mount {
     }
 }
 
-fn mounted(
-    compiler: &mut Compiler<'_>,
-    place: &Place<'_>,
+/// Whether a mount may have nothing to begin with: a volume that isn't filled.
+pub(crate) fn is_filled(mount: &pb::Mount) -> bool {
+    mount.mount_type == i32::from(pb::MountType::Cache)
+}
+
+/// What is mounted; `input` says which of a command's inputs a mount shows, if it shows one.
+pub(crate) fn mounted(
     mount: &pb::Mount,
-    inputs: &mut Vec<StepId>,
+    mut input: impl FnMut(&pb::Mount) -> Result<Option<Input>, LlbError>,
 ) -> Result<MountKind, LlbError> {
     let source = ImagePath::new(&mount.selector);
     match pb::MountType::try_from(mount.mount_type) {
         Ok(pb::MountType::Bind) => Ok(MountKind::Bind {
-            from: Input::add(inputs, compiler.input_or_scratch(place, mount.input)?),
+            from: input(mount)?.ok_or_else(|| malformed("a mount of nothing"))?,
             source,
             writable: !mount.readonly,
         }),
         Ok(pb::MountType::Cache) => {
             let cache = mount.cache_opt.clone().unwrap_or_default();
-            let input = compiler.input(place, mount.input)?;
             let MountAccess { uid, gid, mode } = CacheMount::USUAL;
             Ok(MountKind::Cache(CacheMount {
                 id: cache.id.clone(),
@@ -276,7 +309,7 @@ fn mounted(
                     pb::CacheSharingOpt::Private => Sharing::Private,
                     pb::CacheSharingOpt::Locked => Sharing::Locked,
                 },
-                from: input.map(|step| Input::add(inputs, step)),
+                from: input(mount)?,
                 source,
                 mode,
                 uid,

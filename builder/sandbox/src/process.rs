@@ -1,8 +1,6 @@
 //! The caller's side: starts the helper, waits for its report, ends it.
 
-use std::borrow::Cow;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::Shutdown;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -12,16 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::cgroup::Group;
+use crate::line::{self, Killer, Line, Streams};
 use crate::mount_attributes::make_read_only;
-use crate::resources::descriptors_before;
 use crate::{SandboxError, Spec};
 
 /// The name under which a program is executed again to be the helper.
@@ -52,6 +48,8 @@ pub enum Output {
     Inherited,
     /// To this terminal, for a [`Spec`] with `terminal`.
     Terminal(OwnedFd),
+    /// To these; its input comes from there too.
+    Given(Streams),
 }
 
 /// How a process ended.
@@ -86,7 +84,7 @@ pub struct Finished {
 
 impl Finished {
     /// A process that was killed together with its helper.
-    fn killed() -> Self {
+    pub(crate) fn killed() -> Self {
         Self {
             exit: Exit::Killed,
             usage: Usage::default(),
@@ -103,14 +101,6 @@ pub struct Usage {
     pub memory: u64,
 }
 
-/// What the helper is told, one line of JSON.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Order<'a> {
-    pub(crate) spec: Cow<'a, Spec>,
-    /// The limit on descriptors, where the caller's own isn't meant for commands.
-    pub(crate) descriptors: Option<u64>,
-}
-
 /// What the helper reports, one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,6 +112,25 @@ pub(crate) enum Report {
         errno: i32,
     },
     StillWritten,
+}
+
+impl Report {
+    /// How the process ended.
+    pub(crate) fn into_finished(self) -> Result<Finished, SandboxError> {
+        match self {
+            Self::Finished(finished) => Ok(finished),
+            Self::Failed {
+                what,
+                reason,
+                errno,
+            } => Err(SandboxError::Setup {
+                what,
+                reason,
+                errno,
+            }),
+            Self::StillWritten => Err(SandboxError::StillWritten),
+        }
+    }
 }
 
 impl Sandbox {
@@ -186,11 +195,16 @@ impl Sandbox {
             // Ctrl-C in a terminal is for the caller, which ends the helper in order.
             .process_group(0)
             .stdin(OwnedFd::from(theirs));
+        let mut input = None;
         match output {
             Output::Piped => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
             Output::Inherited => {}
             Output::Terminal(terminal) => {
                 command.stderr(terminal.try_clone()?).stdout(terminal);
+            }
+            Output::Given(streams) => {
+                input = streams.input;
+                command.stdout(streams.output).stderr(streams.errors);
             }
         }
         let program = self.helper.display().to_string();
@@ -198,7 +212,7 @@ impl Sandbox {
             .spawn()
             .map_err(|source| SandboxError::Helper { program, source })?;
         drop(command);
-        let helper = match begin(&process, &ours, spec, group) {
+        let helper = match begin(&process, &ours, spec, (group, input)) {
             Ok(helper) => helper,
             Err(error) => {
                 _ = process.kill();
@@ -220,33 +234,22 @@ impl Sandbox {
     }
 }
 
-/// Moves the helper into its group and tells it what to run; the helper as a descriptor.
+/// Moves the helper into its group and tells it what to run, and with which standard input; the helper
+/// as a descriptor.
 fn begin(
     helper: &std::process::Child,
     channel: &UnixStream,
     spec: &Spec,
-    group: Option<&Group>,
+    (group, input): (Option<&Group>, Option<OwnedFd>),
 ) -> Result<OwnedFd, SandboxError> {
     let descriptor = pidfd_open(Pid::from_child(helper), PidfdFlags::empty());
     let descriptor = descriptor.map_err(io::Error::from)?;
     if let Some(group) = group {
         group.add(helper.id())?;
     }
-    send(channel, spec)?;
+    let given: Vec<_> = input.iter().map(OwnedFd::as_fd).collect();
+    line::send(channel, spec, &given)?;
     Ok(descriptor)
-}
-
-fn send(mut channel: &UnixStream, spec: &Spec) -> Result<(), SandboxError> {
-    let order = Order {
-        spec: Cow::Borrowed(spec),
-        descriptors: descriptors_before(),
-    };
-    let mut line = Zeroizing::new(serde_json::to_vec(&order).map_err(io::Error::other)?);
-    line.push(b'\n');
-    match channel.write_all(&line) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// A running process. Dropped before it ended, it is killed.
@@ -256,43 +259,6 @@ pub struct Child {
     killer: Killer,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-}
-
-/// Ends a process from another thread.
-#[derive(Clone, Debug)]
-pub struct Killer(Arc<Line>);
-
-/// The connection to a helper.
-#[derive(Debug)]
-struct Line {
-    channel: UnixStream,
-    helper: OwnedFd,
-    cut: AtomicBool,
-}
-
-/// How long a helper may take to end the command and clean up.
-const GRACE: Duration = Duration::from_secs(2);
-
-impl Killer {
-    /// Kills the process and all it started.
-    pub fn kill(&self) {
-        self.0.cut.store(true, Ordering::SeqCst);
-        _ = self.0.channel.shutdown(Shutdown::Write);
-        let late = self.clone();
-        let waiting = std::thread::Builder::new().spawn(move || late.kill_helper(GRACE));
-        if waiting.is_err() {
-            self.kill_helper(Duration::ZERO);
-        }
-    }
-
-    /// Kills the helper, and so the command with it, if it hasn't ended by then.
-    fn kill_helper(&self, grace: Duration) {
-        let limit = Timespec::try_from(grace).unwrap_or_default();
-        let mut polled = [PollFd::new(&self.0.helper, PollFlags::IN)];
-        if poll(&mut polled, Some(&limit)) == Ok(0) {
-            _ = pidfd_send_signal(&self.0.helper, Signal::KILL);
-        }
-    }
 }
 
 impl Child {
@@ -323,23 +289,12 @@ impl Child {
     /// # Errors
     /// When the sandbox could not be prepared.
     pub fn wait(mut self) -> Result<Finished, SandboxError> {
-        let mut line = String::new();
-        BufReader::new(&self.killer.0.channel).read_line(&mut line)?;
+        let report = line::report(&self.killer.0.channel)?;
         let status = self.process.wait()?;
-        match serde_json::from_str(&line) {
-            Ok(Report::Finished(finished)) => Ok(finished),
-            Ok(Report::Failed {
-                what,
-                reason,
-                errno,
-            }) => Err(SandboxError::Setup {
-                what,
-                reason,
-                errno,
-            }),
-            Ok(Report::StillWritten) => Err(SandboxError::StillWritten),
-            Err(_) if self.killer.0.cut.load(Ordering::SeqCst) => Ok(Finished::killed()),
-            Err(_) => Err(SandboxError::Vanished(match status.signal() {
+        match report {
+            Some(report) => report.into_finished(),
+            None if self.killer.0.cut.load(Ordering::SeqCst) => Ok(Finished::killed()),
+            None => Err(SandboxError::Vanished(match status.signal() {
                 Some(signal) => format!("signal {signal}"),
                 None => status.to_string(),
             })),

@@ -3,6 +3,7 @@
 mod agent;
 mod changes;
 mod config_leak;
+mod container;
 mod encoding;
 mod failure;
 mod foreign;
@@ -40,6 +41,7 @@ use crate::volume::VolumeFinder;
 use crate::{ChangedFiles, EngineError};
 use changes::Changes;
 pub use config_leak::check_configurations;
+pub use container::{Container, ContainerProcess, Started};
 pub(crate) use failure::unstarted;
 use failure::{check, impossible};
 use held::Held;
@@ -339,12 +341,7 @@ impl<'a> CommandExecutor<'a> {
     }
 
     fn user(&self, step: &Step, exec: &Exec, base: &View) -> Result<User, EngineError> {
-        let spec = exec.user.as_deref().unwrap_or("");
-        let found = resolve_user(spec, &base.text("/etc/passwd"), &base.text("/etc/group"));
-        let mut user = found.map_err(|error| EngineError::Impossible {
-            message: error.to_string(),
-            location: step.location.clone(),
-        })?;
+        let mut user = user_in(step, exec, base)?;
         if !self.trees.gives_away && (user.uid, user.gid) != (UnixId::ROOT, UnixId::ROOT) {
             if self.refuses_ids() {
                 let message = with_one_id("it runs as another user than root");
@@ -442,6 +439,16 @@ impl<'a> CommandExecutor<'a> {
             work,
         })
     }
+}
+
+/// The user that a command names, by what its root says of it.
+fn user_in(step: &Step, exec: &Exec, base: &View) -> Result<User, EngineError> {
+    let spec = exec.user.as_deref().unwrap_or("");
+    let found = resolve_user(spec, &base.text("/etc/passwd"), &base.text("/etc/group"));
+    found.map_err(|error| EngineError::Impossible {
+        message: error.to_string(),
+        location: step.location.clone(),
+    })
 }
 
 /// A command that is ready to run, and what must live as long as it.

@@ -19,7 +19,8 @@ use super::fail::{Context as _, Failure, check};
 use super::handover::{self, Channel};
 use super::inherited;
 use super::resource_limit::{each_limit, raise, set_limit};
-use crate::process::{Exit, Order};
+use crate::line::Order;
+use crate::process::Exit;
 use crate::{OwnerCalls, Spec};
 
 /// The root that a command is started in, prepared by its parent.
@@ -27,12 +28,41 @@ pub(crate) trait Inside {
     /// Moves this process into the root.
     fn enter(&self, spec: &Spec) -> Result<(), Failure>;
 
+    /// Moves another process into it, while the command runs that was started first.
+    fn join(&self) -> Result<(), Failure>;
+
     /// Takes from this process what the command is not to have. Where it must not ask for other ids,
     /// what can be read once it does.
     fn confine(&self, spec: &Spec) -> Result<Option<OwnedFd>, Failure>;
 
     /// `/dev/null`, open for reading.
     fn null(&self) -> &OwnedFd;
+}
+
+/// How a command comes into its root.
+pub(crate) struct Entry {
+    /// Whether another one is there already.
+    pub(crate) joins: bool,
+    /// Its streams that aren't this process's own: of one that joins others its output, its errors
+    /// and its input, of the first its input; there need not be an input.
+    pub(crate) streams: Vec<OwnedFd>,
+}
+
+impl Entry {
+    fn input(&self) -> Option<&OwnedFd> {
+        match self.joins {
+            true => self.streams.get(2),
+            false => self.streams.first(),
+        }
+    }
+
+    /// The output of a command that joins others, and its errors.
+    fn outputs(&self) -> Option<[&OwnedFd; 2]> {
+        match self.streams.as_slice() {
+            [output, errors, ..] if self.joins => Some([output, errors]),
+            _ => None,
+        }
+    }
 }
 
 /// What became of the command.
@@ -47,6 +77,7 @@ pub(crate) fn start(
     order: &Order<'_>,
     root: &dyn Inside,
     caller: &UnixStream,
+    entry: &Entry,
 ) -> Result<Started, Failure> {
     let (report, told) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let is_told = order.spec.owner_calls == OwnerCalls::Refused;
@@ -57,7 +88,7 @@ pub(crate) fn start(
     if child == 0 {
         drop(report);
         let problem = match die_with(&told) {
-            Ok(()) => become_command(order, root, &told, ids.as_ref()),
+            Ok(()) => become_command(order, root, entry, (&told, ids.as_ref())),
             Err(error) => Problem::Setup("start the command".to_owned(), error.to_string()),
         };
         _ = std::fs::File::from(told).write_all(problem.encode().as_bytes());
@@ -80,16 +111,20 @@ pub(crate) fn start(
             _ = waitpid(Pid::from_raw(child), WaitOptions::empty());
             Err(Failure::other_ids())
         }
-        Beginning::Said(text) => match Problem::decode(&text) {
-            None => {
+        Beginning::Said(text) => {
+            let Some(problem) = Problem::decode(&text) else {
                 let ids = ids.told().context("watch the command's ids")?;
-                Ok(Started::Running(child, ids))
+                return Ok(Started::Running(child, ids));
+            };
+            // While it is there its process namespace can't end.
+            _ = waitpid(Pid::from_raw(child), WaitOptions::empty());
+            match problem {
+                Problem::Setup(what, reason) => Err(Failure::new(what, reason)),
+                Problem::Execute(reason, code) => {
+                    Ok(Started::Not(Exit::NotExecuted { reason, code }))
+                }
             }
-            Some(Problem::Setup(what, reason)) => Err(Failure::new(what, reason)),
-            Some(Problem::Execute(reason, code)) => {
-                Ok(Started::Not(Exit::NotExecuted { reason, code }))
-            }
-        },
+        }
     }
 }
 
@@ -178,7 +213,8 @@ fn until_started(pipe: OwnedFd, caller: &UnixStream, ids: &mut Ids) -> io::Resul
 fn wait(pipe: &std::fs::File, caller: &UnixStream, ids: &Ids) -> io::Result<[bool; 3]> {
     let mut polled = vec![
         PollFd::new(pipe, PollFlags::IN),
-        PollFd::new(caller, PollFlags::IN | PollFlags::RDHUP),
+        // What it says beforehand is for the command that runs.
+        PollFd::new(caller, PollFlags::RDHUP),
     ];
     polled.extend(
         ids.polled()
@@ -202,14 +238,18 @@ fn wait(pipe: &std::fs::File, caller: &UnixStream, ids: &Ids) -> io::Result<[boo
 fn become_command(
     order: &Order<'_>,
     root: &dyn Inside,
-    parent: &OwnedFd,
-    ids: Option<&Channel>,
+    entry: &Entry,
+    (parent, ids): (&OwnedFd, Option<&Channel>),
 ) -> Problem {
     let spec = &*order.spec;
-    if let Err(failure) = root.enter(spec) {
+    let entered = match entry.joins {
+        true => root.join(),
+        false => root.enter(spec),
+    };
+    if let Err(failure) = entered {
         return Problem::of(failure);
     }
-    if let Err((what, error)) = prepare(order, root, parent, ids) {
+    if let Err((what, error)) = prepare(order, root, entry, (parent, ids)) {
         return Problem::Setup(what, error.to_string());
     }
     execute(spec)
@@ -218,8 +258,8 @@ fn become_command(
 fn prepare(
     order: &Order<'_>,
     root: &dyn Inside,
-    parent: &OwnedFd,
-    ids: Option<&Channel>,
+    entry: &Entry,
+    (parent, ids): (&OwnedFd, Option<&Channel>),
 ) -> Result<(), (String, io::Error)> {
     let spec = &*order.spec;
     let step =
@@ -227,10 +267,9 @@ fn prepare(
     // SAFETY: setsid takes nothing.
     unsafe { libc::setsid() };
     inherited::reset_signals();
-    step(
-        "open standard input",
-        standard_input(spec.terminal, root.null()),
-    )?;
+    step("open standard output", standard_output(entry))?;
+    let input = entry.input().unwrap_or(root.null());
+    step("open standard input", standard_input(spec.terminal, input))?;
     umask(Mode::from_raw_mode(0o022));
     let descriptors = order
         .descriptors
@@ -305,7 +344,15 @@ fn change_user(spec: &Spec) -> io::Result<()> {
     check(unsafe { libc::setresuid(uid, uid, uid) })
 }
 
-fn standard_input(terminal: bool, null: &OwnedFd) -> io::Result<()> {
+fn standard_output(entry: &Entry) -> io::Result<()> {
+    for (given, place) in entry.outputs().into_iter().flatten().zip([1, 2]) {
+        // SAFETY: both are descriptors of this process.
+        check(unsafe { libc::dup2(given.as_raw_fd(), place) })?;
+    }
+    Ok(())
+}
+
+fn standard_input(terminal: bool, input: &OwnedFd) -> io::Result<()> {
     if terminal {
         // SAFETY: duplicates a descriptor number onto another; 1 is the terminal.
         check(unsafe { libc::dup2(1, 0) })?;
@@ -313,5 +360,5 @@ fn standard_input(terminal: bool, null: &OwnedFd) -> io::Result<()> {
         return check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) });
     }
     // SAFETY: both are descriptors of this process.
-    check(unsafe { libc::dup2(null.as_raw_fd(), 0) })
+    check(unsafe { libc::dup2(input.as_raw_fd(), 0) })
 }

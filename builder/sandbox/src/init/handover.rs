@@ -1,13 +1,11 @@
 //! Hands a descriptor from the command's process to its parent, before the command is executed.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+
+use crate::passing;
 
 /// The parent's end, and the child's.
 pub(super) struct Channel {
@@ -34,28 +32,12 @@ pub(super) fn channel(wanted: bool) -> io::Result<Option<Channel>> {
 
 /// The child's side.
 pub(super) fn give(channel: &Channel, what: &OwnedFd) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [what.as_fd()];
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no space for a descriptor"));
-    }
-    let byte = [IoSlice::new(b"1")];
-    _ = sendmsg(&channel.child, &byte, &mut ancillary, SendFlags::empty())?;
-    Ok(())
+    passing::pass(&channel.child, b'1', &[what.as_fd()])
 }
 
 /// The parent's side, once the child has given.
 pub(super) fn take(channel: &Channel) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let mut bytes = [IoSliceMut::new(&mut byte)];
-    _ = recvmsg(&channel.parent, &mut bytes, &mut ancillary, flags)?;
-    let found = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let taken = passing::take(&channel.parent, RecvFlags::DONTWAIT)?;
+    let found = taken.and_then(|(_, given)| given.into_iter().next());
     found.ok_or_else(|| io::Error::other("the command's process gave none"))
 }

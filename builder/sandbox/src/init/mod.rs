@@ -8,6 +8,7 @@ mod execute;
 mod fail;
 mod handover;
 mod inherited;
+mod joined;
 mod mask;
 mod mount;
 mod network;
@@ -21,24 +22,26 @@ mod sweep;
 mod target;
 mod usage;
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::RecvFlags;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid,
 };
 
-use zeroize::Zeroizing;
-
 use crate::Isolation;
 use crate::guard;
-use crate::process::{Exit, Finished, HELPER_NAME, Order, Report};
+use crate::line::{self, JOIN, Order};
+use crate::passing;
+use crate::process::{Exit, Finished, HELPER_NAME, Report};
 use crate::spec::Network;
-use command::Started;
+use command::{Entry, Inside, Started};
 use death_signal::death_signal;
 use fail::{Context as _, Failure};
+use joined::Joined;
 pub(crate) use mount::attach;
 pub use network::NAME_SERVER;
 use outcome::MemoryKills;
@@ -65,12 +68,13 @@ fn helper() -> Result<(), ()> {
     // SAFETY: descriptor 0 is the socket that the caller gave, and nothing else owns it.
     let channel = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
     die_with_caller(&channel)?;
-    let mut line = Zeroizing::new(String::new());
-    BufReader::new(&channel)
-        .read_line(&mut line)
-        .map_err(drop)?;
-    let order: Order<'_> = serde_json::from_str(&line).map_err(drop)?;
-    let outcome = supervise(&order, &channel);
+    let (json, streams) = line::receive(&channel).map_err(drop)?;
+    let order: Order<'_> = serde_json::from_slice(&json).map_err(drop)?;
+    let entry = Entry {
+        joins: false,
+        streams,
+    };
+    let outcome = supervise(&order, &channel, &entry);
     let report = outcome.unwrap_or_else(Failure::into_report);
     send(&channel, &report).map_err(drop)
 }
@@ -93,21 +97,22 @@ pub(crate) fn send(mut channel: &UnixStream, report: &Report) -> io::Result<()> 
 }
 
 /// Prepares the root, runs the command in it, cleans up.
-fn supervise(order: &Order<'_>, caller: &UnixStream) -> Result<Report, Failure> {
+fn supervise(order: &Order<'_>, caller: &UnixStream, entry: &Entry) -> Result<Report, Failure> {
     let ways = order.spec.ways;
     let sweeper = match ways.shared_proc {
         true => Some(Sweeper::new()?),
         false => None,
     };
     match ways.isolation {
-        Isolation::Namespaces => in_namespaces(order, caller, sweeper.as_ref()),
-        Isolation::Chroot => in_chroot(order, caller, sweeper.as_ref()),
+        Isolation::Namespaces => in_namespaces(order, caller, entry, sweeper.as_ref()),
+        Isolation::Chroot => in_chroot(order, caller, entry, sweeper.as_ref()),
     }
 }
 
 fn in_namespaces(
     order: &Order<'_>,
     caller: &UnixStream,
+    entry: &Entry,
     sweeper: Option<&Sweeper>,
 ) -> Result<Report, Failure> {
     let spec = &*order.spec;
@@ -130,21 +135,22 @@ fn in_namespaces(
     }
     let memory_kills = MemoryKills::now();
     let root = root::prepare(spec)?;
-    let ended = command::start(order, &root, caller)
-        .and_then(|started| outcome(started, caller, sweeper, &memory_kills));
+    let ended = command::start(order, &root, caller, entry)
+        .and_then(|started| outcome(started, caller, sweeper, (&root, &memory_kills)));
     finished(ended, root.leave())
 }
 
 fn in_chroot(
     order: &Order<'_>,
     caller: &UnixStream,
+    entry: &Entry,
     sweeper: Option<&Sweeper>,
 ) -> Result<Report, Failure> {
     let memory_kills = MemoryKills::now();
     let mut root = chroot::prepare(&order.spec)?;
-    let ended = command::start(order, &root, caller).and_then(|started| {
+    let ended = command::start(order, &root, caller, entry).and_then(|started| {
         root.serve()?;
-        outcome(started, caller, sweeper, &memory_kills)
+        outcome(started, caller, sweeper, (&root, &memory_kills))
     });
     // Also after a failure: what was lent must come back.
     finished(ended, root.leave())
@@ -155,12 +161,14 @@ fn outcome(
     started: Started,
     caller: &UnixStream,
     sweeper: Option<&Sweeper>,
-    memory_kills: &MemoryKills,
+    (root, memory_kills): (&dyn Inside, &MemoryKills),
 ) -> Result<Exit, Failure> {
     let exit = match started {
         Started::Not(exit) => Ok(exit),
         Started::Running(child, ids) => {
-            let ended = watch(child, caller, ids.as_ref());
+            let mut joined = Joined::new(root, memory_kills);
+            let ended = watch(child, caller, ids.as_ref(), &mut joined);
+            joined.end();
             ended.map(|status| outcome::of(status, memory_kills))
         }
     };
@@ -181,42 +189,97 @@ fn finished(ended: Result<Exit, Failure>, left: Result<(), Failure>) -> Result<R
 }
 
 /// How the command ended; `None` when it was killed because the caller closed its end or died.
-/// With the first process of a namespace the kernel ends all others.
+/// With the first process of a namespace the kernel ends all others, and it ends last: those that
+/// were started beside it are waited for first.
 fn watch(
     child: i32,
     caller: &UnixStream,
     ids: Option<&OwnedFd>,
+    joined: &mut Joined<'_>,
 ) -> Result<Option<WaitStatus>, Failure> {
     let pid = Pid::from_raw(child).ok_or_else(|| Failure::new("fork", "no child"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("watch the command")?;
     // From here on the caller's end of the socket says that it died, and the command is ended first.
     death_signal(0);
+    let kill = |joined: &mut Joined<'_>| {
+        _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        joined.end();
+        _ = waitpid(Some(pid), WaitOptions::empty());
+    };
     loop {
-        let mut polled = vec![
-            PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(caller.as_fd(), PollFlags::IN | PollFlags::RDHUP),
-        ];
-        polled.extend(ids.map(|ids| PollFd::from_borrowed_fd(ids.as_fd(), PollFlags::IN)));
-        match poll(&mut polled, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("watch the command"),
-        }
-        let (ended, hung_up) = (polled[0].revents(), polled[1].revents());
-        let asks = polled.get(2).map_or(PollFlags::empty(), PollFd::revents);
-        if asks.contains(PollFlags::IN) {
-            _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            _ = waitpid(Some(pid), WaitOptions::empty());
+        let seen = wait([pidfd.as_fd(), caller.as_fd()], ids, joined)?;
+        if seen.asks {
+            kill(joined);
             return Err(Failure::other_ids());
         }
-        if ended.contains(PollFlags::IN) {
+        joined.look(&seen.joined);
+        if seen.ended {
             let status =
                 waitpid(Some(pid), WaitOptions::empty()).context("wait for the command")?;
             return Ok(status.map(|(_, status)| status));
         }
-        if !hung_up.is_empty() {
-            _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            _ = waitpid(Some(pid), WaitOptions::empty());
+        if !seen.said.is_empty() && !heed(caller, seen.said, &pidfd, joined) {
+            kill(joined);
             return Ok(None);
         }
     }
+}
+
+/// Does what the caller says; whether it is still there.
+fn heed(caller: &UnixStream, said: PollFlags, command: &OwnedFd, joined: &mut Joined<'_>) -> bool {
+    if said.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+        return false;
+    }
+    match passing::take(caller, RecvFlags::DONTWAIT) {
+        Ok(Some((JOIN, given))) => {
+            if let Some(socket) = given.into_iter().next() {
+                joined.begin(socket);
+            }
+            true
+        }
+        Ok(Some((number, _))) => {
+            joined::signal(command, number);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What has happened.
+struct Seen {
+    /// The command has ended.
+    ended: bool,
+    /// What the caller's socket says.
+    said: PollFlags,
+    /// The command asks for ids that it must not have.
+    asks: bool,
+    /// What the commands beside it say.
+    joined: Vec<PollFlags>,
+}
+
+/// Waits until something happens.
+fn wait(
+    [command, caller]: [BorrowedFd<'_>; 2],
+    ids: Option<&OwnedFd>,
+    joined: &Joined<'_>,
+) -> Result<Seen, Failure> {
+    let mut polled = vec![
+        PollFd::from_borrowed_fd(command, PollFlags::IN),
+        PollFd::from_borrowed_fd(caller, PollFlags::IN | PollFlags::RDHUP),
+    ];
+    polled.extend(joined.polled());
+    let own = polled.len();
+    polled.extend(ids.map(|ids| PollFd::from_borrowed_fd(ids.as_fd(), PollFlags::IN)));
+    match poll(&mut polled, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error).context("watch the command"),
+    }
+    let seen: Vec<PollFlags> = polled.iter().map(PollFd::revents).collect();
+    let is_in = |seen: &PollFlags| seen.contains(PollFlags::IN);
+    Ok(Seen {
+        ended: is_in(&seen[0]),
+        said: seen[1],
+        asks: seen.get(own).is_some_and(is_in),
+        joined: seen[2..own].to_vec(),
+    })
 }

@@ -71,6 +71,16 @@ impl Inside for Prepared {
         enter(self.targets.root()).context("enter the root")
     }
 
+    /// The root of the mount namespace is there already, and `/proc` in it.
+    fn join(&self) -> Result<(), Failure> {
+        let enter = || -> std::io::Result<()> {
+            rustix::process::fchdir(self.targets.root())?;
+            rustix::process::chroot(".")?;
+            std::env::set_current_dir("/")
+        };
+        enter().context("enter the root")
+    }
+
     fn confine(&self, spec: &Spec) -> Result<Option<OwnedFd>, Failure> {
         let capabilities = match spec.insecure {
             true => Capabilities::ALL,

@@ -124,6 +124,13 @@ impl Inside for Prepared {
         enter().context("change the root")
     }
 
+    /// Once its files are served no process may be forked.
+    fn join(&self) -> Result<(), Failure> {
+        let reason =
+            "without namespaces there is one; 'kiln doctor' says what gives steps namespaces";
+        Err(Failure::new("start another command in the root", reason))
+    }
+
     fn confine(&self, spec: &Spec) -> Result<Option<OwnedFd>, Failure> {
         if spec.insecure {
             Capabilities::ALL.limit().context("set capabilities")?;
