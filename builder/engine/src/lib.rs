@@ -8,6 +8,7 @@
 mod container;
 mod engine;
 mod images;
+mod join;
 mod machine;
 mod named;
 mod request;
@@ -16,6 +17,7 @@ mod solved;
 pub use container::Shown;
 pub use engine::Engine;
 pub use images::Images;
+pub use join::Joined;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::{
     Around, ChangedFiles, Container, ContainerProcess, DefaultNetwork, Elsewhere, EngineError,

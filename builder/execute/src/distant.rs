@@ -54,6 +54,24 @@ impl DistantTrees {
         }
     }
 
+    /// Notes what another build found.
+    pub fn extend(&self, other: &Self) {
+        // The other's are let go of first: whoever joins two ways at once doesn't wait for itself.
+        let known = other.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs: Vec<_> = known.iter().map(|(id, tree)| (*id, tree.clone())).collect();
+        drop(known);
+        let named = other.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<_> = named.iter().map(|(id, from)| (*id, from.clone())).collect();
+        drop(named);
+        for (id, tree) in theirs {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            _ = known.entry(id).or_insert(tree);
+        }
+        for (id, source) in names {
+            self.add_name(id, &source);
+        }
+    }
+
     /// A tree that was found.
     #[must_use]
     pub fn get(&self, id: &TreeId) -> Option<Arc<Distant>> {
