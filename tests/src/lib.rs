@@ -8,6 +8,7 @@
 )]
 
 mod actions_cache;
+mod api;
 mod casd;
 mod certificates;
 mod client;
@@ -32,6 +33,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 pub use actions_cache::ActionsCache;
+pub use api::Client;
 pub use casd::{Casd, CasdWorker};
 pub use certificates::certificates;
 pub use client::{Server, buildx};

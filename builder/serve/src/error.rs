@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::about_source::is_http;
+use crate::build::Foreign;
 use crate::proto::{Any, RpcStatus};
 use crate::result_ref::definition_of;
 use crate::session::ReceiveError;
@@ -38,6 +39,9 @@ pub(crate) enum BuildError {
     /// What was asked for can't be done.
     #[error("{}", .0.message())]
     Status(Box<Status>),
+    /// Another frontend reads the build file: an image.
+    #[error("the build file is for another frontend")]
+    Frontend(Box<Foreign>),
     /// The client's files can't be had.
     #[error(transparent)]
     Receive(#[from] ReceiveError),

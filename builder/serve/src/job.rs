@@ -10,11 +10,13 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::build::{Built, SourcePolicy};
+use crate::build::{Kept, SourcePolicy};
 use crate::connection::ConnectionId;
+use crate::container::Containers;
 use crate::progress::StatusLog;
 use crate::proto::SolveRequest;
 use crate::proto::frontend::ReturnRequest;
+use crate::proto::pb::Definition;
 use crate::session::{Decisions, session_id};
 
 /// How long the bridge's calls wait for their build, and `Status` does.
@@ -45,9 +47,11 @@ pub(crate) struct Job {
     pub(crate) cancel: Cancel,
     /// Is cancelled with it.
     pub(crate) cancelled: CancellationToken,
+    /// The containers that its client has made.
+    pub(crate) containers: Containers,
     returned: Mutex<Option<oneshot::Sender<ReturnRequest>>>,
     /// What is remembered of what was solved for it.
-    journals: Mutex<Vec<Arc<Journal>>>,
+    journals: Arc<Mutex<Vec<Arc<Journal>>>>,
 }
 
 impl Job {
@@ -97,9 +101,42 @@ impl Job {
     /// Stops the build.
     pub(crate) fn stop(&self) {
         self.cancelled.cancel();
+        self.containers.end();
         // Hooks may wait for what they end.
         let cancel = self.cancel.clone();
         tokio::task::spawn_blocking(move || cancel.cancel());
+    }
+}
+
+/// The job of a frontend that the server runs: its connection can call no other one's bridge.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound(pub(crate) Arc<Job>);
+
+impl Job {
+    /// The part of a build that a frontend is run for: what it solves is the build's, and what it hands back
+    /// is received by whoever runs it.
+    pub(crate) fn of_a_frontend(
+        &self,
+        inputs: HashMap<String, Definition>,
+    ) -> (Arc<Self>, oneshot::Receiver<ReturnRequest>) {
+        let (sender, returned) = oneshot::channel();
+        let mut request = self.request.clone();
+        request.known.frontend_inputs = inputs;
+        let job = Self {
+            reference: self.reference.clone(),
+            request,
+            rules: self.rules.clone(),
+            decisions: self.decisions.clone(),
+            connection: self.connection,
+            begun: self.begun,
+            log: self.log.clone(),
+            cancel: self.cancel.clone(),
+            cancelled: self.cancelled.child_token(),
+            containers: Containers::default(),
+            returned: Mutex::new(Some(sender)),
+            journals: self.journals.clone(),
+        };
+        (Arc::new(job), returned)
     }
 }
 
@@ -141,7 +178,7 @@ struct State {
     open: HashMap<String, Arc<Job>>,
     finished: VecDeque<(String, Arc<StatusLog>)>,
     /// Results by name, with the builds they are of.
-    refs: HashMap<String, (Arc<Built>, String)>,
+    refs: HashMap<String, (Kept, String)>,
     /// Builds whose results are still kept, by when they ended.
     kept: VecDeque<(Instant, String)>,
 }
@@ -197,8 +234,9 @@ impl Jobs {
             log: Arc::default(),
             cancel: Cancel::new(),
             cancelled: CancellationToken::new(),
+            containers: Containers::default(),
             returned: Mutex::new(Some(sender)),
-            journals: Mutex::default(),
+            journals: Arc::default(),
         });
         let mut state = self.lock();
         state.expire();
@@ -263,7 +301,7 @@ impl Jobs {
     }
 
     /// Keeps a result under a name.
-    pub(crate) fn keep(&self, job: &Job, id: String, result: Arc<Built>) {
+    pub(crate) fn keep(&self, job: &Job, id: String, result: Kept) {
         let owner = job.reference.clone();
         self.lock().refs.insert(id, (result, owner));
     }
@@ -278,7 +316,7 @@ impl Jobs {
     }
 
     /// The result of a name.
-    pub(crate) fn result(&self, id: &str) -> Result<Arc<Built>, Status> {
+    pub(crate) fn result(&self, id: &str) -> Result<Kept, Status> {
         let mut state = self.lock();
         state.expire();
         let found = state.refs.get(id).map(|(result, _)| result.clone());
@@ -311,6 +349,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let (reference, log) = (self.job.reference.clone(), self.job.log.clone());
         log.close();
+        self.job.containers.end();
         let mut state = self.jobs.lock();
         state.open.remove(&reference);
         state.kept.push_back((Instant::now(), reference.clone()));
@@ -374,7 +413,7 @@ mod tests {
             .begin(of_a_frontend, SourcePolicy::default(), own)
             .unwrap();
         let mut of_a_definition = request("c");
-        of_a_definition.known.definition = Some(crate::proto::pb::Definition {
+        of_a_definition.known.definition = Some(Definition {
             def: vec![Vec::new()],
             ..Default::default()
         });

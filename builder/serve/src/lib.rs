@@ -11,6 +11,7 @@
 //! grpc       calls as functions; limits of messages
 //! control    moby.buildkit.v1.Control: builds, their status, workers, disk usage
 //! bridge     moby.buildkit.v1.frontend.LLBBridge: a client that runs the frontend itself
+//! container  containers of results, and the processes that clients run in them
 //! session    what is called in the client: files, secrets, SSH agents, credentials
 //! build      from a frontend's attributes to a solved build, and to what the exporters want
 //! client     the other side, for connections through containers and over SSH
@@ -37,6 +38,7 @@ mod build;
 mod client;
 mod collect;
 mod connection;
+mod container;
 mod control;
 mod entitlement;
 mod error;

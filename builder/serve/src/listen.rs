@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::connection::ConnectionId;
+use crate::job::{Bound, Job};
 use crate::serve_error::ServeError;
 use crate::server::{Options, Server};
 use crate::service;
@@ -129,6 +130,35 @@ async fn next(
     Ok(())
 }
 
+/// Answers the calls of a frontend that the server runs for a job.
+pub(crate) async fn frontend(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    server: Arc<Server>,
+    job: Arc<Job>,
+) {
+    let answer = service_fn(move |mut request: http::Request<Incoming>| {
+        _ = request.extensions_mut().insert(Bound(job.clone()));
+        let answer = service::answer_frontend(server.clone(), request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    // What goes wrong between them ends the frontend, which is told by that.
+    _ = protocol()
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+}
+
+/// HTTP/2 as BuildKit's clients need it.
+pub(crate) fn protocol() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS);
+    builder
+}
+
 /// Serves one connection. One that says nothing, or garbage, is its own affair.
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -143,15 +173,10 @@ async fn connection(
         let answer = service::answer(server, request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut builder = protocol();
     builder
-        .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADERS);
+        .keep_alive_timeout(KEEP_ALIVE);
     let serving = builder.serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(serving);
     tokio::select! {

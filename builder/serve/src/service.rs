@@ -6,6 +6,15 @@ use crate::other_api::{Answer, Call};
 use crate::server::Server;
 use crate::{bridge, control, grpc, history};
 
+/// Answers a request of a frontend that the server runs: it may call its bridge only.
+pub(crate) fn answer_frontend(server: Arc<Server>, request: Call) -> Answer {
+    let path = request.uri().path().to_owned();
+    match path.strip_prefix("/moby.buildkit.v1.frontend.LLBBridge/") {
+        Some(method) => bridge::answer(server, method, request),
+        None => Box::pin(std::future::ready(grpc::unimplemented(&path))),
+    }
+}
+
 /// Answers one request.
 pub(crate) fn answer(server: Arc<Server>, request: Call) -> Answer {
     let path = request.uri().path().to_owned();

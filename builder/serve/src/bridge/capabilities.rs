@@ -4,7 +4,7 @@
 use crate::proto::apicaps::ApiCap;
 
 /// What the bridge can (`frontend/gateway/pb/caps.go`).
-const FRONTEND: [&str; 14] = [
+const FRONTEND: [&str; 18] = [
     "solve.base",
     "return",
     "returnmap",
@@ -13,6 +13,10 @@ const FRONTEND: [&str; 14] = [
     "gateway.evaluate",
     "gateway.solve.evaluate",
     "gateway.solve.metadata",
+    "gateway.exec",
+    "gateway.exec.extrahosts",
+    "gateway.exec.secretenv",
+    "gateway.exec.signals",
     "frontend.inputs",
     "importcaches",
     "readfile",

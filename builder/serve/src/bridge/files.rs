@@ -9,7 +9,7 @@ use kiln_graph::{Entry, ImagePath};
 use tonic::{Request, Status};
 
 use super::job_of;
-use crate::build::Built;
+use crate::build::Kept;
 use crate::proto::frontend::{
     ReadDirRequest, ReadDirResponse, ReadFileRequest, ReadFileResponse, StatFileRequest,
     StatFileResponse,
@@ -24,10 +24,10 @@ const MAX_FILE: u64 = 15 << 20;
 async fn with<T: Send + 'static>(
     server: Arc<Server>,
     id: &str,
-    work: impl FnOnce(&Built) -> Result<T, Status> + Send + 'static,
+    work: impl FnOnce(&Kept) -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
-    let built = server.jobs.result(id)?;
-    let done = tokio::task::spawn_blocking(move || work(&built)).await;
+    let kept = server.jobs.result(id)?;
+    let done = tokio::task::spawn_blocking(move || work(&kept)).await;
     done.map_err(|_| Status::internal("looking into a result ended early"))?
 }
 
@@ -39,11 +39,10 @@ fn broken(error: &std::io::Error) -> Status {
     Status::unknown(format!("cannot read the result: {error}"))
 }
 
-/// What is at a path of the first target: a file or link by itself, or what a directory holds.
-fn at(built: &Built, path: &ImagePath) -> Result<Vec<OutputEntry>, Status> {
-    let target = built.solved.build().targets.first();
-    let target = target.ok_or_else(|| absent(path))?;
-    let (solved, events) = (&built.solved, &*built.journal);
+/// What is at a path of a result: a file or link by itself, or what a directory holds.
+fn at(kept: &Kept, path: &ImagePath) -> Result<Vec<OutputEntry>, Status> {
+    let target = kept.target().ok_or_else(|| absent(path))?;
+    let (solved, events) = (&kept.built.solved, &*kept.built.journal);
     let found = match path.is_root() {
         true => solved.root_files(target, events).map(Some),
         false => solved.files_at(target.root, path, events),
@@ -68,9 +67,9 @@ pub(super) async fn read_file(
     _ = job_of(&server, &request).await?;
     let request = request.into_inner();
     let id = request.r#ref.clone();
-    with(server, &id, move |built| {
+    with(server, &id, move |kept| {
         let path = ImagePath::new(&request.file_path);
-        let entries = at(built, &path)?;
+        let entries = at(kept, &path)?;
         let (_, place) = single(&path, &entries)
             .ok_or_else(|| Status::unknown(format!("read {path}: is a directory")))?;
         let mut file = place.open_file().map_err(|error| broken(&error))?;
@@ -104,9 +103,9 @@ pub(super) async fn stat_file(
     _ = job_of(&server, &request).await?;
     let request = request.into_inner();
     let id = request.r#ref.clone();
-    with(server, &id, move |built| {
+    with(server, &id, move |kept| {
         let path = ImagePath::new(&request.path);
-        let entries = at(built, &path)?;
+        let entries = at(kept, &path)?;
         let name = path.components().next_back().unwrap_or(b".");
         let entry = match single(&path, &entries) {
             Some((entry, _)) => entry.clone(),
@@ -137,9 +136,9 @@ pub(super) async fn read_dir(
         return Err(Status::invalid_argument(error.to_string()));
     }
     let id = request.r#ref.clone();
-    with(server, &id, move |built| {
+    with(server, &id, move |kept| {
         let path = ImagePath::new(&request.dir_path);
-        let entries = at(built, &path)?;
+        let entries = at(kept, &path)?;
         if single(&path, &entries).is_some() {
             return Err(Status::unknown(format!("readdir {path}: not a directory")));
         }

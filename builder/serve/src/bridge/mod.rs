@@ -9,21 +9,27 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use kiln_graph::address::{IMAGE_SCHEME, redact};
 use kiln_graph::{ImageRequest, Platform};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 use crate::about_source::{about_file, about_image, is_http, wants_attestations, wants_other_sum};
-use crate::build::{Answer, Asked, build, resolve_file, resolve_image};
+use crate::build::{
+    Answer, Asked, Kept, build, container as open_container, resolve_file, resolve_image,
+};
 use crate::connection::ConnectionId;
+use crate::container;
 use crate::control::workers::worker;
-use crate::grpc::{self, unary};
-use crate::job::{Job, StopOnDrop};
+use crate::entitlement::entitlements;
+use crate::grpc::{self, Messages, streaming, unary};
+use crate::job::{Bound, Job, StopOnDrop};
 use crate::other_api;
 use crate::proto::control::{CacheOptionsEntry, StatusResponse, VertexWarning};
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{
-    self, EvaluateRequest, EvaluateResponse, PingRequest, PongResponse, ResolveImageConfigRequest,
-    ResolveImageConfigResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest,
-    ReturnResponse, SolveRequest, SolveResponse, WarnRequest, WarnResponse,
+    self, EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse,
+    NewContainerRequest, NewContainerResponse, PingRequest, PongResponse, ReleaseContainerRequest,
+    ReleaseContainerResponse, ResolveImageConfigRequest, ResolveImageConfigResponse,
+    ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest, ReturnResponse,
+    SolveRequest, SolveResponse, WarnRequest, WarnResponse,
 };
 use crate::proto::pb;
 use crate::result_ref::{self, new_id, ref_of};
@@ -75,6 +81,29 @@ pub(crate) fn answer(
         }
         "ResolveSourceMeta" => Box::pin(unary(request, move |request| describe(server, request))),
         "ResolveImageConfig" => Box::pin(unary(request, move |request| resolve(server, request))),
+        "Inputs" => {
+            let inputs = move |request: Request<InputsRequest>| async move {
+                let job = job_of(&server, &request).await?;
+                let definitions = job.request.known.frontend_inputs.clone();
+                Ok(InputsResponse { definitions })
+            };
+            Box::pin(unary(request, inputs))
+        }
+        "NewContainer" => {
+            let open = move |request: Request<NewContainerRequest>| new_container(server, request);
+            Box::pin(unary(request, open))
+        }
+        "ReleaseContainer" => {
+            let release = move |request: Request<ReleaseContainerRequest>| async move {
+                let job = job_of(&server, &request).await?;
+                job.containers.release(&request.into_inner().container_id)?;
+                Ok(ReleaseContainerResponse {})
+            };
+            Box::pin(unary(request, release))
+        }
+        "ExecProcess" => Box::pin(streaming(request, move |request| {
+            exec_process(server, request)
+        })),
         "ReadFile" => Box::pin(unary(request, move |request| {
             files::read_file(server, request)
         })),
@@ -88,6 +117,34 @@ pub(crate) fn answer(
             request.uri().path(),
         ))),
     }
+}
+
+/// Answers `NewContainer`.
+async fn new_container(
+    server: Arc<Server>,
+    request: Request<NewContainerRequest>,
+) -> Result<NewContainerResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    let request = request.into_inner();
+    let name = request.container_id.clone();
+    if name.is_empty() {
+        return Err(Status::invalid_argument("ContainerID required"));
+    }
+    let made = open_container(server, job.clone(), request).await;
+    job.containers
+        .add(name, made.map_err(|error| error.status())?)?;
+    Ok(NewContainerResponse {})
+}
+
+/// Answers `ExecProcess`.
+async fn exec_process(
+    server: Arc<Server>,
+    request: Request<Streaming<ExecMessage>>,
+) -> Result<Messages<ExecMessage>, Status> {
+    let job = job_of(&server, &request).await?;
+    let allowed = entitlements(&job.request.known.entitlements, &server.granted)?;
+    let insecure = allowed.security_insecure;
+    Ok(container::serve(job, insecure, request.into_inner()))
 }
 
 /// A warning of a frontend's as clients are shown it.
@@ -175,6 +232,9 @@ async fn resolve(
 /// The build that a call belongs to: one of the same connection, whose frontend the client runs. References
 /// are no secrets, the history shows them.
 async fn job_of<T>(server: &Server, request: &Request<T>) -> Result<Arc<Job>, Status> {
+    if let Some(Bound(job)) = request.extensions().get() {
+        return Ok(job.clone());
+    }
     let id = request.metadata().get("buildkit-controlapi-buildid");
     let id = id.and_then(|id| id.to_str().ok());
     let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
@@ -245,12 +305,13 @@ fn solved(
 
 /// The result as the client gets it: names for what stays here.
 fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Result, Status> {
-    let keep = || {
+    let keep = |number| {
         let Some(built) = &answer.result else {
             return Ok(frontend::Ref::default());
         };
         let id = new_id()?;
-        server.jobs.keep(job, id.clone(), built.clone());
+        let built = built.clone();
+        server.jobs.keep(job, id.clone(), Kept { built, number });
         Ok::<_, Status>(frontend::Ref {
             def: Some(result_ref::definition(&id)),
             id,
@@ -258,12 +319,12 @@ fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Resul
     };
     let refs = match answer.platforms() {
         platforms if answer.is_map() => {
-            let refs = platforms.into_iter();
-            let refs = refs.map(|name| Ok((name, keep()?)));
+            let refs = platforms.into_iter().enumerate();
+            let refs = refs.map(|(number, name)| Ok((name, keep(number)?)));
             let refs = refs.collect::<Result<HashMap<_, _>, Status>>()?;
             Refs::Refs(frontend::RefMap { refs })
         }
-        _ => Refs::Ref(keep()?),
+        _ => Refs::Ref(keep(0)?),
     };
     Ok(frontend::Result {
         metadata: answer.metadata(),

@@ -8,8 +8,8 @@ use tonic::Status;
 
 use super::run::{Run, run};
 use super::solve::{Ready, image_options, solve};
-use super::{Answer, Asked, context_source, definition, frontend, question, source_meta};
-use crate::error::BuildError;
+use super::{Answer, Asked, context_source, definition, frontend, gateway, question, source_meta};
+use crate::error::{BuildError, with_details};
 use crate::job::Job;
 use crate::progress::Contexts;
 use crate::proto::sourcepolicy::Policy;
@@ -21,10 +21,16 @@ pub(crate) async fn build(
     job: Arc<Job>,
     asked: Asked,
 ) -> Result<Answer, BuildError> {
-    if asked.definition.is_none() {
-        frontend::check(&asked, &server.frontends)?;
-    }
-    let work = move || run(&server, &job, &asked, answer);
+    let foreign = match asked.definition {
+        Some(_) => None,
+        None => frontend::check(&asked, &server.frontends)?,
+    };
+    let work = move || {
+        run(&server, &job, &asked, |run| match &foreign {
+            Some(foreign) => gateway::answer(run, foreign),
+            None => answer(run),
+        })
+    };
     apart(work).await
 }
 
@@ -69,7 +75,7 @@ pub(crate) async fn resolve_file(
 }
 
 /// Does something that blocks on a thread of its own.
-async fn apart<T: Send + 'static>(
+pub(super) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {
     let (sender, answer) = tokio::sync::oneshot::channel();
@@ -92,7 +98,10 @@ fn answer(run: &Run<'_>) -> Result<Answer, BuildError> {
     }
     let attributes = run.client.attributes;
     let mut request = run.request()?;
-    let locals = context_source::contexts(run, &mut request)?;
+    let locals = match context_source::contexts(run, &mut request) {
+        Err(BuildError::Frontend(foreign)) => return gateway::answer(run, &foreign),
+        other => other?,
+    };
     if let Some(question) = attributes.text("requestid") {
         let said = question::answer(&run.engine, request, question)?;
         return Ok(Answer { result: None, said });
@@ -125,7 +134,7 @@ fn answer(run: &Run<'_>) -> Result<Answer, BuildError> {
     )
 }
 
-fn image_config(run: &Run<'_>, wanted: &ImageRequest) -> Result<Image, BuildError> {
+pub(super) fn image_config(run: &Run<'_>, wanted: &ImageRequest) -> Result<Image, BuildError> {
     let asked = run.request()?;
     let mut found = ImageTable::new();
     let line = format!("[internal] load metadata for {}", wanted.name);

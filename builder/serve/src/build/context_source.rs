@@ -80,14 +80,15 @@ fn build_file(run: &Run<'_>) -> Result<(BuildFileText, Option<Vec<String>>), Bui
         _ = run.check_context(directory)?;
     }
     let (file, own) = run.client.build_file(given.as_deref())?;
-    if let Some(text) = frontend::foreign_syntax(&file, attributes) {
-        return Err(BuildError::of(
-            Error::from(text),
+    match frontend::foreign_syntax(&file, attributes, &run.client.server.frontends) {
+        Ok(None) => Ok((file, own)),
+        Ok(Some(foreign)) => Err(BuildError::Frontend(Box::new(foreign))),
+        Err(error) => Err(BuildError::of(
+            Error::from(error),
             Texts::of(file.text),
             attributes.file_name(),
-        ));
+        )),
     }
-    Ok((file, own))
 }
 
 /// A main context that is no directory of the client's.

@@ -24,7 +24,7 @@ use crate::session::{Filter, Mirror, Session, mirror, read_files};
 /// The client's directories.
 #[derive(Clone, Copy)]
 pub(super) struct Client<'a> {
-    pub(super) server: &'a Server,
+    pub(super) server: &'a Arc<Server>,
     pub(super) attributes: Attributes<'a>,
     /// The build's session.
     pub(super) session: &'a Arc<Session>,

@@ -20,55 +20,93 @@ const IMAGES: [&str; 2] = [
     "docker.io/docker/dockerfile-upstream",
 ];
 
-/// What frontends may be asked to know.
-const CAPABILITIES: [&str; 4] = ["inputs", "subrequests", "contexts", "gitquerystring"];
+/// What the frontend that is built in knows.
+const OWN: &str = "moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests,moby.buildkit.frontend.contexts,moby.buildkit.frontend.gitquerystring";
 
-/// Checks that a frontend is built in, and that the server's configuration allows it.
-pub(super) fn check(asked: &Asked, allowed: &Frontends) -> Result<(), Status> {
+/// A frontend that is an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(super) image: String,
+    /// What a build file's first line says of it, when that names it.
+    pub(super) syntax: Option<String>,
+}
+
+/// Checks that the server's configuration allows a frontend. Gives the image of one that isn't built in.
+pub(super) fn check(asked: &Asked, allowed: &Frontends) -> Result<Option<Foreign>, Status> {
     let source = asked.attributes.get("source").map_or("", String::as_str);
     let repository = repository(source);
     match asked.frontend.as_str() {
         "gateway.v0" if !allowed.gateway => return Err(switched_off("gateway.v0")),
         "gateway.v0" if source == "dockerfile.v0" && allowed.dockerfile => {}
-        "gateway.v0" if !allowed.takes(&repository) => {
-            let text = format!("'{source}' is not an allowed gateway source");
-            return Err(Status::unknown(text));
+        "gateway.v0" if source.is_empty() => {
+            return Err(Status::unknown("no source specified for gateway"));
         }
+        "gateway.v0" if !allowed.takes(&repository) => return Err(not_allowed(source)),
         "gateway.v0" if IMAGES.contains(&repository.as_str()) => {}
+        "gateway.v0" => {
+            return Ok(Some(Foreign {
+                image: source.to_owned(),
+                syntax: None,
+            }));
+        }
         "dockerfile.v0" if !allowed.dockerfile => return Err(switched_off("dockerfile.v0")),
         "dockerfile.v0" => {}
         other => {
-            let text = format!(
-                "the frontend {other} {source} can't be run: kiln has dockerfile.v0, and takes docker/dockerfile for it"
-            );
+            let text =
+                format!("the frontend {other} is not known: kiln has dockerfile.v0 and gateway.v0");
             return Err(Status::unimplemented(text));
         }
     }
-    capabilities(asked)
+    knows(asked, OWN).map(|()| None)
 }
 
-/// The error of a build file that wants another frontend than the one that is built in: by its first
-/// line, unless the client has chosen by itself. A copy of `docker/dockerfile` in another registry is
-/// taken for it.
+fn not_allowed(source: &str) -> Status {
+    Status::unknown(format!("'{source}' is not an allowed gateway source"))
+}
+
+/// The frontend that a build file wants by its first line, when it isn't the one that is built in, and unless
+/// the client has chosen by itself. A copy of `docker/dockerfile` in another registry is taken for it.
+///
+/// # Errors
+/// When the server's configuration doesn't allow it.
 pub(super) fn foreign_syntax(
     file: &BuildFileText,
     attributes: Attributes<'_>,
-) -> Option<DockerfileError> {
+    allowed: &Frontends,
+) -> Result<Option<Foreign>, DockerfileError> {
     if attributes.text("cmdline").is_some() || file.name.ends_with(".toml") {
-        return None;
+        return Ok(None);
     }
     let (parsed, _) = parse_partial(&file.name, &file.text);
     let mut directives = parsed.directives.iter();
-    let syntax = directives.find(|directive| directive.name == "syntax")?;
-    let image = syntax.value.split_whitespace().next()?;
+    let Some(syntax) = directives.find(|directive| directive.name == "syntax") else {
+        return Ok(None);
+    };
+    let Some(image) = syntax.value.split_whitespace().next() else {
+        return Ok(None);
+    };
     let repository = repository(image);
     let is_known = ["/docker/dockerfile", "/docker/dockerfile-upstream"]
         .iter()
         .any(|name| repository.ends_with(name));
-    let text = format!(
-        "the frontend image {image} can't be run: kiln has the frontend of docker/dockerfile built in, and no others"
-    );
-    (!is_known).then(|| DockerfileError::at(syntax.location.clone(), text))
+    if is_known {
+        return Ok(None);
+    }
+    let refused = match (allowed.gateway, allowed.takes(&repository)) {
+        (true, true) => None,
+        (false, _) => Some(switched_off("gateway.v0")),
+        (_, false) => Some(not_allowed(image)),
+    };
+    match refused {
+        Some(status) => Err(DockerfileError::at(
+            syntax.location.clone(),
+            status.message().to_owned(),
+        )),
+        None => Ok(Some(Foreign {
+            image: image.to_owned(),
+            syntax: Some(syntax.value.clone()),
+        })),
+    }
 }
 
 fn switched_off(frontend: &str) -> Status {
@@ -92,17 +130,19 @@ impl Frontends {
     }
 }
 
-fn capabilities(asked: &Asked) -> Result<(), Status> {
+/// Checks that a frontend knows what it is asked to know; `known` is a list with commas.
+pub(super) fn knows(asked: &Asked, known: &str) -> Result<(), Status> {
+    let plain = |text: &str| text.split('+').next().unwrap_or_default().to_owned();
+    let known: Vec<String> = known.split(',').map(plain).collect();
     let wanted = asked.attributes.get("frontend.caps");
-    let wanted = wanted.into_iter().flat_map(|all| all.split(','));
-    for capability in wanted.filter(|text| !text.is_empty()) {
-        let plain = capability.trim_end_matches("+forward");
-        let name = plain.strip_prefix("moby.buildkit.frontend.");
-        if !name.is_some_and(|name| CAPABILITIES.contains(&name)) {
+    let wanted = wanted.into_iter().flat_map(|all| all.split(',')).map(plain);
+    let inputs = (!asked.inputs.is_empty()).then(|| "moby.buildkit.frontend.inputs".to_owned());
+    for name in wanted.chain(inputs).filter(|text| !text.is_empty()) {
+        if !known.contains(&name) {
             return Err(rpc_status(RpcStatus {
                 code: Code::Unimplemented.into(),
-                message: format!("unsupported frontend capability {plain}"),
-                details: vec![detail("errdefs.FrontendCap", &json!({ "name": plain }))],
+                message: format!("unsupported frontend capability {name}"),
+                details: vec![detail("errdefs.FrontendCap", &json!({ "name": name }))],
             }));
         }
     }
@@ -137,35 +177,47 @@ mod tests {
             let asked = asked("gateway.v0", &[("source", source)]);
             assert!(check(&asked, &all).is_ok(), "{source}");
         }
-        for source in ["", "docker/dockerfiles", "x.example/docker/dockerfile:1"] {
+        for source in ["docker/dockerfiles", "x.example/docker/dockerfile:1"] {
             let asked = asked("gateway.v0", &[("source", source)]);
-            let refused = check(&asked, &all).unwrap_err();
-            assert_eq!(refused.code(), Code::Unimplemented, "{source}");
+            let foreign = check(&asked, &all).unwrap().unwrap();
+            assert_eq!(foreign.image, source);
         }
+        assert!(check(&asked("gateway.v0", &[]), &all).is_err());
+        assert!(check(&asked("hat.v0", &[]), &all).is_err());
     }
 
     #[test]
-    fn other_frontends_of_build_files_are_refused() {
-        let refused = |text: &str, attributes: &[(&str, &str)]| {
+    fn other_frontends_of_build_files_are_images() {
+        let foreign = |text: &str, attributes: &[(&str, &str)], allowed: &Frontends| {
             let file = BuildFileText {
                 name: "Dockerfile".to_owned(),
                 text: text.to_owned(),
                 ..BuildFileText::default()
             };
             let asked = asked("dockerfile.v0", attributes);
-            foreign_syntax(&file, Attributes(&asked.attributes)).is_some()
+            foreign_syntax(&file, Attributes(&asked.attributes), allowed)
         };
+        let all = Frontends::default();
         for own in [
             "FROM scratch",
             "# syntax=docker/dockerfile:1",
             "# syntax=docker.io/docker/dockerfile-upstream:master\nFROM scratch",
             "# syntax=mirror.example/hub/docker/dockerfile:1.7",
         ] {
-            assert!(!refused(own, &[]), "{own}");
+            assert_eq!(foreign(own, &[], &all).unwrap(), None, "{own}");
         }
-        for foreign in ["# syntax=foobar", "#syntax=x.example/mopy:1\nFROM scratch"] {
-            assert!(refused(foreign, &[]), "{foreign}");
-            assert!(!refused(foreign, &[("cmdline", "docker/dockerfile:1")]));
+        let none = Frontends {
+            gateway: false,
+            ..Frontends::default()
+        };
+        for text in [
+            "# syntax=foobar",
+            "#syntax=x.example/mopy:1 a\nFROM scratch",
+        ] {
+            assert!(foreign(text, &[], &all).unwrap().is_some(), "{text}");
+            assert!(foreign(text, &[], &none).is_err(), "{text}");
+            let chosen = [("cmdline", "docker/dockerfile:1")];
+            assert_eq!(foreign(text, &chosen, &all).unwrap(), None);
         }
     }
 

@@ -79,7 +79,7 @@ fn config(run: &Run<'_>, name: &str) -> Result<Option<ImageConfig>, Status> {
 /// The result that an input is.
 fn built(run: &Run<'_>, name: &str, input: &Definition) -> Result<Arc<Built>, BuildError> {
     match ref_of(input) {
-        Some(id) => Ok(run.client.server.jobs.result(&id)?),
+        Some(id) => Ok(run.client.server.jobs.result(&id)?.built),
         None => built_definition(run, name, input),
     }
 }

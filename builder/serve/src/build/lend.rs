@@ -42,9 +42,9 @@ pub(super) fn lend(
 /// Lends the results that a definition is made from.
 pub(super) fn lend_results(run: &Run<'_>, definition: &Definition) -> Result<(), BuildError> {
     for id in results_in(definition).map_err(|error| of_definition(&error))? {
-        let built = run.client.server.jobs.result(&id)?;
+        let kept = run.client.server.jobs.result(&id)?;
         let name = image_of_ref(&id).map_err(|error| Status::unknown(error.to_string()))?;
-        lend(run, &built, name, None)?;
+        lend(run, &kept.built, name, None)?;
     }
     Ok(())
 }

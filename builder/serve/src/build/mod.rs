@@ -4,17 +4,21 @@ mod answer;
 mod attest;
 mod attributes;
 mod cache;
+mod container;
 mod context_source;
 mod contexts;
 mod definition;
 mod exporter;
 mod frontend;
+mod gateway;
 mod input;
+mod join;
 mod journal;
 mod layout;
 mod lend;
 mod local_cache;
 mod question;
+mod returned;
 mod run;
 mod solve;
 mod source_meta;
@@ -26,16 +30,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln::{AttestOptions, Journal, Provenance, Texts};
-use kiln_engine::{ImageOptions, Solved};
-use kiln_graph::{ImageConfig, Platform};
+use kiln_engine::{ImageOptions, Shown, Solved};
+use kiln_graph::{ImageConfig, Platform, Target};
 use kiln_image::PlatformDocument;
 use serde_json::{Value, json};
 use tonic::Status;
 
 pub(crate) use answer::{build, resolve_file, resolve_image};
+pub(crate) use container::{Results, container};
 pub(crate) use exporter::{Export, export};
-pub(crate) use frontend::DOCKERFILE;
+pub(crate) use frontend::{DOCKERFILE, Foreign};
+pub(crate) use returned::{Returned, returned};
 pub(crate) use source_policy::SourcePolicy;
+
+use join::join;
 
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
@@ -80,6 +88,29 @@ pub(crate) struct Built {
     pub(crate) journal: Arc<Journal>,
     /// What it was made from and isn't in the store yet.
     _scratch: Arc<Scratch>,
+    /// The results that it was joined from.
+    _parts: Vec<Kept>,
+}
+
+/// A result that has a name: one target of a build that was solved.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) built: Arc<Built>,
+    /// Which target.
+    pub(crate) number: usize,
+}
+
+impl Kept {
+    /// The target.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.built.solved.build().targets.get(self.number)
+    }
+
+    /// The result as a container shows it.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        let target = self.target()?;
+        Some((&self.built.solved, target.root))
+    }
 }
 
 /// A directory that goes with what is made from it.

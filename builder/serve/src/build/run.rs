@@ -25,7 +25,7 @@ use crate::session::{
 /// One call of a frontend on its way.
 pub(super) struct Run<'a> {
     pub(super) client: Client<'a>,
-    pub(super) job: &'a Job,
+    pub(super) job: &'a Arc<Job>,
     pub(super) asked: &'a Asked,
     pub(super) engine: Engine,
     pub(super) scratch: Arc<Scratch>,
@@ -51,7 +51,7 @@ impl Drop for Lent<'_> {
 
 /// Does something for a client as its build does.
 pub(super) fn run<T>(
-    server: &Server,
+    server: &Arc<Server>,
     job: &Arc<Job>,
     asked: &Asked,
     work: impl FnOnce(&Run<'_>) -> Result<T, BuildError>,
@@ -137,7 +137,7 @@ impl Run<'_> {
     }
 
     /// What the client allows and the server grants.
-    fn allowed(&self) -> Result<Entitlements, Status> {
+    pub(super) fn allowed(&self) -> Result<Entitlements, Status> {
         let asked = &self.job.request.known.entitlements;
         entitlements(asked, &self.client.server.granted)
     }

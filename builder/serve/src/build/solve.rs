@@ -89,6 +89,7 @@ pub(super) fn solve(run: &Run<'_>, ready: Ready<'_>) -> Result<Answer, BuildErro
         facts,
         journal,
         _scratch: run.scratch.clone(),
+        _parts: Vec::new(),
     };
     Ok(Answer {
         result: Some(Arc::new(built)),
@@ -97,7 +98,7 @@ pub(super) fn solve(run: &Run<'_>, ready: Ready<'_>) -> Result<Answer, BuildErro
 }
 
 /// What steps may use, if the client limits it: nothing of it leads out of what the server may use.
-fn cgroups(run: &Run<'_>) -> Result<Option<Arc<Cgroups>>, BuildError> {
+pub(super) fn cgroups(run: &Run<'_>) -> Result<Option<Arc<Cgroups>>, BuildError> {
     let attributes = run.client.attributes;
     let parent = CgroupParent::Own(attributes.cgroup_parent()?);
     let cgroups = Cgroups::new(attributes.resources()?, &parent);

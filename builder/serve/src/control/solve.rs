@@ -4,22 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kiln_engine::Cancel;
-use kiln_graph::ImageConfig;
 use tokio::sync::oneshot;
 use tonic::{Request, Status};
 
 use super::check::{check, exporters};
 use super::returned_metadata;
-use crate::build::{Asked, Built, Export, build, export, image_config};
+use crate::build::{Asked, Built, Export, Returned, build, export, returned as result_of};
 use crate::connection::ConnectionId;
-use crate::error::{BuildError, rpc_status, traced};
+use crate::error::{BuildError, traced};
 use crate::history::{begun, ended};
 use crate::job::{Job, Open, StopOnDrop};
 use crate::progress::Progress;
 use crate::proto::SolveRequest;
 use crate::proto::control::{BuildHistoryEventType, SolveResponse};
-use crate::proto::frontend::result::Result as Refs;
-use crate::proto::frontend::{self, ReturnRequest};
+use crate::proto::frontend::ReturnRequest;
 use crate::proto::pb::Definition;
 use crate::server::Server;
 
@@ -84,7 +82,7 @@ async fn run(
         true => tokio::select! {
             returned = returned => {
                 let returned = returned.map_err(|_| Status::internal("no result"))?;
-                result_of(server, returned)?
+                result_of(server, returned).await?
             }
             () = cancelled.cancelled() => return Err(Status::cancelled("context canceled")),
         },
@@ -110,59 +108,6 @@ async fn run(
     exported(server.clone(), job.clone(), result).await
 }
 
-/// What a client, or its frontend, hands back as a build's result.
-struct Returned {
-    /// One of its refs; none of a build without a result.
-    first: Option<Arc<Built>>,
-    metadata: HashMap<String, Vec<u8>>,
-}
-
-fn result_of(server: &Server, returned: ReturnRequest) -> Result<Returned, Status> {
-    if let Some(error) = returned.error {
-        return Err(rpc_status(error));
-    }
-    let result = returned.result.unwrap_or_default();
-    let ids: Vec<String> = match result.result {
-        None => Vec::new(),
-        Some(Refs::RefDeprecated(id)) => vec![id],
-        Some(Refs::Ref(one)) => vec![one.id],
-        Some(Refs::RefsDeprecated(all)) => all.refs.into_values().collect(),
-        Some(Refs::Refs(frontend::RefMap { refs })) => {
-            refs.into_values().map(|one| one.id).collect()
-        }
-    };
-    let mut first: Option<Arc<Built>> = None;
-    for id in ids.iter().filter(|id| !id.is_empty()) {
-        let found = server.jobs.result(id)?;
-        match &first {
-            Some(first) if !Arc::ptr_eq(first, &found) => {
-                return Err(Status::unimplemented(
-                    "results of several solves in one are not supported by kiln",
-                ));
-            }
-            Some(_) => {}
-            None => first = Some(found),
-        }
-    }
-    Ok(Returned {
-        first,
-        metadata: result.metadata,
-    })
-}
-
-/// The configuration that the client wants the image of a definition to have.
-fn configuration(returned: &Returned) -> Result<Option<ImageConfig>, Status> {
-    let Some(built) = returned.first.as_ref().filter(|built| built.is_definition) else {
-        return Ok(None);
-    };
-    const KEY: &str = "containerimage.config";
-    let platforms = built.platforms();
-    let own = platforms.first().map(|name| format!("{KEY}/{name}"));
-    let found = returned.metadata.get(KEY);
-    let found = found.or_else(|| returned.metadata.get(&own?));
-    found.map(|json| image_config(json)).transpose()
-}
-
 /// The empty tree, for exporters of a build without a result.
 async fn nothing(server: &Arc<Server>, job: &Arc<Job>) -> Result<Arc<Built>, Status> {
     let asked = Asked {
@@ -184,7 +129,7 @@ async fn exported(
 ) -> Result<HashMap<String, String>, Status> {
     let wanted = exporters(&job.request);
     returned_metadata::check(&returned.metadata)?;
-    let config = configuration(&returned)?;
+    let config = returned.configuration()?;
     let mut response: HashMap<String, String> = returned
         .metadata
         .into_iter()
