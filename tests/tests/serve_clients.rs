@@ -8,7 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
 use bollard_buildkit_proto::pb::file_action::Action;
-use kiln_tests::{BUSYBOX, Client, Server, Space, Web, run, runs, shell, wait};
+use kiln_tests::{BUSYBOX, Client, Registry, Server, Space, Web, run, runs, shell, wait};
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
@@ -409,4 +409,76 @@ fn a_parent_group_is_below_the_servers_own() {
     let own = space.build(&["--cgroup-parent", "../x", "--memory", "64m"]);
     assert_eq!(own.status, Some(2), "{}", own.stderr);
     assert!(own.stderr.contains("without '..'"), "{}", own.stderr);
+}
+
+/// The time of a build is its exporters' as well, where no frontend has read it.
+#[test]
+fn a_definition_is_exported_with_the_builds_time() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let registry = Registry::start(&space.path("registry"), false);
+    let client = Client::of(&server);
+    client.session("its-session");
+    let created = |reference: &str, more: &[(&str, &str)]| {
+        let name = registry.name(&format!("{reference}:1"));
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let usual = [("name", name.as_str()), ("push", "true")];
+        let build = control::SolveRequest {
+            r#ref: reference.to_owned(),
+            session: "its-session".to_owned(),
+            definition: Some(file("text")),
+            frontend_attrs: [owned(&("build-arg:SOURCE_DATE_EPOCH", "1445412480"))].into(),
+            exporters: vec![control::Exporter {
+                r#type: "image".to_owned(),
+                attrs: usual.iter().chain(more).map(owned).collect(),
+            }],
+            ..control::SolveRequest::default()
+        };
+        let path = "/moby.buildkit.v1.Control/Solve";
+        let _: control::SolveResponse = client.call(path, Request::new(build)).unwrap();
+        let address = format!("docker://{name}");
+        let config = ["inspect", "--tls-verify=false", "--config", &address];
+        serde_json::from_str::<serde_json::Value>(&run("skopeo", &config).stdout).unwrap()
+    };
+    let config = created("with-a-time", &[]);
+    assert_eq!(config["created"], "2015-10-21T07:28:00Z");
+    assert_eq!(config["history"][0]["created"], "2015-10-21T07:28:00Z");
+    let own = created("without", &[("source-date-epoch", "")]);
+    assert_ne!(own["created"], "2015-10-21T07:28:00Z");
+    let said = r#"{"os":"linux","architecture":"amd64","config":{"Cmd":["said"]}}"#;
+    let said = created("with-words", &[("containerimage.config", said)]);
+    assert_eq!(said["config"]["Cmd"][0], "said");
+}
+
+/// A tree with one file, as a definition.
+fn file(text: &str) -> pb::Definition {
+    let made = pb::FileActionMkFile {
+        path: "/file".to_owned(),
+        mode: 0o644,
+        data: text.as_bytes().to_vec(),
+        timestamp: -1,
+        ..pb::FileActionMkFile::default()
+    };
+    let action = pb::FileAction {
+        input: -1,
+        secondary_input: -1,
+        output: 0,
+        action: Some(pb::file_action::Action::Mkfile(made)),
+    };
+    let op = pb::Op {
+        op: Some(pb::op::Op::File(pb::FileOp {
+            actions: vec![action],
+        })),
+        ..pb::Op::default()
+    };
+    let op = op.encode_to_vec();
+    let digest = kiln_graph::BlobDigest::of(&op).to_string();
+    let last = pb::Op {
+        inputs: vec![pb::Input { digest, index: 0 }],
+        ..pb::Op::default()
+    };
+    pb::Definition {
+        def: vec![op, last.encode_to_vec()],
+        ..pb::Definition::default()
+    }
 }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::attributes::flag;
-use super::{Built, Scratch, attest, layout};
+use super::{Built, Scratch, attest, image_config, layout};
 use crate::error::BuildError;
 use crate::progress::Progress;
 use crate::proto::control::Exporter;
@@ -28,10 +28,15 @@ pub(crate) struct Export<'a> {
     pub(crate) built: &'a Built,
     /// The configuration of its image, when the client says it.
     pub(crate) config: Option<ImageConfig>,
+    /// `SOURCE_DATE_EPOCH` of the client's build, whatever its frontend did with it.
+    pub(crate) epoch: Option<i64>,
     pub(crate) exporters: &'a [Exporter],
     pub(crate) progress: &'a Arc<Progress>,
     pub(crate) cancel: &'a Cancel,
 }
+
+/// The attribute of an exporter that is an image's configuration.
+const CONFIGURATION: &str = "containerimage.config";
 
 /// What clients are told under BuildKit's names.
 type Response = HashMap<String, String>;
@@ -75,6 +80,7 @@ impl Export<'_> {
 
     fn output(&self, exporter: &Exporter, dest: Option<PathBuf>) -> Result<Output, BuildError> {
         let mut attributes = exporter.attrs.clone();
+        attributes.remove(CONFIGURATION);
         if epoch_of(exporter)? == Epoch::None {
             attributes.insert("rewrite-timestamp".to_owned(), "false".to_owned());
         }
@@ -100,6 +106,28 @@ impl Export<'_> {
         BuildError::of(error.into(), self.built.texts.clone(), &self.built.file)
     }
 
+    /// How what an exporter makes is made. An image's configuration may come with the exporter.
+    fn options(&self, exporter: &Exporter) -> Result<ImageOptions, BuildError> {
+        let config = match exporter.attrs.get(CONFIGURATION) {
+            Some(json) => Some(image_config(json.as_bytes())?),
+            None => self.config.clone(),
+        };
+        let own = self.built.options.clone();
+        let epoch = match epoch_of(exporter)? {
+            Epoch::OfBuild => own.epoch.or(self.epoch),
+            Epoch::None => own.epoch,
+            Epoch::At(seconds) => Some(seconds),
+        };
+        // Files that are no layers have no times of their own to keep.
+        let is_plain = matches!(exporter.r#type.as_str(), "local" | "tar");
+        Ok(ImageOptions {
+            config: config.map(Box::new),
+            epoch,
+            keep_late_times: own.keep_late_times && !(is_plain && epoch.is_some()),
+            ..own
+        })
+    }
+
     /// Writes one output.
     fn write(&self, output: Output, exporter: &Exporter) -> Result<BuildOutcome, BuildError> {
         if output.pushes() && output.names().is_empty() {
@@ -107,13 +135,7 @@ impl Export<'_> {
         }
         let wants_digests = !matches!(output.form(), Form::Tar | Form::Local);
         let outputs = [output];
-        let mut options = ImageOptions {
-            config: self.config.clone().map(Box::new),
-            ..self.built.options.clone()
-        };
-        if let Epoch::At(seconds) = epoch_of(exporter)? {
-            options.epoch = Some(seconds);
-        }
+        let options = self.options(exporter)?;
         let attest = attest::of_exporter(&self.built.attest, exporter)?;
         let wanted = Wanted {
             outputs: &outputs,
@@ -211,12 +233,14 @@ impl Export<'_> {
             options: &attest,
             facts: &self.built.facts,
         };
+        let options = self.options(exporter)?;
+        let latest = options.latest();
         let mut sent = Ok(());
         let (solved, events) = (&self.built.solved, &*self.built.journal);
         let wanted = Wanted {
             outputs: std::slice::from_ref(&output),
             tags: &[],
-            options: &self.built.options,
+            options: &options,
             attester,
             digests: false,
             cancel: self.cancel,
@@ -224,10 +248,13 @@ impl Export<'_> {
         // The files of attestations are there until this returns.
         let delivered = output::deliver_files(solved, &output, &wanted, events, |all| {
             sent = all.iter().try_for_each(|(directory, files)| {
-                let files = match directory {
+                let mut files = match directory {
                     Some(directory) => with_prefix(files, directory),
                     None => files.clone(),
                 };
+                for (entry, _) in &mut files {
+                    entry.mtime = latest.map_or(entry.mtime, |latest| entry.mtime.min(latest));
+                }
                 self.send(index, files)
             });
             Ok(())

@@ -121,6 +121,13 @@ async fn nothing(server: &Arc<Server>, job: &Arc<Job>) -> Result<Arc<Built>, Sta
         .ok_or_else(|| Status::unknown("the build has no result to export"))
 }
 
+/// `SOURCE_DATE_EPOCH` of a build, in seconds since 1970. What is no number means something to the frontend,
+/// which has read it.
+fn epoch(attributes: &HashMap<String, String>) -> Option<i64> {
+    let given = attributes.get("build-arg:SOURCE_DATE_EPOCH")?;
+    given.trim().parse().ok()
+}
+
 /// Writes what the exporters want.
 async fn exported(
     server: Arc<Server>,
@@ -130,6 +137,7 @@ async fn exported(
     let wanted = exporters(&job.request);
     returned_metadata::check(&returned.metadata)?;
     let config = returned.configuration()?;
+    let epoch = epoch(&job.request.known.frontend_attrs);
     let mut response: HashMap<String, String> = returned
         .metadata
         .into_iter()
@@ -156,6 +164,7 @@ async fn exported(
             session: &session,
             built: &result,
             config,
+            epoch,
             exporters: &wanted,
             progress: &progress,
             cancel,
