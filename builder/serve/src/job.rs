@@ -1,5 +1,8 @@
 //! One build by its reference, which ties `Control.Solve`, `Status` and the bridge's calls together.
 
+mod frontend;
+mod stop_on_drop;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,8 +19,10 @@ use crate::container::Containers;
 use crate::progress::StatusLog;
 use crate::proto::SolveRequest;
 use crate::proto::frontend::ReturnRequest;
-use crate::proto::pb::Definition;
 use crate::session::{Decisions, session_id};
+
+pub(crate) use frontend::Bound;
+pub(crate) use stop_on_drop::StopOnDrop;
 
 /// How long the bridge's calls wait for their build, and `Status` does.
 const BRIDGE_PATIENCE: Duration = Duration::from_secs(3);
@@ -105,63 +110,6 @@ impl Job {
         // Hooks may wait for what they end.
         let cancel = self.cancel.clone();
         tokio::task::spawn_blocking(move || cancel.cancel());
-    }
-}
-
-/// The job of a frontend that the server runs: its connection can call no other one's bridge.
-#[derive(Clone, Debug)]
-pub(crate) struct Bound(pub(crate) Arc<Job>);
-
-impl Job {
-    /// The part of a build that a frontend is run for: what it solves is the build's, and what it hands back
-    /// is received by whoever runs it.
-    pub(crate) fn of_a_frontend(
-        &self,
-        inputs: HashMap<String, Definition>,
-    ) -> (Arc<Self>, oneshot::Receiver<ReturnRequest>) {
-        let (sender, returned) = oneshot::channel();
-        let mut request = self.request.clone();
-        request.known.frontend_inputs = inputs;
-        let job = Self {
-            reference: self.reference.clone(),
-            request,
-            rules: self.rules.clone(),
-            decisions: self.decisions.clone(),
-            connection: self.connection,
-            begun: self.begun,
-            log: self.log.clone(),
-            cancel: self.cancel.clone(),
-            cancelled: self.cancelled.child_token(),
-            containers: Containers::default(),
-            returned: Mutex::new(Some(sender)),
-            journals: self.journals.clone(),
-        };
-        (Arc::new(job), returned)
-    }
-}
-
-/// Stops a build when a client that waits for it goes away.
-pub(crate) struct StopOnDrop(Option<Arc<Job>>);
-
-impl StopOnDrop {
-    /// For a call that begins to wait.
-    pub(crate) fn new(job: Arc<Job>) -> Self {
-        Self(Some(job))
-    }
-
-    /// The call has its answer.
-    pub(crate) fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        if let Some(job) = self.0.take()
-            && !job.cancelled.is_cancelled()
-        {
-            job.stop();
-        }
     }
 }
 
@@ -366,6 +314,7 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::pb::Definition;
 
     fn request(reference: &str) -> SolveRequest {
         let mut request = SolveRequest::default();
