@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bollard_buildkit_proto::google::protobuf::Any;
+use bollard_buildkit_proto::google::rpc;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
 use frontend::exec_message::Input;
@@ -18,26 +20,48 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-/// The definition of an image.
-fn image(name: &str) -> pb::Definition {
-    let source = pb::SourceOp {
+/// A definition of operations, each made from the one before; the result is the last one's.
+fn definition(ops: Vec<pb::op::Op>) -> pb::Definition {
+    let mut definition = pb::Definition::default();
+    let mut last = Vec::new();
+    for op in ops.into_iter().map(Some).chain([None]) {
+        let inputs = std::mem::take(&mut last);
+        let op = pb::Op {
+            inputs,
+            op,
+            ..pb::Op::default()
+        };
+        let op = op.encode_to_vec();
+        let digest = kiln_graph::BlobDigest::of(&op).to_string();
+        last.push(pb::Input { digest, index: 0 });
+        definition.def.push(op);
+    }
+    definition
+}
+
+/// An image.
+fn image(name: &str) -> pb::op::Op {
+    pb::op::Op::Source(pb::SourceOp {
         identifier: format!("docker-image://{name}"),
         ..pb::SourceOp::default()
+    })
+}
+
+/// A command.
+fn command(script: &str) -> pb::op::Op {
+    let meta = pb::Meta {
+        args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        cwd: "/".to_owned(),
+        ..pb::Meta::default()
     };
-    let op = pb::Op {
-        op: Some(pb::op::Op::Source(source)),
-        ..pb::Op::default()
-    };
-    let op = op.encode_to_vec();
-    let digest = kiln_graph::BlobDigest::of(&op).to_string();
-    let last = pb::Op {
-        inputs: vec![pb::Input { digest, index: 0 }],
-        ..pb::Op::default()
-    };
-    pb::Definition {
-        def: vec![op, last.encode_to_vec()],
-        ..pb::Definition::default()
-    }
+    pb::op::Op::Exec(pb::ExecOp {
+        meta: Some(meta),
+        mounts: vec![pb::Mount {
+            dest: "/".to_owned(),
+            ..pb::Mount::default()
+        }],
+        ..pb::ExecOp::default()
+    })
 }
 
 /// A build with a container of busybox.
@@ -52,7 +76,7 @@ impl<'a> Box<'a> {
     fn open(client: &'a Client, build: &'a str) -> Self {
         client.begin(build);
         let solve = frontend::SolveRequest {
-            definition: Some(image(BUSYBOX)),
+            definition: Some(definition(vec![image(BUSYBOX)])),
             allow_result_return: true,
             ..frontend::SolveRequest::default()
         };
@@ -391,4 +415,65 @@ fn what_a_build_may_not_have_its_containers_may_not() {
     let refused: Result<NewContainerResponse, _> = client.bridge("NewContainer", "may-not", host);
     let refused = refused.unwrap_err();
     assert!(refused.message().contains("network.host"), "{refused}");
+}
+
+#[test]
+fn what_a_step_that_failed_left_behind_can_be_looked_at() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let client = Client::of(&server);
+    client.begin("that-failed");
+    let ops = vec![image(BUSYBOX), command("echo half > /made; exit 3")];
+    let solve = frontend::SolveRequest {
+        definition: Some(definition(ops)),
+        allow_result_return: true,
+        ..frontend::SolveRequest::default()
+    };
+    let solved: Result<frontend::SolveResponse, _> = client.bridge("Solve", "that-failed", solve);
+    let status = rpc::Status::decode(solved.unwrap_err().details()).unwrap();
+    let is_it = |detail: &&Any| detail.type_url == "github.com/moby/buildkit/errdefs.Solve+json";
+    let told = status.details.iter().find(is_it).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.value).unwrap();
+    assert_eq!(told["op"]["exec"]["meta"]["args"][0], "sh");
+    for (place, says) in [("mountIDs", "half\n"), ("inputIDs", "")] {
+        let made = Box {
+            client: &client,
+            build: "that-failed",
+            root: told[place][0].as_str().unwrap().to_owned(),
+        };
+        made.container(place).unwrap();
+        let mut talk = made.stream();
+        talk.start("a", place, "cat /made", |_| {});
+        assert_eq!(talk.end("a").output, says);
+    }
+}
+
+/// Clients marshal a definition anew, and then look into what they are answered.
+#[test]
+fn a_result_that_is_solved_again_has_a_whole_definition() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let client = Client::of(&server);
+    client.begin("solved-again");
+    let solve = |definition: pb::Definition| {
+        let solve = frontend::SolveRequest {
+            definition: Some(definition),
+            allow_result_return: true,
+            ..frontend::SolveRequest::default()
+        };
+        let solved: frontend::SolveResponse =
+            client.bridge("Solve", "solved-again", solve).unwrap();
+        match solved.result.unwrap().result {
+            Some(frontend::result::Result::Ref(one)) => one,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = solve(definition(vec![image(BUSYBOX)]));
+    let anew = pb::Definition {
+        source: None,
+        ..first.def.clone().unwrap()
+    };
+    let again = solve(anew);
+    assert_eq!(again.id, first.id);
+    assert!(again.def.unwrap().source.is_some());
 }

@@ -35,11 +35,11 @@ pub struct Engine {
 }
 
 /// What came of the steps of a build, and what keeps it.
-struct Ran {
-    solution: Solution,
-    trees: Snapshotter,
-    exports: Exports,
-    session: Session,
+pub(crate) struct Ran {
+    pub(crate) solution: Solution,
+    pub(crate) trees: Snapshotter,
+    pub(crate) exports: Exports,
+    pub(crate) session: Session,
 }
 
 impl Engine {
@@ -144,7 +144,11 @@ impl Engine {
 
     /// Solves some steps of a build, with what shared caches know by name only. Where files of such a result turn out
     /// to be needed, the build begins again without: what it ran is in the store.
-    fn with_names(&self, request: &Request, targets: &[StepId]) -> Result<Ran, EngineError> {
+    pub(crate) fn with_names(
+        &self,
+        request: &Request,
+        targets: &[StepId],
+    ) -> Result<Ran, EngineError> {
         let takes_names = take_names(&request.cache_from);
         let ran = self.run(request, targets).and_then(|ran| {
             for result in targets.iter().filter_map(|id| ran.solution.results.get(id)) {

@@ -7,6 +7,7 @@
 
 mod container;
 mod engine;
+mod failed;
 mod images;
 mod join;
 mod machine;

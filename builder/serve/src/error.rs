@@ -35,6 +35,8 @@ pub(crate) enum BuildError {
         file: String,
         /// The vertex that failed.
         vertex: Option<String>,
+        /// What the step that failed left behind, as a detail.
+        state: Option<Box<Any>>,
     },
     /// What was asked for can't be done.
     #[error("{}", .0.message())]
@@ -77,6 +79,7 @@ impl From<Error> for BuildError {
             texts: Texts::default(),
             file: String::new(),
             vertex: None,
+            state: None,
         }
     }
 }
@@ -125,6 +128,7 @@ impl BuildError {
             texts,
             file: file.to_owned(),
             vertex: None,
+            state: None,
         }
     }
 
@@ -150,8 +154,10 @@ impl BuildError {
                 texts,
                 file,
                 vertex,
+                state,
             } => {
                 let mut details = Vec::new();
+                details.extend(state.as_deref().cloned());
                 if let Some(digest) = vertex {
                     details.push(detail("errdefs.Vertex", &json!({ "digest": digest })));
                 }

@@ -249,7 +249,7 @@ async fn solve(
     let request = request.into_inner();
     let definition = request.definition.filter(|it| !it.def.is_empty());
     if let Some(id) = definition.as_ref().and_then(ref_of) {
-        return solved(&server, definition, id);
+        return solved(&server, id);
     }
     if definition.is_none() && request.frontend.is_empty() {
         // Nothing is the empty tree.
@@ -290,13 +290,13 @@ fn answered(result: frontend::Result) -> SolveResponse {
 }
 
 /// A definition that names a result of this server stands for that result.
-fn solved(
-    server: &Server,
-    def: Option<pb::Definition>,
-    id: String,
-) -> Result<SolveResponse, Status> {
+fn solved(server: &Server, id: String) -> Result<SolveResponse, Status> {
     _ = server.jobs.result(&id)?;
-    let known = frontend::Ref { def, id };
+    let known = frontend::Ref {
+        // As whole as it was: clients that marshal it anew leave out what is empty, and then miss it.
+        def: Some(result_ref::definition(&id)),
+        id,
+    };
     Ok(answered(frontend::Result {
         result: Some(Refs::Ref(known)),
         ..frontend::Result::default()

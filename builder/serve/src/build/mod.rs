@@ -9,6 +9,7 @@ mod context_source;
 mod contexts;
 mod definition;
 mod exporter;
+mod failed_step;
 mod frontend;
 mod gateway;
 mod input;

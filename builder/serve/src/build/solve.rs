@@ -8,7 +8,7 @@ use kiln_sandbox::{CgroupParent, Cgroups, SandboxError};
 use tonic::Status;
 
 use super::run::Run;
-use super::{Answer, Built, cache, journal};
+use super::{Answer, Built, cache, failed_step, journal};
 use crate::error::BuildError;
 use crate::progress::Contexts;
 use crate::proto::control::CacheOptionsEntry;
@@ -66,15 +66,18 @@ pub(super) fn solve(run: &Run<'_>, ready: Ready<'_>) -> Result<Answer, BuildErro
     let several = request.build.targets.len() > 1;
     let is_map = attributes.is_map()? || several;
     run.progress.plan(&request.build, lines, several);
+    let again = request.clone();
     let solved = run.engine.solve(request);
     let message = solved.as_ref().err().map(ToString::to_string);
     let vertex = run.progress.finish(message.as_deref());
     let mut solved = solved.map_err(|error| BuildError::Kiln {
+        state: failed_step::told(run, &again, &error, &journal).map(Box::new),
         error: Box::new(error.into()),
         texts: texts.clone(),
         file: file.to_owned(),
         vertex,
     })?;
+    drop(again);
     let cache_manifest = share(run, &mut solved, &targets.exports)?;
     let facts = journal::provenance(run, source, &solved, &journal)?;
     let built = Built {
