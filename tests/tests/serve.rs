@@ -291,6 +291,14 @@ fn archives_come_to_the_client_whole() {
         (arch("linux_amd64"), arch("linux_arm64")),
         ("a".to_owned(), "b".to_owned())
     );
+    // All at once, for clients that remove what isn't sent.
+    let all = ["-o", "type=local,dest=all,mode=delete"];
+    _ = server.build(&[&platforms[..2], &all].concat()).ok();
+    let all = |name: &str| read(space.path(format!("all/{name}/arch")));
+    assert_eq!(
+        (all("linux_amd64"), all("linux_arm64")),
+        ("a".to_owned(), "b".to_owned())
+    );
     // In one directory nothing of a platform takes the place of another's.
     space.write(
         "Dockerfile",

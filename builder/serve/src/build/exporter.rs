@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::attributes::flag;
+use super::client_directory::{deletes, merged};
 use super::{Built, Scratch, attest, image_config, layout};
 use crate::error::BuildError;
 use crate::progress::Progress;
@@ -219,14 +220,7 @@ impl Export<'_> {
 
     /// Sends the files of each target into the client's directory.
     fn local(&self, index: usize, exporter: &Exporter) -> Result<(), BuildError> {
-        if exporter
-            .attrs
-            .get("mode")
-            .is_some_and(|mode| mode == "delete")
-        {
-            let text = "the local exporter's mode=delete is not supported by kiln";
-            return Err(Status::unimplemented(text).into());
-        }
+        let deletes = deletes(exporter)?;
         let output = self.output(exporter, Some(".".into()))?;
         let attest = attest::of_exporter(&self.built.attest, exporter)?;
         let attester = Attester {
@@ -247,7 +241,7 @@ impl Export<'_> {
         };
         // The files of attestations are there until this returns.
         let delivered = output::deliver_files(solved, &output, &wanted, events, |all| {
-            sent = all.iter().try_for_each(|(directory, files)| {
+            let all = all.iter().map(|(directory, files)| {
                 let mut files = match directory {
                     Some(directory) => with_prefix(files, directory),
                     None => files.clone(),
@@ -255,19 +249,25 @@ impl Export<'_> {
                 for (entry, _) in &mut files {
                     entry.mtime = latest.map_or(entry.mtime, |latest| entry.mtime.min(latest));
                 }
-                self.send(index, files)
+                files
             });
+            sent = match deletes {
+                true => merged(all).and_then(|files| self.send(index, files, true)),
+                false => all
+                    .into_iter()
+                    .try_for_each(|files| self.send(index, files, false)),
+            };
             Ok(())
         });
         delivered.map_err(|error| self.failed(error))?;
         sent
     }
 
-    fn send(&self, index: usize, files: Vec<OutputEntry>) -> Result<(), BuildError> {
+    fn send(&self, index: usize, files: Vec<OutputEntry>, is_all: bool) -> Result<(), BuildError> {
         let session = self.session.clone();
         let sending = self
             .runtime
-            .spawn(async move { send_files(&session, index, files).await });
+            .spawn(async move { send_files(&session, index, files, is_all).await });
         let stopper = sending.abort_handle();
         let _stop = self.cancel.on_cancel(move || stopper.abort());
         match self.runtime.block_on(sending) {

@@ -4,6 +4,7 @@ mod answer;
 mod attest;
 mod attributes;
 mod cache;
+mod client_directory;
 mod container;
 mod context_source;
 mod contexts;

@@ -84,18 +84,25 @@ fn read_pieces(mut archive: impl Read, to: &mpsc::Sender<BytesMessage>) -> std::
     }
 }
 
-/// Sends files into the client's directory, and waits until they are there.
+/// Sends files into the client's directory, and waits until they are there. Where they are all that is sent, the
+/// client may remove others.
 pub(crate) async fn send_files(
     session: &Arc<Session>,
     exporter: usize,
     files: Vec<OutputEntry>,
+    is_all: bool,
 ) -> Result<(), Status> {
     is_offered(session)?;
+    let mut metadata = metadata(exporter);
+    if is_all {
+        let one = MetadataValue::from_static("1");
+        metadata.insert("buildkit-exporter-multi-platform", one);
+    }
     let (to, from) = mpsc::channel(64);
     let (wanted, requests) = mpsc::unbounded_channel();
     let sender = Sender::new(files);
     let sending = tokio::task::spawn_blocking(move || sender.send(&to, requests));
-    let answers = session.streaming(PATH, metadata(exporter), messages(from));
+    let answers = session.streaming(PATH, metadata, messages(from));
     let mut answers: Streaming<Packet> = answers.await?;
     while let Some(packet) = answers.message().await? {
         // Once all is sent nothing more is asked for.
