@@ -76,6 +76,22 @@ fn a_build_file_is_read_by_the_image_that_it_names() {
         assert_eq!(config["architecture"], arch);
         assert_eq!(config["config"]["Labels"]["of"], arch);
     }
+    // Where it comes from is told, and what read the build file.
+    let files = [
+        "--provenance=mode=max",
+        "-o",
+        "told",
+        "--build-arg",
+        "DO=build",
+    ];
+    _ = server.build(&files).ok();
+    let told = read(space.path("told/linux_arm64/provenance.json"));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let request = &told["buildDefinition"]["externalParameters"]["request"];
+    assert_eq!(request["frontend"], "gateway.v0", "{told}");
+    assert_eq!(request["args"]["build-arg:DO"], "build");
+    let materials = told["buildDefinition"]["resolvedDependencies"].to_string();
+    assert!(materials.contains("frontend@1"), "{materials}");
     let told = server.build(&["--build-arg", "DO=refuse"]);
     told.fails_with(&["it is refused"]);
     let told = server.build(&["--build-arg", "DO=end"]);

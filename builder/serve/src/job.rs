@@ -21,7 +21,7 @@ use crate::proto::SolveRequest;
 use crate::proto::frontend::ReturnRequest;
 use crate::session::{Decisions, session_id};
 
-pub(crate) use frontend::Bound;
+pub(crate) use frontend::{Bound, FrontendImage};
 pub(crate) use stop_on_drop::StopOnDrop;
 
 /// How long the bridge's calls wait for their build, and `Status` does.
@@ -54,6 +54,8 @@ pub(crate) struct Job {
     pub(crate) cancelled: CancellationToken,
     /// The containers that its client has made.
     pub(crate) containers: Containers,
+    /// The image that is its frontend, when the server runs one for it.
+    pub(crate) frontend: Option<FrontendImage>,
     returned: Mutex<Option<oneshot::Sender<ReturnRequest>>>,
     /// What is remembered of what was solved for it.
     journals: Arc<Mutex<Vec<Arc<Journal>>>>,
@@ -183,6 +185,7 @@ impl Jobs {
             cancel: Cancel::new(),
             cancelled: CancellationToken::new(),
             containers: Containers::default(),
+            frontend: None,
             returned: Mutex::new(Some(sender)),
             journals: Arc::default(),
         });

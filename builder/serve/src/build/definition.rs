@@ -1,12 +1,13 @@
 //! A definition of a client's in place of what a frontend makes.
 
-use kiln::{Texts, check_sources, resolve_images};
+use kiln::{AttestOptions, Texts, check_sources, resolve_images};
 use kiln_engine::Request;
 use kiln_frontend_dockerfile::ContextKind;
 use kiln_graph::{ImageRequest, ImageTable, Platform};
 use kiln_llb::{Compiled, LAYOUT, Outcome, compile};
+use tonic::Status;
 
-use super::attributes::LayoutName;
+use super::attributes::{Attributes, LayoutName};
 use super::run::Run;
 use super::solve::{Ready, image_options, solve};
 use super::{Answer, lend};
@@ -18,7 +19,7 @@ use crate::proto::pb::Definition;
 pub(super) fn build(run: &Run<'_>, definition: &Definition) -> Result<Answer, BuildError> {
     let asked = run.request()?;
     lend::lend_results(run, definition)?;
-    let attest = run.client.attributes.attestations()?;
+    let attest = attestations(run)?;
     let Compiled { build, locals } = compiled(run, definition, &asked)?;
     let pins = check_sources(&run.engine, &asked, &build)?;
     let mut request = Request::new(build);
@@ -45,6 +46,15 @@ pub(super) fn build(run: &Run<'_>, definition: &Definition) -> Result<Answer, Bu
             attest,
         },
     )
+}
+
+/// The attestations that are asked for: a frontend that solves definitions doesn't say them again.
+fn attestations(run: &Run<'_>) -> Result<AttestOptions, Status> {
+    let own = run.client.attributes.attestations()?;
+    match own.is_empty() {
+        true => Attributes(&run.job.request.known.frontend_attrs).attestations(),
+        false => Ok(own),
+    }
 }
 
 /// Compiles a definition, asking for the images that it names.

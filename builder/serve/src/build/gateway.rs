@@ -1,6 +1,7 @@
 //! Frontends that are images: a container of one, whose process calls its bridge over its standard
 //! streams.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kiln::Error;
+use kiln::{Error, Provenance};
 use kiln_engine::{ContainerProcess, EngineError};
 use kiln_graph::address::IMAGE_SCHEME;
 use kiln_graph::{Exec, ImageConfig, ImagePath, ImageRequest, Input, Network, Platform};
@@ -22,7 +23,7 @@ use tonic::Status;
 use super::answer::image_config;
 use super::frontend::Foreign;
 use super::run::Run;
-use super::{Answer, Kept, Returned, container, definition, frontend, returned};
+use super::{Answer, Built, Kept, Returned, container, definition, frontend, returned};
 use crate::container::OpenContainer;
 use crate::control::workers::worker;
 use crate::error::BuildError;
@@ -56,6 +57,7 @@ pub(super) fn answer(run: &Run<'_>, wanted: &Foreign) -> Result<Answer, BuildErr
         found.digest
     );
     let root = definition::build(run, &definition_of(&name))?.result;
+    let facts = facts(run, wanted, root.as_deref())?;
     let root = root.map(|built| Kept { built, number: 0 });
     let mut surroundings = Exec::new(Input(0), Vec::new());
     if labels
@@ -65,7 +67,7 @@ pub(super) fn answer(run: &Run<'_>, wanted: &Foreign) -> Result<Answer, BuildErr
         surroundings.network = Network::None;
     }
     let container = Arc::new(container::of(run, surroundings, vec![root])?);
-    let (job, handed_back) = run.job.of_a_frontend(run.asked.inputs.clone());
+    let (job, handed_back) = run.job.of_a_frontend(run.asked, facts)?;
     let ending = container.clone();
     let _stop = run.job.cancel.on_cancel(move || ending.container.kill());
     let done = speak(
@@ -80,6 +82,32 @@ pub(super) fn answer(run: &Run<'_>, wanted: &Foreign) -> Result<Answer, BuildErr
     Ok(Answer {
         result: first,
         said: metadata,
+    })
+}
+
+/// What provenance tells of the frontend.
+fn facts(run: &Run<'_>, wanted: &Foreign, root: Option<&Built>) -> Result<Provenance, BuildError> {
+    let mut dependencies = match root {
+        Some(built) => built.solved.dependencies().map_err(Error::from)?,
+        None => Vec::new(),
+    };
+    let above = run.job.frontend.iter();
+    dependencies.extend(above.flat_map(|above| above.facts.dependencies.clone()));
+    let is_told =
+        |key: &str| key.starts_with("build-arg:") || key.starts_with("label:") || key == "target";
+    let own = run.asked.attributes.iter().filter(|(key, _)| is_told(key));
+    let mut args: BTreeMap<String, String> = own
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    args.insert("source".to_owned(), wanted.image.clone());
+    if let Some(syntax) = &wanted.syntax {
+        args.insert("cmdline".to_owned(), syntax.clone());
+    }
+    Ok(Provenance {
+        frontend: "gateway.v0".to_owned(),
+        args,
+        dependencies,
+        ..Provenance::default()
     })
 }
 

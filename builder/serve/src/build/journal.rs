@@ -68,10 +68,21 @@ pub(super) fn provenance(
         let value = attributes.text(&format!("vcs:{name}"))?;
         Some((name.to_owned(), value.to_owned()))
     });
-    Ok(Provenance {
+    let mut told = Provenance {
         // The directory is a copy in this server's store: of its repository the client knows.
         vcs: vcs.collect(),
         dockerfile_version: source.map(|_| DOCKERFILE.to_owned()),
         ..facts.provenance()?
-    })
+    };
+    if let (Some(frontend), None) = (&run.job.frontend, source) {
+        let theirs = &frontend.facts;
+        told.frontend.clone_from(&theirs.frontend);
+        told.args.clone_from(&theirs.args);
+        for dependency in &theirs.dependencies {
+            if !told.dependencies.contains(dependency) {
+                told.dependencies.push(dependency.clone());
+            }
+        }
+    }
+    Ok(told)
 }
