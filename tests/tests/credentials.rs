@@ -2,7 +2,7 @@
 //! isn't meant. Each test is named in SECURITY.md.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, shell};
+use kiln_tests::{BUSYBOX, GIT, Run, Script, Space, read, shell};
 
 /// Stands for every credential.
 const CANARY: &str = "c4nary-hunter2";
@@ -247,4 +247,53 @@ fn a_command_with_a_credential_is_given_again() {
         "{}",
         lost.stderr
     );
+}
+
+/// A server whose file only those get that show a token, and which sends others elsewhere first.
+const GUARDED: &str = "
+import http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_GET(self):
+        if self.path == '/elsewhere':
+            self.send_response(302)
+            self.send_header('Location', 'http://localhost:%d/file' % server.server_port)
+            self.end_headers()
+            return
+        is_in = self.headers.get('Authorization') == 'Bearer t0ken-of-the-user'
+        body = b'let in' if is_in else b'kept out'
+        self.send_response(200 if is_in else 401)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
+print('port', server.server_port)
+server.serve_forever()
+";
+
+#[test]
+fn a_web_server_is_shown_the_secret_that_is_named_after_it() {
+    let server = Script::python(GUARDED);
+    let space = Space::new();
+    let add = |path: &str| {
+        let url = format!("http://127.0.0.1:{}/{path}", server.port());
+        space.write("Dockerfile", format!("FROM scratch\nADD {url} /file\n"));
+    };
+    std::fs::write(space.path("token"), "t0ken-of-the-user\n").unwrap();
+    let secret = |name: &str| {
+        let file = space.path("token").display().to_string();
+        ["--secret".to_owned(), format!("id={name},src={file}")]
+    };
+    add("file");
+    space.build(&[]).fails_with(&["401"]);
+    let other = secret("HTTP_AUTH_TOKEN_files.example");
+    space.build(&[&other[0], &other[1]]).fails_with(&["401"]);
+    let own = secret("HTTP_AUTH_TOKEN_127.0.0.1");
+    let out = space.build_files(&[&own[0], &own[1]]);
+    assert_eq!(read(out.join("file")), "let in");
+    // What is in the store is for those only whom the server lets in.
+    space.build(&[]).fails_with(&["401"]);
+    // Nor is a server shown it that the first one names.
+    add("elsewhere");
+    space.build(&[&own[0], &own[1]]).fails_with(&["401"]);
 }
