@@ -1,6 +1,8 @@
 //! A program that speaks BuildKit's API, call by call.
 
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend;
+use bollard_buildkit_proto::pb;
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -117,6 +119,37 @@ impl Client {
     #[must_use]
     pub fn grpc(&self) -> tonic::client::Grpc<Channel> {
         tonic::client::Grpc::new(self.channel.clone())
+    }
+
+    /// The result of a definition.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn solved(&self, reference: &str, definition: pb::Definition) -> String {
+        let solve = frontend::SolveRequest {
+            definition: Some(definition),
+            ..frontend::SolveRequest::default()
+        };
+        let solved: frontend::SolveResponse = self.bridge("Solve", reference, solve).unwrap();
+        match solved.result.unwrap().result {
+            Some(frontend::result::Result::Ref(result)) => result.id,
+            other => panic!("there is one result: {other:?}"),
+        }
+    }
+
+    /// A file of a result.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub fn file(&self, reference: &str, result: &str, path: &str) -> Result<Vec<u8>, Status> {
+        let read = frontend::ReadFileRequest {
+            r#ref: result.to_owned(),
+            file_path: path.to_owned(),
+            ..frontend::ReadFileRequest::default()
+        };
+        let answer: frontend::ReadFileResponse = self.bridge("ReadFile", reference, read)?;
+        Ok(answer.data)
     }
 
     /// The builds that the history has, or those that are running.

@@ -463,7 +463,7 @@ fn file(text: &str) -> pb::Definition {
         input: -1,
         secondary_input: -1,
         output: 0,
-        action: Some(pb::file_action::Action::Mkfile(made)),
+        action: Some(Action::Mkfile(made)),
     };
     let op = pb::Op {
         op: Some(pb::op::Op::File(pb::FileOp {

@@ -36,7 +36,7 @@ impl Distant {
 pub struct DistantTrees(Mutex<BTreeMap<TreeId, Known>>);
 
 /// What shared caches know of a tree.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Known {
     /// Where its files can be had.
     Files(Arc<Distant>),
@@ -47,28 +47,26 @@ enum Known {
 impl DistantTrees {
     /// Notes where a tree can be had; the first place stays.
     pub fn add(&self, tree: RemoteTree, source: &CacheSource) {
-        let mut known = self.known();
-        if !matches!(known.get(&tree.tree), Some(Known::Files(_))) {
-            let files = Arc::new(Distant::new(tree, source));
-            _ = known.insert(files.tree.tree, Known::Files(files));
-        }
+        let files = Arc::new(Distant::new(tree, source));
+        self.add_files(files.tree.tree, files);
     }
 
     /// Notes what another build found.
     pub fn extend(&self, other: &Self) {
         // The other's are let go of first: whoever joins two ways at once doesn't wait for itself.
-        let known = other.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let theirs: Vec<_> = known.iter().map(|(id, tree)| (*id, tree.clone())).collect();
-        drop(known);
-        let named = other.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let names: Vec<_> = named.iter().map(|(id, from)| (*id, from.clone())).collect();
-        drop(named);
-        for (id, tree) in theirs {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            _ = known.entry(id).or_insert(tree);
+        let theirs = other.known().clone();
+        for (id, found) in theirs {
+            match found {
+                Known::Files(files) => self.add_files(id, files),
+                Known::Name(source) => self.add_name(id, &source),
+            }
         }
-        for (id, source) in names {
-            self.add_name(id, &source);
+    }
+
+    fn add_files(&self, id: TreeId, files: Arc<Distant>) {
+        let mut known = self.known();
+        if !matches!(known.get(&id), Some(Known::Files(_))) {
+            _ = known.insert(id, Known::Files(files));
         }
     }
 

@@ -193,23 +193,6 @@ fn take_out(
 }
 
 /// The network that is asked for.
-pub(crate) fn network(mode: i32) -> Result<Network, LlbError> {
-    match pb::NetMode::try_from(mode) {
-        Ok(pb::NetMode::Unset) => Ok(Network::Default),
-        Ok(pb::NetMode::Host) => Ok(Network::Host),
-        Ok(pb::NetMode::None) => Ok(Network::None),
-        Err(_) => Err(unsupported("the network of a command")),
-    }
-}
-
-pub(crate) fn security(mode: i32) -> Result<Security, LlbError> {
-    match pb::SecurityMode::try_from(mode) {
-        Ok(pb::SecurityMode::Sandbox) => Ok(Security::Sandbox),
-        Ok(pb::SecurityMode::Insecure) => Ok(Security::Insecure),
-        Err(_) => Err(malformed("invalid security mode")),
-    }
-}
-
 /// A command without its mounts.
 pub(crate) fn command(meta: &pb::Meta) -> Result<Exec, LlbError> {
     let pair = |text: &String| {

@@ -14,7 +14,7 @@ pub(super) fn wants_json(words: &[OsString]) -> bool {
     if ["-q", "--quiet", "-h", "--help"].iter().any(is_given) {
         return false;
     }
-    let styles =
+    let mut styles =
         words
             .iter()
             .enumerate()

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::run::{Run, run};
 use super::solve::{Ready, image_options, solve};
 use super::{Answer, Asked, context_source, definition, frontend, gateway, question, source_meta};
-use crate::error::{BuildError, with_details};
+use crate::error::BuildError;
 use crate::job::Job;
 use crate::progress::Contexts;
 use crate::proto::sourcepolicy::Policy;
