@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -21,7 +22,7 @@ pub(crate) fn pass(to: impl AsFd, byte: u8, given: &[BorrowedFd<'_>]) -> io::Res
     }
     let byte = [byte];
     let bytes = [IoSlice::new(&byte)];
-    _ = sendmsg(to, &bytes, &mut ancillary, SendFlags::NOSIGNAL)?;
+    _ = retry_on_intr(|| sendmsg(&to, &bytes, &mut ancillary, SendFlags::NOSIGNAL))?;
     Ok(())
 }
 
@@ -32,7 +33,7 @@ pub(crate) fn take(from: impl AsFd, flags: RecvFlags) -> io::Result<Option<(u8, 
     let mut byte = [0];
     let mut bytes = [IoSliceMut::new(&mut byte)];
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(from, &mut bytes, &mut ancillary, flags)?;
+    let received = retry_on_intr(|| recvmsg(&from, &mut bytes, &mut ancillary, flags))?;
     let mut taken = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -40,6 +41,8 @@ pub(super) struct Process {
     input: Option<mpsc::Sender<Vec<u8>>>,
     terminal: Option<Terminal>,
     started: Arc<OnceLock<Started>>,
+    /// Nobody wants it any more.
+    unwanted: Arc<AtomicBool>,
 }
 
 /// The client's sides of a process's streams.
@@ -100,7 +103,9 @@ impl Process {
                 .map_err(|error| host(&error))?,
             terminal: ends.terminal,
             started: started.clone(),
+            unwanted: Arc::default(),
         };
+        let unwanted = process.unwanted.clone();
         let (terminal, outputs) = (init.tty, ends.outputs);
         let work = move || {
             let process = ContainerProcess {
@@ -108,7 +113,12 @@ impl Process {
                 streams,
                 terminal,
             };
-            run(&container, process, (outputs, &voice), &started);
+            run(
+                &container,
+                process,
+                (outputs, &voice),
+                (&started, &unwanted),
+            );
         };
         let thread = std::thread::Builder::new().name("process".to_owned());
         thread.spawn(work).map_err(|error| host(&error))?;
@@ -146,7 +156,9 @@ impl Process {
         }
     }
 
+    /// Ends it, also when it hasn't begun yet.
     pub(super) fn kill(&self) {
+        self.unwanted.store(true, Ordering::SeqCst);
         if let Some(started) = self.started.get() {
             started.kill();
         }
@@ -213,11 +225,14 @@ fn run(
     container: &OpenContainer,
     process: ContainerProcess<'_>,
     (outputs, voice): (Vec<(u32, File)>, &Voice),
-    started: &OnceLock<Started>,
+    (started, unwanted): (&OnceLock<Started>, &AtomicBool),
 ) {
     let mut readers = Vec::new();
     let done = container.container.run(process, |process| {
-        _ = started.set(process);
+        _ = started.set(process.clone());
+        if unwanted.load(Ordering::SeqCst) {
+            process.kill();
+        }
         _ = voice.say(Input::Started(StartedMessage {}));
         readers = outputs
             .into_iter()
