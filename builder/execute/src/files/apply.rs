@@ -51,12 +51,7 @@ fn one(
             owner,
         } => {
             let owner = owner_or_root(owner.as_ref(), around)?;
-            let new = NewDirectory {
-                uid: owner.0,
-                gid: owner.1,
-                ..NewDirectory::default()
-            };
-            let path = destination(place, dest, *to_directory, name.as_bytes(), new)?;
+            let path = destination(place, dest, *to_directory, name.as_bytes(), of(owner))?;
             let node = Node::File {
                 size: content.len() as u64,
                 digest: Digest::of(content),
@@ -84,10 +79,10 @@ fn one(
                 true => matching(path, around)?,
                 false => place.get(path).map(|_| path.clone()).into_iter().collect(),
             };
-            if found.is_empty() && !allow_missing {
-                return Err(FilesError::NotFound(path.to_string()));
+            match found.is_empty() && !allow_missing {
+                true => Err(FilesError::NotFound(path.to_string())),
+                false => found.iter().try_for_each(|path| place.remove(path)),
             }
-            found.iter().try_for_each(|path| place.remove(path))
         }
         FileAction::Difference { .. } => Err(FilesError::NotAlone),
     }
@@ -105,6 +100,15 @@ fn owner_or_root(
     around: &Surroundings<'_>,
 ) -> Result<(u32, u32), FilesError> {
     Ok(owner_ids(owner, around.base)?.unwrap_or((0, 0)))
+}
+
+/// Directories above something new, whose owner they get.
+fn of((uid, gid): (u32, u32)) -> NewDirectory {
+    NewDirectory {
+        uid,
+        gid,
+        ..NewDirectory::default()
+    }
 }
 
 /// Something that no source has.
