@@ -221,6 +221,12 @@ pub fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// A file of JSON.
+#[must_use]
+pub fn read_json(path: impl AsRef<Path>) -> serde_json::Value {
+    serde_json::from_str(&read(path)).unwrap()
+}
+
 /// Runs another program and demands success.
 #[must_use]
 pub fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Run {

@@ -1,7 +1,7 @@
 //! Builds, as a user runs them.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Run, Space, is_root, read, run, unpack};
+use kiln_tests::{BUSYBOX, Run, Space, is_root, read, read_json, run, unpack};
 
 #[test]
 fn nothing_runs_twice_and_equal_output_spares_what_follows() {
@@ -149,8 +149,7 @@ fn the_same_bytes_with_a_fixed_date() {
             "m.json",
         ]);
         let _done = build.ok();
-        let metadata: serde_json::Value =
-            serde_json::from_str(&read(space.path("m.json"))).unwrap();
+        let metadata = read_json(space.path("m.json"));
         metadata["containerimage.digest"].to_string()
     };
     assert_eq!(digest(), digest());
@@ -315,8 +314,7 @@ fn rootless_and_root_give_the_same_image() {
         ])
         .ok();
     let digest = |space: &Space| {
-        let metadata: serde_json::Value =
-            serde_json::from_str(&read(space.path("m.json"))).unwrap();
+        let metadata = read_json(space.path("m.json"));
         metadata["containerimage.digest"].to_string()
     };
     for user in ["kiln-test", "kiln-single"] {

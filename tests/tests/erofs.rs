@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Run, Space, is_root, read, run, shell};
+use kiln_tests::{BUSYBOX, Run, Space, is_root, read, read_json, run, shell};
 
 /// A mounted image, for as long as it is held.
 struct Mounted(String);
@@ -97,10 +97,9 @@ fn the_manifest_knows_the_image() {
     let layout = space.path("layout").display().to_string();
     let document = |digest: &str| -> serde_json::Value {
         let hex = digest.strip_prefix("sha256:").unwrap();
-        serde_json::from_str(&read(format!("{layout}/blobs/sha256/{hex}"))).unwrap()
+        read_json(format!("{layout}/blobs/sha256/{hex}"))
     };
-    let index: serde_json::Value =
-        serde_json::from_str(&read(format!("{layout}/index.json"))).unwrap();
+    let index = read_json(format!("{layout}/index.json"));
     let manifest = document(index["manifests"][0]["digest"].as_str().unwrap());
     let said = manifest["annotations"]["dev.kiln.erofs.fs-verity"]
         .as_str()

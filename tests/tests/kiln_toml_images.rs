@@ -1,7 +1,7 @@
 //! Where the images of a kiln.toml go: names, platforms, outputs, shared caches, groups.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use kiln_tests::{BUSYBOX, Registry, Run, Space, read};
+use kiln_tests::{BUSYBOX, Registry, Run, Space, read, read_json};
 
 fn space(text: &str) -> Space {
     let space = Space::new();
@@ -60,7 +60,7 @@ fn all_images_are_built_and_named() {
     assert!(run.stderr.contains("==> app") && run.stderr.contains("==> worker"));
     let list = stored(&space);
     assert!(list.contains("r.example/app:1") && list.contains("r.example/worker:1"));
-    let meta: serde_json::Value = serde_json::from_str(&read(space.path("meta.json"))).unwrap();
+    let meta = read_json(space.path("meta.json"));
     for image in ["app", "worker"] {
         let name = meta[image]["image.name"].as_str().unwrap();
         assert_eq!(name, format!("r.example/{image}:1"));

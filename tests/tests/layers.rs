@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kiln_tests::{BUSYBOX, Space, read, run, unpack};
+use kiln_tests::{BUSYBOX, Space, read, read_json, run, unpack};
 
 const FILE: &str = "FROM BASE AS one
 RUN mkdir -p /opt/lib /app && echo lib > /opt/lib/a && chmod 4755 /opt/lib/a && ln /opt/lib/a /opt/lib/b && echo x > /app/x
@@ -38,10 +38,10 @@ fn unpacked(space: &Space, name: &str, args: &[&str]) -> (usize, String) {
     std::fs::create_dir(&layout).unwrap();
     let text = |path: &Path| path.display().to_string();
     _ = run("tar", &["xf", &text(&archive), "-C", &text(&layout)]);
-    let index: serde_json::Value = serde_json::from_str(&read(layout.join("index.json"))).unwrap();
+    let index = read_json(layout.join("index.json"));
     let blob = |digest: &serde_json::Value| -> serde_json::Value {
         let name = digest.as_str().unwrap().replace(':', "/");
-        serde_json::from_str(&read(layout.join("blobs").join(name))).unwrap()
+        read_json(layout.join("blobs").join(name))
     };
     let manifest = blob(&index["manifests"][0]["digest"]);
     let layers = manifest["layers"].as_array().unwrap().len();
@@ -96,7 +96,7 @@ fn the_same_bytes_on_any_number_of_threads() {
             .env("SOURCE_DATE_EPOCH", "1700000000")
             .env("KILN_ROOT", space.path(store));
         assert!(command.status().unwrap().success());
-        let meta: serde_json::Value = serde_json::from_str(&read(space.path("meta"))).unwrap();
+        let meta = read_json(space.path("meta"));
         meta["containerimage.digest"].as_str().unwrap().to_owned()
     };
     let first = digest("1", "store-a");

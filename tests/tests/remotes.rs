@@ -11,7 +11,7 @@ use kiln_share::{
     DirectoryRemote, GhaRemote, GhaSettings, Remote, RemoteBlob, RemoteError, S3Keys, S3Remote,
     S3Settings,
 };
-use kiln_tests::{ActionsCache, Casd, KEY, S3, SECRET};
+use kiln_tests::{ActionsCache, Casd, KEY, S3, SECRET, noise};
 
 /// A file with some content, as a blob.
 struct File(tempfile::NamedTempFile, Vec<u8>);
@@ -30,18 +30,6 @@ impl File {
             path: self.0.path(),
         }
     }
-}
-
-/// Bytes that are another for each seed.
-fn bytes(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_add(1);
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        state.to_le_bytes()[7]
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 fn fetched(remote: &dyn Remote, content: &[u8]) -> Result<Vec<u8>, RemoteError> {
@@ -68,7 +56,7 @@ fn conforms(open: &(dyn Fn() -> Box<dyn Remote> + Sync)) {
         );
     }
     // A small blob, one that goes in parts, an empty one.
-    let files = [bytes(seed, 1000), bytes(seed + 1, 20 << 20), Vec::new()].map(File::new);
+    let files = [noise(seed, 1000), noise(seed + 1, 20 << 20), Vec::new()].map(File::new);
     let blobs: Vec<RemoteBlob<'_>> = files.iter().map(File::blob).collect();
     assert!(remote.put("step-2", b"{}", &blobs).unwrap() > 20 << 20);
     let again = open().put("step-3", b"{}", &blobs).unwrap();
@@ -82,12 +70,12 @@ fn conforms(open: &(dyn Fn() -> Box<dyn Remote> + Sync)) {
 
 /// Sixteen writers at once: half of them the same entry, all of them one shared blob.
 fn writers_lose_nothing(open: &(dyn Fn() -> Box<dyn Remote> + Sync), seed: u64) {
-    let shared = File::new(bytes(seed + 2, 300_000));
+    let shared = File::new(noise(seed + 2, 300_000));
     std::thread::scope(|scope| {
         for number in 0..16 {
             let shared = &shared;
             scope.spawn(move || {
-                let own = File::new(bytes(seed + 10 + number, 5000));
+                let own = File::new(noise(seed + 10 + number, 5000));
                 let name = format!("step-own-{number}");
                 let blobs = [shared.blob(), own.blob()];
                 open().put(&name, name.as_bytes(), &blobs).unwrap();
@@ -100,7 +88,7 @@ fn writers_lose_nothing(open: &(dyn Fn() -> Box<dyn Remote> + Sync), seed: u64) 
     for number in 0..16 {
         let name = format!("step-own-{number}");
         assert_eq!(open().entry(&name), Ok(Some(name.clone().into_bytes())));
-        let own = bytes(seed + 10 + number, 5000);
+        let own = noise(seed + 10 + number, 5000);
         assert_eq!(fetched(&*open(), &own), Ok(own.clone()));
     }
     assert_eq!(
@@ -237,7 +225,7 @@ fn a_cluster_forgets() {
     let Some(server) = Casd::start(directory.path()) else {
         return;
     };
-    let file = File::new(bytes(1, 5000));
+    let file = File::new(noise(1, 5000));
     let remote = cluster(&server.url());
     remote.put("step-1", b"{}", &[file.blob()]).unwrap();
     assert_eq!(remote.entry("step-1"), Ok(Some(b"{}".to_vec())));
@@ -387,7 +375,7 @@ fn a_workflows_cache_forgets() {
     let server = ActionsCache::start();
     let token = ActionsCache::token(&[MAIN]);
     let open = || workflow(&server, "app", &token);
-    let file = File::new(bytes(1, 5000));
+    let file = File::new(noise(1, 5000));
     AtOnce(open()).put("step-1", b"{}", &[file.blob()]).unwrap();
     let early = open();
     assert_eq!(early.entry("step-1"), Ok(Some(b"{}".to_vec())));
@@ -410,7 +398,7 @@ fn a_workflows_cache_is_written_after_a_writer_was_killed() {
     let server = ActionsCache::start();
     let token = ActionsCache::token(&[MAIN]);
     let open = || workflow(&server, "app", &token);
-    let file = File::new(bytes(1, 5000));
+    let file = File::new(noise(1, 5000));
     let put = || AtOnce(open()).put("step-1", b"{}", &[file.blob()]);
     put().unwrap();
     server.control("abandon?prefix=kiln-");
@@ -425,7 +413,7 @@ fn a_workflows_cache_is_waited_for() {
     let server = ActionsCache::start();
     let token = ActionsCache::token(&[MAIN]);
     let open = || workflow(&server, "app", &token);
-    let file = File::new(bytes(1, 9 << 20));
+    let file = File::new(noise(1, 9 << 20));
     server.control("fault?limit=3&after=0&storage=3");
     AtOnce(open()).put("step-1", b"{}", &[file.blob()]).unwrap();
     server.control("fault?limit=2&storage=2&cut=2");

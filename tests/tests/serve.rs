@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_tests::{
-    ActionsCache, BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read, run,
-    runs, shell, wait,
+    ActionsCache, BUSYBOX, Daemon, Registry, Run, Server, Space, Web, certificates, read,
+    read_json, run, runs, shell, wait,
 };
 
 #[test]
@@ -92,7 +92,7 @@ fn an_image_is_pushed_and_its_digests_are_told() {
     _ = server
         .build(&[&["-t", &name, "--push"], &files[..]].concat())
         .ok();
-    let about: serde_json::Value = serde_json::from_str(&read(space.path("about.json"))).unwrap();
+    let about = read_json(space.path("about.json"));
     let address = format!("docker://{name}");
     let seen = run("skopeo", &["inspect", "--tls-verify=false", &address]).stdout;
     let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
@@ -120,12 +120,7 @@ fn an_image_is_pushed_and_its_digests_are_told() {
     ];
     space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     _ = server.build(&several).ok();
-    let index = run(
-        "skopeo",
-        &["inspect", "--raw", "--tls-verify=false", &address],
-    )
-    .stdout;
-    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    let index = document(&name);
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
 }
 
@@ -161,7 +156,7 @@ fn attestations_lie_beside_the_image_and_in_the_metadata() {
         "attestation-manifest"
     );
     assert_eq!(annotations["vnd.docker.reference.digest"], image["digest"]);
-    let about: serde_json::Value = serde_json::from_str(&read(space.path("about.json"))).unwrap();
+    let about = read_json(space.path("about.json"));
     assert!(about.get("containerimage.config.digest").is_none());
     assert_eq!(
         about["containerimage.digest"].as_str(),
@@ -545,8 +540,7 @@ fn layouts_of_clients_are_written_and_read() {
     let name = format!("oci:{}", directory.display());
     let seen = run("skopeo", &["inspect", "--config", &name]).stdout;
     assert!(seen.contains("A=b"), "{seen}");
-    let index: serde_json::Value =
-        serde_json::from_str(&read(directory.join("index.json"))).unwrap();
+    let index = read_json(directory.join("index.json"));
     let digest = index["manifests"][0]["digest"].as_str().unwrap();
     space.write(
         "Dockerfile",
@@ -561,7 +555,7 @@ fn layouts_of_clients_are_written_and_read() {
     // What a blob's name doesn't say of it is no image.
     let hex = digest.strip_prefix("sha256:").unwrap();
     let manifest = directory.join("blobs/sha256").join(hex);
-    let manifest: serde_json::Value = serde_json::from_str(&read(manifest)).unwrap();
+    let manifest = read_json(manifest);
     let config = manifest["config"]["digest"].as_str().unwrap();
     let config = config.strip_prefix("sha256:").unwrap();
     std::fs::write(directory.join("blobs/sha256").join(config), "{}").unwrap();

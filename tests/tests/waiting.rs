@@ -4,7 +4,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_tests::{BUSYBOX, Space, run};
+use kiln_tests::{BUSYBOX, Space, noise, run};
 
 fn start(space: &Space, directory: &str, args: &[&str]) -> Child {
     let mut command = space.command(&[&["build", directory, "--progress", "plain"], args].concat());
@@ -153,14 +153,7 @@ server.serve_forever()
 fn a_push_says_how_much_of_a_blob_is_sent() {
     let server = kiln_tests::Script::python(SLOW);
     let space = Space::new();
-    let mut state = 1u32;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    })
-    .take(16 << 20)
-    .collect();
-    space.write("noise", noise);
+    space.write("noise", noise(1, 16 << 20));
     space.write("Dockerfile", "FROM scratch\nCOPY noise /\n");
     let name = format!("127.0.0.1:{}/app:1", server.port());
     let args = [
