@@ -121,7 +121,7 @@ fn scan_files_never_seen(bencher: Bencher<'_, '_>) {
 fn look_a_step_up(bencher: Bencher<'_, '_>) {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("store"), Options::default()).unwrap();
-    let tree = store.empty_tree().unwrap();
+    let tree = store.trees().empty().unwrap();
     let key = |n: u32| StepKey(Digest::of(&n.to_le_bytes()));
     for n in 0..1_000 {
         let record = Record {
@@ -138,9 +138,9 @@ fn look_a_step_up(bencher: Bencher<'_, '_>) {
             created: 0,
             stdout: None,
         };
-        store.put_record(&record).unwrap();
+        store.records().put(&record).unwrap();
     }
-    bencher.bench(|| store.record(black_box(&key(500))).unwrap().unwrap());
+    bencher.bench(|| store.records().get(black_box(&key(500))).unwrap().unwrap());
 }
 
 fn encode_with(bencher: Bencher<'_, '_>, codec: Codec) {

@@ -39,10 +39,12 @@ pub fn mount_image(
     let store = engine.store();
     let _kept = store.session()?;
     let tree = engine.images().tree(name, platform, events)?;
-    let mount = store.begin_mount(name, &directory, tree.id(), own_namespace()?)?;
+    let mount = store
+        .mounts()
+        .begin(name, &directory, tree.id(), own_namespace()?)?;
     let attached = attach(engine, &tree, &mount, options);
     if attached.is_err() {
-        store.end_mount(&mount)?;
+        store.mounts().end(&mount)?;
     }
     attached.map(|()| mount)
 }
@@ -56,13 +58,13 @@ fn attach(
     let store = engine.store();
     let changes = match options.read_only {
         true => None,
-        false => Some(store.mount_changes(mount)?),
+        false => Some(store.mounts().changes(mount)?),
     };
     if let Some(changes) = &changes {
         // An overlay's root is that of the changes.
         engine.images().dress_root(tree, &changes.upper)?;
     }
-    let (lower, empty) = (tree.fs(), store.empty_tree()?.fs());
+    let (lower, empty) = (tree.fs(), store.trees().empty()?.fs());
     let changes = changes
         .as_ref()
         .map(|changes| (changes.upper.path(), changes.work.as_path()));
@@ -89,9 +91,9 @@ pub fn unmount_image(engine: &Engine, directory: &Path, forget: bool) -> Result<
     match (own.last(), other.last()) {
         (Some(mount), _) => {
             unmount(&directory).map_err(Error::file("unmount", &directory))?;
-            Ok(engine.store().end_mount(mount)?)
+            Ok(engine.store().mounts().end(mount)?)
         }
-        (None, Some(mount)) if forget => Ok(engine.store().end_mount(mount)?),
+        (None, Some(mount)) if forget => Ok(engine.store().mounts().end(mount)?),
         (None, Some(mount)) => Err(Error::MountedElsewhere {
             image: mount.image.clone(),
             directory,
@@ -109,9 +111,9 @@ pub fn mounted_images(engine: &Engine) -> Result<Vec<MountRecord>, Error> {
     let here = own_namespace()?;
     let points = mount_points()?;
     let mut mounted = Vec::new();
-    for mount in engine.store().mounts()? {
+    for mount in engine.store().mounts().all()? {
         match mount.namespace == here && !points.contains(&mount.directory) {
-            true => engine.store().end_mount(&mount)?,
+            true => engine.store().mounts().end(&mount)?,
             false => mounted.push(mount),
         }
     }

@@ -78,12 +78,12 @@ impl StoredDocuments {
 
 impl Documents for StoredDocuments {
     fn get(&self, digest: &BlobDigest) -> Option<Vec<u8>> {
-        let blob = self.0.blob(digest).ok()??;
+        let blob = self.0.blobs().get(digest).ok()??;
         std::fs::read(blob.path).ok()
     }
 
     fn put(&self, bytes: &[u8]) {
         // Whatever keeps it from being written is said by the build, which writes more.
-        _ = self.0.put_blob(bytes);
+        _ = self.0.blobs().put(bytes);
     }
 }

@@ -74,13 +74,13 @@ impl Store {
         for step in &build.steps {
             let mut trees = step.trees.clone();
             for layer in &step.layers {
-                trees.extend(self.layer_tree(layer)?);
+                trees.extend(self.layers().id(layer)?);
             }
-            let record = step.key.map(|key| self.record_path(&key));
+            let record = step.key.map(|key| self.records().path_of(&key));
             paths.extend(
                 trees
                     .iter()
-                    .map(|tree| self.tree_directory(tree))
+                    .map(|tree| self.trees().directory(tree))
                     .chain(record),
             );
         }
@@ -95,8 +95,12 @@ impl Store {
     pub fn paths_of_images_and_volumes(
         &self,
     ) -> Result<(HashSet<PathBuf>, HashSet<PathBuf>), StoreError> {
-        let blobs = self.images()?.into_iter().flat_map(|image| image.blobs);
-        let blobs = blobs.map(|digest| self.blob_path(&digest));
+        let blobs = self
+            .images()
+            .all()?
+            .into_iter()
+            .flat_map(|image| image.blobs);
+        let blobs = blobs.map(|digest| self.blobs().path_of(&digest));
         let volumes = host::read_dir(self.path(Kind::Volume.place().0));
         let volumes = volumes.into_iter().flatten().flatten();
         Ok((

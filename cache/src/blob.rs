@@ -73,7 +73,7 @@ impl BlobWriter {
         if let Some(expected) = expected.filter(|expected| *expected != actual) {
             return Err(StoreError::WrongDigest { expected, actual });
         }
-        self.store.adopt_blob(&self.path, actual, self.size)
+        self.store.blobs().adopt(&self.path, actual, self.size)
     }
 }
 
@@ -83,19 +83,31 @@ impl Drop for BlobWriter {
     }
 }
 
+/// The blobs of a store; [`Store::blobs`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Blobs<'a>(&'a Store);
+
 impl Store {
-    pub(crate) fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
-        self.sharded("blobs/sha256", &digest.hex())
+    /// Its blobs.
+    #[must_use]
+    pub fn blobs(&self) -> Blobs<'_> {
+        Blobs(self)
+    }
+}
+
+impl Blobs<'_> {
+    pub(crate) fn path_of(&self, digest: &BlobDigest) -> PathBuf {
+        self.0.sharded("blobs/sha256", &digest.hex())
     }
 
     /// Starts a blob.
     ///
     /// # Errors
     /// When its file can't be made.
-    pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
-        let (path, file) = self.temp_file()?;
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        let (path, file) = self.0.temp_file()?;
         Ok(BlobWriter {
-            store: self.clone(),
+            store: self.0.clone(),
             path,
             file,
             hash: Sha256::new(),
@@ -103,29 +115,16 @@ impl Store {
         })
     }
 
-    /// A new file on the store's file system, to be given to [`Store::adopt_blob`] or removed.
-    ///
-    /// # Errors
-    /// When it can't be made.
-    pub fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
-        let path = self.temp_path();
-        let mut options = File::options();
-        options.read(true).write(true).create_new(true);
-        let file = host::open_with(&options, &path);
-        let file = file.context("create", &path)?;
-        Ok((path, file))
-    }
-
     /// Stores a small blob.
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn put_blob(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
+    pub fn put(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
         let digest = BlobDigest::of(bytes);
-        if let Some(blob) = self.blob(&digest)? {
+        if let Some(blob) = self.get(&digest)? {
             return Ok(blob);
         }
-        let mut writer = self.blob_writer()?;
+        let mut writer = self.writer()?;
         writer.write_all(bytes).context("write", &writer.path)?;
         writer.commit(Some(digest))
     }
@@ -135,15 +134,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn adopt_blob(
-        &self,
-        file: &Path,
-        digest: BlobDigest,
-        size: u64,
-    ) -> Result<Blob, StoreError> {
-        let path = self.blob_path(&digest);
-        let _kept = self.gc_lock(Mode::Shared)?;
-        pending::mark(self, &path)?;
+    pub fn adopt(&self, file: &Path, digest: BlobDigest, size: u64) -> Result<Blob, StoreError> {
+        let path = self.path_of(&digest);
+        let _kept = self.0.gc_lock(Mode::Shared)?;
+        pending::mark(self.0, &path)?;
         rename(file, &path)?;
         Ok(Blob { digest, size, path })
     }
@@ -152,9 +146,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn blob(&self, digest: &BlobDigest) -> Result<Option<Blob>, StoreError> {
-        let _kept = self.gc_lock(Mode::Shared)?;
-        let path = self.blob_path(digest);
+    pub fn get(&self, digest: &BlobDigest) -> Result<Option<Blob>, StoreError> {
+        let _kept = self.0.gc_lock(Mode::Shared)?;
+        let path = self.path_of(digest);
         if !session::touch(&path) {
             return Ok(None);
         }
@@ -176,16 +170,16 @@ mod tests {
     fn only_the_expected_becomes_visible() {
         let (_directory, store) = scratch_store();
         let write = |bytes: &[u8], expected| {
-            let mut writer = store.blob_writer().unwrap();
+            let mut writer = store.blobs().writer().unwrap();
             writer.write_all(bytes).unwrap();
             writer.commit(expected)
         };
         let good = write(b"good", None).unwrap();
         assert_eq!(std::fs::read(&good.path).unwrap(), b"good");
-        assert_eq!(store.blob(&good.digest).unwrap(), Some(good.clone()));
+        assert_eq!(store.blobs().get(&good.digest).unwrap(), Some(good.clone()));
         let error = write(b"bad", Some(good.digest)).unwrap_err();
         assert!(matches!(error, StoreError::WrongDigest { .. }));
-        assert_eq!(store.put_blob(b"good").unwrap(), good);
+        assert_eq!(store.blobs().put(b"good").unwrap(), good);
         assert!(
             std::fs::read_dir(store.path("tmp"))
                 .unwrap()

@@ -126,23 +126,36 @@ impl BuildRecord {
     }
 }
 
+/// The builds that a store remembers; [`Store::builds`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Builds<'a>(&'a Store);
+
 impl Store {
+    /// The builds that it remembers.
+    #[must_use]
+    pub fn builds(&self) -> Builds<'_> {
+        Builds(self)
+    }
+}
+
+impl Builds<'_> {
     /// Remembers a build, and forgets the oldest ones.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn put_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
-        self.put_checked(&self.path("builds").join(&build.id), build)?;
-        let ids = self.build_ids();
+    pub fn put(&self, build: &BuildRecord) -> Result<(), StoreError> {
+        self.0
+            .put_checked(&self.0.path("builds").join(&build.id), build)?;
+        let ids = self.ids();
         for old in ids.iter().rev().skip(KEPT) {
-            _ = host::remove_file(self.path("builds").join(old));
-            _ = host::remove_dir_all(self.path("logs").join(old));
+            _ = host::remove_file(self.0.path("builds").join(old));
+            _ = host::remove_dir_all(self.0.path("logs").join(old));
         }
         Ok(())
     }
 
-    fn build_ids(&self) -> Vec<String> {
-        let entries = host::read_dir(self.path("builds")).into_iter().flatten();
+    fn ids(&self) -> Vec<String> {
+        let entries = host::read_dir(self.0.path("builds")).into_iter().flatten();
         let mut ids: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
@@ -154,10 +167,10 @@ impl Store {
     ///
     /// # Errors
     /// When they can't be read.
-    pub fn builds(&self) -> Result<Vec<BuildRecord>, StoreError> {
+    pub fn all(&self) -> Result<Vec<BuildRecord>, StoreError> {
         let mut builds = Vec::new();
-        for id in self.build_ids().iter().rev() {
-            builds.extend(self.build(id)?);
+        for id in self.ids().iter().rev() {
+            builds.extend(self.get(id)?);
         }
         Ok(builds)
     }
@@ -166,8 +179,8 @@ impl Store {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn build(&self, id: &str) -> Result<Option<BuildRecord>, StoreError> {
-        let text = read_checked(&self.path("builds").join(id))?;
+    pub fn get(&self, id: &str) -> Result<Option<BuildRecord>, StoreError> {
+        let text = read_checked(&self.0.path("builds").join(id))?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
@@ -176,7 +189,7 @@ impl Store {
     /// # Errors
     /// When its directory can't be made.
     pub fn step_log(&self, build: &str, step: usize) -> Result<PathBuf, StoreError> {
-        let directory = self.path("logs").join(build);
+        let directory = self.0.path("logs").join(build);
         host::create_dir_all(&directory).context("create the directory", &directory)?;
         Ok(directory.join(step.to_string()))
     }
@@ -203,16 +216,16 @@ mod tests {
             plan: serde_json::Value::Null,
         };
         for number in 0..KEPT + 3 {
-            store.put_build(&build(number)).unwrap();
+            store.builds().put(&build(number)).unwrap();
         }
         // What an earlier version kept of the command is ignored.
         let mut old = serde_json::to_value(build(KEPT + 2)).unwrap();
         old["command"] = serde_json::json!({ "folder": "/", "flags": [] });
         let old: BuildRecord = serde_json::from_value(old).unwrap();
         assert_eq!(old, build(KEPT + 2));
-        let builds = store.builds().unwrap();
+        let builds = store.builds().all().unwrap();
         assert_eq!(builds.len(), KEPT);
         assert_eq!(builds[0], build(KEPT + 2));
-        assert_eq!(store.build("000002").unwrap(), None);
+        assert_eq!(store.builds().get("000002").unwrap(), None);
     }
 }

@@ -113,12 +113,15 @@ mod tests {
                 node,
                 ..Entry::directory("/a".into())
             };
-            store.commit(staging, Manifest::new(vec![entry])).unwrap()
+            store
+                .trees()
+                .commit(staging, Manifest::new(vec![entry]))
+                .unwrap()
         };
         let (tree, other) = (commit(b"1"), commit(b"2"));
-        let blob = store.put_blob(b"blob").unwrap();
+        let blob = store.blobs().put(b"blob").unwrap();
         let key = Digest::of(b"key");
-        store.put_memo("test", &key, &"fact").unwrap();
+        store.memos().put("test", &key, &"fact").unwrap();
         assert_eq!(store.fsck(false).unwrap().damaged, []);
         flip(&tree.fs().join("a"));
         flip(&other.fs().parent().unwrap().join("manifest"));
@@ -129,6 +132,6 @@ mod tests {
         kinds.sort();
         assert_eq!(kinds, [Kind::Tree, Kind::Tree, Kind::Blob, Kind::Memo]);
         assert_eq!(store.fsck(false).unwrap().damaged, []);
-        assert!(store.tree(&tree.id()).unwrap().is_none());
+        assert!(store.trees().get(&tree.id()).unwrap().is_none());
     }
 }

@@ -105,7 +105,7 @@ impl Store {
         self.add_costs(&mut items);
         let in_use = self.oldest_session()?;
         let mut needed = self.image_blobs()?;
-        needed.extend(self.mounted_trees()?);
+        needed.extend(self.mounts().trees()?);
         let is_free = |item: &UsageItem| item.last_used < in_use && !needed.contains(&item.name);
         items.retain(|item| is_free(item) && select(item));
         items.sort_by_cached_key(goes_at);
@@ -171,7 +171,11 @@ impl Store {
     }
 
     fn image_blobs(&self) -> Result<HashSet<String>, StoreError> {
-        let blobs = self.images()?.into_iter().flat_map(|image| image.blobs);
+        let blobs = self
+            .images()
+            .all()?
+            .into_iter()
+            .flat_map(|image| image.blobs);
         Ok(blobs.map(|digest| digest.hex()).collect())
     }
 
@@ -180,7 +184,7 @@ impl Store {
         let mut aside = Vec::new();
         let alone = self.gc_lock(Mode::Exclusive)?;
         let in_use = self.oldest_session()?;
-        let mounted = self.mounted_trees()?;
+        let mounted = self.mounts().trees()?;
         for item in batch.iter().filter(|item| !mounted.contains(&item.name)) {
             let grave = self.temp_path();
             let unused = last_used(item.kind, &item.path) < in_use;
@@ -200,7 +204,7 @@ impl Store {
     /// Keeps steps from using a volume while it is removed; nothing when one uses it.
     fn hold_unused(&self, item: &UsageItem) -> Result<Option<Vec<crate::Lock>>, StoreError> {
         match item.kind {
-            Kind::Volume => self.hold_copies(&item.name),
+            Kind::Volume => self.volumes().hold_copies(&item.name),
             _ => Ok(Some(Vec::new())),
         }
     }
@@ -226,8 +230,8 @@ mod tests {
             ..PruneOptions::default()
         };
         let (old, kept) = (
-            store.put_blob(b"old").unwrap(),
-            store.put_blob(b"kept").unwrap(),
+            store.blobs().put(b"old").unwrap(),
+            store.blobs().put(b"kept").unwrap(),
         );
         let image = crate::ImageRecord {
             name: "a".into(),
@@ -241,12 +245,12 @@ mod tests {
             index: None,
             origins: std::collections::BTreeMap::new(),
         };
-        store.tag_image(&image).unwrap();
+        store.images().tag(&image).unwrap();
         // The kernel's clock for files advances in steps of milliseconds.
         std::thread::sleep(Duration::from_millis(20));
         let session = store.session().unwrap();
         std::thread::sleep(Duration::from_millis(20));
-        let used = store.put_blob(b"used").unwrap();
+        let used = store.blobs().put(b"used").unwrap();
         let report = store
             .prune(&PruneOptions {
                 dry_run: true,
@@ -255,27 +259,28 @@ mod tests {
             .unwrap();
         assert_eq!(report.items.len(), 1);
         assert_eq!(store.prune(&all).unwrap().items.len(), 1);
-        assert_eq!(store.blob(&old.digest).unwrap(), None);
-        assert!(store.blob(&used.digest).unwrap().is_some());
+        assert_eq!(store.blobs().get(&old.digest).unwrap(), None);
+        assert!(store.blobs().get(&used.digest).unwrap().is_some());
         drop(session);
         std::thread::sleep(Duration::from_millis(20));
         store.prune(&all).unwrap();
-        assert_eq!(store.blob(&used.digest).unwrap(), None);
-        assert!(store.blob(&kept.digest).unwrap().is_some());
+        assert_eq!(store.blobs().get(&used.digest).unwrap(), None);
+        assert!(store.blobs().get(&kept.digest).unwrap().is_some());
     }
 
     #[test]
     fn without_rules_only_garbage_goes() {
         let (_directory, store) = scratch_store();
-        let tree = store.empty_tree().unwrap();
+        let tree = store.trees().empty().unwrap();
         store
-            .put_memo("layer-tree", &Digest::of(b"x"), &tree.id())
+            .memos()
+            .put("layer-tree", &Digest::of(b"x"), &tree.id())
             .unwrap();
-        let garbage = store.put_blob(b"garbage").unwrap();
+        let garbage = store.blobs().put(b"garbage").unwrap();
         std::thread::sleep(Duration::from_millis(20));
         store.prune(&PruneOptions::default()).unwrap();
-        assert!(store.tree(&tree.id()).unwrap().is_some());
-        assert_eq!(store.blob(&garbage.digest).unwrap(), None);
+        assert!(store.trees().get(&tree.id()).unwrap().is_some());
+        assert_eq!(store.blobs().get(&garbage.digest).unwrap(), None);
     }
 
     #[test]
@@ -291,7 +296,9 @@ mod tests {
                 },
                 ..kiln_graph::Entry::directory(format!("/{name}").as_str().into())
             };
-            let tree = store.commit(staging, kiln_graph::Manifest::new(vec![entry]));
+            let tree = store
+                .trees()
+                .commit(staging, kiln_graph::Manifest::new(vec![entry]));
             let digest = Digest::of(name.as_bytes());
             let record = crate::Record {
                 key: kiln_graph::StepKey(digest),
@@ -307,7 +314,7 @@ mod tests {
                 created: 0,
                 stdout: None,
             };
-            store.put_record(&record).unwrap();
+            store.records().put(&record).unwrap();
             std::thread::sleep(Duration::from_millis(20));
             record.output[0]
         };
@@ -322,7 +329,10 @@ mod tests {
             ..options
         };
         let planned = store.prune(&dry).unwrap();
-        assert!(store.tree(&quick).unwrap().is_some(), "nothing went yet");
+        assert!(
+            store.trees().get(&quick).unwrap().is_some(),
+            "nothing went yet"
+        );
         assert!(
             planned.cost() >= Duration::from_secs(1) && planned.cost() < Duration::from_secs(9)
         );
@@ -333,7 +343,7 @@ mod tests {
         assert!(steps.into_iter().all(|step| step == "quick"));
         std::thread::sleep(Duration::from_millis(20));
         store.prune(&options).unwrap();
-        assert!(store.tree(&slow).unwrap().is_some());
-        assert!(store.tree(&quick).unwrap().is_none());
+        assert!(store.trees().get(&slow).unwrap().is_some());
+        assert!(store.trees().get(&quick).unwrap().is_none());
     }
 }

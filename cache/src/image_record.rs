@@ -37,9 +37,22 @@ pub struct ImageRecord {
     pub origins: BTreeMap<BlobDigest, String>,
 }
 
+/// The named images of a store; [`Store::images`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a>(&'a Store);
+
 impl Store {
-    fn image_path(&self, name: &str) -> std::path::PathBuf {
-        self.path("images")
+    /// Its named images.
+    #[must_use]
+    pub fn images(&self) -> Images<'_> {
+        Images(self)
+    }
+}
+
+impl Images<'_> {
+    fn path_of(&self, name: &str) -> std::path::PathBuf {
+        self.0
+            .path("images")
             .join(name.replace('%', "%25").replace('/', "%2F"))
     }
 
@@ -47,8 +60,8 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn image(&self, name: &str) -> Result<Option<ImageRecord>, StoreError> {
-        let text = read_checked(&self.image_path(name))?;
+    pub fn get(&self, name: &str) -> Result<Option<ImageRecord>, StoreError> {
+        let text = read_checked(&self.path_of(name))?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
@@ -56,17 +69,17 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn tag_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
-        self.put_checked(&self.image_path(&image.name), image)
+    pub fn tag(&self, image: &ImageRecord) -> Result<(), StoreError> {
+        self.0.put_checked(&self.path_of(&image.name), image)
     }
 
     /// All named images, sorted by name.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
+    pub fn all(&self) -> Result<Vec<ImageRecord>, StoreError> {
         let mut images: Vec<ImageRecord> = Vec::new();
-        for entry in host::read_dir(self.path("images"))
+        for entry in host::read_dir(self.0.path("images"))
             .into_iter()
             .flatten()
             .flatten()
@@ -82,8 +95,8 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn remove_image(&self, name: &str) -> Result<bool, StoreError> {
-        let path = self.image_path(name);
+    pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.path_of(name);
         match host::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -114,19 +127,20 @@ mod tests {
             origins: BTreeMap::from([(digest, "r.example/base:1".to_owned())]),
         };
         for name in ["localhost/b:1", "docker.io/library/a:latest"] {
-            store.tag_image(&image(name)).unwrap();
+            store.images().tag(&image(name)).unwrap();
         }
         let names: Vec<String> = store
             .images()
+            .all()
             .unwrap()
             .into_iter()
             .map(|i| i.name)
             .collect();
-        let found = store.image("localhost/b:1").unwrap();
+        let found = store.images().get("localhost/b:1").unwrap();
         assert_eq!(found, Some(image("localhost/b:1")));
         assert_eq!(names, ["docker.io/library/a:latest", "localhost/b:1"]);
-        assert!(store.remove_image("localhost/b:1").unwrap());
-        assert!(!store.remove_image("localhost/b:1").unwrap());
-        assert_eq!(store.image("localhost/b:1").unwrap(), None);
+        assert!(store.images().remove("localhost/b:1").unwrap());
+        assert!(!store.images().remove("localhost/b:1").unwrap());
+        assert_eq!(store.images().get("localhost/b:1").unwrap(), None);
     }
 }

@@ -1,7 +1,9 @@
 //! Everything that outlives a build: blobs, trees, step records, volumes, and their collection.
 //!
 //! A [`Store`] is one directory that any number of processes use at once. See its module for the
-//! format and for what holds it together.
+//! format and for what holds it together. What it keeps is in rooms, such as [`Store::trees`] and
+//! [`Store::volumes`]; its own methods are about all of it: sessions, collection, checks, places for
+//! what is being made.
 #![cfg_attr(
     test,
     allow(
@@ -44,23 +46,23 @@ mod volume;
 mod volume_away;
 
 pub use attribution::{Attribution, Share};
-pub use blob::{Blob, BlobWriter};
-pub use build_record::{BuildRecord, BuiltStep, BuiltTransfer, StepOutcome};
+pub use blob::{Blob, BlobWriter, Blobs};
+pub use build_record::{BuildRecord, Builds, BuiltStep, BuiltTransfer, StepOutcome};
 pub use cost::Cost;
 pub use error::StoreError;
 pub use fsck::{Damage, FsckReport};
 pub use gc::{PruneOptions, PruneReport};
-pub use image_record::ImageRecord;
+pub use image_record::{ImageRecord, Images};
 pub use kiln_tree::OverlayXattrs;
 pub use kind::Kind;
 pub use lock::{Lock, Stop};
-pub use memo::LayerBlob;
-pub use mount_record::{MountChanges, MountRecord};
-pub use record::{KeyInput, KeyParts, Record};
+pub use memo::{LayerBlob, Layers, Memos};
+pub use mount_record::{MountChanges, MountRecord, Mounts};
+pub use record::{KeyInput, KeyParts, Record, Records};
 pub use session::Session;
 pub use sha256::sha256_of;
 pub use staging::Staging;
 pub use store::{Options, Store};
-pub use tree::Tree;
+pub use tree::{Tree, Trees};
 pub use usage::{Usage, UsageItem};
-pub use volume::{Volume, VolumeInfo, VolumeSharing};
+pub use volume::{Volume, VolumeInfo, VolumeSharing, Volumes};

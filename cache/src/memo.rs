@@ -30,74 +30,25 @@ pub struct LayerBlob {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// Facts that a store notes under keys; [`Store::memos`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Memos<'a>(&'a Store);
+
+/// What layers of images were unpacked to in a store; [`Store::layers`] has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a>(&'a Store);
+
 impl Store {
-    /// A fact noted under `key`.
-    ///
-    /// # Errors
-    /// When it is there but can't be read.
-    pub fn memo<T: DeserializeOwned>(
-        &self,
-        kind: &str,
-        key: &Digest,
-    ) -> Result<Option<T>, StoreError> {
-        let path = self.sharded(&format!("memo/{kind}"), &key.to_string());
-        Ok(read_checked(&path)?.and_then(|text| serde_json::from_str(&text).ok()))
+    /// The facts that it notes.
+    #[must_use]
+    pub fn memos(&self) -> Memos<'_> {
+        Memos(self)
     }
 
-    /// Notes a fact.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub fn put_memo<T: Serialize>(
-        &self,
-        kind: &str,
-        key: &Digest,
-        fact: &T,
-    ) -> Result<(), StoreError> {
-        self.put_checked(
-            &self.sharded(&format!("memo/{kind}"), &key.to_string()),
-            fact,
-        )
-    }
-
-    /// The tree noted under `key`, if it is there.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn memo_tree(&self, kind: &str, key: &Digest) -> Result<Option<Tree>, StoreError> {
-        match self.memo::<TreeId>(kind, key)? {
-            Some(id) => self.tree(&id),
-            None => Ok(None),
-        }
-    }
-
-    /// The tree that a layer was unpacked to, if it is there.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn unpacked_layer(&self, diff_id: &BlobDigest) -> Result<Option<Tree>, StoreError> {
-        self.memo_tree("layer-tree", &layer_key(diff_id))
-    }
-
-    /// Whether a layer of an image is there, unpacked or as its blob.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn has_layer(&self, layer: &ImageLayer) -> Result<bool, StoreError> {
-        Ok(self.unpacked_layer(&layer.diff_id)?.is_some() || self.blob(&layer.blob)?.is_some())
-    }
-
-    /// Names the tree that a layer was unpacked to.
-    pub(crate) fn layer_tree(&self, diff_id: &BlobDigest) -> Result<Option<TreeId>, StoreError> {
-        self.memo("layer-tree", &layer_key(diff_id))
-    }
-
-    /// Notes what a layer was unpacked to.
-    ///
-    /// # Errors
-    /// When the store can't be written.
-    pub fn bind_layer(&self, diff_id: &BlobDigest, tree: TreeId) -> Result<(), StoreError> {
-        self.put_memo("layer-tree", &layer_key(diff_id), &tree)
+    /// What layers of images were unpacked to.
+    #[must_use]
+    pub fn layers(&self) -> Layers<'_> {
+        Layers(self)
     }
 
     pub(crate) fn put_checked<T: Serialize>(
@@ -110,6 +61,74 @@ impl Store {
         let text = checked(&json);
         pending::mark(self, path)?;
         self.put(path, text.as_bytes())
+    }
+}
+
+impl Memos<'_> {
+    /// A fact noted under `key`.
+    ///
+    /// # Errors
+    /// When it is there but can't be read.
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        key: &Digest,
+    ) -> Result<Option<T>, StoreError> {
+        let path = self.0.sharded(&format!("memo/{kind}"), &key.to_string());
+        Ok(read_checked(&path)?.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    /// Notes a fact.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn put<T: Serialize>(&self, kind: &str, key: &Digest, fact: &T) -> Result<(), StoreError> {
+        self.0.put_checked(
+            &self.0.sharded(&format!("memo/{kind}"), &key.to_string()),
+            fact,
+        )
+    }
+
+    /// The tree noted under `key`, if it is there.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn tree(&self, kind: &str, key: &Digest) -> Result<Option<Tree>, StoreError> {
+        match self.get::<TreeId>(kind, key)? {
+            Some(id) => self.0.trees().get(&id),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Layers<'_> {
+    /// The tree that a layer was unpacked to, if it is there.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn tree(&self, diff_id: &BlobDigest) -> Result<Option<Tree>, StoreError> {
+        self.0.memos().tree("layer-tree", &layer_key(diff_id))
+    }
+
+    /// Whether a layer of an image is there, unpacked or as its blob.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn has(&self, layer: &ImageLayer) -> Result<bool, StoreError> {
+        Ok(self.tree(&layer.diff_id)?.is_some() || self.0.blobs().get(&layer.blob)?.is_some())
+    }
+
+    /// Names the tree that a layer was unpacked to.
+    pub(crate) fn id(&self, diff_id: &BlobDigest) -> Result<Option<TreeId>, StoreError> {
+        self.0.memos().get("layer-tree", &layer_key(diff_id))
+    }
+
+    /// Notes what a layer was unpacked to.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn bind(&self, diff_id: &BlobDigest, tree: TreeId) -> Result<(), StoreError> {
+        self.0.memos().put("layer-tree", &layer_key(diff_id), &tree)
     }
 }
 
@@ -126,10 +145,14 @@ mod tests {
     fn damaged_facts_are_missing() {
         let (_directory, store) = scratch_store();
         let key = Digest::of(b"key");
-        assert_eq!(store.memo::<String>("test", &key).unwrap(), None);
-        store.put_memo("test", &key, &"fact").unwrap();
+        assert_eq!(store.memos().get::<String>("test", &key).unwrap(), None);
+        store.memos().put("test", &key, &"fact").unwrap();
         assert_eq!(
-            store.memo::<String>("test", &key).unwrap().as_deref(),
+            store
+                .memos()
+                .get::<String>("test", &key)
+                .unwrap()
+                .as_deref(),
             Some("fact")
         );
         let path = store.sharded("memo/test", &key.to_string());
@@ -142,7 +165,7 @@ mod tests {
         ] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(
-                store.memo::<String>("test", &key).unwrap(),
+                store.memos().get::<String>("test", &key).unwrap(),
                 None,
                 "{damaged:?}"
             );

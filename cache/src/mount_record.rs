@@ -39,12 +39,24 @@ pub struct MountChanges {
     pub work: PathBuf,
 }
 
+/// The images of a store that are mounted; [`Store::mounts`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Mounts<'a>(&'a Store);
+
 impl Store {
+    /// Its images that are mounted.
+    #[must_use]
+    pub fn mounts(&self) -> Mounts<'_> {
+        Mounts(self)
+    }
+}
+
+impl Mounts<'_> {
     /// Says that an image is about to be mounted.
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn begin_mount(
+    pub fn begin(
         &self,
         image: &str,
         directory: &Path,
@@ -58,9 +70,10 @@ impl Store {
             directory: directory.to_owned(),
             tree,
             namespace,
-            boot: self.boot().to_owned(),
+            boot: self.0.boot().to_owned(),
         };
-        self.put_checked(&self.mount_path(&record.id).join("record"), &record)?;
+        self.0
+            .put_checked(&self.path_of(&record.id).join("record"), &record)?;
         Ok(record)
     }
 
@@ -68,9 +81,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn mount_changes(&self, mount: &MountRecord) -> Result<MountChanges, StoreError> {
+    pub fn changes(&self, mount: &MountRecord) -> Result<MountChanges, StoreError> {
         use std::os::unix::fs::PermissionsExt as _;
-        let [upper, work] = ["upper", "work"].map(|name| self.mount_path(&mount.id).join(name));
+        let [upper, work] = ["upper", "work"].map(|name| self.path_of(&mount.id).join(name));
         for path in [&upper, &work] {
             host::create_dir(path).context("create the directory", path)?;
         }
@@ -86,9 +99,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn mounts(&self) -> Result<Vec<MountRecord>, StoreError> {
+    pub fn all(&self) -> Result<Vec<MountRecord>, StoreError> {
         let mut mounts = Vec::new();
-        for entry in host::read_dir(self.path("mounts"))
+        for entry in host::read_dir(self.0.path("mounts"))
             .into_iter()
             .flatten()
             .flatten()
@@ -96,7 +109,7 @@ impl Store {
             let text = read_checked(&entry.path().join("record"))?;
             let record = text.and_then(|text| serde_json::from_str::<MountRecord>(&text).ok());
             match record {
-                Some(record) if record.boot == self.boot() => mounts.push(record),
+                Some(record) if record.boot == self.0.boot() => mounts.push(record),
                 Some(_) => remove_all(&entry.path()),
                 // It is just being made or removed.
                 None => {}
@@ -110,22 +123,22 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn end_mount(&self, mount: &MountRecord) -> Result<(), StoreError> {
-        let path = self.mount_path(&mount.id);
-        let grave = self.temp_path();
+    pub fn end(&self, mount: &MountRecord) -> Result<(), StoreError> {
+        let path = self.path_of(&mount.id);
+        let grave = self.0.temp_path();
         host::rename(&path, &grave).context("remove", &path)?;
         remove_all(&grave);
         Ok(())
     }
 
     /// The trees that are mounted.
-    pub(crate) fn mounted_trees(&self) -> Result<HashSet<String>, StoreError> {
-        let mounts = self.mounts()?.into_iter();
+    pub(crate) fn trees(&self) -> Result<HashSet<String>, StoreError> {
+        let mounts = self.all()?.into_iter();
         Ok(mounts.map(|mount| mount.tree.to_string()).collect())
     }
 
-    fn mount_path(&self, id: &str) -> PathBuf {
-        self.path("mounts").join(id)
+    fn path_of(&self, id: &str) -> PathBuf {
+        self.0.path("mounts").join(id)
     }
 }
 
@@ -138,34 +151,40 @@ mod tests {
     #[test]
     fn what_is_mounted_is_kept() {
         let (_directory, store) = scratch_store();
-        let tree = store.empty_tree().unwrap().id();
-        let mount = store.begin_mount("a", Path::new("/mnt"), tree, 1).unwrap();
-        let changes = store.mount_changes(&mount).unwrap();
+        let tree = store.trees().empty().unwrap().id();
+        let mount = store
+            .mounts()
+            .begin("a", Path::new("/mnt"), tree, 1)
+            .unwrap();
+        let changes = store.mounts().changes(&mount).unwrap();
         assert!(changes.upper.path().is_dir() && changes.work.is_dir());
-        assert_eq!(store.mounts().unwrap(), std::slice::from_ref(&mount));
+        assert_eq!(store.mounts().all().unwrap(), std::slice::from_ref(&mount));
         std::thread::sleep(std::time::Duration::from_millis(20));
         let all = PruneOptions {
             all: true,
             ..PruneOptions::default()
         };
         store.prune(&all).unwrap();
-        assert!(store.tree(&tree).unwrap().is_some());
-        store.end_mount(&mount).unwrap();
-        assert_eq!(store.mounts().unwrap(), []);
+        assert!(store.trees().get(&tree).unwrap().is_some());
+        store.mounts().end(&mount).unwrap();
+        assert_eq!(store.mounts().all().unwrap(), []);
         std::thread::sleep(std::time::Duration::from_millis(20));
         store.prune(&all).unwrap();
-        assert!(store.tree(&tree).unwrap().is_none());
+        assert!(store.trees().get(&tree).unwrap().is_none());
     }
 
     #[test]
     fn mounts_end_with_the_machine() {
         let (_directory, store) = scratch_store();
-        let tree = store.empty_tree().unwrap().id();
-        let mut mount = store.begin_mount("a", Path::new("/mnt"), tree, 1).unwrap();
+        let tree = store.trees().empty().unwrap().id();
+        let mut mount = store
+            .mounts()
+            .begin("a", Path::new("/mnt"), tree, 1)
+            .unwrap();
         mount.boot = "earlier".to_owned();
-        let path = store.mount_path(&mount.id);
+        let path = store.mounts().path_of(&mount.id);
         store.put_checked(&path.join("record"), &mount).unwrap();
-        assert_eq!(store.mounts().unwrap(), []);
+        assert_eq!(store.mounts().all().unwrap(), []);
         assert!(!path.exists());
     }
 }

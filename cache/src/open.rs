@@ -48,7 +48,7 @@ impl Store {
 
     fn recover(&self) -> Result<(), StoreError> {
         pending::check_unsettled(self)?;
-        self.bring_back_volumes()?;
+        self.volumes().bring_back()?;
         staging::remove_dead(self)
     }
 }

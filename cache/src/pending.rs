@@ -174,7 +174,7 @@ mod tests {
             let directory = store.path("pending").join(store.boot());
             std::fs::read_dir(directory).unwrap().count()
         };
-        store.put_memo("test", &Digest::of(b"kept"), &1).unwrap();
+        store.memos().put("test", &Digest::of(b"kept"), &1).unwrap();
         store.settle().unwrap();
         store.settle().unwrap();
         assert_eq!(marks(), 1);
@@ -193,11 +193,11 @@ mod tests {
         let [settled, whole, lost] =
             [b"settled", b"whole12", b"lost123"].map(|name| Digest::of(name));
         let pending = store.path("pending");
-        store.put_memo("test", &settled, &1).unwrap();
+        store.memos().put("test", &settled, &1).unwrap();
         std::fs::rename(pending.join(store.boot()), store.path("aside")).unwrap();
-        store.put_memo("test", &whole, &2).unwrap();
-        store.put_memo("test", &lost, &3).unwrap();
-        let blob = store.put_blob(b"blob").unwrap();
+        store.memos().put("test", &whole, &2).unwrap();
+        store.memos().put("test", &lost, &3).unwrap();
+        let blob = store.blobs().put(b"blob").unwrap();
         // The disk got the names, but not what is in the files.
         let emptied = store.sharded("memo/test", &lost.to_string());
         for path in [&emptied, &blob.path] {
@@ -207,8 +207,8 @@ mod tests {
         std::fs::rename(pending.join(store.boot()), &before).unwrap();
         std::fs::write(before.join("trees~00~never-made"), "").unwrap();
         let again = Store::open(store.root(), Options::default()).unwrap();
-        assert_eq!(again.memo::<u32>("test", &settled).unwrap(), Some(1));
-        assert_eq!(again.memo::<u32>("test", &whole).unwrap(), Some(2));
+        assert_eq!(again.memos().get::<u32>("test", &settled).unwrap(), Some(1));
+        assert_eq!(again.memos().get::<u32>("test", &whole).unwrap(), Some(2));
         assert!(!emptied.exists() && !blob.path.exists());
         assert!(!before.exists());
     }

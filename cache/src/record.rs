@@ -55,9 +55,21 @@ pub struct Record {
     pub stdout: Option<String>,
 }
 
+/// What is known of steps in a store; [`Store::records`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'a>(&'a Store);
+
 impl Store {
-    pub(crate) fn record_path(&self, key: &StepKey) -> PathBuf {
-        self.sharded("records", &key.to_string())
+    /// What steps gave.
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        Records(self)
+    }
+}
+
+impl Records<'_> {
+    pub(crate) fn path_of(&self, key: &StepKey) -> PathBuf {
+        self.0.sharded("records", &key.to_string())
     }
 
     /// What the step's result was, if it is known and its trees are all there. Touches them: from
@@ -65,16 +77,16 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn record(&self, key: &StepKey) -> Result<Option<Record>, StoreError> {
-        let _kept = self.gc_lock(Mode::Shared)?;
-        let path = self.record_path(key);
+    pub fn get(&self, key: &StepKey) -> Result<Option<Record>, StoreError> {
+        let _kept = self.0.gc_lock(Mode::Shared)?;
+        let path = self.path_of(key);
         let Some(text) = read_checked(&path)? else {
             return Ok(None);
         };
         let Ok(record) = serde_json::from_str::<Record>(&text) else {
             return Ok(None);
         };
-        if record.key != *key || !record.output.iter().all(|tree| self.touch_tree(tree)) {
+        if record.key != *key || !record.output.iter().all(|tree| self.0.trees().touch(tree)) {
             return Ok(None);
         }
         crate::session::touch(&path);
@@ -85,7 +97,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn put_record(&self, record: &Record) -> Result<(), StoreError> {
-        self.put_checked(&self.record_path(&record.key), record)
+    pub fn put(&self, record: &Record) -> Result<(), StoreError> {
+        self.0.put_checked(&self.path_of(&record.key), record)
     }
 }

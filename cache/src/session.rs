@@ -84,14 +84,14 @@ mod tests {
     #[test]
     fn trees_are_known_as_long_as_their_session_lives() {
         let (_directory, store) = scratch_store();
-        let id = store.empty_tree().unwrap().id();
+        let id = store.trees().empty().unwrap().id();
         assert!(!store.0.in_use.has(&id), "no session");
         let first = store.session().unwrap();
-        assert!(store.tree(&id).unwrap().is_some());
+        assert!(store.trees().get(&id).unwrap().is_some());
         assert!(store.0.in_use.has(&id));
         let second = store.session().unwrap();
         assert!(!store.0.in_use.has(&id), "touched before the second began");
-        assert!(store.tree(&id).unwrap().is_some());
+        assert!(store.trees().get(&id).unwrap().is_some());
         drop(first);
         assert!(store.0.in_use.has(&id));
         drop(second);

@@ -6,6 +6,7 @@
 //! `locks/owner/<process>-<start>`, and has another start where one of the same number has that. Who
 //! gets the lock of a name removes what is there of that name.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -122,6 +123,19 @@ impl Store {
         let directory = self.temp_path();
         host::create_dir(&directory).context("create the directory", &directory)?;
         Ok(directory)
+    }
+
+    /// A new file on the store's file system, to be given to [`crate::Blobs::adopt`] or removed.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn temp_file(&self) -> Result<(PathBuf, File), StoreError> {
+        let path = self.temp_path();
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        let file = host::open_with(&options, &path);
+        let file = file.context("create", &path)?;
+        Ok((path, file))
     }
 
     /// A path in `tmp/` that nobody else uses.

@@ -56,38 +56,50 @@ impl Tree {
     }
 }
 
+/// The trees of a store; [`Store::trees`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Trees<'a>(&'a Store);
+
 impl Store {
-    pub(crate) fn tree_directory(&self, id: &TreeId) -> PathBuf {
-        self.sharded("trees", &id.to_string())
+    /// Its trees.
+    #[must_use]
+    pub fn trees(&self) -> Trees<'_> {
+        Trees(self)
+    }
+}
+
+impl Trees<'_> {
+    pub(crate) fn directory(&self, id: &TreeId) -> PathBuf {
+        self.0.sharded("trees", &id.to_string())
     }
 
     /// A tree, if it is there; it is touched (see [`Store::record`]).
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn tree(&self, id: &TreeId) -> Result<Option<Tree>, StoreError> {
-        if self.0.in_use.has(id) {
-            return Ok(Some(self.tree_at(*id)));
+    pub fn get(&self, id: &TreeId) -> Result<Option<Tree>, StoreError> {
+        if self.0.0.in_use.has(id) {
+            return Ok(Some(self.at(*id)));
         }
-        let _kept = self.gc_lock(Mode::Shared)?;
-        let tree = self.touch_tree(id).then(|| self.tree_at(*id));
+        let _kept = self.0.gc_lock(Mode::Shared)?;
+        let tree = self.touch(id).then(|| self.at(*id));
         if tree.is_some() {
-            self.0.in_use.add(*id);
+            self.0.0.in_use.add(*id);
         }
         Ok(tree)
     }
 
-    fn tree_at(&self, id: TreeId) -> Tree {
+    fn at(&self, id: TreeId) -> Tree {
         Tree {
             id,
-            directory: self.tree_directory(&id),
-            store: self.clone(),
+            directory: self.directory(&id),
+            store: self.0.clone(),
         }
     }
 
     /// Touches a tree; whether it is there. The collection lock must be held.
-    pub(crate) fn touch_tree(&self, id: &TreeId) -> bool {
-        session::touch(&self.tree_directory(id).join("manifest"))
+    pub(crate) fn touch(&self, id: &TreeId) -> bool {
+        session::touch(&self.directory(id).join("manifest"))
     }
 
     /// Makes a staged directory a tree. When the same tree is there already, that one is kept.
@@ -103,20 +115,20 @@ impl Store {
         let file = staging.directory().join("manifest");
         host::write(&file, manifest_file::write(&manifest)).context("write", &file)?;
         remove_all(staging.work());
-        let directory = self.tree_directory(&id);
-        let _kept = self.gc_lock(Mode::Shared)?;
-        if !self.touch_tree(&id) {
-            pending::mark(self, &directory)?;
-            self.move_tree(staging.directory(), &directory, &id)?;
+        let directory = self.directory(&id);
+        let _kept = self.0.gc_lock(Mode::Shared)?;
+        if !self.touch(&id) {
+            pending::mark(self.0, &directory)?;
+            self.move_into_place(staging.directory(), &directory, &id)?;
         }
-        self.0.manifests.put(id, Arc::new(manifest));
-        self.0.in_use.add(id);
-        Ok(self.tree_at(id))
+        self.0.0.manifests.put(id, Arc::new(manifest));
+        self.0.0.in_use.add(id);
+        Ok(self.at(id))
     }
 
-    fn move_tree(&self, from: &Path, to: &Path, id: &TreeId) -> Result<(), StoreError> {
+    fn move_into_place(&self, from: &Path, to: &Path, id: &TreeId) -> Result<(), StoreError> {
         match rename(from, to) {
-            Err(_) if self.touch_tree(id) => Ok(()),
+            Err(_) if self.touch(id) => Ok(()),
             other => other,
         }
     }
@@ -125,10 +137,10 @@ impl Store {
     ///
     /// # Errors
     /// When it isn't there and can't be made.
-    pub fn empty_tree(&self) -> Result<Tree, StoreError> {
-        match self.tree(&Manifest::default().id())? {
+    pub fn empty(&self) -> Result<Tree, StoreError> {
+        match self.get(&Manifest::default().id())? {
             Some(tree) => Ok(tree),
-            None => self.commit(self.staging()?, Manifest::default()),
+            None => self.commit(self.0.staging()?, Manifest::default()),
         }
     }
 }
@@ -153,7 +165,7 @@ mod tests {
         let commit = || {
             let staging = store.staging().unwrap();
             std::fs::write(staging.fs().join("a"), b"1").unwrap();
-            store.commit(staging, manifest.clone()).unwrap()
+            store.trees().commit(staging, manifest.clone()).unwrap()
         };
         let inode = |tree: &Tree| {
             use std::os::unix::fs::MetadataExt as _;
@@ -165,7 +177,8 @@ mod tests {
         assert_eq!((first.id(), first_inode), (second.id(), inode(&second)));
         assert_eq!(
             *store
-                .tree(&first.id())
+                .trees()
+                .get(&first.id())
                 .unwrap()
                 .unwrap()
                 .manifest()
@@ -180,7 +193,8 @@ mod tests {
         );
         assert!(
             store
-                .tree(&store.empty_tree().unwrap().id())
+                .trees()
+                .get(&store.trees().empty().unwrap().id())
                 .unwrap()
                 .is_some()
         );

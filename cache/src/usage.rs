@@ -183,12 +183,16 @@ mod tests {
                 file("/own", &[number; 5000]),
                 file("/shared", &[7; 300_000]),
             ];
-            let tree = store.commit(staging, Manifest::new(entries)).unwrap();
+            let tree = store
+                .trees()
+                .commit(staging, Manifest::new(entries))
+                .unwrap();
             first = Some(tree.fs().join("shared"));
         }
-        store.put_blob(&[1; 70_000]).unwrap();
+        store.blobs().put(&[1; 70_000]).unwrap();
         store
-            .put_memo("test", &Digest::of(b"key"), &"fact")
+            .memos()
+            .put("test", &Digest::of(b"key"), &"fact")
             .unwrap();
         let usage = store.usage().unwrap();
         let du = std::process::Command::new("du")

@@ -86,9 +86,22 @@ pub struct VolumeInfo {
     pub uses: u64,
 }
 
+/// The volumes of a store; [`Store::volumes`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Volumes<'a>(&'a Store);
+
 impl Store {
-    fn volume_directory(&self, name: &str) -> PathBuf {
-        self.path("volumes")
+    /// Its volumes.
+    #[must_use]
+    pub fn volumes(&self) -> Volumes<'_> {
+        Volumes(self)
+    }
+}
+
+impl Volumes<'_> {
+    fn directory(&self, name: &str) -> PathBuf {
+        self.0
+            .path("volumes")
             .join(Digest::of(name.as_bytes()).to_string())
     }
 
@@ -99,31 +112,31 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written, `begin` fails, or `stop` ends the waiting.
-    pub fn volume<E: From<StoreError>>(
+    pub fn take<E: From<StoreError>>(
         &self,
         name: &str,
         sharing: VolumeSharing,
         stop: Stop<'_>,
         begin: impl FnOnce(&Staging) -> Result<(), E>,
     ) -> Result<Volume, E> {
-        let directory = self.volume_directory(name);
-        let (number, lock) = self.hold_volume(name, sharing, stop)?;
+        let directory = self.directory(name);
+        let (number, lock) = self.hold(name, sharing, stop)?;
         let copy = directory.join(number.to_string());
         let away = self.away_path(name, number);
-        bring_back(self, &away, &copy);
+        bring_back(self.0, &away, &copy);
         if !host::exists(&copy) {
             // Steps that share it would else fill it each.
-            let _alone = self.lock_volume_making(name, stop)?;
+            let _alone = self.lock_making(name, stop)?;
             if !host::exists(&copy) {
-                let staging = self.staging()?;
+                let staging = self.0.staging()?;
                 begin(&staging)?;
-                self.place_volume(&staging, &copy)?;
+                self.place(&staging, &copy)?;
             }
         }
         self.note_use(name, &directory)?;
         Ok(Volume {
             root: TreeRoot::at(copy),
-            store: self.clone(),
+            store: self.0.clone(),
             away,
             _lock: lock,
         })
@@ -131,13 +144,13 @@ impl Store {
 
     fn away_path(&self, name: &str, number: u32) -> PathBuf {
         let digest = Digest::of(name.as_bytes());
-        self.path(AWAY).join(format!("{digest}-{number}"))
+        self.0.path(AWAY).join(format!("{digest}-{number}"))
     }
 
     /// Brings back the volumes that processes which have died had moved away. To be done before
     /// what the dead left is removed.
-    pub(crate) fn bring_back_volumes(&self) -> Result<(), StoreError> {
-        for entry in host::read_dir(self.path(AWAY))
+    pub(crate) fn bring_back(&self) -> Result<(), StoreError> {
+        for entry in host::read_dir(self.0.path(AWAY))
             .into_iter()
             .flatten()
             .flatten()
@@ -147,10 +160,10 @@ impl Store {
             else {
                 continue;
             };
-            let lock = self.path("locks/volume").join(&name);
+            let lock = self.0.path("locks/volume").join(&name);
             if let Some(_lock) = Lock::try_acquire(&lock, Mode::Exclusive)? {
-                let directory = self.path("volumes").join(digest).join(number);
-                bring_back(self, &entry.path(), &directory);
+                let directory = self.0.path("volumes").join(digest).join(number);
+                bring_back(self.0, &entry.path(), &directory);
             }
         }
         Ok(())
@@ -160,24 +173,24 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written, or `stop` ends the waiting.
-    pub fn volume_alone(&self, name: &str, stop: Stop<'_>) -> Result<Option<Volume>, StoreError> {
-        let (number, lock) = self.hold_volume(name, VolumeSharing::Locked, stop)?;
-        let copy = self.volume_directory(name).join(number.to_string());
+    pub fn take_alone(&self, name: &str, stop: Stop<'_>) -> Result<Option<Volume>, StoreError> {
+        let (number, lock) = self.hold(name, VolumeSharing::Locked, stop)?;
+        let copy = self.directory(name).join(number.to_string());
         let away = self.away_path(name, number);
-        bring_back(self, &away, &copy);
+        bring_back(self.0, &away, &copy);
         Ok(host::exists(&copy).then(|| Volume {
             root: TreeRoot::at(copy),
-            store: self.clone(),
+            store: self.0.clone(),
             away,
             _lock: lock,
         }))
     }
 
     /// Makes a staged directory a copy of a volume, in place of the one that is there.
-    fn place_volume(&self, staging: &Staging, copy: &Path) -> Result<(), StoreError> {
+    fn place(&self, staging: &Staging, copy: &Path) -> Result<(), StoreError> {
         let is_filled = staging.root().names(&ImagePath::root());
         if is_filled.is_ok_and(|names| !names.is_empty()) {
-            pending::mark(self, copy)?;
+            pending::mark(self.0, copy)?;
         }
         let directory = copy.parent().unwrap_or(Path::new("/"));
         host::create_dir_all(directory).context("create the volume", directory)?;
@@ -198,20 +211,20 @@ impl Store {
 
     /// Whether a step has used a volume of this name.
     #[must_use]
-    pub fn has_volume(&self, name: &str) -> bool {
-        host::exists(self.volume_directory(name).join("0"))
+    pub fn has(&self, name: &str) -> bool {
+        host::exists(self.directory(name).join("0"))
     }
 
     /// The volume of this name, or of this name with a key (`NAME@KEY`), that was used last.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn newest_volume(&self, name: &str) -> Result<Option<String>, StoreError> {
+    pub fn newest(&self, name: &str) -> Result<Option<String>, StoreError> {
         let is_of = |info: &VolumeInfo| {
             let rest = info.name.strip_prefix(name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
         };
-        let found = self.volumes()?.into_iter().filter(is_of);
+        let found = self.all()?.into_iter().filter(is_of);
         Ok(found
             .max_by_key(|info| info.last_used)
             .map(|info| info.name))
@@ -221,9 +234,9 @@ impl Store {
     ///
     /// # Errors
     /// When the lock's file can't be used, or `stop` ends the waiting.
-    pub fn lock_volume_search(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
+    pub fn lock_search(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
         let digest = Digest::of(name.as_bytes());
-        let path = self.path("locks/volume").join(format!("{digest}-search"));
+        let path = self.0.path("locks/volume").join(format!("{digest}-search"));
         Lock::acquire_until(&path, Mode::Exclusive, stop)
     }
 
@@ -235,21 +248,16 @@ impl Store {
         clippy::needless_pass_by_value,
         reason = "a staging directory is used up"
     )]
-    pub fn replace_volume(
-        &self,
-        name: &str,
-        staging: Staging,
-        stop: Stop<'_>,
-    ) -> Result<(), StoreError> {
-        let (number, _alone) = self.hold_volume(name, VolumeSharing::Locked, stop)?;
-        let directory = self.volume_directory(name);
-        self.place_volume(&staging, &directory.join(number.to_string()))?;
+    pub fn replace(&self, name: &str, staging: Staging, stop: Stop<'_>) -> Result<(), StoreError> {
+        let (number, _alone) = self.hold(name, VolumeSharing::Locked, stop)?;
+        let directory = self.directory(name);
+        self.place(&staging, &directory.join(number.to_string()))?;
         self.note_use(name, &directory)
     }
 
-    fn lock_volume_making(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
+    fn lock_making(&self, name: &str, stop: Stop<'_>) -> Result<Lock, StoreError> {
         let digest = Digest::of(name.as_bytes());
-        let path = self.path("locks/volume").join(format!("{digest}-making"));
+        let path = self.0.path("locks/volume").join(format!("{digest}-making"));
         Lock::acquire_until(&path, Mode::Exclusive, stop)
     }
 
@@ -257,11 +265,11 @@ impl Store {
     /// a step uses one.
     pub(crate) fn hold_copies(&self, digest: &str) -> Result<Option<Vec<Lock>>, StoreError> {
         let lock = |what: &str| {
-            let path = self.path("locks/volume").join(format!("{digest}-{what}"));
+            let path = self.0.path("locks/volume").join(format!("{digest}-{what}"));
             Lock::try_acquire(&path, Mode::Exclusive)
         };
         let mut held = Vec::new();
-        let copies = host::read_dir(self.path("volumes").join(digest));
+        let copies = host::read_dir(self.0.path("volumes").join(digest));
         let copies = copies.into_iter().flatten().flatten();
         let names = copies.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let numbers = names.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
@@ -277,14 +285,18 @@ impl Store {
         Ok(Some(held))
     }
 
-    fn hold_volume(
+    fn hold(
         &self,
         name: &str,
         sharing: VolumeSharing,
         stop: Stop<'_>,
     ) -> Result<(u32, Lock), StoreError> {
         let digest = Digest::of(name.as_bytes());
-        let path = |number: u32| self.path("locks/volume").join(format!("{digest}-{number}"));
+        let path = |number: u32| {
+            self.0
+                .path("locks/volume")
+                .join(format!("{digest}-{number}"))
+        };
         let first = |mode| Ok((0, Lock::acquire_until(&path(0), mode, stop)?));
         match sharing {
             VolumeSharing::Shared => first(Mode::Shared),
@@ -308,7 +320,7 @@ impl Store {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let last_used = now.as_secs();
-        self.put_checked(
+        self.0.put_checked(
             &about,
             &VolumeInfo {
                 name: name.to_owned(),
@@ -322,9 +334,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn volumes(&self) -> Result<Vec<VolumeInfo>, StoreError> {
+    pub fn all(&self) -> Result<Vec<VolumeInfo>, StoreError> {
         let mut volumes = Vec::new();
-        for entry in host::read_dir(self.path("volumes"))
+        for entry in host::read_dir(self.0.path("volumes"))
             .into_iter()
             .flatten()
             .flatten()
@@ -339,13 +351,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn remove_volume(&self, name: &str) -> Result<bool, StoreError> {
+    pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
         let digest = Digest::of(name.as_bytes()).to_string();
-        let directory = self.volume_directory(name);
+        let directory = self.directory(name);
         let Some(_held) = self.hold_copies(&digest)? else {
             return Ok(false);
         };
-        let aside = self.temp_path();
+        let aside = self.0.temp_path();
         if host::rename(&directory, &aside).is_err() {
             return Ok(false);
         }
@@ -368,7 +380,8 @@ mod tests {
     fn locked(store: &Store) -> Volume {
         let none = |_: &Staging| Ok::<(), StoreError>(());
         store
-            .volume("v", VolumeSharing::Locked, &|| true, none)
+            .volumes()
+            .take("v", VolumeSharing::Locked, &|| true, none)
             .unwrap()
     }
 
@@ -385,7 +398,7 @@ mod tests {
         std::fs::rename(&home, &away).unwrap();
         // As if the process had died.
         std::mem::forget(volume);
-        let note = store.away_path("v", 0);
+        let note = store.volumes().away_path("v", 0);
         assert!(note.exists());
         bring_back(&store, &note, &home);
         assert!(home.join("kept").exists() && !note.exists());
@@ -405,7 +418,9 @@ mod tests {
             root: dead.clone(),
             inode: std::fs::metadata(&home).unwrap().ino(),
         };
-        store.put_checked(&store.away_path("v", 0), &note).unwrap();
+        store
+            .put_checked(&store.volumes().away_path("v", 0), &note)
+            .unwrap();
         std::fs::rename(&home, dead.join("cache")).unwrap();
         Store::open(store.root(), crate::Options::default()).unwrap();
         assert!(home.join("kept").exists() && !dead.exists());
@@ -420,7 +435,7 @@ mod tests {
                 made.set(made.get() + 1);
                 Ok::<(), StoreError>(())
             };
-            store.volume("v", sharing, &|| true, count).unwrap()
+            store.volumes().take("v", sharing, &|| true, count).unwrap()
         };
         let a = take(VolumeSharing::Shared);
         let b = take(VolumeSharing::Shared);
@@ -428,7 +443,7 @@ mod tests {
         assert_eq!(a.path(), b.path());
         let other = take(VolumeSharing::Private);
         assert_ne!(a.path(), other.path());
-        assert!(!store.remove_volume("v").unwrap(), "in use");
+        assert!(!store.volumes().remove("v").unwrap(), "in use");
         drop((a, b, other));
         let locked = take(VolumeSharing::Locked);
         let lock = store
@@ -436,9 +451,9 @@ mod tests {
             .join(format!("{}-0", Digest::of(b"v")));
         assert!(Lock::try_acquire(&lock, Mode::Shared).unwrap().is_none());
         drop(locked);
-        assert_eq!(store.volumes().unwrap()[0].uses, 4);
-        assert!(store.remove_volume("v").unwrap());
-        assert!(store.volumes().unwrap().is_empty());
+        assert_eq!(store.volumes().all().unwrap()[0].uses, 4);
+        assert!(store.volumes().remove("v").unwrap());
+        assert!(store.volumes().all().unwrap().is_empty());
     }
 
     /// A volume whose filling fails, or ends with its process, isn't there: the next step fills it.
@@ -449,28 +464,31 @@ mod tests {
             std::fs::write(staging.fs().join("first"), "1").unwrap();
             Err(StoreError::NoHome)
         };
-        let failed = store.volume("v", VolumeSharing::Shared, &|| true, half);
-        assert!(failed.is_err() && !store.has_volume("v"));
-        assert!(store.volume_alone("v", &|| true).unwrap().is_none());
+        let failed = store
+            .volumes()
+            .take("v", VolumeSharing::Shared, &|| true, half);
+        assert!(failed.is_err() && !store.volumes().has("v"));
+        assert!(store.volumes().take_alone("v", &|| true).unwrap().is_none());
         let whole = |staging: &Staging| {
             assert!(!staging.fs().join("first").exists());
             std::fs::write(staging.fs().join("all"), "2").unwrap();
-            assert!(!store.has_volume("v"), "it is filled aside");
+            assert!(!store.volumes().has("v"), "it is filled aside");
             Ok::<(), StoreError>(())
         };
         drop(
             store
-                .volume("v", VolumeSharing::Shared, &|| true, whole)
+                .volumes()
+                .take("v", VolumeSharing::Shared, &|| true, whole)
                 .unwrap(),
         );
-        let filled = store.volume_alone("v", &|| true).unwrap().unwrap();
+        let filled = store.volumes().take_alone("v", &|| true).unwrap().unwrap();
         let names = filled.root().names(&ImagePath::root()).unwrap();
         assert_eq!(names, [b"all"]);
         drop(filled);
         let staging = store.staging().unwrap();
         std::fs::write(staging.fs().join("new"), "3").unwrap();
-        store.replace_volume("v", staging, &|| true).unwrap();
-        let filled = store.volume_alone("v", &|| true).unwrap().unwrap();
+        store.volumes().replace("v", staging, &|| true).unwrap();
+        let filled = store.volumes().take_alone("v", &|| true).unwrap().unwrap();
         assert_eq!(filled.root().names(&ImagePath::root()).unwrap(), [b"new"]);
     }
 
@@ -479,10 +497,12 @@ mod tests {
         let (_directory, store) = scratch_store();
         let none = |_: &Staging| Ok::<(), StoreError>(());
         let first = store
-            .volume("v", VolumeSharing::Private, &|| true, none)
+            .volumes()
+            .take("v", VolumeSharing::Private, &|| true, none)
             .unwrap();
         let second = store
-            .volume("v", VolumeSharing::Private, &|| true, none)
+            .volumes()
+            .take("v", VolumeSharing::Private, &|| true, none)
             .unwrap();
         drop(first);
         let all = crate::PruneOptions {
@@ -493,6 +513,6 @@ mod tests {
         assert!(second.path().exists());
         drop(second);
         store.prune(&all).unwrap();
-        assert!(store.volumes().unwrap().is_empty());
+        assert!(store.volumes().all().unwrap().is_empty());
     }
 }

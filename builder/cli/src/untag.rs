@@ -31,9 +31,9 @@ pub(crate) fn untag(
     if rules.is_empty() {
         return Ok(Vec::new());
     }
-    let names = unwanted(store.images()?, rules);
+    let names = unwanted(store.images().all()?, rules);
     for name in names.iter().filter(|_| !dry_run) {
-        _ = store.remove_image(name)?;
+        _ = store.images().remove(name)?;
     }
     Ok(names)
 }

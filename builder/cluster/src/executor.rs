@@ -176,7 +176,7 @@ impl Elsewhere for ClusterExecutor {
 }
 
 fn is_here(store: &Store, id: &TreeId) -> bool {
-    store.tree(id).is_ok_and(|tree| tree.is_some())
+    store.trees().get(id).is_ok_and(|tree| tree.is_some())
 }
 
 impl ClusterExecutor {

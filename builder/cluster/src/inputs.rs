@@ -126,12 +126,12 @@ impl Inputs {
         let RemoteManifest::Blob { manifest, .. } = &tree.manifest else {
             return Ok(false);
         };
-        let Some(manifest) = trees.store.blob(manifest)? else {
+        let Some(manifest) = trees.store.blobs().get(manifest)? else {
             return Ok(false);
         };
         let layer = &tree.layer;
         let source = match (
-            trees.store.blob(&layer.blob)?,
+            trees.store.blobs().get(&layer.blob)?,
             trees.distant.get(&tree.tree),
         ) {
             (Some(blob), _) => Source::File(blob.path),

@@ -27,13 +27,14 @@ pub(crate) fn remember(store: &Store, server: &str, filed: &Filed, output: Vec<R
         stdout: filed.stdout.clone(),
         output,
     };
-    _ = store.put_memo(KIND, &name(server, &filed.key), &record);
+    _ = store.memos().put(KIND, &name(server, &filed.key), &record);
 }
 
 /// A result that a cluster had.
 pub(crate) fn recall(store: &Store, server: &str, key: &StepKey) -> Option<RemoteRecord> {
     let record = store
-        .memo::<RemoteRecord>(KIND, &name(server, key))
+        .memos()
+        .get::<RemoteRecord>(KIND, &name(server, key))
         .ok()??;
     (record.key == *key).then_some(record)
 }

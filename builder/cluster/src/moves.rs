@@ -101,7 +101,7 @@ impl Counter<'_> {
             Piece::Layer(LayerRef::Tree(id)) => self.tree(id, job),
             Piece::Layer(LayerRef::Image { layer, .. }) => Ok(Part {
                 size: layer.size,
-                is_here: self.around.trees.store.has_layer(layer)?,
+                is_here: self.around.trees.store.layers().has(layer)?,
                 there: There::Shared,
             }),
         }
@@ -109,7 +109,7 @@ impl Counter<'_> {
 
     fn tree(&self, id: &TreeId, job: &Job<'_>) -> Result<Part, EngineError> {
         let trees = self.around.trees;
-        let is_here = trees.store.tree(id)?.is_some();
+        let is_here = trees.store.trees().get(id)?.is_some();
         let known = self.known.get(id);
         let layer = match (&known, trees.distant.get(id)) {
             (Some(tree), _) => Some(tree.layer.clone()),

@@ -82,11 +82,11 @@ impl Solved {
     pub fn directory(&self, step: StepId) -> Result<PathBuf, EngineError> {
         let snapshot = self.snapshot(step)?;
         match snapshot.layers() {
-            [LayerRef::Tree(id)] => match self.trees.store.tree(id)? {
+            [LayerRef::Tree(id)] => match self.trees.store.trees().get(id)? {
                 Some(tree) => Ok(tree.fs()),
                 None => Err(no_directory()),
             },
-            [] => Ok(self.trees.store.empty_tree()?.fs()),
+            [] => Ok(self.trees.store.trees().empty()?.fs()),
             _ => Err(no_directory()),
         }
     }
@@ -101,7 +101,7 @@ impl Solved {
         let [LayerRef::Tree(id)] = snapshot.layers() else {
             return Err(no_directory());
         };
-        let tree = self.trees.store.tree(id)?.ok_or_else(no_directory)?;
+        let tree = self.trees.store.trees().get(id)?.ok_or_else(no_directory)?;
         let manifest = tree.manifest()?;
         let times = manifest.entries().iter().map(|entry| entry.mtime.seconds);
         Ok(times.max().filter(|seconds| *seconds > 0))

@@ -108,7 +108,7 @@ impl ContentReader<'_> {
         find: impl FnOnce() -> Result<ContentDigest, EngineError>,
     ) -> Result<Part, EngineError> {
         let store = &self.trees.store;
-        let known = match store.memo(kind, &name)? {
+        let known = match store.memos().get(kind, &name)? {
             Some(known) => Some(known),
             None => self.elsewhere(snapshot, &name)?,
         };
@@ -116,7 +116,7 @@ impl ContentReader<'_> {
             Some(known) => known,
             None => {
                 let found = find()?;
-                store.put_memo(kind, &name, &found)?;
+                store.memos().put(kind, &name, &found)?;
                 found
             }
         };

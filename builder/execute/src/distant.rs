@@ -151,12 +151,12 @@ impl Fetch<'_> {
     /// The tree with its files, brought into the store.
     pub(crate) fn tree(&self) -> Result<Tree, EngineError> {
         let (id, store) = (self.distant.tree.tree, &self.trees.store);
-        if let Some(tree) = store.tree(&id)? {
+        if let Some(tree) = store.trees().get(&id)? {
             return Ok(tree);
         }
         let key = StepKey(id.0);
         let _alone = store.lock_step(&key, &|| store.is_stopped())?;
-        if let Some(tree) = store.tree(&id)? {
+        if let Some(tree) = store.trees().get(&id)? {
             return Ok(tree);
         }
         let blob = self.layer()?;
@@ -169,7 +169,7 @@ impl Fetch<'_> {
             return Err(self.distant.damaged("its layer is not what its entry says"));
         }
         let manifest = self.unpacked_manifest(&unpacked)?;
-        Ok(store.commit(staging, manifest)?)
+        Ok(store.trees().commit(staging, manifest)?)
     }
 
     /// The manifest of an unpacked layer, when it is the tree's. A tar doesn't say which times
@@ -205,7 +205,7 @@ impl Fetch<'_> {
     /// The blob with the tree's files.
     pub(crate) fn layer(&self) -> Result<Blob, EngineError> {
         let layer = &self.distant.tree.layer;
-        if let Some(blob) = self.trees.store.blob(&layer.blob)? {
+        if let Some(blob) = self.trees.store.blobs().get(&layer.blob)? {
             return Ok(blob);
         }
         let name = format!("pull from cache {}", &layer.blob.hex()[..12]);
@@ -219,11 +219,11 @@ impl Fetch<'_> {
         size: u64,
         progress: &dyn Fn(u64),
     ) -> Result<Blob, EngineError> {
-        if let Some(blob) = self.trees.store.blob(digest)? {
+        if let Some(blob) = self.trees.store.blobs().get(digest)? {
             return Ok(blob);
         }
         let mut writer = Counted {
-            inner: self.trees.store.blob_writer()?,
+            inner: self.trees.store.blobs().writer()?,
             done: 0,
             progress,
         };

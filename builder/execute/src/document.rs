@@ -15,7 +15,7 @@ pub fn document<T: DeserializeOwned>(
     store: &Store,
     digest: &BlobDigest,
 ) -> Result<Option<T>, EngineError> {
-    let Some(blob) = store.blob(digest)? else {
+    let Some(blob) = store.blobs().get(digest)? else {
         return Ok(None);
     };
     let bytes = host::read(&blob.path).unwrap_or_default();

@@ -28,7 +28,7 @@ pub(crate) fn import(
         .iter()
         .map(|(entry, _)| owned_by_root(entry))
         .collect();
-    if let Some(tree) = trees.store.tree(&manifest.id())? {
+    if let Some(tree) = trees.store.trees().get(&manifest.id())? {
         return Ok(tree);
     }
     let staging = trees.store.staging()?;
@@ -38,7 +38,7 @@ pub(crate) fn import(
         location: None,
         source,
     })?;
-    Ok(trees.store.commit(staging, manifest)?)
+    Ok(trees.store.trees().commit(staging, manifest)?)
 }
 
 fn import_entries(

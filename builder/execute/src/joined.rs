@@ -20,7 +20,7 @@ pub fn joined(trees: &Snapshotter, stack: &[Tree]) -> Result<Tree, EngineError> 
         out.digest(&tree.id().0);
     });
     let key = key.finish();
-    if let Some(tree) = store.memo_tree("joined", &key)? {
+    if let Some(tree) = store.memos().tree("joined", &key)? {
         return Ok(tree);
     }
     let files = view_of(stack)?.flatten();
@@ -33,7 +33,7 @@ pub fn joined(trees: &Snapshotter, stack: &[Tree]) -> Result<Tree, EngineError> 
         }
     })?;
     let manifest: Manifest = files.into_iter().map(|(entry, _)| entry).collect();
-    let tree = store.commit(staging, manifest)?;
-    store.put_memo("joined", &key, &tree.id())?;
+    let tree = store.trees().commit(staging, manifest)?;
+    store.memos().put("joined", &key, &tree.id())?;
     Ok(tree)
 }

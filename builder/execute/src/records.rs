@@ -15,7 +15,7 @@ pub struct Records<'a>(pub &'a Store);
 
 impl ResultStore<EngineError> for Records<'_> {
     fn result(&self, key: &StepKey) -> Result<Option<Filed>, EngineError> {
-        let record = self.0.record(key)?;
+        let record = self.0.records().get(key)?;
         Ok(record.map(|record| Filed {
             key: record.key,
             added: record.output,
@@ -44,7 +44,7 @@ impl ResultStore<EngineError> for Records<'_> {
             created: filed.created,
             stdout: filed.stdout.clone(),
         };
-        Ok(self.0.put_record(&record)?)
+        Ok(self.0.records().put(&record)?)
     }
 
     fn lock(&self, key: &StepKey, stop: &dyn Fn() -> bool) -> Result<Box<dyn Any>, EngineError> {

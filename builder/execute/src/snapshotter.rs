@@ -77,7 +77,7 @@ impl Snapshotter {
     ) -> Result<Tree, EngineError> {
         match layer {
             LayerRef::Image { layer, image } => self.image_tree(layer, image, events),
-            LayerRef::Tree(id) => match (self.store.tree(id)?, self.distant.get(id)) {
+            LayerRef::Tree(id) => match (self.store.trees().get(id)?, self.distant.get(id)) {
                 (Some(tree), _) => Ok(tree),
                 (None, Some(distant)) => self.fetch(&distant, events).tree(),
                 (None, None) => Err(self.distant.only_named(id).unwrap_or(EngineError::Gone {
@@ -94,7 +94,7 @@ impl Snapshotter {
     pub fn check_named(&self, trees: &[TreeId]) -> Result<(), EngineError> {
         for id in trees {
             if let Some(error) = self.distant.only_named(id)
-                && self.store.tree(id)?.is_none()
+                && self.store.trees().get(id)?.is_none()
             {
                 return Err(error);
             }
@@ -109,10 +109,10 @@ impl Snapshotter {
                 LayerRef::Tree(id) => {
                     let is_elsewhere =
                         self.distant.get(id).is_some() || self.distant.only_named(id).is_some();
-                    !is_elsewhere || self.store.tree(id)?.is_some()
+                    !is_elsewhere || self.store.trees().get(id)?.is_some()
                 }
                 LayerRef::Image { layer, .. } => {
-                    self.store.unpacked_layer(&layer.diff_id)?.is_some()
+                    self.store.layers().tree(&layer.diff_id)?.is_some()
                 }
             };
             if !known {
@@ -128,12 +128,12 @@ impl Snapshotter {
         image: &str,
         events: &dyn EventSink,
     ) -> Result<Tree, EngineError> {
-        if let Some(tree) = self.store.unpacked_layer(&layer.diff_id)? {
+        if let Some(tree) = self.store.layers().tree(&layer.diff_id)? {
             return Ok(tree);
         }
         let key = StepKey(Digest::of(layer.diff_id.to_string().as_bytes()));
         let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
-        if let Some(tree) = self.store.unpacked_layer(&layer.diff_id)? {
+        if let Some(tree) = self.store.layers().tree(&layer.diff_id)? {
             return Ok(tree);
         }
         match self.rebuilt_tar(layer, events)? {
@@ -171,8 +171,8 @@ impl Snapshotter {
             let (expected, actual) = (layer.diff_id, unpacked.diff_id);
             return Err(kiln_cache::StoreError::WrongDigest { expected, actual }.into());
         }
-        let tree = self.store.commit(staging, unpacked.manifest)?;
-        self.store.bind_layer(&layer.diff_id, tree.id())?;
+        let tree = self.store.trees().commit(staging, unpacked.manifest)?;
+        self.store.layers().bind(&layer.diff_id, tree.id())?;
         Ok(tree)
     }
 
@@ -182,7 +182,7 @@ impl Snapshotter {
         layer: &ImageLayer,
         events: &dyn EventSink,
     ) -> Result<Option<Blob>, EngineError> {
-        if self.store.blob(&layer.blob)?.is_some() || self.gives_blob(layer, events) {
+        if self.store.blobs().get(&layer.blob)?.is_some() || self.gives_blob(layer, events) {
             return Ok(None);
         }
         let rebuilt = self
@@ -223,7 +223,7 @@ impl Snapshotter {
         image: &str,
         events: &dyn EventSink,
     ) -> Result<Blob, EngineError> {
-        if let Some(blob) = self.store.blob(&layer.blob)? {
+        if let Some(blob) = self.store.blobs().get(&layer.blob)? {
             return Ok(blob);
         }
         if let Some(blob) = self.blob_from_delta(layer, events) {
@@ -250,7 +250,7 @@ impl Snapshotter {
     ) -> Result<Blob, EngineError> {
         let name = format!("pull {} {}", image, &layer.blob.hex()[..12]);
         let meter = meter(&self.store, events, name, Some(layer.size));
-        let mut writer = self.store.blob_writer()?;
+        let mut writer = self.store.blobs().writer()?;
         let tell = |done| meter.set(done);
         self.client
             .fetch_blob(image, &layer.blob, layer.size, &mut writer, &tell)?;
@@ -271,7 +271,7 @@ impl Snapshotter {
             digest: None,
             ..reference
         };
-        Ok(match self.store.image(&tagged.to_string())? {
+        Ok(match self.store.images().get(&tagged.to_string())? {
             Some(mut own) => own.origins.remove(blob),
             None => Some(image.to_owned()),
         })
@@ -357,7 +357,7 @@ impl Snapshotter {
         id: &TreeId,
         events: &dyn EventSink,
     ) -> Result<Option<Arc<Manifest>>, EngineError> {
-        match (self.store.tree(id)?, self.distant.get(id)) {
+        match (self.store.trees().get(id)?, self.distant.get(id)) {
             (Some(tree), _) => Ok(Some(tree.manifest()?)),
             (None, Some(distant)) => self.fetch(&distant, events).manifest().map(Some),
             (None, None) => self.distant.only_named(id).map_or(Ok(None), Err),
@@ -376,7 +376,7 @@ impl Snapshotter {
         let layer = |layer: &LayerRef| -> Result<Layer, EngineError> {
             if let LayerRef::Tree(id) = layer
                 && let Some(distant) = self.distant.get(id)
-                && self.store.tree(id)?.is_none()
+                && self.store.trees().get(id)?.is_none()
             {
                 return Ok(Layer {
                     manifest: self.fetch(&distant, events).manifest()?,

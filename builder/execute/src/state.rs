@@ -25,7 +25,7 @@ pub enum Moment {
 /// # Errors
 /// When the store can't be written.
 pub fn keep_failed(store: &Store, definition: &Digest, tree: &Tree) -> Result<(), StoreError> {
-    store.put_memo("failed", definition, &tree.id())
+    store.memos().put("failed", definition, &tree.id())
 }
 
 /// What a step left behind when it failed the last time, if it is there.
@@ -37,7 +37,7 @@ pub fn failed_tree(
     graph: &Graph,
     step: StepId,
 ) -> Result<Option<TreeId>, EngineError> {
-    let tree = store.memo_tree("failed", &graph.definition(step).0)?;
+    let tree = store.memos().tree("failed", &graph.definition(step).0)?;
     Ok(tree.map(|tree| tree.id()))
 }
 

@@ -122,7 +122,7 @@ fn manifest(
         source: error.into(),
     };
     let config = serde_json::to_vec(config).map_err(fail)?;
-    let stored = store.put_blob(&config)?;
+    let stored = store.blobs().put(&config)?;
     let config_descriptor = Descriptor::new(types.config, stored.digest, stored.size);
     let layer = |layer: &ImageBlob| {
         let LayerBlob { blob, size, .. } = layer.blob;
@@ -146,7 +146,7 @@ fn manifest(
         annotations,
     };
     let manifest = serde_json::to_vec(&manifest).map_err(fail)?;
-    let stored = store.put_blob(&manifest)?;
+    let stored = store.blobs().put(&manifest)?;
     let mut descriptor = Descriptor::new(types.manifest, stored.digest, stored.size);
     descriptor.platform = Some((&platform).into());
     descriptor.annotations = options.annotations.of_manifest_descriptor(&platform);

@@ -106,7 +106,7 @@ pub fn attach(
 fn keep(store: &Store, artifact: &Artifact) -> Result<(), EngineError> {
     let all = artifact.blobs.iter().chain([&artifact.manifest]);
     for bytes in all {
-        store.put_blob(bytes)?;
+        store.blobs().put(bytes)?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl IndexMerger<'_> {
             what: "the index".to_owned(),
             source: error.into(),
         })?;
-        let digest = self.store.put_blob(&bytes)?.digest;
+        let digest = self.store.blobs().put(&bytes)?.digest;
         Ok(MergedIndex {
             digest,
             bytes,
@@ -172,7 +172,7 @@ impl IndexMerger<'_> {
             "" => media_type::MANIFEST,
             own => own,
         };
-        let stored = self.store.put_blob(&bytes)?;
+        let stored = self.store.blobs().put(&bytes)?;
         let descriptor = Descriptor {
             platform: Some((&config.platform()).into()),
             ..Descriptor::new(kind, stored.digest, stored.size)
@@ -206,10 +206,10 @@ impl IndexMerger<'_> {
             what: blob.digest.to_string(),
             source: std::io::Error::other(error.to_string()),
         };
-        if let Some(here) = self.store.blob(&blob.digest).map_err(fail)? {
+        if let Some(here) = self.store.blobs().get(&blob.digest).map_err(fail)? {
             return Ok(here.path);
         }
-        let mut writer = self.store.blob_writer().map_err(fail)?;
+        let mut writer = self.store.blobs().writer().map_err(fail)?;
         let name = from.to_string();
         self.client
             .fetch_blob(&name, &blob.digest, blob.size, &mut writer, &|_| {})?;

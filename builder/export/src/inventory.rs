@@ -72,7 +72,7 @@ pub(crate) fn inventory(
         out.digest(&evidence_key(layer));
     });
     let key = key.finish();
-    if let Some(known) = trees.store.memo::<Inventory>("inventory", &key)? {
+    if let Some(known) = trees.store.memos().get::<Inventory>("inventory", &key)? {
         return Ok(known);
     }
     let evidence = parallel::map(layers, |layer| evidence(trees, layer, events))?;
@@ -89,7 +89,7 @@ pub(crate) fn inventory(
         .map(|(evidence, hides)| Layer { evidence, hides })
         .collect();
     let inventory = Inventory::merge(&stack);
-    trees.store.put_memo("inventory", &key, &inventory)?;
+    trees.store.memos().put("inventory", &key, &inventory)?;
     Ok(inventory)
 }
 
@@ -100,7 +100,7 @@ fn evidence(
     events: &dyn EventSink,
 ) -> Result<TreeEvidence, EngineError> {
     let key = evidence_key(layer);
-    if let Some(known) = trees.store.memo::<TreeEvidence>("evidence", &key)? {
+    if let Some(known) = trees.store.memos().get::<TreeEvidence>("evidence", &key)? {
         return Ok(known);
     }
     let stack = trees.trees(&Snapshot::new(vec![layer.clone()]), events)?;
@@ -108,7 +108,7 @@ fn evidence(
     for tree in &stack {
         found = detect(tree.manifest()?.entries(), &TreeFiles(tree.root()));
     }
-    trees.store.put_memo("evidence", &key, &found)?;
+    trees.store.memos().put("evidence", &key, &found)?;
     Ok(found)
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn own_blob(
         return Ok(blob);
     }
     let blob = encode_layer(store, &content, making)?;
-    store.put_memo(MEMO, &key, &blob)?;
+    store.memos().put(MEMO, &key, &blob)?;
     if let PlannedLayer::Stack { layers, .. } = layer
         && let [LayerRef::Tree(id)] = &layers[..]
     {
@@ -116,10 +116,10 @@ pub fn made_layer(store: &Store, id: &TreeId) -> Result<Option<LayerBlob>, Engin
 
 /// The blob that was made before under a key, where it is here.
 fn made_blob(store: &Store, key: &Digest) -> Result<Option<LayerBlob>, EngineError> {
-    let Some(made) = store.memo::<LayerBlob>(MEMO, key)? else {
+    let Some(made) = store.memos().get::<LayerBlob>(MEMO, key)? else {
         return Ok(None);
     };
-    Ok(store.blob(&made.blob)?.map(|_| made))
+    Ok(store.blobs().get(&made.blob)?.map(|_| made))
 }
 
 /// A layer's files, whose bytes count.
@@ -168,7 +168,7 @@ fn encode_layer(
     let encoded = encoded
         .inspect_err(|_| _ = host::remove_file(&path))
         .map_err(fail)?;
-    store.adopt_blob(&path, encoded.blob, encoded.size)?;
+    store.blobs().adopt(&path, encoded.blob, encoded.size)?;
     Ok(LayerBlob {
         blob: encoded.blob,
         size: encoded.size,

@@ -25,12 +25,12 @@ pub fn stored_image(
         return Ok(None);
     };
     let record = match name.parse::<Reference>() {
-        Ok(reference) => store.image(&reference.to_string())?,
+        Ok(reference) => store.images().get(&reference.to_string())?,
         Err(_) => None,
     };
     let origins = record.map(|record| record.origins).unwrap_or_default();
     for layer in &image.layers {
-        if !origins.contains_key(&layer.blob) && !store.has_layer(layer)? {
+        if !origins.contains_key(&layer.blob) && !store.layers().has(layer)? {
             return Ok(None);
         }
     }
@@ -50,7 +50,7 @@ pub fn tagged_image(
     let Ok(reference) = name.parse::<Reference>() else {
         return Ok(None);
     };
-    let Some(record) = store.image(&reference.to_string())? else {
+    let Some(record) = store.images().get(&reference.to_string())? else {
         return Ok(None);
     };
     let Some((digest, manifest)) = manifest_for(store, &record, platform)? else {
@@ -85,8 +85,8 @@ pub fn note_name(
     }
     let key = named_key(name, platform);
     let stands_for: Named = (image.named, image.manifest);
-    if store.memo::<Named>(NAMED, &key)? != Some(stands_for) {
-        store.put_memo(NAMED, &key, &stands_for)?;
+    if store.memos().get::<Named>(NAMED, &key)? != Some(stands_for) {
+        store.memos().put(NAMED, &key, &stands_for)?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub fn noted_image(
     platform: &Platform,
 ) -> Result<Option<Resolved>, EngineError> {
     let key = named_key(name, platform);
-    let Some((named, digest)) = store.memo::<Named>(NAMED, &key)? else {
+    let Some((named, digest)) = store.memos().get::<Named>(NAMED, &key)? else {
         return Ok(None);
     };
     let Some(manifest) = document::<Manifest>(store, &digest)? else {
@@ -111,7 +111,7 @@ pub fn noted_image(
         return Ok(None);
     };
     for layer in &image.layers {
-        if !store.has_layer(layer)? {
+        if !store.layers().has(layer)? {
             return Ok(None);
         }
     }
@@ -198,12 +198,12 @@ fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<boo
     let Some(manifest) = document::<Manifest>(store, &image.manifest)? else {
         return Ok(false);
     };
-    if store.blob(&manifest.config.digest)?.is_none() {
+    if store.blobs().get(&manifest.config.digest)?.is_none() {
         return Ok(false);
     }
     let index = image.named.filter(|named| *named != image.manifest);
     let index = match index {
-        Some(index) => store.blob(&index)?.map(|blob| blob.digest),
+        Some(index) => store.blobs().get(&index)?.map(|blob| blob.digest),
         None => None,
     };
     let own = [image.manifest, manifest.config.digest];
@@ -213,7 +213,7 @@ fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<boo
         "" => media_type::MANIFEST,
         own => own,
     };
-    store.tag_image(&ImageRecord {
+    store.images().tag(&ImageRecord {
         name: name.to_string(),
         digest: image.manifest,
         media_type: media_type.to_owned(),

@@ -27,7 +27,9 @@ impl NewTag<'_> {
             what: "the manifest".to_owned(),
             source: error.into(),
         };
-        let config = store.put_blob(&serde_json::to_vec(config).map_err(fail)?)?;
+        let config = store
+            .blobs()
+            .put(&serde_json::to_vec(config).map_err(fail)?)?;
         let layer =
             |layer: &&ImageLayer| Descriptor::new(&layer.media_type, layer.blob, layer.size);
         let manifest = Manifest {
@@ -37,10 +39,12 @@ impl NewTag<'_> {
             layers: layers.iter().map(layer).collect(),
             annotations: self.annotations,
         };
-        let top = store.put_blob(&serde_json::to_vec(&manifest).map_err(fail)?)?;
+        let top = store
+            .blobs()
+            .put(&serde_json::to_vec(&manifest).map_err(fail)?)?;
         let blobs = manifest.layers.iter().map(|layer| layer.digest);
         let sizes: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-        Ok(store.tag_image(&ImageRecord {
+        Ok(store.images().tag(&ImageRecord {
             name: self.name.to_string(),
             digest: top.digest,
             media_type: media_type::MANIFEST.to_owned(),

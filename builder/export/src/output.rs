@@ -140,7 +140,7 @@ impl Shipper<'_> {
             what: "the index".to_owned(),
             source: error.into(),
         })?;
-        let blob = self.0.store.put_blob(&bytes)?;
+        let blob = self.0.store.blobs().put(&bytes)?;
         let top = Descriptor {
             annotations: around.descriptor,
             ..Descriptor::new(kind, blob.digest, blob.size)
@@ -178,7 +178,7 @@ impl Shipper<'_> {
                 .runs_on()
                 .map(|platform| platform.to_string())
         };
-        Ok(self.0.store.tag_image(&ImageRecord {
+        Ok(self.0.store.images().tag(&ImageRecord {
             name: name.to_owned(),
             digest: top.digest,
             media_type: top.media_type,
@@ -280,7 +280,7 @@ impl Shipper<'_> {
             layers.chain([image.config_descriptor.digest])
         });
         blobs.into_iter().find_map(|digest| {
-            let blob = self.0.store.blob(&digest).ok()??;
+            let blob = self.0.store.blobs().get(&digest).ok()??;
             blob.check().err()
         })
     }

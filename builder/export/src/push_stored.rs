@@ -67,7 +67,7 @@ struct Pusher<'a> {
 impl<'a> Pusher<'a> {
     /// The manifest that a blob is, and its bytes.
     fn manifest(&self, digest: &BlobDigest) -> Result<Option<(Manifest, Vec<u8>)>, EngineError> {
-        let blob = self.trees.store.blob(digest)?;
+        let blob = self.trees.store.blobs().get(digest)?;
         let Some(blob) = blob.filter(|blob| blob.size < MAX_DOCUMENT) else {
             return Ok(None);
         };
@@ -99,7 +99,7 @@ impl<'a> Pusher<'a> {
     ) -> Result<PushBlob<'a>, EngineError> {
         let origin = self.image.origins.get(digest);
         let mount_from = origin.and_then(|origin| mountable(origin, self.to));
-        if let Some(blob) = self.trees.store.blob(digest)? {
+        if let Some(blob) = self.trees.store.blobs().get(digest)? {
             return Ok(PushBlob {
                 digest: *digest,
                 size: blob.size,

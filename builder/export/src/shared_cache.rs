@@ -335,8 +335,10 @@ pub fn remote_tree(
     let own = trees.trees(&Snapshot::new(vec![LayerRef::Tree(*tree)]), events)?;
     let own = own
         .first()
-        .map_or_else(|| store.empty_tree(), |tree| Ok(tree.clone()))?;
-    let manifest = store.put_blob(&kiln_cache::manifest_file::write(&*own.manifest()?))?;
+        .map_or_else(|| store.trees().empty(), |tree| Ok(tree.clone()))?;
+    let manifest = store
+        .blobs()
+        .put(&kiln_cache::manifest_file::write(&*own.manifest()?))?;
     let planned = PlannedLayer::Stack {
         layers: vec![LayerRef::Tree(*tree)],
         over_base: true,

@@ -9,7 +9,7 @@ use kiln_image::ImageError;
 
 /// A blob that must be in the store.
 pub(crate) fn kept(store: &Store, digest: &BlobDigest) -> Result<Blob, EngineError> {
-    store.blob(digest)?.ok_or_else(|| EngineError::Gone {
+    store.blobs().get(digest)?.ok_or_else(|| EngineError::Gone {
         what: format!("blob {digest}"),
     })
 }
@@ -20,7 +20,7 @@ pub(crate) fn stored(store: &Store, digest: &BlobDigest) -> Result<PathBuf, Imag
         what: digest.to_string(),
         source: std::io::Error::other(text),
     };
-    match store.blob(digest) {
+    match store.blobs().get(digest) {
         Ok(Some(blob)) => Ok(blob.path),
         Ok(None) => Err(missing("is gone from the store".to_owned())),
         Err(error) => Err(missing(error.to_string())),

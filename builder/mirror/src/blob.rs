@@ -27,12 +27,12 @@ impl Mirror {
             Access::Offline(_) => self.stored(&image, digest),
             Access::Upstream(_) => {
                 let size = caller.client(&image).blob_size(&image, digest)?;
-                if let Some(blob) = self.store.blob(digest)? {
+                if let Some(blob) = self.store.blobs().get(digest)? {
                     return Ok(blob);
                 }
                 let key = StepKey(Digest::of(format!("mirror {digest}").as_bytes()));
                 let _alone = self.store.lock_step(&key, &|| self.store.is_stopped())?;
-                match self.store.blob(digest)? {
+                match self.store.blobs().get(digest)? {
                     Some(blob) => Ok(blob),
                     None => self.fetched_blob(caller, &image, digest, size),
                 }
@@ -42,7 +42,7 @@ impl Mirror {
 
     fn stored(&self, image: &Reference, digest: &BlobDigest) -> Result<Blob, Refusal> {
         let here = match self.is_named(image, digest)? {
-            true => self.store.blob(digest)?,
+            true => self.store.blobs().get(digest)?,
             false => None,
         };
         here.ok_or_else(|| {
@@ -67,7 +67,7 @@ impl Mirror {
             let name = whole.to_string();
             return Ok(caller.trees.blob(&layer, &name, &*self.events)?);
         }
-        let mut writer = self.store.blob_writer()?;
+        let mut writer = self.store.blobs().writer()?;
         client.fetch_blob(&image.to_string(), digest, size, &mut writer, &|_| {})?;
         Ok(writer.commit(Some(*digest))?)
     }
@@ -81,7 +81,7 @@ impl Mirror {
                 let bytes = client
                     .small_document(image, &manifest.config.digest, false)
                     .ok()?;
-                _ = self.store.put_blob(&bytes).ok()?;
+                _ = self.store.blobs().put(&bytes).ok()?;
                 serde_json::from_slice(&bytes).ok()?
             }
         };

@@ -45,7 +45,7 @@ impl Mirror {
         let bytes = client
             .manifest_bytes(image)
             .map_err(|error| self.refused(image, error, client))?;
-        let blob = self.store.put_blob(&bytes)?;
+        let blob = self.store.blobs().put(&bytes)?;
         if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
             client.note_layers(&image.pinned(blob.digest), &manifest.layers);
         }
@@ -75,18 +75,22 @@ impl Mirror {
             Some(digest) if self.is_named(image, &digest)? => digest,
             Some(_) => return Err(unknown()),
             None => {
-                let record = self.store.image(&image.to_string())?.ok_or_else(unknown)?;
+                let record = self
+                    .store
+                    .images()
+                    .get(&image.to_string())?
+                    .ok_or_else(unknown)?;
                 record.index.unwrap_or(record.digest)
             }
         };
-        let blob = self.store.blob(&digest)?.ok_or_else(unknown)?;
+        let blob = self.store.blobs().get(&digest)?.ok_or_else(unknown)?;
         let bytes = host::read(&blob.path).map_err(|_| unknown())?;
         Ok(served(digest, bytes))
     }
 
     /// Whether a named image of a repository needs a blob.
     pub(crate) fn is_named(&self, image: &Reference, digest: &BlobDigest) -> Result<bool, Refusal> {
-        let records = self.store.images()?;
+        let records = self.store.images().all()?;
         let mut own = records
             .iter()
             .filter(|record| image.has_beside(&record.name));

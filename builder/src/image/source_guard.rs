@@ -84,7 +84,7 @@ impl<'a> SourceGuard<'a> {
     ) -> Result<Option<String>, Error> {
         let memo = memo_key(digest, wanted);
         let store = self.engine.store();
-        if store.memo::<bool>("verified", &memo)? == Some(true) {
+        if store.memos().get::<bool>("verified", &memo)? == Some(true) {
             return Ok(None);
         }
         let Ok(ImageName::Registry(reference)) = name.parse::<ImageName>() else {
@@ -102,7 +102,7 @@ impl<'a> SourceGuard<'a> {
         };
         let missing = missing_signature(&verified, &wanted.signers, &wanted.attestations);
         let Some(missing) = missing else {
-            store.put_memo("verified", &memo, &true)?;
+            store.memos().put("verified", &memo, &true)?;
             return Ok(None);
         };
         let missing = match missing.as_str() {

@@ -88,7 +88,7 @@ impl Journal {
         state.record.took = millis(self.began.elapsed());
         state.record.ok = error.is_none();
         state.record.error = error.map(|error| redact(&error).into_owned());
-        if let Err(error) = self.store.put_build(&state.record) {
+        if let Err(error) = self.store.builds().put(&state.record) {
             let message = format!("this build is not remembered: {error}");
             self.next.event(Event::Warning { message });
         }
@@ -218,7 +218,7 @@ impl State {
             return;
         };
         let open = || {
-            let path = store.step_log(&self.record.id, place).ok()?;
+            let path = store.builds().step_log(&self.record.id, place).ok()?;
             StepLog::open(&path).ok()
         };
         if let std::collections::btree_map::Entry::Vacant(entry) = self.logs.entry(step)

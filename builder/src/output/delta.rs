@@ -228,7 +228,7 @@ fn old_names(engine: &Engine, from: &[DeltaFrom], name: &Reference) -> BTreeSet<
 
 /// The images that a tag has named, the last one first.
 fn remembered(engine: &Engine, name: &Reference) -> Vec<BlobDigest> {
-    let known = engine.store().memo(MEMO, &memo_key(name));
+    let known = engine.store().memos().get(MEMO, &memo_key(name));
     known.ok().flatten().unwrap_or_default()
 }
 
@@ -241,11 +241,11 @@ fn remember(solved: &Solved, written: &Written) -> Result<(), EngineError> {
     for name in &written.pushed {
         let key = memo_key(name);
         let store = solved.store();
-        let mut known: Vec<BlobDigest> = store.memo(MEMO, &key)?.unwrap_or_default();
+        let mut known: Vec<BlobDigest> = store.memos().get(MEMO, &key)?.unwrap_or_default();
         known.retain(|digest| *digest != top.digest);
         known.insert(0, top.digest);
         known.truncate(MAX_REMEMBERED);
-        store.put_memo(MEMO, &key, &known)?;
+        store.memos().put(MEMO, &key, &known)?;
     }
     Ok(())
 }

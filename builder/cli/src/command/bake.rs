@@ -340,7 +340,7 @@ impl<'a> Run<'a> {
         }
         if let Ok(engine) = super::open() {
             for name in linked {
-                _ = engine.store().remove_image(&self.link(name));
+                _ = engine.store().images().remove(&self.link(name));
             }
         }
     }

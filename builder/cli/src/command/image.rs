@@ -342,7 +342,7 @@ fn diff(
 }
 
 fn list(engine: &kiln::Engine, quiet: bool, json: bool) -> Result<(), Error> {
-    let images = engine.store().images()?;
+    let images = engine.store().images().all()?;
     if json {
         print_json(&serde_json::json!(images));
         return Ok(());
@@ -369,7 +369,7 @@ fn list(engine: &kiln::Engine, quiet: bool, json: bool) -> Result<(), Error> {
 /// Takes a name away: the one that was given, or all of the image whose ID it is.
 fn remove(store: &Store, name: &str) -> Result<(), Error> {
     for name in super::image_id::names(store, name)? {
-        if !store.remove_image(&full_name(&name)?.to_string())? {
+        if !store.images().remove(&full_name(&name)?.to_string())? {
             return Err(no_such_image(&name));
         }
     }

@@ -35,10 +35,15 @@ pub(super) fn names(store: &Store, typed: &str) -> Result<Vec<String>, Error> {
     if digits.len() < MIN_ID || !digits.bytes().all(is_digit) {
         return Ok(as_name());
     }
-    if !is_id && store.image(&full_name(typed)?.to_string())?.is_some() {
+    if !is_id
+        && store
+            .images()
+            .get(&full_name(typed)?.to_string())?
+            .is_some()
+    {
         return Ok(as_name());
     }
-    let all = store.images()?;
+    let all = store.images().all()?;
     let found: Vec<&ImageRecord> = all.iter().filter(|image| begins(image, digits)).collect();
     let Some(first) = found.first() else {
         return match is_id {
@@ -114,7 +119,7 @@ pub(super) fn absent(store: &Store, error: &Error) -> Failed {
     let Some(wanted) = hint::missing_image(error) else {
         return failed;
     };
-    let stored = store.images().unwrap_or_default();
+    let stored = store.images().all().unwrap_or_default();
     let names = stored.into_iter().map(|image| image.name);
     failed.text += &match hint::nearest(&wanted, names) {
         Some(near) => format!("; in the store there is {near}"),
@@ -155,7 +160,7 @@ mod tests {
             ("docker.io/library/b:1", 'a'),
             ("docker.io/library/cccc:latest", 'b'),
         ] {
-            store.tag_image(&record(name, config)).unwrap();
+            store.images().tag(&record(name, config)).unwrap();
         }
         let both = ["docker.io/library/a:1", "docker.io/library/b:1"];
         for (typed, want) in [

@@ -14,7 +14,8 @@ pub(super) fn push(engine: &Engine, name: &str) -> Result<(), Error> {
     let reference = full_name(name)?;
     let store = engine.store();
     let image = store
-        .image(&reference.to_string())?
+        .images()
+        .get(&reference.to_string())?
         .ok_or_else(|| no_such_image(name))?;
     let _session = store.session()?;
     let events = display(Style::Auto);

@@ -91,12 +91,12 @@ pub(super) fn create(engine: &Engine, args: &CreateArgs) -> Result<(), Error> {
 /// When there is no such image, or the store can't be written.
 pub(super) fn tag(engine: &Engine, name: &str, more: &[String]) -> Result<(), Error> {
     let full = full_name(name)?.to_string();
-    let image = engine.store().image(&full)?;
+    let image = engine.store().images().get(&full)?;
     let image = image.ok_or_else(|| no_such_image(name))?;
     for name in more {
         let mut image = image.clone();
         image.name = full_name(name)?.to_string();
-        engine.store().tag_image(&image)?;
+        engine.store().images().tag(&image)?;
     }
     Ok(())
 }
@@ -138,7 +138,7 @@ fn stored(
     asked: Option<&Platform>,
 ) -> Result<Option<Found>, Error> {
     let (store, name) = (engine.store(), reference.to_string());
-    let Some(record) = store.image(&name)? else {
+    let Some(record) = store.images().get(&name)? else {
         return Ok(None);
     };
     let of_platform = match asked {
@@ -146,7 +146,7 @@ fn stored(
         None => None,
     };
     let read = |digest: &BlobDigest| -> Result<Vec<u8>, Error> {
-        let blob = store.blob(digest)?;
+        let blob = store.blobs().get(digest)?;
         let blob = blob.ok_or_else(|| no_such_image(&reference.to_string()))?;
         std::fs::read(&blob.path).map_err(|source| Error::File {
             what: format!("cannot read {digest} of {reference}"),
@@ -218,7 +218,7 @@ fn remote(
 ) -> Result<Found, Error> {
     let (client, name) = (engine.client(), reference.to_string());
     let mut bytes = client.manifest_bytes(reference)?;
-    let digest = engine.store().put_blob(&bytes)?.digest;
+    let digest = engine.store().blobs().put(&bytes)?.digest;
     let found = match asked {
         // An index need not have an image for this machine.
         None => client.resolve(&name, &Platform::host()).ok(),

@@ -51,8 +51,8 @@ pub(crate) struct LogsArgs {
 /// One build, or the last one.
 pub(crate) fn find(store: &Store, id: Option<&str>) -> Result<BuildRecord, Error> {
     let found = match id {
-        Some(id) => store.build(id)?,
-        None => store.builds()?.into_iter().next(),
+        Some(id) => store.builds().get(id)?,
+        None => store.builds().all()?.into_iter().next(),
     };
     found.ok_or_else(|| {
         Error::Usage(match id {
@@ -91,7 +91,7 @@ fn no_such_step(build: &BuildRecord, wanted: &str) -> Error {
 /// Runs `kiln history`.
 pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failed> {
     let engine = super::open()?;
-    let mut builds = engine.store().builds()?;
+    let mut builds = engine.store().builds().all()?;
     let is_empty = builds.is_empty();
     builds.truncate(args.limit);
     if args.json {
@@ -165,7 +165,7 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<(), Failed> {
             "--- {}\n",
             step.name.lines().next().unwrap_or_default()
         ));
-        let path = engine.store().step_log(&build.id, number)?;
+        let path = engine.store().builds().step_log(&build.id, number)?;
         let file = std::fs::File::open(&path).map_err(Error::file("read", &path))?;
         _ = print_log(file);
     }

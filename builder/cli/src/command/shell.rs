@@ -72,7 +72,7 @@ fn source(engine: &Engine, given: &SourceArgs) -> Result<SourceArgs, Error> {
     if own != BuildPlan::of_source(&none) {
         return Ok(given.clone());
     }
-    let builds = engine.store().builds()?.into_iter();
+    let builds = engine.store().builds().all()?.into_iter();
     let mut plans = builds.filter_map(|build| BuildPlan::read(&build.plan));
     let Some(last) = plans.find(|plan| plan.directory == own.directory) else {
         return Ok(given.clone());
@@ -141,7 +141,7 @@ fn last_of(steps: &[StepId]) -> StepId {
 /// The step that failed in the last build of this file.
 fn failed_step(engine: &Engine, request: &Request, source: &SourceArgs) -> Result<StepId, Error> {
     let (subject, _) = source.subject();
-    let last = engine.store().builds()?;
+    let last = engine.store().builds().all()?;
     let last = last.into_iter().find(|build| build.subject == subject);
     let failed = last.iter().flat_map(|build| &build.steps);
     let failed = failed

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &StepsArgs) -> Result<(), Failed> {
         return Ok(());
     }
     let (subject, _) = args.source.subject();
-    let builds = engine.store().builds()?;
+    let builds = engine.store().builds().all()?;
     let last = builds.into_iter().find(|build| build.subject == subject);
     let rows = rows(&engine, &prepared, last.as_ref())?;
     if args.json {
@@ -143,7 +143,7 @@ fn instruction(prepared: &Prepared, step: &StageStep) -> String {
 
 fn size(engine: &Engine, step: &BuiltStep) -> Result<Option<u64>, Error> {
     let record = match step.key {
-        Some(key) => engine.store().record(&key)?,
+        Some(key) => engine.store().records().get(&key)?,
         None => None,
     };
     let Some(record) = record else {
@@ -151,7 +151,7 @@ fn size(engine: &Engine, step: &BuiltStep) -> Result<Option<u64>, Error> {
     };
     let mut bytes = 0;
     for id in &record.output {
-        if let Some(tree) = engine.store().tree(id)? {
+        if let Some(tree) = engine.store().trees().get(id)? {
             bytes += tree.manifest()?.size();
         }
     }

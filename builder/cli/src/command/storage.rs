@@ -74,7 +74,7 @@ pub(crate) fn du_by_build() -> Result<(), Failed> {
     let engine = super::open()?;
     let store = engine.store();
     let mut seen = HashSet::new();
-    let latest = store.builds()?.into_iter();
+    let latest = store.builds().all()?.into_iter();
     let latest = latest.filter(|build| seen.insert(build.subject.clone()));
     let (mut names, mut users) = (Vec::new(), Vec::new());
     for build in latest {

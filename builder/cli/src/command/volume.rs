@@ -50,14 +50,14 @@ pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
     match command {
         VolumeCommand::Ls { json } => list(&engine, *json)?,
         VolumeCommand::Inspect { name } => {
-            let all = engine.store().volumes()?;
+            let all = engine.store().volumes().all()?;
             let found = all.into_iter().find(|volume| volume.name == *name);
             let info = found.ok_or_else(|| no_such(name))?;
             print_json(&about(&engine, &info)?);
         }
         VolumeCommand::Rm { names } => {
             for name in names {
-                if !engine.store().remove_volume(name)? {
+                if !engine.store().volumes().remove(name)? {
                     return Err(no_such(name).into());
                 }
             }
@@ -65,7 +65,8 @@ pub(crate) fn run(command: &VolumeCommand) -> Result<(), Failed> {
         VolumeCommand::Export { name, dest } => {
             if !engine
                 .store()
-                .volumes()?
+                .volumes()
+                .all()?
                 .iter()
                 .any(|volume| volume.name == *name)
             {
@@ -102,7 +103,7 @@ fn no_such(name: &str) -> Error {
 }
 
 fn list(engine: &Engine, json: bool) -> Result<(), Error> {
-    let volumes = engine.store().volumes()?;
+    let volumes = engine.store().volumes().all()?;
     if json {
         let all: Result<Vec<_>, Error> = volumes.iter().map(|info| about(engine, info)).collect();
         print_json(&serde_json::json!(all?));

@@ -83,7 +83,8 @@ pub(crate) struct FileChange {
 /// When the store can't be read.
 pub(crate) fn explain(store: &Store, build: &BuildRecord) -> Result<Vec<Explained>, StoreError> {
     let earlier: Vec<BuildRecord> = store
-        .builds()?
+        .builds()
+        .all()?
         .into_iter()
         .filter(|other| other.subject == build.subject && other.id < build.id)
         .collect();
@@ -130,11 +131,11 @@ fn reasons(
         .iter()
         .find_map(|build| build.steps.iter().find(same));
     let before = match step_before.and_then(|step| step.key) {
-        Some(key) => store.record(&key)?,
+        Some(key) => store.records().get(&key)?,
         None => None,
     };
     let now = match step.key {
-        Some(key) => store.record(&key)?,
+        Some(key) => store.records().get(&key)?,
         None => None,
     };
     match (before, now) {
@@ -315,7 +316,7 @@ fn changed_files(store: &Store, before: &Record, now: &Record) -> Result<Reason,
 fn entries(store: &Store, record: &Record) -> Result<BTreeMap<ImagePath, Entry>, StoreError> {
     let mut all = BTreeMap::new();
     for id in &record.output {
-        if let Some(tree) = store.tree(id)? {
+        if let Some(tree) = store.trees().get(id)? {
             let manifest = tree.manifest()?;
             let own = manifest.entries().iter();
             all.extend(own.map(|entry| (entry.path.clone(), entry.clone())));

@@ -68,7 +68,11 @@ impl Blobs {
 
     /// A blob, if it is there and as long as its digest says.
     pub(super) fn find(&self, asked: Asked) -> Result<Option<Blob>, Status> {
-        let stored = self.store.blob(&asked.digest).map_err(|e| failed(&e))?;
+        let stored = self
+            .store
+            .blobs()
+            .get(&asked.digest)
+            .map_err(|e| failed(&e))?;
         let own = || self.own.get_or_init(own_program);
         let blob = stored.or_else(|| own().get(&asked.digest).cloned());
         Ok(blob.filter(|blob| blob.size == asked.size))
@@ -111,12 +115,12 @@ impl Blobs {
 
     /// Stores bytes of the node's own.
     pub(super) fn keep(&self, bytes: &[u8]) -> Result<Asked, Status> {
-        let Blob { digest, size, .. } = self.store.put_blob(bytes).map_err(|e| failed(&e))?;
+        let Blob { digest, size, .. } = self.store.blobs().put(bytes).map_err(|e| failed(&e))?;
         Ok(Asked { digest, size })
     }
 
     pub(super) fn begin(&self) -> Result<Incoming, Status> {
-        let writer = self.store.blob_writer();
+        let writer = self.store.blobs().writer();
         writer.map(Incoming).map_err(|error| failed(&error))
     }
 }

@@ -48,7 +48,7 @@ impl ActionCache for ClusterNode {
 impl Node {
     fn result(&self, asked: Asked) -> Result<reapi::ActionResult, Status> {
         let store = &self.parts.trees.store;
-        let memo = store.memo::<String>(KIND, &key(asked));
+        let memo = store.memos().get::<String>(KIND, &key(asked));
         let memo = memo.map_err(|error| failed(&error))?;
         let bytes = memo.and_then(|text| STANDARD.decode(text).ok());
         let result = bytes.and_then(|bytes| reapi::ActionResult::decode(&bytes[..]).ok());
@@ -64,7 +64,7 @@ impl Node {
     ) -> Result<reapi::ActionResult, Status> {
         self.check_complete(&result)?;
         let text = STANDARD.encode(result.encode_to_vec());
-        let noted = self.parts.trees.store.put_memo(KIND, &key(asked), &text);
+        let noted = self.parts.trees.store.memos().put(KIND, &key(asked), &text);
         noted.map_err(|error| failed(&error))?;
         Ok(result)
     }

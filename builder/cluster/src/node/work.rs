@@ -69,13 +69,13 @@ impl Node {
     /// Whether the roots are still there, as such or as blobs: what waited for long may be collected.
     fn check_inputs(&self, order: &Order) -> Result<(), Status> {
         let store = &self.parts.trees.store;
-        let has = |digest: &BlobDigest| store.blob(digest).map(|blob| blob.is_some());
+        let has = |digest: &BlobDigest| store.blobs().get(digest).map(|blob| blob.is_some());
         let tree_is_there = |tree: &RemoteTree| {
             let manifest = match &tree.manifest {
                 RemoteManifest::Blob { manifest, .. } => has(manifest)?,
                 RemoteManifest::Layer { .. } => true,
             };
-            Ok(store.tree(&tree.tree)?.is_some() || (manifest && has(&tree.layer.blob)?))
+            Ok(store.trees().get(&tree.tree)?.is_some() || (manifest && has(&tree.layer.blob)?))
         };
         let trees = order
             .trees
@@ -83,7 +83,7 @@ impl Node {
             .map(|tree| (tree.layer.blob, tree_is_there(tree)));
         let layers = order
             .image_layers()
-            .map(|layer| (layer.blob, store.has_layer(layer)));
+            .map(|layer| (layer.blob, store.layers().has(layer)));
         for (blob, is_there) in trees.chain(layers) {
             if !is_there.map_err(|error: StoreError| failed(&error))? {
                 return Err(Status::failed_precondition(format!(

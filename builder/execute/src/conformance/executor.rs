@@ -235,7 +235,10 @@ mod tests {
             node,
             ..Entry::directory("/file".into())
         };
-        store.commit(staging, Manifest::new(vec![entry])).unwrap()
+        store
+            .trees()
+            .commit(staging, Manifest::new(vec![entry]))
+            .unwrap()
     }
 
     fn damage(tree: &Tree) {

@@ -202,7 +202,7 @@ mod tests {
         fn tree(&self) -> StepResult {
             let tree = match self.wrong {
                 Wrong::KeepsNoTree => TreeId(kiln_graph::Digest::of(b"nowhere")),
-                _ => self.store.empty_tree().unwrap().id(),
+                _ => self.store.trees().empty().unwrap().id(),
             };
             StepResult::Snapshot(Snapshot::new(vec![LayerRef::Tree(tree)]))
         }

@@ -175,7 +175,7 @@ impl Heard {
 
 /// The store has a tree.
 pub(super) fn in_store(store: &Store, tree: &TreeId) -> Result<(), Nonconforming> {
-    let found = store.tree(tree);
+    let found = store.trees().get(tree);
     let found = found.map_err(Nonconforming::failed("look for the tree"))?;
     rule(found.is_some(), "the tree isn't in the store")
 }

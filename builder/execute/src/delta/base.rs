@@ -74,7 +74,7 @@ impl Snapshotter {
 
     /// The images of the same repository that are here, the latest first.
     fn earlier_images(&self, image: &Reference) -> Result<Vec<Arc<OldImage>>, EngineError> {
-        let mut records = self.store.images()?;
+        let mut records = self.store.images().all()?;
         records
             .retain(|record| image.has_beside(&record.name) && Some(record.digest) != image.digest);
         records.sort_by_key(|record| std::cmp::Reverse(record.tagged));

@@ -75,7 +75,7 @@ impl Snapshotter {
 
     /// Whether an image of the same repository is here.
     fn has_earlier(&self, image: &Reference) -> bool {
-        let images = self.store.images().unwrap_or_default();
+        let images = self.store.images().all().unwrap_or_default();
         images.iter().any(|record| image.has_beside(&record.name))
     }
 
@@ -133,7 +133,7 @@ impl Snapshotter {
             let Ok(config) = config.parse::<BlobDigest>() else {
                 return Ok(None);
             };
-            if !may_be_directory && self.store.blob(&config)?.is_none() {
+            if !may_be_directory && self.store.blobs().get(&config)?.is_none() {
                 return Ok(None);
             }
         }
@@ -163,7 +163,7 @@ impl Snapshotter {
     fn cost(&self, manifest: &DeltaManifest) -> Result<u64, EngineError> {
         let mut sum = 0;
         for blob in manifest.layer_blobs() {
-            if self.store.blob(&blob.digest)?.is_none() {
+            if self.store.blobs().get(&blob.digest)?.is_none() {
                 sum += blob.size;
             }
         }
@@ -209,7 +209,7 @@ fn old_layers(trees: &Snapshotter, images: &Images) -> Result<Option<OldLayers>,
         let is_unpacked = files_here(&trees.store, diff_id)?.is_some();
         let is_here = match own {
             _ if is_unpacked => true,
-            Some(layer) => trees.store.blob(&layer.digest)?.is_some(),
+            Some(layer) => trees.store.blobs().get(&layer.digest)?.is_some(),
             None => false,
         };
         if is_here {

@@ -121,7 +121,7 @@ impl Rebuild<'_> {
             Ok((made.blob, made.size))
         })
         .and_then(|(path, (digest, size))| {
-            let adopted = self.trees.store.adopt_blob(&path, digest, size);
+            let adopted = self.trees.store.blobs().adopt(&path, digest, size);
             Ok(adopted.inspect_err(|_| _ = host::remove_file(&path))?)
         })
     }
@@ -159,10 +159,10 @@ impl Rebuild<'_> {
 
     /// The tar-diff, as a blob of the store.
     fn fetched(&self) -> Result<Blob, RebuildError> {
-        if let Some(blob) = self.trees.store.blob(&self.from.digest)? {
+        if let Some(blob) = self.trees.store.blobs().get(&self.from.digest)? {
             return Ok(blob);
         }
-        let mut writer = self.trees.store.blob_writer()?;
+        let mut writer = self.trees.store.blobs().writer()?;
         (self.fetch)(self.from, &mut writer)?;
         Ok(writer.commit(Some(self.from.digest))?)
     }
@@ -210,7 +210,7 @@ impl Snapshotter {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         let layer = rebuild.layer;
-        if self.store.unpacked_layer(&layer.diff_id)?.is_some() {
+        if self.store.layers().tree(&layer.diff_id)?.is_some() {
             return Ok(());
         }
         let (path, size) = rebuild.tar()?;
@@ -256,7 +256,7 @@ impl Snapshotter {
         image: &str,
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
-        let is_unpacked = self.store.unpacked_layer(&layer.diff_id)?.is_some();
+        let is_unpacked = self.store.layers().tree(&layer.diff_id)?.is_some();
         if is_unpacked && (self.has_single_files(layer)? || self.gives_tar_only(layer, events)) {
             return Ok(());
         }

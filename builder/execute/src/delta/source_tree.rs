@@ -15,14 +15,14 @@ const MEMO: &str = "layer-files";
 /// # Errors
 /// When the store can't be written.
 pub fn note_files(store: &Store, diff_id: &BlobDigest, tree: &TreeId) -> Result<(), EngineError> {
-    Ok(store.put_memo(MEMO, &key(diff_id), tree)?)
+    Ok(store.memos().put(MEMO, &key(diff_id), tree)?)
 }
 
 /// The tree with a layer's files, when it is here.
 pub(super) fn files_here(store: &Store, diff_id: &BlobDigest) -> Result<Option<Tree>, EngineError> {
-    match store.unpacked_layer(diff_id)? {
+    match store.layers().tree(diff_id)? {
         Some(tree) => Ok(Some(tree)),
-        None => Ok(store.memo_tree(MEMO, &key(diff_id))?),
+        None => Ok(store.memos().tree(MEMO, &key(diff_id))?),
     }
 }
 

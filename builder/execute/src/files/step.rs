@@ -29,7 +29,7 @@ impl Executor<EngineError> for FileExecutor<'_> {
         };
         let tree = self.apply(job, files)?;
         if let Some(name) = copy_name(job.step) {
-            self.0.store.put_memo("copy", &name, &tree.id())?;
+            self.0.store.memos().put("copy", &name, &tree.id())?;
         }
         Ok(Executed {
             tree: tree.id(),
@@ -64,7 +64,7 @@ impl FileExecutor<'_> {
         })?;
         drop(around);
         let manifest = without_unchanged(made, &base, staging.root());
-        Ok(store.commit(staging, manifest)?)
+        Ok(store.trees().commit(staging, manifest)?)
     }
 
     /// The files of the step's inputs; what it changes is a tree of the store.
@@ -85,7 +85,7 @@ fn previous_copy(store: &Store, step: &Step) -> Result<Option<Layer>, EngineErro
     let Some(name) = copy_name(step) else {
         return Ok(None);
     };
-    let tree = store.memo_tree("copy", &name)?;
+    let tree = store.memos().tree("copy", &name)?;
     tree.as_ref().map(layer_of).transpose()
 }
 

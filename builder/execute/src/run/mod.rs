@@ -259,7 +259,7 @@ impl<'a> CommandExecutor<'a> {
         if job.cancel.is_overtaken() {
             return Err(EngineError::Cancelled);
         }
-        let tree = self.trees.store.commit(staging, manifest)?;
+        let tree = self.trees.store.trees().commit(staging, manifest)?;
         match ended {
             Ok(()) => Ok(Executed {
                 tree: tree.id(),
@@ -430,7 +430,7 @@ impl<'a> CommandExecutor<'a> {
         }
         let mut lowers = lowers::of(self.trees, trees)?;
         if lowers.is_empty() {
-            lowers.push(self.trees.store.empty_tree()?.fs());
+            lowers.push(self.trees.store.trees().empty()?.fs());
         }
         let (upper, work) = (staging.fs().to_owned(), staging.work().to_owned());
         Ok(Root::Overlay {

@@ -197,7 +197,7 @@ impl MountPlanner<'_> {
         let mut lowers = view.stack_of(&path);
         if lowers.is_empty() && path.is_root() {
             // The empty tree has no layers.
-            let empty = self.trees.store.empty_tree()?;
+            let empty = self.trees.store.trees().empty()?;
             lowers.push(TreeRoot::at(empty.fs()).join(ImagePath::root()));
         }
         let file = found.filter(|found| !found.entry.is_directory());

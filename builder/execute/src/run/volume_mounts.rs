@@ -67,7 +67,11 @@ impl MountPlanner<'_> {
         };
         let begin = |staging: &Staging| self.begin_volume(cache, staging.root());
         let stop = || self.job.cancel.is_cancelled();
-        let mut volume = self.trees.store.volume(name, sharing, &stop, begin)?;
+        let mut volume = self
+            .trees
+            .store
+            .volumes()
+            .take(name, sharing, &stop, begin)?;
         if let Some(into) = held.root.clone() {
             volume.lend(&into)?;
         }

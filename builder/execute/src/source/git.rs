@@ -62,7 +62,7 @@ impl GitResolver<'_> {
         let tag = tag.filter(|_| source.keep_git_dir).unwrap_or_default();
         let opened_by = git.opened_by()?;
         let key = tree_key(source, &commit, &tag, opened_by);
-        if let Some(tree) = self.store.memo_tree("git", &key)? {
+        if let Some(tree) = self.store.memos().tree("git", &key)? {
             // Whoever has other credentials may not be let in.
             if opened_by == OpenedBy::Given && git.names_a_commit() {
                 git.list("HEAD")?;
@@ -83,8 +83,8 @@ impl GitResolver<'_> {
             owner: &|_: &ImagePath, _, _| (0, 0),
         };
         let manifest = upper::scan(staging.root(), &options).map_err(StoreError::from)?;
-        let tree = self.store.commit(staging, manifest)?;
-        self.store.put_memo("git", &key, &tree.id())?;
+        let tree = self.store.trees().commit(staging, manifest)?;
+        self.store.memos().put("git", &key, &tree.id())?;
         Ok(ResolvedSource {
             revision: Some(commit),
             ..resolved(&tree, Outcome::Ran)

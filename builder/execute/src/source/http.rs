@@ -39,7 +39,9 @@ pub fn known_checksum(
 }
 
 fn known_download(store: &Store, source: &HttpSource) -> Result<Option<Known>, EngineError> {
-    Ok(store.memo("http", &download_key(source, source.checksum))?)
+    Ok(store
+        .memos()
+        .get("http", &download_key(source, source.checksum))?)
 }
 
 fn download_key(source: &HttpSource, checksum: Option<BlobDigest>) -> Digest {
@@ -77,7 +79,7 @@ impl HttpResolver<'_> {
     ) -> Result<ResolvedSource, EngineError> {
         let known = known_download(self.store, source)?;
         let there = match &known {
-            Some(known) => self.store.tree(&known.tree)?,
+            Some(known) => self.store.trees().get(&known.tree)?,
             None => None,
         };
         if let (Some(tree), Some(_)) = (&there, source.checksum) {
@@ -112,7 +114,7 @@ impl HttpResolver<'_> {
         // Whoever demands this digest from now on need not fetch it again.
         for checksum in [source.checksum, Some(sum)] {
             let key = download_key(source, checksum);
-            self.store.put_memo("http", &key, &known)?;
+            self.store.memos().put("http", &key, &known)?;
         }
         Ok(resolved(&tree, Outcome::Ran))
     }
@@ -142,7 +144,10 @@ impl HttpResolver<'_> {
             ..Entry::directory(path)
         };
         root.set_attributes(&entry, self.gives_away).map_err(fail)?;
-        Ok(self.store.commit(staging, Manifest::new(vec![entry]))?)
+        Ok(self
+            .store
+            .trees()
+            .commit(staging, Manifest::new(vec![entry]))?)
     }
 }
 

@@ -58,15 +58,15 @@ impl VolumeFinder<'_> {
         let name = keyed_volume(&plain, key);
         let stop = || cancel.is_cancelled();
         let store = &self.trees.store;
-        let _alone = store.lock_volume_search(&plain, &stop)?;
-        if store.has_volume(&name) {
+        let _alone = store.volumes().lock_search(&plain, &stop)?;
+        if store.volumes().has(&name) {
             return Ok(name);
         }
         self.fetch(id, &name, &name);
-        if key.is_none() || store.has_volume(&name) {
+        if key.is_none() || store.volumes().has(&name) {
             return Ok(name);
         }
-        match store.newest_volume(&plain)? {
+        match store.volumes().newest(&plain)? {
             Some(newest) => copy_volume(self.trees, &newest, &name, &stop)?,
             None => self.fetch(id, &plain, &name),
         }
@@ -97,7 +97,7 @@ fn copy_volume(
     stop: Stop<'_>,
 ) -> Result<(), EngineError> {
     let store = &trees.store;
-    let Some(source) = store.volume_alone(from, stop)? else {
+    let Some(source) = store.volumes().take_alone(from, stop)? else {
         return Ok(());
     };
     let root = source.root().clone();
@@ -114,5 +114,5 @@ fn copy_volume(
             what: format!("cache volume {to}"),
             source,
         })?;
-    Ok(store.replace_volume(to, staging, stop)?)
+    Ok(store.volumes().replace(to, staging, stop)?)
 }

@@ -68,12 +68,12 @@ pub fn export_volume(
     signer: Option<&CacheSigner>,
 ) -> Result<VolumeTransfer, EngineError> {
     let fail = |error| failed(remote, error);
-    let volume = store.volume_alone(name, &|| false)?;
+    let volume = store.volumes().take_alone(name, &|| false)?;
     let volume =
         volume.ok_or_else(|| EngineError::Refused(format!("there is no cache volume {name}")))?;
     let manifest = scan(store, volume.root())?;
     let pieces = cut(store, volume.root(), &manifest)?;
-    let stored = store.put_blob(&manifest_file::write(&manifest))?;
+    let stored = store.blobs().put(&manifest_file::write(&manifest))?;
     let about = RemoteVolume {
         name: theirs.to_owned(),
         root: own_entry(volume.root())
@@ -143,7 +143,7 @@ fn cut(
     ) {
         let piece = piece.map_err(|error| fail(io::Error::other(error.to_string())))?;
         let packed = zstd::bulk::compress(&piece.data, LEVEL).map_err(fail)?;
-        let blob = store.put_blob(&packed)?;
+        let blob = store.blobs().put(&packed)?;
         let chunk = Chunk {
             blob: blob.digest,
             size: blob.size,
@@ -190,7 +190,7 @@ pub fn import_volume(
     restore(&manifest, staging.root(), &mut pieces, trees.gives_away)
         .and_then(|()| staging.root().set_attributes(&own, trees.gives_away))
         .map_err(|error| damaged(error.to_string()))?;
-    store.replace_volume(name, staging, &|| false)?;
+    store.volumes().replace(name, staging, &|| false)?;
     let sent = about.chunks.iter().map(|chunk| chunk.size).sum::<u64>() + about.manifest_size;
     let plain = manifest.size();
     Ok(Some(VolumeTransfer { plain, sent }))
@@ -203,10 +203,10 @@ fn piece(
     digest: &BlobDigest,
     size: u64,
 ) -> Result<Vec<u8>, EngineError> {
-    let blob = match store.blob(digest)? {
+    let blob = match store.blobs().get(digest)? {
         Some(blob) => blob,
         None => {
-            let mut writer = store.blob_writer()?;
+            let mut writer = store.blobs().writer()?;
             remote
                 .blob(digest, size, &mut writer)
                 .map_err(|error| failed(remote, error))?;

@@ -90,7 +90,7 @@ impl Loading<'_> {
         let sizes: u64 = layers.clone().map(|layer| layer.size).sum();
         let own = [self.images.manifest.digest, self.images.config.digest];
         let blobs: BTreeSet<BlobDigest> = layers.map(|layer| layer.digest).chain(own).collect();
-        Ok(self.maker.0.store.tag_image(&ImageRecord {
+        Ok(self.maker.0.store.images().tag(&ImageRecord {
             name: name.to_string(),
             digest: self.images.manifest.digest,
             media_type: self.images.manifest.media_type.clone(),
@@ -125,10 +125,10 @@ impl Loading<'_> {
     /// A blob of the archive, checked, in the store.
     fn copied(&self, blob: &DeltaBlob) -> Result<kiln_cache::Blob, EngineError> {
         let store = &self.maker.0.store;
-        if let Some(here) = store.blob(&blob.digest)? {
+        if let Some(here) = store.blobs().get(&blob.digest)? {
             return Ok(here);
         }
-        let mut writer = store.blob_writer()?;
+        let mut writer = store.blobs().writer()?;
         self.fetch(blob, &mut writer)?;
         Ok(writer.commit(Some(blob.digest))?)
     }
@@ -141,11 +141,11 @@ impl Loading<'_> {
     /// Brings one layer into the store: rebuilt, or taken from the archive as it is.
     fn layer(&self, layer: &ImageLayer, events: &dyn EventSink) -> Result<(), EngineError> {
         let trees = self.maker.0;
-        if trees.store.blob(&layer.blob)?.is_some() {
+        if trees.store.blobs().get(&layer.blob)?.is_some() {
             return Ok(());
         }
         let Some(from) = self.artifact.layer(&layer.blob) else {
-            return match trees.store.unpacked_layer(&layer.diff_id)? {
+            return match trees.store.layers().tree(&layer.diff_id)? {
                 Some(_) => Ok(()),
                 None => Err(missing(format!(
                     "layer {} is neither in {} nor here: pull the image instead",

@@ -81,14 +81,14 @@ impl DeltaMaker<'_> {
             manifest: described(&manifest_kind, &manifest),
             config: described(&config_kind, &config),
         };
-        let empty = self.0.store.put_blob(EMPTY_CONFIG)?;
+        let empty = self.0.store.blobs().put(EMPTY_CONFIG)?;
         let layers = layers(new, missing, made);
         let artifact = DeltaManifest::new(&images, empty.digest, &layers);
         let bytes = artifact.bytes().map_err(|error| EngineError::Output {
             what: "the difference".to_owned(),
             source: error.into(),
         })?;
-        let stored = self.0.store.put_blob(&bytes)?;
+        let stored = self.0.store.blobs().put(&bytes)?;
         let mut blobs = vec![empty, manifest, config];
         blobs.extend(made.iter().map(|made| made.blob.clone()));
         blobs.sort_by_key(|blob| blob.digest);

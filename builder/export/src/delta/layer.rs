@@ -73,7 +73,7 @@ impl LayerDiffer<'_> {
         let meter = meter(store, self.events, name, Some(whole.size));
         let made = || -> io::Result<kiln_cache::BlobWriter> {
             let tar = decompressed(meter.reader(host::open(&whole.path)?))?;
-            let out = store.blob_writer().map_err(io::Error::other)?;
+            let out = store.blobs().writer().map_err(io::Error::other)?;
             let out = io::BufWriter::with_capacity(1 << 20, out);
             let (out, _) = diff(tar, self.catalog, self.old, self.level, out)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)
@@ -89,7 +89,7 @@ impl LayerDiffer<'_> {
     fn recipe(&self, whole: &Blob) -> Result<Option<String>, EngineError> {
         let store = &self.trees.store;
         let key = recipe_key(&whole.digest);
-        if let Some(known) = store.memo::<KnownRecipe>(MEMO, &key)? {
+        if let Some(known) = store.memos().get::<KnownRecipe>(MEMO, &key)? {
             return Ok(known.recipe.filter(|text| text.parse::<Recipe>().is_ok()));
         }
         let name = format!("compress layer {} again", &whole.digest.hex()[..12]);
@@ -104,7 +104,7 @@ impl LayerDiffer<'_> {
         let known = KnownRecipe {
             recipe: recipe.clone(),
         };
-        store.put_memo(MEMO, &key, &known)?;
+        store.memos().put(MEMO, &key, &known)?;
         Ok(recipe)
     }
 }

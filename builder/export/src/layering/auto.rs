@@ -149,10 +149,10 @@ pub(super) fn split_up(
     }
     let digests = encoders.into_iter().map(|(name, out)| (name, out.finish()));
     let key = image_key(graph, target);
-    let remembered = store.memo::<Remembered>("auto-layers", &key)?;
+    let remembered = store.memos().get::<Remembered>("auto-layers", &key)?;
     let mut remembered = remembered.unwrap_or_default();
     remembered.note(digests.collect());
-    store.put_memo("auto-layers", &key, &remembered)?;
+    store.memos().put("auto-layers", &key, &remembered)?;
     let layout = Layout::of(most);
     let layer_of = |path: &ImagePath| layout.layer(&packages.unit(path), &remembered.restless);
     Ok(split::by(content, &layout.names(), layer_of))

@@ -44,7 +44,7 @@ pub(super) struct Lent<'a> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         for name in &self.names {
-            _ = self.engine.store().remove_image(name);
+            _ = self.engine.store().images().remove(name);
         }
     }
 }

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     kiln::run_if_helper();
     let engine = kiln::open(|_| {})?.with_executor(Arc::new(SaysOnly));
     // The tree of a step that changes nothing must be there.
-    _ = engine.store().empty_tree()?;
+    _ = engine.store().trees().empty()?;
     let request = DockerfileRequest::default();
     kiln::build_dockerfile(&engine, &request, |_| {})?;
     Ok(())
@@ -55,7 +55,7 @@ mod tests {
     fn it_keeps_what_an_executor_keeps() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Options::default()).unwrap();
-        _ = store.empty_tree().unwrap();
+        _ = store.trees().empty().unwrap();
         let mut graph = GraphBuilder::new(Platform::host());
         let empty = graph.scratch().unwrap();
         let run = graph.run(empty, ["make", "all"]).unwrap();
