@@ -65,7 +65,7 @@ pub struct HttpSource {
     /// The file's name in the resulting tree; `None`: as the answer or the address says.
     pub file_name: Option<String>,
     /// How the server is asked for it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "HttpRequest::is_usual")]
     pub request: HttpRequest,
 }
 
@@ -76,4 +76,11 @@ pub struct HttpRequest {
     pub headers: Vec<(String, String)>,
     /// The secret that is the header `Authorization`; `None`: one that is named after the server, if there is one.
     pub secret: Option<String>,
+}
+
+impl HttpRequest {
+    /// Whether nothing but the file is asked for.
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
