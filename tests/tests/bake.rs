@@ -319,6 +319,39 @@ target \"bad\" {{\n context = \"context\"\n {attribute}\n}}\n"
     }
 }
 
+#[test]
+fn targets_may_be_made_from_what_others_write() {
+    let space = Space::new();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /Made\n");
+    let file = "group \"default\" { targets = [\"first\", \"second\"] }
+target \"first\" {\n context = \"context\"\n output = [\"type=local,dest=out\"]\n}
+target \"second\" {\n context = \"context\"\n dockerfile = \"../out/Made\"\n}\n";
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    _ = space.kiln(&["bake", "--progress", "plain"]).ok();
+}
+
+#[test]
+fn what_a_failed_bake_leaves_for_a_shell_is_pruned() {
+    let space = Space::new();
+    let file = "target \"base\" { context = \"context\" }
+target \"app\" {\n context = \"context\"\n dockerfile-inline = \"FROM base\\nRUN false\"\n contexts = { base = \"target:base\" }\n}\n";
+    std::fs::write(space.path("docker-bake.hcl"), file).unwrap();
+    space.write("Dockerfile", format!("FROM {BUSYBOX}\nRUN echo 1 > /x\n"));
+    let failed = space.kiln(&[
+        "bake",
+        "app",
+        "--metadata-file",
+        "m.json",
+        "--progress",
+        "plain",
+    ]);
+    failed.fails_with(&["kiln shell", "kiln bake --metadata-file m.json"]);
+    assert_eq!(space.kiln(&["image", "ls"]).ok().stdout, "");
+    _ = space.kiln(&["prune", "--force"]).ok();
+    let kept = std::fs::read_dir(space.path("store/images")).map_or(0, Iterator::count);
+    assert_eq!(kept, 0);
+}
+
 /// What a target may not have unless the user allows it, and the words that allow it.
 #[test]
 fn a_bake_file_has_what_the_user_allows() {

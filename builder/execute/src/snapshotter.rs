@@ -266,9 +266,11 @@ impl Snapshotter {
         let Ok(ImageName::Registry(reference)) = image.parse::<ImageName>() else {
             return Ok(None);
         };
+        if reference.digest.is_some() {
+            return Ok(Some(image.to_owned()));
+        }
         let tagged = Reference {
             tag: reference.tag.or_else(|| Some("latest".to_owned())),
-            digest: None,
             ..reference
         };
         Ok(match self.store.images().get(&tagged.to_string())? {

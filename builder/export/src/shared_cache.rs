@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use kiln_execute::{EngineError, Snapshotter, now};
 use kiln_graph::{Build, Op, Step, StepId, Timestamp, TreeId};
 use kiln_share::{
-    CacheSigner, Remote, RemoteBlob, RemoteManifest, RemoteName, RemotePart, RemoteRecord,
-    RemoteTree,
+    CacheSigner, Remote, RemoteBlob, RemoteError, RemoteManifest, RemoteName, RemotePart,
+    RemoteRecord, RemoteTree,
 };
 use kiln_solve::{EventSink, Filed, LayerRef, Part, Snapshot};
 
@@ -118,6 +118,15 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// Says once in a remote that it has results without their files.
+    fn tell_of_names(&self, remote: &dyn Remote) -> Result<(), RemoteError> {
+        let is_said = self.has_names.swap(true, Ordering::Relaxed);
+        if !is_said && remote.entry(RemoteName::ANY)?.is_none() {
+            _ = remote.put(RemoteName::ANY, b"{}", &[])?;
+        }
+        Ok(())
     }
 
     fn is_stopped(&self) -> bool {
@@ -277,11 +286,7 @@ fn send(
     if is_name {
         let entry = name_of(&job.filed).signed(target.signer.as_ref());
         _ = remote.put(&called, &entry, &[]).map_err(fail)?;
-        if !state.has_names.swap(true, Ordering::Relaxed)
-            && remote.entry(RemoteName::ANY).map_err(fail)?.is_none()
-        {
-            _ = remote.put(RemoteName::ANY, b"{}", &[]).map_err(fail)?;
-        }
+        state.tell_of_names(remote).map_err(fail)?;
         return Ok(None);
     }
     let mut output = Vec::new();

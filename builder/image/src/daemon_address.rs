@@ -7,6 +7,10 @@ use kiln_tree::host;
 use reqwest::{Certificate, ClientBuilder, Identity};
 
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// Where daemons listen whose address names no port.
+const PLAIN_PORT: u16 = 2375;
+/// The same with TLS.
+const TLS_PORT: u16 = 2376;
 
 /// Where a daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +41,14 @@ impl DaemonAddress {
         let Some(port) = host.strip_prefix("tcp://") else {
             return Err("DOCKER_HOST begins with unix:// or tcp:// for kiln".to_owned());
         };
-        let port = port.trim_end_matches('/').to_owned();
+        let port = port.trim_end_matches('/');
         if said("DOCKER_TLS_VERIFY").is_none() {
-            return Ok(Self::Plain(port));
+            return Ok(Self::Plain(with_port(port, PLAIN_PORT)));
         }
         let own = said("DOCKER_CERT_PATH").map(PathBuf::from);
         let usual = said("HOME").map(|home| Path::new(&home).join(".docker"));
         let directory = own.or(usual).unwrap_or_default();
-        Ok(Self::Tls(port, directory))
+        Ok(Self::Tls(with_port(port, TLS_PORT), directory))
     }
 
     /// The beginning of its addresses.
@@ -79,6 +83,14 @@ impl DaemonAddress {
     }
 }
 
+fn with_port(host: &str, usual: u16) -> String {
+    let last = host.rsplit(']').next().unwrap_or(host);
+    match last.contains(':') {
+        true => host.to_owned(),
+        false => format!("{host}:{usual}"),
+    }
+}
+
 impl std::fmt::Display for DaemonAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -110,6 +122,10 @@ mod tests {
         assert_eq!(of(&[("DOCKER_HOST", "unix:///a b")]), socket("/a b"));
         let plain = DaemonAddress::Plain("dind:2375".to_owned());
         assert_eq!(of(&[("DOCKER_HOST", "tcp://dind:2375/")]), Ok(plain));
+        let plain = DaemonAddress::Plain("[::1]:2375".to_owned());
+        assert_eq!(of(&[("DOCKER_HOST", "tcp://[::1]")]), Ok(plain));
+        let bare = ("DOCKER_HOST", "tcp://dind");
+        assert_eq!(of(&[bare, verify, ("DOCKER_CERT_PATH", "/c")]), tls("/c"));
         assert_eq!(of(&[dind, verify, ("HOME", "/h")]), tls("/h/.docker"));
         assert_eq!(of(&[dind, verify, ("DOCKER_CERT_PATH", "/c")]), tls("/c"));
         assert!(of(&[("DOCKER_HOST", "ssh://me@host")]).is_err());

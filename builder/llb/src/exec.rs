@@ -192,7 +192,6 @@ fn take_out(
     compiler.add(place, Op::Files(Files { base, actions }), vec![tree])
 }
 
-/// The network that is asked for.
 /// A command without its mounts.
 pub(crate) fn command(meta: &pb::Meta) -> Result<Exec, LlbError> {
     let pair = |text: &String| {

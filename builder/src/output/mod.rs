@@ -158,7 +158,9 @@ pub fn write(
         job.attest(&mut written)?;
         job.run(&mut written)?;
     }
-    let keeps_none = |output: &Output| matches!(output.form, Form::Registry | Form::CacheOnly);
+    let keeps_none = |output: &Output| {
+        output.by_digest || matches!(output.form, Form::Registry | Form::CacheOnly)
+    };
     let is_kept = wanted.outputs.is_empty() || !wanted.outputs.iter().all(keeps_none);
     if written.images.is_empty() && (wanted.digests || !wanted.tags.is_empty()) {
         written.images = make(solved, wanted.options, events)?;

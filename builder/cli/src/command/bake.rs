@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use kiln::output::Output;
 use kiln::{ContextFrom, Error, file_text};
 use kiln_bake::{Bake, BakeError, Override, Project, Source, Target, linked_target};
 use kiln_graph::address::{IMAGE_SCHEME, redact};
@@ -108,6 +109,14 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
     // After a failure, 'kiln shell' needs them.
     run.forget_links();
     Ok(())
+}
+
+/// Where a target leaves files that others may be made from.
+fn written(target: &Target) -> Vec<PathBuf> {
+    let outputs = target.list("output").into_iter();
+    let outputs = outputs.filter_map(|text| text.parse::<Output>().ok());
+    let places = outputs.filter_map(|output| std::path::absolute(output.dest()?).ok());
+    places.collect()
 }
 
 /// Says whose build follows.
@@ -244,14 +253,16 @@ impl<'a> Run<'a> {
 
     /// Looks for what is wrong with any build.
     fn check(&self) -> Result<(), Failed> {
+        let mut made = Vec::new();
         for name in self.in_order() {
             let target = &self.bake.targets[&name];
             if self.is_linked(&name) {
-                bake_check::check(&name, &self.link_words(&name, target))?;
+                bake_check::check(&name, &self.link_words(&name, target), &made)?;
             }
             if self.bake.wanted.contains(&name) {
                 let words = self.words(&name, target, &self.metadata_file(&name));
-                bake_check::check(&name, &words)?;
+                bake_check::check(&name, &words, &made)?;
+                made.extend(written(target));
             }
         }
         Ok(())
@@ -268,7 +279,9 @@ impl<'a> Run<'a> {
             if let Err(mut failed) = self.one(&name, &mut results) {
                 if !self.args.check {
                     let wanted = self.bake.wanted.iter();
-                    let left = wanted.filter(|name| !results.contains_key(*name));
+                    // Of what was built the metadata is written with the rest.
+                    let all = self.args.metadata_file.is_some();
+                    let left = wanted.filter(|name| all || !results.contains_key(*name));
                     let again = go_on(self.args, left);
                     let text = format!("\nTo go on from there:              {again}");
                     failed.text.push_str(&text);

@@ -9,10 +9,11 @@ use kiln::{ContextFrom, DockerfileRequest, Error, output};
 use super::build_args::BuildArgs;
 use super::{Command, Failed, Unusable, cache_spec};
 
-/// Reads the words for a target's build as the build will.
-pub(super) fn check(name: &str, words: &[String]) -> Result<(), Failed> {
+/// Reads the words for a target's build as the build will. What lies below the places `made` is written by
+/// targets before it.
+pub(super) fn check(name: &str, words: &[String], made: &[PathBuf]) -> Result<(), Failed> {
     let checked = read(words).and_then(|args| match args {
-        Some(args) => of_build(&args).map_err(Failed::from),
+        Some(args) => of_build(&args, made).map_err(Failed::from),
         None => Ok(()),
     });
     checked.map_err(|mut failed| {
@@ -39,11 +40,10 @@ fn read(words: &[String]) -> Result<Option<Box<BuildArgs>>, Failed> {
     }
 }
 
-fn of_build(args: &BuildArgs) -> Result<(), Error> {
+fn of_build(args: &BuildArgs, made: &[PathBuf]) -> Result<(), Error> {
     let (names, outputs) = (args.names()?, args.outputs()?);
     args.check_places(&outputs)?;
     _ = args.image_options()?;
-    _ = args.secrets()?;
     for (flag, specs) in [
         ("--cache-from", &args.cache_from),
         ("--cache-to", &args.cache_to),
@@ -52,7 +52,10 @@ fn of_build(args: &BuildArgs) -> Result<(), Error> {
             _ = cache_spec::read(flag, spec)?;
         }
     }
-    let file = build_file(&args.source.request()?)?;
+    if made.is_empty() {
+        _ = args.secrets()?;
+    }
+    let file = build_file(&args.source.request()?, made)?;
     // A kiln.toml may have names itself.
     let is_toml = file.is_some_and(|file| file.extension().is_some_and(|end| end == "toml"));
     match args.call()? {
@@ -62,12 +65,15 @@ fn of_build(args: &BuildArgs) -> Result<(), Error> {
 }
 
 /// The build file, which has to be there; in a context that isn't here yet, nobody knows.
-fn build_file(request: &DockerfileRequest) -> Result<Option<PathBuf>, Error> {
+fn build_file(request: &DockerfileRequest, made: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
     let context = match &request.context {
         ContextFrom::Directory(context) if context.is_dir() => context,
         _ => return Ok(request.file.clone()),
     };
     let Some(file) = &request.file else {
+        if is_made(context, made) {
+            return Ok(None);
+        }
         let found = kiln::build_file_in(context);
         let missing = || Error::NoBuildFile {
             context: context.clone(),
@@ -75,8 +81,14 @@ fn build_file(request: &DockerfileRequest) -> Result<Option<PathBuf>, Error> {
         return found.ok_or_else(missing).map(Some);
     };
     let is_lower = file.ends_with("Dockerfile") && file.with_file_name("dockerfile").exists();
-    if file != Path::new("-") && !is_lower {
+    if file != Path::new("-") && !is_lower && !is_made(file, made) {
         _ = std::fs::metadata(file).map_err(Error::file("read", file))?;
     }
     Ok(Some(file.clone()))
+}
+
+/// Whether a path may be written by a target before.
+fn is_made(path: &Path, made: &[PathBuf]) -> bool {
+    let path = std::path::absolute(path);
+    path.is_ok_and(|path| made.iter().any(|place| path.starts_with(place)))
 }

@@ -154,8 +154,13 @@ impl BuildArgs {
     fn what_next(&self, prepared: &Prepared, step: &str) -> String {
         let from = self.source.read_from_stdin(prepared);
         let mut text = String::new();
-        // An archive on standard input isn't kept.
-        if from != Some(FromStdin::Archive) {
+        // An archive on standard input isn't kept, nor is a build file with a credential.
+        let is_kept = match from {
+            None => true,
+            Some(FromStdin::BuildFile) => super::plan::is_text(prepared.texts.main()),
+            Some(FromStdin::Archive) => false,
+        };
+        if is_kept {
             text.push_str("\nTo open a shell where it failed:  kiln shell");
         }
         if self.source.bake_target.is_some() {

@@ -342,7 +342,8 @@ fn diff(
 }
 
 fn list(engine: &kiln::Engine, quiet: bool, json: bool) -> Result<(), Error> {
-    let images = engine.store().images().all()?;
+    let mut images = engine.store().images().all()?;
+    images.retain(|image| !super::result::is_link(&image.name));
     if json {
         print_json(&serde_json::json!(images));
         return Ok(());

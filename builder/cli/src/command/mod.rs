@@ -184,7 +184,7 @@ pub(crate) fn run() -> ExitCode {
         return status(run(&words));
     }
     let words: Vec<OsString> = args.collect();
-    match wants_json(&words) {
+    match wants_json(&compat::verbs::without_builder(words.clone())) {
         true if is_within(&words) => crate::display::go_on_in_json(),
         true => crate::display::speak_json(),
         false => {}

@@ -190,7 +190,12 @@ fn is_variable(text: &str) -> bool {
 }
 
 /// The same of a build file: of its addresses, and of what looks like a variable in it.
-fn is_text(text: &str) -> bool {
+pub(super) fn is_text(text: &str) -> bool {
+    // What a command or another variable gives, as `$(cat /run/secrets/token)` does, is no credential itself.
+    let is_computed = |word: &str| {
+        let value = word.split_once('=').map(|(_, value)| value);
+        value.is_some_and(|value| value.trim_start_matches('"').starts_with('$'))
+    };
     let has_credential = |line: &str| {
         let mut words = line.split_whitespace();
         let is_old_form = words
@@ -199,7 +204,9 @@ fn is_text(text: &str) -> bool {
             && words
                 .next()
                 .is_some_and(|name| !name.contains('=') && names_a_credential(name));
-        is_old_form || !line.split_whitespace().all(is_variable)
+        let mut words = line.split_whitespace();
+        is_old_form
+            || !words.all(|word| is_variable(word) || (is_computed(word) && is_address(word)))
     };
     !text.lines().any(has_credential)
 }

@@ -73,7 +73,7 @@ pub(crate) fn text(result: &BuildOutcome) -> String {
 }
 
 /// Whether a name is kiln's own, until a bake has ended.
-fn is_link(name: &str) -> bool {
+pub(super) fn is_link(name: &str) -> bool {
     let rest = name.strip_prefix(LINKS);
     rest.is_some_and(|rest| rest.starts_with('/'))
 }

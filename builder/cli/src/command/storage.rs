@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use kiln_cache::{Kind, PruneOptions, UsageItem};
+use kiln_cache::{Kind, PruneOptions, Store, UsageItem};
 
+use super::result::is_link;
 use super::{Failed, print, say};
 use crate::human::{format_duration, format_size};
 use kiln::Error;
@@ -123,6 +124,16 @@ pub(crate) fn fsck(repair: bool) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Takes the names away that a bake which failed left for 'kiln shell'.
+fn forget_links(store: &Store) -> Result<(), Error> {
+    for image in store.images().all()? {
+        if is_link(&image.name) {
+            _ = store.images().remove(&image.name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs `kiln prune`.
 pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let until = flag("--filter", args.filter.as_deref(), until)?;
@@ -136,6 +147,9 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<(), Failed> {
     let engine = super::open()?;
     if !args.force && !args.dry_run && !confirmed(args) {
         return Ok(());
+    }
+    if !args.dry_run {
+        forget_links(engine.store())?;
     }
     for name in untag(engine.store(), args.images()?, args.dry_run)? {
         print(&format!("image    {name}\n"));

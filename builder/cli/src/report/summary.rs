@@ -63,7 +63,7 @@ pub(crate) fn text(build: &BuildRecord) -> String {
         text += &format!("\ntransfers: {moved}");
         let alone = alone(build);
         if alone >= SHORT {
-            text += &format!("; no step ran for {} of that", seconds(alone));
+            text += &format!("; no step ran for {}", seconds(alone));
         }
     }
     text
@@ -216,10 +216,7 @@ mod tests {
         let told = text(&build);
         let last = told.lines().next_back();
         let moved = "transfers: pull 4.00 MiB in 1.5 s, unpack 4.00 MiB in 300 ms";
-        assert_eq!(
-            last,
-            Some(&*format!("{moved}; no step ran for 1.8 s of that"))
-        );
+        assert_eq!(last, Some(&*format!("{moved}; no step ran for 1.8 s")));
         let step = BuiltStep {
             began: 1000,
             ..step("a[1] RUN make", 2000, StepOutcome::Ran, &[])

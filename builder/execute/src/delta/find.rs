@@ -148,7 +148,8 @@ impl Snapshotter {
         else {
             return Ok(None);
         };
-        let old = old_layers(self, &images)?;
+        // The user's directory has all files; a part of an old image may lack them.
+        let old = old_layers(self, &images)?.filter(|old| old.are_all || !may_be_directory);
         if old.is_none() && !may_be_directory {
             return Ok(None);
         }

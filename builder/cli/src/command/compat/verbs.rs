@@ -160,7 +160,7 @@ pub(crate) const VERBS: &[Verb] = &[
 ];
 
 /// `buildx --builder NAME build` says the same as `buildx build`: kiln is the builder.
-fn without_builder(mut words: Vec<OsString>) -> Vec<OsString> {
+pub(crate) fn without_builder(mut words: Vec<OsString>) -> Vec<OsString> {
     let flag = match &words[..] {
         [buildx, flag, ..] if buildx == "buildx" => flag.to_string_lossy().into_owned(),
         _ => return words,
