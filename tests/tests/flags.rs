@@ -266,3 +266,16 @@ fn switches_take_true_and_false() {
         run.stderr
     );
 }
+
+#[test]
+fn a_build_file_may_lie_beside_the_context() {
+    let space = Space::new();
+    space.write("f", "1").write("g", "2");
+    std::fs::create_dir(space.path("files")).unwrap();
+    std::fs::write(space.path("files/Made"), "FROM scratch\nCOPY . /\n").unwrap();
+    std::fs::write(space.path("files/Made.dockerignore"), "g\n").unwrap();
+    for file in ["files/Made", "context/../files/Made"] {
+        let out = space.build_files(&["-f", file]);
+        assert!(out.join("f").exists() && !out.join("g").exists(), "{file}");
+    }
+}

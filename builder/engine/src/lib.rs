@@ -38,8 +38,8 @@ pub use kiln_share::{
     RemoteBlob, RemoteError, Volumes,
 };
 pub use kiln_solve::{
-    Cancel, EVENTS_VERSION, Edits, Event, EventSink, Fate, Forecast, Meter, Metered, Outcome,
-    PlannedStep, StepRef, Stream,
+    Cancel, CancelHook, EVENTS_VERSION, Edits, Event, EventSink, Fate, Forecast, Meter, Metered,
+    Outcome, PlannedStep, StepRef, Stream,
 };
 pub use request::Request;
 pub use solved::Solved;

@@ -76,7 +76,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// Headers of a request, by name: those that BuildKit sends.
-    fn headers(&mut self) -> Vec<(String, String)> {
+    fn headers(&mut self) -> Result<Vec<(String, String)>, LlbError> {
         let is_sent = |key: &&str| {
             let name = key
                 .strip_prefix("http.header.")
@@ -87,7 +87,10 @@ impl<'a> Attributes<'a> {
         let header = |key: &str| {
             let value = self.0.remove(key).unwrap_or_default();
             let name = key["http.header.".len()..].to_ascii_lowercase();
-            (name, value.to_owned())
+            match value.contains(|c: char| c.is_control()) {
+                true => Err(malformed(format!("the value of {key}"))),
+                false => Ok((name, value.to_owned())),
+            }
         };
         keys.into_iter().map(header).collect()
     }
@@ -178,7 +181,7 @@ fn http(url: &str, mut attributes: Attributes<'_>) -> Result<Op, LlbError> {
     }
     let request = HttpRequest {
         secret: attributes.take("http.authheadersecret").map(str::to_owned),
-        headers: attributes.headers(),
+        headers: attributes.headers()?,
     };
     attributes.finish(&[])?;
     Ok(Op::Http(HttpSource {

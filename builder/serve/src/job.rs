@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use kiln::Journal;
-use kiln_engine::Cancel;
+use kiln_engine::{Cancel, CancelHook};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -50,6 +50,8 @@ pub(crate) struct Job {
     pub(crate) log: Arc<StatusLog>,
     /// Stops its steps.
     pub(crate) cancel: Cancel,
+    /// A frontend's is cancelled with its build's, not the other way round.
+    _following: Option<CancelHook>,
     /// Is cancelled with it.
     pub(crate) cancelled: CancellationToken,
     /// The containers that its client has made.
@@ -183,6 +185,7 @@ impl Jobs {
             begun: SystemTime::now(),
             log: Arc::default(),
             cancel: Cancel::new(),
+            _following: None,
             cancelled: CancellationToken::new(),
             containers: Containers::default(),
             frontend: None,

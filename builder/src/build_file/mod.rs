@@ -6,7 +6,7 @@ mod inside;
 pub(crate) mod kiln_toml;
 mod texts;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kiln_frontend_dockerfile::{DockerfileError, read_ignore_file};
 
@@ -69,9 +69,28 @@ pub(crate) fn find(request: &DockerfileRequest, context: &Path) -> Result<PathBu
     })
 }
 
+/// Whether the user named the build file: then it may lead out of the context, and so do the files beside it.
+pub(crate) fn is_named(request: &DockerfileRequest) -> bool {
+    request.file.is_some() && matches!(request.context, ContextFrom::Directory(_))
+}
+
+/// A file that belongs to the build file: in the context only what is inside of it, unless the path of a build
+/// file that the user named leads out.
+pub(crate) fn read_beside(context: &Path, path: &Path, is_named: bool) -> std::io::Result<Vec<u8>> {
+    let leads_up = |inside: &Path| inside.components().any(|part| part == Component::ParentDir);
+    match path.strip_prefix(context) {
+        Ok(inside) if !is_named || !leads_up(inside) => inside::read(context, inside),
+        _ => std::fs::read(path),
+    }
+}
+
 /// The ignore file named after the build file, else the context's own: `.dockerignore` before
 /// `.containerignore`, but beside a Containerfile.
-pub(crate) fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn ignore_list(
+    request: &DockerfileRequest,
+    context: &Path,
+    file: &Path,
+) -> Result<Vec<String>, Error> {
     let mut own = file.as_os_str().to_owned();
     own.push(".dockerignore");
     let mut shared = [".dockerignore", ".containerignore"];
@@ -80,10 +99,7 @@ pub(crate) fn ignore_list(context: &Path, file: &Path) -> Result<Vec<String>, Er
     }
     let shared = shared.map(|name| context.join(name));
     for path in std::iter::once(PathBuf::from(own)).chain(shared) {
-        let read = match path.strip_prefix(context) {
-            Ok(inside) => inside::read(context, inside),
-            Err(_) => std::fs::read(&path),
-        };
+        let read = read_beside(context, &path, is_named(request));
         match read {
             Ok(bytes) => return Ok(read_ignore_file(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -22,6 +22,8 @@ pub struct Opened {
     pub path: PathBuf,
     pub(super) text: String,
     options: Options,
+    /// Whether the user named the file.
+    is_named: bool,
 }
 
 /// Fetches contexts, and reads the build file.
@@ -49,6 +51,7 @@ pub fn open_build_file(engine: &Engine, request: &DockerfileRequest) -> Result<O
         path,
         text,
         options,
+        is_named: build_file::is_named(request),
     })
 }
 
@@ -98,10 +101,7 @@ impl Opened {
         let path = crate::lock::beside(&self.path);
         let shown = path.file_name().unwrap_or_default().display().to_string();
         let main = &self.contexts.directories["context"];
-        let read = match path.strip_prefix(main) {
-            Ok(inside) => build_file::read_inside(main, inside),
-            Err(_) => std::fs::read(&path),
-        };
+        let read = build_file::read_beside(main, &path, self.is_named);
         match read {
             Ok(bytes) => Lock::parse(&shown, &text_of(&path, Ok(bytes))?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
@@ -212,9 +212,8 @@ fn fill_options(
         } else {
             directory.join("Dockerfile")
         };
-        options
-            .ignore
-            .insert(name.clone(), build_file::ignore_list(directory, &own)?);
+        let ignored = build_file::ignore_list(request, directory, &own)?;
+        options.ignore.insert(name.clone(), ignored);
     }
     Ok(options)
 }

@@ -115,7 +115,7 @@ pub(crate) fn run(args: &BakeArgs) -> Result<(), Failed> {
 fn written(target: &Target) -> Vec<PathBuf> {
     let outputs = target.list("output").into_iter();
     let outputs = outputs.filter_map(|text| text.parse::<Output>().ok());
-    let places = outputs.filter_map(|output| std::path::absolute(output.dest()?).ok());
+    let places = outputs.filter_map(|output| bake_check::place(output.dest()?).ok());
     places.collect()
 }
 

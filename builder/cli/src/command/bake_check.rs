@@ -2,7 +2,7 @@
 //! earlier ones may be pushed.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kiln::{ContextFrom, DockerfileRequest, Error, output};
 
@@ -89,6 +89,18 @@ fn build_file(request: &DockerfileRequest, made: &[PathBuf]) -> Result<Option<Pa
 
 /// Whether a path may be written by a target before.
 fn is_made(path: &Path, made: &[PathBuf]) -> bool {
-    let path = std::path::absolute(path);
+    let path = place(path);
     path.is_ok_and(|path| made.iter().any(|place| path.starts_with(place)))
+}
+
+/// A path from the root on, without `..`, by its words alone: what it leads to may not be there yet.
+pub(super) fn place(path: &Path) -> std::io::Result<PathBuf> {
+    let mut place = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            Component::ParentDir => _ = place.pop(),
+            part => place.push(part),
+        }
+    }
+    Ok(place)
 }

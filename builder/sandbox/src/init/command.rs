@@ -243,7 +243,8 @@ fn become_command(
 ) -> Problem {
     let spec = &*order.spec;
     let entered = match entry.joins {
-        true => root.join(),
+        // Until it executes, those that are in there already can't reach what it has open.
+        true => hide().and_then(|()| root.join()),
         false => root.enter(spec),
     };
     if let Err(failure) = entered {
@@ -253,6 +254,15 @@ fn become_command(
         return Problem::Setup(what, error.to_string());
     }
     execute(spec)
+}
+
+/// Makes this process's files in `/proc` root's, until it executes a program.
+fn hide() -> Result<(), Failure> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    hidden
+        .map_err(io::Error::from)
+        .context("hide from other processes")
 }
 
 fn prepare(
@@ -312,7 +322,7 @@ fn make_directory(path: &Path, spec: &Spec) -> io::Result<()> {
     match std::fs::create_dir(path) {
         // An owner that can't be had (no such user is mapped) leaves it root's.
         Ok(()) => {
-            std::os::unix::fs::chown(path, Some(spec.uid.get()), Some(spec.gid.get())).or(Ok(()))
+            std::os::unix::fs::lchown(path, Some(spec.uid.get()), Some(spec.gid.get())).or(Ok(()))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),

@@ -26,10 +26,13 @@ use crate::proto::frontend::{
 
 /// Bytes in one message.
 const PIECE: usize = 32 << 10;
-/// Messages of input that wait for a process.
+/// Pieces of input that wait for a process.
 const WAITING: usize = 16;
 /// The status of a process that has none of its own, to clients.
 const UNKNOWN_STATUS: u32 = 255;
+
+/// Is told the processes that have ended, by their names.
+pub(super) type Ended = mpsc::UnboundedSender<String>;
 
 /// Where messages to the client go.
 pub(super) type Answers = mpsc::Sender<Result<ExecMessage, Status>>;
@@ -58,6 +61,7 @@ struct Ends {
 struct Voice {
     id: String,
     answers: Answers,
+    ended: Ended,
 }
 
 impl Voice {
@@ -83,7 +87,7 @@ impl Process {
         init: &InitMessage,
         exec: Exec,
         container: Arc<OpenContainer>,
-        answers: &Answers,
+        (answers, ended): (&Answers, &Ended),
     ) -> Result<Self, Status> {
         let opened = match init.tty {
             true => with_terminal(init),
@@ -93,6 +97,7 @@ impl Process {
         let voice = Voice {
             id: id.to_owned(),
             answers: answers.clone(),
+            ended: ended.clone(),
         };
         let started = Arc::new(OnceLock::new());
         let process = Self {
@@ -131,12 +136,20 @@ impl Process {
             && message.fd == 0
             && !message.data.is_empty()
         {
-            // What has ended reads nothing.
-            _ = input.send(message.data).await;
+            for piece in message.data.chunks(PIECE) {
+                // What has ended reads nothing.
+                _ = input.send(piece.to_vec()).await;
+            }
         }
         if message.fd == 0 && message.eof {
             self.end_input();
         }
+    }
+
+    /// It has ended: only its name is taken from now on.
+    pub(super) fn end(&mut self) {
+        self.input = None;
+        self.terminal = None;
     }
 
     /// Ends what it reads.
@@ -247,6 +260,8 @@ fn run(
         _ = reader.join();
     }
     _ = voice.say(Input::Done(DoneMessage {}));
+    // Whoever served the stream may be gone.
+    _ = voice.ended.send(voice.id.clone());
 }
 
 /// Sends the client what a process writes. What nobody takes is read all the same: a full pipe

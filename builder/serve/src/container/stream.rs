@@ -8,7 +8,7 @@ use kiln_llb::process as command;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::process::{Answers, Process};
+use super::process::{Answers, Ended, Process};
 use super::signal;
 use crate::error::of_definition;
 use crate::grpc::Messages;
@@ -19,6 +19,9 @@ use crate::proto::frontend::{ExecMessage, InitMessage};
 /// Messages that wait for the client.
 const WAITING: usize = 64;
 
+/// How many processes one stream runs at once.
+const MAX_PROCESSES: usize = 64;
+
 /// The processes of one stream. They end with it.
 struct Processes {
     job: Arc<Job>,
@@ -26,6 +29,10 @@ struct Processes {
     allows_insecure: bool,
     answers: Answers,
     known: HashMap<String, Process>,
+    /// How many of them run.
+    running: usize,
+    /// What they tell of their ends to, and where it is heard.
+    ended: (Ended, mpsc::UnboundedReceiver<String>),
 }
 
 impl Drop for Processes {
@@ -48,6 +55,8 @@ pub(crate) fn serve(
         allows_insecure,
         answers,
         known: HashMap::new(),
+        running: 0,
+        ended: mpsc::unbounded_channel(),
     };
     tokio::spawn(processes.run(messages));
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -75,16 +84,38 @@ impl Processes {
                 tokio::select! {
                     () = answers.closed() => {}
                     () = cancelled.cancelled() => {}
+                    () = self.all_ended() => {}
                 }
             }
         }
     }
 
     async fn heed_all(&mut self, messages: &mut Streaming<ExecMessage>) -> Result<(), Status> {
-        while let Some(message) = messages.message().await? {
-            self.heed(message).await?;
+        loop {
+            tokio::select! {
+                Some(id) = self.ended.1.recv() => self.end(&id),
+                message = messages.message() => match message? {
+                    Some(message) => self.heed(message).await?,
+                    None => return Ok(()),
+                },
+            }
         }
-        Ok(())
+    }
+
+    /// Waits until no process runs.
+    async fn all_ended(&mut self) {
+        while self.running > 0
+            && let Some(id) = self.ended.1.recv().await
+        {
+            self.end(&id);
+        }
+    }
+
+    fn end(&mut self, id: &str) {
+        self.running = self.running.saturating_sub(1);
+        if let Some(process) = self.known.get_mut(id) {
+            process.end();
+        }
     }
 
     async fn heed(&mut self, message: ExecMessage) -> Result<(), Status> {
@@ -122,6 +153,10 @@ impl Processes {
             let text = format!("Process {id} already exists");
             return Err(Status::already_exists(text));
         }
+        if self.running >= MAX_PROCESSES {
+            let text = format!("more than {MAX_PROCESSES} processes run at once");
+            return Err(Status::resource_exhausted(text));
+        }
         let container = self.job.containers.get(&init.container_id)?;
         let exec = exec(init)?;
         if exec.security == Security::Insecure && !self.allows_insecure {
@@ -129,7 +164,9 @@ impl Processes {
                 "security.insecure is not allowed",
             ));
         }
-        let process = Process::start(&id, init, exec, container, &self.answers)?;
+        let told = (&self.answers, &self.ended.0);
+        let process = Process::start(&id, init, exec, container, told)?;
+        self.running += 1;
         self.known.insert(id, process);
         Ok(())
     }

@@ -90,7 +90,7 @@ pub(crate) fn ended(
             }
         }
         Err(status) => {
-            let whole = without_command_lines(whole(status));
+            let whole = for_everybody(whole(status));
             record.external_error = Some(add(Blob::new(ERROR, whole.encode_to_vec())));
             record.error = Some(RpcStatus {
                 details: Vec::new(),
@@ -112,10 +112,16 @@ fn whole(status: &Status) -> RpcStatus {
     })
 }
 
-/// A status without the command lines that clients put into their traces: values of flags may be credentials.
-fn without_command_lines(status: RpcStatus) -> RpcStatus {
+/// A status as whoever may read the history gets it: without the command lines that clients put into their
+/// traces, for values of flags may be credentials, and without the names of what a failed step left behind,
+/// by which its files are read.
+fn for_everybody(status: RpcStatus) -> RpcStatus {
     const STACK: &str = "/stack.Stack+json";
+    const LEFT: &str = "/errdefs.Solve+json";
     let one = |mut detail: Any| {
+        if detail.type_url.ends_with(LEFT) {
+            return None;
+        }
         if detail.type_url.ends_with(STACK) {
             let mut stack: Value = serde_json::from_slice(&detail.value).ok()?;
             _ = stack.as_object_mut()?.remove("cmdline");
@@ -216,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn command_lines_of_clients_are_not_kept() {
+    fn neither_command_lines_of_clients_nor_names_of_results_are_kept() {
         let stack = json!({ "frames": [{ "Name": "f" }], "cmdline": ["buildx", "token=hunter2"] });
         let other = json!({ "cmdline": ["of another kind"] });
         let broken = Any {
@@ -228,10 +234,11 @@ mod tests {
                 detail("stack.Stack", &stack),
                 detail("errdefs.Vertex", &other),
                 broken,
+                detail("errdefs.Solve", &json!({ "inputIDs": ["left-behind"] })),
             ],
             ..RpcStatus::default()
         };
-        let kept = without_command_lines(status).details;
+        let kept = for_everybody(status).details;
         let texts: Vec<&str> = kept
             .iter()
             .map(|one| std::str::from_utf8(&one.value).unwrap())

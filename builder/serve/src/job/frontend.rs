@@ -50,6 +50,7 @@ impl Job {
         let mut request = self.request.clone();
         request.known.frontend_inputs = asked.inputs.clone();
         request.known.frontend_attrs = asked.attributes.clone();
+        let (cancel, following) = self.cancel.child();
         let job = Self {
             reference: self.reference.clone(),
             request,
@@ -58,7 +59,8 @@ impl Job {
             connection: self.connection,
             begun: self.begun,
             log: self.log.clone(),
-            cancel: self.cancel.clone(),
+            cancel,
+            _following: Some(following),
             cancelled: self.cancelled.child_token(),
             containers: Containers::default(),
             frontend: Some(frontend),
