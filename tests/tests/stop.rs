@@ -29,7 +29,14 @@ impl Silent {
 }
 
 fn start(space: &Space, args: &[&str]) -> Child {
-    let mut command = space.command(&[&["build", "context", "--progress", "plain"], args].concat());
+    begin(
+        space,
+        &[&["build", "context", "--progress", "plain"], args].concat(),
+    )
+}
+
+fn begin(space: &Space, args: &[&str]) -> Child {
+    let mut command = space.command(args);
     command.stderr(Stdio::piped()).stdout(Stdio::null());
     command.spawn().unwrap()
 }
@@ -111,6 +118,24 @@ fn a_signal_ends_what_waits_for_the_network() {
             assert!(text.contains("cancelling"), "{text}");
             gone(&format!(":{port}/"));
         }
+    }
+}
+
+#[test]
+fn a_signal_ends_the_transfers_of_images() {
+    let server = Silent::start();
+    let space = Space::new();
+    space.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let name = format!("127.0.0.1:{}/x:1", server.port);
+    _ = space.build(&["-t", &name]).ok();
+    for verb in ["pull", "push"] {
+        let mut child = begin(&space, &["image", verb, &name]);
+        std::thread::sleep(Duration::from_millis(1000));
+        assert!(child.try_wait().unwrap().is_none(), "{verb}");
+        signal(&child, "INT");
+        let (code, text) = ended(child, LIMIT);
+        assert_eq!(code, Some(130), "{verb}: {text}");
+        assert!(text.contains("cancelling"), "{verb}: {text}");
     }
 }
 

@@ -175,6 +175,11 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failed> {
     for name in command.stored() {
         *name = super::image_id::name(engine.store(), name)?;
     }
+    let transfers = matches!(
+        command,
+        ImageCommand::Push { .. } | ImageCommand::Pull(_) | ImageCommand::Create(_)
+    );
+    let _cancel = transfers.then(|| super::signals::cancel_on_signals(&engine));
     let done = execute(&engine, &command);
     match done.map_err(|error| failed(engine.store(), &command, &error))? {
         0 => Ok(()),
