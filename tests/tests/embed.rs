@@ -8,6 +8,8 @@ use kiln::{
     ContextFrom, CredentialSource, DirectoryRemote, DockerfileRequest, EngineError, Error, Event,
     Fault, GraphBuilder, Kiln, Needed, Output, Platform, ProvenanceOptions, Remote, SbomFormat,
 };
+use kiln_engine::{Request, StepFailure, write_directory};
+use kiln_graph::ImagePath;
 use kiln_tests::{BUSYBOX, Space, Web, kiln_binary, shell};
 
 fn open(space: &Space) -> Kiln {
@@ -243,4 +245,34 @@ fn a_context_at_an_address_is_what_it_was_said_to_be() {
     // It changes between two looks at it.
     std::fs::write(space.path("context.tar"), "changed").unwrap();
     _ = build(BlobDigest::of(&tar)).unwrap();
+}
+
+/// The same definition may fail in two builds and leave different files.
+#[test]
+fn what_failed_is_of_its_own_build() {
+    let space = Space::new();
+    let kiln = open(&space);
+    let engine = kiln.engine();
+    let base = kiln.image(BUSYBOX, &Platform::host()).unwrap();
+    let mut graph = GraphBuilder::new(Platform::host());
+    let root = graph.image(&base).unwrap();
+    let words = "cat /proc/sys/kernel/random/uuid > /made; cat /made; exit 3";
+    let fails = graph.run(root, ["sh", "-c", words]).unwrap();
+    let request = Request::new(graph.build(fails));
+    let failure = || -> Box<StepFailure> {
+        match engine.solve(request.clone()) {
+            Err(EngineError::Step(failure)) => failure,
+            other => panic!("the step fails: {other:?}"),
+        }
+    };
+    let events = |_: Event| {};
+    for (number, failed) in [failure(), failure()].iter().enumerate() {
+        let left = failed.left.unwrap();
+        let solved = engine.failed(&request, &left).unwrap();
+        let files = solved.files_at(left.step, &ImagePath::new("/made"), &events);
+        let out = space.path(format!("left-{number}"));
+        _ = write_directory(&files.unwrap().unwrap(), &out, &|_| Ok(())).unwrap();
+        let made = std::fs::read_to_string(out.join("made")).unwrap();
+        assert_eq!(made.trim(), failed.last_output.trim());
+    }
 }

@@ -417,13 +417,12 @@ fn what_a_build_may_not_have_its_containers_may_not() {
     assert!(refused.message().contains("network.host"), "{refused}");
 }
 
-#[test]
-fn what_a_step_that_failed_left_behind_can_be_looked_at() {
+/// What a build that fails tells: for each place, what `/made` of its first result holds.
+fn made_where_it_failed(ops: Vec<pb::op::Op>, expected: &[(&str, &str)]) {
     let space = Space::new();
     let server = Server::start(&space, &[]);
     let client = Client::of(&server);
     client.begin("that-failed");
-    let ops = vec![image(BUSYBOX), command("echo half > /made; exit 3")];
     let solve = frontend::SolveRequest {
         definition: Some(definition(ops)),
         allow_result_return: true,
@@ -435,7 +434,7 @@ fn what_a_step_that_failed_left_behind_can_be_looked_at() {
     let told = status.details.iter().find(is_it).unwrap();
     let told: serde_json::Value = serde_json::from_slice(&told.value).unwrap();
     assert_eq!(told["op"]["exec"]["meta"]["args"][0], "sh");
-    for (place, says) in [("mountIDs", "half\n"), ("inputIDs", "")] {
+    for (place, says) in expected {
         let made = Box {
             client: &client,
             build: "that-failed",
@@ -444,8 +443,21 @@ fn what_a_step_that_failed_left_behind_can_be_looked_at() {
         made.container(place).unwrap();
         let mut talk = made.stream();
         talk.start("a", place, "cat /made", |_| {});
-        assert_eq!(talk.end("a").output, says);
+        assert_eq!(talk.end("a").output, *says);
     }
+}
+
+#[test]
+fn what_a_step_that_failed_left_behind_can_be_looked_at() {
+    let ops = vec![image(BUSYBOX), command("echo half > /made; exit 3")];
+    made_where_it_failed(ops, &[("mountIDs", "half\n"), ("inputIDs", "")]);
+}
+
+#[test]
+fn a_step_that_failed_is_told_from_another_of_its_name() {
+    let script = "if [ -e /made ]; then echo again > /made; exit 3; fi; echo once > /made";
+    let ops = vec![image(BUSYBOX), command(script), command(script)];
+    made_where_it_failed(ops, &[("mountIDs", "again\n"), ("inputIDs", "once\n")]);
 }
 
 /// Clients marshal a definition anew, and then look into what they are answered.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kiln_execute::{
     CommandExecutor, CommandOptions, DefaultNetwork, EngineError, FileExecutor, NoSecrets,
-    SharedSources, Snapshotter, VolumeFinder, failed_tree,
+    SharedSources, Snapshotter, VolumeFinder,
 };
 use kiln_export::remote_tree;
 use kiln_graph::{BlobDigest, ContextSource, Graph, Op, Step, StepId, Timestamp, TreeId};
@@ -99,7 +99,10 @@ impl Bench<'_> {
         let result = result.and_then(|executed| result_of(&job, &executed.tree));
         let end = match executed {
             Ok(executed) => self.ran(executed),
-            Err(error) => StepEnd::of_error(error, self.left_behind(&graph, id)),
+            Err(error) => {
+                let left = self.left_behind(&error);
+                StepEnd::of_error(error, left)
+            }
         };
         let result = result.filter(|_| end.is_success());
         Ok((heard.report(end, took)?, result))
@@ -143,9 +146,11 @@ impl Bench<'_> {
     }
 
     /// What a failed step left behind.
-    fn left_behind(&self, graph: &Graph, id: StepId) -> Option<RemoteTree> {
-        let tree = failed_tree(&self.trees.store, graph, id).ok()??;
-        self.pack(&tree).ok()
+    fn left_behind(&self, error: &EngineError) -> Option<RemoteTree> {
+        let EngineError::Step(failure) = error else {
+            return None;
+        };
+        self.pack(&failure.left?.tree).ok()
     }
 
     /// Puts a tree's blobs among the outputs.

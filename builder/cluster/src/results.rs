@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_execute::{Around, ChangedFiles, Distant, EngineError, StepFailure};
+use kiln_execute::{Around, ChangedFiles, Distant, EngineError, LeftBehind, StepFailure};
 use kiln_graph::{Op, TreeId};
 use kiln_share::{CacheSource, RemoteTree};
 use kiln_solve::{Event, Executed, Job};
@@ -108,9 +108,7 @@ impl Results<'_> {
     }
 
     fn failed(&self, failed: FailedStep) -> EngineError {
-        if let Some(tree) = failed.tree {
-            self.keep_failed(tree);
-        }
+        let left = failed.tree.and_then(|tree| self.keep_failed(tree));
         EngineError::Step(Box::new(StepFailure {
             name: self.job.step.name.to_string(),
             command: command_of(&self.job.step.op),
@@ -121,17 +119,21 @@ impl Results<'_> {
                 some: failed.changed,
                 all: failed.changed_in_all,
             },
+            left,
         }))
     }
 
     /// What a failed step left behind can be looked at here. It is no loss if it can't.
-    fn keep_failed(&self, tree: RemoteTree) {
+    fn keep_failed(&self, tree: RemoteTree) -> Option<LeftBehind> {
         let distant = Distant::new(tree, self.source);
         let trees = self.around.trees;
-        if let Ok(tree) = trees.fetch_tree(&distant, self.job.events) {
-            let definition = &self.job.definition.0;
-            _ = kiln_execute::keep_failed(&trees.store, definition, &tree);
-        }
+        let tree = trees.fetch_tree(&distant, self.job.events).ok()?;
+        let definition = &self.job.definition.0;
+        _ = kiln_execute::keep_failed(&trees.store, definition, &tree);
+        Some(LeftBehind {
+            step: self.job.id,
+            tree: tree.id(),
+        })
     }
 }
 

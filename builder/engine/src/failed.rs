@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_execute::{EngineError, Moment, now, state_at};
+use kiln_execute::{EngineError, LeftBehind, now, state_left};
 use kiln_graph::{ImageConfig, StepId, Target};
 use kiln_solve::StepResult;
 
@@ -17,7 +17,8 @@ impl Engine {
     ///
     /// # Errors
     /// When what it left behind is gone, or what it was made from can't be had.
-    pub fn failed(&self, request: &Request, step: StepId) -> Result<Solved, EngineError> {
+    pub fn failed(&self, request: &Request, left: &LeftBehind) -> Result<Solved, EngineError> {
+        let step = left.step;
         let started = now();
         let graph = &request.build.graph;
         let inputs = graph.inputs(step).to_vec();
@@ -31,7 +32,7 @@ impl Engine {
         };
         let mut ran = self.with_names(&quiet, &inputs)?;
         let results = &mut ran.solution.results;
-        let left = state_at(&ran.trees, graph, step, Moment::Failed, results)?;
+        let left = state_left(&ran.trees, graph, left, results)?;
         results.insert(step, StepResult::Snapshot(left));
         let mut build = request.build.clone();
         let target = |step: StepId| {

@@ -22,8 +22,8 @@ pub use join::Joined;
 pub use kiln_delta::artifact::{ARTIFACT_TYPE as DELTA_ARTIFACT, SOURCE as DELTA_SOURCE};
 pub use kiln_execute::{
     Around, ChangedFiles, Container, ContainerProcess, DefaultNetwork, Elsewhere, EngineError,
-    FilesError, Moment, Needed, NoSecrets, Pin, Pins, SecretError, SecretProvider, SecretValue,
-    Started, StepFailure, There, VolumeTransfer, WrongChecksum, keyed_volume,
+    FilesError, LeftBehind, Moment, Needed, NoSecrets, Pin, Pins, SecretError, SecretProvider,
+    SecretValue, Started, StepFailure, There, VolumeTransfer, WrongChecksum, keyed_volume,
 };
 pub use kiln_execute::{conformance, parallel};
 pub use kiln_export::{

@@ -1,7 +1,7 @@
 //! Why a build failed, and who can mend it.
 
 use kiln_cache::StoreError;
-use kiln_graph::{BlobDigest, Fault, ImagePath, Location, Manifest};
+use kiln_graph::{BlobDigest, Fault, ImagePath, Location, Manifest, StepId, TreeId};
 use kiln_image::ImageError;
 use kiln_sandbox::SandboxError;
 use kiln_share::RemoteError;
@@ -25,6 +25,17 @@ pub struct StepFailure {
     pub last_output: String,
     /// What it had changed on disk.
     pub changed: ChangedFiles,
+    /// What it left behind, where it is kept.
+    pub left: Option<LeftBehind>,
+}
+
+/// What a failed step left behind in this build: the same definition may fail in another one with other files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// The step, of the graph that was solved.
+    pub step: StepId,
+    /// Its changes.
+    pub tree: TreeId,
 }
 
 /// Files that a failed step had changed.

@@ -46,7 +46,7 @@ pub use contents::ContentReader;
 pub use distant::{Distant, DistantTrees};
 pub use document::document;
 pub use elsewhere::{Around, AtOnce, Elsewhere, ElsewhereExecutor, Moves, There};
-pub use error::{ChangedFiles, EngineError, Needed, StepFailure, WrongChecksum};
+pub use error::{ChangedFiles, EngineError, LeftBehind, Needed, StepFailure, WrongChecksum};
 pub use files::{FileExecutor, FilesError};
 pub use joined::joined;
 pub use meter::meter;
@@ -63,6 +63,6 @@ pub use snapshotter::Snapshotter;
 pub use source::{
     ContextResolver, GitOptions, GitResolver, HttpResolver, LocalSources, Pin, Pins, known_checksum,
 };
-pub use state::{Moment, failed_tree, keep_failed, state_at};
+pub use state::{Moment, failed_tree, keep_failed, state_at, state_left};
 pub use view::{Found, Layer, View, view_of};
 pub use volume::{VolumeFinder, VolumeTransfer, export_volume, import_volume, keyed_volume};

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::{Store, StoreError, Tree};
-use kiln_graph::{Digest, Graph, StepId, TreeId};
+use kiln_graph::{Digest, Graph, Step, StepId, TreeId};
 use kiln_solve::{Snapshot, StepResult};
 
-use crate::EngineError;
 use crate::snapshotter::Snapshotter;
+use crate::{EngineError, LeftBehind};
 
 /// Which state of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +62,29 @@ pub fn state_at(
         return Ok(root);
     }
     let tree = failed_tree(&trees.store, graph, step)?;
-    let tree = tree.ok_or_else(|| EngineError::Impossible {
-        message: "what the failed step left behind is no longer there: build again".to_owned(),
-        location: graph.step(step).location.clone(),
-    })?;
+    let tree = tree.ok_or_else(|| gone(graph.step(step)))?;
     Ok(root.with(&[tree]))
+}
+
+/// The files of a step when it failed in a build that gave its failure, whatever failed since.
+///
+/// # Errors
+/// When what it left behind is gone.
+pub fn state_left(
+    trees: &Snapshotter,
+    graph: &Graph,
+    left: &LeftBehind,
+    results: &BTreeMap<StepId, StepResult>,
+) -> Result<Snapshot, EngineError> {
+    let root = state_at(trees, graph, left.step, Moment::Before, results)?;
+    let tree = trees.store.trees().get(&left.tree)?;
+    let tree = tree.ok_or_else(|| gone(graph.step(left.step)))?;
+    Ok(root.with(&[tree.id()]))
+}
+
+fn gone(step: &Step) -> EngineError {
+    EngineError::Impossible {
+        message: "what the failed step left behind is no longer there: build again".to_owned(),
+        location: step.location.clone(),
+    }
 }

@@ -123,6 +123,7 @@ fn failure() -> EngineError {
         location: None,
         last_output: String::new(),
         changed: crate::ChangedFiles::default(),
+        left: None,
     }))
 }
 

@@ -31,6 +31,7 @@ pub(super) fn failure(step: &Step, exec: &Exec, how: String, last_output: String
         location: step.location.clone(),
         last_output,
         changed: ChangedFiles::default(),
+        left: None,
     }))
 }
 

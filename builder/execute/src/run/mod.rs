@@ -38,7 +38,7 @@ use crate::snapshotter::Snapshotter;
 use crate::state;
 use crate::view::{View, view_of};
 use crate::volume::VolumeFinder;
-use crate::{ChangedFiles, EngineError};
+use crate::{ChangedFiles, EngineError, LeftBehind};
 use changes::Changes;
 pub use config_leak::check_configurations;
 pub use container::{Container, ContainerProcess, Started};
@@ -270,6 +270,10 @@ impl<'a> CommandExecutor<'a> {
                 self.keep_failed(job, &tree);
                 if let EngineError::Step(failure) = &mut error {
                     failure.changed = changed.unwrap_or_default();
+                    failure.left = Some(LeftBehind {
+                        step: job.id,
+                        tree: tree.id(),
+                    });
                 }
                 Err(error)
             }

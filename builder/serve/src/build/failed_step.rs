@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kiln::{AttestOptions, Journal, Provenance, Texts};
 use kiln_engine::{EngineError, Request};
-use kiln_graph::{CacheMount, Exec, Input, MountKind, Op, Sharing, StepId};
+use kiln_graph::{CacheMount, Exec, Input, MountKind, Op, Sharing};
 use serde_json::{Value, json};
 
 use super::run::Run;
@@ -36,12 +36,12 @@ pub(super) fn told(
         return None;
     }
     let graph = &request.build.graph;
-    let is_it = |step: &StepId| graph.step(*step).name.to_string() == failure.name;
-    let step = graph.ids().find(is_it)?;
+    let left = failure.left?;
+    let step = left.step;
     let Op::Exec(exec) = &graph.step(step).op else {
         return None;
     };
-    let solved = run.engine.failed(request, step).ok()?;
+    let solved = run.engine.failed(request, &left).ok()?;
     let built = Arc::new(Built {
         solved,
         options: image_options(),
