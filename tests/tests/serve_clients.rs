@@ -1,6 +1,7 @@
 //! Clients of one `kiln serve` beside each other: what one builds, another has no part in.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+use std::collections::HashMap;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -480,5 +481,61 @@ fn file(text: &str) -> pb::Definition {
     pb::Definition {
         def: vec![op, last.encode_to_vec()],
         ..pb::Definition::default()
+    }
+}
+
+/// The results of a build for two platforms, by these. Each has one file, which has the platform's name.
+fn of_two_platforms(client: &Client, reference: &str) -> HashMap<String, frontend::Ref> {
+    let text = "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n";
+    let attributes = [
+        ("filename", "file"),
+        ("platform", "linux/amd64,linux/arm64"),
+    ];
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let inputs = ["context", "dockerfile"].map(|name| (name.to_owned(), file(text)));
+    let solve = frontend::SolveRequest {
+        frontend: "dockerfile.v0".to_owned(),
+        frontend_opt: attributes.into(),
+        frontend_inputs: inputs.into(),
+        ..frontend::SolveRequest::default()
+    };
+    let solved: frontend::SolveResponse = client.bridge("Solve", reference, solve).unwrap();
+    match solved.result.unwrap().result {
+        Some(frontend::result::Result::Refs(map)) => map.refs,
+        other => panic!("there are two results: {other:?}"),
+    }
+}
+
+/// One platform's result is that platform's wherever it is used.
+#[test]
+fn a_result_of_one_platform_is_a_source() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let client = Client::of(&server);
+    client.begin("platforms");
+    for (platform, made) in of_two_platforms(&client, "platforms") {
+        let name = platform.split('/').nth(1).unwrap();
+        let mut definition = Definition::default();
+        let source = pb::op::Op::Source(pb::SourceOp {
+            identifier: format!("kiln-ref://{}", made.id),
+            ..pb::SourceOp::default()
+        });
+        let source = definition.add(&[], source);
+        let how = pb::FileActionCopy::default();
+        let action = copy(&format!("/{name}"), "/copied", how);
+        let copied = definition.add(&[source], files(1, vec![action]));
+        let of_source = client.solved("platforms", definition.of(copied));
+        assert!(client.file("platforms", &of_source, "/copied").is_ok());
+        let text = format!("FROM scratch\nCOPY {name} /copied\n");
+        let inputs = [("context", made.def.unwrap()), ("dockerfile", file(&text))];
+        let inputs = inputs.map(|(name, input)| (name.to_owned(), input));
+        let solve = frontend::SolveRequest {
+            frontend: "dockerfile.v0".to_owned(),
+            frontend_opt: [("filename".to_owned(), "file".to_owned())].into(),
+            frontend_inputs: inputs.into(),
+            ..frontend::SolveRequest::default()
+        };
+        let solved: frontend::SolveResponse = client.bridge("Solve", "platforms", solve).unwrap();
+        assert!(solved.result.is_some(), "{platform} is a context");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use kiln::Error;
@@ -12,7 +11,7 @@ use kiln_llb::image_of_ref;
 use tonic::Status;
 
 use super::run::Run;
-use super::{Built, definition, image_config, lend};
+use super::{Kept, definition, image_config, lend};
 use crate::error::BuildError;
 use crate::proto::pb::Definition;
 use crate::result_ref::{new_id, ref_of};
@@ -26,10 +25,10 @@ pub(super) fn tree(run: &Run<'_>, name: &str) -> Result<Option<PathBuf>, BuildEr
         let text = "invalid nil input definition to definition op";
         return Err(Status::invalid_argument(text).into());
     }
-    let built = built(run, name, definition)?;
+    let kept = built(run, name, definition)?;
     let directory = run.scratch.vacant("input")?;
-    if let Some(target) = built.solved.build().targets.first() {
-        let files = built.solved.root_files(target, &*built.journal);
+    if let Some(target) = kept.target() {
+        let files = kept.built.solved.root_files(target, &*kept.built.journal);
         let files = files.map_err(Error::from)?;
         write_directory(&files, &directory, &|_| Ok(())).map_err(cannot_keep)?;
     }
@@ -43,19 +42,20 @@ pub(super) fn image(run: &Run<'_>, name: &str) -> Result<String, BuildError> {
     let is_it = |(own, _): &(&String, _)| {
         own.split("::").next() == Some(name.split("::").next().unwrap_or(name))
     };
-    let found = inputs
-        .get(name)
-        .or_else(|| inputs.iter().find(is_it).map(|(_, found)| found));
-    let found =
-        found.ok_or_else(|| Status::invalid_argument(format!("there is no input {name}")))?;
-    let built = built(run, name, found)?;
+    let mut alike = inputs.iter().filter(is_it).map(|(_, found)| found);
+    let found = match (inputs.get(name), alike.next(), alike.next()) {
+        (Some(found), ..) | (None, Some(found), None) => Ok(found),
+        (None, None, _) => Err(format!("there is no input {name}")),
+        (None, Some(_), Some(_)) => Err(format!("the input {name} has several platforms")),
+    };
+    let kept = built(run, name, found.map_err(Status::invalid_argument)?)?;
     let id = new_id()?;
     let tag = image_of_ref(&id).map_err(|error| Status::internal(error.to_string()))?;
-    let config = match built.is_definition {
+    let config = match kept.built.is_definition {
         true => config(run, name)?,
         false => None,
     };
-    lend::lend(run, &built, tag.clone(), config)?;
+    lend::lend(run, &kept, tag.clone(), config)?;
     Ok(tag)
 }
 
@@ -77,9 +77,9 @@ fn config(run: &Run<'_>, name: &str) -> Result<Option<ImageConfig>, Status> {
 }
 
 /// The result that an input is.
-fn built(run: &Run<'_>, name: &str, input: &Definition) -> Result<Arc<Built>, BuildError> {
+fn built(run: &Run<'_>, name: &str, input: &Definition) -> Result<Kept, BuildError> {
     match ref_of(input) {
-        Some(id) => Ok(run.client.server.jobs.result(&id)?.built),
+        Some(id) => Ok(run.client.server.jobs.result(&id)?),
         None => built_definition(run, name, input),
     }
 }
@@ -89,10 +89,11 @@ fn built_definition(
     run: &Run<'_>,
     name: &str,
     definition: &Definition,
-) -> Result<Arc<Built>, BuildError> {
+) -> Result<Kept, BuildError> {
     let empty = || Status::invalid_argument(format!("the input {name} is empty"));
     let answer = definition::build(run, definition)?;
-    Ok(answer.result.ok_or_else(empty)?)
+    let built = answer.result.ok_or_else(empty)?;
+    Ok(Kept { built, number: 0 })
 }
 
 fn cannot_keep(source: std::io::Error) -> BuildError {

@@ -9,26 +9,27 @@ use tonic::Status;
 
 use super::attributes::LayoutName;
 use super::run::Run;
-use super::{Built, layout as image_layout};
+use super::{Kept, layout as image_layout};
 use crate::error::{BuildError, of_definition};
 use crate::proto::pb::Definition;
 use crate::session::ClientStore;
 
-/// Gives a result the name of an image in the store while this build takes.
+/// Gives a result, one target of its build, the name of an image in the store while this build takes.
 pub(super) fn lend(
     run: &Run<'_>,
-    built: &Built,
+    kept: &Kept,
     name: String,
     config: Option<ImageConfig>,
 ) -> Result<(), BuildError> {
-    let solved = &built.solved;
+    let solved = &kept.built.solved;
+    let nothing = || Status::unknown("a result of a build that has no such target");
+    let target = kept.target().ok_or_else(nothing)?;
     let options = ImageOptions {
         config: config.map(Box::new),
-        ..built.options.clone()
+        ..kept.built.options.clone()
     };
-    let targets = solved.build().targets.iter();
-    let images = targets.map(|target| solved.image(target, &options, &*run.progress));
-    let images = images.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+    let image = solved.image(target, &options, &*run.progress);
+    let images = [image.map_err(Error::from)?];
     // Layers that no step has asked for yet are brought here: what is lent is used from the store.
     let brought = solved.bring(&images, &*run.progress);
     brought.map_err(Error::from)?;
@@ -44,7 +45,7 @@ pub(super) fn lend_results(run: &Run<'_>, definition: &Definition) -> Result<(),
     for id in results_in(definition).map_err(|error| of_definition(&error))? {
         let kept = run.client.server.jobs.result(&id)?;
         let name = image_of_ref(&id).map_err(|error| Status::unknown(error.to_string()))?;
-        lend(run, &kept.built, name, None)?;
+        lend(run, &kept, name, None)?;
     }
     Ok(())
 }
