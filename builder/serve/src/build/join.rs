@@ -54,7 +54,7 @@ pub(super) fn join(
     let list = metadata.get("refs.platforms").ok_or_else(missing)?;
     let list: Platforms = serde_json::from_slice(list)
         .map_err(|error| Status::unknown(format!("failed to parse platforms: {error}")))?;
-    let mut parts = Vec::new();
+    let (mut parts, mut joined) = (Vec::new(), Vec::new());
     for named in &list.platforms {
         let kept = results
             .get(&named.id)
@@ -67,10 +67,11 @@ pub(super) fn join(
             platform: named.platform.platform(),
             config: config.map(|json| image_config(json)).transpose()?,
         });
+        joined.push(kept.clone());
     }
     let solved = Solved::join(&parts).map_err(Error::from)?;
-    let builts: Vec<&Arc<Built>> = results.values().map(|kept| &kept.built).collect();
-    let first = builts.first().copied().ok_or_else(missing)?;
+    let builts = builts_of(&joined);
+    let first = builts.first().ok_or_else(missing)?.clone();
     let facts: Vec<&Provenance> = builts.iter().map(|built| &built.facts).collect();
     Ok(Arc::new(Built {
         solved,
@@ -85,8 +86,19 @@ pub(super) fn join(
         facts: joined_facts(&facts),
         journal: first.journal.clone(),
         _scratch: first._scratch.clone(),
-        _parts: results.values().cloned().collect(),
+        _parts: joined,
     }))
+}
+
+/// The builds of results, each once, in the order of the results.
+fn builts_of(results: &[Kept]) -> Vec<Arc<Built>> {
+    let mut builts: Vec<Arc<Built>> = Vec::new();
+    for kept in results {
+        if !builts.iter().any(|known| Arc::ptr_eq(known, &kept.built)) {
+            builts.push(kept.built.clone());
+        }
+    }
+    builts
 }
 
 /// What is known of all, as of one build.
