@@ -539,3 +539,55 @@ fn a_result_of_one_platform_is_a_source() {
         assert!(solved.result.is_some(), "{platform} is a context");
     }
 }
+
+#[test]
+fn one_result_of_two_is_exported_alone() {
+    let space = Space::new();
+    let server = Server::start(&space, &[]);
+    let registry = Registry::start(&space.path("registry"), false);
+    let client = Client::of(&server);
+    const REF: &str = "one-of-two";
+    client.session(REF);
+    let name = registry.name("one:1");
+    let attributes = [("name", name.as_str()), ("push", "true")];
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let build = control::SolveRequest {
+        r#ref: REF.to_owned(),
+        session: REF.to_owned(),
+        exporters: vec![control::Exporter {
+            r#type: "image".to_owned(),
+            attrs: attributes.into(),
+        }],
+        ..control::SolveRequest::default()
+    };
+    let mut grpc = client.grpc();
+    let running = client.runtime.spawn(async move {
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/moby.buildkit.v1.Control/Solve");
+        let codec = ProstCodec::<_, control::SolveResponse>::default();
+        grpc.unary(Request::new(build), path, codec).await.map(drop)
+    });
+    let mut both = of_two_platforms(&client, REF);
+    let one = both.remove("linux/arm64").unwrap();
+    let returned = frontend::ReturnRequest {
+        result: Some(frontend::Result {
+            result: Some(frontend::result::Result::Ref(one)),
+            ..frontend::Result::default()
+        }),
+        ..frontend::ReturnRequest::default()
+    };
+    let _: frontend::ReturnResponse = client.bridge("Return", REF, returned).unwrap();
+    client.runtime.block_on(running).unwrap().unwrap();
+    let address = format!("docker://{name}");
+    let raw = run(
+        "skopeo",
+        &["inspect", "--tls-verify=false", "--raw", &address],
+    )
+    .stdout;
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert!(manifest["config"].is_object(), "{raw}");
+    let config = ["inspect", "--tls-verify=false", "--config", &address];
+    let config = run("skopeo", &config).stdout;
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["architecture"], "arm64");
+}

@@ -1,4 +1,4 @@
-//! Results of several solves that a client returns as one: one for each platform.
+//! Results of several solves that a client returns as one, one for each platform; and one of a solve that has several.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,20 +74,45 @@ pub(super) fn join(
     let first = builts.first().ok_or_else(missing)?.clone();
     let facts: Vec<&Provenance> = builts.iter().map(|built| &built.facts).collect();
     Ok(Arc::new(Built {
-        solved,
-        options: first.options.clone(),
-        texts: first.texts.clone(),
-        file: first.file.clone(),
         is_map: true,
         cache_manifest: builts.iter().find_map(|built| built.cache_manifest.clone()),
         // Each has its own configuration already.
         is_definition: false,
-        attest: first.attest.clone(),
         facts: joined_facts(&facts),
-        journal: first.journal.clone(),
-        _scratch: first._scratch.clone(),
-        _parts: joined,
+        ..made_from(&first, solved, joined)
     }))
+}
+
+/// One result of a build as all that there is of it.
+pub(super) fn select(kept: &Kept) -> Result<Arc<Built>, BuildError> {
+    let nothing = || Status::unknown("a result of a build that has no such target");
+    let target = kept.target().ok_or_else(nothing)?;
+    let part = Joined {
+        solved: &kept.built.solved,
+        target: kept.number,
+        platform: target.platform.clone(),
+        config: None,
+    };
+    let solved = Solved::join(&[part]).map_err(Error::from)?;
+    Ok(Arc::new(made_from(&kept.built, solved, vec![kept.clone()])))
+}
+
+/// What was taken from builds, with what is said of one of them.
+fn made_from(built: &Built, solved: Solved, parts: Vec<Kept>) -> Built {
+    Built {
+        solved,
+        options: built.options.clone(),
+        texts: built.texts.clone(),
+        file: built.file.clone(),
+        is_map: false,
+        cache_manifest: built.cache_manifest.clone(),
+        is_definition: built.is_definition,
+        attest: built.attest.clone(),
+        facts: built.facts.clone(),
+        journal: built.journal.clone(),
+        _scratch: built._scratch.clone(),
+        _parts: parts,
+    }
 }
 
 /// The builds of results, each once, in the order of the results.

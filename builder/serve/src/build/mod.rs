@@ -45,8 +45,6 @@ pub(crate) use frontend::{DOCKERFILE, Foreign};
 pub(crate) use returned::{Returned, returned};
 pub(crate) use source_policy::SourcePolicy;
 
-use join::join;
-
 use crate::proto::control::CacheOptionsEntry;
 use crate::proto::pb::Definition;
 use crate::proto::sourcepolicy::Policy;

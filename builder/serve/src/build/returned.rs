@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kiln_graph::ImageConfig;
 use tonic::Status;
 
-use super::{Built, Kept, image_config, join};
+use super::join::{join, select};
+use super::{Built, Kept, image_config};
 use crate::error::rpc_status;
 use crate::proto::frontend::result::Result as Refs;
 use crate::proto::frontend::{self, ReturnRequest};
@@ -34,6 +35,27 @@ fn refs_of(result: Option<Refs>) -> Vec<(String, String)> {
     refs.into_iter().filter(is_there).collect()
 }
 
+/// Whether results are all targets of one build, each by its own name.
+fn are_whole(results: &HashMap<String, Kept>) -> bool {
+    let Some(first) = results.values().next() else {
+        return true;
+    };
+    let built = &first.built;
+    let platforms = built.platforms();
+    let is_own = |(name, one): (&String, &Kept)| {
+        Arc::ptr_eq(&one.built, built) && is_named(&platforms, built.is_map, one.number, name)
+    };
+    results.len() == platforms.len() && results.iter().all(is_own)
+}
+
+/// Whether a target of a build has a name; that of a build whose results have no names has none.
+fn is_named(platforms: &[String], is_map: bool, number: usize, name: &str) -> bool {
+    match name {
+        "" => !is_map && number == 0,
+        name => platforms.get(number).is_some_and(|own| own == name),
+    }
+}
+
 /// What is handed back as a result.
 ///
 /// # Errors
@@ -52,16 +74,15 @@ pub(crate) async fn returned(
         kept.insert(name, server.jobs.result(&id)?);
     }
     let first = kept.values().next().map(|one| one.built.clone());
-    let is_whole = |first: &Arc<Built>| {
-        let all = kept.values().all(|one| Arc::ptr_eq(&one.built, first));
-        all && (kept.contains_key("") || kept.len() == first.platforms().len())
-    };
-    if first.as_ref().is_none_or(is_whole) {
+    if are_whole(&kept) {
         return Ok(Returned { first, metadata });
     }
     // Reads and writes the store.
     let work = move || {
-        let joined = join(&kept, &metadata);
+        let joined = match kept.get("").filter(|_| kept.len() == 1) {
+            Some(one) => select(one),
+            None => join(&kept, &metadata),
+        };
         joined.map(|joined| Returned {
             first: Some(joined),
             metadata,
@@ -84,5 +105,30 @@ impl Returned {
         let found = self.metadata.get(KEY);
         let found = found.or_else(|| self.metadata.get(&own?));
         found.map(|json| image_config(json)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_named;
+
+    #[test]
+    fn results_have_the_names_of_their_platforms() {
+        let both = ["linux/amd64", "linux/arm64"].map(str::to_owned);
+        for (is_map, number, name, want) in [
+            (true, 0, "linux/amd64", true),
+            (true, 1, "linux/arm64", true),
+            (true, 1, "linux/amd64", false),
+            (true, 2, "linux/arm64", false),
+            (true, 0, "", false),
+            (false, 0, "", true),
+            (false, 1, "", false),
+        ] {
+            assert_eq!(
+                is_named(&both, is_map, number, name),
+                want,
+                "{number} {name}"
+            );
+        }
     }
 }
