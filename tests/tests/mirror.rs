@@ -77,6 +77,16 @@ fn push_versions(space: &Space, registry: &Registry) {
         .ok();
 }
 
+/// A registry with two versions of an image, and a mirror before it, on a node with nothing.
+fn two_versions(builder: &Space) -> (Registry, Space, Mirror) {
+    let registry = Registry::start(&builder.path("registry"), false);
+    push_versions(builder, &registry);
+    let node = Space::new();
+    let above = registry.name("");
+    let mirror = Mirror::start(&node, &["--upstream", above.trim_end_matches('/')]);
+    (registry, node, mirror)
+}
+
 fn log(space: &Space) -> String {
     std::fs::read_to_string(space.path("mirror.log")).unwrap()
 }
@@ -84,11 +94,7 @@ fn log(space: &Space) -> String {
 #[test]
 fn daemons_pull_the_pushed_images() {
     let builder = Space::new();
-    let registry = Registry::start(&builder.path("registry"), false);
-    push_versions(&builder, &registry);
-    let node = Space::new();
-    let above = registry.name("");
-    let mirror = Mirror::start(&node, &["--upstream", above.trim_end_matches('/')]);
+    let (registry, node, mirror) = two_versions(&builder);
     let docker = Daemon::start(&node);
     for tag in ["v1", "v2"] {
         let image = format!("team/app:{tag}");
@@ -108,11 +114,7 @@ fn daemons_pull_the_pushed_images() {
 #[test]
 fn differences_need_no_layers_of_the_base() {
     let builder = Space::new();
-    let registry = Registry::start(&builder.path("registry"), false);
-    push_versions(&builder, &registry);
-    let node = Space::new();
-    let above = registry.name("");
-    let mirror = Mirror::start(&node, &["--upstream", above.trim_end_matches('/')]);
+    let (_registry, node, mirror) = two_versions(&builder);
     for tag in ["v1", "v2"] {
         let accept = "-H 'Accept: application/vnd.oci.image.manifest.v1+json'";
         let (status, manifest) = mirror.ask(&format!("/v2/team/app/manifests/{tag}"), accept);
@@ -135,11 +137,7 @@ fn podman_pulls_the_pushed_images() {
         return;
     }
     let builder = Space::new();
-    let registry = Registry::start(&builder.path("registry"), false);
-    push_versions(&builder, &registry);
-    let node = Space::new();
-    let above = registry.name("");
-    let mirror = Mirror::start(&node, &["--upstream", above.trim_end_matches('/')]);
+    let (registry, node, mirror) = two_versions(&builder);
     let settings = format!(
         "[[registry]]\nlocation = \"registry.invalid\"\n[[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
         mirror.address

@@ -9,7 +9,10 @@ use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
 use bollard_buildkit_proto::pb;
 use bollard_buildkit_proto::pb::file_action::Action;
-use kiln_tests::{BUSYBOX, Client, Registry, Server, Space, Web, run, runs, shell, wait};
+use kiln_tests::{
+    BUSYBOX, Client, Registry, Server, Space, Web, definition_of, file_definition, run, runs,
+    shell, wait,
+};
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
@@ -40,24 +43,10 @@ fn end(mut client: Child) {
 
 /// The client's main directory, as a definition.
 fn directory() -> pb::Definition {
-    let source = pb::SourceOp {
+    definition_of(pb::op::Op::Source(pb::SourceOp {
         identifier: "local://context".to_owned(),
         ..pb::SourceOp::default()
-    };
-    let op = pb::Op {
-        op: Some(pb::op::Op::Source(source)),
-        ..pb::Op::default()
-    };
-    let op = op.encode_to_vec();
-    let digest = kiln_graph::BlobDigest::of(&op).to_string();
-    let last = pb::Op {
-        inputs: vec![pb::Input { digest, index: 0 }],
-        ..pb::Op::default()
-    };
-    pb::Definition {
-        def: vec![op, last.encode_to_vec()],
-        ..pb::Definition::default()
-    }
+    }))
 }
 
 #[test]
@@ -427,7 +416,7 @@ fn a_definition_is_exported_with_the_builds_time() {
         let build = control::SolveRequest {
             r#ref: reference.to_owned(),
             session: "its-session".to_owned(),
-            definition: Some(file("text")),
+            definition: Some(file_definition("/file", "text")),
             frontend_attrs: [owned(&("build-arg:SOURCE_DATE_EPOCH", "1445412480"))].into(),
             exporters: vec![control::Exporter {
                 r#type: "image".to_owned(),
@@ -451,39 +440,6 @@ fn a_definition_is_exported_with_the_builds_time() {
     assert_eq!(said["config"]["Cmd"][0], "said");
 }
 
-/// A tree with one file, as a definition.
-fn file(text: &str) -> pb::Definition {
-    let made = pb::FileActionMkFile {
-        path: "/file".to_owned(),
-        mode: 0o644,
-        data: text.as_bytes().to_vec(),
-        timestamp: -1,
-        ..pb::FileActionMkFile::default()
-    };
-    let action = pb::FileAction {
-        input: -1,
-        secondary_input: -1,
-        output: 0,
-        action: Some(Action::Mkfile(made)),
-    };
-    let op = pb::Op {
-        op: Some(pb::op::Op::File(pb::FileOp {
-            actions: vec![action],
-        })),
-        ..pb::Op::default()
-    };
-    let op = op.encode_to_vec();
-    let digest = kiln_graph::BlobDigest::of(&op).to_string();
-    let last = pb::Op {
-        inputs: vec![pb::Input { digest, index: 0 }],
-        ..pb::Op::default()
-    };
-    pb::Definition {
-        def: vec![op, last.encode_to_vec()],
-        ..pb::Definition::default()
-    }
-}
-
 /// The results of a build for two platforms, by these. Each has one file, which has the platform's name.
 fn of_two_platforms(client: &Client, reference: &str) -> HashMap<String, frontend::Ref> {
     let text = "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n";
@@ -492,7 +448,8 @@ fn of_two_platforms(client: &Client, reference: &str) -> HashMap<String, fronten
         ("platform", "linux/amd64,linux/arm64"),
     ];
     let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let inputs = ["context", "dockerfile"].map(|name| (name.to_owned(), file(text)));
+    let inputs =
+        ["context", "dockerfile"].map(|name| (name.to_owned(), file_definition("/file", text)));
     let solve = frontend::SolveRequest {
         frontend: "dockerfile.v0".to_owned(),
         frontend_opt: attributes.into(),
@@ -527,7 +484,10 @@ fn a_result_of_one_platform_is_a_source() {
         let of_source = client.solved("platforms", definition.of(copied));
         assert!(client.file("platforms", &of_source, "/copied").is_ok());
         let text = format!("FROM scratch\nCOPY {name} /copied\n");
-        let inputs = [("context", made.def.unwrap()), ("dockerfile", file(&text))];
+        let inputs = [
+            ("context", made.def.unwrap()),
+            ("dockerfile", file_definition("/file", &text)),
+        ];
         let inputs = inputs.map(|(name, input)| (name.to_owned(), input));
         let solve = frontend::SolveRequest {
             frontend: "dockerfile.v0".to_owned(),

@@ -37,16 +37,7 @@ impl Engine {
         // What the machine refuses is found before anything runs.
         _ = self.try_overlay();
         let machine = self.machine(request);
-        let job = Job {
-            id: step,
-            definition: graph.definition(step),
-            step: graph.step(step),
-            inputs: &inputs,
-            keep_output: false,
-            ahead: None,
-            events,
-            cancel: &request.cancel,
-        };
+        let job = Job::alone(&graph, step, &inputs, events, &request.cancel);
         let Op::Exec(exec) = &job.step.op else {
             return Err(EngineError::Defect("a container without mounts".to_owned()));
         };

@@ -303,16 +303,7 @@ impl Engine {
         _ = self.try_overlay();
         let mut machine = self.machine(request);
         machine.trees = ran.trees;
-        let job = Job {
-            id: step,
-            definition: graph.definition(step),
-            step: graph.step(step),
-            inputs: &inputs,
-            keep_output: false,
-            ahead: None,
-            events: &*request.events,
-            cancel: &request.cancel,
-        };
+        let job = Job::alone(graph, step, &inputs, &*request.events, &request.cancel);
         let exec = surroundings(graph, step);
         let (executor, trees) = (machine.command_executor(), &machine.trees);
         interact(&executor, trees, &self.sandbox, &job, exec, &root, terminal)

@@ -5,8 +5,8 @@ use std::any::Any;
 use std::time::Duration;
 
 use kiln_graph::{
-    ContentDigest, CopyFiles, DefinitionDigest, Digest, ImagePath, Input, Step, StepId, StepKey,
-    TreeId,
+    ContentDigest, CopyFiles, DefinitionDigest, Digest, Graph, ImagePath, Input, Step, StepId,
+    StepKey, TreeId,
 };
 
 use crate::cancel::Cancel;
@@ -54,6 +54,27 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
+    /// A step by itself, which nothing comes after.
+    #[must_use]
+    pub fn alone(
+        graph: &'a Graph,
+        id: StepId,
+        inputs: &'a [StepResult],
+        events: &'a dyn EventSink,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self {
+            id,
+            definition: graph.definition(id),
+            step: graph.step(id),
+            inputs,
+            keep_output: false,
+            ahead: None,
+            events,
+            cancel,
+        }
+    }
+
     /// One of the results that the step is made from.
     #[must_use]
     pub fn input(&self, input: Input) -> &'a StepResult {

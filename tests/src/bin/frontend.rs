@@ -11,7 +11,6 @@ use std::os::fd::AsFd as _;
 
 use bollard_buildkit_proto::google::rpc;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend;
-use bollard_buildkit_proto::pb;
 use frontend::result::Result as Refs;
 use hyper_util::rt::TokioIo;
 use prost::Message;
@@ -83,39 +82,6 @@ where
     }
 }
 
-/// A tree with one file.
-fn file(text: &str) -> pb::Definition {
-    let made = pb::FileActionMkFile {
-        path: "/greeting".to_owned(),
-        mode: 0o644,
-        data: text.as_bytes().to_vec(),
-        timestamp: -1,
-        ..pb::FileActionMkFile::default()
-    };
-    let action = pb::FileAction {
-        input: -1,
-        secondary_input: -1,
-        output: 0,
-        action: Some(pb::file_action::Action::Mkfile(made)),
-    };
-    let op = pb::Op {
-        op: Some(pb::op::Op::File(pb::FileOp {
-            actions: vec![action],
-        })),
-        ..pb::Op::default()
-    };
-    let op = op.encode_to_vec();
-    let digest = kiln_graph::BlobDigest::of(&op).to_string();
-    let last = pb::Op {
-        inputs: vec![pb::Input { digest, index: 0 }],
-        ..pb::Op::default()
-    };
-    pb::Definition {
-        def: vec![op, last.encode_to_vec()],
-        ..pb::Definition::default()
-    }
-}
-
 /// What it was told.
 fn options() -> HashMap<String, String> {
     let told = std::env::vars().filter(|(name, _)| name.starts_with("BUILDKIT_FRONTEND_OPT_"));
@@ -135,7 +101,7 @@ async fn build(bridge: &Bridge, options: &HashMap<String, String>) -> frontend::
         let id = format!("linux/{arch}");
         let text = format!("{arch} {}", options["cmdline"]);
         let solve = frontend::SolveRequest {
-            definition: Some(file(&text)),
+            definition: Some(kiln_tests::file_definition("/greeting", &text)),
             allow_result_return: true,
             ..frontend::SolveRequest::default()
         };
