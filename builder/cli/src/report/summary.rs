@@ -6,7 +6,7 @@ use crate::human::format_size;
 
 use crate::report::seconds;
 
-/// How many steps of the critical path are named.
+/// How many parts of the critical path are named.
 const NAMED: usize = 4;
 /// How much of a step's name is shown, in characters.
 const NAME_WIDTH: usize = 36;
@@ -50,21 +50,13 @@ pub(crate) fn text(build: &BuildRecord) -> String {
     let end = if build.ok { "built in" } else { "failed after" };
     let took = seconds(build.took);
     let mut text = format!("{end} {took}: {cached} of {all} steps were cached");
-    let path = critical_path(build);
-    let total: u64 = path.iter().map(|place| cost(&build.steps[*place])).sum();
-    if total >= SHORT && path.len() > 1 {
-        text += &format!(
-            "\ncritical path {}: {}",
-            seconds(total),
-            named(build, &path)
-        );
+    let legs = legs(build);
+    let total: u64 = legs.iter().map(|leg| leg.took).sum();
+    if total >= SHORT && legs.len() > 1 {
+        text += &format!("\ncritical path {}: {}", seconds(total), named(&legs));
     }
     if let Some(moved) = moved(&build.transfers) {
         text += &format!("\ntransfers: {moved}");
-        let alone = alone(build);
-        if alone >= SHORT {
-            text += &format!("; no step ran for {}", seconds(alone));
-        }
     }
     text
 }
@@ -94,11 +86,56 @@ fn busy(transfers: &[&BuiltTransfer]) -> u64 {
     covered(transfers.iter().map(|one| (one.began, one.took)))
 }
 
-/// How long there were transfers and no steps: what the critical path doesn't have, in milliseconds.
-fn alone(build: &BuildRecord) -> u64 {
-    let transfers = build.transfers.iter().map(|one| (one.began, one.took));
-    let steps = build.steps.iter().map(|step| (step.began, cost(step)));
-    covered(transfers.chain(steps.clone())) - covered(steps)
+/// A part of what a build took: a step, or transfers of one kind while no step of the path ran.
+struct Leg<'a> {
+    name: &'a str,
+    /// In milliseconds.
+    took: u64,
+}
+
+/// The critical path with the transfers before, between and after its steps.
+fn legs(build: &BuildRecord) -> Vec<Leg<'_>> {
+    let mut legs = Vec::new();
+    let mut until = 0;
+    for place in critical_path(build) {
+        let step = &build.steps[place];
+        legs.extend(moved_between(build, until, step.began));
+        let (name, took) = (step.name.as_str(), cost(step));
+        legs.push(Leg { name, took });
+        until = step.began + took;
+    }
+    legs.extend(moved_between(build, until, u64::MAX));
+    legs
+}
+
+/// The transfers between two moments, by kind in the order in which they began. What several do at once counts for
+/// the first.
+fn moved_between(build: &BuildRecord, from: u64, to: u64) -> Vec<Leg<'_>> {
+    let clipped = |one: &BuiltTransfer| {
+        let began = one.began.max(from);
+        let ended = (one.began + one.took).min(to);
+        (began, ended.saturating_sub(began))
+    };
+    let mut legs: Vec<Leg<'_>> = Vec::new();
+    let mut spans: Vec<(u64, u64)> = Vec::new();
+    let kind = |one: &BuiltTransfer| one.name.find(' ').unwrap_or(one.name.len());
+    let mut transfers: Vec<&BuiltTransfer> = build.transfers.iter().collect();
+    transfers.sort_by_key(|one| one.began);
+    for one in &transfers {
+        let name = &one.name[..kind(one)];
+        if legs.iter().any(|leg| leg.name == name) {
+            continue;
+        }
+        let before = covered(spans.iter().copied());
+        let own = transfers
+            .iter()
+            .filter(|other| &other.name[..kind(other)] == name);
+        spans.extend(own.map(|other| clipped(other)));
+        let took = covered(spans.iter().copied()) - before;
+        legs.push(Leg { name, took });
+    }
+    legs.retain(|leg| leg.took >= SHORT);
+    legs
 }
 
 /// How long at least one of some spans went on; each begins somewhere and takes some time.
@@ -113,18 +150,17 @@ fn covered(spans: impl Iterator<Item = (u64, u64)>) -> u64 {
     total
 }
 
-/// The longest steps of a path, in the path's order.
-fn named(build: &BuildRecord, path: &[usize]) -> String {
-    let cost = |place: &usize| cost(&build.steps[*place]);
-    let longest = path.iter().map(cost).max().unwrap_or(0);
-    let mut shown = path.to_vec();
-    shown.sort_by_key(|place| std::cmp::Reverse(cost(place)));
+/// The longest parts of a path, in its order.
+fn named(legs: &[Leg<'_>]) -> String {
+    let longest = legs.iter().map(|leg| leg.took).max().unwrap_or(0);
+    let mut shown: Vec<usize> = (0..legs.len()).collect();
+    shown.sort_by_key(|place| std::cmp::Reverse(legs[*place].took));
     shown.truncate(NAMED);
-    shown.retain(|place| cost(place) * 20 >= longest);
+    shown.retain(|place| legs[*place].took * 20 >= longest);
     shown.sort_unstable();
     let one = |place: &usize| {
-        let name = short(&build.steps[*place].name);
-        format!("{name} {}", seconds(cost(place)))
+        let leg = &legs[*place];
+        format!("{} {}", short(leg.name), seconds(leg.took))
     };
     shown.iter().map(one).collect::<Vec<_>>().join(" → ")
 }
@@ -213,16 +249,19 @@ mod tests {
             transfer("unpack a 1", 2000, 300, 4 << 20),
             transfer("push b 1", 2400, 20, 100),
         ];
-        let told = text(&build);
-        let last = told.lines().next_back();
-        let moved = "transfers: pull 4.00 MiB in 1.5 s, unpack 4.00 MiB in 300 ms";
-        assert_eq!(last, Some(&*format!("{moved}; no step ran for 1.8 s")));
+        insta::assert_snapshot!(text(&build), @r"
+        built in 1m 15s: 0 of 0 steps were cached
+        critical path 1.8 s: pull 1.5 s → unpack 300 ms
+        transfers: pull 4.00 MiB in 1.5 s, unpack 4.00 MiB in 300 ms
+        ");
+        // What goes on beside a step of the path isn't waited for.
         let step = BuiltStep {
             began: 1000,
-            ..step("a[1] RUN make", 2000, StepOutcome::Ran, &[])
+            ..step("a[1] RUN make", 1100, StepOutcome::Ran, &[])
         };
         build.steps = vec![step];
-        assert_eq!(alone(&build), 1000);
+        let path = "critical path 2.3 s: pull 1.0 s → a[1] RUN make 1.1 s → unpack 200 ms";
+        assert_eq!(text(&build).lines().nth(1), Some(path));
     }
 
     #[test]
