@@ -48,7 +48,7 @@ pub use pod::{Bundle, Cgroup, Pod};
 pub use program::compile;
 pub use registry::Registry;
 pub use s3::{KEY, S3, SECRET};
-pub use sigstore::{Sigstore, attach_bundle};
+pub use sigstore::{ISSUER, Sigstore, WORKFLOW, attach_bundle};
 pub use web::{Script, Web};
 
 /// The base image that `scripts/setup-tests` serves.

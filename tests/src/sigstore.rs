@@ -11,6 +11,11 @@ const SIGN: &str = include_str!("../fixtures/sigstore/sign.js");
 const SIGN_IN_PYTHON: &str = include_str!("../fixtures/sigstore/sign.py");
 const ATTACH: &str = include_str!("../fixtures/sigstore/attach.py");
 
+/// Who the services say has vouched for a workflow.
+pub const ISSUER: &str = "https://token.actions.githubusercontent.com";
+/// The workflow whose token they give.
+pub const WORKFLOW: &str = "https://github.com/o/r/.github/workflows/ci.yml@refs/heads/main";
+
 /// Running services, for as long as they are held.
 #[derive(Debug)]
 pub struct Sigstore {

@@ -12,11 +12,45 @@ pub struct Script {
     port: u16,
 }
 
+/// What scripts that answer requests begin with: a class to derive `Answer` from.
+const HANDLER: &str = "
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def answer(self, status, body=b'', headers={}):
+        self.send_response(status)
+        for name, value in headers.items(): self.send_header(name, value)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+";
+/// What they end with.
+const SERVE: &str = "
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
+print('port', server.server_port)
+server.serve_forever()
+";
+
 impl Script {
     /// Runs a script.
     #[must_use]
     pub fn python(text: &str) -> Self {
         Self::start(Command::new("python3").args(["-u", "-c", text]))
+    }
+
+    /// Serves by the class `Answer`, which a script derives from `Handler`: that has a method `answer`, of a status,
+    /// a body and headers.
+    #[must_use]
+    pub fn answering(text: &str) -> Self {
+        Self::python(&[HANDLER, text, SERVE].concat())
+    }
+
+    /// A registry in memory that lists referrers; `mode` is how it goes wrong. With `late` it takes a manifest with a
+    /// subject only when the subject was there before the push of it began (as GitLab did).
+    #[must_use]
+    pub fn referrers(mode: &str) -> Self {
+        let text = include_str!("../fixtures/referrers.py");
+        Self::python_with(text, &[("MODE", mode)])
     }
 
     /// Runs a script with variables.

@@ -7,10 +7,6 @@ use std::process::Command;
 use kiln_tests::{BUSYBOX, Registry, Run, Script, Space, digest, run, unpack};
 use serde_json::Value;
 
-/// A registry in memory that lists referrers. With `MODE=late` it takes a manifest with a subject
-/// only when the subject was there before the push of it began (as GitLab did).
-const REGISTRY: &str = include_str!("../fixtures/referrers.py");
-
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
@@ -262,7 +258,7 @@ fn lists_attestations(name: &str, image: &str) {
 fn the_image_stays_what_it_is() {
     let space = Space::new();
     context(&space);
-    let registry = Script::python(REGISTRY);
+    let registry = Script::referrers("");
     let name = |tag: &str| format!("127.0.0.1:{}/a:{tag}", registry.port());
     let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
     let push = |tag: &str, args: &[&str]| {
@@ -320,7 +316,7 @@ fn registries_that_list_no_referrers() {
 fn a_registry_that_wants_the_image_first() {
     let space = Space::new();
     context(&space);
-    let registry = Script::python_with(REGISTRY, &[("MODE", "late")]);
+    let registry = Script::referrers("late");
     let name = format!("127.0.0.1:{}/a:1", registry.port());
     let pushed = space
         .build(&["--push", "-t", &name, "--provenance=storage=index"])
@@ -346,7 +342,7 @@ fn signed(space: &Space, registry: &Script, key: &str) -> (String, Run) {
 #[test]
 fn signatures() {
     let space = Space::new();
-    let registry = Script::python(REGISTRY);
+    let registry = Script::referrers("");
     let ((key, public), (_, other)) = (keys(&space, "mine"), keys(&space, "other"));
     let (name, _) = signed(&space, &registry, &key);
     let verified = space.kiln(&["verify", &name, "--key", &public]).ok().stdout;
@@ -416,7 +412,7 @@ fn signatures() {
 #[test]
 fn openssl_verifies_the_raw_signature() {
     let space = Space::new();
-    let registry = Script::python(REGISTRY);
+    let registry = Script::referrers("");
     let (key, public) = keys(&space, "mine");
     let (name, _) = signed(&space, &registry, &key);
     let image = digest(&name);
@@ -537,7 +533,7 @@ fn policies_hold_sources_to_rules() {
 #[test]
 fn base_images_must_be_signed_where_the_policy_says() {
     let space = Space::new();
-    let registry = Script::python(REGISTRY);
+    let registry = Script::referrers("");
     let ((key, public), (_, other)) = (keys(&space, "mine"), keys(&space, "other"));
     let (base, _) = signed(&space, &registry, &key);
     let plain = format!("127.0.0.1:{}/plain:2", registry.port());
@@ -600,7 +596,7 @@ fn pushes_do_not_depend_on_attestations_that_nobody_asked_for() {
     let space = Space::new();
     context(&space);
     for (mode, warns) in [("odd", false), ("down", true)] {
-        let registry = Script::python_with(REGISTRY, &[("MODE", mode)]);
+        let registry = Script::referrers(mode);
         let name = format!("127.0.0.1:{}/a:1", registry.port());
         let pushed = space.build(&["--push", "-t", &name]).ok();
         let warned = pushed

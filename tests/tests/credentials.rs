@@ -251,29 +251,18 @@ fn a_command_with_a_credential_is_given_again() {
 
 /// A server whose file only those get that show a token, and which sends others elsewhere first.
 const GUARDED: &str = "
-import http.server
-class Answer(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *a): pass
+class Answer(Handler):
     def do_GET(self):
         if self.path == '/elsewhere':
-            self.send_response(302)
-            self.send_header('Location', 'http://localhost:%d/file' % server.server_port)
-            self.end_headers()
-            return
-        is_in = self.headers.get('Authorization') == 'Bearer t0ken-of-the-user'
-        body = b'let in' if is_in else b'kept out'
-        self.send_response(200 if is_in else 401)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
-print('port', server.server_port)
-server.serve_forever()
+            return self.answer(302, b'', {'Location': 'http://localhost:%d/file' % server.server_port})
+        if self.headers.get('Authorization') == 'Bearer t0ken-of-the-user':
+            return self.answer(200, b'let in')
+        self.answer(401, b'kept out')
 ";
 
 #[test]
 fn a_web_server_is_shown_the_secret_that_is_named_after_it() {
-    let server = Script::python(GUARDED);
+    let server = Script::answering(GUARDED);
     let space = Space::new();
     let add = |path: &str| {
         let url = format!("http://127.0.0.1:{}/{path}", server.port());

@@ -4,12 +4,10 @@
 
 use std::path::PathBuf;
 
-use kiln_tests::{BUSYBOX, Run, Script, Sigstore, Space, attach_bundle, digest, run};
+use kiln_tests::{
+    BUSYBOX, ISSUER, Run, Script, Sigstore, Space, WORKFLOW, attach_bundle, digest, run,
+};
 use serde_json::{Value, json};
-
-const REGISTRY: &str = include_str!("../fixtures/referrers.py");
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
-const WORKFLOW: &str = "https://github.com/o/r/.github/workflows/ci.yml@refs/heads/main";
 
 /// Services, a registry, and a directory to build in.
 struct World {
@@ -43,7 +41,7 @@ impl World {
         .ok();
         Some(Self {
             sigstore,
-            registry: Script::python(REGISTRY),
+            registry: Script::referrers(""),
             space,
         })
     }

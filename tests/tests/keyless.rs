@@ -4,12 +4,8 @@
 
 use std::path::PathBuf;
 
-use kiln_tests::{BUSYBOX, Run, Script, Sigstore, Space, attach_bundle};
+use kiln_tests::{BUSYBOX, ISSUER, Run, Script, Sigstore, Space, WORKFLOW, attach_bundle};
 use serde_json::{Value, json};
-
-const REGISTRY: &str = include_str!("../fixtures/referrers.py");
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
-const WORKFLOW: &str = "https://github.com/o/r/.github/workflows/ci.yml@refs/heads/main";
 
 /// Services, a registry, and a directory to build in.
 struct World {
@@ -25,7 +21,7 @@ impl World {
         let sigstore = Sigstore::start(&space.path("sigstore"))?;
         Some(Self {
             sigstore,
-            registry: Script::python(REGISTRY),
+            registry: Script::referrers(""),
             space,
         })
     }

@@ -97,28 +97,22 @@ fn add_from_a_web_server() {
 
 /// A server whose answers say that they are gzip on the way, and give their files a name of its own.
 const OPINIONATED: &str = "
-import gzip, http.server
-class Answer(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *a): pass
+import gzip
+class Answer(Handler):
     def do_GET(self):
         body = gzip.compress(b'hello')
         if self.path == '/cut': body = body[:-4]
-        self.send_response(200)
-        # As old servers write dates (RFC 9110, section 5.6.7).
-        self.send_header('Last-Modified', 'Sunday, 06-Nov-94 08:49:37 GMT')
-        self.send_header('Content-Disposition', 'attachment; filename=\"..\"')
-        self.send_header('Content-Encoding', 'gzip')
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
-print('port', server.server_port)
-server.serve_forever()
+        self.answer(200, body, {
+            # As old servers write dates (RFC 9110, section 5.6.7).
+            'Last-Modified': 'Sunday, 06-Nov-94 08:49:37 GMT',
+            'Content-Disposition': 'attachment; filename=\"..\"',
+            'Content-Encoding': 'gzip',
+        })
 ";
 
 #[test]
 fn a_download_is_named_by_its_address_and_decoded() {
-    let server = Script::python(OPINIONATED);
+    let server = Script::answering(OPINIONATED);
     let url = |path: &str| format!("http://127.0.0.1:{}/{path}", server.port());
     let space = Space::new();
     let names = ["a%20b", "c/", "d%2Fe", "", "f/..?g=h/i"];
@@ -140,7 +134,7 @@ fn a_download_is_named_by_its_address_and_decoded() {
 
 /// A server of an archive with and without its time, as servers that write dates themselves say it.
 const DATED: &str = "
-import http.server, io, tarfile
+import io, tarfile
 def archive():
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode='w') as tar:
@@ -149,24 +143,15 @@ def archive():
             info.size, info.mtime = 1, mtime
             tar.addfile(info, io.BytesIO(b'x'))
     return out.getvalue()
-class Answer(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *a): pass
+class Answer(Handler):
     def do_GET(self):
-        body = archive()
-        self.send_response(200)
-        if self.path == '/dated.tar':
-            self.send_header('Last-Modified', 'Tuesday, 14-Nov-23 22:13:21 UTC')
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Answer)
-print('port', server.server_port)
-server.serve_forever()
+        dated = {'Last-Modified': 'Tuesday, 14-Nov-23 22:13:21 UTC'}
+        self.answer(200, archive(), dated if self.path == '/dated.tar' else {})
 ";
 
 #[test]
 fn the_time_of_a_build_is_that_of_a_stage_or_a_named_context() {
-    let server = Script::python(DATED);
+    let server = Script::answering(DATED);
     let url = |path: &str| format!("http://127.0.0.1:{}/{path}", server.port());
     let space = Space::new();
     let epoch = |stage: &str, args: &[&str]| {

@@ -3,8 +3,6 @@
 
 use kiln_tests::{BUSYBOX, Script, Space, run};
 
-const REGISTRY: &str = include_str!("../fixtures/referrers.py");
-
 /// A registry with a base image that has been signed with the keys `a` and `b`, of three.
 struct World {
     space: Space,
@@ -15,7 +13,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let space = Space::new();
-        let registry = Script::python(REGISTRY);
+        let registry = Script::referrers("");
         let base = format!("127.0.0.1:{}/base:1", registry.port());
         for name in ["a", "b", "c"] {
             let key = space.path(format!("{name}.key")).display().to_string();

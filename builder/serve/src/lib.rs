@@ -55,6 +55,8 @@ mod server;
 mod service;
 mod session;
 mod socket;
+#[cfg(test)]
+mod test_entry;
 mod tls;
 
 pub use address::{Address, BadAddress};

@@ -159,23 +159,10 @@ pub(super) async fn read_dir(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::{Digest, Node};
-    use kiln_tree::TreeRoot;
+    use crate::test_entry::entry;
 
     #[test]
     fn a_directory_with_one_file_is_no_file() {
-        let root = TreeRoot::at(std::path::Path::new("/none"));
-        let entry = |path: &str, is_file: bool| {
-            let path = ImagePath::new(path);
-            let mut entry = Entry::directory(path.clone());
-            if is_file {
-                entry.node = Node::File {
-                    size: 0,
-                    digest: Digest::of(b""),
-                };
-            }
-            (entry, root.join(path))
-        };
         // A link leads to a file of another name.
         let file = [entry("busybox", true)];
         let directory = [entry("", false), entry("busybox", true)];

@@ -42,65 +42,18 @@ pub(crate) fn answer(
     request: http::Request<Incoming>,
 ) -> other_api::Answer {
     match method {
-        "Ping" => {
-            let ping = move |request: Request<PingRequest>| async move {
-                _ = job_of(&server, &request).await?;
-                Ok(PongResponse {
-                    frontend_api_caps: capabilities::frontend(),
-                    llb_caps: capabilities::llb(),
-                    workers: vec![worker(&server)],
-                })
-            };
-            Box::pin(unary(request, ping))
-        }
+        "Ping" => Box::pin(unary(request, move |request| ping(server, request))),
         "Solve" => Box::pin(unary(request, move |request| solve(server, request))),
-        "Return" => {
-            let give_back = move |request: Request<ReturnRequest>| async move {
-                let job = job_of(&server, &request).await?;
-                job.give_back(request.into_inner())?;
-                Ok(ReturnResponse {})
-            };
-            Box::pin(unary(request, give_back))
-        }
-        "Evaluate" => {
-            let evaluate = move |request: Request<EvaluateRequest>| async move {
-                _ = job_of(&server, &request).await?;
-                // What is known by a name was built.
-                _ = server.jobs.result(&request.into_inner().r#ref)?;
-                Ok(EvaluateResponse {})
-            };
-            Box::pin(unary(request, evaluate))
-        }
-        "Warn" => {
-            let warn = move |request: Request<WarnRequest>| async move {
-                let job = job_of(&server, &request).await?;
-                job.log.add(warning(request.into_inner()));
-                Ok(WarnResponse {})
-            };
-            Box::pin(unary(request, warn))
-        }
+        "Return" => Box::pin(unary(request, move |request| give_back(server, request))),
+        "Evaluate" => Box::pin(unary(request, move |request| evaluate(server, request))),
+        "Warn" => Box::pin(unary(request, move |request| warn(server, request))),
         "ResolveSourceMeta" => Box::pin(unary(request, move |request| describe(server, request))),
         "ResolveImageConfig" => Box::pin(unary(request, move |request| resolve(server, request))),
-        "Inputs" => {
-            let inputs = move |request: Request<InputsRequest>| async move {
-                let job = job_of(&server, &request).await?;
-                let definitions = job.request.known.frontend_inputs.clone();
-                Ok(InputsResponse { definitions })
-            };
-            Box::pin(unary(request, inputs))
-        }
-        "NewContainer" => {
-            let open = move |request: Request<NewContainerRequest>| new_container(server, request);
-            Box::pin(unary(request, open))
-        }
-        "ReleaseContainer" => {
-            let release = move |request: Request<ReleaseContainerRequest>| async move {
-                let job = job_of(&server, &request).await?;
-                job.containers.release(&request.into_inner().container_id)?;
-                Ok(ReleaseContainerResponse {})
-            };
-            Box::pin(unary(request, release))
-        }
+        "Inputs" => Box::pin(unary(request, move |request| inputs(server, request))),
+        "NewContainer" => Box::pin(unary(request, move |request| {
+            new_container(server, request)
+        })),
+        "ReleaseContainer" => Box::pin(unary(request, move |request| release(server, request))),
         "ExecProcess" => Box::pin(streaming(request, move |request| {
             exec_process(server, request)
         })),
@@ -117,6 +70,58 @@ pub(crate) fn answer(
             request.uri().path(),
         ))),
     }
+}
+
+async fn ping(server: Arc<Server>, request: Request<PingRequest>) -> Result<PongResponse, Status> {
+    _ = job_of(&server, &request).await?;
+    Ok(PongResponse {
+        frontend_api_caps: capabilities::frontend(),
+        llb_caps: capabilities::llb(),
+        workers: vec![worker(&server)],
+    })
+}
+
+async fn give_back(
+    server: Arc<Server>,
+    request: Request<ReturnRequest>,
+) -> Result<ReturnResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    job.give_back(request.into_inner())?;
+    Ok(ReturnResponse {})
+}
+
+async fn evaluate(
+    server: Arc<Server>,
+    request: Request<EvaluateRequest>,
+) -> Result<EvaluateResponse, Status> {
+    _ = job_of(&server, &request).await?;
+    // What is known by a name was built.
+    _ = server.jobs.result(&request.into_inner().r#ref)?;
+    Ok(EvaluateResponse {})
+}
+
+async fn warn(server: Arc<Server>, request: Request<WarnRequest>) -> Result<WarnResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    job.log.add(warning(request.into_inner()));
+    Ok(WarnResponse {})
+}
+
+async fn inputs(
+    server: Arc<Server>,
+    request: Request<InputsRequest>,
+) -> Result<InputsResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    let definitions = job.request.known.frontend_inputs.clone();
+    Ok(InputsResponse { definitions })
+}
+
+async fn release(
+    server: Arc<Server>,
+    request: Request<ReleaseContainerRequest>,
+) -> Result<ReleaseContainerResponse, Status> {
+    let job = job_of(&server, &request).await?;
+    job.containers.release(&request.into_inner().container_id)?;
+    Ok(ReleaseContainerResponse {})
 }
 
 /// Answers `NewContainer`.

@@ -44,23 +44,7 @@ pub(super) fn merged(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_graph::{Digest, Entry, Node};
-    use kiln_tree::TreeRoot;
-
-    fn entry(path: &str, is_file: bool) -> OutputEntry {
-        let path = ImagePath::new(path);
-        let mut entry = Entry::directory(path.clone());
-        if is_file {
-            entry.node = Node::File {
-                size: 0,
-                digest: Digest::of(b""),
-            };
-        }
-        (
-            entry,
-            TreeRoot::at(std::path::Path::new("/none")).join(path),
-        )
-    }
+    use crate::test_entry::entry;
 
     #[test]
     fn platforms_share_directories_and_no_files() {
