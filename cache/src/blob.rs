@@ -142,7 +142,7 @@ impl Blobs<'_> {
         Ok(Blob { digest, size, path })
     }
 
-    /// A blob, if it is there; it is touched (see [`Store::record`]).
+    /// A blob, if it is there; it is touched (see [`Records::get`](crate::Records::get)).
     ///
     /// # Errors
     /// When the store can't be read.

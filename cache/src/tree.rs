@@ -73,7 +73,7 @@ impl Trees<'_> {
         self.0.sharded("trees", &id.to_string())
     }
 
-    /// A tree, if it is there; it is touched (see [`Store::record`]).
+    /// A tree, if it is there; it is touched (see [`Records::get`](crate::Records::get)).
     ///
     /// # Errors
     /// When the store can't be read.

@@ -83,14 +83,8 @@ impl Bench<'_> {
         let (graph, id) = self.graph_of(&ordered.step, inputs.len())?;
         let heard = Heard::new(self, before.len());
         let job = Job {
-            id,
-            definition: graph.definition(id),
-            step: graph.step(id),
-            inputs: &inputs,
             keep_output: ordered.keep_output,
-            ahead: None,
-            events: &heard,
-            cancel: self.cancel,
+            ..Job::alone(&graph, id, &inputs, &heard, self.cancel)
         };
         let started = Instant::now();
         let executed = self.execute(&job);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_graph::Location;
 use zeroize::Zeroizing;
 
-use crate::{EngineError, SecretError};
+use crate::{EngineError, Needed, SecretError};
 
 /// The bytes of a secret. Never printed, wiped when dropped.
 #[derive(Clone)]
@@ -67,6 +67,24 @@ pub trait SecretProvider: Send + Sync {
     /// Whether a changed value of the secret `id` makes the steps that are given it run again.
     fn is_in_key(&self, _id: &str) -> bool {
         false
+    }
+}
+
+/// A secret that a step is given; one that isn't required may not be there.
+pub(crate) fn given(
+    secrets: &dyn SecretProvider,
+    id: &str,
+    required: bool,
+    location: Option<&Location>,
+) -> Result<Option<SecretValue>, EngineError> {
+    let value = secrets.secret(id);
+    let value = value.map_err(unreadable(id, location.cloned()))?;
+    match value {
+        None if required => Err(EngineError::NotGiven {
+            what: Needed::Secret(id.to_owned()),
+            location: location.cloned(),
+        }),
+        value => Ok(value),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kiln_cache::{Blob, Staging, Store, Tree};
 use kiln_graph::{BlobDigest, Digest, ImageLayer, ImagePath, Manifest, StepKey, TreeId};
 use kiln_image::layer::{UnpackOptions, Unpacked, unpack};
-use kiln_image::{Client, ImageError, ImageName, Reference};
+use kiln_image::{Client, ImageError, ImageName};
 use kiln_solve::{EventSink, LayerRef, Snapshot, StepResult};
 use kiln_tree::{TreeRoot, host};
 
@@ -269,11 +269,7 @@ impl Snapshotter {
         if reference.digest.is_some() {
             return Ok(Some(image.to_owned()));
         }
-        let tagged = Reference {
-            tag: reference.tag.or_else(|| Some("latest".to_owned())),
-            ..reference
-        };
-        Ok(match self.store.images().get(&tagged.to_string())? {
+        Ok(match self.store.images().get(&reference.to_string())? {
             Some(mut own) => own.origins.remove(blob),
             None => Some(image.to_owned()),
         })

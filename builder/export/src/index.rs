@@ -13,6 +13,8 @@ use kiln_image::{
 };
 use kiln_solve::EventSink;
 
+use crate::stored_blob::unavailable;
+
 /// No configuration is larger, in bytes: so much is read into memory.
 const MAX_CONFIG: u64 = 64 << 20;
 
@@ -168,14 +170,10 @@ impl IndexMerger<'_> {
                 .fetch_blob(&name, &digest, size, &mut text, fetch)?;
         }
         let config: ImageConfig = read(image, &text)?;
-        let kind = match manifest.media_type.as_str() {
-            "" => media_type::MANIFEST,
-            own => own,
-        };
         let stored = self.store.blobs().put(&bytes)?;
         let descriptor = Descriptor {
             platform: Some((&config.platform()).into()),
-            ..Descriptor::new(kind, stored.digest, stored.size)
+            ..Descriptor::new(manifest.kind(), stored.digest, stored.size)
         };
         Ok(Member {
             descriptor,
@@ -202,10 +200,7 @@ impl IndexMerger<'_> {
 
     /// The file of a blob, fetched when it isn't here.
     fn fetched(&self, from: &Reference, blob: &Descriptor) -> Result<PathBuf, ImageError> {
-        let fail = |error: kiln_cache::StoreError| ImageError::Io {
-            what: blob.digest.to_string(),
-            source: std::io::Error::other(error.to_string()),
-        };
+        let fail = |error: kiln_cache::StoreError| unavailable(&blob.digest, error);
         if let Some(here) = self.store.blobs().get(&blob.digest).map_err(fail)? {
             return Ok(here.path);
         }

@@ -21,20 +21,24 @@ pub fn stored_image(
     name: &str,
     platform: &Platform,
 ) -> Result<Option<Resolved>, EngineError> {
-    let Some(image) = tagged_image(store, name, platform)? else {
+    let Some((record, image)) = tagged(store, name, platform)? else {
         return Ok(None);
     };
-    let record = match name.parse::<Reference>() {
-        Ok(reference) => store.images().get(&reference.to_string())?,
-        Err(_) => None,
-    };
-    let origins = record.map(|record| record.origins).unwrap_or_default();
+    Ok(is_whole(store, &image, &record.origins)?.then_some(image))
+}
+
+/// Whether a store has the layers of an image, but for those that come from other places.
+fn is_whole(
+    store: &Store,
+    image: &Resolved,
+    origins: &BTreeMap<BlobDigest, String>,
+) -> Result<bool, EngineError> {
     for layer in &image.layers {
         if !origins.contains_key(&layer.blob) && !store.layers().has(layer)? {
-            return Ok(None);
+            return Ok(false);
         }
     }
-    Ok(Some(image))
+    Ok(true)
 }
 
 /// A tagged image, of whose layers the store may have none: those of bases and of shared caches' results stay
@@ -47,6 +51,14 @@ pub fn tagged_image(
     name: &str,
     platform: &Platform,
 ) -> Result<Option<Resolved>, EngineError> {
+    Ok(tagged(store, name, platform)?.map(|(_, image)| image))
+}
+
+fn tagged(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+) -> Result<Option<(ImageRecord, Resolved)>, EngineError> {
     let Ok(reference) = name.parse::<Reference>() else {
         return Ok(None);
     };
@@ -56,7 +68,8 @@ pub fn tagged_image(
     let Some((digest, manifest)) = manifest_for(store, &record, platform)? else {
         return Ok(None);
     };
-    image_of(store, Some(record.digest), digest, &manifest)
+    let image = image_of(store, Some(record.digest), digest, &manifest)?;
+    Ok(image.map(|image| (record, image)))
 }
 
 /// What names of images in registries stood for: digests of what was named, and of the manifest.
@@ -110,12 +123,16 @@ pub fn noted_image(
     let Some(image) = image_of(store, named, digest, &manifest)? else {
         return Ok(None);
     };
-    for layer in &image.layers {
-        if !store.layers().has(layer)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(image))
+    Ok(is_whole(store, &image, &BTreeMap::new())?.then_some(image))
+}
+
+/// The layers that a manifest of the store names; nothing when its configuration isn't there.
+pub(crate) fn layers_of(
+    store: &Store,
+    manifest: &Manifest,
+) -> Result<Option<Vec<ImageLayer>>, EngineError> {
+    let image = image_of(store, None, manifest.config.digest, manifest)?;
+    Ok(image.map(|image| image.layers))
 }
 
 /// The image that a manifest of the store describes; nothing when its configuration isn't there.
@@ -209,14 +226,10 @@ fn tag_as_it_is(store: &Store, image: &Resolved, name: &Reference) -> Result<boo
     let own = [image.manifest, manifest.config.digest];
     let layers = manifest.layers.iter();
     let sizes: u64 = layers.clone().map(|layer| layer.size).sum();
-    let media_type = match manifest.media_type.as_str() {
-        "" => media_type::MANIFEST,
-        own => own,
-    };
     store.images().tag(&ImageRecord {
         name: name.to_string(),
         digest: image.manifest,
-        media_type: media_type.to_owned(),
+        media_type: manifest.kind().to_owned(),
         config: manifest.config.digest,
         platforms: vec![image.config.platform().to_string()],
         size: sizes + manifest.config.size,

@@ -19,7 +19,7 @@ use crate::attach::push_documents;
 use crate::layer_blob::{BlobOrigin, ImageBlob};
 use crate::media_types::MediaTypes;
 use crate::output_entry::OutputEntry;
-use crate::stored_blob::{kept, stored};
+use crate::stored_blob::{kept, stored, unavailable};
 
 /// Tells of a blob on its way to a registry; what that has already is no transfer.
 pub(crate) fn tell_of_push(to: &Reference, sent: &Sent, events: &dyn EventSink) {
@@ -300,10 +300,7 @@ impl Shipper<'_> {
         let layer = layer.clone();
         let file = move || {
             let found = self.layer_file(&layer, events).map(|blob| blob.path);
-            found.map_err(|error| kiln_image::ImageError::Io {
-                what: layer.blob.blob.to_string(),
-                source: std::io::Error::other(error.to_string()),
-            })
+            found.map_err(|error| unavailable(&layer.blob.blob, error))
         };
         Ok(PushBlob {
             digest,

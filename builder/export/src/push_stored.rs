@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kiln_cache::{Blob, ImageRecord};
-use kiln_execute::{EngineError, Snapshotter, document};
-use kiln_graph::{BlobDigest, ImageConfig, ImageLayer};
-use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference, Sent, media_type};
+use kiln_execute::{EngineError, Snapshotter};
+use kiln_graph::{BlobDigest, ImageLayer};
+use kiln_image::{ImageError, Manifest, PushBlob, PushImage, Reference, Sent};
 use kiln_solve::EventSink;
 use kiln_tree::host;
 
+use crate::load::layers_of;
 use crate::output::{mountable, tell_of_push};
-use crate::stored_blob::kept;
+use crate::stored_blob::{kept, unavailable};
 
 /// No document is larger, in bytes: so much is read into memory.
 const MAX_DOCUMENT: u64 = 1 << 20;
@@ -83,10 +84,8 @@ impl<'a> Pusher<'a> {
     ) -> Result<BTreeMap<BlobDigest, ImageLayer>, EngineError> {
         let mut layers = BTreeMap::new();
         for manifest in manifests {
-            let config = document::<ImageConfig>(&self.trees.store, &manifest.config.digest)?;
-            let diff_ids = config.map(|config| config.rootfs.diff_ids);
-            let named = manifest.layers.iter().zip(diff_ids.unwrap_or_default());
-            layers.extend(named.map(|(layer, diff_id)| (layer.digest, layer.image_layer(diff_id))));
+            let own = layers_of(&self.trees.store, manifest)?.unwrap_or_default();
+            layers.extend(own.into_iter().map(|layer| (layer.blob, layer)));
         }
         Ok(layers)
     }
@@ -132,20 +131,12 @@ fn fetched(
 ) -> Result<PathBuf, ImageError> {
     let blob = trees.blob(layer, image, events);
     let path = blob.map(|blob| blob.path);
-    path.map_err(|error| ImageError::Io {
-        what: layer.blob.to_string(),
-        source: std::io::Error::other(error.to_string()),
-    })
+    path.map_err(|error| unavailable(&layer.blob, &error))
 }
 
 /// A manifest's bytes and its media type.
 fn typed((manifest, bytes): (Manifest, Vec<u8>)) -> (Vec<u8>, String) {
-    let own = match manifest.media_type.as_str() {
-        "" => media_type::MANIFEST,
-        own => own,
-    };
-    let kind = own.to_owned();
-    (bytes, kind)
+    (bytes, manifest.kind().to_owned())
 }
 
 fn read(blob: &Blob) -> Result<Vec<u8>, EngineError> {

@@ -1,5 +1,6 @@
 //! Blobs of the store, to be sent.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use kiln_cache::{Blob, Store};
@@ -16,13 +17,17 @@ pub(crate) fn kept(store: &Store, digest: &BlobDigest) -> Result<Blob, EngineErr
 
 /// The file of a blob that must be in the store.
 pub(crate) fn stored(store: &Store, digest: &BlobDigest) -> Result<PathBuf, ImageError> {
-    let missing = |text: String| ImageError::Io {
-        what: digest.to_string(),
-        source: std::io::Error::other(text),
-    };
     match store.blobs().get(digest) {
         Ok(Some(blob)) => Ok(blob.path),
-        Ok(None) => Err(missing("is gone from the store".to_owned())),
-        Err(error) => Err(missing(error.to_string())),
+        Ok(None) => Err(unavailable(digest, "is gone from the store")),
+        Err(error) => Err(unavailable(digest, error)),
+    }
+}
+
+/// Why a blob can't be sent.
+pub(crate) fn unavailable(digest: &BlobDigest, error: impl Display) -> ImageError {
+    ImageError::Io {
+        what: digest.to_string(),
+        source: std::io::Error::other(error.to_string()),
     }
 }

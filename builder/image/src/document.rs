@@ -133,6 +133,17 @@ pub struct Manifest {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Manifest {
+    /// Its media type; one that says none is OCI's.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self.media_type.as_str() {
+            "" => media_type::MANIFEST,
+            own => own,
+        }
+    }
+}
+
 /// An index of several images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

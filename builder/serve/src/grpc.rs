@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use prost::Message;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::server::Grpc;
@@ -22,6 +23,14 @@ pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
 /// A response's messages.
 pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a channel brings, as a stream.
+pub(crate) fn messages<T: Send + 'static>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+    futures_util::stream::unfold(from, |mut from| async {
+        let next = from.recv().await?;
+        Some((next, from))
+    })
+}
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 

@@ -19,6 +19,7 @@ use crate::container::Containers;
 use crate::progress::StatusLog;
 use crate::proto::SolveRequest;
 use crate::proto::frontend::ReturnRequest;
+use crate::result_ref::new_id;
 use crate::session::{Decisions, session_id};
 
 pub(crate) use frontend::{Bound, FrontendImage};
@@ -255,9 +256,11 @@ impl Jobs {
     }
 
     /// Keeps a result under a name.
-    pub(crate) fn keep(&self, job: &Job, id: String, result: Kept) {
+    pub(crate) fn keep(&self, job: &Job, result: Kept) -> Result<String, Status> {
+        let id = new_id()?;
         let owner = job.reference.clone();
-        self.lock().refs.insert(id, (result, owner));
+        self.lock().refs.insert(id.clone(), (result, owner));
+        Ok(id)
     }
 
     /// Forgets the results of builds that have ended: what they hold in the store may go. While a build

@@ -151,9 +151,9 @@ impl<E: StepError> Solver<'_, E> {
             return Cow::Borrowed(step);
         }
         let mut step = step.clone();
-        let mut exec = exec.clone();
-        exec.network = network;
-        step.op = Op::Exec(exec);
+        if let Op::Exec(exec) = &mut step.op {
+            exec.network = network;
+        }
         Cow::Owned(step)
     }
 

@@ -72,7 +72,7 @@ pub(crate) fn text(result: &BuildOutcome) -> String {
     out
 }
 
-/// Whether a name is kiln's own, until a bake has ended.
+/// Whether a name is kiln's own, for what a bake makes others from.
 pub(super) fn is_link(name: &str) -> bool {
     let rest = name.strip_prefix(LINKS);
     rest.is_some_and(|rest| rest.starts_with('/'))

@@ -64,6 +64,21 @@ pub(crate) fn text(build: &BuildRecord) -> String {
 /// What was pulled, unpacked, compressed, written and pushed, by the first word of the transfers'
 /// names: how much, and how long at least one of them went on. Short ones are left out.
 fn moved(transfers: &[BuiltTransfer]) -> Option<String> {
+    let told = by_kind(transfers.iter())
+        .into_iter()
+        .filter_map(|(kind, own)| {
+            let took = busy(&own);
+            let bytes = own.iter().map(|transfer| transfer.bytes).sum();
+            (took >= SHORT).then(|| format!("{kind} {} in {}", format_size(bytes), seconds(took)))
+        });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// Transfers by the first word of their names, in the order in which these words come first.
+fn by_kind<'a>(
+    transfers: impl Iterator<Item = &'a BuiltTransfer>,
+) -> Vec<(&'a str, Vec<&'a BuiltTransfer>)> {
     let mut kinds: Vec<(&str, Vec<&BuiltTransfer>)> = Vec::new();
     for transfer in transfers {
         let verb = transfer.name.split(' ').next().unwrap_or_default();
@@ -72,13 +87,7 @@ fn moved(transfers: &[BuiltTransfer]) -> Option<String> {
             None => kinds.push((verb, vec![transfer])),
         }
     }
-    let told = kinds.into_iter().filter_map(|(kind, own)| {
-        let took = busy(&own);
-        let bytes = own.iter().map(|transfer| transfer.bytes).sum();
-        (took >= SHORT).then(|| format!("{kind} {} in {}", format_size(bytes), seconds(took)))
-    });
-    let told: Vec<String> = told.collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    kinds
 }
 
 /// How long at least one of some transfers went on, in milliseconds.
@@ -116,23 +125,18 @@ fn moved_between(build: &BuildRecord, from: u64, to: u64) -> Vec<Leg<'_>> {
         let ended = (one.began + one.took).min(to);
         (began, ended.saturating_sub(began))
     };
-    let mut legs: Vec<Leg<'_>> = Vec::new();
-    let mut spans: Vec<(u64, u64)> = Vec::new();
-    let kind = |one: &BuiltTransfer| one.name.find(' ').unwrap_or(one.name.len());
     let mut transfers: Vec<&BuiltTransfer> = build.transfers.iter().collect();
     transfers.sort_by_key(|one| one.began);
-    for one in &transfers {
-        let name = &one.name[..kind(one)];
-        if legs.iter().any(|leg| leg.name == name) {
-            continue;
-        }
-        let before = covered(spans.iter().copied());
-        let own = transfers
-            .iter()
-            .filter(|other| &other.name[..kind(other)] == name);
-        spans.extend(own.map(|other| clipped(other)));
-        let took = covered(spans.iter().copied()) - before;
-        legs.push(Leg { name, took });
+    let mut legs = Vec::new();
+    let (mut spans, mut before) = (Vec::new(), 0);
+    for (name, own) in by_kind(transfers.into_iter()) {
+        spans.extend(own.into_iter().map(clipped));
+        let all = covered(spans.iter().copied());
+        legs.push(Leg {
+            name,
+            took: all - before,
+        });
+        before = all;
     }
     legs.retain(|leg| leg.took >= SHORT);
     legs

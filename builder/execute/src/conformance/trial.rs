@@ -50,16 +50,7 @@ impl OneStep {
         events: &'a Heard,
         cancel: &'a Cancel,
     ) -> Job<'a> {
-        Job {
-            id: self.id,
-            definition: self.graph.definition(self.id),
-            step: self.graph.step(self.id),
-            inputs,
-            keep_output: false,
-            ahead: None,
-            events,
-            cancel,
-        }
+        Job::alone(&self.graph, self.id, inputs, events, cancel)
     }
 
     /// Nothing is told of other steps.

@@ -214,7 +214,8 @@ fn old_layers(trees: &Snapshotter, images: &Images) -> Result<Option<OldLayers>,
             None => false,
         };
         if is_here {
-            layers.push(image_layer(own, *diff_id));
+            let unknown = Descriptor::new("", *diff_id, 0);
+            layers.push(own.unwrap_or(&unknown).image_layer(*diff_id));
         } else if !layers.is_empty() {
             return Ok(None);
         }
@@ -222,14 +223,4 @@ fn old_layers(trees: &Snapshotter, images: &Images) -> Result<Option<OldLayers>,
     let are_all = layers.len() == diff_ids.len();
     let is_usable = are_all || !layers.is_empty();
     Ok(is_usable.then_some(OldLayers { layers, are_all }))
-}
-
-/// A layer as its image's manifest describes it, when that is here.
-fn image_layer(own: Option<&Descriptor>, diff_id: BlobDigest) -> ImageLayer {
-    ImageLayer {
-        blob: own.map_or(diff_id, |layer| layer.digest),
-        size: own.map_or(0, |layer| layer.size),
-        media_type: own.map_or_else(String::new, |layer| layer.media_type.clone()),
-        diff_id,
-    }
 }

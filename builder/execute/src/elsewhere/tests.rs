@@ -210,16 +210,7 @@ fn run(
     };
     let cancel = Cancel::new();
     let run = |id: &StepId| {
-        let job = Job {
-            id: *id,
-            definition: graph.definition(*id),
-            step: graph.step(*id),
-            inputs: &[],
-            keep_output: false,
-            ahead: None,
-            events: &events,
-            cancel: &cancel,
-        };
+        let job = Job::alone(&graph, *id, &[], &events, &cancel);
         executor.prepare(&job)?;
         executor.execute(&job)
     };

@@ -49,15 +49,19 @@ pub fn check_configurations(
         let value = value.map_err(unreadable(id, None))?;
         secrets.extend(value.map(|value| Hidden::new(id, value.expose())));
     }
+    let Some(finder) = Finder::new(&secrets)? else {
+        return Ok(());
+    };
     for target in &build.targets {
-        if leak(&secrets, build, target)?.is_none() {
+        let Some(first) = leak(&finder, build, target)? else {
             continue;
-        }
-        let secrets = match base_of(build, target, store)? {
-            Some(base) => unknown(&secrets, &base)?,
-            None => secrets.clone(),
         };
-        if let Some(leak) = leak(&secrets, build, target)? {
+        let Some(base) = base_of(build, target, store)? else {
+            return Err(first);
+        };
+        if let Some(finder) = Finder::new(&unknown(&secrets, &base)?)?
+            && let Some(leak) = leak(&finder, build, target)?
+        {
             return Err(leak);
         }
     }
@@ -66,15 +70,12 @@ pub fn check_configurations(
 
 /// What an image that is wanted says of a secret.
 fn leak(
-    secrets: &[Hidden],
+    finder: &Finder,
     build: &Build,
     target: &Target,
 ) -> Result<Option<EngineError>, EngineError> {
-    let Some(finder) = Finder::new(secrets)? else {
-        return Ok(None);
-    };
     if let Some(hit) = finder.bytes(&text(&target.config)?) {
-        let place = match instruction(&finder, &target.config) {
+        let place = match instruction(finder, &target.config) {
             Some(instruction) => format!("the image's configuration ({instruction})"),
             None => "the image's configuration".to_owned(),
         };

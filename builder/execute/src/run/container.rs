@@ -11,8 +11,8 @@ use kiln_solve::{Job, Snapshot};
 
 use super::surroundings::environment;
 use super::{CommandExecutor, Prepared, unstarted, user_in};
-use crate::secret::{SecretProvider, unreadable};
-use crate::{EngineError, Needed};
+use crate::EngineError;
+use crate::secret::{SecretProvider, given};
 
 /// A root with mounts. The first process in it is the one that all others end with.
 pub struct Container {
@@ -243,20 +243,10 @@ impl Container {
             let MountKind::Secret(secret) = &mount.kind else {
                 continue;
             };
-            let value = self.secrets.secret(&secret.id);
-            let value = value.map_err(unreadable(&secret.id, None))?;
-            match (value, &secret.env) {
-                (Some(value), Some(name)) => {
-                    let text = String::from_utf8_lossy(value.expose()).into_owned();
-                    all.push((name.clone(), text));
-                }
-                (None, _) if secret.required => {
-                    return Err(EngineError::NotGiven {
-                        what: Needed::Secret(secret.id.clone()),
-                        location: None,
-                    });
-                }
-                _ => {}
+            let value = given(self.secrets.as_ref(), &secret.id, secret.required, None)?;
+            if let (Some(value), Some(name)) = (value, &secret.env) {
+                let text = String::from_utf8_lossy(value.expose()).into_owned();
+                all.push((name.clone(), text));
             }
         }
         Ok(all)

@@ -15,7 +15,7 @@ use super::held::Held;
 use super::mask::{Hidden, SHORTEST};
 use super::root_copy::copy_out;
 use crate::import::import;
-use crate::secret::{SecretProvider, unreadable};
+use crate::secret::{SecretProvider, given};
 use crate::snapshotter::Snapshotter;
 use crate::view::{Found, View, view_of};
 use crate::volume::VolumeFinder;
@@ -129,14 +129,9 @@ impl MountPlanner<'_> {
         env: &mut Vec<(String, String)>,
         held: &mut Held,
     ) -> Result<Option<kiln_sandbox::MountKind>, EngineError> {
-        let given = self.secrets.secret(&secret.id);
-        let location = self.job.step.location.clone();
-        let given = given.map_err(unreadable(&secret.id, location))?;
-        let Some(value) = given else {
-            return match secret.required {
-                true => Err(self.not_given(Needed::Secret(secret.id.clone()))),
-                false => Ok(None),
-            };
+        let location = self.job.step.location.as_ref();
+        let Some(value) = given(self.secrets, &secret.id, secret.required, location)? else {
+            return Ok(None);
         };
         if self.secrets.is_sensitive(&secret.id) {
             self.hide(&secret.id, value.expose(), held);

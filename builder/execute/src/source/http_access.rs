@@ -7,8 +7,8 @@ use kiln_graph::{HttpSource, Step};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::secret::unreadable;
-use crate::{EngineError, Needed, SecretProvider};
+use crate::secret::given;
+use crate::{EngineError, SecretProvider};
 
 /// A header and its value.
 type Header<'a> = (&'a str, Zeroizing<String>);
@@ -32,29 +32,21 @@ fn access(
     secrets: &dyn SecretProvider,
     step: &Step,
 ) -> Result<Option<Zeroizing<String>>, EngineError> {
-    let named = source.request.secret.as_ref();
-    let host = Url::parse(&source.url).ok();
-    let host = host.as_ref().and_then(Url::host_str);
-    let wanted: Vec<(String, bool)> = match (named, host) {
-        (Some(name), _) => vec![(name.clone(), false)],
-        (None, Some(host)) => vec![
-            (format!("HTTP_AUTH_HEADER_{host}"), false),
-            (format!("HTTP_AUTH_TOKEN_{host}"), true),
-        ],
-        (None, None) => Vec::new(),
+    let location = step.location.as_ref();
+    if let Some(name) = &source.request.secret {
+        let value = given(secrets, name, true, location)?;
+        return value
+            .map(|value| value_of(name, value.expose(), false, step))
+            .transpose();
+    }
+    let url = Url::parse(&source.url).ok();
+    let Some(host) = url.as_ref().and_then(Url::host_str) else {
+        return Ok(None);
     };
-    for (name, is_token) in wanted {
-        let given = secrets.secret(&name);
-        let given = given.map_err(unreadable(&name, step.location.clone()))?;
-        match given {
-            Some(value) => return value_of(&name, value.expose(), is_token, step).map(Some),
-            None if named.is_some() => {
-                return Err(EngineError::NotGiven {
-                    what: Needed::Secret(name),
-                    location: step.location.clone(),
-                });
-            }
-            None => {}
+    for (kind, is_token) in [("HEADER", false), ("TOKEN", true)] {
+        let name = format!("HTTP_AUTH_{kind}_{host}");
+        if let Some(value) = given(secrets, &name, false, location)? {
+            return value_of(&name, value.expose(), is_token, step).map(Some);
         }
     }
     Ok(None)

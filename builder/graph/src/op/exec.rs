@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::mount::{Mount, MountKind};
+use super::mount::Mount;
 use crate::{ImagePath, Input};
 
 /// A command run in a tree; the result is the tree with its changes.
@@ -142,11 +142,7 @@ impl Exec {
     }
 
     pub(crate) fn inputs(&self) -> Vec<Input> {
-        let mounted = self.mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Bind { from, .. } => Some(*from),
-            MountKind::Cache(cache) => cache.from,
-            _ => None,
-        });
+        let mounted = self.mounts.iter().filter_map(|mount| mount.kind.input());
         std::iter::once(self.root).chain(mounted).collect()
     }
 }

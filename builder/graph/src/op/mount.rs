@@ -47,6 +47,18 @@ pub enum MountKind {
     },
 }
 
+impl MountKind {
+    /// What of the step's inputs it shows.
+    #[must_use]
+    pub fn input(&self) -> Option<Input> {
+        match self {
+            Self::Bind { from, .. } => Some(*from),
+            Self::Cache(cache) => cache.from,
+            _ => None,
+        }
+    }
+}
+
 /// Who owns what is mounted, and what others may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MountAccess {

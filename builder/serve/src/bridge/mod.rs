@@ -32,7 +32,7 @@ use crate::proto::frontend::{
     SolveRequest, SolveResponse, WarnRequest, WarnResponse,
 };
 use crate::proto::pb;
-use crate::result_ref::{self, new_id, ref_of};
+use crate::result_ref::{self, ref_of};
 use crate::server::Server;
 
 /// Answers a call.
@@ -314,9 +314,8 @@ fn result(server: &Server, job: &Job, answer: &Answer) -> Result<frontend::Resul
         let Some(built) = &answer.result else {
             return Ok(frontend::Ref::default());
         };
-        let id = new_id()?;
         let built = built.clone();
-        server.jobs.keep(job, id.clone(), Kept { built, number });
+        let id = server.jobs.keep(job, Kept { built, number })?;
         Ok::<_, Status>(frontend::Ref {
             def: Some(result_ref::definition(&id)),
             id,

@@ -17,12 +17,11 @@ use super::{Built, Kept};
 use crate::error::detail;
 use crate::proto::Any;
 use crate::proto::pb::{CacheSharingOpt, MountType};
-use crate::result_ref::new_id;
 
 /// An operation is told up to this length, in bytes: errors travel in headers.
 const MAX_OPERATION: usize = 64 << 10;
 
-/// The detail of an error, where a client can use it.
+/// The detail of an error, for a client whose frontend can use it.
 pub(super) fn told(
     run: &Run<'_>,
     request: &Request,
@@ -32,9 +31,6 @@ pub(super) fn told(
     let EngineError::Step(failure) = error else {
         return None;
     };
-    if !run.job.is_of_the_client() {
-        return None;
-    }
     let graph = &request.build.graph;
     let left = failure.left?;
     let step = left.step;
@@ -64,11 +60,9 @@ pub(super) fn told(
 }
 
 fn keep(run: &Run<'_>, built: &Arc<Built>, number: usize) -> Option<String> {
-    let id = new_id().ok()?;
     let built = built.clone();
     let kept = Kept { built, number };
-    run.client.server.jobs.keep(run.job, id.clone(), kept);
-    Some(id)
+    run.client.server.jobs.keep(run.job, kept).ok()
 }
 
 /// A command that failed.
@@ -90,11 +84,7 @@ impl Told<'_> {
         let mut input_ids = vec![self.input(exec.root).to_owned()];
         let mut variables = Vec::new();
         for mount in &exec.mounts {
-            let shown = match &mount.kind {
-                MountKind::Bind { from, .. } => Some(*from),
-                MountKind::Cache(cache) => cache.from,
-                _ => None,
-            };
+            let shown = mount.kind.input();
             let Some(mut value) = kind(&mount.kind) else {
                 if let MountKind::Secret(secret) = &mount.kind {
                     variables.push(json!({

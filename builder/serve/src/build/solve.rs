@@ -66,12 +66,15 @@ pub(super) fn solve(run: &Run<'_>, ready: Ready<'_>) -> Result<Answer, BuildErro
     let several = request.build.targets.len() > 1;
     let is_map = attributes.is_map()? || several;
     run.progress.plan(&request.build, lines, several);
-    let again = request.clone();
+    let again = run.job.is_of_the_client().then(|| request.clone());
     let solved = run.engine.solve(request);
     let message = solved.as_ref().err().map(ToString::to_string);
     let vertex = run.progress.finish(message.as_deref());
     let mut solved = solved.map_err(|error| BuildError::Kiln {
-        state: failed_step::told(run, &again, &error, &journal).map(Box::new),
+        state: again
+            .as_ref()
+            .and_then(|again| failed_step::told(run, again, &error, &journal))
+            .map(Box::new),
         error: Box::new(error.into()),
         texts: texts.clone(),
         file: file.to_owned(),

@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 use super::process::{Answers, Ended, Process};
 use super::signal;
 use crate::error::of_definition;
-use crate::grpc::Messages;
+use crate::grpc::{self, Messages};
 use crate::job::Job;
 use crate::proto::frontend::exec_message::Input;
 use crate::proto::frontend::{ExecMessage, InitMessage};
@@ -59,11 +59,7 @@ pub(crate) fn serve(
         ended: mpsc::unbounded_channel(),
     };
     tokio::spawn(processes.run(messages));
-    let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let next = receiver.recv().await?;
-        Some((next, receiver))
-    });
-    Box::pin(stream)
+    Box::pin(grpc::messages(receiver))
 }
 
 impl Processes {

@@ -12,7 +12,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status, Streaming};
 
 use super::Session;
-use super::file_send::messages;
+use crate::grpc::messages;
 use crate::proto::content::{
     ReadContentRequest, ReadContentResponse, WriteAction, WriteContentRequest, WriteContentResponse,
 };

@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use futures_util::Stream;
 use kiln_engine::OutputEntry;
 use tokio::sync::mpsc;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -12,6 +11,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::Session;
 use super::sender::Sender;
+use crate::grpc::messages;
 use crate::proto::filesync::BytesMessage;
 use crate::proto::fsutil::Packet;
 
@@ -25,14 +25,6 @@ fn metadata(exporter: usize) -> MetadataMap {
     let value = MetadataValue::from(exporter as u64);
     metadata.insert("buildkit-attachable-exporter-id", value);
     metadata
-}
-
-/// What a channel brings, as a stream.
-pub(super) fn messages<T: Send + 'static>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
-    futures_util::stream::unfold(from, |mut from| async {
-        let next = from.recv().await?;
-        Some((next, from))
-    })
 }
 
 fn is_offered(session: &Session) -> Result<(), Status> {

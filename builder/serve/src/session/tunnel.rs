@@ -10,9 +10,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::file_send::messages;
 use super::{Channel, Introduction, Session, Sessions};
-use crate::grpc::Messages;
+use crate::grpc::{Messages, messages};
 use crate::proto::control::BytesMessage;
 
 /// What may be on its way between the two connections.
